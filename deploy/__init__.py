@@ -1,0 +1,1 @@
+"""Data for running unproxy: topics, compose file, rules. Holds no code."""

@@ -1,0 +1,113 @@
+"""Addresses and host names in one spelling, so that what is equal compares equal.
+
+IPv6 is shortened (RFC 5952), IPv4-mapped IPv6 is IPv4 (RFC 4291 section 2.5.5.2), host names are lower case ASCII
+(IDNA, RFC 5891) without trailing dot or brackets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from publicsuffixlist import PublicSuffixList
+
+_SUFFIXES = PublicSuffixList()
+_DOCUMENTATION = tuple(
+    ipaddress.ip_network(net)
+    for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
+)
+HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
+
+
+@lru_cache(maxsize=65_536)
+def canonical_ip(text: str) -> str:
+    """One spelling of an IP address. Raises ValueError on anything else."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+@lru_cache(maxsize=65_536)
+def canonical_host(text: str) -> str:
+    """One spelling of a host name or address literal; "" for what cannot be a host."""
+    host = text.strip().strip("[]").rstrip(".").lower()
+    if not host or len(host) > HOST_LENGTH_MAX:
+        return ""
+    if ":" in host or host.replace(".", "").isdigit():
+        try:
+            return canonical_ip(host)
+        except ValueError:
+            return ""
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            return ""
+    if not all(char.isalnum() or char in "-._" for char in host):
+        return ""
+    return host
+
+
+@lru_cache(maxsize=65_536)
+def split_authority(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port of `host[:port]` (RFC 3986 section 3.2); ("", 0) when there is no usable one.
+
+    `default_port` 0 means that the port must be written, as in a CONNECT request (RFC 9110 section 9.3.6).
+    """
+    authority = text.rpartition("@")[2]
+    if authority.startswith("["):
+        host, _, rest = authority[1:].partition("]")
+        written, sign, port_text = bool(rest), rest[:1], rest[1:]
+        if written and sign != ":":
+            return "", 0
+    else:
+        host, colon, port_text = authority.partition(":")
+        written = bool(colon)
+    host = canonical_host(host)
+    if not host:
+        return "", 0
+    if not port_text:
+        return (host, default_port) if default_port else ("", 0)
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) < 65_536):
+        return "", 0
+    return host, int(port_text)
+
+
+@lru_cache(maxsize=65_536)
+def registrable_domain(host: str) -> str:
+    """The domain somebody registered (public suffix plus one label); an address is its own."""
+    if is_ip(host):
+        return host
+    return str(_SUFFIXES.privatesuffix(host) or host)
+
+
+@lru_cache(maxsize=65_536)
+def is_ip(text: str) -> bool:
+    """Whether this is an address literal."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=65_536)
+def ip_type(ip: str) -> str:
+    """Public, Private, Loopback, LinkLocal, Multicast or Reserved; "" without an address.
+
+    Addresses reserved for documentation (RFC 5737, RFC 3849, RFC 9637) stand for public ones and count as such.
+    """
+    if not ip:
+        return ""
+    address = ipaddress.ip_address(ip)
+    if any(address.version == net.version and address in net for net in _DOCUMENTATION):
+        return "Public"
+    if address.is_loopback:
+        return "Loopback"
+    if address.is_link_local:
+        return "LinkLocal"
+    if address.is_multicast:
+        return "Multicast"
+    if address.is_private:
+        return "Private"
+    return "Public" if address.is_global else "Reserved"

@@ -1,0 +1,216 @@
+"""Internal events: what any sensor's line becomes before the correlator sees it.
+
+A dialect turns the bytes of one line into one of these. Addresses are canonical (`schemas.address`), host names are
+normalised, times are integers: microseconds since 1970 UTC. `at` is when the sensor says it wrote the line; it moves the
+device's clock. Strings are "" and numbers None (times 0) where the sensor does not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+Micros = int
+"""Microseconds since 1970-01-01 UTC."""
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """The 5-tuple of a TCP connection, client first, and the sensor's own name for it ("" when it has none)."""
+
+    local_ip: str
+    local_port: int
+    remote_ip: str
+    remote_port: int
+    id: str = ""
+
+    @property
+    def key(self) -> str:
+        """The 5-tuple as one string: the key of everything known about it."""
+        return f"{self.local_ip} {self.local_port} {self.remote_ip} {self.remote_port}"
+
+
+class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
+    """Who opened a connection, as far as the sensor tells."""
+
+    pid: int | None = None
+    name: str = ""
+    path: str = ""
+    command_line: str = ""
+    started: Micros = 0
+    account: str = ""
+    domain: str = ""
+    sid: str = ""
+    parent_pid: int | None = None
+    parent_name: str = ""
+    sha1: str = ""
+    sha256: str = ""
+    md5: str = ""
+
+
+class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
+    """An endpoint's own record of an outgoing TCP connection (kernel, ETW, audit): it alone knows the process."""
+
+    device: str
+    at: Micros
+    flow: Flow
+    started: Micros
+    """The attempt (SYN): with the 5-tuple the identity of the connection."""
+    established: Micros
+    """0 while the handshake is not known to have succeeded."""
+    ended: Micros
+    """0 while open."""
+    failed: bool
+    process: Process
+    event_id: str
+
+
+class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
+    """A network sensor's summary of a flow, written once it is over (Suricata `flow`, Zeek `conn`)."""
+
+    device: str
+    at: Micros
+    flow: Flow
+    started: Micros
+    ended: Micros
+    bytes_sent: int
+    bytes_received: int
+    answered: bool
+    """The other side answered the handshake."""
+    midstream: bool
+    """The sensor did not see the beginning: the flow is older than the sensor, and its direction is a guess."""
+    tls: bool
+    """TLS was spoken from the first byte, not inside a tunnel."""
+    event_id: str
+
+
+class HttpExchange(msgspec.Struct, frozen=True, gc=False):
+    """One HTTP request, with its answer when there was one."""
+
+    device: str
+    at: Micros
+    """When it was logged; the request was at or before it."""
+    flow: Flow
+    tx: int
+    method: str
+    target: str
+    """The request target as written (RFC 9112 section 3.2): authority, absolute or origin form."""
+    host: str
+    """The Host header, normalised; "" without one."""
+    status: int | None
+    event_id: str
+
+
+class TlsName(msgspec.Struct, frozen=True, gc=False):
+    """The server name (SNI) of a TLS client hello."""
+
+    device: str
+    at: Micros
+    flow: Flow
+    sni: str
+    tunnelled: bool
+    """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
+    event_id: str
+
+
+class Action(StrEnum):
+    """What a device's network protection did about a request."""
+
+    BLOCKED = "blocked"
+    AUDITED = "audited"
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """A device's network protection judged a request; it carries the request, as a blocked one has no other record."""
+
+    device: str
+    at: Micros
+    flow: Flow
+    started: Micros
+    """Start of the flow, 0 when the sensor does not tell."""
+    action: Action
+    tx: int
+    method: str
+    """"" for a verdict on a TLS name."""
+    target: str
+    host: str
+    """Host header or SNI, normalised."""
+    status: int | None
+    title: str
+    category: str
+    event_id: str
+
+
+class ProtectionMode(StrEnum):
+    """A device's network protection: block stops and shows, audit only shows, off does neither."""
+
+    BLOCK = "block"
+    AUDIT = "audit"
+    OFF = "off"
+
+
+class ModeChanged(msgspec.Struct, frozen=True, gc=False):
+    """The device's protection mode from `at` on, as a sensor reports it."""
+
+    device: str
+    at: Micros
+    mode: ProtectionMode
+    event_id: str
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """A line that was understood and holds nothing for us; `kind` is a short closed word such as `dns`."""
+
+    device: str
+    at: Micros
+    kind: str
+
+
+class Tick(msgspec.Struct, frozen=True, gc=False):
+    """Time as the log itself tells it, milliseconds since 1970: moves quiet devices on."""
+
+    logged_ms: int
+
+
+class Reason(StrEnum):
+    """Why a line was rejected: a small closed set, as it becomes a metric label."""
+
+    MALFORMED = "malformed"
+    INCOMPLETE = "incomplete"
+    BAD_VALUE = "bad_value"
+    TOO_LONG = "too_long"
+    NO_DEVICE = "no_device"
+    UNKNOWN_DIALECT = "unknown_dialect"
+    NOT_DELIVERABLE = "not_deliverable"
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """A line that could not be read; it keeps its bytes so that it can be read again after a fix."""
+
+    reason: Reason
+    detail: str
+    raw: bytes
+    dialect: str = ""
+    device: str = ""
+
+
+Event = (
+    ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ModeChanged
+)
+Parsed = Event | Ignored | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one kind of sensor writes. `parse` never raises; `device_of` names a line's device cheaply ("" if unsure)."""
+
+    name: str
+    parse: Callable[[bytes], Parsed]
+    written_at: Callable[[bytes], Micros]
+    """When the sensor wrote this line, 0 if it does not say: the order in which lines of several files arrived."""
+    device_of: Callable[[bytes], str]
+    title: str
+    gives: str
+    """One sentence for the reference page: which events come out of it."""

@@ -1,0 +1,271 @@
+"""All settings: one frozen section per room, read once from a TOML file, with the environment over it.
+
+    unproxy.toml                       environment
+    [kafka]                            UNPROXY_KAFKA__BOOTSTRAP=kafka-1:9092,kafka-2:9092
+    bootstrap = "kafka-1:9092"         UNPROXY_CLICKHOUSE__PASSWORD=...
+
+The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors, in the
+file and among `UNPROXY_*` variables.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.address import canonical_ip, split_authority
+
+PREFIX = "UNPROXY_"
+CONFIG_VARIABLE = "UNPROXY_CONFIG"
+DEFAULT_FILE = Path("unproxy.toml")
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the message says where, what was expected and what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is, and what the topics are called."""
+
+    bootstrap: str = Field("127.0.0.1:9092", description="Brokers to ask first: host:port, separated by commas")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to the brokers"
+    )
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", description="How to log in; empty without login"
+    )
+    sasl_username: str = Field("", description="User name for SASL")
+    sasl_password: SecretStr = Field(SecretStr(""), description="Password for SASL")
+    ssl_ca_file: str = Field("", description="PEM file with the authorities to trust; empty for the system's")
+    topic_prefix: str = Field("", description="Put before every topic name, to share a cluster")
+
+
+class ClickHouseSettings(_Section):
+    """Where ClickHouse's HTTP interface is."""
+
+    url: str = Field("http://127.0.0.1:8123", description="HTTP or HTTPS address of the server")
+    database: str = Field("unproxy", description="Database of our tables; `unproxy migrate` creates it")
+    username: str = Field("default", description="User name")
+    password: SecretStr = Field(SecretStr(""), description="Password")
+    timeout_secs: float = Field(30.0, gt=0, description="How long one request may take")
+
+
+class CorrelationSettings(_Section):
+    """When a connection is settled, and how much may wait."""
+
+    lateness_secs: float = Field(3.0, gt=0, description="How far a device's lines may be out of order")
+    patience_secs: float = Field(8.0, gt=0, description="How long an unresolved connection waits for its HTTP event")
+    linger_secs: float = Field(120.0, gt=0, description="How long an ended connection is kept for late records")
+    idle_secs: float = Field(86_400.0, gt=0, description="How long a connection without any event is kept")
+    connections_max: int = Field(200_000, gt=0, description="Connections kept per device; beyond it the oldest leave")
+    proxies: tuple[str, ...] = Field(
+        (), description="Known proxies as host:port or name=host:port; others are learnt from what they are asked"
+    )
+    not_proxies: tuple[str, ...] = Field((), description="Addresses that must never be taken for a proxy, as host:port")
+
+    @field_validator("proxies", "not_proxies")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in given:
+            proxy_address(entry)
+        return given
+
+
+class PublisherSettings(_Section):
+    """How sensor lines become Kafka messages."""
+
+    batch_bytes_max: int = Field(256 * 1024, gt=0, description="Bytes of one device's lines in a message at most")
+    batch_age_secs_max: float = Field(0.2, gt=0, description="How long a line waits for its message to fill")
+    line_bytes_max: int = Field(12 * 1024 * 1024, gt=0, description="Longer lines are cut at the sensor and counted")
+    queue_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="Unacknowledged bytes before reading stops")
+    state_dir: str = Field(".unproxy/producer", description="Folder for the kept positions")
+
+
+class WorkerSettings(_Section):
+    """How the Faust worker runs."""
+
+    group: str = Field("unproxy", description="Consumer group; also the name of the state table's changelog")
+    name: str = Field("worker-1", description="Stable and unique name of this worker, for static membership")
+    data_dir: str = Field(".unproxy/worker", description="Folder for the local state; never shared by two workers")
+    batch_messages_max: int = Field(400, gt=0, description="Messages handled at once")
+    batch_wait_secs: float = Field(0.05, gt=0, description="How long to wait for a batch to fill")
+    session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
+    standby_replicas: int = Field(0, ge=0, description="Workers that keep a warm copy of the state; 0 for a single worker")
+    stall_secs_max: float = Field(30.0, gt=0, description="Lag without a commit for this long ends the process")
+    stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
+
+
+class SinkSettings(_Section):
+    """How rows are written."""
+
+    group: str = Field("unproxy-sink", description="Consumer group")
+    batch_rows_max: int = Field(50_000, gt=0, description="Rows in one insert at most, counted in whole messages")
+    batch_bytes_max: int = Field(32 * 1024 * 1024, gt=0, description="Bytes in one insert at most")
+    batch_age_secs_max: float = Field(0.5, gt=0, description="How long a row waits for its insert to fill")
+    retry_secs_max: float = Field(30.0, gt=0, description="Longest pause between two tries")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
+
+
+class _TomlSource(PydanticBaseSettingsSource):
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the whole file is given at once by __call__
+
+    def __call__(self) -> dict[str, Any]:
+        content = self.settings_cls._file_content  # type: ignore[attr-defined]  # set by load() for this one class
+        return dict(content)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_parse_none_str=""
+    )
+
+    kafka: KafkaSettings = KafkaSettings()  # type: ignore[call-arg]  # every field has a default
+    clickhouse: ClickHouseSettings = ClickHouseSettings()  # type: ignore[call-arg]
+    correlation: CorrelationSettings = CorrelationSettings()  # type: ignore[call-arg]
+    publisher: PublisherSettings = PublisherSettings()  # type: ignore[call-arg]
+    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
+    sink: SinkSettings = SinkSettings()  # type: ignore[call-arg]
+
+
+def proxy_address(entry: str) -> tuple[str, int, str]:
+    """Address, port and name of `host:port` or `name=host:port`. Raises ValueError."""
+    name, sign, place = entry.rpartition("=")
+    host, port = split_authority(place, 0)
+    if not host:
+        raise ValueError(f'"{entry}" is not host:port or name=host:port')
+    try:
+        return canonical_ip(host), port, name if sign else ""
+    except ValueError:
+        raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings: the file first, the environment over it. Raises SettingsError."""
+    environment = os.environ if environment is None else environment
+    named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
+    content: dict[str, Any] = {}
+    file = named or DEFAULT_FILE
+    if named or file.exists():
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{file}: cannot be read: {error.strerror}; name another with --config") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: is not TOML: {error}") from None
+    complaints = [*_unknown_in_file(str(file), content), *_unknown_in_environment(environment)]
+    if complaints:
+        raise SettingsError("\n".join(complaints))
+
+    class _Loaded(Settings):
+        _file_content = content
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], env_settings: PydanticBaseSettingsSource, **_: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, _TomlSource(settings_cls)
+
+    kept = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        return _Loaded()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def dump(settings: Settings) -> str:
+    """What is in force, as TOML, secrets as stars."""
+    lines = []
+    for section in Settings.model_fields:
+        lines.append(f"[{section}]")
+        part: BaseModel = getattr(settings, section)
+        for name in type(part).model_fields:
+            lines.append(f"{name} = {_toml(getattr(part, name))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def described() -> Iterator[tuple[str, str, Any, str]]:
+    """Section, key, default and sentence of every setting: the reference page is made from this."""
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        for name, key in kind.model_fields.items():
+            yield section, name, key.default, key.description or ""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, SecretStr):
+        return '"***"' if value.get_secret_value() else '""'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _sections() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for section, name, _, _ in described():
+        found.setdefault(section, []).append(name)
+    return found
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
+    sections = _sections()
+    for section, keys in content.items():
+        if section not in sections:
+            yield f"{file}: {section} is not a section{_suggest(section, list(sections))}"
+            continue
+        if not isinstance(keys, dict):
+            yield f"{file}: {section} must be a section, written as [{section}]"
+            continue
+        for key in keys:
+            if key not in sections[section]:
+                yield f"{file}: {section}.{key} is not a setting{_suggest(key, sections[section])}"
+
+
+def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
+    known = [f"{PREFIX}{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
+    for name in environment:
+        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else "; `unproxy check --dump` lists all settings"
+            yield f"environment: {name} is not a setting{hint}"
+
+
+def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"])
+        variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
+        place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
+        yield f"{place}: {one['msg'].removeprefix('Value error, ')} (got {one['input']!r})"
+
+

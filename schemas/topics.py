@@ -1,0 +1,62 @@
+"""The topics by name, with the settings that `deploy/topics.toml` gives them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from schemas.settings import Settings
+
+TELEMETRY = "telemetry"
+NETWORK_EVENTS = "network-events"
+DEVICE_EVENTS = "device-events"
+BLOCK_ALERTS = "block-alerts"
+REJECTS = "rejects"
+STATE_CHANGELOG = "state-changelog"
+
+TABLE_OF_TOPIC = {
+    NETWORK_EVENTS: "DeviceNetworkEvents",
+    DEVICE_EVENTS: "DeviceEvents",
+    BLOCK_ALERTS: "BlockAlerts",
+    REJECTS: "Rejects",
+}
+"""Which table the sink writes a topic's messages to."""
+
+TICK_DIALECT = "tick"
+"""Value of the dialect header on a message without lines that only carries the log's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it should be."""
+
+    name: str
+    about: str
+    partitions: int
+    config: dict[str, str]
+
+
+@cache
+def _declared() -> dict[str, Topic]:
+    text = resources.files("deploy").joinpath("topics.toml").read_text(encoding="utf-8")
+    return {
+        name: Topic(name, part["about"], part["partitions"], part["config"])
+        for name, part in tomllib.loads(text).items()
+    }
+
+
+def topic_name(settings: Settings, name: str) -> str:
+    """A topic's full name on the cluster of these settings."""
+    if name == STATE_CHANGELOG:
+        return f"{settings.worker.group}-state-changelog"
+    return settings.kafka.topic_prefix + name
+
+
+def topics(settings: Settings) -> tuple[Topic, ...]:
+    """All topics under their full names."""
+    return tuple(
+        Topic(topic_name(settings, topic.name), topic.about, topic.partitions, topic.config)
+        for topic in _declared().values()
+    )
