@@ -1,7 +1,7 @@
 """Addresses and host names in one spelling, so that what is equal compares equal.
 
 IPv6 is shortened (RFC 5952), IPv4-mapped IPv6 is IPv4 (RFC 4291 section 2.5.5.2), host names are lower case ASCII
-(IDNA, RFC 5891) without trailing dot or brackets.
+(IDNA 2003, RFC 3490) without trailing dot or brackets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def canonical_host(text: str) -> str:
             host = host.encode("idna").decode("ascii")
         except UnicodeError:
             return ""
-    if not all(char.isalnum() or char in "-._" for char in host):
+    if len(host) > HOST_LENGTH_MAX or not all(char.isalnum() or char in "-._" for char in host):
         return ""
     return host
 
@@ -56,21 +56,21 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
     """
     authority = text.rpartition("@")[2]
     if authority.startswith("["):
-        host, _, rest = authority[1:].partition("]")
-        written, sign, port_text = bool(rest), rest[:1], rest[1:]
-        if written and sign != ":":
+        host, closing, rest = authority[1:].partition("]")
+        port_text = rest[1:]
+        if not closing or (rest and rest[0] != ":"):
             return "", 0
     else:
-        host, colon, port_text = authority.partition(":")
-        written = bool(colon)
+        host, _, port_text = authority.partition(":")
     host = canonical_host(host)
     if not host:
         return "", 0
     if not port_text:
         return (host, default_port) if default_port else ("", 0)
-    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) < 65_536):
+    digits = port_text.lstrip("0")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) < 65_536):
         return "", 0
-    return host, int(port_text)
+    return host, int(digits)
 
 
 @lru_cache(maxsize=65_536)
@@ -108,6 +108,8 @@ def ip_type(ip: str) -> str:
         return "LinkLocal"
     if address.is_multicast:
         return "Multicast"
-    if address.is_private:
-        return "Private"
-    return "Public" if address.is_global else "Reserved"
+    if address.is_global:
+        return "Public"
+    if address.is_reserved or address.is_unspecified:
+        return "Reserved"
+    return "Private" if address.is_private else "Reserved"

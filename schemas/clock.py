@@ -1,6 +1,7 @@
 """Times as whole microseconds since 1970 UTC, read and written fast.
 
-Sensors write thousands of lines a second with the same first 19 characters, so the calendar is worked out once a second.
+Sensors write thousands of lines a second with the same first 19 characters, so the calendar is worked out once for
+all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def _whole_seconds(text: str) -> int:
 
 def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
-    if len(text) >= 27 and text[19] == "." and (text.endswith(("Z", "+0000"))) and text[20:26].isdigit():
+    if text[26:] in ("Z", "+0000") and text[19] == "." and text[20:26].isdigit():
         micros = _whole_seconds(text[:19]) * MICROS + int(text[20:26])
     else:
         when = datetime.fromisoformat(text)

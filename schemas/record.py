@@ -1,7 +1,8 @@
 """The rows hunters see. These classes are the one place: table, JSON Schema and reference page are made from them.
 
-A column's type, meaning and place in the table stand in its annotation. Columns without a default are on every row of the
-topic; one with a default is left out where it is empty, which ClickHouse's JSONEachRow and JSON Schema read the same way.
+A column's type, meaning and place in the table stand in its annotation. Columns without a default are on every row of
+the topic; one with a default is left out where it is empty, which ClickHouse's JSONEachRow and JSON Schema read the
+same way.
 `DeviceNetworkEvents` has the 46 columns of Microsoft Defender's advanced-hunting table of that name
 (learn.microsoft.com/defender-xdr/advanced-hunting-devicenetworkevents-table), then ours.
 """
@@ -102,12 +103,18 @@ class UnresolvedReason(StrEnum):
 class NetworkEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, frozen=True):
     """A row of DeviceNetworkEvents: a TCP connection, or one real destination behind a proxy."""
 
-    Timestamp: Annotated[str, _time("When it happened: the connection's start, or the first request to the destination")]
+    Timestamp: Annotated[
+        str, _time("When it happened: the connection's start, or the first request to the destination")
+    ]
     DeviceId: Annotated[str, _text("The device, as its sensors name it")]
     DeviceName: Annotated[str, _text("The device's host name")]
     ActionType: Annotated[str, _word("ConnectionSuccess, ConnectionFailed, ConnectionAttempt; an open set")]
-    RemoteIP: Annotated[str, _text("Address connected to; on a destination row the destination's where known, else empty")]
-    RemotePort: Annotated[int | None, _number("Port connected to; on a destination row the destination's", "Nullable(UInt16)")]
+    RemoteIP: Annotated[
+        str, _text("Address connected to; on a destination row the destination's where known, else empty")
+    ]
+    RemotePort: Annotated[
+        int | None, _number("Port connected to; on a destination row the destination's", "Nullable(UInt16)")
+    ]
     RemoteUrl: Annotated[str, _text("The real target: URL, or host and port")]
     LocalIP: Annotated[str, _text("The device's address on this connection")]
     LocalPort: Annotated[int | None, _number("The device's port on this connection", "Nullable(UInt16)")]
@@ -115,11 +122,15 @@ class NetworkEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, f
     LocalIPType: Annotated[str, _word("Public, Private, Loopback, LinkLocal, Multicast or Reserved")]
     RemoteIPType: Annotated[str, _word("Type of the remote address; Public for a named destination outside")]
     InitiatingProcessFileName: Annotated[str, _text("File name of the process that connected")]
-    InitiatingProcessId: Annotated[int | None, _number("Process ID (PID) of the process that connected", "Nullable(Int64)")]
+    InitiatingProcessId: Annotated[
+        int | None, _number("Process ID (PID) of the process that connected", "Nullable(Int64)")
+    ]
     ReportId: Annotated[int, _number("Number of the row within the device; RecordId is the key", "Int64")]
 
     Layer: Annotated[Layer, _word("connection: the TCP connection as made; destination: a real target behind a proxy")]
-    RecordId: Annotated[str, _text("Identity of the row, made from its content; of equal ones the highest Version holds")]
+    RecordId: Annotated[
+        str, _text("Identity of the row, made from its content; of equal ones the highest Version holds")
+    ]
     Version: Annotated[int, _number("Grows with the evidence; not consecutive", "UInt64")]
     ConnectionId: Annotated[str, _text("The connection: shared by its connection row and its destination rows")]
     ConnectionTime: Annotated[str, _time("When the TCP connection was established, as near as any evidence tells")]
@@ -130,26 +141,43 @@ class NetworkEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, f
     DestinationPort: Annotated[int | None, _number("Real destination's port", "Nullable(UInt16)")]
     DestinationDomain: Annotated[str, _text("Registrable domain of the destination")]
     Outcome: Annotated[Outcome, _word("allowed, audited, warned, bypassed, blocked, failed or unknown")]
-    ProtectionMode: Annotated[ProtectionMode, _word("Network protection in force then: block, audit or off (nothing known)")]
+    ProtectionMode: Annotated[
+        ProtectionMode, _word("Network protection in force then: block, audit or off (nothing known)")
+    ]
     ResolvedBy: Annotated[ResolvedBy, _word("Evidence that named the destination")]
     Confidence: Annotated[Confidence, _word("exact, strong or inferred; empty where unresolved")]
     UnresolvedReason: Annotated[UnresolvedReason, _word("Why there is no destination; empty where there is one")]
-    ResolutionMs: Annotated[int | None, _number("From the connection's start to the evidence that named it, milliseconds", "Nullable(Int64)")]
+    ResolutionMs: Annotated[
+        int | None,
+        _number("From the connection's start to the evidence that named it, milliseconds", "Nullable(Int64)"),
+    ]
 
     ConnectionEventId: Annotated[str, _text("The endpoint's own record of the connection")] = ""
-    HttpEventIds: Annotated[list[str], _number("The sensor's records that name the destination; the first 16", "Array(String)")] = []
+    HttpEventIds: Annotated[
+        list[str], _number("The sensor's records that name the destination; the first 16", "Array(String)")
+    ] = []
     FlowId: Annotated[str, _text("The network sensor's own name of the flow")] = ""
     ConnectionEndTime: Annotated[str | None, _maybe_time("When the connection ended")] = None
-    BytesSent: Annotated[int | None, _number("Bytes from device to remote side, headers included", "Nullable(UInt64)")] = None
-    BytesReceived: Annotated[int | None, _number("Bytes from remote side to device, headers included", "Nullable(UInt64)")] = None
-    RequestCount: Annotated[int | None, _number("Requests seen to this destination, or on this connection", "Nullable(UInt32)")] = None
+    BytesSent: Annotated[
+        int | None, _number("Bytes from device to remote side, headers included", "Nullable(UInt64)")
+    ] = None
+    BytesReceived: Annotated[
+        int | None, _number("Bytes from remote side to device, headers included", "Nullable(UInt64)")
+    ] = None
+    RequestCount: Annotated[
+        int | None, _number("Requests seen to this destination, or on this connection", "Nullable(UInt32)")
+    ] = None
     HttpStatus: Annotated[int | None, _number("Latest HTTP status answered", "Nullable(UInt16)")] = None
-    HostMismatch: Annotated[str, _text("Another name spoken inside (SNI or Host) than the one asked of the proxy: fronting")] = ""
+    HostMismatch: Annotated[
+        str, _text("Another name spoken inside (SNI or Host) than the one asked of the proxy: fronting")
+    ] = ""
 
     InitiatingProcessSHA1: Annotated[str, _text("SHA-1 of the process image")] = ""
     InitiatingProcessSHA256: Annotated[str, _text("SHA-256 of the process image")] = ""
     InitiatingProcessMD5: Annotated[str, _text("MD5 of the process image")] = ""
-    InitiatingProcessFileSize: Annotated[int | None, _number("Size of the process image in bytes", "Nullable(Int64)")] = None
+    InitiatingProcessFileSize: Annotated[
+        int | None, _number("Size of the process image in bytes", "Nullable(Int64)")
+    ] = None
     InitiatingProcessVersionInfoCompanyName: Annotated[str, _text("Company in the image's version resource")] = ""
     InitiatingProcessVersionInfoProductName: Annotated[str, _text("Product in the image's version resource")] = ""
     InitiatingProcessVersionInfoProductVersion: Annotated[str, _text("Version in the image's version resource")] = ""
@@ -172,7 +200,9 @@ class NetworkEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, f
     AppGuardContainerId: Annotated[str, _text("Application Guard container")] = ""
     AdditionalFields: Annotated[str, _text("More, as a JSON object")] = ""
     InitiatingProcessSessionId: Annotated[int | None, _number("Windows session", "Nullable(Int64)")] = None
-    IsInitiatingProcessRemoteSession: Annotated[bool | None, _number("Started in a remote session", "Nullable(Bool)")] = None
+    IsInitiatingProcessRemoteSession: Annotated[
+        bool | None, _number("Started in a remote session", "Nullable(Bool)")
+    ] = None
     InitiatingProcessRemoteSessionDeviceName: Annotated[str, _text("Device of the remote session")] = ""
     InitiatingProcessRemoteSessionIP: Annotated[str, _text("Address of the remote session")] = ""
     InitiatingProcessUniqueId: Annotated[str, _text("Unique ID of the process")] = ""
@@ -197,7 +227,9 @@ class DeviceEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, fr
     InitiatingProcessCommandLine: Annotated[str, _text("Command line of the process")]
     InitiatingProcessAccountName: Annotated[str, _text("Account that ran the process")]
     InitiatingProcessAccountDomain: Annotated[str, _text("Domain of the account")]
-    AdditionalFields: Annotated[str, _text("JSON: IsAudit, ResponseCategory, DisplayName, Uri, SignatureId where known")]
+    AdditionalFields: Annotated[
+        str, _text("JSON: IsAudit, ResponseCategory, DisplayName, Uri, SignatureId where known")
+    ]
     ReportId: Annotated[int, _number("Number of the row within the device; RecordId is the key", "Int64")]
     RecordId: Annotated[str, _text("Identity of the row; of equal ones the highest Version holds")]
     Version: Annotated[int, _number("Grows with the evidence; not consecutive", "UInt64")]

@@ -4,21 +4,22 @@
     [kafka]                            UNPROXY_KAFKA__BOOTSTRAP=kafka-1:9092,kafka-2:9092
     bootstrap = "kafka-1:9092"         UNPROXY_CLICKHOUSE__PASSWORD=...
 
-The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors, in the
-file and among `UNPROXY_*` variables.
+The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors,
+in the file and among `UNPROXY_*` variables.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.address import canonical_ip, split_authority
 
@@ -69,10 +70,18 @@ class CorrelationSettings(_Section):
     linger_secs: float = Field(120.0, gt=0, description="How long an ended connection is kept for late records")
     idle_secs: float = Field(86_400.0, gt=0, description="How long a connection without any event is kept")
     connections_max: int = Field(200_000, gt=0, description="Connections kept per device; beyond it the oldest leave")
-    proxies: tuple[str, ...] = Field(
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Known proxies as host:port or name=host:port; others are learnt from what they are asked"
     )
-    not_proxies: tuple[str, ...] = Field((), description="Addresses that must never be taken for a proxy, as host:port")
+    not_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses that must never be taken for a proxy, as host:port"
+    )
+
+    @field_validator("proxies", "not_proxies", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
     @field_validator("proxies", "not_proxies")
     @classmethod
@@ -87,7 +96,12 @@ class PublisherSettings(_Section):
 
     batch_bytes_max: int = Field(256 * 1024, gt=0, description="Bytes of one device's lines in a message at most")
     batch_age_secs_max: float = Field(0.2, gt=0, description="How long a line waits for its message to fill")
-    line_bytes_max: int = Field(12 * 1024 * 1024, gt=0, description="Longer lines are cut at the sensor and counted")
+    disorder_secs_max: float = Field(
+        0.5, ge=0, description="How far a device's lines from two files may overtake; below lateness_secs"
+    )
+    line_bytes_max: int = Field(
+        12 * 1024 * 1024, gt=0, le=15 * 1024 * 1024, description="Of a longer line rejects gets the first MB"
+    )
     queue_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="Unacknowledged bytes before reading stops")
     state_dir: str = Field(".unproxy/producer", description="Folder for the kept positions")
 
@@ -101,7 +115,9 @@ class WorkerSettings(_Section):
     batch_messages_max: int = Field(400, gt=0, description="Messages handled at once")
     batch_wait_secs: float = Field(0.05, gt=0, description="How long to wait for a batch to fill")
     session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
-    standby_replicas: int = Field(0, ge=0, description="Workers that keep a warm copy of the state; 0 for a single worker")
+    standby_replicas: int = Field(
+        0, ge=0, description="Workers that keep a warm copy of the state; 0 for a single worker"
+    )
     stall_secs_max: float = Field(30.0, gt=0, description="Lag without a commit for this long ends the process")
     stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
@@ -120,28 +136,30 @@ class SinkSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
-class _TomlSource(PydanticBaseSettingsSource):
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError  # the whole file is given at once by __call__
-
-    def __call__(self) -> dict[str, Any]:
-        content = self.settings_cls._file_content  # type: ignore[attr-defined]  # set by load() for this one class
-        return dict(content)
-
-
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_parse_none_str=""
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    kafka: KafkaSettings = KafkaSettings()  # type: ignore[call-arg]  # every field has a default
-    clickhouse: ClickHouseSettings = ClickHouseSettings()  # type: ignore[call-arg]
-    correlation: CorrelationSettings = CorrelationSettings()  # type: ignore[call-arg]
-    publisher: PublisherSettings = PublisherSettings()  # type: ignore[call-arg]
-    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
-    sink: SinkSettings = SinkSettings()  # type: ignore[call-arg]
+    kafka: KafkaSettings = KafkaSettings()
+    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    correlation: CorrelationSettings = CorrelationSettings()
+    publisher: PublisherSettings = PublisherSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sink: SinkSettings = SinkSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over what load() read from the file."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
 
 
 def proxy_address(entry: str) -> tuple[str, int, str]:
@@ -156,9 +174,9 @@ def proxy_address(entry: str) -> tuple[str, int, str]:
         raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
 
 
-def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path | None = None) -> Settings:
     """Read the settings: the file first, the environment over it. Raises SettingsError."""
-    environment = os.environ if environment is None else environment
+    environment = os.environ
     named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
     content: dict[str, Any] = {}
     file = named or DEFAULT_FILE
@@ -173,25 +191,10 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     if complaints:
         raise SettingsError("\n".join(complaints))
 
-    class _Loaded(Settings):
-        _file_content = content
-
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], env_settings: PydanticBaseSettingsSource, **_: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, _TomlSource(settings_cls)
-
-    kept = dict(os.environ)
     try:
-        os.environ.clear()
-        os.environ.update(environment)
-        return _Loaded()
+        return Settings(**content)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
 
 
 def dump(settings: Settings) -> str:
@@ -200,8 +203,7 @@ def dump(settings: Settings) -> str:
     for section in Settings.model_fields:
         lines.append(f"[{section}]")
         part: BaseModel = getattr(settings, section)
-        for name in type(part).model_fields:
-            lines.append(f"{name} = {_toml(getattr(part, name))}")
+        lines.extend(f"{name} = {as_toml(getattr(part, name))}" for name in type(part).model_fields)
         lines.append("")
     return "\n".join(lines)
 
@@ -216,14 +218,15 @@ def described() -> Iterator[tuple[str, str, Any, str]]:
             yield section, name, key.default, key.description or ""
 
 
-def _toml(value: object) -> str:
+def as_toml(value: object) -> str:
+    """A setting's value as TOML writes it, a secret as stars."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, SecretStr):
         return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
 def _sections() -> dict[str, list[str]]:
@@ -253,11 +256,12 @@ def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
-    known = [f"{PREFIX}{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
+    known = [f"{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
     for name in environment:
-        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and name.upper() not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else "; `unproxy check --dump` lists all settings"
+        given = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and given not in known:
+            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; `unproxy check --dump` lists all settings"
             yield f"environment: {name} is not a setting{hint}"
 
 
@@ -266,6 +270,6 @@ def _in_words(file: str, error: ValidationError, environment: Mapping[str, str])
         where = ".".join(str(part) for part in one["loc"])
         variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
         place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
-        yield f"{place}: {one['msg'].removeprefix('Value error, ')} (got {one['input']!r})"
-
-
+        secret = "password" in where
+        got = "" if secret else f" (got {one['input']!r})"
+        yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

@@ -1,0 +1,150 @@
+"""The tables as SQL: numbered migrations, and the generator of the first one from the classes in `schemas.record`.
+
+Each table is two things. `NAME_versions` keeps every version of a row that was written; `NAME` is what hunters use: a
+view that shows the latest version of each row, once. Why so, and what it costs: docs/decisions/0001-latest-version.md.
+
+    python -m schemas.ddl > schemas/migrations/0001_tables.sql
+
+A migration that was released is never changed: a new column gets a new file. `{database}` stands for the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+from schemas.record import TABLES, columns
+
+VERSIONS = "_versions"
+"""What the table behind a view is called, after the view's name."""
+
+DEDUPLICATION_WINDOW = 10_000
+"""How many inserts back a repeated deduplication token is recognised."""
+
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered step of the database."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's text: tells whether an applied one was changed."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        """Number and name, as in the file's name."""
+        return f"{self.number:04}_{self.name}"
+
+    def statements(self, database: str) -> list[str]:
+        """Its statements for this database, to be run one by one."""
+        code = "\n".join(line for line in self.text.splitlines() if not line.startswith("--"))
+        filled = code.replace("{database}", quoted(database))
+        return [statement.strip() for statement in filled.split(";\n") if statement.strip()]
+
+
+def migrations() -> tuple[Migration, ...]:
+    """All migrations in order; their numbers have no gaps."""
+    folder = resources.files("schemas").joinpath("migrations")
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if (match := _FILE_NAME.fullmatch(file.name))
+    ]
+    found.sort(key=lambda migration: migration.number)
+    numbers = [migration.number for migration in found]
+    assert numbers == list(range(1, len(found) + 1)), "schemas/migrations: a number is missing or there twice"
+    return tuple(found)
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    key: tuple[str, ...]
+    """Sorting key: only what never differs between two versions of a row, or both would stay visible."""
+    version: str
+    looked_up: tuple[str, ...]
+    """Columns that are searched for a few rows among millions."""
+    times: tuple[str, ...]
+    shown: tuple[str, ...]
+    """What the view has beyond the columns."""
+
+
+_SHAPES = {
+    "DeviceNetworkEvents": _Shape(
+        ("DeviceId", "RecordId"),
+        "Version",
+        ("RecordId", "ConnectionId", "DestinationHost", "RemoteIP"),
+        ("Timestamp",),
+        ("Timestamp AS TimeGenerated",),
+    ),
+    "DeviceEvents": _Shape(
+        ("DeviceId", "RecordId"),
+        "Version",
+        ("RecordId", "ConnectionId", "DestinationHost"),
+        ("Timestamp",),
+        ("Timestamp AS TimeGenerated",),
+    ),
+    "BlockAlerts": _Shape(("DeviceId", "AlertId"), "Version", ("AlertId",), ("LastTime",), ()),
+    "Rejects": _Shape(("RecordId",), "", (), ("RejectedAt",), ("base64Decode(RawBase64) AS Raw",)),
+}
+
+
+def first_migration() -> str:
+    """The text of 0001, made from the classes."""
+    parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]
+    for name in TABLES:
+        parts += [_table(name), _view(name)]
+    return "\n".join(parts)
+
+
+def _table(name: str) -> str:
+    shape = _SHAPES[name]
+    lines = [f"{quoted(c.name)} {c.clickhouse} COMMENT {_text(c.about)}" for c in columns(TABLES[name])]
+    # MATERIALIZED, not DEFAULT: it is filled in without the reader having to keep track of what a row left out.
+    lines.append("`IngestedAt` DateTime64(3, 'UTC') MATERIALIZED now64(3) COMMENT 'When this version was written'")
+    lines += [f"INDEX by_{column} {quoted(column)} TYPE minmax GRANULARITY 1" for column in shape.times]
+    lines += [f"INDEX by_{column} {quoted(column)} TYPE bloom_filter(0.01) GRANULARITY 1" for column in shape.looked_up]
+    body = ",\n    ".join(lines)
+    # By month of writing: an insert never crosses a partition, and no query's filter can leave out a partition that
+    # holds a newer version. Old months can be dropped whole.
+    # Inserted parts stay compact (one file, not two a column): a third quicker to write; merges make them wide.
+    return (
+        f"CREATE TABLE IF NOT EXISTS {{database}}.{quoted(name + VERSIONS)}\n(\n    {body}\n)\n"
+        f"ENGINE = ReplacingMergeTree({shape.version})\n"
+        "PARTITION BY toYYYYMM(IngestedAt)\n"
+        f"ORDER BY ({', '.join(shape.key)})\n"
+        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = 268435456;\n"
+    )
+
+
+def _view(name: str) -> str:
+    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *_SHAPES[name].shown])
+    # Both settings are ClickHouse's defaults; a profile that turns them over would let old versions show.
+    return (
+        f"CREATE VIEW IF NOT EXISTS {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
+        f"FROM {{database}}.{quoted(name + VERSIONS)} FINAL\n"
+        "SETTINGS use_skip_indexes_if_final_exact_mode = 1, do_not_merge_across_partitions_select_final = 0;\n"
+    )
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+if __name__ == "__main__":
+    print(first_migration(), end="")

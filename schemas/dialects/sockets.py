@@ -1,0 +1,110 @@
+"""Outgoing TCP connections as the endpoint's kernel saw them, one JSON object a line.
+
+The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
+connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
+close. A line may come again once the connection has closed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.address import canonical_ip
+from schemas.clock import parse_micros
+from schemas.events import ConnectionOpened, Dialect, Flow, Micros, Parsed, Process, Reason, Reject
+
+RESULTS = frozenset({"success", "failed", "open"})
+
+
+class _Line(msgspec.Struct, gc=False):
+    device: str
+    local_ip: str
+    local_port: int
+    remote_ip: str
+    remote_port: int
+    result: str
+    ts_attempt: str | None = None
+    ts_established: str | None = None
+    ts_closed: str | None = None
+    pid: int | None = None
+    process: str | None = None
+
+
+class _Times(msgspec.Struct, gc=False):
+    ts_attempt: str | None = None
+    ts_established: str | None = None
+
+
+class _Device(msgspec.Struct, gc=False):
+    device: str = ""
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_TIMES = msgspec.json.Decoder(_Times)
+_DEVICE = msgspec.json.Decoder(_Device)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = _LINE.decode(raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    try:
+        attempt = parse_micros(line.ts_attempt) if line.ts_attempt else 0
+        established = parse_micros(line.ts_established) if line.ts_established else 0
+        ended = parse_micros(line.ts_closed) if line.ts_closed else 0
+        flow = Flow(canonical_ip(line.local_ip), line.local_port, canonical_ip(line.remote_ip), line.remote_port)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    if not (0 < line.local_port < 65_536 and 0 < line.remote_port < 65_536):
+        return Reject(Reason.BAD_VALUE, "a port is outside 1 to 65535", raw)
+    if line.result not in RESULTS:
+        return Reject(Reason.BAD_VALUE, f"result is {line.result!r}, not one of {sorted(RESULTS)}", raw)
+    if not (attempt or established):
+        return Reject(Reason.INCOMPLETE, "neither ts_attempt nor ts_established", raw)
+    if line.pid is not None and not 0 <= line.pid < 2**62:
+        return Reject(Reason.BAD_VALUE, "pid is out of range", raw)
+    started = attempt or established
+    return ConnectionOpened(
+        line.device,
+        established or attempt,
+        flow,
+        started,
+        established,
+        ended,
+        line.result == "failed",
+        Process(line.pid, line.process or ""),
+        f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
+    )
+
+
+def written_at(raw: bytes) -> Micros:
+    """The attempt: the order in which a kernel sensor meets its connections, and in which the file is kept."""
+    try:
+        times = _TIMES.decode(raw)
+        text = times.ts_attempt or times.ts_established
+        return parse_micros(text) if text else 0
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The device that the line names."""
+    try:
+        return _DEVICE.decode(raw).device
+    except _UNREADABLE:
+        return ""
+
+
+DIALECT = Dialect(
+    "sockets",
+    parse,
+    written_at,
+    device_of,
+    title="Kernel connections (JSON lines made from the tracepoint sock:inet_sock_set_state)",
+    gives="The connection with its process, PID, exact start and end; no name of the destination.",
+)

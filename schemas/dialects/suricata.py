@@ -1,0 +1,244 @@
+"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 6 to 8 write it.
+
+`http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
+`timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a minute.
+A blocked request has no `http` record, only its alert; `drop` records are one per packet and say nothing more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.address import canonical_ip, split_authority
+from schemas.clock import parse_micros
+from schemas.events import (
+    Action,
+    ConnectionClosed,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Ignored,
+    Micros,
+    Parsed,
+    Reason,
+    Reject,
+    TlsName,
+    Verdict,
+)
+
+OTHER_KINDS = frozenset(
+    "anomaly dcerpc dhcp dnp3 dns drop fileinfo files flow ftp ftp_data http http2 ike krb5 metadata modbus mqtt netflow nfs "
+    "packetinfo quic rdp rfb sip smb smtp snmp ssh stats tftp tls alert enip ldap pgsql websocket bittorrent_dht".split()
+)
+TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
+
+
+class _Http(msgspec.Struct, gc=False):
+    hostname: str = ""
+    url: str = ""
+    http_method: str = ""
+    status: int | None = None
+
+
+class _Tls(msgspec.Struct, gc=False):
+    sni: str = ""
+    from_proto: str = ""
+
+
+class _Alert(msgspec.Struct, gc=False):
+    action: str = ""
+    signature: str = ""
+    category: str = ""
+
+
+class _FlowPart(msgspec.Struct, gc=False):
+    start: str = ""
+    end: str = ""
+    bytes_toserver: int = 0
+    bytes_toclient: int = 0
+    pkts_toclient: int = 0
+
+
+class _Tcp(msgspec.Struct, gc=False):
+    tcp_flags_ts: str = ""
+    tcp_flags_tc: str = ""
+
+
+class _Eve(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    flow_id: int = 0
+    src_ip: str = ""
+    src_port: int = 0
+    dest_ip: str = ""
+    dest_port: int = 0
+    proto: str = ""
+    app_proto: str = ""
+    app_proto_orig: str = ""
+    tx_id: int = 0
+    host: str = ""
+    http: _Http | None = None
+    tls: _Tls | None = None
+    alert: _Alert | None = None
+    flow: _FlowPart | None = None
+    tcp: _Tcp | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    host: str = ""
+
+
+class _Device(msgspec.Struct, gc=False):
+    host: str = ""
+
+
+_EVE = msgspec.json.Decoder(_Eve)
+_HEAD = msgspec.json.Decoder(_Head)
+_DEVICE = msgspec.json.Decoder(_Device)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_FOR_US = frozenset({"http", "tls", "alert", "flow"})
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        eve = _EVE.decode(raw)
+    except msgspec.ValidationError as error:
+        return _strange(raw, error)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    kind = eve.event_type
+    try:
+        at = parse_micros(eve.timestamp)
+        if kind not in _FOR_US:
+            return Ignored(eve.host, at, kind if kind in OTHER_KINDS else "other")
+        if eve.proto != "TCP":
+            return Ignored(eve.host, at, f"{kind}_not_tcp")
+        if not (0 < eve.src_port < 65_536 and 0 < eve.dest_port < 65_536):
+            return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
+        flow = Flow(
+            canonical_ip(eve.src_ip),
+            eve.src_port,
+            canonical_ip(eve.dest_ip),
+            eve.dest_port,
+            str(eve.flow_id) if eve.flow_id else "",
+        )
+        if kind == "http" and eve.http is not None:
+            return _http(eve, eve.http, at, flow)
+        if kind == "tls" and eve.tls is not None:
+            return _tls(eve, eve.tls, at, flow)
+        if kind == "flow" and eve.flow is not None:
+            return _flow(eve, eve.flow, at, flow)
+        if kind == "alert" and eve.alert is not None:
+            return _alert(eve, eve.alert, at, flow)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
+
+
+def _http(eve: _Eve, http: _Http, at: Micros, flow: Flow) -> HttpExchange:
+    return HttpExchange(
+        eve.host,
+        at,
+        flow,
+        eve.tx_id,
+        http.http_method,
+        http.url,
+        split_authority(http.hostname, 80)[0] if http.hostname else "",
+        http.status,
+        f"http/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
+    sni = split_authority(tls.sni, 443)[0] if tls.sni else ""
+    return TlsName(eve.host, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
+
+
+def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClosed:
+    to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
+    to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
+    return ConnectionClosed(
+        eve.host,
+        at,
+        flow,
+        parse_micros(part.start) if part.start else 0,
+        parse_micros(part.end) if part.end else 0,
+        max(part.bytes_toserver, 0),
+        max(part.bytes_toclient, 0),
+        bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,
+        eve.tcp is not None and not to_server & TCP_SYN,
+        eve.app_proto == "tls" and not eve.app_proto_orig,
+        f"flow/{eve.flow_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
+    if alert.action not in {"blocked", "allowed"}:
+        return Ignored(eve.host, at, "alert_no_action")
+    started = parse_micros(eve.flow.start) if eve.flow and eve.flow.start else 0
+    if eve.http is not None and eve.http.http_method:
+        http = eve.http
+        host, method, target, status = http.hostname, http.http_method, http.url, http.status
+    elif eve.tls is not None and eve.tls.sni:
+        host, method, target, status = eve.tls.sni, "", "", None
+    else:
+        return Ignored(eve.host, at, "alert_without_request")
+    return Verdict(
+        eve.host,
+        at,
+        flow,
+        started,
+        Action.BLOCKED if alert.action == "blocked" else Action.AUDITED,
+        eve.tx_id,
+        method,
+        target,
+        split_authority(host, 443)[0] if host else "",
+        status,
+        alert.signature,
+        alert.category,
+        f"alert/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
+    """A field of an unexpected type: of no matter where the record is not for us anyway."""
+    try:
+        head = _HEAD.decode(raw)
+        if head.event_type not in _FOR_US:
+            kind = head.event_type if head.event_type in OTHER_KINDS else "other"
+            return Ignored(head.host, parse_micros(head.timestamp), kind)
+    except (*_UNREADABLE, ValueError, OverflowError):
+        pass
+    return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
+
+
+def written_at(raw: bytes) -> Micros:
+    """The record's `timestamp`."""
+    begin = raw.find(b'"timestamp":"', 0, 256) + 13
+    if begin < 13:
+        return 0
+    try:
+        return parse_micros(raw[begin : raw.index(b'"', begin, begin + 64)].decode("ascii"))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The sensor's name, `host`."""
+    try:
+        return _DEVICE.decode(raw).host
+    except _UNREADABLE:
+        return ""
+
+
+DIALECT = Dialect(
+    "suricata",
+    parse,
+    written_at,
+    device_of,
+    title="Suricata EVE JSON, versions 6 to 8",
+    gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
+)

@@ -1,0 +1,30 @@
+"""How every librdkafka client of ours reaches the cluster; what is special to one of them is added by that one."""
+
+from __future__ import annotations
+
+from schemas.settings import KafkaSettings
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""The largest message of any topic (deploy/topics.toml), headers and framing included."""
+
+
+def client_config(kafka: KafkaSettings) -> dict[str, object]:
+    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster."""
+    config: dict[str, object] = {
+        "bootstrap.servers": kafka.bootstrap,
+        "client.id": "unproxy",
+        "security.protocol": kafka.security_protocol,
+        # A broker that comes back should be met within a second or two, not after librdkafka's ten.
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 2_000,
+        "socket.keepalive.enable": True,
+        # An idle connection that the broker closes is no news.
+        "log.connection.close": False,
+    }
+    if kafka.sasl_mechanism:
+        config["sasl.mechanism"] = kafka.sasl_mechanism
+        config["sasl.username"] = kafka.sasl_username
+        config["sasl.password"] = kafka.sasl_password.get_secret_value()
+    if kafka.ssl_ca_file:
+        config["ssl.ca.location"] = kafka.ssl_ca_file
+    return config

@@ -1,0 +1,108 @@
+"""Every metric, declared once: the exporters and the reference page are made from these lists.
+
+Prometheus names and base units. Labels come from closed sets only (reasons, methods, topics), never from input.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """How a metric moves: a counter only up, a gauge both ways."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+class Metric(NamedTuple):
+    """One metric as an operator meets it."""
+
+    name: str
+    kind: Kind
+    about: str
+    labels: tuple[str, ...] = ()
+
+
+def _count(name: str, about: str, *labels: str) -> Metric:
+    return Metric(name, Kind.COUNTER, about, labels)
+
+
+def _gauge(name: str, about: str, *labels: str) -> Metric:
+    return Metric(name, Kind.GAUGE, about, labels)
+
+
+WORKER_MESSAGES = _count("unproxy_worker_messages_total", "Input messages handled and acknowledged, ticks included")
+WORKER_BATCHES = _count("unproxy_worker_batches_total", "Batches of input messages handled")
+WORKER_STALE = _count(
+    "unproxy_worker_messages_stale_total", "Messages left aside because a rebalance came between reading and handling"
+)
+WORKER_DELIVERED = _count("unproxy_worker_messages_delivered_total", "Messages Kafka acknowledged", "topic")
+WORKER_RESENDS = _count("unproxy_worker_resends_total", "Messages sent again after a failed delivery")
+WORKER_UNDELIVERABLE = _count(
+    "unproxy_worker_undeliverable_total", "Messages too large for their topic, sent to rejects instead"
+)
+WORKER_CHECKPOINT_ENTRIES = _count("unproxy_worker_checkpoint_entries_total", "State entries written")
+WORKER_CHECKPOINT_BYTES = _count("unproxy_worker_checkpoint_bytes_total", "Bytes of state entries written")
+WORKER_LEASE_WAITS = _count("unproxy_worker_lease_waits_total", "Writes that had to wait for a heartbeat")
+WORKER_TICKS = _count("unproxy_worker_ticks_total", "Ticks written into own input partitions")
+
+WORKER: tuple[Metric, ...] = (
+    WORKER_MESSAGES,
+    WORKER_BATCHES,
+    WORKER_STALE,
+    WORKER_DELIVERED,
+    WORKER_RESENDS,
+    WORKER_UNDELIVERABLE,
+    WORKER_CHECKPOINT_ENTRIES,
+    WORKER_CHECKPOINT_BYTES,
+    WORKER_LEASE_WAITS,
+    WORKER_TICKS,
+)
+
+BOOK: dict[str, Metric] = {
+    "read": _count("unproxy_lines_read_total", "Lines read from input messages"),
+    "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
+    "ignored": _count("unproxy_lines_ignored_total", "Lines understood that hold nothing for us", "kind"),
+    "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read", "reason"),
+    "connections": _count("unproxy_connections_total", "Connections seen"),
+    "resolved": _count("unproxy_connections_resolved_total", "Connections whose destination is known", "method"),
+    "unresolved": _count("unproxy_connections_unresolved_total", "Connections without a destination", "reason"),
+    "waiting": _gauge("unproxy_connections_waiting", "Connections not settled yet"),
+    "rows": _count("unproxy_rows_total", "Rows made, every version"),
+}
+"""The pipelines' book by entry; an entry `NAME:LABEL` of the book is a labelled value. The book must balance."""
+BOOK_OTHER = _gauge("unproxy_book", "Further entries of the pipelines' book", "entry")
+
+SINK_MESSAGES = _count("unproxy_sink_messages_total", "Messages read from the result topics", "topic")
+SINK_ROWS_READ = _count("unproxy_sink_rows_read_total", "Rows in the messages read", "topic")
+SINK_ROWS_WRITTEN = _count("unproxy_sink_rows_written_total", "Rows written and acknowledged", "table")
+SINK_ROWS_WAITING = _gauge("unproxy_sink_rows_waiting", "Rows read and not written yet", "table")
+SINK_BATCHES_WRITTEN = _count("unproxy_sink_batches_written_total", "Inserts acknowledged", "table")
+SINK_RETRIES = _count("unproxy_sink_retries_total", "Inserts tried again", "table")
+SINK: tuple[Metric, ...] = (
+    SINK_MESSAGES,
+    SINK_ROWS_READ,
+    SINK_ROWS_WRITTEN,
+    SINK_ROWS_WAITING,
+    SINK_BATCHES_WRITTEN,
+    SINK_RETRIES,
+)
+
+PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
+PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
+PUBLISHER_MESSAGES = _count("unproxy_publisher_messages_total", "Messages Kafka acknowledged", "dialect")
+PUBLISHER_BYTES = _count("unproxy_publisher_bytes_total", "Bytes of lines Kafka acknowledged", "dialect")
+PUBLISHER_RESENDS = _count("unproxy_publisher_resends_total", "Messages sent again after a failed delivery")
+PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and not acknowledged yet")
+PUBLISHER: tuple[Metric, ...] = (
+    PUBLISHER_LINES_READ,
+    PUBLISHER_LINES_CUT,
+    PUBLISHER_MESSAGES,
+    PUBLISHER_BYTES,
+    PUBLISHER_RESENDS,
+    PUBLISHER_WAITING,
+)
+
+METRICS: tuple[Metric, ...] = (*WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *PUBLISHER)

@@ -1,0 +1,224 @@
+"""The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
+
+    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects
+        ▲                            │
+      Ticker                         └──► state: RocksDB, changelog
+
+Faust brings the group, the assignment, the recovery of the state and the commits; `guards.py` says in which order the
+work is done and why nothing can be lost. Importing this module opens nothing; `run` is the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+
+from schemas.settings import Settings
+from schemas.topics import TELEMETRY, topic_name
+from streams.delivery import Courier, Parcel
+from streams.guard_group import GroupView
+from streams.guards import Exit, end
+from streams.lease import Lease, sweep
+from streams.ticker import Ticker
+from streams.watchdog import Watchdog
+from streams.worker_batch import Bench
+from streams.worker_counters import WorkerCounters
+from streams.worker_metrics import serve_metrics
+from streams.worker_settings import faust_settings
+from streams.worker_shapes import MakePipeline, Message
+from streams.worker_start import own_folder, wait_for_kafka
+from streams.worker_state import StateStore
+
+log = logging.getLogger(__name__)
+
+
+def build_app(settings: Settings, make_pipeline: MakePipeline, partitions: int) -> faust.App:
+    """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
+    return Worker(settings, make_pipeline, partitions).app
+
+
+class Worker:
+    """One worker: the Faust app and everything that guards it."""
+
+    def __init__(self, settings: Settings, make_pipeline: MakePipeline, partitions: int) -> None:
+        worker = settings.worker
+        self.counters = WorkerCounters()
+        self.app = faust.App(worker.group, **faust_settings(settings, partitions))
+        self._messages_max = worker.batch_messages_max
+        self._wait_secs = worker.batch_wait_secs
+        self._topic = topic_name(settings, TELEMETRY)
+        self._own: frozenset[int] = frozenset()
+        self._input = self.app.topic(self._topic, key_type=bytes, value_type=bytes, allow_empty=True)
+        self._table: Any = self.app.Table(
+            "state",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=partitions,
+            options={"block_cache_size": 16 << 20, "write_buffer_size": 8 << 20},  # for each partition
+        )
+        self._lease = Lease(worker.session_timeout_secs, Path(worker.data_dir), self.counters)
+        self.group = GroupView(settings)
+        self.bench = Bench(
+            settings.correlation,
+            make_pipeline,
+            courier=Courier(settings, self._send, self.counters),
+            store=StateStore(self._table),
+            lease=self._lease,
+            stands_at=self.group.stands_at,
+            counters=self.counters,
+        )
+        self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
+        self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)
+        self.app.on_partitions_assigned.connect(self._assigned)
+        self.app.on_partitions_revoked.connect(self._revoked)
+        self._table.on_recover(self._hold_flow)
+
+    async def _correlate(self, stream: Any) -> None:
+        """The agent. Its stream is a faust.Stream; Faust's own interface type lacks noack_take."""
+        try:
+            async for events in stream.noack_take(self._messages_max, within=self._wait_secs):
+                await self._handle(stream, events)
+                events.clear()  # Faust waits at a rebalance for messages that somebody still holds
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever it is, leaving by it would acknowledge the batch
+            end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
+
+    async def _handle(self, stream: Any, events: list[Any]) -> None:
+        generation = self._lease.membership().generation
+        batch: dict[int, list[Message]] = {}
+        for event in events:
+            message = event.message
+            if message.generation_id != generation:
+                # Read before a rebalance that has happened since; whoever has the partition now reads it again.
+                self.counters.messages_stale += 1
+                continue
+            batch.setdefault(message.partition, []).append(_message(message))
+        if not batch:
+            return
+        await self.bench.handle(batch)
+        for event in events:
+            if event.message.generation_id == generation:
+                await stream.ack(event)
+
+    async def _send(self, parcel: Parcel) -> Any:
+        return await self.app.producer.send(
+            parcel.topic, parcel.key, parcel.value, parcel.partition, None, list(parcel.headers)
+        )
+
+    async def _hold_flow(self, *_: object) -> None:
+        """After each recovery: drop what was read ahead, as Faust clears its queues only after reading has begun again.
+
+        Faust resumes both itself, right after it has gone back to the committed offsets.
+        """
+        consumer: Any = self.app.consumer
+        consumer.stop_flow()
+        self.app.flow_control.suspend()
+        consumer._add_gap = _no_gap
+        self.bench.forget()
+
+    async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
+        (assigned,) = args
+        consumer: Any = self.app.consumer
+        self._lease.watch(consumer._thread._consumer._coordinator)
+        self.bench.forget()
+        self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        self._own = frozenset()
+        self.bench.forget()
+
+    def own(self) -> frozenset[int]:
+        """Input partitions that are ours at the moment."""
+        return self._own
+
+    def sign_of_work(self) -> object:
+        """Changes while a recovery goes forward, when nothing can be committed."""
+        tables: Any = self.app.tables
+        recovery = tables.recovery
+        return sum(dict(recovery.active_offsets).values()) if recovery.in_recovery else None
+
+
+class FaustProcess(faust.Worker):
+    """Runs the app until a signal; remembers that the stop was wanted."""
+
+    stop_asked = False
+
+    def _on_sigint(self) -> None:
+        self._ask_to_stop(signal.SIGINT)
+
+    def _on_sigterm(self) -> None:
+        self._ask_to_stop(signal.SIGTERM)
+
+    def _ask_to_stop(self, signal_: signal.Signals) -> None:
+        if not self.stop_asked:
+            log.info("stopping")
+        self.stop_asked = True
+        self._schedule_shutdown(signal_)
+
+
+def run(settings: Settings, make_pipeline: MakePipeline) -> NoReturn:
+    """Be a worker until SIGTERM or SIGINT; leaves the process. Raises SettingsError when it cannot begin."""
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
+    _quiet_libraries()
+    data_dir = Path(settings.worker.data_dir)
+    lock = own_folder(data_dir)
+    sweep(data_dir)
+    partitions = wait_for_kafka(settings)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(settings, make_pipeline, partitions)
+    worker.app.finalize()
+    worker.app.worker_init()
+    # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
+    process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
+    process.spinner = None
+    serve_metrics(settings.worker, worker.counters, worker.bench.pipelines)
+    Watchdog(
+        worker.group,
+        stall_secs_max=settings.worker.stall_secs_max,
+        stop_secs_max=settings.worker.stop_secs_max,
+        own_partitions=worker.own,
+        sign_of_work=worker.sign_of_work,
+        stopping=lambda: process.stop_asked or worker.app.should_stop,
+        stop_asked=lambda: process.stop_asked,
+    ).start()
+    log.info("worker starts", extra={"group": settings.worker.group, "worker": settings.worker.name})
+    try:
+        process.execute_from_commandline()
+    except SystemExit as leaving:
+        if leaving.code:
+            end(Exit.UNEXPECTED, "Faust gave up; what it said is above")
+    os.close(lock)
+    end(Exit.DONE, "stopped")
+
+
+def _message(raw: Any) -> Message:
+    headers = dict(raw.headers or ())
+    dialect = headers.get("dialect", b"")
+    return Message(
+        raw.offset,
+        round(raw.timestamp * 1000),
+        raw.key or b"",
+        raw.value or b"",
+        dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
+    )
+
+
+async def _no_gap(*_: object) -> None:
+    """Instead of Faust's own: never commit past what was not read (continuity.py looks after holes)."""
+
+
+def _quiet_libraries() -> None:
+    """What the libraries tell in normal operation is for their developers; a caller that has set up logging decides."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for name in ("faust", "mode", "aiokafka"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,122 @@
+"""Reads rows, verdicts and alerts off the devices whose state changed, and books each connection under how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.events import Reject
+from streams.alerts import alert, fold, name_process, requests
+from streams.correlator import Correlator
+from streams.rows import (
+    METHODS,
+    Place,
+    connection_row,
+    connection_version,
+    destination_row,
+    destination_version,
+    encode,
+    judged_row,
+    unresolved_reason,
+)
+from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Device
+
+
+@dataclass(slots=True)
+class Output:
+    """What a batch of input made, encoded as the topics want it."""
+
+    network_events: list[bytes] = field(default_factory=list)
+    """Rows of DeviceNetworkEvents, each JSON without a line end."""
+    device_events: list[bytes] = field(default_factory=list)
+    """Rows of DeviceEvents, likewise."""
+    alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Key (device) and JSON of each alert."""
+    rejects: list[Reject] = field(default_factory=list)
+
+
+class Emitter:
+    """Turns what changed into rows: each row at most once a batch, and only when its version has grown."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self.correlator = correlator
+        self.output = Output()
+        correlator.before_leaving = self.emit_group
+
+    def drain(self) -> Output:
+        """All that was made since the last time."""
+        done, self.output = self.output, Output()
+        return done
+
+    def emit(self, device: Device) -> None:
+        """Rows and alerts of one device for everything that changed."""
+        while device.dirty:
+            key = next(iter(device.dirty))
+            self.emit_group(device, key)
+        for key in device.dirty_alerts:
+            state = device.alerts.get(key)
+            if state is not None:
+                self.output.alerts.append((device.name.encode(), encode(alert(device, state))))
+        device.dirty_alerts.clear()
+
+    def emit_group(self, device: Device, key: str) -> None:
+        """Rows of the connections of one 5-tuple."""
+        if device.dirty.pop(key, 0) is None:
+            for connection in device.group(key) or ():
+                self._emit(device, key, connection)
+
+    def _emit(self, device: Device, key: str, connection: Connection) -> None:
+        place = self.correlator.place(device, key, connection)
+        live = [d for d in connection.destinations if not d.superseded]
+        if connection.settled or (live and connection.kernel is not None):
+            if connection.identity == UNDECIDED:
+                connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
+            version = connection_version(place, device.facts, connection)
+            if version > connection.sent:
+                connection.sent = version
+                row = connection_row(place, device.facts, connection, self.correlator.patience)
+                self._row(device, encode(row))
+            self._book(device, place, connection, bool(live))
+        if place.proxied:
+            for destination in connection.destinations:
+                version = destination_version(device.facts, connection, destination)
+                if version > destination.sent:
+                    destination.sent = version
+                    self._row(device, encode(destination_row(place, device.facts, connection, destination)))
+        if connection.judged:
+            self._judged(device, place, connection)
+
+    def _judged(self, device: Device, place: Place, connection: Connection) -> None:
+        for request in requests(place, connection):
+            judged = request.judged
+            version = 4 * (request.evidence + (connection.kernel is not None)) + bool(device.facts.block_from)
+            if version > judged.sent:
+                judged.sent = version
+                row = judged_row(
+                    place, device.facts, connection, judged, request.flags, request.host, request.port, request.record, version
+                )
+                self.output.device_events.append(encode(row))
+                self._count(device, "verdict_rows")
+            fold(device, place, connection, request)
+            name_process(device, connection, request)
+
+    def _row(self, device: Device, row: bytes) -> None:
+        self.output.network_events.append(row)
+        self._count(device, "rows")
+
+    def _book(self, device: Device, place: Place, connection: Connection, named: bool) -> None:
+        if not place.proxied:
+            label = "resolved:direct"
+        elif named:
+            label = f"resolved:{METHODS[min(d.by for d in connection.live)]}"
+        else:
+            label = f"unresolved:{unresolved_reason(device.facts, connection, self.correlator.patience)}"
+        if label != connection.booked:
+            if connection.booked:
+                self._count(device, connection.booked, -1)
+            connection.booked = label
+            self._count(device, label)
+
+    @staticmethod
+    def _count(device: Device, what: str, by: int = 1) -> None:
+        counts = device.facts.counts
+        counts[what] = counts.get(what, 0) + by

@@ -1,0 +1,58 @@
+"""How the worker ends itself when going on could lose something, and the order of steps that makes this safe.
+
+At every moment a kill -9 costs a re-read and nothing else, because of the order within a batch:
+
+1. read messages, acknowledging nothing;
+2. let the pure pipeline decide;
+3. send all outputs and wait until Kafka has every one;
+4. write the state, with the input's offset in it: the local store first, then the changelog; wait for it, too;
+5. only then acknowledge the input.
+
+So ending the process is always right when something is not as it should be, and each guard does so with an exit code of
+its own. Whatever runs the worker (`unproxy up`, systemd, compose) starts it again.
+
+    guard                watches                                          exit code
+    lease.py             our partitions may belong to somebody else       75
+    watchdog.py          input waits, nothing is committed, Kafka is up   76
+    watchdog.py          a stop that does not end                         77
+    continuity.py        messages between the last one and this are gone  78
+    here                 anything unexpected                              70
+
+`os._exit` and not `sys.exit`: Faust acknowledges what was at hand when an agent is left by an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from enum import IntEnum
+from typing import NoReturn
+
+log = logging.getLogger(__name__)
+
+
+class Exit(IntEnum):
+    """Why a worker ended itself, as its exit code."""
+
+    DONE = 0
+    UNEXPECTED = 70
+    LEASE_LOST = 75
+    STALLED = 76
+    STOP_HANGS = 77
+    HOLE = 78
+
+
+def end(code: Exit, why: str) -> NoReturn:
+    """Leave at once, from any thread: no finalizer and no acknowledgement runs after this."""
+    if code is Exit.DONE:
+        log.info("worker ends: %s", why)
+    else:
+        log.error("worker ends itself with exit code %d: %s", code, why, exc_info=sys.exc_info()[0] is not None)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,96 @@
+"""Which kernel record and which sensor flow are the same connection.
+
+Both name the 5-tuple, which repeats within milliseconds; only the kernel knows the exact start, only some of the sensor's
+records know the flow's. Rules, best first:
+
+1. a flow whose start is known belongs to the kernel record whose start is nearest, within `START_TOLERANCE`;
+2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
+   a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
+3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet.
+
+A guess by rule 2 is corrected when better evidence comes. No match is better than a wrong one.
+"""
+
+from __future__ import annotations
+
+from schemas.events import Micros
+from streams.state import Connection, Group, Kernel
+
+START_TOLERANCE: Micros = 1_000_000
+EARLY: Micros = 10_000
+"""How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
+LOGGING_DELAY: Micros = 20_000
+"""How long after the close a record is still logged in the ordinary way."""
+
+
+def _began(kernel: Kernel) -> Micros:
+    return kernel.established or kernel.started
+
+
+def _open_at(kernel: Kernel, at: Micros) -> bool:
+    return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGING_DELAY)
+
+
+def kernel_for_flow(group: Group, at: Micros, started: Micros) -> Connection | None:
+    """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
+    free = [c for c in group if c.kernel is not None and not c.flow_id]
+    if started:
+        return _nearest(free, started)
+    before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
+    if len(before) == 1 and before[0].kernel is not None and _open_at(before[0].kernel, at):
+        return before[0]
+    return None
+
+
+def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
+    """The connection known only from the sensor that this kernel record belongs to (rules 1 and 2)."""
+    free = [c for c in group if c.kernel is None]
+    near = [c for c in free if c.flow_started and abs(_began(kernel) - c.flow_started) <= START_TOLERANCE]
+    if near:
+        return min(near, key=lambda c: (abs(_began(kernel) - c.flow_started), c.flow_id))
+    current = [c for c in free if not c.flow_started and _open_at(kernel, c.first)]
+    return current[0] if len(current) == 1 else None
+
+
+def better_kernel(group: Group, flow: Connection) -> Connection | None:
+    """The connection whose kernel record fits this flow's start better than the one it was given (rule 1)."""
+    if flow.kernel is None or not flow.flow_started:
+        return None
+    others = [c for c in group if c is not flow and c.kernel is not None and not c.flow_started]
+    best = _nearest(others, flow.flow_started)
+    if best is None or best.kernel is None:
+        return None
+    own, other = _began(flow.kernel), _began(best.kernel)
+    return best if abs(other - flow.flow_started) < abs(own - flow.flow_started) else None
+
+
+def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
+    """The connection that was given an older kernel record though this new one fits better."""
+    for connection in group:
+        old = connection.kernel
+        if old is None or not connection.flow_id:
+            continue
+        if connection.flow_started:
+            if abs(_began(kernel) - connection.flow_started) < abs(_began(old) - connection.flow_started):
+                return connection
+        elif old.started < kernel.started <= connection.first + EARLY and _open_at(kernel, connection.first):
+            return connection
+    return None
+
+
+def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
+    """The one kernel record without a flow that began before this flow's evidence (rule 3); None when not exactly one."""
+    free = [c for c in group if c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first]
+    if flow.flow_started:
+        return _nearest(free, flow.flow_started)
+    return free[0] if len(free) == 1 else None
+
+
+def _nearest(connections: list[Connection], started: Micros) -> Connection | None:
+    """The connection whose kernel record began nearest to a flow's start, within the tolerance."""
+    best, distance = None, START_TOLERANCE + 1
+    for connection in connections:
+        kernel = connection.kernel
+        if kernel is not None and abs(_began(kernel) - started) < distance:
+            best, distance = connection, abs(_began(kernel) - started)
+    return best

@@ -1,0 +1,161 @@
+"""The whole path between two topics, without either: messages in, rows, verdicts, alerts and rejects out.
+
+One object serves one input partition. The Faust worker, `unproxy replay`, the bench and the tests drive the very same one;
+it knows no broker, no clock and no disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from schemas.dialects import dialects
+from schemas.events import Dialect, Ignored, Parsed, Reason, Reject
+from schemas.settings import CorrelationSettings
+from schemas.topics import TICK_DIALECT
+from streams.alerts import forget_old
+from streams.correlator import Correlator
+from streams.emitter import Emitter, Output
+from streams.state import Device
+from streams.store import Store
+
+__all__ = ["Message", "Output", "Pipeline"]
+
+LINE_BYTES_MAX = 1 << 20
+"""A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
+
+
+class Message(NamedTuple):
+    """One input message: sensor lines of one dialect, or a tick."""
+
+    offset: int
+    """Place in the input partition; grows."""
+    logged_ms: int
+    """The log's own time, milliseconds since 1970."""
+    key: bytes
+    """The device."""
+    value: bytes
+    """Lines separated by a newline."""
+    dialect: str
+
+
+class Pipeline:
+    """State and rules of one input partition."""
+
+    def __init__(self, settings: CorrelationSettings) -> None:
+        self.correlator = Correlator(settings)
+        self.emitter = Emitter(self.correlator)
+        self.store = Store()
+        self.devices: dict[str, Device] = self.store.devices
+        self._dialects = dialects()
+        self._changed: dict[str, Device] = {}
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take the state back from its entries, in any order."""
+        self.store.restore(entries)
+
+    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
+        """Entries written for input at or after an offset: a crash may have kept them from the changelog."""
+        return self.store.entries_since(offset)
+
+    def checkpoint(self) -> list[tuple[bytes, bytes]]:
+        """The state entries to write now, once the output was delivered."""
+        return self.store.checkpoint()
+
+    def take(self, message: Message) -> None:
+        """Take one message in; one that is in the state already does nothing."""
+        if message.dialect == TICK_DIALECT:
+            self._tick(message)
+            return
+        home = self._device(message.key)
+        dialect = self._dialects.get(message.dialect)
+        lines = message.value.split(b"\n") if b"\n" in message.value else (message.value,)
+        for line in lines:
+            if line and not line.isspace():
+                self._line(home, dialect, message, line)
+        for device in self._changed.values():
+            device.facts.offset, device.facts.logged_ms = message.offset, message.logged_ms
+            if device.alerts:
+                forget_old(device)
+            self.emitter.emit(device)
+            self.store.changed[device.name] = device
+        self._changed.clear()
+
+    def drain(self) -> Output:
+        """What the taken messages made, emptied."""
+        return self.emitter.drain()
+
+    def finish(self) -> None:
+        """Settle everything that waits, as at the end of a recording."""
+        for device in self.devices.values():
+            self.correlator.finish(device)
+            self.emitter.emit(device)
+            self.store.changed[device.name] = device
+
+    def book(self) -> dict[str, int]:
+        """The balance: what was read, and what became of it."""
+        total: dict[str, int] = {}
+        for device in self.devices.values():
+            for what, count in device.facts.counts.items():
+                total[what] = total.get(what, 0) + count
+        settled = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
+        total["waiting"] = total.get("connections", 0) - settled
+        return {what: count for what, count in total.items() if count or what == "waiting"}
+
+    def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
+        parsed: Parsed
+        if dialect is None:
+            parsed = Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)
+        elif len(line) > LINE_BYTES_MAX:
+            parsed = Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
+        else:
+            parsed = dialect.parse(line)
+        named = "" if parsed.__class__ is Reject else parsed.device
+        if not named and not home.name and parsed.__class__ is not Reject:
+            parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
+        device = home if not named or named == home.name else self._device(named.encode("utf-8", "surrogatepass"))
+        if message.offset <= device.facts.offset:
+            return
+        self._changed[device.name] = device
+        counts = device.facts.counts
+        counts["read"] = counts.get("read", 0) + 1
+        if isinstance(parsed, Reject):
+            self._count(counts, f"rejected:{parsed.reason}")
+            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name)
+            self.emitter.output.rejects.append(reject)
+        elif isinstance(parsed, Ignored):
+            self._count(counts, f"ignored:{parsed.kind}")
+            self.correlator.see_sensor(device, parsed.at)
+            self.correlator.see_time(device, parsed.at)
+        else:
+            counts["parsed"] = counts.get("parsed", 0) + 1
+            self.correlator.take(device, parsed)
+
+    @staticmethod
+    def _count(counts: dict[str, int], what: str) -> None:
+        counts[what] = counts.get(what, 0) + 1
+
+    def _device(self, key: bytes) -> Device:
+        name = key.decode("utf-8", "replace")
+        device = self.devices.get(name)
+        if device is None:
+            device = self.devices[name] = Device(name)
+        return device
+
+    def _tick(self, message: Message) -> None:
+        for device in self._quiet(message.logged_ms):
+            facts = device.facts
+            if message.offset <= facts.offset:
+                continue
+            self.correlator.move_on(device, (message.logged_ms - facts.logged_ms) * 1000)
+            facts.logged_ms, facts.offset = message.logged_ms, message.offset
+            forget_old(device)
+            self.emitter.emit(device)
+            self.store.changed[device.name] = device
+
+    def _quiet(self, logged_ms: int) -> Iterator[Device]:
+        """Devices that the log's time makes something ripe for."""
+        for device in self.devices.values():
+            passed = logged_ms - device.facts.logged_ms
+            if device.facts.logged_ms and (device.facts.now + passed * 1000) // 1_000_000 >= device.next_due:
+                yield device

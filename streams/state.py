@@ -1,0 +1,296 @@
+"""What is known of a device and its connections: only merged evidence, so that the order of arrival leaves no trace.
+
+A `Connection` is what one TCP connection left behind at its witnesses: the endpoint's own record (`Kernel`), the network
+sensor's flow, and the destinations that were asked for. Everything merges: times by minimum and maximum, flags by or,
+evidence by set; the same evidence twice changes nothing. Rows (`streams.rows`) are functions of it.
+
+Connections of one 5-tuple form a group; a group rests as packed bytes while nothing happens to it (about a quarter of the
+memory, and nothing for the garbage collector to walk) and is a list of objects while it is hot.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import msgspec
+
+from schemas.events import Micros, Process
+
+EVIDENCE_MAX = 256
+"""Distinct evidence remembered per connection to tell repeats. Beyond it the oldest is forgotten: a repeat of it counts twice."""
+EVENT_IDS_MAX = 16
+DESTINATIONS_MAX = 256
+"""Destinations kept per connection; further ones are counted and not named."""
+
+REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
+"""What is known of requests to one destination, as bits."""
+
+BY_CONNECT, BY_URI, BY_VERDICT, BY_HOST, BY_SNI = 1, 2, 3, 4, 5
+"""How a destination is known, best first."""
+
+UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
+"""What a connection's identity is made from; decided when its first row leaves, then never changed."""
+
+
+class Kernel(msgspec.Struct, array_like=True, gc=False):
+    """The endpoint's own record of a connection."""
+
+    started: Micros
+    established: Micros
+    ended: Micros
+    failed: bool
+    process: Process
+    event_id: str
+
+
+class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """One real destination asked for on a connection."""
+
+    host: str
+    port: int
+    by: int
+    first: Micros
+    url: str
+    flags: int = 0
+    evidence: int = 0
+    requests: int = 0
+    status: int = 0
+    status_at: Micros = 0
+    event_ids: list[tuple[Micros, str]] = []
+    superseded: bool = False
+    sent: int = 0
+
+
+class Inner(msgspec.Struct, array_like=True, gc=False):
+    """A name spoken on the connection itself: inside its tunnel, or directly."""
+
+    at: Micros
+    name: str
+    tls: bool
+    outer: bool
+    """TLS from the first byte: spoken to whoever was connected to, not inside a tunnel."""
+    event_id: str
+    judged: bool = False
+
+
+class Judged(msgspec.Struct, array_like=True, gc=False):
+    """A request that network protection judged."""
+
+    at: Micros
+    host: str
+    port: int
+    request: int
+    """Transaction + 1; 0 for a TLS name."""
+    tunnel: bool
+    flags: int
+    url: str
+    title: str
+    category: str
+    event_id: str
+    evidence: int = 0
+    sent: int = 0
+    counted: int = 0
+    """The flag under which an alert counts it now."""
+
+
+class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """One TCP connection."""
+
+    kernel: Kernel | None = None
+    flow_id: str = ""
+    flow_started: Micros = 0
+    flow_ended: Micros = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    answered: bool = False
+    midstream: bool = False
+    tls: bool = False
+    summarised: int = 0
+    """Distinct flow summaries merged."""
+    first: Micros = 0
+    """Earliest evidence of the network sensor."""
+    last: Micros = 0
+    """Latest evidence of any kind."""
+    connect: bool = False
+    """CONNECT was requested, readable or not."""
+    asked: bool = False
+    """Asked for something only a proxy is asked for."""
+    unreadable: int = 0
+    """Requests that name no destination."""
+    inner_flags: int = 0
+    moves: int = 0
+    """How often its kernel record was found to be another one."""
+    identity: int = UNDECIDED
+    settled: bool = False
+    sent: int = 0
+    booked: str = ""
+    """Where the book counts it: `resolved:…` or `unresolved:…`; "" while waiting."""
+    due: int = 0
+    """Second at which its timer fires."""
+    inner: list[Inner] = []
+    destinations: list[Destination] = []
+    judged: list[Judged] = []
+    seen: list[int] = []
+
+    @property
+    def live(self) -> list[Destination]:
+        """Destinations that still stand."""
+        return [d for d in self.destinations if not d.superseded]
+
+    @property
+    def started(self) -> Micros:
+        """When it was established, as near as any evidence tells."""
+        if self.kernel is not None:
+            return self.kernel.established or self.kernel.started
+        return self.flow_started or self.first
+
+    @property
+    def ended(self) -> Micros:
+        """When it ended; 0 while nobody said so."""
+        kernel_ended = self.kernel.ended if self.kernel is not None else 0
+        return kernel_ended or self.flow_ended
+
+    def is_new(self, evidence: int) -> bool:
+        """Remember a piece of evidence; False when it was here before."""
+        if evidence in self.seen:
+            return False
+        if len(self.seen) >= EVIDENCE_MAX:
+            del self.seen[0]
+        self.seen.append(evidence)
+        return True
+
+
+Group = list[Connection]
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Group).decode
+
+
+class AlertState(msgspec.Struct, array_like=True, gc=False):
+    """One folded alert: device + kind + domain + UTC day."""
+
+    kind: str
+    domain: str
+    day: str
+    version: int = 0
+    count: int = 0
+    hosts: list[str] = []
+    first: Micros = 0
+    last: Micros = 0
+    mode: str = "off"
+    process_name: str = ""
+    pid: int | None = None
+    account: str = ""
+    process_at: Micros = 0
+    proxy_ip: str = ""
+    proxy_port: int | None = None
+    title: str = ""
+    event_ids: list[str] = []
+
+
+_pack_alert = msgspec.msgpack.Encoder().encode
+_unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
+
+
+class Facts(msgspec.Struct, array_like=True, gc=False):
+    """What is known of the device as a whole."""
+
+    now: Micros = 0
+    """The device's own clock: its latest event, moved on by the log's time while it is quiet."""
+    logged_ms: int = 0
+    """The log's time of its latest message."""
+    offset: int = -1
+    """Latest input offset that is in this state."""
+    sensor_first: Micros = 0
+    """Earliest event of a network sensor; 0 for none."""
+    http_first: Micros = 0
+    """Earliest HTTP-level event; 0 for none: network protection shows nothing."""
+    audit_from: Micros = 0
+    block_from: Micros = 0
+    leap: Micros = 0
+    """A time far ahead that one event claimed; the clock follows when a second one agrees."""
+    proxies: dict[str, bool] = {}
+    """Learnt proxies `ip port`; True when one answered as a proxy does."""
+    counts: dict[str, int] = {}
+
+
+class Device:
+    """State of one device: facts, groups by 5-tuple, alerts, and the timers of its connections."""
+
+    __slots__ = ("alerts", "dirty", "dirty_alerts", "facts", "groups", "heap", "name", "next_due", "timers", "touched")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.facts = Facts()
+        self.groups: dict[str, Group | bytes] = {}
+        self.alerts: dict[str, AlertState] = {}
+        self.timers: dict[int, list[str]] = {}
+        self.heap: list[int] = []
+        self.next_due = 1 << 62
+        self.dirty: dict[str, None] = {}
+        """5-tuples whose rows may have changed, in order."""
+        self.dirty_alerts: dict[str, None] = {}
+        self.touched: dict[str, None] = {}
+        """Items of the state that changed since the last checkpoint, in order."""
+
+    def group(self, key: str) -> Group | None:
+        """The connections of a 5-tuple, hot."""
+        found = self.groups.get(key)
+        if found.__class__ is bytes:
+            found = _unpack(found)
+            self.groups[key] = found
+        return found  # type: ignore[return-value]  # bytes were just unpacked
+
+    def rest(self, key: str) -> None:
+        """Pack a group that will be quiet for a while."""
+        found = self.groups[key]
+        if found.__class__ is not bytes:
+            self.groups[key] = _pack(found)
+
+    def wake_at(self, second: int, key: str) -> None:
+        """Fire the timer of a group at this second of the device's clock."""
+        waiting = self.timers.get(second)
+        if waiting is None:
+            self.timers[second] = [key]
+            heapq.heappush(self.heap, second)
+            self.next_due = self.heap[0]
+        else:
+            waiting.append(key)
+
+    def due_until(self, second: int) -> tuple[int, list[str]] | None:
+        """The earliest second whose timers are due, with its groups; None when nothing is due."""
+        if not self.heap or self.heap[0] > second:
+            return None
+        due = heapq.heappop(self.heap)
+        self.next_due = self.heap[0] if self.heap else 1 << 62
+        return due, self.timers.pop(due)
+
+    def packed(self, item: str) -> bytes | None:
+        """One item of the state as bytes, None when it is gone. Items are `c` + 5-tuple, `a` + alert key."""
+        if item[0] == "c":
+            group = self.groups.get(item[1:])
+            if group is None:
+                return None
+            return group if isinstance(group, bytes) else _pack(group)
+        alert = self.alerts.get(item[1:])
+        return None if alert is None else _pack_alert(alert)
+
+    def drop(self, item: str) -> None:
+        """Forget one item of the state; a timer of it finds nothing."""
+        (self.groups if item[0] == "c" else self.alerts).pop(item[1:], None)
+
+    def put(self, item: str, packed: bytes) -> None:
+        """Take one item of the state back from bytes, timers included."""
+        key = item[1:]
+        if item[0] == "c":
+            self.groups[key] = packed
+            for connection in _unpack(packed):
+                self.wake_at(connection.due, key)
+        else:
+            self.alerts[key] = _unpack_alert(packed)
+
+
+def items_of(device: Device) -> Iterator[str]:
+    """All item names of a device's state."""
+    yield from ("c" + key for key in device.groups)
+    yield from ("a" + key for key in device.alerts)

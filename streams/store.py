@@ -1,0 +1,163 @@
+"""The state as entries of a table, so that it costs what changed and not what is there.
+
+A device's state is many small items (`streams.state.Device.packed`). Each checkpoint writes a delta: the items that changed
+and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
+written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing is ever
+deleted: sequence numbers say what counts. Every entry stays below `PART_BYTES_MAX`, so no device is too large for a message.
+
+Facts carry the input offset and stand in the last entry of a checkpoint. Where a crash leaves items without their facts, the
+input is taken in again, and merging the same evidence twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from streams.state import Device, Facts, items_of
+
+RING = 64
+PART_BYTES_MAX = 512 * 1024
+SNAPSHOT_BYTES_MIN = 4_096
+
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """One entry: a delta (`parts` 0) or a part of a snapshot."""
+
+    sequence: int
+    offset: int
+    facts: bytes
+    items: dict[str, bytes | None]
+    part: int = 0
+    parts: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Entry).decode
+_pack_facts = msgspec.msgpack.Encoder().encode
+_unpack_facts = msgspec.msgpack.Decoder(Facts).decode
+
+
+@dataclass(slots=True)
+class _Written:
+    """Where a device's entries stand."""
+
+    sequence: int = 0
+    deltas: int = 0
+    delta_bytes: int = 0
+    snapshot_bytes: int = 0
+    side: int = 1
+
+
+class Store:
+    """Devices of one partition, and what of them is to be written."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, Device] = {}
+        self.changed: dict[str, Device] = {}
+        """Devices that changed since the last checkpoint."""
+        self._written: dict[str, _Written] = {}
+        self._restored: list[tuple[int, bytes, bytes]] = []
+
+    def checkpoint(self) -> list[tuple[bytes, bytes]]:
+        """Entries for everything that changed since the last time."""
+        entries: list[tuple[bytes, bytes]] = []
+        for name, device in self.changed.items():
+            written = self._written.setdefault(name, _Written())
+            whole = not written.snapshot_bytes or written.deltas >= RING // 2
+            if not whole:
+                items = {item: device.packed(item) for item in device.touched}
+                weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
+                whole = written.delta_bytes + weight > max(written.snapshot_bytes, SNAPSHOT_BYTES_MIN)
+            entries += self._snapshot(device, written) if whole else self._delta(device, written, items)
+            device.touched.clear()
+        self.changed.clear()
+        return entries
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take devices back from their entries, in any order."""
+        by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
+        for key, value in entries:
+            by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _decode(value)))
+        for name, found in by_device.items():
+            self._take_back(name.decode(), found)
+            self._restored += [(entry.offset, key, value) for key, value, entry in found]
+
+    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
+        """Restored entries written for input at or after an offset; asked once, then forgotten."""
+        late = [(key, value) for at, key, value in self._restored if at >= offset]
+        self._restored.clear()
+        return late
+
+    def _delta(
+        self, device: Device, written: _Written, items: dict[str, bytes | None]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        parts = list(_in_parts(items))
+        for number, part in enumerate(parts, 1):
+            written.sequence += 1
+            written.deltas += 1
+            facts = _pack_facts(device.facts) if number == len(parts) else b""
+            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part))
+            written.delta_bytes += len(value)
+            yield f"{device.name}\0d{written.sequence % RING:02d}".encode(), value
+
+    def _snapshot(self, device: Device, written: _Written) -> Iterator[tuple[bytes, bytes]]:
+        written.sequence += 1
+        written.side = 1 - written.side
+        written.deltas = written.delta_bytes = written.snapshot_bytes = 0
+        parts = list(_in_parts({item: device.packed(item) for item in items_of(device)}))
+        for number, part in enumerate(parts):
+            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
+            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts)))
+            written.snapshot_bytes += len(value)
+            yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
+
+    def _take_back(self, name: str, found: list[tuple[bytes, bytes, _Entry]]) -> None:
+        device = self.devices[name] = Device(name)
+        written = self._written[name] = _Written()
+        snapshots: dict[int, dict[int, tuple[bytes, _Entry]]] = {}
+        for key, value, entry in found:
+            if entry.parts:
+                snapshots.setdefault(entry.sequence, {})[entry.part] = (key, entry)
+                written.snapshot_bytes += len(value)
+        whole = [number for number, parts in snapshots.items() if len(parts) == next(iter(parts.values()))[1].parts]
+        base = max(whole, default=0)
+        for key, entry in snapshots.get(base, {}).values():
+            written.side = int(key.rpartition(b"\0")[2][1:2])
+            self._apply(device, entry)
+        deltas = sorted((e for _, _, e in found if not e.parts and e.sequence > base), key=lambda e: e.sequence)
+        written.sequence = max([base, *snapshots, *(e.sequence for e in deltas)])
+        items: dict[str, bytes | None] = {}
+        for entry in deltas:
+            items.update(entry.items)
+            if entry.facts:
+                device.facts = _unpack_facts(entry.facts)
+        written.deltas = len(deltas)
+        for item, packed in items.items():
+            device.drop(item)
+            if packed is not None:
+                device.put(item, packed)
+
+    @staticmethod
+    def _apply(device: Device, entry: _Entry) -> None:
+        if entry.facts:
+            device.facts = _unpack_facts(entry.facts)
+        for item, packed in entry.items.items():
+            if packed is not None:
+                device.put(item, packed)
+
+
+def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
+    """Cut items into parts below the limit; at least one part, though it be empty."""
+    part: dict[str, bytes | None] = {}
+    weight = 0
+    for item, packed in items.items():
+        size = len(item) + len(packed or b"") + 16
+        if part and weight + size > PART_BYTES_MAX:
+            yield part
+            part, weight = {}, 0
+        part[item] = packed
+        weight += size
+    yield part

@@ -1,0 +1,107 @@
+"""The watchdog: a thread that ends the process when it stands still although it could go on, or when a stop hangs.
+
+A thread and not a task, as what it watches for includes an event loop that does not come round any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from streams.guard_group import GroupView, Progress
+from streams.guards import Exit, end
+
+ROUND_SECS = 0.25
+ASK_SECS = 2.0
+STOP_GRACE_SECS = 1.0
+"""Time for an orderly stop before the watchdog asks whether Kafka is there at all."""
+
+
+class Stall:
+    """Decides whether the group moves: pure, time comes in."""
+
+    def __init__(self, secs_max: float) -> None:
+        self._secs_max = secs_max
+        self._moved: dict[int, tuple[int, float]] = {}
+        self._sign: object = None
+
+    def forget(self) -> None:
+        """The broker was away or the partitions changed: standing still so far says nothing."""
+        self._moved.clear()
+
+    def stalled(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> Collection[int]:
+        """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving."""
+        if sign != self._sign:
+            self._sign = sign
+            self.forget()
+        for partition in self._moved.keys() - progress.keys():
+            del self._moved[partition]
+        late = []
+        for partition, (committed, newest) in progress.items():
+            if committed >= newest:
+                self._moved.pop(partition, None)
+                continue
+            before = self._moved.get(partition)
+            if before is None or before[0] != committed:
+                self._moved[partition] = (committed, now)
+            elif now - before[1] > self._secs_max:
+                late.append(partition)
+        return late
+
+
+class Watchdog(threading.Thread):
+    """Watches one Faust app from outside its event loop."""
+
+    def __init__(
+        self,
+        group: GroupView,
+        *,
+        stall_secs_max: float,
+        stop_secs_max: float,
+        own_partitions: Callable[[], Collection[int]],
+        sign_of_work: Callable[[], Any],
+        stopping: Callable[[], bool],
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._group = group
+        self._stall_secs_max = stall_secs_max
+        self._stop_secs_max = stop_secs_max
+        self._own_partitions = own_partitions
+        self._sign_of_work = sign_of_work
+        self._stopping = stopping
+        self._stop_asked = stop_asked
+
+    def run(self) -> None:
+        """Look at the process again and again until it ends."""
+        stall = Stall(self._stall_secs_max)
+        asked_at = time.monotonic()
+        stopping_since: float | None = None
+        while True:
+            time.sleep(ROUND_SECS)
+            now = time.monotonic()
+            if self._stopping():
+                stopping_since = stopping_since or now
+                self._hasten(now - stopping_since)
+            elif now - asked_at > ASK_SECS:
+                asked_at = now
+                self._ask(stall, now)
+
+    def _ask(self, stall: Stall, now: float) -> None:
+        progress = self._group.progress(self._own_partitions())
+        if progress is None:
+            stall.forget()  # a restart would not bring the broker back
+            return
+        late = stall.stalled(progress, now, self._sign_of_work())
+        if late:
+            where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
+            end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
+
+    def _hasten(self, secs: float) -> None:
+        if secs > self._stop_secs_max:
+            end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
+        if secs > STOP_GRACE_SECS and self._stop_asked() and self._group.progress([0]) is None:
+            # An orderly stop would wait for acknowledgements that cannot come. What was not acknowledged is read again.
+            end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")

@@ -1,0 +1,114 @@
+"""One batch after the other: a pipeline per input partition, and the steps in the one safe order (see guards.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from schemas.settings import CorrelationSettings
+from streams.continuity import Continuity
+from streams.delivery import Check, Courier, Parcel
+from streams.guards import Exit, end
+from streams.lease import Lease
+from streams.worker_counters import WorkerCounters
+from streams.worker_shapes import MakePipeline, Message, Pipeline
+from streams.worker_state import Entry, StateStore
+
+StandsAt = Callable[[int], int]
+"""Asks the broker for the offset from which the group has to go on in a partition; may block."""
+
+
+class Bench:
+    """Where messages are worked on: the pipelines of the partitions that are ours at the moment."""
+
+    def __init__(
+        self,
+        correlation: CorrelationSettings,
+        make_pipeline: MakePipeline,
+        *,
+        courier: Courier,
+        store: StateStore,
+        lease: Lease,
+        stands_at: StandsAt,
+        counters: WorkerCounters,
+    ) -> None:
+        self._correlation = correlation
+        self._make_pipeline = make_pipeline
+        self._courier = courier
+        self._store = store
+        self._lease = lease
+        self._stands_at = stands_at
+        self._counters = counters
+        self._continuity = Continuity()
+        self._pipelines: dict[int, Pipeline] = {}
+
+    def forget(self) -> None:
+        """Partitions were assigned or taken away: what we know of them may be old."""
+        self._pipelines.clear()
+        self._continuity.forget()
+
+    def pipelines(self) -> list[Pipeline]:
+        """The pipelines of our partitions; for the exporter, in any thread."""
+        return list(self._pipelines.values())
+
+    async def handle(self, batch: dict[int, list[Message]]) -> None:
+        """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
+        born = self._lease.membership()
+        check = partial(self._lease.check, born)
+
+        parcels: list[Parcel] = []
+        entries: dict[int, dict[bytes, bytes]] = {}
+        touched: dict[int, Pipeline] = {}
+        for part, messages in batch.items():
+            pipeline, again = await self._pipeline(part, messages)
+            entries[part] = dict(again)
+            touched[part] = pipeline
+            for message in messages:
+                pipeline.take(message)
+            parcels.extend(self._courier.parcels(part, pipeline.drain()))
+            await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
+        await self._courier.deliver(parcels, check)
+
+        await check()
+        for part, pipeline in touched.items():
+            written = pipeline.checkpoint()
+            self._store.write(part, written)
+            entries[part].update(written)
+        await self._publish(entries, check)
+
+        await check()
+        self._counters.batches += 1
+        self._counters.messages += sum(len(messages) for messages in batch.values())
+
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[Pipeline, Iterable[Entry]]:
+        """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
+
+        The life before may have died between its local write and the changelog. What it wrote for input that is read
+        again now is therefore sent once more.
+        """
+        first = messages[0].offset
+        again: Iterable[Entry] = ()
+        if not self._continuity.knows(part):
+            start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
+            self._stop_at(self._continuity.begin(part, first, start))
+            pipeline = self._make_pipeline(self._correlation)
+            pipeline.restore(self._store.entries(part))
+            again = pipeline.entries_since(first)
+            self._pipelines[part] = pipeline
+        self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
+        return self._pipelines[part], again
+
+    def _stop_at(self, wrong: str) -> None:
+        if wrong:
+            end(Exit.HOLE, wrong)
+
+    async def _publish(self, entries: dict[int, dict[bytes, bytes]], check: Check) -> None:
+        """Send state entries to the changelog partition of their input partition."""
+        parcels = [
+            self._courier.entry(part, key, value) for part, some in entries.items() for key, value in some.items()
+        ]
+        for part, offset in (await self._courier.deliver(parcels, check)).items():
+            self._store.note_changelog(part, offset)
+        self._counters.checkpoint_entries += len(parcels)
+        self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)

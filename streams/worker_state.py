@@ -1,0 +1,42 @@
+"""Where the state lives: one RocksDB per partition on the local disk, each entry also on the changelog topic.
+
+Faust opens, recovers and hands over the stores; reading and writing goes straight to a partition's store, since
+`table[key]` would ask for the partition of the event at hand, and there is none for a batch. All private names of the
+table that this needs are in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import rocksdict
+from faust.types import TP
+
+Entry = tuple[bytes, bytes]
+
+
+class StateStore:
+    """The local half of a Faust table."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def entries(self, partition: int) -> Iterator[Entry]:
+        """Everything kept for a partition, without Faust's own note of how far its recovery got."""
+        data = self._table.data
+        for key, value in data._db_for_partition(partition).items():
+            if key != data.offset_key:
+                yield key, value
+
+    def write(self, partition: int, entries: Iterable[Entry]) -> None:
+        """Keep entries locally, all or none of them."""
+        together = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in entries:
+            together.put(key, value)
+        self._table.data._db_for_partition(partition).write(together)
+
+    def note_changelog(self, partition: int, offset: int) -> None:
+        """The changelog has everything written up to this offset of its own: a recovery may start behind it."""
+        topic = self._table.changelog_topic.get_topic_name()
+        self._table.data.set_persisted_offset(TP(topic, partition), offset)
