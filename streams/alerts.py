@@ -26,6 +26,8 @@ class Request(NamedTuple):
     """One judged request on the wire."""
 
     judged: Judged
+    spoken: list[Judged]
+    """All that was judged of it: a CONNECT, and the server name inside its tunnel."""
     flags: int
     host: str
     port: int
@@ -37,67 +39,68 @@ def requests(place: Place, connection: Connection) -> list[Request]:
     """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
     tunnels = sorted((j for j in connection.judged if j.tunnel and j.request), key=lambda j: j.request)
     names = [j for j in connection.judged if j.tunnel and not j.request]
-    inside = 0
-    for judged in names:
-        inside |= judged.flags
     end = tunnel_end(connection) if place.proxied else None
     flow = connection.flow_id or str(connection.first)
     found = []
     for ordinal, judged in enumerate(tunnels or names[:1]):
-        last = not tunnels or judged is tunnels[-1]
+        spoken = [judged, *(j for j in names if j is not judged)] if not tunnels or judged is tunnels[-1] else [judged]
         host, port = judged.host, judged.port
         if end is not None and (not host or not port):
             host, port = host or end.host, port or end.port
         port = port or (place.remote_port if not place.proxied else 443)
         record = identity(place.device, place.key, flow, "judged tunnel", str(ordinal))
-        evidence = judged.evidence + (sum(j.evidence for j in names if j is not judged) if last else 0)
-        found.append(Request(judged, judged.flags | (inside if last else 0), host, port, record, evidence))
+        found.append(_request(judged, spoken, host, port, record))
     for judged in connection.judged:
         if not judged.tunnel:
             port = judged.port or (end.port if end is not None else place.remote_port)
             record = identity(place.device, place.key, flow, "judged request", str(judged.request), judged.host)
-            found.append(Request(judged, judged.flags, judged.host, port, record, judged.evidence))
+            found.append(_request(judged, [judged], judged.host, port, record))
     return [request for request in found if request.host]
+
+
+def _request(judged: Judged, spoken: list[Judged], host: str, port: int, record: str) -> Request:
+    flags = 0
+    for one in spoken:
+        flags |= one.flags
+    return Request(judged, spoken, flags, host, port, record, sum(one.evidence for one in spoken))
 
 
 def fold(device: Device, place: Place, connection: Connection, request: Request) -> None:
     """Count a request under the alert it belongs to, and take it from the one it no longer belongs to."""
     judged = request.judged
     flag = BLOCKED if request.flags & BLOCKED else AUDITED
-    if judged.counted == flag:
+    if flag == AUDITED and judged.tunnel and device.facts.block_from and not connection.settled:
+        return  # A device that blocks may let CONNECT pass and stop the name inside a moment later.
+    process = connection.kernel.process if connection.kernel is not None else None
+    if judged.counted == flag and judged.folded == request.evidence and (judged.named or process is None):
         return
-    if judged.counted:
-        _shift(device, judged.counted, request, -1)
-    judged.counted = flag
-    state = _shift(device, flag, request, 1)
-    at = judged.at
-    state.first = min(state.first or at, at)
-    if at >= state.last:
-        state.last = at
-        state.mode = mode_at(device.facts, at, request.flags)
+    if judged.counted and judged.counted != flag:
+        left = device.alerts.get(alert_key(judged.counted, request))
+        if left is not None:
+            left.count -= 1
+            left.version += 1
+            _touch(device, left)
+        judged.counted = judged.folded = 0
+        judged.named = False
+    state = _state(device, flag, request)
+    state.count += not judged.counted
+    state.version += 2 * (request.evidence - judged.folded) + (process is not None and not judged.named)
+    judged.counted, judged.folded = flag, request.evidence
+    latest = max(request.spoken, key=lambda j: (j.last, j.title))
+    state.first = min(state.first or judged.at, *(j.at for j in request.spoken))
+    if (latest.last, latest.title) >= (state.last, state.title):
+        state.last, state.title = latest.last, latest.title
+        state.mode = mode_at(device.facts, latest.last, request.flags)
         state.proxy_ip = place.remote_ip if place.proxied else ""
         state.proxy_port = place.remote_port if place.proxied else None
-        state.title = judged.title
-    if request.host not in state.hosts and len(state.hosts) < HOSTS_MAX:
-        state.hosts = sorted([*state.hosts, request.host])
-    if judged.event_id not in state.event_ids and len(state.event_ids) < EVENT_IDS_MAX:
-        state.event_ids = sorted([*state.event_ids, judged.event_id])
-    name_process(device, connection, request)
-
-
-def name_process(device: Device, connection: Connection, request: Request) -> None:
-    """Put the process on the alert once the endpoint's record of the connection is there."""
-    key = alert_key(request.judged.counted, request)
-    state = device.alerts.get(key)
-    if connection.kernel is None or state is None or request.judged.at < state.process_at:
-        return
-    process = connection.kernel.process
-    known = (state.process_name, state.pid, state.account, state.process_at)
-    state.process_at = request.judged.at
-    state.process_name, state.pid, state.account = process.name, process.pid, process.account
-    if known != (state.process_name, state.pid, state.account, state.process_at):
-        state.version += 1
-        _touch(device, key)
+    state.hosts = sorted({*state.hosts, request.host})[:HOSTS_MAX]
+    state.event_ids = sorted({*state.event_ids, *(j.event_id for j in request.spoken)})[:EVENT_IDS_MAX]
+    if process is not None:
+        judged.named = True
+        if latest.last >= state.process_at:
+            state.process_at = latest.last
+            state.process_name, state.pid, state.account = process.name, process.pid, process.account
+    _touch(device, state)
 
 
 def alert_key(flag: int, request: Request) -> str:
@@ -106,19 +109,16 @@ def alert_key(flag: int, request: Request) -> str:
     return f"{kind}|{registrable_domain(request.host)}|{iso_micros(request.judged.at)[:10]}"
 
 
-def _shift(device: Device, flag: int, request: Request, by: int) -> AlertState:
+def _state(device: Device, flag: int, request: Request) -> AlertState:
     key = alert_key(flag, request)
     state = device.alerts.get(key)
     if state is None:
-        kind, domain, day = key.split("|")
-        state = device.alerts[key] = AlertState(kind, domain, day)
-    state.count += by
-    state.version += 1
-    _touch(device, key)
+        state = device.alerts[key] = AlertState(*key.split("|"))
     return state
 
 
-def _touch(device: Device, key: str) -> None:
+def _touch(device: Device, state: AlertState) -> None:
+    key = f"{state.kind}|{state.domain}|{state.day}"
     device.dirty_alerts[key] = None
     device.touched["a" + key] = None
 

@@ -186,7 +186,7 @@ class Correlator:
             if better is not None:
                 connection = self._new(device, key, group, event.started + self.patience)
                 connection.kernel, connection.last = kernel, max(event.at, event.ended)
-                self._swap_kernels(device, key, connection, better)
+                self._swap(device, key, connection, better)
                 return
             connection = flow_for_kernel(group, kernel) or self._new(device, key, group, event.started + self.patience)
         connection.kernel = kernel
@@ -228,7 +228,7 @@ class Correlator:
         connection.answered |= event.answered
         connection.midstream |= event.midstream
         connection.tls |= event.tls
-        self._join_late(device, key, connection)
+        self._join_late(device, key, connection, surely=not connection.settled)
         self._ended(device, key, connection)
         self._changed(device, key)
 
@@ -275,7 +275,7 @@ class Correlator:
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
-            self._join_late(device, key, connection)
+            self._join_late(device, key, connection, surely=True)
         bits = BLOCKED if event.action is Action.BLOCKED else AUDITED
         evidence = (event.at, event.event_id)
         host, port, url, tunnel = event.host, 0, "", False
@@ -345,12 +345,18 @@ class Correlator:
             found.event_ids.sort()
             del found.event_ids[EVENT_IDS_MAX:]
         if by == BY_CONNECT and connection.inner:
-            connection.inner = [i for i in connection.inner if i.judged or i.name != host]
+            connection.inner = [i for i in connection.inner if i.name != host]
 
     def _inner(self, connection: Connection, inner: Inner) -> None:
-        confirmed = not inner.judged and any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations)
-        if not confirmed and not any(i.name == inner.name and i.tls == inner.tls for i in connection.inner):
-            connection.inner.append(inner)
+        if not inner.name or any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations):
+            return
+        for known in connection.inner:
+            if known.name == inner.name and known.tls == inner.tls:
+                known.at, known.event_id = min((known.at, known.event_id), (inner.at, inner.event_id))
+                known.judged |= inner.judged
+                known.outer |= inner.outer
+                return
+        connection.inner.append(inner)
 
     def _judge(
         self, connection: Connection, event: Verdict, host: str, port: int, url: str, tunnel: bool, bits: int
@@ -360,15 +366,26 @@ class Correlator:
             if judged.request == request and judged.tunnel == tunnel and judged.host == host:
                 break
         else:
-            judged = Judged(
-                event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id
-            )
+            judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
+            if tunnel and request:
+                self._take_over(connection, judged)
             connection.judged.append(judged)
         judged.flags |= bits
         judged.evidence += 1
+        judged.last = max(judged.last, event.at)
         if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
             judged.at, judged.event_id = event.at, event.event_id
             judged.title, judged.category = event.title, event.category
+
+    @staticmethod
+    def _take_over(connection: Connection, tunnel: Judged) -> None:
+        """The first CONNECT of a tunnel stands for the server name inside it, which may have been counted before."""
+        if any(j.tunnel and j.request for j in connection.judged):
+            return
+        for name in connection.judged:
+            if name.tunnel:
+                tunnel.sent, tunnel.counted, tunnel.folded, tunnel.named = name.sent, name.counted, name.folded, name.named
+                name.sent = name.counted = name.folded = 0
 
     def _after_names(self, device: Device, key: str, connection: Connection) -> None:
         if connection.settled:
@@ -445,14 +462,13 @@ class Correlator:
         self._count(device, "connections")
         return connection
 
-    def _swap_kernels(self, device: Device, key: str, one: Connection, other: Connection) -> None:
-        one.kernel, other.kernel = other.kernel, one.kernel
+    def _swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
+        one.swap_flow(other)
         for connection in (one, other):
-            connection.moves += 1
             self._ended(device, key, connection)
         self._changed(device, key)
 
-    def _join_late(self, device: Device, key: str, connection: Connection) -> None:
+    def _join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
         """A flow that found no kernel record at first, or the wrong one, may know better now (rules 1 and 3)."""
         group = device.group(key)
         if not group or len(group) < 2:
@@ -460,14 +476,18 @@ class Correlator:
         if connection.kernel is not None:
             better = better_kernel(group, connection)
             if better is not None:
-                self._swap_kernels(device, key, connection, better)
+                self._swap(device, key, connection, better)
             return
-        other = only_kernel_left(group, connection)
+        if surely:
+            other = kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
+        else:
+            other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
             return
         connection.kernel = other.kernel
         if other.sent:
             connection.sent, connection.identity = other.sent, other.identity
+            connection.bump, connection.moved = other.bump, True
         connection.settled |= other.settled
         connection.last = max(connection.last, other.last)
         group.remove(other)
@@ -538,6 +558,8 @@ class Correlator:
                     self._sleep(device, key, connection, waits_until)
                     continue
                 self._settle(device, key, connection)
+                if connection not in group:
+                    continue  # it was the other half of a flow
             rests_until = max(connection.last, connection.ended) + (self.linger if connection.ended else self.idle)
             if now >= rests_until:
                 self.before_leaving(device, key)
@@ -557,8 +579,12 @@ class Correlator:
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
         connection.settled = True
-        self._join_late(device, key, connection)
-        self._promote(device, key, connection)
+        for flow in list(device.group(key) or ()):
+            if flow is connection or (connection.kernel is not None and flow.kernel is None):
+                self._join_late(device, key, flow)
+        for left in device.group(key) or ():
+            if left.settled:
+                self._promote(device, key, left)
         self._changed(device, key)
 
     def _leave(self, device: Device, key: str, why: str) -> None:

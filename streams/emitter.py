@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.events import Reject
-from streams.alerts import alert, fold, name_process, requests
+from streams.alerts import alert, fold, requests
 from streams.correlator import Correlator
 from streams.rows import (
     METHODS,
@@ -71,6 +71,10 @@ class Emitter:
             if connection.identity == UNDECIDED:
                 connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
             version = connection_version(place, device.facts, connection)
+            if connection.moved:
+                connection.moved = False
+                connection.bump += max(connection.sent + 1 - version, 0) if connection.sent else 0
+                version = connection_version(place, device.facts, connection)
             if version > connection.sent:
                 connection.sent = version
                 row = connection_row(place, device.facts, connection, self.correlator.patience)
@@ -79,6 +83,10 @@ class Emitter:
         if place.proxied:
             for destination in connection.destinations:
                 version = destination_version(device.facts, connection, destination)
+                if destination.moved:
+                    destination.moved = False
+                    destination.bump += max(destination.sent + 1 - version, 0) if destination.sent else 0
+                    version = destination_version(device.facts, connection, destination)
                 if version > destination.sent:
                     destination.sent = version
                     self._row(device, encode(destination_row(place, device.facts, connection, destination)))
@@ -97,7 +105,6 @@ class Emitter:
                 self.output.device_events.append(encode(row))
                 self._count(device, "verdict_rows")
             fold(device, place, connection, request)
-            name_process(device, connection, request)
 
     def _row(self, device: Device, row: bytes) -> None:
         self.output.network_events.append(row)

@@ -3,7 +3,8 @@
 Both name the 5-tuple, which repeats within milliseconds; only the kernel knows the exact start, only some of the sensor's
 records know the flow's. Rules, best first:
 
-1. a flow whose start is known belongs to the kernel record whose start is nearest, within `START_TOLERANCE`;
+1. a flow whose start is known belongs to the kernel record whose attempt is nearest: at once within `SAME_START`, once the
+   connection settles within `START_TOLERANCE`;
 2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
    a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
 3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet.
@@ -16,15 +17,14 @@ from __future__ import annotations
 from schemas.events import Micros
 from streams.state import Connection, Group, Kernel
 
+SAME_START: Micros = 50_000
+"""Two readings of one SYN: near enough to be sure at once."""
 START_TOLERANCE: Micros = 1_000_000
+"""Near enough once everything in time is there and no other candidate is nearer."""
 EARLY: Micros = 10_000
 """How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
 LOGGING_DELAY: Micros = 20_000
 """How long after the close a record is still logged in the ordinary way."""
-
-
-def _began(kernel: Kernel) -> Micros:
-    return kernel.established or kernel.started
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
@@ -35,7 +35,7 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros) -> Connection | N
     """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
     free = [c for c in group if c.kernel is not None and not c.flow_id]
     if started:
-        return _nearest(free, started)
+        return _nearest(free, started, SAME_START)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
     if len(before) == 1 and before[0].kernel is not None and _open_at(before[0].kernel, at):
         return before[0]
@@ -45,9 +45,9 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros) -> Connection | N
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
     """The connection known only from the sensor that this kernel record belongs to (rules 1 and 2)."""
     free = [c for c in group if c.kernel is None]
-    near = [c for c in free if c.flow_started and abs(_began(kernel) - c.flow_started) <= START_TOLERANCE]
+    near = [c for c in free if c.flow_started and abs(kernel.started - c.flow_started) <= SAME_START]
     if near:
-        return min(near, key=lambda c: (abs(_began(kernel) - c.flow_started), c.flow_id))
+        return min(near, key=lambda c: (abs(kernel.started - c.flow_started), c.flow_id))
     current = [c for c in free if not c.flow_started and _open_at(kernel, c.first)]
     return current[0] if len(current) == 1 else None
 
@@ -57,10 +57,10 @@ def better_kernel(group: Group, flow: Connection) -> Connection | None:
     if flow.kernel is None or not flow.flow_started:
         return None
     others = [c for c in group if c is not flow and c.kernel is not None and not c.flow_started]
-    best = _nearest(others, flow.flow_started)
+    best = _nearest(others, flow.flow_started, START_TOLERANCE)
     if best is None or best.kernel is None:
         return None
-    own, other = _began(flow.kernel), _began(best.kernel)
+    own, other = flow.kernel.started, best.kernel.started
     return best if abs(other - flow.flow_started) < abs(own - flow.flow_started) else None
 
 
@@ -71,7 +71,7 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
         if old is None or not connection.flow_id:
             continue
         if connection.flow_started:
-            if abs(_began(kernel) - connection.flow_started) < abs(_began(old) - connection.flow_started):
+            if abs(kernel.started - connection.flow_started) < abs(old.started - connection.flow_started):
                 return connection
         elif old.started < kernel.started <= connection.first + EARLY and _open_at(kernel, connection.first):
             return connection
@@ -82,15 +82,15 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     """The one kernel record without a flow that began before this flow's evidence (rule 3); None when not exactly one."""
     free = [c for c in group if c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first]
     if flow.flow_started:
-        return _nearest(free, flow.flow_started)
+        return _nearest(free, flow.flow_started, START_TOLERANCE)
     return free[0] if len(free) == 1 else None
 
 
-def _nearest(connections: list[Connection], started: Micros) -> Connection | None:
+def _nearest(connections: list[Connection], started: Micros, tolerance: Micros) -> Connection | None:
     """The connection whose kernel record began nearest to a flow's start, within the tolerance."""
-    best, distance = None, START_TOLERANCE + 1
+    best, distance = None, tolerance + 1
     for connection in connections:
         kernel = connection.kernel
-        if kernel is not None and abs(_began(kernel) - started) < distance:
-            best, distance = connection, abs(_began(kernel) - started)
+        if kernel is not None and abs(kernel.started - started) < distance:
+            best, distance = connection, abs(kernel.started - started)
     return best

@@ -160,10 +160,11 @@ def destination_flags(connection: Connection, destination: Destination) -> int:
 def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
     """Version of a destination row."""
     at = _time_of(connection, destination)
-    evidence = destination.evidence + _start_known(connection) + (at != destination.first) + 2 * connection.moves
-    if connection.inner and destination is tunnel_end(connection):
+    # Evidence weighs double: an earlier request takes the mark of one logged after the connection's end away.
+    evidence = 2 * destination.evidence + _start_known(connection) + (at != destination.first)
+    if (connection.inner or connection.inner_flags) and destination is tunnel_end(connection):
         evidence += len(other_names(connection, destination)) + connection.inner_flags.bit_count()
-    return 4 * evidence + _mode_changes(facts, at)
+    return 4 * evidence + _mode_changes(facts, at) + destination.bump
 
 
 def destination_row(place: Place, facts: Facts, connection: Connection, destination: Destination) -> NetworkEvent:
@@ -252,10 +253,11 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     kernel = connection.kernel
     evidence = connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
     # A name that a CONNECT confirms leaves `inner` (-1) while the destination gains: the sum must still grow.
-    evidence += 2 * sum(d.evidence for d in connection.destinations) + 4 * connection.moves
+    evidence += 2 * sum(d.evidence for d in connection.destinations)
     if kernel is not None:
         evidence += 1 + bool(kernel.established) + bool(kernel.ended) + kernel.failed
-    return 4 * max(evidence, 1) + _mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
+    facts_known = _mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
+    return 4 * max(evidence, 1) + facts_known + connection.bump
 
 
 def direct_name(connection: Connection) -> str:

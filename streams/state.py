@@ -60,6 +60,9 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     event_ids: list[tuple[Micros, str]] = []
     superseded: bool = False
     sent: int = 0
+    moved: bool = False
+    bump: int = 0
+    """Added to the version since the connection's other half was found to be another one than some row said."""
 
 
 class Inner(msgspec.Struct, array_like=True, gc=False):
@@ -89,9 +92,14 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     category: str
     event_id: str
     evidence: int = 0
+    last: Micros = 0
     sent: int = 0
     counted: int = 0
     """The flag under which an alert counts it now."""
+    folded: int = 0
+    """Evidence that the alert has taken in."""
+    named: bool = False
+    """The alert knows its process."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -119,8 +127,9 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     unreadable: int = 0
     """Requests that name no destination."""
     inner_flags: int = 0
-    moves: int = 0
-    """How often its kernel record was found to be another one."""
+    moved: bool = False
+    bump: int = 0
+    """Added to the version since the other half was found to be another one than some row said."""
     identity: int = UNDECIDED
     settled: bool = False
     sent: int = 0
@@ -151,6 +160,17 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         kernel_ended = self.kernel.ended if self.kernel is not None else 0
         return kernel_ended or self.flow_ended
 
+    def swap_flow(self, other: Connection) -> None:
+        """Exchange what the network sensor said with another connection; the kernel's part and the identity stay."""
+        for field in FLOW_FIELDS:
+            mine, theirs = getattr(self, field), getattr(other, field)
+            setattr(self, field, theirs)
+            setattr(other, field, mine)
+        for connection in (self, other):
+            connection.moved = True
+            for destination in connection.destinations:
+                destination.moved = True
+
     def is_new(self, evidence: int) -> bool:
         """Remember a piece of evidence; False when it was here before."""
         if evidence in self.seen:
@@ -161,6 +181,10 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         return True
 
 
+FLOW_FIELDS = (
+    "flow_id flow_started flow_ended bytes_sent bytes_received answered midstream tls summarised first connect asked "
+    "unreadable inner_flags inner destinations judged seen"
+).split()
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Group).decode
