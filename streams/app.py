@@ -150,17 +150,18 @@ class FaustProcess(faust.Worker):
 
     stop_asked = False
 
-    def _on_sigint(self) -> None:
-        self._ask_to_stop(signal.SIGINT)
+    def install_signal_handlers(self) -> None:
+        """Python's own handlers, as asyncio's are not called while the event loop is busy."""
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(wanted, self._on_stop_signal)
 
-    def _on_sigterm(self) -> None:
-        self._ask_to_stop(signal.SIGTERM)
-
-    def _ask_to_stop(self, signal_: signal.Signals) -> None:
-        if not self.stop_asked:
-            log.info("stopping")
+    def _on_stop_signal(self, signum: int, _frame: object) -> None:
         self.stop_asked = True
-        self._schedule_shutdown(signal_)
+        self.loop.call_soon_threadsafe(self._begin_to_stop, signal.Signals(signum))
+
+    def _begin_to_stop(self, signum: signal.Signals) -> None:
+        log.info("stopping", extra={"signal": signum.name})
+        self._schedule_shutdown(signum)
 
 
 def run(settings: Settings, make_pipeline: MakePipeline) -> NoReturn:

@@ -1,0 +1,57 @@
+# What there is to do here; `make` alone lists it. Each target makes the environment it needs, in .venv, once.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+
+UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench lint types reference lock
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB the first time.
+	@echo "ready: $(BIN)/unproxy"
+
+run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
+	@$(BIN)/unproxy up $(ARGS)
+
+test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(MADE)  ## The figures: correlator, worker, sink, each beside its floor.
+	$(BIN)/python -m bench $(ARGS)
+
+lint: $(MADE)  ## Style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(MADE)  ## Types, strictly, tests included.
+	$(BIN)/mypy
+
+reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
+	$(BIN)/python -m unproxy.reference
+
+lock: $(MADE)  ## Bring the locks up to date: requirements.lock (everything), deploy/requirements.lock (to run a fleet).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	echo "# Everything, for development and \`unproxy up\`; written by \`make lock\`." > $(VENV)/new.lock
+	$(UV_COMPILE) --all-extras >> $(VENV)/new.lock
+	mv $(VENV)/new.lock requirements.lock
+	echo "# What worker, sink and producer need on a server; written by \`make lock\`." > $(VENV)/new.lock
+	$(UV_COMPILE) --constraints requirements.lock >> $(VENV)/new.lock
+	mv $(VENV)/new.lock deploy/requirements.lock
+
+$(MADE): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+	"$(PYTHON) is missing or older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "making $(VENV) (downloads about 600 MB the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The dock: sensor lines from files onto Kafka, unread, in order and without loss."""

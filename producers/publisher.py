@@ -1,0 +1,272 @@
+"""Carries batches to Kafka: acknowledged by all replicas, in order, and without loss whatever the broker does.
+
+    send     waits while too much is unacknowledged (the file is read later, nothing is dropped)
+    broker   away or refusing: the batch is sent again for as long as it takes, with a warning now and then
+    fatal    the client's own guarantees are broken: PublisherFailed; a restart goes on from the kept position
+
+A line that is too long to publish, and a message that Kafka finds too large, go to `rejects` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from producers.batcher import Batch
+from producers.lines import KEPT_BYTES_OF_TOO_LONG
+from producers.position import SEQS_KEPT_MAX, SeqKey
+from schemas.events import Reason
+from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config
+from schemas.settings import Settings
+from schemas.topics import REJECTS, TELEMETRY, topic_name
+
+log = logging.getLogger(__name__)
+
+WARNING_SECS_MIN = 10.0
+"""Between two warnings of the same trouble."""
+POLL_SECS = 0.05
+RETRY_SECS_MAX = 2.0
+"""The longest pause before a refused batch is sent again."""
+MESSAGES_MAX = 100_000
+"""Messages that the client holds at most."""
+
+
+class PublisherFailed(Exception):
+    """Publishing cannot go on in this process; start it again and it goes on from the kept position."""
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """A batch on its way to Kafka."""
+
+    batch: Batch
+    number: int
+    seq: int
+    """0 for what goes to `rejects` at once: it is not counted."""
+    suspect: bool = False
+    """Kafka found the group it was sent in too large, so it is sent again alone."""
+    refusals: int = 0
+    """How often Kafka found it too large when it was alone: it goes to `rejects`, each time shorter."""
+
+
+class Publisher:
+    """One connection to Kafka. `stopping` ends every wait; what is not acknowledged then stays in `outstanding`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        stopping: Callable[[], bool],
+        acknowledged: Callable[[Batch, int], None],
+        last_seq: Callable[[SeqKey], int],
+    ) -> None:
+        self._telemetry = topic_name(settings, TELEMETRY)
+        self._rejects = topic_name(settings, REJECTS)
+        self._bytes_max = settings.publisher.queue_bytes_max
+        self._clock, self._stopping = clock, stopping
+        self._acknowledged, self._last_seq = acknowledged, last_seq
+        self._seqs: dict[SeqKey, int] = {}
+        self._flying: dict[int, Sending] = {}
+        self._failed: list[Sending] = []
+        self._retry_at, self._retry_secs = 0.0, POLL_SECS
+        self._sent = 0
+        self._warned_at: dict[str, float] = {}
+        self._fatal = ""
+        self.away = False
+        """No broker could be reached since the last acknowledgement."""
+        self.unacknowledged_bytes = 0
+        self._producer = Producer(producer_config(settings, self.on_error))
+
+    def send(self, batch: Batch) -> bool:
+        """Hand over a batch, waiting for room; False (and not taken) if told to stop before there was any."""
+        while not self._has_room(batch):
+            if self._stopping():
+                return False
+            self.serve(POLL_SECS)
+        self._sent += 1
+        sending = Sending(batch, self._sent, 0 if batch.too_long else self._next_seq(batch))
+        self._flying[sending.number] = sending
+        self.unacknowledged_bytes += batch.size_bytes
+        self._produce(sending)
+        return True
+
+    def serve(self, wait_secs: float = 0.0) -> None:
+        """Take delivery reports, and send again what was refused. Raises PublisherFailed."""
+        self._producer.poll(wait_secs)
+        if self._fatal:
+            raise PublisherFailed(f"publishing to {self._telemetry} failed: {self._fatal}; start again to go on")
+        if any(sending.suspect for sending in self._failed):
+            self._send_one_alone()
+        elif self._failed and self._clock() >= self._retry_at:
+            again, self._failed = sorted(self._failed, key=_by_number), []
+            self._retry_at = self._clock() + self._retry_secs
+            self._retry_secs = min(2 * self._retry_secs, RETRY_SECS_MAX)
+            for sending in again:
+                self._produce(sending)
+
+    def flush(self, timeout_secs: float, *, away_secs: float | None = None) -> bool:
+        """Wait until Kafka has everything; False when time is over, which is `away_secs` when no broker is there."""
+        began = self._clock()
+        while self._flying:
+            limit = timeout_secs if away_secs is None or not self.away else away_secs
+            if self._clock() - began >= limit:
+                return False
+            self.serve(POLL_SECS)
+        return True
+
+    def outstanding(self) -> Iterable[Batch]:
+        """The batches that Kafka has not acknowledged."""
+        return [sending.batch for sending in self._flying.values()]
+
+    def close(self) -> None:
+        """Drop what was not acknowledged and let go of Kafka."""
+        self._flying.clear()
+        self._failed.clear()
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def on_error(self, error: KafkaError) -> None:
+        """The client's own news: the cluster is out of reach, or it gave up for good."""
+        if error.fatal():
+            self._fatal = self._fatal or error.str()
+        else:
+            self.away = self.away or error.code() == KafkaError._ALL_BROKERS_DOWN
+            self._warn("kafka is out of reach, waiting for it", error)
+
+    def _next_seq(self, batch: Batch) -> int:
+        key = (batch.device, batch.dialect, batch.sensor)
+        seq = self._seqs.pop(key, 0) or self._last_seq(key)
+        self._seqs[key] = seq + 1
+        while len(self._seqs) > SEQS_KEPT_MAX:
+            del self._seqs[next(iter(self._seqs))]
+        return seq + 1
+
+    def _has_room(self, batch: Batch) -> bool:
+        """A single batch larger than the limit still passes, alone."""
+        waiting = self.unacknowledged_bytes
+        return not self._failed and (not waiting or waiting + batch.size_bytes <= self._bytes_max)
+
+    def _send_one_alone(self) -> None:
+        """The client groups what is there; only a message sent by itself is known to be too large by itself."""
+        if len(self._flying) == len(self._failed):
+            first = min(self._failed, key=_by_number)
+            self._failed.remove(first)
+            first.suspect = True
+            self._produce(first)
+
+    def _produce(self, sending: Sending) -> None:
+        topic, value, headers = self._message(sending)
+        while True:
+            try:
+                self._producer.produce(
+                    topic,
+                    value,
+                    sending.batch.device.encode("utf-8", "replace"),
+                    headers=headers,
+                    on_delivery=partial(self._delivered, sending),
+                )
+            except BufferError:
+                if self._stopping():
+                    self._failed.append(sending)
+                    return
+                self._producer.poll(POLL_SECS)
+            except KafkaException as raised:
+                self._undelivered(sending, raised.args[0])
+                return
+            else:
+                return
+
+    def _message(self, sending: Sending) -> tuple[str, bytes, list[tuple[str, str | bytes | None]]]:
+        batch = sending.batch
+        value = b"\n".join(batch.lines)
+        if batch.too_long or sending.refusals:
+            reason = Reason.TOO_LONG if batch.too_long else Reason.NOT_DELIVERABLE
+            whole = f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
+            return (
+                self._rejects,
+                value[: KEPT_BYTES_OF_TOO_LONG >> max(0, sending.refusals - 1)],
+                [
+                    ("reason", reason.value),
+                    ("detail", batch.too_long or f"kafka finds the message too large: {whole}"),
+                    ("dialect", batch.dialect),
+                    ("device", batch.device.encode("utf-8", "replace")),
+                ],
+            )
+        return (
+            self._telemetry,
+            value,
+            [
+                ("dialect", batch.dialect),
+                ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
+                ("seq", str(sending.seq)),
+            ],
+        )
+
+    def _delivered(self, sending: Sending, error: KafkaError | None, _message: Message) -> None:
+        if sending.number not in self._flying:  # purged when closing
+            return
+        if error is not None:
+            self._undelivered(sending, error)
+            return
+        self._retry_secs, self.away = POLL_SECS, False
+        del self._flying[sending.number]
+        self.unacknowledged_bytes -= sending.batch.size_bytes
+        self._acknowledged(sending.batch, sending.seq)
+
+    def _undelivered(self, sending: Sending, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = self._fatal or error.str()
+        elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large(sending)
+        else:
+            self._warn("kafka refused a message, will send it again", error)
+        self._failed.append(sending)
+
+    def _too_large(self, sending: Sending) -> None:
+        batch = sending.batch
+        if not sending.suspect:
+            sending.suspect = True
+        elif len(batch.lines) == 1:
+            log.warning("line is too large for kafka, rejected", extra={"bytes": batch.size_bytes})
+            sending.refusals += 1
+        else:
+            self._fatal = (
+                f"a message of {batch.size_bytes} bytes is too large for the topic;"
+                " lower publisher.batch_bytes_max or raise the topic's max.message.bytes"
+            )
+
+    def _warn(self, what: str, error: KafkaError) -> None:
+        now = self._clock()
+        if now - self._warned_at.get(what, -WARNING_SECS_MIN) >= WARNING_SECS_MIN:
+            self._warned_at[what] = now
+            log.warning(what, extra={"error": error.str(), "unacknowledged": len(self._flying)})
+
+
+def _by_number(sending: Sending) -> int:
+    return sending.number
+
+
+def producer_config(settings: Settings, on_error: Callable[[KafkaError], None]) -> dict[str, object]:
+    """How the client is set up: duplicates, loss and reordering are excluded by Kafka's own means."""
+    return {
+        **client_config(settings.kafka),
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "zstd",
+        # Faust and Java hash keys so; librdkafka's own default would put a device elsewhere.
+        "partitioner": "murmur2_random",
+        "message.max.bytes": MESSAGE_BYTES_MAX,
+        "message.timeout.ms": 0,  # never give up
+        "linger.ms": 5,
+        "batch.size": 1024 * 1024,
+        "queue.buffering.max.messages": MESSAGES_MAX,
+        "queue.buffering.max.kbytes": settings.publisher.queue_bytes_max // 1024 + 2 * MESSAGE_BYTES_MAX // 1024,
+        "log_level": 2,  # troubles come to on_error
+        "error_cb": on_error,
+    }

@@ -1,0 +1,196 @@
+"""One producer: sources → batches → Kafka → kept position, until the files end or somebody says stop."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from producers.batcher import Batch, Batcher
+from producers.position import Positions
+from producers.publisher import Publisher
+from producers.replay import paced, piped, replay
+from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
+from producers.tail import Tail
+from schemas.dialects import dialects
+from schemas.settings import Settings
+
+IDLE_SECS = 0.05
+"""How often files are looked at, and waiting lines are."""
+STOP_SECS_MAX = 8.0
+"""How long a stop waits for Kafka; what is not acknowledged by then is sent again next time."""
+STOP_SECS_AWAY = 0.5
+"""The same, when no broker could be reached anyway."""
+SAVE_SECS_MIN = 1.0
+SAVE_SHARE_MAX = 0.05
+"""Saving the position takes at most this share of the time, however many devices there are."""
+DEVICE_CHARS_MAX = 255
+
+
+@dataclass(slots=True)
+class Report:
+    """What a producer did so far."""
+
+    lines: int = 0
+    bytes: int = 0
+    messages: int = 0
+    by_dialect: Counter[str] = field(default_factory=Counter)
+    """Lines of each dialect."""
+    too_long: int = 0
+    """Lines of which only the beginning was kept, in `rejects`."""
+    acknowledged_messages: int = 0
+    damage: str = ""
+    """What could not be read, in words."""
+
+    @property
+    def unacknowledged_messages(self) -> int:
+        """Messages that Kafka did not confirm: they are sent again next time."""
+        return self.messages - self.acknowledged_messages
+
+
+def produce(
+    settings: Settings,
+    sources: Iterable[Source],
+    *,
+    stop: Event,
+    follow: bool = False,
+    device: str = "",
+    speed: float | None = None,
+    progress: Callable[[Report], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
+    positions = Positions(Path(settings.publisher.state_dir))
+    try:
+        producer = _Producer(settings, positions, stop, device, progress, clock)
+        stream = _stream(settings, list(sources), positions, follow, speed, clock)
+        return producer.run(stream)
+    finally:
+        positions.close()
+
+
+def _stream(
+    settings: Settings,
+    sources: list[Source],
+    positions: Positions,
+    follow: bool,
+    speed: float | None,
+    clock: Callable[[], float],
+) -> Iterator[Line | None]:
+    line_bytes_max = settings.publisher.line_bytes_max
+    if follow:
+        if any(source.path == STDIN for source in sources):
+            raise SourceError("standard input cannot be followed; leave --follow out, it is read to its end")
+        return Tail(sources, positions, line_bytes_max=line_bytes_max, clock=clock).lines()
+
+    def adopt(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
+        return positions.adopt(source, path, stream, growing=growing)
+
+    if [source.path for source in sources] == [STDIN]:
+        return piped(sources[0], line_bytes_max=line_bytes_max)
+    lines = replay(sources, adopt=adopt, line_bytes_max=line_bytes_max)
+    return lines if speed is None else paced(lines, speed, clock)
+
+
+class _Producer:
+    """The loop and what it holds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        positions: Positions,
+        stop: Event,
+        device: str,
+        progress: Callable[[Report], None],
+        clock: Callable[[], float],
+    ) -> None:
+        limits = settings.publisher
+        self._positions, self._stop, self._device = positions, stop, device
+        self._progress, self._clock = progress, clock
+        self._device_of = {name: dialect.device_of for name, dialect in dialects().items()}
+        self._due: deque[Batch] = deque()
+        self._save_at = 0.0
+        self.report = Report()
+        self._batcher = Batcher(
+            bytes_max=limits.batch_bytes_max,
+            age_secs_max=limits.batch_age_secs_max,
+            disorder_secs_max=limits.disorder_secs_max,
+            total_bytes_max=max(limits.batch_bytes_max, limits.queue_bytes_max // 4),
+        )
+        self._publisher = Publisher(
+            settings,
+            clock=clock,
+            stopping=stop.is_set,
+            acknowledged=self._acknowledged,
+            last_seq=lambda key: positions.seqs.get(key, 0),
+        )
+
+    def run(self, stream: Iterator[Line | None]) -> Report:
+        """Publish everything, or until stopped; then wait for Kafka and keep the position."""
+        try:
+            self._publish(stream)
+            self._due.extend(self._batcher.drain())
+            self._send()
+            while not self._stop.is_set() and not self._publisher.flush(SAVE_SECS_MIN):
+                self._save()
+                self._progress(self.report)
+            self._publisher.flush(STOP_SECS_MAX, away_secs=STOP_SECS_AWAY)
+        finally:
+            self._save()
+            self._publisher.close()
+        self._progress(self.report)
+        return self.report
+
+    def _publish(self, stream: Iterator[Line | None]) -> None:
+        try:
+            for line in stream:
+                now = self._clock()
+                if line is not None:
+                    self._take(line, now)
+                self._due.extend(self._batcher.due(now))
+                if self._due or line is None:
+                    self._send()
+                    self._publisher.serve()
+                if now >= self._save_at:
+                    self._save()
+                    self._progress(self.report)
+                if line is None:
+                    self._stop.wait(IDLE_SECS)
+                if self._stop.is_set():
+                    return
+        except SourceDamaged as damage:
+            self.report.damage = str(damage)
+
+    def _take(self, line: Line, now: float) -> None:
+        self._due.extend(self._batcher.add(line, self._key(line), now))
+        line.file.taken = line.end
+        report = self.report
+        report.lines += 1
+        report.bytes += len(line.value)
+        report.by_dialect[line.dialect] += 1
+        report.too_long += bool(line.too_long)
+
+    def _key(self, line: Line) -> str:
+        """The device that a line is about; a line that does not say is published all the same."""
+        device = self._device_of[line.dialect](line.value)
+        return device if 0 < len(device) <= DEVICE_CHARS_MAX else self._device or line.sensor
+
+    def _send(self) -> None:
+        while self._due and self._publisher.send(self._due[0]):
+            self._due.popleft()
+            self.report.messages += 1
+
+    def _acknowledged(self, batch: Batch, seq: int) -> None:
+        self.report.acknowledged_messages += 1
+        if seq:
+            self._positions.acknowledge((batch.device, batch.dialect, batch.sensor), seq)
+
+    def _save(self) -> None:
+        began = self._clock()
+        self._positions.save(chain(self._batcher.waiting(), self._due, self._publisher.outstanding()))
+        self._save_at = began + max(SAVE_SECS_MIN, (self._clock() - began) / SAVE_SHARE_MAX)

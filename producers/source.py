@@ -1,0 +1,107 @@
+"""What a producer reads: sources as given on the command line, the files behind them, and the lines in the files."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from schemas.dialects import dialects
+from schemas.events import Dialect, Micros
+
+STDIN = "-"
+HEAD_BYTES_MAX = 1024
+"""So much of a file's beginning is remembered to tell it from another one with the same inode."""
+
+
+class SourceError(Exception):
+    """A source cannot be read as given; the message says which, why and what to do."""
+
+
+class SourceDamaged(SourceError):
+    """Part of a source could not be read; everything before the damage was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`DIALECT:PATH` on the command line; the path may be a pattern, or - for standard input."""
+
+    dialect: Dialect
+    path: str
+
+    def paths(self) -> list[str]:
+        """The files that are there now; a path that is no pattern whether it is there or not."""
+        return sorted(glob.glob(self.path)) if glob.has_magic(self.path) else [self.path]
+
+
+def parse_source(text: str) -> Source:
+    """Read `DIALECT:PATH`. Raises SourceError."""
+    name, colon, path = text.partition(":")
+    known = dialects()
+    if not colon or not path or name not in known:
+        raise SourceError(f'"{text}" is not a source; write DIALECT:PATH with one of {", ".join(sorted(known))}')
+    return Source(known[name], path)
+
+
+@dataclass(slots=True, eq=False)
+class SourceFile:
+    """One file as its content, whatever it is called by now: told by device, inode and its first bytes."""
+
+    dialect: str
+    path: str
+    sensor: str
+    device_number: int = 0
+    inode: int = 0
+    head_bytes: int = 0
+    head_sha256: str = ""
+    taken: int = 0
+    """Everything before this (uncompressed) offset was handed on; reading begins here."""
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """What is known of the file without opening it."""
+        return self.dialect, self.device_number, self.inode
+
+    def begins_like(self, stream: BinaryIO) -> bool:
+        """Whether an open file still has the first bytes that were remembered."""
+        return self.head_sha256 == _head(stream, self.head_bytes)[1]
+
+    def remember_head(self, stream: BinaryIO) -> None:
+        """Remember more of the beginning of a file that was shorter before."""
+        if self.head_bytes < HEAD_BYTES_MAX:
+            self.head_bytes, self.head_sha256 = _head(stream, HEAD_BYTES_MAX)
+
+
+def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
+    """A file seen for the first time, to be read from its beginning."""
+    status = os.fstat(stream.fileno())
+    shown = "stdin" if path == STDIN else str(Path(path).absolute())
+    file = SourceFile(source.dialect.name, path, f"{socket.gethostname()}:{shown}", status.st_dev, status.st_ino)
+    if path != STDIN:
+        file.remember_head(stream)
+    return file
+
+
+class Line(NamedTuple):
+    """One line without its newline, and where it is from: as much as the merge, the batcher and the position need."""
+
+    dialect: str
+    sensor: str
+    value: bytes
+    file: SourceFile
+    start: int
+    end: int
+    """Offset after the newline."""
+    written: Micros
+    """When the sensor wrote it; the time of the line before where it does not say."""
+    too_long: str = ""
+    """Length and hash of the whole line where `value` is only its beginning."""
+
+
+def _head(stream: BinaryIO, size: int) -> tuple[int, str]:
+    head = os.pread(stream.fileno(), size, 0)
+    return len(head), hashlib.sha256(head).hexdigest()

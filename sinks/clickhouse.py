@@ -1,0 +1,159 @@
+"""The ClickHouse sink: one insert a write, over HTTP, for a server and for the embedded engine alike.
+
+Rows are sent as they are (JSONEachRow). An insert is one block, so it lands whole, and carries its token, so that the
+table drops a repeated one (`non_replicated_deduplication_window`). It is never asynchronous: ClickHouse cannot do both
+without losing rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import lz4.frame  # type: ignore[import-untyped,unused-ignore]
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
+
+from schemas.ddl import VERSIONS, quoted
+from schemas.settings import ClickHouseSettings
+from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
+from sinks.migrate import pending
+
+CONNECT_SECS_MAX = 5
+
+_BLOCK_ROWS = 10_000_000
+_INSERT_SETTINGS = {
+    # One insert, one block: these stop ClickHouse from cutting it, or from parsing and cutting it in parallel.
+    "max_insert_block_size": _BLOCK_ROWS,
+    "min_insert_block_size_rows": _BLOCK_ROWS,
+    "min_insert_block_size_bytes": 0,
+    "input_format_parallel_parsing": 0,
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    # Times are ISO 8601 with Z, which "basic" does not read.
+    "date_time_input_format": "best_effort",
+    # A column that the table does not know is a mistake, not something to lose.
+    "input_format_skip_unknown_fields": 0,
+    # What a row leaves out is empty or NULL, as the class says; no column has another default.
+    "input_format_defaults_for_omitted_fields": 0,
+    # Doubles inside one insert may stay until a merge: readers see the latest version only. A third quicker.
+    "optimize_on_insert": 0,
+    "wait_end_of_query": 1,
+}
+
+_TABLE_MISSING = {60, 81}  # UNKNOWN_TABLE, UNKNOWN_DATABASE
+_NOT_ALLOWED = {164, 192, 193, 194, 195, 291, 497, 516}  # READONLY, UNKNOWN_USER, WRONG_PASSWORD, ..., ACCESS_DENIED
+_UNKNOWN_SETTING = {115}
+_BAD_ROWS = {
+    6,  # CANNOT_PARSE_TEXT
+    25,  # CANNOT_PARSE_ESCAPE_SEQUENCE
+    26,  # CANNOT_PARSE_QUOTED_STRING
+    27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+    33,  # CANNOT_READ_ALL_DATA
+    38,  # CANNOT_PARSE_DATE
+    41,  # CANNOT_PARSE_DATETIME
+    43,  # ILLEGAL_TYPE_OF_ARGUMENT
+    53,  # TYPE_MISMATCH
+    69,  # ARGUMENT_OUT_OF_BOUND
+    70,  # CANNOT_CONVERT_TYPE
+    72,  # CANNOT_PARSE_NUMBER
+    117,  # INCORRECT_DATA, among it an unknown column
+    130,  # CANNOT_READ_ARRAY_FROM_TEXT
+    131,  # TOO_LARGE_STRING_SIZE
+    321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+    349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+    467,  # CANNOT_PARSE_BOOL
+    636,  # CANNOT_EXTRACT_TABLE_STRUCTURE
+}
+_DETAIL_CHARS_MAX = 300
+
+
+class ClickHouseSink:
+    """Writes rows into the tables of one database."""
+
+    def __init__(self, config: ClickHouseSettings) -> None:
+        self._config = config
+        self._client: Client | None = None
+        # Locally the wire costs nothing and compression does.
+        self._compressed = urlsplit(config.url).hostname not in ("127.0.0.1", "localhost", "::1")
+
+    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+        """Insert the rows, once a token, or raise a SinkError."""
+        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
+        try:
+            if self._client is None:
+                self._client = connect(self._config)
+            self._client.raw_insert(
+                f"{quoted(self._config.database)}.{quoted(table + VERSIONS)}",
+                insert_block=_compressed(rows) if self._compressed else b"\n".join(rows),
+                compression="lz4" if self._compressed else None,
+                settings=settings,
+                fmt="JSONEachRow",
+            )
+        except ClickHouseError as error:
+            refusal = _in_words(error, table, self._config)
+            if isinstance(refusal, RowsRefused) and self._behind():
+                raise SinkRefused(f"{refusal}; the tables are behind: run `unproxy migrate`") from error
+            raise refusal from error
+
+    def _behind(self) -> bool:
+        """Whether rows may only be refused because the tables lack a migration."""
+        assert self._client is not None
+        try:
+            return bool(pending(self._client, self._config.database))
+        except ClickHouseError as error:
+            raise _in_words(error, "schema_migrations", self._config) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+def connect(config: ClickHouseSettings) -> Client:
+    """A client of this server that is in no database yet. Raises ClickHouseError when it cannot be reached."""
+    address = urlsplit(config.url)
+    return clickhouse_connect.get_client(
+        interface=address.scheme,
+        host=address.hostname,
+        port=address.port or (8443 if address.scheme == "https" else 8123),
+        username=config.username,
+        password=config.password.get_secret_value(),
+        connect_timeout=CONNECT_SECS_MAX,
+        send_receive_timeout=config.timeout_secs,
+        proxy_path=address.path.rstrip("/"),
+        query_retries=0,
+        compress=False,
+        autogenerate_session_id=False,
+    )
+
+
+def _compressed(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
+    with lz4.frame.LZ4FrameCompressor() as compressor:  # type: ignore[no-untyped-call,unused-ignore]
+        yield compressor.begin()
+        for piece in rows:
+            if squeezed := compressor.compress(piece + b"\n"):
+                yield squeezed
+        yield compressor.flush()
+
+
+def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) -> SinkError:
+    code = error.code if isinstance(error, Error) else None
+    place = f"{table} in database {config.database} at {config.url}"
+    said = re.sub(r"\s+", " ", str(error))[:_DETAIL_CHARS_MAX]
+    if code in _TABLE_MISSING:
+        return SinkRefused(f"ClickHouse has no {place}; run `unproxy migrate`")
+    if code in _NOT_ALLOWED:
+        return SinkRefused(f"ClickHouse does not let {config.username} write {place}; check login and rights: {said}")
+    if code in _UNKNOWN_SETTING:
+        return SinkRefused(f"ClickHouse at {config.url} is too old for us; use 25.8 or later: {said}")
+    if code in _BAD_ROWS:
+        return RowsRefused(f"ClickHouse cannot store rows of {table}: {said}")
+    if code is None and not isinstance(error, DatabaseError):
+        return SinkRefused(f"ClickHouse client: {said}")
+    return SinkBusy(f"ClickHouse at {config.url} does not take rows now: {said}")
+
+
+SINK = Entry("clickhouse", ClickHouseSettings, ClickHouseSink)

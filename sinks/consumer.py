@@ -1,0 +1,253 @@
+"""The sink's loop: Kafka messages → batches of one partition → one insert each → commit.
+
+One thread reads and makes batches, others (`sinks.writer`) write them, the batches of one partition always the same
+one, in order. Where they cannot keep up, reading stops, and after a while the partitions are paused and polling goes
+on, so that Kafka does not take a patient sink for a dead one. What was read and not written is never committed, so a
+crash, a stop or a rebalance costs a second read; the tokens, and the tables' latest version, keep it from showing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from schemas.kafka_config import client_config
+from schemas.settings import Settings
+from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
+from sinks.base import Sink, SinkRefused
+from sinks.batch import Batch, Message
+from sinks.clickhouse import ClickHouseSink
+from sinks.rejects import RejectsProducer, reject_row
+from sinks.writer import WARN_SECS, Refusal, Writer
+
+log = logging.getLogger(__name__)
+
+MESSAGES_MAX = 64
+"""Messages taken from Kafka at once."""
+
+BATCHES_WAITING_MAX = 2
+"""Batches at one writer beyond which reading stops; their bytes are bounded alike."""
+
+POLL_SECS = 0.05
+PAUSE_AFTER_SECS = 5.0
+"""After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
+
+STOP_SECS_MAX = 0.8
+"""For the insert under way, and again for leaving the group."""
+
+_QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
+
+
+class SinkLoop:
+    """Carries the rows of all our topics into sinks that lead to the same place; one `run` in its life.
+
+    So many inserts are under way at once as there are sinks.
+    """
+
+    def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
+        self.rows_read = 0
+        self._settings = settings.sink
+        self._tables = {topic_name(settings, name): table for name, table in TABLE_OF_TOPIC.items()}
+        self._rejects_topic = topic_name(settings, REJECTS)
+        self._rejects = RejectsProducer(settings.kafka, self._rejects_topic)
+        self._consumer = Consumer(
+            {
+                **client_config(settings.kafka),
+                "group.id": settings.sink.group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "max.poll.interval.ms": 600_000,
+                "session.timeout.ms": 12_000,
+                "topic.metadata.refresh.interval.ms": 10_000,
+                "queued.max.messages.kbytes": 65_536,
+                "fetch.message.max.bytes": 4_194_304,
+                "fetch.wait.max.ms": 100,
+                "error_cb": self._on_error,
+            },
+            logger=log,
+        )
+        self._open: dict[tuple[str, int], Batch] = {}
+        self._full_since: float | None = None
+        self._paused: list[TopicPartition] = []
+        self._warned_at = -WARN_SECS
+        self._changed = threading.Condition()
+        self._writers = [
+            Writer(sink, self._tables, self._settings.retry_secs_max, self._commit, self._reroute, self._changed)
+            for sink in sinks
+        ]
+
+    @property
+    def rows_written(self) -> int:
+        """Rows the sink has."""
+        return sum(writer.rows_written for writer in self._writers)
+
+    @property
+    def batches(self) -> int:
+        """Batches written."""
+        return sum(writer.batches for writer in self._writers)
+
+    @property
+    def retries(self) -> int:
+        """Writes that were put off."""
+        return sum(writer.retries for writer in self._writers)
+
+    @property
+    def refused(self) -> int:
+        """Messages sent on to the rejects topic, as their rows cannot be stored."""
+        return sum(writer.refused for writer in self._writers)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; then end within two seconds. Raises what cannot be retried."""
+        self._consumer.subscribe(list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke)
+        try:
+            while not stop.is_set():
+                self._step()
+        finally:
+            deadline = time.monotonic() + STOP_SECS_MAX
+            for writer in self._writers:
+                writer.stop()
+            for writer in self._writers:
+                writer.join(max(0.0, deadline - time.monotonic()))
+            # Leaving the group asks the broker, who may be away.
+            leaving = threading.Thread(target=self._consumer.close, daemon=True)
+            leaving.start()
+            leaving.join(STOP_SECS_MAX)
+
+    def _step(self) -> None:
+        for writer in self._writers:
+            if writer.failure is not None:
+                raise writer.failure
+        now = time.monotonic()
+        self._hand_over_due(now)
+        if self._has_room():
+            self._resume()
+            messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
+        elif self._pause_when_long(now):
+            messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
+        else:
+            with self._changed:
+                self._changed.wait(POLL_SECS)
+            return
+        for message in messages:
+            self._take(message, now)
+
+    def _take(self, message: confluent_kafka.Message, now: float) -> None:
+        error = message.error()
+        if error is not None:
+            self._on_error(error)
+            return
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert partition is not None
+        assert offset is not None
+        value, (_, timestamp_ms) = message.value() or b"", message.timestamp()
+        if topic == self._rejects_topic:
+            headers: Any = message.headers() or []
+            value = reject_row(f"{topic}/{partition}/{offset}", timestamp_ms, headers, value)
+        taken = Message(offset, timestamp_ms, value)
+        self.rows_read += taken.rows
+        batch = self._batch(topic, partition)
+        if not batch.fits(taken):
+            self._hand_over(batch)
+            batch = self._batch(topic, partition)
+        batch.add(taken, now)
+
+    def _batch(self, topic: str, partition: int) -> Batch:
+        limits = self._settings
+        place = topic, partition
+        if place not in self._open:
+            self._open[place] = Batch(
+                topic, partition, limits.batch_rows_max, limits.batch_bytes_max, limits.batch_age_secs_max
+            )
+        return self._open[place]
+
+    def _hand_over_due(self, now: float) -> None:
+        for batch in [batch for batch in self._open.values() if batch.due(now)]:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: Batch) -> None:
+        del self._open[batch.topic, batch.partition]
+        self._writer_of(batch.partition).hand_over(batch)
+
+    def _writer_of(self, partition: int) -> Writer:
+        return self._writers[partition % len(self._writers)]
+
+    def _has_room(self) -> bool:
+        held = sum(writer.bytes for writer in self._writers) + sum(batch.bytes for batch in self._open.values())
+        bytes_max = BATCHES_WAITING_MAX * len(self._writers) * self._settings.batch_bytes_max
+        return held < bytes_max and all(writer.waiting < BATCHES_WAITING_MAX for writer in self._writers)
+
+    def _pause_when_long(self, now: float) -> bool:
+        """Whether the partitions are paused, and polling brings nothing but news of the group."""
+        if self._full_since is None:
+            self._full_since = now
+        if now - self._full_since < PAUSE_AFTER_SECS:
+            return False
+        if not self._paused:
+            self._paused = self._consumer.assignment()
+            self._consumer.pause(self._paused)
+        return True
+
+    def _resume(self) -> None:
+        self._full_since = None
+        if self._paused:
+            self._consumer.resume(self._paused)
+            self._paused = []
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        # What came new is not paused yet.
+        self._paused = []
+        log.info("partitions assigned", extra={"partitions": len(partitions)})
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        for place in partitions:
+            self._open.pop((place.topic, place.partition), None)
+            self._writer_of(place.partition).abandon(place.topic, place.partition)
+        self._paused = [kept for kept in self._paused if kept not in partitions]
+        log.info("partitions revoked", extra={"partitions": len(partitions)})
+
+    def _commit(self, batch: Batch) -> None:
+        offsets = [TopicPartition(batch.topic, batch.partition, batch.next_offset)]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except (KafkaException, RuntimeError) as error:
+            # The rows are safe; at worst they are read again. The next batch's commit covers this one.
+            self._warn("offsets could not be committed", str(error))
+
+    def _reroute(self, batch: Batch, refusal: Refusal) -> None:
+        if batch.topic == self._rejects_topic:
+            raise SinkRefused(f"the sink refuses a row of the rejects topic itself: {refusal.detail}")
+        place = f"{batch.topic}/{batch.partition}/{refusal.message.offset}"
+        self._rejects.send(refusal.message.value, f"{place}: {refusal.detail}")
+        self._warn("rows cannot be stored, their message went to the rejects topic", f"{place}: {refusal.detail}")
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            raise KafkaException(error)
+        if error.code() not in _QUIET_ERRORS:
+            self._warn("kafka is in trouble, will retry", error.str())
+
+    def _warn(self, what: str, error: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_SECS:
+            self._warned_at = now
+            log.warning(what, extra={"error": error})
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Carry rows from Kafka into the ClickHouse of these settings until told to stop."""
+    sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
+    try:
+        SinkLoop(settings, sinks).run(stop)
+    finally:
+        for sink in sinks:
+            sink.close()

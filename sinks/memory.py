@@ -1,0 +1,39 @@
+"""A sink in memory, for tests and for looking at rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sinks.base import Entry
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """Nothing to set."""
+
+
+@dataclass
+class MemorySink:
+    """Keeps rows by table."""
+
+    rows: dict[str, list[bytes]] = field(default_factory=dict)
+    tokens: set[tuple[str, str]] = field(default_factory=set)
+
+    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+        """Keep the rows, once a token."""
+        if (table, token) in self.tokens:
+            return
+        self.rows.setdefault(table, []).extend(line for piece in rows for line in piece.split(b"\n"))
+        self.tokens.add((table, token))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _open(config: MemoryConfig) -> MemorySink:
+    del config
+    return MemorySink()
+
+
+SINK = Entry("memory", MemoryConfig, _open)

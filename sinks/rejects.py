@@ -1,0 +1,66 @@
+"""The rejects topic, both ways: its messages as rows of the Rejects table, and messages the sink must put there."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import msgspec
+from confluent_kafka import KafkaException, Producer
+
+from schemas.clock import iso_micros
+from schemas.events import Reason
+from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config
+from schemas.record import RejectRow
+from schemas.settings import KafkaSettings
+from sinks.base import SinkBusy
+
+DELIVERY_SECS_MAX = 10.0
+DETAIL_CHARS_MAX = 1_000
+
+
+def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes | None]], raw: bytes) -> bytes:
+    """The row of one message on the rejects topic."""
+    said = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
+    row = RejectRow(
+        RejectedAt=iso_micros(timestamp_ms * 1_000),
+        Reason=said.get("reason", ""),
+        Detail=said.get("detail", ""),
+        Dialect=said.get("dialect", ""),
+        Device=said.get("device", ""),
+        RawBase64=base64.b64encode(raw).decode("ascii"),
+        # The time is in it because offsets start again where the topic is made anew.
+        RecordId=f"{place}@{timestamp_ms}",
+    )
+    return msgspec.json.encode(row)
+
+
+class RejectsProducer:
+    """Puts what cannot be stored on the rejects topic."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._topic = topic
+        self._kafka = kafka
+        self._producer: Producer | None = None
+
+    def send(self, raw: bytes, detail: str) -> None:
+        """Put one message there and wait until Kafka has it. Raises SinkBusy when it does not."""
+        if self._producer is None:
+            self._producer = Producer(
+                {**client_config(self._kafka), "enable.idempotence": True, "message.max.bytes": MESSAGE_BYTES_MAX}
+            )
+        failures: list[str] = []
+        try:
+            self._producer.produce(
+                self._topic,
+                value=raw,
+                headers={"reason": Reason.NOT_DELIVERABLE.value, "detail": detail[:DETAIL_CHARS_MAX]},
+                on_delivery=lambda error, _: failures.append(str(error)) if error else None,
+            )
+            if self._producer.flush(DELIVERY_SECS_MAX):
+                self._producer.purge()
+                failures.append(f"no answer within {DELIVERY_SECS_MAX:.0f} s")
+        except (KafkaException, BufferError) as error:
+            failures.append(str(error))
+        if failures:
+            raise SinkBusy(f"topic {self._topic} does not take a refused message: {failures[0]}")

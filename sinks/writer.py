@@ -1,0 +1,175 @@
+"""Brings batches to the sink one after another, in a thread of its own, and keeps on until each is written.
+
+The offsets of a batch are committed after its insert, never before. Rows the sink cannot store go to the rejects
+topic, message by message, and the rest goes on. Everything else (away, busy, table missing) is tried again with growing
+pauses: nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from sinks.base import RowsRefused, Sink, SinkBusy, SinkRefused
+from sinks.batch import Batch, Message, token
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECS_FIRST = 0.2
+WARN_SECS = 10.0
+"""How often the same trouble is told at most."""
+
+REFUSED_IN_A_ROW_MAX = 100
+"""So many messages refused and none written between: then it is not the rows, and rerouting everything is losing it."""
+
+
+class Refusal(NamedTuple):
+    """A message that the sink cannot store, and why."""
+
+    message: Message
+    detail: str
+
+
+class Writer:
+    """Writes what it is handed, in order. `changed` is notified whenever a batch is finished."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        tables: Mapping[str, str],
+        retry_secs_max: float,
+        commit: Callable[[Batch], None],
+        reroute: Callable[[Batch, Refusal], None],
+        changed: threading.Condition,
+    ) -> None:
+        self.rows_written = 0
+        self.batches = 0
+        self.retries = 0
+        self.refused = 0
+        self.failure: BaseException | None = None
+        self.waiting = 0
+        """Batches handed over and not finished."""
+        self._sink = sink
+        self._tables = tables
+        self._retry_secs_max = retry_secs_max
+        self._commit = commit
+        self._reroute = reroute
+        self._refused_in_a_row = 0
+        self._warned_at = -WARN_SECS
+        self._batches: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        self._held: list[Batch] = []
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sink-writer", daemon=True)
+        self._thread.start()
+
+    def hand_over(self, batch: Batch) -> None:
+        """Take a batch to write."""
+        with self._changed:
+            self._held.append(batch)
+            self.waiting = len(self._held)
+        self._batches.put(batch)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the batches it holds."""
+        with self._changed:
+            return sum(batch.bytes for batch in self._held)
+
+    def abandon(self, topic: str, partition: int) -> None:
+        """Leave this partition's batches: another sink reads them again."""
+        with self._changed:
+            for batch in self._held:
+                if (batch.topic, batch.partition) == (topic, partition):
+                    batch.abandoned = True
+
+    def stop(self) -> None:
+        """Start to end; what is not written is left uncommitted."""
+        self._stopping.set()
+        self._batches.put(Batch("", 0, 0, 0, 0.0, abandoned=True))
+
+    def join(self, secs_max: float) -> None:
+        """Wait for the end, but no longer than this: an insert that hangs is left behind."""
+        self._thread.join(secs_max)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                batch = self._batches.get()
+                self._deliver(batch)
+                with self._changed:
+                    self._held = [other for other in self._held if other is not batch]
+                    self.waiting = len(self._held)
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the consumer must end on it, not wait for ever
+            self.failure = error
+            with self._changed:
+                self._changed.notify_all()
+
+    def _deliver(self, batch: Batch) -> None:
+        pause = PAUSE_SECS_FIRST
+        while not batch.abandoned and not self._stopping.is_set():
+            try:
+                refusals = write(self._sink, self._tables[batch.topic], batch)
+                self._settle(batch, refusals)
+            except SinkBusy as error:
+                self._tell(logging.WARNING, "sink is busy, will retry", batch, error)
+            except SinkRefused as error:
+                self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
+            else:
+                return
+            self.retries += 1
+            self._stopping.wait(pause)
+            pause = min(pause * 2, self._retry_secs_max)
+
+    def _settle(self, batch: Batch, refusals: list[Refusal]) -> None:
+        lost = sum(refusal.message.rows for refusal in refusals)
+        in_a_row = self._refused_in_a_row + len(refusals) if lost == batch.rows else 0
+        if in_a_row > REFUSED_IN_A_ROW_MAX:
+            raise SinkRefused(f"the last {in_a_row} messages were all refused: {refusals[-1].detail}")
+        for refusal in refusals:
+            self._reroute(batch, refusal)
+        self._refused_in_a_row = in_a_row
+        self.refused += len(refusals)
+        self.rows_written += batch.rows - lost
+        self.batches += 1
+        if not batch.abandoned:
+            self._commit(batch)
+
+    def _tell(self, level: int, what: str, batch: Batch, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._warned_at < WARN_SECS:
+            return
+        self._warned_at = now
+        log.log(
+            level, what, extra={"topic": batch.topic, "rows": batch.rows, "retries": self.retries, "error": str(error)}
+        )
+
+
+def write(sink: Sink, table: str, batch: Batch) -> list[Refusal]:
+    """Write the batch whole; where its rows are refused, halve it until the messages at fault stand alone.
+
+    Each part has a token of its own, so that doing it all again after a crash adds nothing.
+    """
+    return _write(sink, table, batch, batch.messages)
+
+
+def _write(sink: Sink, table: str, batch: Batch, messages: list[Message]) -> list[Refusal]:
+    rows = [message.value for message in messages if message.value]
+    if not rows:
+        return []
+    try:
+        sink.write(table, rows, token(batch.topic, batch.partition, messages))
+    except RowsRefused as error:
+        if len(messages) == 1:
+            return [Refusal(messages[0], str(error))]
+        middle = len(messages) // 2
+        return [
+            *_write(sink, table, batch, messages[:middle]),
+            *_write(sink, table, batch, messages[middle:]),
+        ]
+    return []

@@ -1,0 +1,106 @@
+"""Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed.
+
+broker               the broker: `.bootstrap`. Shared by all tests, so do not stop or kill it: start your own Broker
+                     in `tmp_path` for that.
+engine               the ClickHouse engine behind HTTP: `.url`, `.host`, `.port`. Shared as well.
+kafka_settings_for   settings_for without the engine: `kafka_settings_for(worker={"batch_messages_max": 10})`.
+settings_for         Makes Settings that point at broker and engine. Topic prefix, groups, worker folders and database
+                     are this test's own; topics and database exist when it returns. Sections can be given in part;
+                     the same test gets the same names each time it asks.
+settings             what `settings_for()` gives.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import clickhouse_connect
+import pytest
+
+from schemas.settings import PREFIX, Settings
+from schemas.topics import topics
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.engine import Engine
+
+
+class SettingsMaker(Protocol):
+    """Settings of this test, with some of a section's values given."""
+
+    def __call__(self, **sections: Mapping[str, Any]) -> Settings: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """Tests never reach the servers that the developer's own settings name."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The run's Kafka."""
+    server = Broker(tmp_path_factory.mktemp("kafka"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The run's ClickHouse engine."""
+    server = Engine(tmp_path_factory.mktemp("clickhouse"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def unique() -> str:
+    """A short name that no other test has; fit for topics, groups and databases."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def kafka_settings_for(broker: Broker, unique: str, tmp_path: Path) -> SettingsMaker:
+    """Makes settings for the run's Kafka, topics included."""
+
+    def make(**sections: Mapping[str, Any]) -> Settings:
+        own: dict[str, dict[str, Any]] = {
+            "kafka": {"bootstrap": broker.bootstrap, "topic_prefix": f"{unique}-"},
+            "worker": {"group": unique, "name": f"{unique}-1", "data_dir": str(tmp_path / "worker")},
+            "publisher": {"state_dir": str(tmp_path / "producer")},
+            "sink": {"group": f"{unique}-sink"},
+        }
+        for section, values in sections.items():
+            own[section] = {**own.get(section, {}), **values}
+        made = Settings.model_validate(own)
+        create_topics(broker.bootstrap, topics(made))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def settings_for(kafka_settings_for: SettingsMaker, engine: Engine, unique: str) -> SettingsMaker:
+    """Makes settings for the run's Kafka and engine, topics and database included."""
+
+    def make(**sections: Mapping[str, Any]) -> Settings:
+        clickhouse = {"url": engine.url, "database": unique, **sections.pop("clickhouse", {})}
+        made = kafka_settings_for(clickhouse=clickhouse, **sections)
+        with clickhouse_connect.get_client(host=engine.host, port=engine.port) as client:
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{made.clickhouse.database}`")
+        return made
+
+    return make
+
+
+@pytest.fixture
+def settings(settings_for: SettingsMaker) -> Settings:
+    """This test's settings as they come."""
+    return settings_for()

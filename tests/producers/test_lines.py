@@ -1,0 +1,60 @@
+"""Bytes into lines, whatever the bytes are."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.lines import KEPT_BYTES_OF_TOO_LONG, Lines
+from producers.source import Line, SourceFile
+from schemas.dialects import dialects
+
+LIMIT = 2 * KEPT_BYTES_OF_TOO_LONG
+
+
+def lines_of(chunks: list[bytes], line_bytes_max: int = LIMIT) -> list[Line]:
+    subject = Lines(SourceFile("suricata", "p", "s"), dialects()["suricata"], line_bytes_max)
+    return [line for chunk in chunks for line in subject.feed(chunk)] + list(subject.finish())
+
+
+@given(st.lists(st.binary(max_size=12).map(lambda part: part.replace(b"x", b"\n")), max_size=20))
+def test_law_of_chunks(chunks: list[bytes]) -> None:
+    """However the bytes come, the lines and their offsets are those of the whole."""
+    whole = b"".join(chunks)
+    expected, offset = [], 0
+    for value in whole.split(b"\n"):
+        if value not in (b"", b"\r"):
+            end = min(offset + len(value) + 1, len(whole))
+            expected.append((value, offset, end))
+        offset += len(value) + 1
+
+    assert [(line.value, line.start, line.end) for line in lines_of(chunks)] == expected
+
+
+def test_line_without_time_takes_the_one_before(eve: object) -> None:
+    """A line that does not say when it was written counts as written with the line before."""
+    assert callable(eve)
+    first, second, third = lines_of([eve(1, at=5.0) + b"\n" + eve(2, at=None) + b"\n" + eve(3, at=6.0) + b"\n"])
+
+    assert first.written == second.written < third.written
+
+
+def test_too_long_line_is_cut_and_described() -> None:
+    """Of a line over the limit the first MB is kept, with the length and hash of the whole; others are untouched."""
+    long = bytes(range(1, 10)) * 400_000
+    chunks = [b"before\n" + long[:1_000_000], long[1_000_000:3_000_000], long[3_000_000:] + b"\nafter\n"]
+    before, cut, after = lines_of(chunks)
+
+    assert (before.value, before.too_long) == (b"before", "")
+    assert cut.value == long[:KEPT_BYTES_OF_TOO_LONG]
+    assert cut.too_long == f"{len(long)} bytes, limit {LIMIT}, sha256 {hashlib.sha256(long).hexdigest()}"
+    assert (after.value, after.start, after.too_long) == (b"after", 7 + len(long) + 1, "")
+
+
+def test_long_line_within_one_chunk_is_cut_too() -> None:
+    """The limit holds for lines that come in one piece."""
+    (cut,) = lines_of([b"0123456789\n"], line_bytes_max=5)
+
+    assert cut.too_long.startswith("10 bytes, limit 5, sha256 ")

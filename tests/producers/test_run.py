@@ -1,0 +1,278 @@
+"""A whole producer on the real Kafka: nothing is lost, whoever dies, and nothing is sent twice without need."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from producers.run import Report, produce
+from producers.source import SourceError, parse_source
+from schemas.dialects import dialects
+from schemas.settings import Settings
+from schemas.topics import REJECTS, TELEMETRY, topics
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.service import free_port
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "tests" / "data" / "suricata"
+SETTINGS = "UNPROXY_CONFIG"
+EveMaker = Callable[..., bytes]
+MessagesOf = Callable[[Settings, str], list[Message]]
+SettingsFor = Callable[..., Settings]
+Writer = Callable[[Path, Iterable[bytes]], None]
+
+
+def run(settings: Settings, *sources: str, **options: Any) -> Report:
+    return produce(settings, [parse_source(source) for source in sources], stop=threading.Event(), **options)
+
+
+def lines_of(messages: Iterable[Message]) -> list[bytes]:
+    return [line for message in messages for line in (message.value() or b"").split(b"\n")]
+
+
+def headers(message: Message) -> dict[str, bytes]:
+    pairs: Any = message.headers()
+    return dict(pairs)
+
+
+def await_that(fact: Callable[[], bool], what: str, secs: float = 30.0) -> None:
+    deadline = time.monotonic() + secs
+    while not fact():
+        assert time.monotonic() < deadline, f"{what}: not within {secs} s"
+        threading.Event().wait(0.02)
+
+
+@contextmanager
+def running(settings: Settings, *sources: str, **options: Any) -> Iterator[tuple[threading.Event, list[Report]]]:
+    """A producer in a thread; its report is in the list when it is over."""
+    stop, reports = threading.Event(), list[Report]()
+    parsed = [parse_source(source) for source in sources]
+    thread = threading.Thread(target=lambda: reports.append(produce(settings, parsed, stop=stop, **options)))
+    thread.start()
+    try:
+        yield stop, reports
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages_of: MessagesOf) -> None:
+    """Every line of the sample is in Kafka once, in its device's partition, in its file's order; again adds nothing."""
+    settings = kafka_settings_for()
+    sources = [f"suricata:{SAMPLE}/dev-*.eve.json.gz", f"sockets:{SAMPLE}/sockets.jsonl.gz"]
+    report = run(settings, *sources)
+    messages = messages_of(settings, TELEMETRY)
+
+    expected = {path.name: gzip.decompress(path.read_bytes()).splitlines() for path in SAMPLE.glob("*.gz")}
+    assert sorted(lines_of(messages)) == sorted(line for lines in expected.values() for line in lines)
+    assert report.lines == sum(map(len, expected.values())) == sum(report.by_dialect.values())
+    assert report.messages == report.acknowledged_messages == len(messages)
+    assert report.unacknowledged_messages == report.too_long == 0
+    places = defaultdict(set)
+    seqs = defaultdict(list)
+    for message in messages:
+        found = headers(message)
+        places[message.key()].add(message.partition())
+        seqs[message.key(), found["dialect"], found["sensor"]].append(int(found["seq"]))
+        parser = dialects()[found["dialect"].decode()]
+        assert {parser.device_of(line).encode() for line in (message.value() or b"").split(b"\n")} == {message.key()}
+    assert {len(partitions) for partitions in places.values()} == {1}
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in seqs.values())
+    for name, lines in expected.items():
+        if name.startswith("dev-"):
+            assert lines_of(one for one in messages if headers(one)["sensor"].endswith(name.encode())) == lines
+
+    assert run(settings, *sources).lines == 0
+
+
+def test_lines_without_device_are_published(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path
+) -> None:
+    """A line that does not name its device has the given device as its key, else the sensor; none is dropped."""
+    (tmp_path / "a").write_bytes(b"garbage \xff\x00\n\n{}\nno newline")
+    (tmp_path / "b").write_bytes(b"other\n")
+    settings = kafka_settings_for()
+    run(settings, f"suricata:{tmp_path}/a", device="dev-x")
+    run(settings, f"suricata:{tmp_path}/b")
+
+    found = {
+        message.key(): (message.value(), headers(message)["sensor"]) for message in messages_of(settings, TELEMETRY)
+    }
+    (sensor,) = found.keys() - {b"dev-x"}
+    assert found[b"dev-x"][0] == b"garbage \xff\x00\n{}\nno newline"
+    assert found[sensor] == (b"other", sensor)
+    assert sensor is not None
+    assert sensor.endswith(f"{tmp_path}/b".encode())
+
+
+def test_too_long_line_is_kept_in_rejects(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """A line over the limit leaves its beginning in rejects; its neighbours are published."""
+    write(tmp_path / "a", [eve(1), b"x" * 3_000_000, eve(2)])
+    settings = kafka_settings_for(publisher={"state_dir": str(tmp_path / "s"), "line_bytes_max": 1_500_000})
+    report = run(settings, f"suricata:{tmp_path}/a", device="dev-a")
+
+    (rejected,) = messages_of(settings, REJECTS)
+    assert rejected.value() == b"x" * 1024 * 1024
+    assert headers(rejected)["detail"].startswith(b"3000000 bytes, limit 1500000, sha256 ")
+    assert lines_of(messages_of(settings, TELEMETRY)) == [eve(1), eve(2)]
+    assert (report.lines, report.too_long) == (3, 1)
+
+
+def test_damaged_file_is_reported(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker
+) -> None:
+    """What could be read of a damaged file is published, and the report says which file it was."""
+    whole = gzip.compress(b"\n".join(eve(number) + os.urandom(40).hex().encode() for number in range(2_000)))
+    (tmp_path / "a.gz").write_bytes(whole[:30_000])
+    settings = kafka_settings_for()
+    report = run(settings, f"suricata:{tmp_path}/a.gz")
+
+    assert "a.gz: is damaged" in report.damage
+    assert 100 < len(lines_of(messages_of(settings, TELEMETRY))) == report.lines < 2_000
+
+
+def test_kill_loses_nothing(
+    kafka_settings_for: SettingsFor,
+    messages_of: MessagesOf,
+    tmp_path: Path,
+    eve: EveMaker,
+    write: Writer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A producer that is killed twice in the middle resends, never forgets, and its message numbers have no gap."""
+    lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(8_000)]
+    write(tmp_path / "log", lines)
+    settings = kafka_settings_for(publisher={"state_dir": str(tmp_path / "state"), "batch_age_secs_max": 0.05})
+    (tmp_path / "unproxy.toml").write_text(
+        f'[kafka]\nbootstrap = "{settings.kafka.bootstrap}"\ntopic_prefix = "{settings.kafka.topic_prefix}"\n'
+        f'[publisher]\nstate_dir = "{settings.publisher.state_dir}"\nbatch_age_secs_max = 0.05\n'
+    )
+    monkeypatch.setenv(SETTINGS, str(tmp_path / "unproxy.toml"))
+    program = (
+        "import sys, threading; from producers.run import produce; from producers.source import parse_source;"
+        "from schemas.settings import load;"
+        "produce(load(), [parse_source(sys.argv[1])], stop=threading.Event(), speed=2.0)"
+    )
+    for share in (0.2, 0.6):
+        process = subprocess.Popen([sys.executable, "-c", program, f"suricata:{tmp_path}/log"], cwd=ROOT)
+        await_that(
+            lambda share=share: len(set(lines_of(messages_of(settings, TELEMETRY)))) > share * len(lines),  # type: ignore[misc]
+            "lines in Kafka",
+        )
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    run(settings, f"suricata:{tmp_path}/log")
+
+    messages = messages_of(settings, TELEMETRY)
+    arrived = lines_of(messages)
+    assert set(arrived) == set(lines)
+    assert len(lines) < len(arrived) < 1.7 * len(lines)
+    numbers = defaultdict(set)
+    for message in messages:
+        numbers[message.key()].add(int(headers(message)["seq"]))
+    assert all(seqs == set(range(1, max(seqs) + 1)) for seqs in numbers.values())
+    assert run(settings, f"suricata:{tmp_path}/log").lines == 0
+
+
+def test_broker_killed_on_the_way(
+    tmp_path: Path, messages_of: MessagesOf, eve: EveMaker, write: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the broker is dead the producer waits; when it is back every line arrives, once."""
+    broker = Broker(tmp_path / "kafka")
+    broker.start()
+    settings = Settings.model_validate(
+        {"kafka": {"bootstrap": broker.bootstrap}, "publisher": {"state_dir": str(tmp_path / "state")}}
+    )
+    create_topics(broker.bootstrap, topics(settings))
+    lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(6_000)]
+    write(tmp_path / "log", lines)
+    seen: list[int] = []
+    try:
+        with running(
+            settings,
+            f"suricata:{tmp_path}/log",
+            speed=2.0,
+            progress=lambda report: seen.append(report.acknowledged_messages),
+        ) as (_, reports):
+            await_that(lambda: max(seen, default=0) > 5, "messages acknowledged")
+            broker.kill()
+            await_that(lambda: "kafka is out of reach" in caplog.text, "a warning")
+            broker.start()
+            await_that(lambda: bool(reports), "the end", 60)
+        arrived = lines_of(messages_of(settings, TELEMETRY))
+    finally:
+        broker.stop()
+
+    assert sorted(arrived) == sorted(lines)
+    assert reports[0].unacknowledged_messages == 0
+
+
+def test_stop_without_broker(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """With no broker a stop ends at once; what was not acknowledged is sent when there is one."""
+    write(tmp_path / "log", [eve(number) for number in range(100)])
+    state = {"state_dir": str(tmp_path / "state")}
+    nowhere = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": state})
+    seen: list[int] = []
+    with running(nowhere, f"suricata:{tmp_path}/log", progress=lambda report: seen.append(report.messages)) as (
+        stop,
+        reports,
+    ):
+        await_that(lambda: max(seen, default=0) > 0, "messages sent")
+        asked = time.monotonic()
+        stop.set()
+        await_that(lambda: bool(reports), "the end", 10)
+        assert time.monotonic() - asked < 5
+
+    assert reports[0].unacknowledged_messages == reports[0].messages > 0
+    settings = kafka_settings_for(publisher=state)
+    assert run(settings, f"suricata:{tmp_path}/log").lines == 100
+    assert len(lines_of(messages_of(settings, TELEMETRY))) == 100
+
+
+def test_follow_publishes_what_comes(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """A followed file is published as it grows, over a rotation and a restart, each line once."""
+    log = tmp_path / "log"
+    settings = kafka_settings_for()
+
+    def arrived() -> list[bytes]:
+        return lines_of(messages_of(settings, TELEMETRY))
+
+    with running(settings, f"suricata:{log}", follow=True):
+        write(log, [eve(1)])
+        await_that(lambda: arrived() == [eve(1)], "the first line")
+        write(log, [eve(2)])
+        log.rename(tmp_path / "log.1")
+        write(log, [eve(3)])
+        await_that(lambda: len(arrived()) == 3, "the lines of both files")
+    write(log, [eve(4)])
+    with running(settings, f"suricata:{log}", follow=True):
+        await_that(lambda: len(arrived()) == 4, "the line after the restart")
+
+    assert arrived() == [eve(number) for number in (1, 2, 3, 4)]
+
+
+def test_standard_input_is_not_followed(tmp_path: Path) -> None:
+    """`--follow` with standard input is a mistake in the call, and says so."""
+    settings = Settings.model_validate({"publisher": {"state_dir": str(tmp_path)}})
+    with pytest.raises(SourceError, match="standard input cannot be followed"):
+        run(settings, "suricata:-", follow=True)

@@ -1,0 +1,264 @@
+"""The tables: made from the classes, migrated once, and showing the latest version of each row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from schemas import ddl
+from schemas.ddl import first_migration, migrations, quoted
+from schemas.record import TABLES, columns
+from schemas.settings import ClickHouseSettings
+from sinks import migrate as migrating
+from sinks.base import SinkRefused
+from sinks.clickhouse import ClickHouseSink, connect
+from sinks.migrate import migrate, pending
+from unproxy.embedded.engine import Engine
+
+
+@pytest.fixture
+def client(engine: Engine) -> Iterator[Client]:
+    """A client in no database."""
+    with connect(ClickHouseSettings(url=engine.url)) as made:
+        yield made
+
+
+@pytest.fixture
+def database(client: Client, unique: str) -> str:
+    """A database with our tables."""
+    migrate(client, unique)
+    return unique
+
+
+def test_file_and_classes_agree() -> None:
+    """The first migration is what the classes say; `python -m schemas.ddl` writes it."""
+    assert migrations()[0].text == first_migration()
+
+
+def test_numbers_have_no_gaps() -> None:
+    """Migrations are numbered from 1, and each has statements."""
+    found = migrations()
+
+    assert [migration.number for migration in found] == list(range(1, len(found) + 1))
+    assert all(migration.statements("x") for migration in found)
+    assert found[0].title == "0001_tables"
+    assert len(found[0].statements("x")) == 2 * len(TABLES)
+
+
+def test_names_are_quoted() -> None:
+    """A database may be called anything."""
+    assert quoted("a`b\\c") == r"`a\`b\\c`"
+
+
+def test_migrations_apply_once(client: Client, unique: str) -> None:
+    """What is missing is applied in order; then nothing is pending, and applying again does nothing."""
+    titles = [migration.title for migration in migrations()]
+
+    assert pending(client, unique) == titles
+    assert migrate(client, unique) == titles
+    assert pending(client, unique) == []
+    assert migrate(client, unique) == []
+
+
+def test_half_applied_is_finished(client: Client, unique: str) -> None:
+    """A migration that stopped half-way is not recorded, and applying it again does the rest."""
+    client.command(f"CREATE DATABASE {unique}")
+    client.command(migrations()[0].statements(unique)[0])
+
+    assert migrate(client, unique) == [migration.title for migration in migrations()]
+
+
+def test_changed_file_is_an_error(client: Client, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An applied migration whose file changed is told, not skipped."""
+    changed = (replace(migrations()[0], text=migrations()[0].text + "\n-- later thought"), *migrations()[1:])
+    monkeypatch.setattr(migrating, "migrations", lambda: changed)
+
+    with pytest.raises(SinkRefused, match="0001_tables was applied with other content"):
+        pending(client, database)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_have_the_columns(client: Client, database: str, table: str) -> None:
+    """After all migrations a table and its view have each column of the class, with its type."""
+    found = client.query(
+        "SELECT table, name, type FROM system.columns WHERE database = {database:String} ORDER BY table, position",
+        parameters={"database": database},
+    ).result_rows
+    types = {where: {name: kind for table_, name, kind in found if table_ == where} for where, _, _ in found}
+
+    for column in columns(TABLES[table]):
+        assert types[table][column.name] == column.clickhouse
+        assert types[table + ddl.VERSIONS][column.name] == column.clickhouse
+    assert "IngestedAt" not in types[table]
+    assert ("TimeGenerated" in types[table]) == ("Timestamp" in types[table])
+
+
+def network_event(record: int, version: int, **changes: Any) -> dict[str, Any]:
+    """A row with the columns that every row has."""
+    row: dict[str, Any] = {
+        "Timestamp": "2026-11-24T10:00:00.000000Z",
+        "DeviceId": "dev-a",
+        "RecordId": f"r{record}",
+        "Version": version,
+        "ConnectionTime": "2026-11-24T10:00:00.000000Z",
+    }
+    return {**row, **changes}
+
+
+@pytest.fixture
+def written(engine: Engine, client: Client, database: str) -> Any:
+    """Writes rows, each call as one insert, with merges held so that all versions stay."""
+    sink = ClickHouseSink(ClickHouseSettings(url=engine.url, database=database))
+    for table in TABLES:
+        client.command(f"SYSTEM STOP MERGES {database}.{table}_versions")
+    count = 0
+
+    def write(*rows: dict[str, Any], table: str = "DeviceNetworkEvents") -> None:
+        nonlocal count
+        count += 1
+        sink.write(table, [msgspec.json.encode(row) for row in rows], f"insert {count}")
+
+    yield write
+    sink.close()
+
+
+def test_left_out_is_empty(client: Client, database: str, written: Any) -> None:
+    """What a row leaves out is empty or NULL as the class says; when it came is filled in; times keep microseconds."""
+    written(network_event(1, 1, Timestamp="2026-11-24T10:00:00.123456Z", HttpEventIds=["a", "b"]))
+    (row,) = client.query(f"SELECT * FROM {database}.DeviceNetworkEvents").named_results()
+    for column in columns(TABLES["DeviceNetworkEvents"]):
+        if not column.required and column.name != "HttpEventIds":
+            assert row[column.name] == (None if column.clickhouse.startswith("Nullable") else "")
+    fine = f"SELECT toUnixTimestamp64Micro(TimeGenerated) % 1000000 FROM {database}.DeviceNetworkEvents"
+    age = f"SELECT now() - IngestedAt < 3600 FROM {database}.DeviceNetworkEvents_versions"
+
+    assert row["HttpEventIds"] == ["a", "b"]
+    assert client.command(fine) == 123_456
+    assert client.command(age) == 1
+
+
+def test_reject_shows_its_bytes(client: Client, database: str, written: Any) -> None:
+    """The bytes of a reject can be read as they were."""
+    written({"RecordId": "a", "RejectedAt": "2026-11-24T10:00:00.000000Z", "RawBase64": "AP9hCg=="}, table="Rejects")
+
+    assert client.command(f"SELECT hex(Raw) FROM {database}.Rejects") == "00FF610A"
+
+
+@pytest.mark.parametrize("newer_first", [False, True])
+def test_filter_on_a_column_that_changed(client: Client, database: str, written: Any, newer_first: bool) -> None:
+    """An older version never shows because a filter left out the newer one, whichever came first and on which day."""
+    old = network_event(1, 1, Timestamp="2026-11-23T23:59:59.900000Z", DestinationHost="", Outcome="unknown")
+    new = network_event(
+        1,
+        2,
+        Timestamp="2026-11-24T00:00:00.100000Z",
+        DestinationHost="example.com",
+        Outcome="allowed",
+        RemoteIP="192.0.2.1",
+    )
+    for row in (new, old) if newer_first else (old, new):
+        written(row)
+
+    def found(condition: str) -> int:
+        return int(str(client.command(f"SELECT count() FROM {database}.DeviceNetworkEvents WHERE {condition}")))
+
+    assert found("Timestamp < '2026-11-24'") == 0
+    assert found("TimeGenerated BETWEEN '2026-11-23' AND '2026-11-23 23:59:59.999999'") == 0
+    assert found("Outcome = 'unknown'") == 0
+    assert found("DestinationHost = ''") == 0
+    assert found("RemoteIP = ''") == 0
+    assert found("Version = 1") == 0
+    assert (
+        found("RecordId = 'r1'") == found("Timestamp >= '2026-11-24'") == found("DestinationHost = 'example.com'") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimize_move_to_prewhere_if_final": 1},
+        {"use_skip_indexes_if_final_exact_mode": 0},
+        {"do_not_merge_across_partitions_select_final": 1},
+    ],
+    ids=str,
+)
+def test_latest_version_against_an_oracle(
+    client: Client, database: str, written: Any, settings: dict[str, Any]
+) -> None:
+    """Thousands of rows in many parts and two months of writing: each filter finds what the latest versions say."""
+    seed = 7
+    chance = random.Random(seed)
+    latest: dict[int, dict[str, Any]] = {}
+    for part in range(6):
+        rows = []
+        for record in chance.sample(range(30_000), 8_000):
+            version = chance.randrange(1, 1_000)
+            row = network_event(
+                record,
+                version,
+                Timestamp=f"2026-11-{chance.randrange(1, 29):02}T{chance.randrange(24):02}:00:00.000000Z",
+                DestinationHost=f"host-{chance.randrange(2_000)}",
+                DeviceId=f"dev-{record % 20}",
+            )
+            rows.append(row)
+            # Of equal versions the one written last holds, but then they are the same row.
+            if record not in latest or version > latest[record]["Version"]:
+                latest[record] = row
+            elif version == latest[record]["Version"]:
+                rows.pop()
+        if part == 3:
+            _age_what_is_there(client, database)
+        written(*rows)
+    stored = f"SELECT count() > {len(latest)}, uniq(_partition_id) FROM {database}.DeviceNetworkEvents_versions"
+    assert client.query(stored).result_rows == [(1, 2)]
+
+    def shown(condition: str) -> set[tuple[str, int]]:
+        query = f"SELECT RecordId, Version FROM {database}.DeviceNetworkEvents WHERE {condition}"
+        found = client.query(query, settings=settings).result_rows
+        assert len(found) == len(set(found)), "a row is shown twice"
+        return {(str(record), int(version)) for record, version in found}
+
+    def expected(*, day: str = "", host: str = "", device: str = "") -> set[tuple[str, int]]:
+        return {
+            (row["RecordId"], row["Version"])
+            for row in latest.values()
+            if row["Timestamp"].startswith(day)
+            and host in ("", row["DestinationHost"])
+            and device in ("", row["DeviceId"])
+        }
+
+    assert shown("1") == expected()
+    for number in range(0, 2_000, 400):
+        assert shown(f"DestinationHost = 'host-{number}'") == expected(host=f"host-{number}")
+    for day in ("2026-11-03", "2026-11-28"):
+        assert shown(f"toDate(Timestamp) = '{day}'") == expected(day=day)
+        window = f"Timestamp >= '{day}' AND Timestamp < toDateTime('{day}', 'UTC') + 86400"
+        assert shown(f"{window} AND DeviceId = 'dev-3'") == expected(day=day, device="dev-3")
+
+
+def _age_what_is_there(client: Client, database: str) -> None:
+    """Put what was written so far into an earlier month's partition, as if time had passed."""
+    table = f"{database}.DeviceNetworkEvents_versions"
+    names = ", ".join(column.name for column in columns(TABLES["DeviceNetworkEvents"]))
+    client.command(f"CREATE TABLE {database}.kept ENGINE = MergeTree ORDER BY () AS SELECT {names} FROM {table}")
+    client.command(f"TRUNCATE TABLE {table}")
+    client.command(
+        f"INSERT INTO {table} ({names}, IngestedAt) "
+        f"SELECT {names}, toDateTime64('2026-01-02', 3, 'UTC') FROM {database}.kept",
+        settings={"insert_allow_materialized_columns": 1, "optimize_on_insert": 0},
+    )
+
+
+def test_unknown_column_is_an_error(engine: Engine, database: str) -> None:
+    """A column that the table does not know is never dropped in silence."""
+    sink = ClickHouseSink(ClickHouseSettings(url=engine.url, database=database))
+    with pytest.raises(Exception, match="Colour"):
+        sink.write("DeviceNetworkEvents", [msgspec.json.encode(network_event(1, 1, Colour="blue"))], "a")
+    sink.close()

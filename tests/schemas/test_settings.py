@@ -1,0 +1,184 @@
+"""Settings: the file first, the environment over it, and words for whoever got it wrong."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.settings import Settings, SettingsError, described, dump, load, proxy_address
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings of the machine: an empty folder and an environment without ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("UNPROXY_"):
+            monkeypatch.delenv(name)
+
+
+def _file(content: str) -> Path:
+    path = Path("unproxy.toml")
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _complaint(path: Path | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    """No file and no variables: every setting has its default."""
+    assert load() == Settings()
+
+
+def test_file_in_the_current_folder_is_found() -> None:
+    """unproxy.toml where the command runs needs no option."""
+    _file('[kafka]\nbootstrap = "kafka-1:9092"\n')
+
+    assert load().kafka.bootstrap == "kafka-1:9092"
+
+
+def test_environment_goes_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable changes its key and leaves the others of the section as the file has them."""
+    _file('[kafka]\nbootstrap = "kafka-1:9092"\ntopic_prefix = "t-"\n')
+    monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "kafka-2:9092")
+
+    kafka = load().kafka
+
+    assert (kafka.bootstrap, kafka.topic_prefix) == ("kafka-2:9092", "t-")
+
+
+def test_config_variable_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """UNPROXY_CONFIG names another file; a path given by hand goes before it."""
+    (tmp_path / "a.toml").write_text('[worker]\nname = "a"\n', encoding="utf-8")
+    (tmp_path / "b.toml").write_text('[worker]\nname = "b"\n', encoding="utf-8")
+    monkeypatch.setenv("UNPROXY_CONFIG", "a.toml")
+
+    assert (load().worker.name, load(Path("b.toml")).worker.name) == ("a", "b")
+
+
+def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment a list needs no brackets."""
+    monkeypatch.setenv("UNPROXY_CORRELATION__PROXIES", "corp=10.0.0.1:3128, [2001:db8::1]:8080")
+
+    assert load().correlation.proxies == ("corp=10.0.0.1:3128", "[2001:db8::1]:8080")
+
+
+def test_an_empty_variable_is_an_empty_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and units hand over empty variables; that is a value, not an accident."""
+    monkeypatch.setenv("UNPROXY_KAFKA__TOPIC_PREFIX", "")
+    monkeypatch.setenv("UNPROXY_CORRELATION__PROXIES", "")
+
+    assert (load().kafka.topic_prefix, load().correlation.proxies) == ("", ())
+
+
+def test_unknown_key_in_the_file_is_an_error() -> None:
+    """A misspelt key says where it stands and which was meant."""
+    path = _file("[correlation]\npateince_secs = 5\n")
+
+    assert _complaint(path) == "unproxy.toml: correlation.pateince_secs is not a setting; did you mean patience_secs?"
+
+
+def test_unknown_section_is_an_error() -> None:
+    """A misspelt section, too."""
+    assert "clickhuose is not a section; did you mean clickhouse?" in _complaint(_file("[clickhuose]\n"))
+
+
+def test_section_must_be_a_section() -> None:
+    """A key where a section belongs says how to write one."""
+    assert "kafka must be a section, written as [kafka]" in _complaint(_file("kafka = 5\n"))
+
+
+def test_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable of ours says which was meant; one without a neighbour says where to look."""
+    monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTARP", "x:1")
+    monkeypatch.setenv("UNPROXY_Q", "1")
+
+    first, second = sorted(_complaint().splitlines())
+
+    assert first == "environment: UNPROXY_KAFKA__BOOTSTARP is not a setting; did you mean UNPROXY_KAFKA__BOOTSTRAP?"
+    assert second.endswith("UNPROXY_Q is not a setting; `unproxy check --dump` lists all settings")
+
+
+def test_all_complaints_come_at_once() -> None:
+    """Nobody must start three times to learn of three mistakes."""
+    assert len(_complaint(_file("[kafka]\na = 1\nb = 2\n[nothing]\n")).splitlines()) == 3
+
+
+@pytest.mark.parametrize("content", ["[correlation]\npatience_secs = -1\n", '[correlation]\npatience_secs = "x"\n'])
+def test_bad_value_in_the_file_says_where(content: str) -> None:
+    """A value that cannot be is named with its file and key."""
+    assert _complaint(_file(content)).startswith("unproxy.toml: correlation.patience_secs: Input should be")
+
+
+def test_bad_value_in_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for a variable: its own name, not that of a file which has no fault."""
+    monkeypatch.setenv("UNPROXY_WORKER__METRICS_PORT", "70000")
+
+    assert _complaint().startswith("environment: UNPROXY_WORKER__METRICS_PORT: Input should be less than or equal")
+
+
+@pytest.mark.parametrize("entry", ["proxy:3128", "10.0.0.1", "10.0.0.1:0", "corp=proxy.example:3128", ""])
+def test_a_proxy_needs_an_address_and_a_port(entry: str) -> None:
+    """Rows carry addresses, so a name alone cannot match any."""
+    with pytest.raises(ValueError, match=r"host:port|IP address"):
+        proxy_address(entry)
+
+
+def test_proxy_address_takes_names_and_ipv6() -> None:
+    """A proxy may be given a name; addresses are canonical."""
+    assert proxy_address("corp=[2001:DB8:0::1]:3128") == ("2001:db8::1", 3128, "corp")
+    assert proxy_address("10.0.0.1:3128") == ("10.0.0.1", 3128, "")
+
+
+def test_bad_proxy_in_the_file_says_where() -> None:
+    """The sentence of the proxy check reaches the person, without the framework's own words."""
+    complaint = _complaint(_file('[correlation]\nproxies = ["proxy:3128"]\n'))
+
+    assert complaint.startswith('unproxy.toml: correlation.proxies: "proxy:3128" needs an IP address')
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the dump, nor the object's text, nor a complaint about a secret tells it."""
+    monkeypatch.setenv("UNPROXY_CLICKHOUSE__PASSWORD", "hunter2")
+    settings = load()
+
+    assert settings.clickhouse.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in dump(settings) + repr(settings)
+    monkeypatch.delenv("UNPROXY_CLICKHOUSE__PASSWORD")
+    assert "7007" not in _complaint(_file("[clickhouse]\npassword = [7007]\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("[kafka", "is not TOML"), (None, "cannot be read: No such file or directory")]
+)
+def test_unreadable_file_is_an_error(content: str | None, words: str) -> None:
+    """A named file that is not there or not TOML stops the start."""
+    path = Path("missing.toml") if content is None else _file(content)
+
+    assert words in _complaint(path)
+
+
+def test_dump_can_be_loaded_again() -> None:
+    """What is in force, written down, is what is in force; also with quotes and backslashes in it."""
+    settings = Settings(
+        worker={"data_dir": 'C:\\data "one"'},
+        correlation={"proxies": ["corp=10.0.0.1:3128"]},
+    )
+
+    assert load(_file(dump(settings))) == settings
+
+
+def test_every_setting_has_a_sentence_and_a_plain_default() -> None:
+    """The reference page needs both, and a default must be one that TOML can write."""
+    for section, name, default, about in described():
+        assert about, f"{section}.{name}"
+        assert isinstance(default, str | int | float | tuple | SecretStr), f"{section}.{name}"
+    assert tomllib.loads(dump(Settings())).keys() == Settings.model_fields.keys()

@@ -1,0 +1,301 @@
+"""The sink on the real Kafka and the real engine: nothing lost, nothing doubled, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+
+from schemas.kafka_config import client_config
+from schemas.settings import PREFIX, Settings
+from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, topic_name
+from sinks import consumer as consuming
+from sinks.base import Sink
+from sinks.clickhouse import ClickHouseSink, connect
+from sinks.consumer import SinkLoop
+from sinks.lag import lag
+from sinks.memory import MemorySink
+from sinks.migrate import migrate
+from unproxy.embedded.engine import Engine
+
+PARTITIONS = 4
+
+
+def row(number: int, **changes: Any) -> bytes:
+    """A row that DeviceNetworkEvents and DeviceEvents both take."""
+    fields = {
+        "Timestamp": "2026-11-24T10:00:00.000000Z",
+        "DeviceId": f"dev-{number % 7}",
+        "RecordId": f"r{number}",
+        "Version": 1,
+        "DestinationHost": "example.com",
+    }
+    return msgspec.json.encode({**fields, **changes})
+
+
+def publish(settings: Settings, topic: str, values: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
+    """Put messages on a topic, spread over its partitions."""
+    producer = Producer({**client_config(settings.kafka), "linger.ms": 5})
+    for number, value in enumerate(values):
+        producer.produce(topic_name(settings, topic), value=value, partition=number % PARTITIONS, headers=headers or {})
+    assert producer.flush(20.0) == 0
+
+
+def messages(count: int, rows_each: int = 5) -> list[bytes]:
+    """So many messages of network rows, all different."""
+    return [b"\n".join(row(n * rows_each + i) for i in range(rows_each)) for n in range(count)]
+
+
+def until(fact: Callable[[], bool], secs_max: float = 40.0) -> None:
+    """Wait for a fact."""
+    deadline = time.monotonic() + secs_max
+    pause = threading.Event()
+    while not fact():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        pause.wait(0.02)
+
+
+def ask(settings: Settings, query: str) -> Any:
+    """One value from the database."""
+    with connect(settings.clickhouse) as client:
+        return client.query(query.replace("DB", settings.clickhouse.database)).result_rows[0][0]
+
+
+def prepare(settings: Settings) -> Settings:
+    """Make the tables."""
+    with connect(settings.clickhouse) as client:
+        migrate(client, settings.clickhouse.database)
+    return settings
+
+
+@contextmanager
+def loop_of(settings: Settings, *sinks: Sink) -> Iterator[SinkLoop]:
+    """A running loop; it must end within two seconds, and with no error."""
+    loop = SinkLoop(settings, sinks or [ClickHouseSink(settings.clickhouse) for _ in range(2)])
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            loop.run(stop)
+        except BaseException as error:  # noqa: BLE001  # told in the test's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        stop.set()
+        asked = time.monotonic()
+        thread.join(10.0)
+        took = time.monotonic() - asked
+    assert errors == []
+    assert took < 2.0
+
+
+SettingsMaker = Callable[..., Settings]
+
+
+def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
+    """Each topic's rows are in its table, the bytes of rejects too; then there is no lag, and the counters say so."""
+    settings = prepare(settings_for(sink={"batch_age_secs_max": 0.1}))
+    publish(settings, NETWORK_EVENTS, messages(10))
+    publish(settings, DEVICE_EVENTS, [row(1) + b"\n" + row(2), row(3)])
+    publish(settings, BLOCK_ALERTS, [b'{"AlertId":"a","Version":1,"DeviceId":"d","DestinationHosts":["h"]}'])
+    publish(settings, REJECTS, [b"\x00\xff not json"], {"reason": "malformed", "detail": "x", "dialect": "suricata"})
+    assert sum(lag(settings).values()) == 14
+
+    with loop_of(settings) as loop:
+        until(lambda: loop.rows_written == 55)
+        until(lambda: not any(lag(settings).values()))
+
+        assert loop.rows_read == 55
+        assert loop.batches >= 4
+        assert (loop.retries, loop.refused) == (0, 0)
+    assert ask(settings, "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents") == 50
+    assert ask(settings, "SELECT count() FROM DB.DeviceEvents") == 3
+    assert ask(settings, "SELECT DestinationHosts FROM DB.BlockAlerts") == ["h"]
+    assert ask(settings, "SELECT (Reason, Dialect, hex(Raw)) FROM DB.Rejects") == (
+        "malformed",
+        "suricata",
+        b"\x00\xff not json".hex().upper(),
+    )
+
+
+def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -> None:
+    """kill -9 in the middle, twice: a new one goes on, and hunters see each row once."""
+    settings = prepare(settings_for(sink={"batch_rows_max": 25, "batch_age_secs_max": 0.2}))
+    publish(settings, NETWORK_EVENTS, messages(1_000))
+    stored = "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents_versions"
+
+    seen = 0
+    for _ in range(2):
+        process = start_sink(settings, tmp_path)
+        before = seen
+        until(lambda before=before: ask(settings, stored) > before)  # type: ignore[misc]  # mypy cannot infer it
+        process.kill()
+        process.wait()
+        seen = ask(settings, stored)
+        assert seen < 5_000, "it was too quick to be killed in the middle"
+    with loop_of(settings):
+        until(lambda: not any(lag(settings).values()))
+
+    assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (5_000, 5_000)
+
+
+def start_sink(settings: Settings, folder: Path) -> subprocess.Popen[bytes]:
+    """The sink as a process of its own, with settings from the environment."""
+    given = {
+        "KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+        "KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "CLICKHOUSE__URL": settings.clickhouse.url,
+        "CLICKHOUSE__DATABASE": settings.clickhouse.database,
+        "SINK__GROUP": settings.sink.group,
+        "SINK__BATCH_ROWS_MAX": str(settings.sink.batch_rows_max),
+        "SINK__BATCH_AGE_SECS_MAX": str(settings.sink.batch_age_secs_max),
+    }
+    code = "import threading as t, schemas.settings as s, sinks.consumer as c; c.run(s.load(), t.Event())"
+    house = str(Path(consuming.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": house, **{PREFIX + name: value for name, value in given.items()}}
+    with (folder / "sink.log").open("ab") as output:
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder, stdout=output, stderr=output)
+
+
+def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
+    """ClickHouse killed in the middle and back again: the sink waits, then goes on by itself."""
+    engine = Engine(tmp_path / "clickhouse")
+    engine.start()
+    try:
+        settings = kafka_settings_for(
+            clickhouse={"url": engine.url, "database": "own"},
+            sink={"batch_rows_max": 25, "batch_age_secs_max": 0.1, "retry_secs_max": 0.5},
+        )
+        prepare(settings)
+        publish(settings, NETWORK_EVENTS, messages(600))
+        with loop_of(settings) as loop:
+            until(lambda: loop.rows_written > 0)
+            engine.kill()
+            until(lambda: loop.retries > 0)
+            assert loop.rows_written < 3_000
+            engine.start()
+            until(lambda: not any(lag(settings).values()))
+
+        assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (3_000, 3_000)
+    finally:
+        engine.stop()
+
+
+def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pytest.LogCaptureFixture) -> None:
+    """Without tables nothing is dropped: the log says what to do, and once it is done the rows come."""
+    settings = settings_for(sink={"batch_age_secs_max": 0.1, "retry_secs_max": 0.2})
+    publish(settings, NETWORK_EVENTS, messages(4))
+    with loop_of(settings) as loop:
+        until(lambda: loop.retries > 1)
+        prepare(settings)
+        until(lambda: loop.rows_written == 20)
+
+    assert any("run `unproxy migrate`" in record.__dict__.get("error", "") for record in caplog.records)
+    assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 20
+
+
+def test_bad_rows_go_to_rejects(settings_for: SettingsMaker) -> None:
+    """A message that cannot be stored ends in Rejects with its bytes; its neighbours are stored."""
+    settings = prepare(settings_for(sink={"batch_age_secs_max": 0.1}))
+    bad = [b'{"RecordId": 7, "Version": "many"}', b"not json at all", row(900, Colour="blue")]
+    good = messages(30)
+    publish(settings, NETWORK_EVENTS, [*good[:10], bad[0], *good[10:20], bad[1], *good[20:], bad[2]])
+    with loop_of(settings) as loop:
+        until(lambda: loop.rows_written == 150 + len(bad))
+
+        assert loop.refused == len(bad)
+    assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 150
+    assert ask(settings, "SELECT groupUniqArray(Reason) FROM DB.Rejects") == ["not_deliverable"]
+    kept = ask(settings, "SELECT groupArray(Raw) FROM DB.Rejects")
+    assert sorted(kept) == sorted(raw.decode() for raw in bad)
+
+
+def test_two_sinks_share(settings_for: SettingsMaker) -> None:
+    """Partitions move to a second sink and back while rows flow, and each row is seen once."""
+    settings = prepare(settings_for(sink={"batch_rows_max": 50, "batch_age_secs_max": 0.1}))
+    with loop_of(settings) as first:
+        publish(settings, NETWORK_EVENTS, messages(200))
+        until(lambda: first.rows_written > 0)
+        with loop_of(settings) as second:
+            publish(settings, NETWORK_EVENTS, [value.replace(b'"r', b'"s') for value in messages(200)])
+            until(lambda: second.rows_written > 0 or not any(lag(settings).values()))
+        publish(settings, NETWORK_EVENTS, [value.replace(b'"r', b'"t') for value in messages(200)])
+        until(lambda: not any(lag(settings).values()))
+
+    assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (3_000, 3_000)
+
+
+class Closed(MemorySink):
+    """Takes nothing until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = threading.Event()
+
+    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+        self.opened.wait()
+        super().write(table, rows, token)
+
+
+def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the sink takes nothing, little is held in memory and the partitions are paused; then all of it comes."""
+    monkeypatch.setattr(consuming, "PAUSE_AFTER_SECS", 0.1)
+    settings = kafka_settings_for(sink={"batch_rows_max": 10, "batch_age_secs_max": 0.1})
+    publish(settings, NETWORK_EVENTS, messages(1_000))
+    sink = Closed()
+    try:
+        with loop_of(settings, sink) as loop:
+            until(lambda: bool(loop._paused))
+            assert loop.rows_read < 5_000
+            sink.opened.set()
+            until(lambda: len(sink.rows.get("DeviceNetworkEvents", [])) == 5_000)
+
+            assert loop.rows_read == 5_000
+    finally:
+        sink.opened.set()
+
+
+def test_stop_while_clickhouse_is_away(kafka_settings_for: SettingsMaker) -> None:
+    """Nobody listens where ClickHouse should be: told to stop, the sink ends within two seconds (see loop_of)."""
+    settings = kafka_settings_for(clickhouse={"url": "http://127.0.0.1:1"}, sink={"batch_age_secs_max": 0.1})
+    publish(settings, NETWORK_EVENTS, messages(4))
+    with loop_of(settings) as loop:
+        until(lambda: loop.retries > 0)
+
+    assert sum(lag(settings).values()) == 4
+
+
+def test_stop_while_clickhouse_hangs(kafka_settings_for: SettingsMaker) -> None:
+    """ClickHouse takes the connection and says nothing: told to stop, the sink ends within two seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        settings = kafka_settings_for(clickhouse={"url": url, "timeout_secs": 20}, sink={"batch_age_secs_max": 0.1})
+        publish(settings, NETWORK_EVENTS, messages(4))
+        with loop_of(settings):
+            connection, _ = server.accept()
+        connection.close()
+
+    assert sum(lag(settings).values()) == 4
+
+
+def test_stop_while_kafka_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody listens where Kafka should be: the log says so, and told to stop the sink ends within two seconds."""
+    settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}})
+    with loop_of(settings, MemorySink()):
+        until(lambda: "kafka is in trouble, will retry" in caplog.messages)

@@ -1,0 +1,203 @@
+"""The worker on the real broker: what goes in comes out, in the right place, and it ends when it should."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from schemas.metrics import WORKER
+from schemas.settings import Settings, SettingsError
+from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, topics
+from streams.worker_start import own_folder
+from tests.streams.worker_process import WorkerProcess, committed, delete_before, ends, produce, read_all, wait_until
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.service import free_port
+
+SettingsFor = Callable[..., Settings]
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts workers; ends what is left of them after the test."""
+    started: list[WorkerProcess] = []
+
+    def begin(settings: Settings) -> WorkerProcess:
+        worker = WorkerProcess(settings, tmp_path / f"{settings.worker.name}.log")
+        started.append(worker)
+        return worker.start()
+
+    yield begin
+    for worker in started:
+        worker.discard()
+
+
+def rows(settings: Settings) -> list[dict[str, Any]]:
+    """Every row on network-events."""
+    return [
+        json.loads(row) for made in read_all(settings, NETWORK_EVENTS) for row in (made.value() or b"").split(b"\n")
+    ]
+
+
+def done(settings: Settings) -> bool:
+    """Everything on the input is committed."""
+    return committed(settings) == ends(settings)
+
+
+def header(message: Message, name: str) -> bytes:
+    """One header of a message."""
+    value = dict(message.headers() or [])[name]
+    assert isinstance(value, bytes)
+    return value
+
+
+def test_outputs_stay_in_the_partition_of_their_input(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """Rows, alerts and rejects go to the input's partition of their topics, alerts keyed, rejects with headers."""
+    settings = kafka_settings_for(worker={"metrics_port": free_port()})
+    worker = start(settings)
+    produce(settings, [(2, b"dev", b"one\ntwo\nreject me\nalert!"), (3, b"other", b"three"), (1, None, None)], "lab")
+    wait_until(lambda: len(rows(settings)) >= 4, "rows of three lines and of an empty message")
+    wait_until(lambda: len(read_all(settings, REJECTS)) == 1, "the reject")
+    page = urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/metrics").read().decode()
+    assert worker.stop() == 0
+
+    found = read_all(settings, NETWORK_EVENTS)
+    (alert,) = read_all(settings, BLOCK_ALERTS)
+    (reject,) = read_all(settings, REJECTS)
+    joined = next(made.value() for made in found if made.partition() == 2)
+    assert joined is not None
+    assert [json.loads(row)["id"] for row in joined.split(b"\n")] == ["one", "two"]
+    assert {made.key() for made in found} == {None}
+    assert {made.partition() for made in read_all(settings, DEVICE_EVENTS)} == {1, 2, 3}
+    assert (alert.partition(), alert.key(), json.loads(alert.value() or b"")["n"]) == (2, b"dev", 4)
+    assert (reject.partition(), reject.value()) == (2, b"reject me")
+    assert {name: header(reject, name) for name in ("reason", "dialect", "device")} == {
+        "reason": b"malformed",
+        "dialect": b"lab",
+        "device": b"dev",
+    }
+    assert header(reject, "detail") == b"x" * 500
+    assert all(metric.name in page for metric in WORKER)
+    assert "unproxy_lines_read_total 6.0" in page
+    assert "WARNING" not in worker.says()
+
+
+def test_too_large_goes_to_rejects(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """A row too large for its topic is kept as a reject; a rejected line of 12 MB passes as it is; nothing stops."""
+    settings = kafka_settings_for()
+    long_line = b"reject " + b"z" * (12 << 20)
+    produce(settings, [(0, b"dev", b"huge 5000000\nafter"), (1, b"long", long_line)])
+    worker = start(settings)
+    wait_until(lambda: len(read_all(settings, REJECTS)) == 2, "both rejects")
+    wait_until(lambda: min(committed(settings).values()) > 0, "a commit of both")
+    assert worker.stop() == 0
+
+    by_partition = {made.partition(): made for made in read_all(settings, REJECTS)}
+    assert header(by_partition[0], "reason") == b"not_deliverable"
+    assert len(json.loads(by_partition[0].value() or b"")["id"]) == 5_000_000
+    assert by_partition[1].value() == long_line
+    assert "after" in [row["id"] for row in rows(settings)]
+
+
+def test_a_hole_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """Input deleted beyond the committed offset ends the process with 78; nothing behind the hole is committed."""
+    settings = kafka_settings_for()
+    produce(settings, [(0, b"dev", b"%d" % i) for i in range(10)])
+    worker = start(settings)
+    wait_until(lambda: committed(settings)[0] >= 10, "the first ten")
+    worker.kill()
+    before = committed(settings)[0]
+    produce(settings, [(0, b"dev", b"%d" % i) for i in range(10, 30)])
+    delete_before(settings, 0, ends(settings)[0] - 5)
+    code = start(settings).wait()
+
+    assert code == 78
+    assert committed(settings)[0] == before
+    assert "messages are gone" in worker.says()
+
+
+def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """An exception in the pipeline ends the process with 70, and the batch is not committed."""
+    settings = kafka_settings_for()
+    produce(settings, [(0, b"dev", b"fine"), (0, b"dev", b"fail")])
+    worker = start(settings)
+    code = worker.wait()
+
+    assert code == 70
+    assert committed(settings)[0] < 2
+    assert "told to fail" in worker.says()
+
+
+def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """Input without a commit for stall_secs_max ends the process with 76, even when its event loop hangs."""
+    settings = kafka_settings_for(worker={"stall_secs_max": 3})
+    produce(settings, [(0, b"dev", b"hang")])
+    worker = start(settings)
+
+    assert worker.wait() == 76
+    assert "partition 0 at 0 of" in worker.says()
+
+
+def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """SIGTERM while the event loop hangs: the watchdog ends the process with 77."""
+    settings = kafka_settings_for(worker={"stop_secs_max": 2})
+    worker = start(settings)
+    produce(settings, [(0, b"dev", b"row")])
+    wait_until(lambda: len(rows(settings)) > 0, "the first row")
+    produce(settings, [(0, b"dev", b"hang")])
+    wait_until(lambda: "hanging" in worker.says(), "the pipeline hangs")
+    began = time.monotonic()
+    code = worker.stop()
+
+    assert code == 77
+    assert time.monotonic() - began < 4
+
+
+def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: Start, tmp_path: Path) -> None:
+    """A worker waits for a broker that comes later, survives its restart, and stops cleanly when it is gone."""
+    port = free_port()
+    own = Broker(tmp_path / "kafka", port=port)
+    settings = kafka_settings_for()
+    kafka = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{port}"})
+    settings = settings.model_copy(update={"kafka": kafka})
+    other_worker = settings.worker.model_copy(update={"data_dir": str(tmp_path / "other"), "name": "other"})
+    worker = start(settings)
+    other = start(settings.model_copy(update={"worker": other_worker}))
+    wait_until(lambda: f"waiting for Kafka at 127.0.0.1:{port}" in worker.says(), "the worker says what for")
+    wait_until(lambda: "waiting for Kafka" in other.says(), "the other as well")
+    began = time.monotonic()
+    assert other.stop() == 0
+    assert time.monotonic() - began < 1.5
+    try:
+        own.start()
+        create_topics(own.bootstrap, topics(settings))
+        produce(settings, [(0, b"dev", b"before")])
+        wait_until(lambda: len(rows(settings)) == 1, "a row")
+
+        own.kill()
+        own.start()
+        produce(settings, [(0, b"dev", b"after")])
+        wait_until(lambda: [row["n"] for row in rows(settings)] == [1, 2], "a row after the restart")
+
+        own.kill()
+        began = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - began < settings.worker.stop_secs_max
+    finally:
+        own.kill()
+
+
+def test_a_data_folder_has_one_worker(tmp_path: Path) -> None:
+    """A second worker on the same folder is told so at once."""
+    lock = own_folder(tmp_path / "state")
+    with pytest.raises(SettingsError, match="in use by another worker"):
+        own_folder(tmp_path / "state")
+
+    assert lock > 0

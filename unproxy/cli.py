@@ -1,0 +1,112 @@
+"""The command line: `unproxy VERB …`. Data goes to stdout, talk to stderr.
+
+Exit codes: 0 done, 1 failed, 2 called wrongly (one line says what to do), 130 ended by Ctrl-C.
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unproxy import commands
+from unproxy.commands.common import State, example
+from unproxy.errors import Failed
+
+EXIT_FAILED = 1
+EXIT_CALLED_WRONGLY = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="unproxy",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    pretty_exceptions_enable=False,
+    epilog=example("up --once"),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"unproxy {version('unproxy')}")
+        except PackageNotFoundError:
+            typer.echo("unproxy, from a folder that was not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def front_door(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Settings file; without it UNPROXY_CONFIG, then unproxy.toml if there is one."
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Which process on which device really talked to which destination, through which proxy, and was it allowed."""
+    del version
+    context.obj = State(config=config, verbose=verbose)
+
+
+commands.register(app)
+
+
+def main() -> None:
+    """Run one command and end the process with its exit code."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); nothing more can be said, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; gives its exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except Failed as error:
+        _say(str(error))
+        return EXIT_FAILED
+    except Exception as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if "NoArgsIsHelpError" in names:
+            typer.echo(error, err=True)
+        elif names & commands.FIXABLE_NAMES:
+            _say(_in_words(error))
+        else:
+            raise
+        return EXIT_CALLED_WRONGLY
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str) -> None:
+    for line in message.splitlines():
+        typer.echo(f"unproxy: {line}", err=True)
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong; for a wrong option with the place where the right ones stand."""
+    if not isinstance(error, typer.BadParameter) and not hasattr(error, "format_message"):
+        return str(error)
+    context = getattr(error, "ctx", None)
+    said = str(error.format_message())
+    return f"{said} See {context.command_path} --help" if context else said

@@ -1,0 +1,19 @@
+"""One module a command, or a family of them; each adds itself to the app."""
+
+from __future__ import annotations
+
+import typer
+
+from unproxy.commands import alerts, check, event, migrate, parts, produce, query, replay, timeline, topics, up
+
+FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceError", "ClickException"})
+"""Errors whose message says what to do. By name: importing the rooms they are from would cost every --help its time, and
+typer brings its own copy of click in some versions."""
+
+_IN_ORDER = (up, replay, query, timeline, event, alerts, produce, parts, migrate, topics, check)
+
+
+def register(app: typer.Typer) -> None:
+    """All verbs, in the order in which a newcomer meets them."""
+    for module in _IN_ORDER:
+        module.register(app)

@@ -1,0 +1,54 @@
+"""`unproxy alerts`: what network protection blocked or audited, now and as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from unproxy.commands.common import example, state_of
+from unproxy.commands.query import DataOption
+from unproxy.commands.timeline import Shape, ShapeOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("alerts --device dev-b"))(alerts)
+
+
+def alerts(
+    context: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", help="Show alerts as they are published, until Ctrl-C.")] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="With --follow: everything on the topic first.")
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="D", help="Only this device.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Alerts at most, the latest ones.")] = 1_000,
+    shape: ShapeOption = Shape.TEXT,
+    data: DataOption = None,
+) -> None:
+    """Show alerts: the table's, or with --follow each change from now on."""
+    from unproxy.query import alerts as found
+    from unproxy.query.where import kafka_settings, tables
+
+    def write(alert: Mapping[str, Any]) -> None:
+        typer.echo(json.dumps(alert) if shape is Shape.JSONL else found.line(alert))
+
+    state = state_of(context)
+    if not follow:
+        with tables(state, data) as client:
+            rows = found.stored(client, device, limit)
+        for row in rows:
+            write(row)
+        if not rows:
+            typer.echo("no alerts", err=True)
+        return
+    typer.echo("waiting for alerts; Ctrl-C ends", err=True)
+    try:
+        for alert in found.followed(kafka_settings(state, data), device, from_start):
+            if alert is not None:
+                write(alert)
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,36 @@
+"""`unproxy check`: settings, Kafka, ClickHouse, topics and tables, each with what to do where something is wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("--config .unproxy/settings.toml check"))(check)
+
+
+def check(
+    context: typer.Context,
+    dump: Annotated[bool, typer.Option("--dump", help="Only show the settings in force, as TOML.")] = False,
+) -> None:
+    """Check settings, reachability of Kafka and ClickHouse, topics and tables. Exit code 1 when something is wrong."""
+    settings = state_of(context).settings
+    if dump:
+        from schemas.settings import dump as written
+
+        typer.echo(written(settings))
+        return
+    from unproxy import checking
+
+    wrong = 0
+    for finding in checking.everything(settings):
+        typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.what}")
+        wrong += not finding.fine
+    if wrong:
+        typer.echo(f"{wrong} of these need a hand", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""`unproxy event`: all that is known of one row, connection or alert."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, program, state_of
+from unproxy.commands.query import DataOption
+from unproxy.commands.timeline import Shape, ShapeOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        epilog=example(
+            f"event $({program()} query --format csv "
+            "'SELECT any(ConnectionId) FROM DeviceNetworkEvents' | tail -1 | tr -d '\"')"
+        )
+    )(event)
+
+
+def event(
+    context: typer.Context,
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="RecordId, ConnectionId or AlertId, or 8 characters of its beginning.")
+    ],
+    shape: ShapeOption = Shape.TEXT,
+    data: DataOption = None,
+) -> None:
+    """Show all that is known of one row, connection or alert: rows, evidence, how it was decided."""
+    from unproxy.query import event as events
+    from unproxy.query.where import tables
+
+    with tables(state_of(context), data) as client:
+        known = events.find(client, identity)
+    if shape is Shape.TEXT:
+        for line in events.report(known):
+            typer.echo(line)
+        return
+    for row in (*known.connection, *known.destinations, *known.verdicts, *known.alerts):
+        typer.echo(json.dumps(row))

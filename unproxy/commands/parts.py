@@ -1,0 +1,29 @@
+"""`unproxy worker` and `unproxy sink`: the parts of a fleet that run until they are told to end."""
+
+from __future__ import annotations
+
+import typer
+
+from unproxy.commands.common import example, service_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command(epilog=example("--config .unproxy/settings.toml worker"))(worker)
+    app.command(epilog=example("--config .unproxy/settings.toml sink"))(sink)
+
+
+def worker(context: typer.Context) -> None:
+    """Run one Faust worker: lines from Kafka in, rows and alerts to Kafka out, until SIGTERM or Ctrl-C."""
+    state = service_of(context)
+    from unproxy import wiring
+
+    raise typer.Exit(wiring.run_worker(state.settings))
+
+
+def sink(context: typer.Context) -> None:
+    """Run one sink: rows from Kafka into ClickHouse, until SIGTERM or Ctrl-C."""
+    state = service_of(context)
+    from unproxy import wiring
+
+    raise typer.Exit(wiring.run_sink(state.settings))

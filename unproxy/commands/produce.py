@@ -1,0 +1,35 @@
+"""`unproxy produce`: sensor lines from files onto Kafka."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import SAMPLE, example, service_of
+from unproxy.commands.replay import Files
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example(f"--config .unproxy/settings.toml produce {SAMPLE}"))(produce)
+
+
+def produce(
+    context: typer.Context,
+    files: Files,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on reading as the files grow, until Ctrl-C.")] = False,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device where lines do not tell.")] = "",
+    speed: Annotated[
+        float, typer.Option(metavar="X", min=0, help="Times the recorded pace; 0 is as fast as it goes.")
+    ] = 0.0,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
+) -> None:
+    """Publish sensor lines from files; a second run goes on where the first one stopped."""
+    from unproxy import wiring
+
+    state = service_of(context)
+    raise typer.Exit(
+        wiring.run_producer(state.settings, files, follow=follow, device=device, speed=speed, report_file=report)
+    )

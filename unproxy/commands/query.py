@@ -1,0 +1,46 @@
+"""`unproxy query`: ask the tables in SQL or KQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of
+from unproxy.query.answer import Format
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Data folder of `unproxy up`; without it .unproxy, else the ClickHouse of the settings."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        epilog=example("""query --kql 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'"""),
+    )(query)
+
+
+def query(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
+    data: DataOption = None,
+    output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
+) -> None:
+    """Ask the tables in SQL or KQL: a running `up`, its data folder when nothing runs, or your own ClickHouse."""
+    from unproxy.query import answer, kql as kusto
+    from unproxy.query.formats import screen_width
+    from unproxy.query.where import tables
+
+    state = state_of(context)
+    question = typer.get_text_stream("stdin").read() if text == "-" else text
+    with tables(state, data) as client:
+        if kql:
+            answer.show(client, kusto.translate(question), kusto.SETTINGS, output, screen_width())
+        else:
+            answer.show(client, question, {}, output, screen_width())

@@ -1,0 +1,69 @@
+"""`unproxy timeline`: what a device's processes connected to, one line a connection."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of
+from unproxy.commands.query import DataOption
+
+
+class Shape(StrEnum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+ShapeOption = Annotated[Shape, typer.Option("--format", help="Lines for people, or JSON lines.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("timeline dev-a --process curl --limit 20"))(timeline)
+
+
+def timeline(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name or ID of the device.")],
+    since: Annotated[str, typer.Option("--from", metavar="T", help="Not before this time (UTC).")] = "",
+    until: Annotated[str, typer.Option("--to", metavar="T", help="Before this time (UTC).")] = "",
+    process: Annotated[str, typer.Option(metavar="TEXT", help="File name, command line or PID of the process.")] = "",
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Anywhere in target, address, outcome or process.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Connections at most.")] = 1_000,
+    shape: ShapeOption = Shape.TEXT,
+    data: DataOption = None,
+) -> None:
+    """Show a device's connections in time order: process, proxy, real target, outcome."""
+    from unproxy.query import timeline as lines
+    from unproxy.query.where import tables
+
+    wanted = lines.Wanted(device, _time("--from", since), _time("--to", until), process, text, limit)
+    with tables(state_of(context), data) as client:
+        found = lines.entries(client.rows(*lines.question(wanted)))
+        known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceNetworkEvents ORDER BY 1 LIMIT 20")
+    for entry in found[:limit]:
+        typer.echo(json.dumps(lines.as_object(entry)) if shape is Shape.JSONL else lines.line(entry))
+    if len(found) > limit:
+        typer.echo(f"the first {limit} connections; --limit and --from show more", err=True)
+    if not found:
+        names = ", ".join(row["DeviceName"] for row in known) or "none yet"
+        typer.echo(f"no such connections of {device}; known devices: {names}", err=True)
+
+
+def _time(option: str, given: str) -> str:
+    """A time as ClickHouse reads it; refused here, where the option's name is known."""
+    from schemas.clock import iso_micros, parse_micros
+
+    if not given:
+        return ""
+    try:
+        return iso_micros(parse_micros(given))
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), or only the day', param_hint=option
+        ) from None

@@ -1,0 +1,39 @@
+"""`unproxy topics`: the topics as they should be, and their creation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("topics"))(topics)
+
+
+def topics(
+    context: typer.Context,
+    create: Annotated[bool, typer.Option("--create", help="Create those that are missing.")] = False,
+    replicas: Annotated[
+        int, typer.Option(metavar="N", help="Copies of each partition, with --create; -1 for the cluster's default.")
+    ] = -1,
+) -> None:
+    """Show the topics, their partitions and settings; with --create make those that are missing."""
+    from schemas.topics import topics as declared
+
+    settings = state_of(context).settings
+    if not create:
+        for topic in declared(settings):
+            typer.echo(f"{topic.name}  {topic.partitions} partitions  {topic.about}")
+            for key, value in topic.config.items():
+                typer.echo(f"    {key}={value}")
+        return
+    from unproxy import wiring
+
+    made = wiring.create_topics(settings, replicas)
+    for name in made:
+        typer.echo(name)
+    typer.echo(f"{len(made)} created at {settings.kafka.bootstrap}" if made else "nothing to create", err=True)

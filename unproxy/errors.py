@@ -1,0 +1,15 @@
+"""What ends a command without a stack trace.
+
+Fixable     you can fix this: arguments, settings, a folder in use (exit 2); so are SettingsError and EmbeddedError
+Failed      the work was done and went wrong, or something needed is away (exit 1)
+"""
+
+from __future__ import annotations
+
+
+class Fixable(Exception):
+    """Called wrongly; the message says where, what was expected and what to do."""
+
+
+class Failed(Exception):
+    """Could not be done; the message says what went wrong and what to do."""

@@ -1,0 +1,1 @@
+"""Asking the tables: who answers, in which language, and how the answer is shown."""

@@ -1,0 +1,73 @@
+"""From a question to its answer on stdout, in the format asked for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unproxy.query.client import JSON_SETTINGS, Client
+from unproxy.query.formats import table
+
+TABLE_ROWS_MAX = 1_000
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An answer that is small enough to be looked at."""
+
+    names: list[str]
+    rows: list[list[object]]
+    more: bool
+    """Whether the answer went on."""
+
+
+def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
+    """The first rows of an answer, with the names of its columns."""
+    output = "JSONCompactEachRowWithNames"
+    lines = client.lines(text, output=output, settings={**JSON_SETTINGS, **settings})
+    names = json.loads(next(lines, b"[]"))
+    rows = [json.loads(line) for line in itertools.islice(lines, TABLE_ROWS_MAX)]
+    return Table(names, rows, next(lines, None) is not None)
+
+
+def show(client: Client, text: str, settings: Mapping[str, str], output: Format, width: int) -> None:
+    """Write the whole answer to stdout."""
+    if output is Format.TABLE:
+        answer = ask(client, text, settings)
+        lines, hidden = table(answer.names, answer.rows, width)
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        for remark in remarks(answer, hidden):
+            sys.stderr.write(f"{remark}\n")
+        return
+    if output is Format.CSV:
+        written = client.chunks(text, output="CSVWithNames", settings=settings)
+    else:
+        iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
+        written = client.chunks(text, output="JSONEachRow", settings={**iso, **settings})
+    for chunk in written:
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def remarks(answer: Table, hidden: list[str]) -> list[str]:
+    """What a reader of the table should know."""
+    said = []
+    if not answer.rows:
+        said.append("no rows")
+    if hidden:
+        said.append(f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all")
+    if answer.more:
+        said.append(f"the first {TABLE_ROWS_MAX} rows; --format jsonl gives all")
+    return said

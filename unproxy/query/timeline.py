@@ -1,0 +1,178 @@
+"""The device timeline: one line for each connection; the address stays the proxy's, the real target stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unproxy.query.formats import printable
+
+TARGETS_SHOWN = 5
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which connections of a device are asked for."""
+
+    device: str
+    since: str = ""
+    until: str = ""
+    process: str = ""
+    text: str = ""
+    limit: int = 1_000
+
+
+def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
+    """The SQL that finds their rows, in time order, and its parameters; one connection more than wanted tells of more."""
+    conditions = ["(DeviceName = {device:String} OR DeviceId = {device:String})"]
+    parameters: dict[str, object] = {"device": wanted.device, "limit": wanted.limit + 1}
+    having = []
+    if wanted.since:
+        having.append("at >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
+        parameters["since"] = wanted.since
+    if wanted.until:
+        having.append("at < parseDateTime64BestEffort({until:String}, 6, 'UTC')")
+        parameters["until"] = wanted.until
+    if wanted.process:
+        having.append(
+            "countIf(positionCaseInsensitiveUTF8(concat(InitiatingProcessFileName, ' ', InitiatingProcessCommandLine), "
+            "{process:String}) > 0 OR toString(InitiatingProcessId) = {process:String}) > 0"
+        )
+        parameters["process"] = wanted.process
+    if wanted.text:
+        having.append(f"countIf(positionCaseInsensitiveUTF8({_TEXT}, {{text:String}}) > 0) > 0")
+        parameters["text"] = wanted.text
+    device = " AND ".join(conditions)
+    chosen = (
+        f"SELECT ConnectionId, min(ConnectionTime) AS at FROM DeviceNetworkEvents WHERE {device} GROUP BY ConnectionId"
+    )
+    if having:
+        chosen += f" HAVING {' AND '.join(having)}"
+    chosen += " ORDER BY at, ConnectionId LIMIT {limit:UInt64}"
+    return (
+        f"SELECT {_COLUMNS} FROM DeviceNetworkEvents WHERE {device} AND ConnectionId IN "
+        f"(SELECT ConnectionId FROM ({chosen})) ORDER BY Timestamp, RecordId",
+        parameters,
+    )
+
+
+_COLUMNS = (
+    "Timestamp, DeviceName, ActionType, RemoteIP, RemotePort, RemoteUrl, InitiatingProcessFileName, InitiatingProcessId, "
+    "Layer, RecordId, ConnectionId, ConnectionTime, ProxyIP, ProxyPort, ProxyName, DestinationHost, DestinationPort, "
+    "Outcome, ProtectionMode, UnresolvedReason, HostMismatch, HttpStatus"
+)
+_TEXT = (
+    "concat(RemoteUrl, ' ', DestinationHost, ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', Outcome, "
+    "' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, ' ', ConnectionId)"
+)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One connection with its real targets."""
+
+    connection: Row
+    destinations: list[Row] = field(default_factory=list)
+
+    @property
+    def time(self) -> str:
+        """When it was made."""
+        return str(self.connection["ConnectionTime"])
+
+
+def entries(rows: Iterable[Row]) -> list[Entry]:
+    """The rows of connections put together, in time order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["ConnectionId"], []).append(row)
+    made = []
+    for group in found.values():
+        # A destination may be known before the row of its connection left; any row tells of the connection.
+        connection = next((row for row in group if row["Layer"] == "connection"), group[0])
+        made.append(Entry(connection, [row for row in group if row["Layer"] == "destination"]))
+    return sorted(made, key=lambda entry: (entry.time, entry.connection["ConnectionId"]))
+
+
+def line(entry: Entry) -> str:
+    """One connection as one line."""
+    row = entry.connection
+    name, pid = row["InitiatingProcessFileName"], row["InitiatingProcessId"]
+    process = f"{name or 'unknown process'}{f' ({pid})' if pid is not None else ''}"
+    verb = "failed to connect to" if row["ActionType"] == "ConnectionFailed" else "established connection with"
+    parts = [_clock(entry.time), f"{process:24}", f"{verb} {_place(row)}{_target(entry)}", _outcome(entry)]
+    return printable("  ".join([*parts, *marks(entry)]).rstrip())
+
+
+def as_object(entry: Entry) -> dict[str, Any]:
+    """The same for a program."""
+    row = entry.connection
+    return {
+        "Time": entry.time,
+        "DeviceName": row["DeviceName"],
+        "InitiatingProcessFileName": row["InitiatingProcessFileName"],
+        "InitiatingProcessId": row["InitiatingProcessId"],
+        "ActionType": row["ActionType"],
+        "Connection": _place(row),
+        "Targets": targets(entry),
+        "Outcome": _outcome(entry),
+        "Marks": marks(entry),
+        "ConnectionId": row["ConnectionId"],
+    }
+
+
+def targets(entry: Entry) -> list[str]:
+    """The real targets, in the order they were asked for, each once."""
+    rows = entry.destinations or [entry.connection]
+    return list(dict.fromkeys(name for row in rows if (name := _name(row))))
+
+
+def marks(entry: Entry) -> list[str]:
+    """What a hunter should not overlook."""
+    found = []
+    outcomes = {row["Outcome"] for row in [entry.connection, *entry.destinations]}
+    for outcome in ("blocked", "warned", "bypassed", "audited"):
+        if outcome in outcomes:
+            found.append(f"NetworkProtection: {outcome}")
+    if reason := entry.connection["UnresolvedReason"]:
+        found.append(f"unresolved: {reason}")
+    fronted = sorted({row["HostMismatch"] for row in entry.destinations if row["HostMismatch"]})
+    if fronted:
+        found.append(f"inside spoke of {', '.join(fronted)}")
+    return [f"[{mark}]" for mark in found]
+
+
+def _place(row: Row) -> str:
+    through = bool(row["ProxyIP"])
+    return _address(row["ProxyIP"] if through else row["RemoteIP"], row["ProxyPort"] if through else row["RemotePort"])
+
+
+def _address(ip: str, port: int | None) -> str:
+    host = f"[{ip}]" if ":" in ip else ip
+    return f"{host}:{port}" if port is not None else host
+
+
+def _name(row: Row) -> str:
+    if row["DestinationHost"]:
+        return _address(row["DestinationHost"], row["DestinationPort"])
+    return str(row["RemoteUrl"]) if row["Layer"] == "destination" or not row["ProxyIP"] else ""
+
+
+def _target(entry: Entry) -> str:
+    names = targets(entry)
+    if names == [_place(entry.connection)]:
+        return ""
+    shown = ", ".join(names[:TARGETS_SHOWN])
+    more = len(names) - TARGETS_SHOWN
+    return f" ({shown}{f', +{more} more' if more > 0 else ''})" if names else ""
+
+
+def _outcome(entry: Entry) -> str:
+    return str(entry.connection["Outcome"])
+
+
+def _clock(time: str) -> str:
+    """To the millisecond, as a person reads it."""
+    return time.replace("T", " ").removesuffix("Z")[:23]

@@ -1,0 +1,95 @@
+"""Who answers a question: a running `up`, else the tables in its data folder, else the ClickHouse of the settings."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unproxy.commands.common import DATA_FOLDER, State
+from unproxy.errors import Fixable
+from unproxy.query.client import Client
+from unproxy.up.folder import Folder, Running
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+
+LOCK_SECS_MAX = 60.0
+UP_STARTS_SECS_MAX = 60.0
+POLL_SECS = 0.2
+
+
+@contextmanager
+def tables(state: State, data: Path | None) -> Iterator[Client]:
+    """A client for the tables. Raises Fixable when there are none."""
+    folder = Folder(data or DATA_FOLDER)
+    running = running_up(folder)
+    if running:
+        yield Client(running.clickhouse, "unproxy")
+    elif folder.has_tables():
+        with _engine_for_a_question(folder) as url:
+            yield Client(url, "unproxy")
+    elif data is not None:
+        raise Fixable(f"{data}: holds no tables; run `unproxy up --data {data}` first, or name another folder")
+    else:
+        yield of_settings(state.settings)
+
+
+def kafka_settings(state: State, data: Path | None) -> Settings:
+    """Settings whose Kafka is that of a running `up`, else the user's own."""
+    running = running_up(Folder(data or DATA_FOLDER))
+    if running:
+        from schemas.settings import load
+
+        return load(Path(running.settings))
+    if data is not None:
+        raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
+    return state.settings
+
+
+def of_settings(settings: Settings) -> Client:
+    """A client for the user's own ClickHouse."""
+    clickhouse = settings.clickhouse
+    return Client(
+        clickhouse.url,
+        clickhouse.database,
+        clickhouse.username,
+        clickhouse.password.get_secret_value(),
+        clickhouse.timeout_secs,
+    )
+
+
+def running_up(folder: Folder) -> Running | None:
+    """The `up` that runs on this folder, once it can be asked."""
+    deadline = time.monotonic() + UP_STARTS_SECS_MAX
+    while (running := folder.read()) and running.alive():
+        if running.clickhouse:
+            return running
+        if time.monotonic() >= deadline:
+            raise Fixable(f"{folder.path}: `unproxy up` is still starting; try again when it is up")
+        time.sleep(POLL_SECS)
+    return None
+
+
+@contextmanager
+def _engine_for_a_question(folder: Folder) -> Iterator[str]:
+    from unproxy.embedded.engine import Engine
+
+    engine = Engine(folder.clickhouse)
+    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_say_waiting(folder)):
+        if engine.attach():
+            # Left running by an `up` that died: the next `up` will take it over, so it is not ours to stop.
+            yield engine.url
+            return
+        engine.start()
+        try:
+            yield engine.url
+        finally:
+            engine.stop(5)
+
+
+def _say_waiting(folder: Folder) -> Callable[[str], None]:
+    return lambda holder: print(f"waiting for {holder} to leave {folder.path} …", file=sys.stderr)

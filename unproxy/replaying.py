@@ -1,0 +1,203 @@
+"""Recorded files through the very pipeline that the worker drives, with files in place of topics."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from schemas.events import Reject
+from schemas.settings import Settings
+from unproxy.errors import Fixable
+
+if TYPE_CHECKING:
+    from streams.pipeline import Pipeline
+
+PROGRESS_SECS = 0.5
+MESSAGE_LINES_MAX = 200
+
+FLAT = ("read", "parsed", "connections", "waiting", "rows")
+BY_KIND = ("ignored", "rejected", "resolved", "unresolved")
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Where each kind of output goes; None is nowhere."""
+
+    rows: IO[bytes]
+    alerts: IO[bytes] | None = None
+    events: IO[bytes] | None = None
+    rejects: IO[bytes] | None = None
+
+    @classmethod
+    @contextmanager
+    def opened(cls, rows: str, *others: Path | None) -> Iterator[Outputs]:
+        """Open all of them. Raises Fixable for one that cannot be written."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(_create(path)) if path else None for path in others]
+            out = sys.stdout.buffer if rows == "-" else stack.enter_context(_create(Path(rows)))
+            yield cls(out, *files)
+            out.flush()
+
+    def write(self, network: Sequence[bytes], device: Sequence[bytes], alerts: Iterable[bytes]) -> None:
+        """Rows and alerts, one a line."""
+        self.rows.writelines(row + b"\n" for row in network)
+        if self.events:
+            self.events.writelines(row + b"\n" for row in device)
+        if self.alerts:
+            self.alerts.writelines(alert + b"\n" for alert in alerts)
+
+    def reject(self, reject: Reject) -> None:
+        """A line that could not be read, with its bytes."""
+        if self.rejects:
+            self.rejects.write(json.dumps(as_object(reject)).encode() + b"\n")
+
+
+def as_object(reject: Reject) -> dict[str, str]:
+    """A reject as JSON can carry it."""
+    return {
+        "reason": str(reject.reason),
+        "detail": reject.detail,
+        "dialect": reject.dialect,
+        "device": reject.device,
+        "raw_base64": base64.b64encode(reject.raw).decode("ascii"),
+    }
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of the lines, in numbers."""
+
+    book: Mapping[str, int]
+    rows: int
+    seconds: float
+    too_long: int = 0
+    flat: dict[str, int] = field(default_factory=dict)
+    by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the flat names of the book: `ignored:dns` is a kind of ignored."""
+        self.flat = {name: self.book.get(name, 0) for name in FLAT}
+        for family in BY_KIND:
+            kinds = {key.partition(":")[2]: n for key, n in self.book.items() if key.startswith(f"{family}:") and n}
+            self.by_kind[family] = dict(sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0])))
+        if self.too_long:
+            rejected = self.by_kind["rejected"]
+            rejected["too_long"] = rejected.get("too_long", 0) + self.too_long
+            self.flat["read"] += self.too_long
+
+    def as_object(self) -> dict[str, object]:
+        """As `--summary` writes it."""
+        return {
+            "read": self.flat["read"],
+            "parsed": self.flat["parsed"],
+            "ignored": self.by_kind["ignored"],
+            "rejected": self.by_kind["rejected"],
+            "connections": self.flat["connections"],
+            "resolved": self.by_kind["resolved"],
+            "unresolved": self.by_kind["unresolved"],
+            "waiting": self.flat["waiting"],
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def write(self, path: Path) -> None:
+        """As JSON, for programs."""
+        with _create(path) as file:
+            file.write(json.dumps(self.as_object(), indent=2).encode() + b"\n")
+
+    def in_words(self) -> list[str]:
+        """As lines for people."""
+        by = self.by_kind
+        read, seconds = self.flat["read"], max(self.seconds, 1e-6)
+        return [
+            f"read         {read:>10,} lines in {self.seconds:.2f} s ({read / seconds:,.0f} lines/s)",
+            f"parsed       {self.flat['parsed']:>10,}",
+            f"ignored      {_sum(by['ignored']):>10,}{_kinds(by['ignored'])}",
+            f"rejected     {_sum(by['rejected']):>10,}{_kinds(by['rejected'])}",
+            f"connections  {self.flat['connections']:>10,}",
+            f"resolved     {_sum(by['resolved']):>10,}{_kinds(by['resolved'])}",
+            f"unresolved   {_sum(by['unresolved']):>10,}{_kinds(by['unresolved'])}",
+            *([f"waiting      {self.flat['waiting']:>10,}"] if self.flat["waiting"] else []),
+            f"rows         {self.rows:>10,} ({self.rows / seconds:,.0f} rows/s)",
+        ]
+
+
+def _sum(kinds: Mapping[str, int]) -> int:
+    return sum(kinds.values())
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    return "  " + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
+
+
+def replay(settings: Settings, files: Sequence[str], outputs: Outputs) -> Summary:
+    """Every line of the files, merged as they would have arrived, through one pipeline. Raises SourceError, Fixable."""
+    from unproxy import wiring
+
+    pipeline = wiring.pipeline(settings)
+    tell = Progress.for_terminal()
+    begun = time.monotonic()
+    lines = rows = too_long = 0
+    for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX):
+        if isinstance(message, Reject):
+            too_long += 1
+            outputs.reject(message)
+            continue
+        pipeline.take(message)
+        lines += message.value.count(b"\n") + 1
+        rows += _pour(pipeline, outputs)
+        tell(lines, rows)
+    pipeline.finish()
+    rows += _pour(pipeline, outputs)
+    tell.end()
+    return Summary(pipeline.book(), rows, time.monotonic() - begun, too_long)
+
+
+def _pour(pipeline: Pipeline, outputs: Outputs) -> int:
+    made = pipeline.drain()
+    outputs.write(made.network_events, made.device_events, (alert for _, alert in made.alerts))
+    for reject in made.rejects:
+        outputs.reject(reject)
+    return len(made.network_events)
+
+
+def _create(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise Fixable(f"{path}: cannot be written: {error.strerror}; name another file") from None
+
+
+class Progress:
+    """One line on a terminal's stderr, renewed now and then."""
+
+    def __init__(self, say: Callable[[str], object] | None) -> None:
+        self._say = say
+        self._begun = self._said = time.monotonic()
+        self._shown = False
+
+    @classmethod
+    def for_terminal(cls) -> Progress:
+        """Silent where nobody watches."""
+        return cls(sys.stderr.write if sys.stderr.isatty() else None)
+
+    def __call__(self, lines: int, rows: int) -> None:
+        """So far."""
+        now = time.monotonic()
+        if self._say is None or now - self._said < PROGRESS_SECS:
+            return
+        self._said, self._shown = now, True
+        self._say(f"\r\x1b[K{lines:,} lines, {rows:,} rows, {lines / (now - self._begun):,.0f} lines/s")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave a clean line."""
+        if self._say is not None and self._shown:
+            self._say("\r\x1b[K")

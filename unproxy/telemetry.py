@@ -1,0 +1,38 @@
+"""Logging for every command: one line an event on stderr, facts as key=value behind a constant message."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CHATTY = ("aiokafka", "faust", "mode", "kafka", "urllib3", "clickhouse_connect", "asyncio")
+
+
+class FieldsFormatter(logging.Formatter):
+    """Time, level, room, message and its facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line for one record, and the stack below it where there is one."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        facts = [f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _STANDARD]
+        head = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {record.getMessage()}"
+        line = " ".join([head, *facts])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return repr(text) if not text or any(char.isspace() or char == '"' for char in text) else text
+
+
+def set_up(*, service: bool, verbose: bool = False) -> None:
+    """Log to stderr: a service says what it does, a command only what is unexpected."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FieldsFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose else logging.INFO if service else logging.WARNING)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)

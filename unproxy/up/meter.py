@@ -1,0 +1,169 @@
+"""Reads how far everything is: from Kafka's offsets, from what the parts tell on /metrics, from the tables."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+import schemas.metrics as declared
+from schemas.settings import Settings
+from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name, topics
+from unproxy.errors import Failed
+from unproxy.query.client import Client
+
+ASK_SECS_MAX = 3.0
+EVERY_SECS = 0.5
+
+Offsets = dict[tuple[str, int], int]
+
+_SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>[-+.0-9eE]+)$")
+
+
+@dataclass(slots=True)
+class Reading:
+    """How far everything is, as far as it could be asked."""
+
+    at: float = 0.0
+    lines: int = 0
+    damage: str = ""
+    end: Offsets = field(default_factory=dict)
+    """End of every topic, by topic and partition."""
+    committed: Offsets = field(default_factory=dict)
+    """Where worker and sink stand."""
+    book: dict[str, int] = field(default_factory=dict)
+    """The workers' book, summed; empty while none answers."""
+    books_answering: int = 0
+    table_rows: dict[str, int] = field(default_factory=dict)
+    """Rows as hunters see them."""
+
+    def behind(self, topic: str) -> int:
+        """Messages of a topic that are not worked on yet."""
+        return sum(max(0, end - self.committed.get(place, 0)) for place, end in self.end.items() if place[0] == topic)
+
+    def reached(self, goal: Offsets) -> bool:
+        """Whether everything up to the goal was worked on."""
+        return all(self.committed.get(place, 0) >= offset for place, offset in goal.items())
+
+
+class Meter:
+    """Asks everybody, in a thread of its own: an answer that takes long holds up nobody."""
+
+    def __init__(self, settings: Settings, worker_ports: list[int], report: Path) -> None:
+        self._settings = settings
+        self._worker_ports, self._report = worker_ports, report
+        self._client = Client(settings.clickhouse.url, settings.clickhouse.database, timeout_secs=ASK_SECS_MAX)
+        self._admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, "log_level": 0})
+        self._places = [
+            TopicPartition(topic.name, partition) for topic in topics(settings) for partition in range(topic.partitions)
+        ]
+        self.telemetry = topic_name(settings, TELEMETRY)
+        self.results = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
+        self._latest = Reading()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._ended.set()
+
+    @property
+    def latest(self) -> Reading:
+        """The newest reading."""
+        return self._latest
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._latest = self.read()
+            self._ended.wait(EVERY_SECS)
+
+    def read(self) -> Reading:
+        """Ask everybody now; who does not answer is left as it was."""
+        before = self._latest
+        reading = Reading(time.monotonic(), table_rows=before.table_rows)
+        self._ask_producer(reading)
+        self._ask_workers(reading)
+        try:
+            reading.end = self._ends()
+            reading.committed = {
+                **self._stands(self._settings.worker.group, [self.telemetry]),
+                **self._stands(self._settings.sink.group, self.results),
+            }
+        except KafkaException:
+            reading.end, reading.committed = before.end, before.committed
+        try:
+            reading.table_rows = self._rows()
+        except Failed:
+            pass
+        return reading
+
+    def _ends(self) -> Offsets:
+        asked = self._admin.list_offsets(dict.fromkeys(self._places, OffsetSpec.latest()), request_timeout=ASK_SECS_MAX)
+        return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
+
+    def _stands(self, group: str, names: list[str]) -> Offsets:
+        wanted = [place for place in self._places if place.topic in names]
+        (future,) = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=ASK_SECS_MAX
+        ).values()
+        return {(place.topic, place.partition): max(0, place.offset) for place in future.result().topic_partitions}
+
+    def _ask_producer(self, reading: Reading) -> None:
+        told = report(self._report)
+        reading.lines, reading.damage = told.get("lines", 0), told.get("damage", "")
+
+    def _ask_workers(self, reading: Reading) -> None:
+        for port in self._worker_ports:
+            samples = scrape(port)
+            if samples is None:
+                continue
+            reading.books_answering += 1
+            for entry, metric in declared.BOOK.items():
+                for labels, value in samples.get(metric.name, {}).items():
+                    name = f"{entry}:{labels}" if labels else entry
+                    reading.book[name] = reading.book.get(name, 0) + value
+
+    def _rows(self) -> dict[str, int]:
+        counts = ", ".join(f"(SELECT count() FROM {table}) AS {table}" for table in TABLE_OF_TOPIC.values())
+        (row,) = self._client.rows(f"SELECT {counts}")
+        return {name: int(count) for name, count in row.items()}
+
+
+def report(file: Path) -> dict[str, Any]:
+    """What the producer told last; nothing before it told anything."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def scrape(port: int) -> Mapping[str, Mapping[str, int]] | None:
+    """Samples of a /metrics page by name and value of the label; None when nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ASK_SECS_MAX)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    found: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        if match := _SAMPLE.match(line):
+            label = (match["labels"] or "").partition('="')[2].rstrip('"')
+            found.setdefault(match["name"], {})[label] = int(float(match["value"]))
+    return found

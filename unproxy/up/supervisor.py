@@ -1,0 +1,181 @@
+"""Parts as processes of their own: started, started again when they die, stopped in order.
+
+Each part has a session of its own, so that Ctrl-C in the terminal reaches only us. Whatever a part dies of, it is started
+again a second later, without limit: its state is in Kafka and its folder, and a part that cannot start says why in its log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from unproxy.embedded.service import EmbeddedError
+
+RESTART_SECS = 1.0
+LOG_BYTES_MAX = 8 * 1024 * 1024
+PRODUCER_STOP_SECS = 1.0
+PARTS_STOP_SECS = 4.0
+SERVERS_STOP_SECS = 3.5
+"""One after the other: together below the ten seconds that Ctrl-C may take."""
+
+
+class Server(Protocol):
+    """The embedded broker or engine."""
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def log_file(self) -> Path: ...
+    def start(self) -> None: ...
+    def stop(self, timeout_secs: float = 10) -> None: ...
+
+
+@dataclass(slots=True)
+class Part:
+    """One of our own commands, running as a process."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log_file: Path
+    finished: Callable[[int], bool] | None = None
+    """For a part that ends by itself: whether this exit code means that its work is done."""
+    process: subprocess.Popen[bytes] | None = None
+    due: float | None = None
+    """When to start it again."""
+    restarts: int = 0
+    done: bool = False
+
+    def start(self) -> None:
+        """Start the process; its output goes to the end of its log."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "unproxy", *self.arguments],
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.due = None
+
+    def signal(self, how: signal.Signals) -> None:
+        """Send a signal, if there is anybody to hear it."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end; past the deadline it is killed."""
+        if not self.process:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps everything alive. `warn` hears of every death, `changed` of every start."""
+
+    warn: Callable[[str], None]
+    changed: Callable[[], None]
+    parts: list[Part] = field(default_factory=list)
+    servers: dict[str, Server] = field(default_factory=dict)
+    servers_due: dict[str, float] = field(default_factory=dict)
+    restarts: int = 0
+
+    def start(self, part: Part) -> None:
+        """Start a part and look after it from now on."""
+        part.start()
+        self.parts.append(part)
+        self.changed()
+
+    def start_server(self, name: str, server: Server) -> None:
+        """Start a server, or take over the running one of its folder, and look after it."""
+        self.servers[name] = server
+        server.start()
+        self.changed()
+
+    def look(self) -> None:
+        """See who died and start again whoever is due. To be called a few times a second."""
+        now = time.monotonic()
+        for name, server in self.servers.items():
+            self._look_at_server(name, server, now)
+        for part in self.parts:
+            self._look_at_part(part, now)
+
+    def _look_at_part(self, part: Part, now: float) -> None:
+        if part.done or part.process is None:
+            return
+        if part.due is not None:
+            if now >= part.due:
+                part.start()
+                part.restarts += 1
+                self.restarts += 1
+                self.changed()
+            return
+        code = part.process.poll()
+        if code is None:
+            return
+        if part.finished and part.finished(code):
+            part.done = True
+            return
+        part.due = now + RESTART_SECS
+        self.warn(f"{part.name} ended ({_in_words(code)}) and is started again; its log is {part.log_file}")
+
+    def _look_at_server(self, name: str, server: Server, now: float) -> None:
+        due = self.servers_due.get(name)
+        if due is None:
+            if not server.running:
+                self.servers_due[name] = now + RESTART_SECS
+                self.warn(f"{name} ended and is started again; its log is {server.log_file}")
+            return
+        if now < due:
+            return
+        try:
+            server.start()
+        except EmbeddedError as error:
+            self.warn(f"{name} does not start: {str(error).splitlines()[0]}")
+            self.servers_due[name] = time.monotonic() + RESTART_SECS
+            return
+        del self.servers_due[name]
+        self.restarts += 1
+        self.changed()
+
+    def stop(self) -> None:
+        """End everything in the order of the data's walk; whoever takes too long is killed: nothing is lost by that."""
+        first = [part for part in self.parts if part.finished]
+        rest = [part for part in self.parts if not part.finished]
+        for group, secs in ((first, PRODUCER_STOP_SECS), (rest, PARTS_STOP_SECS)):
+            deadline = time.monotonic() + secs
+            for part in group:
+                part.signal(signal.SIGTERM)
+            for part in group:
+                part.wait(deadline)
+        enders = [threading.Thread(target=s.stop, args=(SERVERS_STOP_SECS,)) for s in self.servers.values()]
+        for ender in enders:
+            ender.start()
+        for ender in enders:
+            ender.join()
+
+
+def _in_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

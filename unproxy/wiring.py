@@ -1,0 +1,281 @@
+"""Where the rooms are joined, by hand, line by line: nobody else imports more than one of them.
+
+    producers ──► topic telemetry ──► streams ──► result topics ──► sinks
+        └──────────── recorded_messages ──┘  (replay: no topics between them)
+
+Rooms are imported inside the functions: a command loads only those it needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from schemas.events import Reason, Reject
+from schemas.kafka_config import client_config
+from schemas.settings import Settings
+from schemas.topics import topics
+from unproxy.errors import Failed, Fixable
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from producers.run import Report
+    from producers.source import Line, Source
+    from streams.pipeline import Message, Pipeline
+
+log = logging.getLogger(__name__)
+
+KAFKA_SECS_MAX = 10.0
+DEVICE_CHARS_MAX = 255
+GROUPS_MAX = 1_000
+"""Devices whose lines wait for company while recorded files are read."""
+REPORT_SECS = 5.0
+
+
+def sources(files: Sequence[str]) -> list[Source]:
+    """What the command line names, each there and readable. Raises SourceError."""
+    from producers.source import STDIN, SourceError, parse_source
+
+    parsed = [parse_source(text) for text in files]
+    for source in parsed:
+        paths = source.paths()
+        if not paths:
+            raise SourceError(f"{source.path}: no file matches")
+        for path in paths:
+            if path != STDIN and not os.access(path, os.R_OK):
+                raise SourceError(f"{path}: is not there or cannot be read; name another file")
+    return parsed
+
+
+def run_producer(
+    settings: Settings, files: Sequence[str], *, follow: bool, device: str, speed: float, report_file: Path | None
+) -> int:
+    """Publish files until they end or a signal says stop; gives the exit code."""
+    from producers.publisher import PublisherFailed
+    from producers.run import produce
+
+    stop = Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    tell = _report_to(report_file)
+    try:
+        done = produce(
+            settings, sources(files), stop=stop, follow=follow, device=device, speed=speed or None, progress=tell
+        )
+    except PublisherFailed as error:
+        raise Failed(str(error)) from None
+    _write_report(report_file, done, finished=not stop.is_set())
+    log.info(
+        "published",
+        extra={"lines": done.lines, "bytes": done.bytes, "messages": done.acknowledged_messages, "cut": done.too_long},
+    )
+    if done.unacknowledged_messages:
+        log.warning("not acknowledged, sent again next time", extra={"messages": done.unacknowledged_messages})
+    if done.damage:
+        raise Failed(done.damage)
+    return 0
+
+
+def _report_to(file: Path | None) -> Callable[[Report], None]:
+    due = 0.0
+
+    def tell(report: Report) -> None:
+        nonlocal due
+        _write_report(file, report, finished=False)
+        if time.monotonic() >= due:
+            due = time.monotonic() + REPORT_SECS
+            log.info("publishing", extra={"lines": report.lines, "messages": report.acknowledged_messages})
+
+    return tell
+
+
+def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
+    """For `up`, which watches over us."""
+    import msgspec
+
+    if file is None:
+        return
+    content = {
+        "lines": report.lines,
+        "bytes": report.bytes,
+        "messages": report.messages,
+        "acknowledged": report.acknowledged_messages,
+        "too_long": report.too_long,
+        "damage": report.damage,
+        "finished": finished,
+    }
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(content))
+    fresh.replace(file)
+
+
+def run_worker(settings: Settings) -> int:
+    """Be a worker until a signal says stop."""
+    from streams.app import run
+    from streams.pipeline import Pipeline
+
+    run(settings, Pipeline)
+
+
+def run_sink(settings: Settings) -> int:
+    """Be a sink that writes to ClickHouse until a signal says stop."""
+    from sinks.base import SinkError
+    from sinks.consumer import run
+
+    stop = Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    try:
+        run(settings, stop)
+    except SinkError as error:
+        raise Failed(str(error)) from None
+    return 0
+
+
+def pipeline(settings: Settings) -> Pipeline:
+    """One pipeline, as a worker has for each partition."""
+    from streams.pipeline import Pipeline
+
+    return Pipeline(settings.correlation)
+
+
+def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) -> Iterator[Message | Reject]:
+    """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
+
+    A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
+    Raises SourceError, and SourceDamaged after everything that could be read.
+    """
+    from producers.replay import replay
+    from schemas.dialects import dialects
+
+    device_of = {name: dialect.device_of for name, dialect in dialects().items()}
+    grouping = _Grouping(lines_max)
+    for line in replay(sources(files), line_bytes_max=settings.publisher.line_bytes_max):
+        told = device_of[line.dialect](line.value)
+        device = told if 0 < len(told) <= DEVICE_CHARS_MAX else line.sensor
+        if line.too_long:
+            yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
+        else:
+            yield from grouping.add(line, device)
+    yield from grouping.drain()
+
+
+class _Grouping:
+    """Lines that wait for company."""
+
+    def __init__(self, lines_max: int) -> None:
+        self._lines_max = lines_max
+        self._open: dict[str, list[Line]] = {}
+        self._offset = 0
+
+    def add(self, line: Line, device: str) -> Iterator[Message]:
+        waiting = self._open.get(device)
+        if waiting and (waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max):
+            yield self._close(device)
+        elif not waiting and len(self._open) >= GROUPS_MAX:
+            yield self._close(next(iter(self._open)))
+        self._open.setdefault(device, []).append(line)
+
+    def drain(self) -> Iterator[Message]:
+        for device in list(self._open):
+            yield self._close(device)
+
+    def _close(self, device: str) -> Message:
+        from streams.pipeline import Message
+
+        lines = self._open.pop(device)
+        self._offset += 1
+        return Message(
+            offset=self._offset,
+            logged_ms=max(line.written for line in lines) // 1_000,
+            key=device.encode("utf-8", "replace"),
+            value=b"\n".join(line.value for line in lines),
+            dialect=lines[0].dialect,
+        )
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring the tables up to date; gives what was applied."""
+    from sinks.migrate import migrate as apply
+
+    return _with_clickhouse(settings, lambda client: apply(client, settings.clickhouse.database))
+
+
+def pending_migrations(settings: Settings) -> list[str]:
+    """What `migrate` would apply."""
+    from sinks.migrate import pending
+
+    return _with_clickhouse(settings, lambda client: pending(client, settings.clickhouse.database))
+
+
+def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) -> list[str]:
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    from sinks.base import SinkError
+    from sinks.clickhouse import connect
+    from unproxy.query.client import readable
+
+    try:
+        client = connect(settings.clickhouse)
+        try:
+            return work(client)
+        finally:
+            client.close()
+    except SinkError as error:
+        raise Fixable(str(error)) from None
+    except ClickHouseError as error:
+        raise Failed(
+            f"{settings.clickhouse.url}: {readable(str(error))}; start ClickHouse, or set clickhouse.url"
+        ) from None
+
+
+def kafka_client_config(settings: Settings) -> dict[str, Any]:
+    """For a Kafka client of a command: quiet, as the command says itself what is wrong."""
+    return {**client_config(settings.kafka), "log_level": 0}
+
+
+def partitions_of(settings: Settings, topic: str) -> list[int]:
+    """The partitions of a topic. Raises Failed when Kafka is away or has no such topic."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    bootstrap = settings.kafka.bootstrap
+    try:
+        seen = AdminClient(kafka_client_config(settings)).list_topics(timeout=KAFKA_SECS_MAX).topics
+    except KafkaException as error:
+        raise Failed(
+            f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
+        ) from None
+    if topic not in seen:
+        raise Fixable(f"{bootstrap}: has no topic {topic}; run `unproxy topics --create`")
+    return sorted(seen[topic].partitions)
+
+
+def create_topics(settings: Settings, replicas: int) -> list[str]:
+    """Create the topics that are missing; gives their names."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient(kafka_client_config(settings))
+    wanted = [
+        NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
+        for topic in topics(settings)
+    ]
+    made = []
+    for name, future in admin.create_topics(wanted, operation_timeout=KAFKA_SECS_MAX).items():
+        try:
+            future.result(KAFKA_SECS_MAX * 2)
+            made.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Failed(
+                    f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
+                ) from None
+    return made
