@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, So
 from producers.tail import Tail
 from schemas.dialects import dialects
 from schemas.settings import Settings
+
+log = logging.getLogger(__name__)
 
 IDLE_SECS = 0.05
 """How often files are looked at, and waiting lines are."""
@@ -142,6 +145,7 @@ class _Producer:
             self._publisher.flush(STOP_SECS_MAX, away_secs=STOP_SECS_AWAY)
         finally:
             self._save()
+            self._tell_what_is_lost()
             self._publisher.close()
         self._progress(self.report)
         return self.report
@@ -190,7 +194,16 @@ class _Producer:
         if seq:
             self._positions.acknowledge((batch.device, batch.dialect, batch.sensor), seq)
 
+    def _outstanding(self) -> Iterator[Batch]:
+        return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
+
+    def _tell_what_is_lost(self) -> None:
+        """Files are read again; standard input cannot be."""
+        lines = sum(len(batch.lines) for batch in self._outstanding() if batch.file.path == STDIN)
+        if lines:
+            log.error("lines from standard input were not acknowledged, give them again", extra={"lines": lines})
+
     def _save(self) -> None:
         began = self._clock()
-        self._positions.save(chain(self._batcher.waiting(), self._due, self._publisher.outstanding()))
+        self._positions.save(self._outstanding())
         self._save_at = began + max(SAVE_SECS_MIN, (self._clock() - began) / SAVE_SHARE_MAX)

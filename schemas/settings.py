@@ -128,6 +128,9 @@ class SinkSettings(_Section):
     """How rows are written."""
 
     group: str = Field("unproxy-sink", description="Consumer group")
+    name: str = Field(
+        "", description="Stable and unique name of this sink: it gets its partitions back at once; empty for none"
+    )
     batch_rows_max: int = Field(50_000, gt=0, description="Rows in one insert at most, counted in whole messages")
     batch_bytes_max: int = Field(32 * 1024 * 1024, gt=0, description="Bytes in one insert at most")
     batch_age_secs_max: float = Field(0.5, gt=0, description="How long a row waits for its insert to fill")

@@ -7,6 +7,7 @@ without losing rows.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator, Sequence
 from urllib.parse import urlsplit
@@ -22,6 +23,9 @@ from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
 from sinks.migrate import pending
 
 CONNECT_SECS_MAX = 5
+
+# The driver warns at each failed request; whoever writes to a sink tells it once in a while.
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 _BLOCK_ROWS = 10_000_000
 _INSERT_SETTINGS = {
@@ -67,6 +71,7 @@ _BAD_ROWS = {
     467,  # CANNOT_PARSE_BOOL
     636,  # CANNOT_EXTRACT_TABLE_STRUCTURE
 }
+_CHUNK_BYTES = 256 * 1024
 _DETAIL_CHARS_MAX = 300
 
 
@@ -87,7 +92,7 @@ class ClickHouseSink:
                 self._client = connect(self._config)
             self._client.raw_insert(
                 f"{quoted(self._config.database)}.{quoted(table + VERSIONS)}",
-                insert_block=_compressed(rows) if self._compressed else b"\n".join(rows),
+                insert_block=_compressed(rows) if self._compressed else _grouped(rows),
                 compression="lz4" if self._compressed else None,
                 settings=settings,
                 fmt="JSONEachRow",
@@ -130,11 +135,25 @@ def connect(config: ClickHouseSettings) -> Client:
     )
 
 
+def _grouped(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
+    """The rows in pieces large enough for the wire; the whole is never copied."""
+    group: list[bytes] = []
+    held = 0
+    for piece in rows:
+        group.append(piece)
+        held += len(piece)
+        if held >= _CHUNK_BYTES:
+            yield b"\n".join([*group, b""])
+            group, held = [], 0
+    if group:
+        yield b"\n".join([*group, b""])
+
+
 def _compressed(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
     with lz4.frame.LZ4FrameCompressor() as compressor:  # type: ignore[no-untyped-call,unused-ignore]
         yield compressor.begin()
-        for piece in rows:
-            if squeezed := compressor.compress(piece + b"\n"):
+        for piece in _grouped(rows):
+            if squeezed := compressor.compress(piece):
                 yield squeezed
         yield compressor.flush()
 

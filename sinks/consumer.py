@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import confluent_kafka
@@ -37,6 +37,8 @@ BATCHES_WAITING_MAX = 2
 POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
 """After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
+
+COMMIT_PAUSE_SECS = 1.0
 
 STOP_SECS_MAX = 0.8
 """For the insert under way, and again for leaving the group."""
@@ -65,21 +67,30 @@ class SinkLoop:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "max.poll.interval.ms": 600_000,
                 "session.timeout.ms": 12_000,
+                **({"group.instance.id": settings.sink.name} if settings.sink.name else {}),
                 "topic.metadata.refresh.interval.ms": 10_000,
-                "queued.max.messages.kbytes": 65_536,
-                "fetch.message.max.bytes": 4_194_304,
+                # Fetched ahead, in bytes as they come; they are many times larger once decompressed.
+                "queued.max.messages.kbytes": 32_768,
+                "fetch.max.bytes": 4_194_304,
+                "max.partition.fetch.bytes": 1_048_576,
                 "fetch.wait.max.ms": 100,
                 "error_cb": self._on_error,
-            },
-            logger=log,
+                # Errors come to error_cb; the library's own log would tell each try to reconnect.
+                "log_level": 2,
+                "on_commit": self._on_commit,
+            }
         )
         self._open: dict[tuple[str, int], Batch] = {}
+        self._written: dict[tuple[str, int], int] = {}
+        """Offsets to commit: all before them is in the sink. Filled by the writers, committed by the loop alone, as two
+        threads that commit at once hang librdkafka."""
+        self._commit_again_at = 0.0
         self._full_since: float | None = None
         self._paused: list[TopicPartition] = []
         self._warned_at = -WARN_SECS
         self._changed = threading.Condition()
         self._writers = [
-            Writer(sink, self._tables, self._settings.retry_secs_max, self._commit, self._reroute, self._changed)
+            Writer(sink, self._tables, self._settings.retry_secs_max, self._note_written, self._reroute, self._changed)
             for sink in sinks
         ]
 
@@ -119,6 +130,7 @@ class SinkLoop:
             leaving = threading.Thread(target=self._consumer.close, daemon=True)
             leaving.start()
             leaving.join(STOP_SECS_MAX)
+            self._rejects.close()
 
     def _step(self) -> None:
         for writer in self._writers:
@@ -126,6 +138,7 @@ class SinkLoop:
                 raise writer.failure
         now = time.monotonic()
         self._hand_over_due(now)
+        self._commit(now)
         if self._has_room():
             self._resume()
             messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
@@ -209,19 +222,49 @@ class SinkLoop:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
+        self._commit_at_once()
         for place in partitions:
             self._open.pop((place.topic, place.partition), None)
             self._writer_of(place.partition).abandon(place.topic, place.partition)
+            with self._changed:
+                self._written.pop((place.topic, place.partition), None)
         self._paused = [kept for kept in self._paused if kept not in partitions]
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
-    def _commit(self, batch: Batch) -> None:
-        offsets = [TopicPartition(batch.topic, batch.partition, batch.next_offset)]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except (KafkaException, RuntimeError) as error:
-            # The rows are safe; at worst they are read again. The next batch's commit covers this one.
-            self._warn("offsets could not be committed", str(error))
+    def _note_written(self, batch: Batch) -> None:
+        with self._changed:
+            self._written[batch.topic, batch.partition] = batch.next_offset
+
+    def _take_written(self) -> list[TopicPartition]:
+        with self._changed:
+            taken, self._written = self._written, {}
+        return [TopicPartition(topic, partition, offset) for (topic, partition), offset in taken.items()]
+
+    def _commit(self, now: float) -> None:
+        if now >= self._commit_again_at and (offsets := self._take_written()):
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                self._on_commit(error.args[0], offsets)
+
+    def _commit_at_once(self) -> None:
+        """Before partitions go: what is written must not be read again by the next one without need."""
+        if offsets := self._take_written():
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                self._warn("offsets could not be committed, rows will be read again", str(error))
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """The rows are safe; while their offsets cannot be committed they would be read again, so try on."""
+        failed = [place for place in partitions if error or place.error]
+        if not failed:
+            return
+        self._warn("offsets could not be committed, will retry", str(error or failed[0].error))
+        self._commit_again_at = time.monotonic() + COMMIT_PAUSE_SECS
+        with self._changed:
+            for place in failed:
+                self._written.setdefault((place.topic, place.partition), place.offset)
 
     def _reroute(self, batch: Batch, refusal: Refusal) -> None:
         if batch.topic == self._rejects_topic:
@@ -243,11 +286,16 @@ class SinkLoop:
             log.warning(what, extra={"error": error})
 
 
-def run(settings: Settings, stop: threading.Event) -> None:
-    """Carry rows from Kafka into the ClickHouse of these settings until told to stop."""
+def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:
+    """Carry rows from Kafka into the ClickHouse of these settings until told to stop.
+
+    `started` is given the loop before it works, to read its counters from another thread.
+    """
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:
-        SinkLoop(settings, sinks).run(stop)
+        loop = SinkLoop(settings, sinks)
+        started(loop)
+        loop.run(stop)
     finally:
         for sink in sinks:
             sink.close()

@@ -14,7 +14,9 @@ ANSWER_SECS_MAX = 10.0
 def lag(settings: Settings) -> dict[str, int]:
     """Messages not written yet, by topic. Raises KafkaException when Kafka does not answer; joins no group."""
     names = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
-    consumer = Consumer({**client_config(settings.kafka), "group.id": settings.sink.group, "enable.auto.commit": False})
+    consumer = Consumer(
+        {**client_config(settings.kafka), "group.id": settings.sink.group, "enable.auto.commit": False, "log_level": 2}
+    )
     try:
         known = consumer.list_topics(timeout=ANSWER_SECS_MAX).topics
         places = [TopicPartition(name, part) for name in names if name in known for part in known[name].partitions]

@@ -47,7 +47,12 @@ class RejectsProducer:
         """Put one message there and wait until Kafka has it. Raises SinkBusy when it does not."""
         if self._producer is None:
             self._producer = Producer(
-                {**client_config(self._kafka), "enable.idempotence": True, "message.max.bytes": MESSAGE_BYTES_MAX}
+                {
+                    **client_config(self._kafka),
+                    "enable.idempotence": True,
+                    "message.max.bytes": MESSAGE_BYTES_MAX,
+                    "log_level": 2,
+                }
             )
         failures: list[str] = []
         try:
@@ -64,3 +69,7 @@ class RejectsProducer:
             failures.append(str(error))
         if failures:
             raise SinkBusy(f"topic {self._topic} does not take a refused message: {failures[0]}")
+
+    def close(self) -> None:
+        """Let go of the connections; what was sent is there already."""
+        self._producer = None

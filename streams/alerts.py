@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from schemas.address import registrable_domain
 from schemas.clock import iso_micros
-from schemas.events import Micros, ProtectionMode
+from schemas.events import Micros
 from schemas.record import Alert, AlertKind, Outcome
-from streams.rows import Place, identity, mode_at, tunnel_end
+from streams.rows import Place, identity, mode_at, mode_changes, tunnel_end
 from streams.state import AUDITED, BLOCKED, AlertState, Connection, Device, Judged
 
 HOSTS_MAX = 32
@@ -90,7 +90,6 @@ def fold(device: Device, place: Place, connection: Connection, request: Request)
     state.first = min(state.first or judged.at, *(j.at for j in request.spoken))
     if (latest.last, latest.title) >= (state.last, state.title):
         state.last, state.title = latest.last, latest.title
-        state.mode = mode_at(device.facts, latest.last, request.flags)
         state.proxy_ip = place.remote_ip if place.proxied else ""
         state.proxy_port = place.remote_port if place.proxied else None
     state.hosts = sorted({*state.hosts, request.host})[:HOSTS_MAX]
@@ -120,7 +119,7 @@ def _state(device: Device, flag: int, request: Request) -> AlertState:
 def _touch(device: Device, state: AlertState) -> None:
     key = f"{state.kind}|{state.domain}|{state.day}"
     device.dirty_alerts[key] = None
-    device.touched["a" + key] = None
+    device.touched_alerts[key] = None
 
 
 def forget_old(device: Device) -> None:
@@ -128,7 +127,7 @@ def forget_old(device: Device) -> None:
     oldest: Micros = device.facts.now - KEPT_DAYS * 86_400_000_000
     for key in [key for key, state in device.alerts.items() if state.last < oldest]:
         del device.alerts[key]
-        device.touched["a" + key] = None
+        device.touched_alerts[key] = None
 
 
 def alert(device: Device, state: AlertState) -> Alert:
@@ -136,7 +135,7 @@ def alert(device: Device, state: AlertState) -> Alert:
     action = "Blocked" if state.kind == AlertKind.BLOCKED else "Audited"
     return Alert(
         AlertId=identity(device.name, state.kind, state.domain, state.day),
-        Version=state.version,
+        Version=4 * state.version + mode_changes(device.facts, state.last),
         Kind=AlertKind(state.kind),
         DeviceId=device.name,
         DeviceName=device.name,
@@ -146,7 +145,7 @@ def alert(device: Device, state: AlertState) -> Alert:
         FirstTime=iso_micros(state.first),
         LastTime=iso_micros(state.last),
         Outcome=Outcome(state.kind),
-        ProtectionMode=ProtectionMode(state.mode),
+        ProtectionMode=mode_at(device.facts, state.last, BLOCKED if state.kind == AlertKind.BLOCKED else AUDITED),
         InitiatingProcessFileName=state.process_name,
         InitiatingProcessId=state.pid,
         InitiatingProcessAccountName=state.account,

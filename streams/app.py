@@ -25,28 +25,32 @@ from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
 from streams.lease import Lease, sweep
+from streams.pipeline import Message, Pipeline
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
 from streams.worker_batch import Bench
 from streams.worker_counters import WorkerCounters
+from streams.worker_logs import quiet_libraries
 from streams.worker_metrics import serve_metrics
 from streams.worker_settings import faust_settings
-from streams.worker_shapes import MakePipeline, Message
+from streams.worker_shapes import MakePipeline
 from streams.worker_start import own_folder, wait_for_kafka
 from streams.worker_state import StateStore
 
 log = logging.getLogger(__name__)
 
+BOOKS_SECS_MAX = 2.0
 
-def build_app(settings: Settings, make_pipeline: MakePipeline, partitions: int) -> faust.App:
+
+def build_app(settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> faust.App:
     """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
-    return Worker(settings, make_pipeline, partitions).app
+    return Worker(settings, partitions, make_pipeline).app
 
 
 class Worker:
     """One worker: the Faust app and everything that guards it."""
 
-    def __init__(self, settings: Settings, make_pipeline: MakePipeline, partitions: int) -> None:
+    def __init__(self, settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> None:
         worker = settings.worker
         self.counters = WorkerCounters()
         self.app = faust.App(worker.group, **faust_settings(settings, partitions))
@@ -131,8 +135,20 @@ class Worker:
         self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
+        self._lease.joining()  # aiokafka tells this right before it asks for partitions, the first time as well
         self._own = frozenset()
         self.bench.forget()
+
+    def books(self) -> list[dict[str, int]]:
+        """The pipelines' books, for another thread; read in the event loop, where nothing changes them meanwhile."""
+
+        async def read() -> list[dict[str, int]]:
+            return self.bench.books()
+
+        try:
+            return asyncio.run_coroutine_threadsafe(read(), self.app.loop).result(BOOKS_SECS_MAX)
+        except TimeoutError:
+            return []
 
     def own(self) -> frozenset[int]:
         """Input partitions that are ours at the moment."""
@@ -164,28 +180,29 @@ class FaustProcess(faust.Worker):
         self._schedule_shutdown(signum)
 
 
-def run(settings: Settings, make_pipeline: MakePipeline) -> NoReturn:
+def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     """Be a worker until SIGTERM or SIGINT; leaves the process. Raises SettingsError when it cannot begin."""
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
-    _quiet_libraries()
+    quiet_libraries()
     data_dir = Path(settings.worker.data_dir)
     lock = own_folder(data_dir)
     sweep(data_dir)
     partitions = wait_for_kafka(settings)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, make_pipeline, partitions)
+    worker = Worker(settings, partitions, make_pipeline)
     worker.app.finalize()
     worker.app.worker_init()
     # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
-    serve_metrics(settings.worker, worker.counters, worker.bench.pipelines)
+    serve_metrics(settings.worker, worker.counters, worker.books)
     Watchdog(
         worker.group,
         stall_secs_max=settings.worker.stall_secs_max,
         stop_secs_max=settings.worker.stop_secs_max,
+        partitions=partitions,
         own_partitions=worker.own,
         sign_of_work=worker.sign_of_work,
         stopping=lambda: process.stop_asked or worker.app.should_stop,
@@ -215,11 +232,3 @@ def _message(raw: Any) -> Message:
 
 async def _no_gap(*_: object) -> None:
     """Instead of Faust's own: never commit past what was not read (continuity.py looks after holes)."""
-
-
-def _quiet_libraries() -> None:
-    """What the libraries tell in normal operation is for their developers; a caller that has set up logging decides."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        for name in ("faust", "mode", "aiokafka"):
-            logging.getLogger(name).setLevel(logging.WARNING)

@@ -68,9 +68,12 @@ URL_LENGTH_MAX = 256
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 
 
-def evidence_key(text: str) -> int:
+SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
+
+
+def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
     """A piece of evidence as a number: the same content, the same number, in every process."""
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+    return at << 12 | (more & 1023) << 2 | kind
 
 
 def absolute_target(target: str) -> tuple[str, int, str]:
@@ -79,7 +82,9 @@ def absolute_target(target: str) -> tuple[str, int, str]:
     default_port = SCHEME_PORTS.get(scheme.lower(), 0) if mark else 0
     if not default_port:
         return "", 0, ""
-    authority = rest.partition("/")[0].partition("?")[0].partition("#")[0]
+    authority = rest.partition("/")[0]
+    if "?" in authority or "#" in authority:
+        authority = authority.partition("?")[0].partition("#")[0]
     host, port = split_authority(authority, default_port)
     return host, port, target.partition("?")[0][:URL_LENGTH_MAX]
 
@@ -111,7 +116,7 @@ class Correlator:
         self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
         self.before_leaving: Callable[[Device, str], None] = lambda device, key: None
         """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
-        self._handlers: dict[type, Callable[[Device, Any], None]] = {
+        self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
             ConnectionClosed: self._closed,
             HttpExchange: self._http,
@@ -123,7 +128,7 @@ class Correlator:
     def take(self, device: Device, event: Event) -> None:
         """Take one event in. Timers that are due before it fire first."""
         self.see_time(device, event.at)
-        self._handlers[event.__class__](device, event)
+        self.handlers[event.__class__](device, event)
 
     def see_time(self, device: Device, at: Micros) -> None:
         """Move the device's clock on to an event's time."""
@@ -214,7 +219,7 @@ class Correlator:
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0 if event.midstream else event.started)
-        if not connection.is_new(evidence_key(event.event_id)):
+        if not connection.is_new(evidence_key(SUMMARY, event.at)):
             return
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -235,10 +240,11 @@ class Correlator:
     def _http(self, device: Device, event: HttpExchange) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
-        if not connection.is_new(evidence_key(event.event_id + event.method)):
+        tunnel = event.method == "CONNECT"
+        if not connection.is_new(evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
             return
         evidence = (event.at, event.event_id)
-        if event.method == "CONNECT":
+        if tunnel:
             connection.connect = connection.asked = True
             host, port = split_authority(event.target, 0)
             flags = flags_of_status(event.status, connect=True)
@@ -263,7 +269,7 @@ class Correlator:
     def _tls(self, device: Device, event: TlsName) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
-        if connection.is_new(evidence_key(event.event_id)):
+        if connection.is_new(evidence_key(NAME, event.at)):
             self._inner(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id))
             self._after_names(device, key, connection)
 
@@ -271,7 +277,7 @@ class Correlator:
         key, connection = self._locate(device, event.flow, event.at, event.started)
         self._http_seen(device, event.at)
         self._mode_from(device, event.at, event.action)
-        if not connection.is_new(evidence_key(event.event_id + event.title)):
+        if not connection.is_new(evidence_key(JUDGEMENT, event.at, zlib.crc32(f"{event.tx} {event.title}".encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -419,8 +425,9 @@ class Correlator:
     def _locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
         facts = device.facts
-        self.see_sensor(device, at)
-        key = flow.key
+        if at < facts.sensor_first or not facts.sensor_first:
+            facts.sensor_first = at
+        key, flow_id = flow.key, flow.id
         group = device.group(key)
         if group is None:
             turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
@@ -429,16 +436,17 @@ class Correlator:
             if other is not None or sender in facts.proxies or sender in self.proxies:
                 key, group = turned, other
         connection = None
-        for known in group or ():
-            if known.flow_id == flow.id and (flow.id or known.kernel is None):
-                connection = known
-                break
+        if group is not None:
+            for known in group:
+                if known.flow_id == flow_id and (flow_id or known.kernel is None):
+                    connection = known
+                    break
         if connection is None:
             if group is not None:
                 connection = kernel_for_flow(group, at, started)
             if connection is None:
                 connection = self._new(device, key, group, at + self.lateness)
-            connection.flow_id = flow.id
+            connection.flow_id = flow_id
         if not connection.first or at < connection.first:
             connection.first = at
         if at > connection.last:
@@ -505,13 +513,15 @@ class Correlator:
 
     def _mode_from(self, device: Device, at: Micros, action: Action) -> None:
         facts = device.facts
+        known = facts.block_from if action is Action.BLOCKED else facts.audit_from
+        if known and known <= at:
+            return
         if action is Action.BLOCKED:
-            if not facts.block_from or at < facts.block_from:
-                facts.block_from = at
-                self._recheck(device, lambda key: True)
-        elif not facts.audit_from or at < facts.audit_from:
+            facts.block_from = at
+        else:
             facts.audit_from = at
-            self._recheck(device, lambda key: True)
+        self._recheck(device, lambda key: True)
+        device.dirty_alerts.update(dict.fromkeys(device.alerts))
 
     def _learn(self, device: Device, flow: Flow, *, answered: bool) -> None:
         """Whatever is asked as a proxy is one; whatever answered as one may speak as one on other ports, too."""
@@ -571,7 +581,7 @@ class Correlator:
             del device.groups[key]
         elif key not in device.dirty:
             device.rest(key)
-        device.touched["c" + key] = None
+        device.touched[key] = None
 
     def _sleep(self, device: Device, key: str, connection: Connection, until: Micros) -> None:
         connection.due = -(-until // MICROS)
@@ -588,16 +598,17 @@ class Correlator:
         self._changed(device, key)
 
     def _leave(self, device: Device, key: str, why: str) -> None:
-        for connection in device.group(key) or ():
-            connection.settled = True
+        for connection in list(device.group(key) or ()):
+            if not connection.settled:
+                self._settle(device, key, connection)
         self.before_leaving(device, key)
+        self._count(device, why, len(device.group(key) or ()))
         del device.groups[key]
-        device.touched["c" + key] = None
-        self._count(device, why)
+        device.touched[key] = None
 
     def _changed(self, device: Device, key: str) -> None:
         device.dirty[key] = None
-        device.touched["c" + key] = None
+        device.touched[key] = None
 
     @staticmethod
     def _count(device: Device, what: str, by: int = 1) -> None:

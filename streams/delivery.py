@@ -18,8 +18,8 @@ from faust.exceptions import ProducerSendError
 from schemas.events import Reason, Reject
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, topic_name
+from streams.pipeline import Output
 from streams.worker_counters import WorkerCounters
-from streams.worker_shapes import Output
 
 log = logging.getLogger(__name__)
 
@@ -85,18 +85,24 @@ class Courier:
             await check()
             again: list[Parcel] = []
             problems: list[BaseException] = []
+            behind: set[tuple[str, int]] = set()
             for parcel, result in zip(parcels, await self._try(parcels), strict=True):
-                if not isinstance(result, BaseException):
-                    self._counters.deliver(parcel.topic)
-                    last[parcel.partition] = max(result.offset, last.get(parcel.partition, -1))
-                elif isinstance(result, MessageSizeTooLargeError):
+                place = (parcel.topic, parcel.partition)
+                if isinstance(result, MessageSizeTooLargeError):
                     again.append(self._instead(parcel))
-                else:
+                elif isinstance(result, BaseException):
                     again.append(parcel)
                     problems.append(result)
+                    behind.add(place)
+                elif place in behind:
+                    # What came after a failed one is sent again with it, so that the order of a partition holds.
+                    again.append(parcel)
+                else:
+                    self._counters.deliver(parcel.topic)
+                    last[parcel.partition] = max(result.offset, last.get(parcel.partition, -1))
             if problems:
-                self._counters.resends += len(problems)
-                facts = {"messages": len(problems), "pause_secs": pause_secs, "error": repr(problems[0])}
+                self._counters.resends += len(again)
+                facts = {"messages": len(again), "pause_secs": pause_secs, "error": repr(problems[0])}
                 log.warning("delivery failed, will retry", extra=facts)
                 await asyncio.sleep(pause_secs)
                 pause_secs = min(pause_secs * 2, PAUSE_SECS_MAX)

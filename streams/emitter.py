@@ -10,6 +10,7 @@ from streams.correlator import Correlator
 from streams.rows import (
     METHODS,
     Place,
+    connection_id,
     connection_row,
     connection_version,
     destination_row,
@@ -18,7 +19,7 @@ from streams.rows import (
     judged_row,
     unresolved_reason,
 )
-from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Device
+from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device
 
 
 @dataclass(slots=True)
@@ -65,31 +66,36 @@ class Emitter:
                 self._emit(device, key, connection)
 
     def _emit(self, device: Device, key: str, connection: Connection) -> None:
+        facts, patience = device.facts, self.correlator.patience
         place = self.correlator.place(device, key, connection)
-        live = [d for d in connection.destinations if not d.superseded]
+        rows = self.output.network_events
+        before = len(rows)
+        live = connection.live
+        name = ""
         if connection.settled or (live and connection.kernel is not None):
             if connection.identity == UNDECIDED:
                 connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
-            version = connection_version(place, device.facts, connection)
+            version = connection_version(place, facts, connection)
             if connection.moved:
                 connection.moved = False
-                connection.bump += max(connection.sent + 1 - version, 0) if connection.sent else 0
-                version = connection_version(place, device.facts, connection)
+                version = _outbid(connection, version)
             if version > connection.sent:
                 connection.sent = version
-                row = connection_row(place, device.facts, connection, self.correlator.patience)
-                self._row(device, encode(row))
-            self._book(device, place, connection, bool(live))
+                name = connection_id(place, connection)
+                rows.append(encode(connection_row(place, facts, connection, version, name, patience)))
+            self._book(device, place, connection, live)
         if place.proxied:
             for destination in connection.destinations:
-                version = destination_version(device.facts, connection, destination)
+                version = destination_version(facts, connection, destination)
                 if destination.moved:
                     destination.moved = False
-                    destination.bump += max(destination.sent + 1 - version, 0) if destination.sent else 0
-                    version = destination_version(device.facts, connection, destination)
+                    version = _outbid(destination, version)
                 if version > destination.sent:
                     destination.sent = version
-                    self._row(device, encode(destination_row(place, device.facts, connection, destination)))
+                    name = name or connection_id(place, connection)
+                    rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
+        if len(rows) != before:
+            self._count(device, "rows", len(rows) - before)
         if connection.judged:
             self._judged(device, place, connection)
 
@@ -106,15 +112,11 @@ class Emitter:
                 self._count(device, "verdict_rows")
             fold(device, place, connection, request)
 
-    def _row(self, device: Device, row: bytes) -> None:
-        self.output.network_events.append(row)
-        self._count(device, "rows")
-
-    def _book(self, device: Device, place: Place, connection: Connection, named: bool) -> None:
+    def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
         if not place.proxied:
             label = "resolved:direct"
-        elif named:
-            label = f"resolved:{METHODS[min(d.by for d in connection.live)]}"
+        elif live:
+            label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
         else:
             label = f"unresolved:{unresolved_reason(device.facts, connection, self.correlator.patience)}"
         if label != connection.booked:
@@ -127,3 +129,13 @@ class Emitter:
     def _count(device: Device, what: str, by: int = 1) -> None:
         counts = device.facts.counts
         counts[what] = counts.get(what, 0) + by
+
+
+_RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
+
+
+def _outbid(sent: Connection | Destination, version: int) -> int:
+    """A row that was made with another connection's half must lose against the right one."""
+    if sent.sent:
+        sent.bump += max(sent.sent + 1 - version, 0)
+    return max(version, sent.sent + 1) if sent.sent else version

@@ -43,13 +43,17 @@ class Lease:
         self._secs_max = session_secs * 2 / 3
         self._data_dir = data_dir
         self._counters = counters
-        self._renewed_at = time.monotonic()
+        self._join_began_at = self._renewed_at = float("-inf")
         self._fenced = ""
         self._coordinator: Any = None
 
+    def joining(self) -> None:
+        """We are about to ask for partitions; being given some later is as good as a heartbeat sent now."""
+        self._join_began_at = time.monotonic()
+
     def watch(self, coordinator: Any) -> None:
-        """Listen to the heartbeats of aiokafka's group coordinator (private, hence pinned); once per coordinator."""
-        self._renewed_at = time.monotonic()
+        """Partitions were given to us: listen to the heartbeats of aiokafka's coordinator (private, so pinned)."""
+        self._renewed_at = max(self._renewed_at, self._join_began_at)
         if coordinator is self._coordinator:
             return
         self._coordinator = coordinator

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from schemas.dialects import dialects
-from schemas.events import Dialect, Ignored, Parsed, Reason, Reject
+from schemas.events import Dialect, Ignored, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts import forget_old
@@ -48,6 +48,7 @@ class Pipeline:
         self.store = Store()
         self.devices: dict[str, Device] = self.store.devices
         self._dialects = dialects()
+        self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
@@ -69,8 +70,8 @@ class Pipeline:
             return
         home = self._device(message.key)
         dialect = self._dialects.get(message.dialect)
-        lines = message.value.split(b"\n") if b"\n" in message.value else (message.value,)
-        for line in lines:
+        value = message.value
+        for line in value.split(b"\n") if b"\n" in value else (value,):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
         for device in self._changed.values():
@@ -103,33 +104,37 @@ class Pipeline:
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
     def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
-        parsed: Parsed
-        if dialect is None:
-            parsed = Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)
-        elif len(line) > LINE_BYTES_MAX:
-            parsed = Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
-        else:
-            parsed = dialect.parse(line)
-        named = "" if parsed.__class__ is Reject else parsed.device
-        if not named and not home.name and parsed.__class__ is not Reject:
-            parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
-        device = home if not named or named == home.name else self._device(named.encode("utf-8", "surrogatepass"))
-        if message.offset <= device.facts.offset:
+        parsed = dialect.parse(line) if dialect is not None and len(line) <= LINE_BYTES_MAX else _unread(message, line)
+        kind = parsed.__class__
+        device = home
+        if kind is not Reject:
+            named = parsed.device  # type: ignore[union-attr]  # only a Reject has none that counts
+            if named and named != home.name:
+                device = self._device(named.encode("utf-8", "surrogatepass"))
+            elif not named and not home.name:
+                parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
+                kind = Reject
+        facts = device.facts
+        if message.offset <= facts.offset:
             return
         self._changed[device.name] = device
-        counts = device.facts.counts
+        counts = facts.counts
         counts["read"] = counts.get("read", 0) + 1
-        if isinstance(parsed, Reject):
+        handler = self._handlers.get(kind)
+        if handler is not None:
+            counts["parsed"] = counts.get("parsed", 0) + 1
+            if parsed.at > facts.now:  # type: ignore[union-attr]  # events have a time
+                self.correlator.see_time(device, parsed.at)  # type: ignore[union-attr]
+            handler(device, parsed)
+        elif isinstance(parsed, Reject):
             self._count(counts, f"rejected:{parsed.reason}")
             reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name)
             self.emitter.output.rejects.append(reject)
-        elif isinstance(parsed, Ignored):
+        else:
+            assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
             self._count(counts, f"ignored:{parsed.kind}")
             self.correlator.see_sensor(device, parsed.at)
             self.correlator.see_time(device, parsed.at)
-        else:
-            counts["parsed"] = counts.get("parsed", 0) + 1
-            self.correlator.take(device, parsed)
 
     @staticmethod
     def _count(counts: dict[str, int], what: str) -> None:
@@ -159,3 +164,10 @@ class Pipeline:
             passed = logged_ms - device.facts.logged_ms
             if device.facts.logged_ms and (device.facts.now + passed * 1000) // 1_000_000 >= device.next_due:
                 yield device
+
+
+def _unread(message: Message, line: bytes) -> Reject:
+    """The reject for a line that no dialect may read."""
+    if len(line) > LINE_BYTES_MAX:
+        return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
+    return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

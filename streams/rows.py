@@ -34,9 +34,8 @@ from streams.state import (
     BY_VERDICT,
     EVENT_IDS_MAX,
     FAILED,
-    FROM_KERNEL,
+    FROM_FLOW,
     REACHED,
-    UNDECIDED,
     Connection,
     Destination,
     Facts,
@@ -78,13 +77,13 @@ class Place(NamedTuple):
 
 def identity(*parts: str) -> str:
     """A name made from content: 128 bits of BLAKE2b (RFC 7693), as hex."""
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def connection_id(place: Place, connection: Connection) -> str:
     """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
     kernel = connection.kernel
-    if kernel is not None and connection.identity in (UNDECIDED, FROM_KERNEL):
+    if kernel is not None and connection.identity != FROM_FLOW:
         return identity(place.device, place.key, "kernel", str(kernel.started))
     return identity(place.device, place.key, "flow", connection.flow_id or str(connection.first))
 
@@ -92,18 +91,26 @@ def connection_id(place: Place, connection: Connection) -> str:
 def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
     """The device's protection mode at a time; a verdict is its own proof."""
     if flags & BLOCKED or (facts.block_from and at >= facts.block_from):
-        return ProtectionMode.BLOCK
+        return _BLOCK
     if flags & AUDITED or (facts.audit_from and at >= facts.audit_from):
-        return ProtectionMode.AUDIT
-    return ProtectionMode.OFF
+        return _AUDIT
+    return _OFF
 
 
-def _mode_changes(facts: Facts, at: Micros) -> int:
-    return bool(facts.audit_from and at >= facts.audit_from) + bool(facts.block_from and at >= facts.block_from)
+_BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
+
+
+def mode_changes(facts: Facts, at: Micros) -> int:
+    """How many changes of mode are known up to a time: what the facts add to a version."""
+    return (0 < facts.audit_from <= at) + (0 < facts.block_from <= at)
 
 
 def outcome_of(flags: int) -> Outcome:
     """What became of requests with these bits; a block outweighs all."""
+    return _OUTCOMES[flags]
+
+
+def _outcome(flags: int) -> Outcome:
     if flags & BLOCKED:
         return Outcome.BLOCKED
     if flags & AUDITED:
@@ -113,6 +120,7 @@ def outcome_of(flags: int) -> Outcome:
     return Outcome.FAILED if flags & FAILED else Outcome.UNKNOWN
 
 
+_OUTCOMES = tuple(_outcome(flags) for flags in range(32))
 _ACTIONS = {
     Outcome.ALLOWED: "ConnectionSuccess",
     Outcome.AUDITED: "ConnectionSuccess",
@@ -130,7 +138,9 @@ def tunnel_end(connection: Connection) -> Destination | None:
 
 def mismatch(connection: Connection, destination: Destination) -> str:
     """Another name spoken inside the tunnel than the one asked of the proxy (domain fronting, MITRE T1090.004)."""
-    if not connection.connect or destination is not tunnel_end(connection) or is_ip(destination.host):
+    if not connection.inner or not connection.connect or is_ip(destination.host):
+        return ""
+    if destination is not tunnel_end(connection):
         return ""
     return min(other_names(connection, destination), default="")
 
@@ -140,14 +150,21 @@ def other_names(connection: Connection, destination: Destination) -> set[str]:
     return {i.name for i in connection.inner if i.name and i.name != destination.host}
 
 
-def _time_of(connection: Connection, destination: Destination) -> Micros:
+def time_of(connection: Connection, destination: Destination) -> Micros:
     """The request; a record logged after the connection's end tells of something before it."""
     ended = connection.ended
-    return min(destination.first, ended) if ended else destination.first
+    return ended if ended and ended < destination.first else destination.first
 
 
-def _start_known(connection: Connection) -> int:
-    return 2 if connection.kernel is not None else 1 if connection.flow_started else 0
+def start_of(connection: Connection, destination: Destination) -> Micros:
+    """The connection's start as a destination row tells it.
+
+    Where neither kernel nor flow record says, the earliest evidence stands for it: until the connection settles the
+    destination's own, as an earlier one may be under way, then the connection's.
+    """
+    if connection.kernel is not None or connection.flow_started or connection.settled:
+        return connection.started
+    return destination.first
 
 
 def destination_flags(connection: Connection, destination: Destination) -> int:
@@ -159,31 +176,41 @@ def destination_flags(connection: Connection, destination: Destination) -> int:
 
 def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
     """Version of a destination row."""
-    at = _time_of(connection, destination)
+    at = time_of(connection, destination)
     # Evidence weighs double: an earlier request takes the mark of one logged after the connection's end away.
-    evidence = 2 * destination.evidence + _start_known(connection) + (at != destination.first)
+    evidence = 2 * destination.evidence + (at != destination.first)
+    if connection.kernel is not None:
+        evidence += 3
+    elif connection.flow_started:
+        evidence += 2
+    else:
+        evidence += start_of(connection, destination) != destination.first
     if (connection.inner or connection.inner_flags) and destination is tunnel_end(connection):
         evidence += len(other_names(connection, destination)) + connection.inner_flags.bit_count()
-    return 4 * evidence + _mode_changes(facts, at) + destination.bump
+    return 4 * evidence + mode_changes(facts, at) + destination.bump
 
 
-def destination_row(place: Place, facts: Facts, connection: Connection, destination: Destination) -> NetworkEvent:
-    """The row of one real destination."""
-    at = _time_of(connection, destination)
+def destination_row(
+    place: Place, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
+) -> NetworkEvent:
+    """The row of one real destination on the connection of that name."""
+    at = time_of(connection, destination)
     flags = destination_flags(connection, destination)
-    outcome = Outcome.UNKNOWN if destination.superseded else outcome_of(flags)
+    superseded = destination.superseded
+    outcome = Outcome.UNKNOWN if superseded else _OUTCOMES[flags]
     kernel = connection.kernel
     process = kernel.process if kernel is not None else NOBODY
-    host = destination.host
+    host, port = destination.host, destination.port
     literal = host if is_ip(host) else ""
-    record = identity(place.device, place.key, connection.flow_id or str(connection.first), host, str(destination.port))
+    started = start_of(connection, destination)
+    record = identity(place.device, place.key, connection.flow_id or str(connection.first), host, str(port))
     return NetworkEvent(
         Timestamp=iso_micros(at),
         DeviceId=place.device,
         DeviceName=place.device,
         ActionType=_ACTIONS[outcome],
         RemoteIP=literal,
-        RemotePort=destination.port,
+        RemotePort=port,
         RemoteUrl=destination.url,
         LocalIP=place.local_ip,
         LocalPort=place.local_port,
@@ -193,32 +220,36 @@ def destination_row(place: Place, facts: Facts, connection: Connection, destinat
         InitiatingProcessFileName=process.name,
         InitiatingProcessId=process.pid,
         ReportId=int(record[:8], 16),
-        Layer=Layer.DESTINATION,
+        Layer=_DESTINATION,
         RecordId=record,
-        Version=destination_version(facts, connection, destination),
-        ConnectionId=connection_id(place, connection),
-        ConnectionTime=iso_micros(connection.started),
+        Version=version,
+        ConnectionId=name,
+        ConnectionTime=iso_micros(started),
         ProxyIP=place.remote_ip,
         ProxyPort=place.remote_port,
         ProxyName=place.proxy_name,
         DestinationHost=host,
-        DestinationPort=destination.port,
+        DestinationPort=port,
         DestinationDomain=registrable_domain(host),
         Outcome=outcome,
         ProtectionMode=mode_at(facts, at, flags),
         ResolvedBy=METHODS[destination.by],
-        Confidence=Confidence.NONE if destination.superseded else SURENESS[destination.by],
-        UnresolvedReason=UnresolvedReason.SUPERSEDED if destination.superseded else UnresolvedReason.NONE,
-        ResolutionMs=max(at - connection.started, 0) // 1000,
+        Confidence=_UNSURE if superseded else SURENESS[destination.by],
+        UnresolvedReason=_SUPERSEDED if superseded else _NO_REASON,
+        ResolutionMs=(at - started) // 1000 if at > started else 0,
         ConnectionEventId=kernel.event_id if kernel is not None else "",
         HttpEventIds=[event_id for _, event_id in destination.event_ids],
         FlowId=connection.flow_id,
         RequestCount=destination.requests or None,
         HttpStatus=destination.status or None,
         HostMismatch=mismatch(connection, destination),
-        AdditionalFields=_inside(connection, destination),
+        AdditionalFields=_inside(connection, destination) if connection.inner else "",
         **_process_columns(process),
     )
+
+
+_CONNECTION, _DESTINATION = Layer.CONNECTION, Layer.DESTINATION
+_UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED, UnresolvedReason.NONE
 
 
 def _inside(connection: Connection, destination: Destination) -> str:
@@ -250,14 +281,15 @@ def speaks_tls_to_proxy(connection: Connection) -> bool:
 
 def connection_version(place: Place, facts: Facts, connection: Connection) -> int:
     """Version of a connection row."""
-    kernel = connection.kernel
     evidence = connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
     # A name that a CONNECT confirms leaves `inner` (-1) while the destination gains: the sum must still grow.
-    evidence += 2 * sum(d.evidence for d in connection.destinations)
+    for destination in connection.destinations:
+        evidence += 2 * destination.evidence
+    kernel = connection.kernel
     if kernel is not None:
-        evidence += 1 + bool(kernel.established) + bool(kernel.ended) + kernel.failed
-    facts_known = _mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    return 4 * max(evidence, 1) + facts_known + connection.bump
+        evidence += 1 + (kernel.established > 0) + (kernel.ended > 0) + kernel.failed
+    facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
+    return 4 * (evidence or 1) + facts_known + connection.bump
 
 
 def direct_name(connection: Connection) -> str:
@@ -266,10 +298,10 @@ def direct_name(connection: Connection) -> str:
     return names[0][2] if names else ""
 
 
-def connection_flags(place: Place, connection: Connection) -> int:
+def connection_flags(place: Place, connection: Connection, live: list[Destination]) -> int:
     """Bits of all that was asked for on a connection."""
     flags = connection.inner_flags
-    for destination in connection.live:
+    for destination in live:
         flags |= destination.flags
     if not place.proxied:
         kernel = connection.kernel
@@ -282,33 +314,40 @@ def connection_flags(place: Place, connection: Connection) -> int:
     return flags
 
 
-def connection_row(place: Place, facts: Facts, connection: Connection, patience: Micros) -> NetworkEvent:
-    """The row of the TCP connection itself."""
+def connection_row(
+    place: Place, facts: Facts, connection: Connection, version: int, name: str, patience: Micros
+) -> NetworkEvent:
+    """The row of the TCP connection itself, under its name."""
     kernel = connection.kernel
     process = kernel.process if kernel is not None else NOBODY
     started, ended = connection.started, connection.ended
-    live = sorted(connection.live, key=lambda d: (d.first, d.host, d.port))
-    flags = connection_flags(place, connection)
+    live = connection.live
+    if len(live) > 1:
+        live.sort(key=lambda d: (d.first, d.host, d.port))
+    flags = connection_flags(place, connection, live)
     host, port, url, mark = "", None, "", ""
-    by, sure, why = ResolvedBy.NONE, Confidence.NONE, UnresolvedReason.NONE
+    by, sure, why = ResolvedBy.NONE, _UNSURE, _NO_REASON
     resolution = None
     if not place.proxied:
-        name = direct_name(connection)
-        host, port = name or place.remote_ip, place.remote_port
-        url, by, sure = name, ResolvedBy.DIRECT, Confidence.EXACT
+        url = direct_name(connection) if connection.inner else ""
+        host, port = url or place.remote_ip, place.remote_port
+        by, sure = ResolvedBy.DIRECT, Confidence.EXACT
     elif live:
-        first, best = live[0], min(live, key=lambda d: d.by)
-        url, by, sure = first.url, METHODS[best.by], SURENESS[best.by]
-        resolution = max(_time_of(connection, first) - started, 0) // 1000
+        first = live[0]
+        best = first.by if len(live) == 1 else min(d.by for d in live)
+        url, by, sure = first.url, METHODS[best], SURENESS[best]
+        resolution = max(time_of(connection, first) - started, 0) // 1000
         if len(live) == 1:
             host, port, mark = first.host, first.port, mismatch(connection, first)
     else:
         why = unresolved_reason(facts, connection, patience)
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
-    refused = (kernel is not None and kernel.failed) or (
-        kernel is None and connection.summarised and not connection.answered and not connection.midstream
+    refused = (
+        kernel.failed
+        if kernel is not None
+        else connection.summarised > 0 and not connection.answered and not connection.midstream
     )
-    name = connection_id(place, connection)
+    proxied = place.proxied
     return NetworkEvent(
         Timestamp=iso_micros(started),
         DeviceId=place.device,
@@ -325,39 +364,48 @@ def connection_row(place: Place, facts: Facts, connection: Connection, patience:
         InitiatingProcessFileName=process.name,
         InitiatingProcessId=process.pid,
         ReportId=int(name[:8], 16),
-        Layer=Layer.CONNECTION,
+        Layer=_CONNECTION,
         RecordId=name,
-        Version=connection_version(place, facts, connection),
+        Version=version,
         ConnectionId=name,
         ConnectionTime=iso_micros(started),
-        ProxyIP=place.remote_ip if place.proxied else "",
-        ProxyPort=place.remote_port if place.proxied else None,
-        ProxyName=place.proxy_name if place.proxied else "",
+        ProxyIP=place.remote_ip if proxied else "",
+        ProxyPort=place.remote_port if proxied else None,
+        ProxyName=place.proxy_name if proxied else "",
         DestinationHost=host,
         DestinationPort=port,
         DestinationDomain=registrable_domain(host) if host else "",
-        Outcome=Outcome.FAILED if refused and not flags & (BLOCKED | AUDITED) else outcome_of(flags),
+        Outcome=Outcome.FAILED if refused and not flags & (BLOCKED | AUDITED) else _OUTCOMES[flags],
         ProtectionMode=mode_at(facts, started, flags),
         ResolvedBy=by,
         Confidence=sure,
         UnresolvedReason=why,
         ResolutionMs=resolution,
         ConnectionEventId=kernel.event_id if kernel is not None else "",
-        HttpEventIds=[one for _, one in sorted(e for d in live for e in d.event_ids)[:EVENT_IDS_MAX]],
+        HttpEventIds=_event_ids(live),
         FlowId=connection.flow_id,
         ConnectionEndTime=iso_micros(ended) if ended else None,
         BytesSent=connection.bytes_sent if connection.summarised else None,
         BytesReceived=connection.bytes_received if connection.summarised else None,
-        RequestCount=sum(d.requests for d in live) or None,
+        RequestCount=sum([d.requests for d in live]) or None,
         HostMismatch=mark,
         **_process_columns(process),
     )
 
 
+def _event_ids(live: list[Destination]) -> list[str]:
+    if len(live) == 1:
+        return [event_id for _, event_id in live[0].event_ids]
+    return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]
+
+
+_NOTHING_MORE: dict[str, Any] = {}
+
+
 def _process_columns(process: Process) -> dict[str, Any]:
     """The columns that only a rich sensor fills."""
-    if process == Process(process.pid, process.name):
-        return {}
+    if not (process.path or process.command_line or process.account or process.started or process.parent_name or process.sid):
+        return _NOTHING_MORE
     return {
         "InitiatingProcessFolderPath": process.path,
         "InitiatingProcessCommandLine": process.command_line,

@@ -11,7 +11,6 @@ memory, and nothing for the garbage collector to walk) and is a list of objects 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 
 import msgspec
 
@@ -201,7 +200,6 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     hosts: list[str] = []
     first: Micros = 0
     last: Micros = 0
-    mode: str = "off"
     process_name: str = ""
     pid: int | None = None
     account: str = ""
@@ -241,7 +239,7 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
 class Device:
     """State of one device: facts, groups by 5-tuple, alerts, and the timers of its connections."""
 
-    __slots__ = ("alerts", "dirty", "dirty_alerts", "facts", "groups", "heap", "name", "next_due", "timers", "touched")
+    __slots__ = ("alerts", "dirty", "dirty_alerts", "facts", "groups", "heap", "name", "next_due", "timers", "touched", "touched_alerts")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -255,7 +253,8 @@ class Device:
         """5-tuples whose rows may have changed, in order."""
         self.dirty_alerts: dict[str, None] = {}
         self.touched: dict[str, None] = {}
-        """Items of the state that changed since the last checkpoint, in order."""
+        self.touched_alerts: dict[str, None] = {}
+        """Groups and alerts that changed since the last checkpoint, in order."""
 
     def group(self, key: str) -> Group | None:
         """The connections of a 5-tuple, hot."""
@@ -289,15 +288,27 @@ class Device:
         self.next_due = self.heap[0] if self.heap else 1 << 62
         return due, self.timers.pop(due)
 
-    def packed(self, item: str) -> bytes | None:
-        """One item of the state as bytes, None when it is gone. Items are `c` + 5-tuple, `a` + alert key."""
-        if item[0] == "c":
-            group = self.groups.get(item[1:])
-            if group is None:
-                return None
-            return group if isinstance(group, bytes) else _pack(group)
-        alert = self.alerts.get(item[1:])
-        return None if alert is None else _pack_alert(alert)
+    def changes(self) -> dict[str, bytes | None]:
+        """Items that changed since the last time, packed; None for one that is gone."""
+        changed = {"c" + key: self._packed_group(key) for key in self.touched}
+        for key in self.touched_alerts:
+            alert = self.alerts.get(key)
+            changed["a" + key] = None if alert is None else _pack_alert(alert)
+        self.touched.clear()
+        self.touched_alerts.clear()
+        return changed
+
+    def items(self) -> dict[str, bytes | None]:
+        """All items of the state, packed. An item is `c` + 5-tuple or `a` + alert key."""
+        whole = {"c" + key: self._packed_group(key) for key in self.groups}
+        whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
+        self.touched.clear()
+        self.touched_alerts.clear()
+        return whole
+
+    def _packed_group(self, key: str) -> bytes | None:
+        group = self.groups.get(key)
+        return group if group is None or isinstance(group, bytes) else _pack(group)
 
     def drop(self, item: str) -> None:
         """Forget one item of the state; a timer of it finds nothing."""
@@ -313,8 +324,3 @@ class Device:
         else:
             self.alerts[key] = _unpack_alert(packed)
 
-
-def items_of(device: Device) -> Iterator[str]:
-    """All item names of a device's state."""
-    yield from ("c" + key for key in device.groups)
-    yield from ("a" + key for key in device.alerts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streams.state import Device, Facts, items_of
+from streams.state import Device, Facts
 
 RING = 64
 PART_BYTES_MAX = 512 * 1024
@@ -68,11 +68,10 @@ class Store:
             written = self._written.setdefault(name, _Written())
             whole = not written.snapshot_bytes or written.deltas >= RING // 2
             if not whole:
-                items = {item: device.packed(item) for item in device.touched}
+                items = device.changes()
                 weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
                 whole = written.delta_bytes + weight > max(written.snapshot_bytes, SNAPSHOT_BYTES_MIN)
             entries += self._snapshot(device, written) if whole else self._delta(device, written, items)
-            device.touched.clear()
         self.changed.clear()
         return entries
 
@@ -107,7 +106,7 @@ class Store:
         written.sequence += 1
         written.side = 1 - written.side
         written.deltas = written.delta_bytes = written.snapshot_bytes = 0
-        parts = list(_in_parts({item: device.packed(item) for item in items_of(device)}))
+        parts = list(_in_parts(device.items()))
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
             value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts)))

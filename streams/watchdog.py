@@ -5,6 +5,7 @@ A thread and not a task, as what it watches for includes an event loop that does
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 
 from streams.guard_group import GroupView, Progress
 from streams.guards import Exit, end
+
+log = logging.getLogger(__name__)
 
 ROUND_SECS = 0.25
 ASK_SECS = 2.0
@@ -60,6 +63,7 @@ class Watchdog(threading.Thread):
         *,
         stall_secs_max: float,
         stop_secs_max: float,
+        partitions: int,
         own_partitions: Callable[[], Collection[int]],
         sign_of_work: Callable[[], Any],
         stopping: Callable[[], bool],
@@ -69,10 +73,12 @@ class Watchdog(threading.Thread):
         self._group = group
         self._stall_secs_max = stall_secs_max
         self._stop_secs_max = stop_secs_max
+        self._all_partitions = range(partitions)
         self._own_partitions = own_partitions
         self._sign_of_work = sign_of_work
         self._stopping = stopping
         self._stop_asked = stop_asked
+        self._answered = True
 
     def run(self) -> None:
         """Look at the process again and again until it ends."""
@@ -90,12 +96,21 @@ class Watchdog(threading.Thread):
                 self._ask(stall, now)
 
     def _ask(self, stall: Stall, now: float) -> None:
-        progress = self._group.progress(self._own_partitions())
+        own = self._own_partitions()
+        progress = self._group.progress(own or self._all_partitions)
         if progress is None:
             stall.forget()  # a restart would not bring the broker back
+            if self._answered:
+                log.warning("Kafka does not answer, the worker goes on when it does")
+            self._answered = False
             return
+        if not self._answered:
+            log.info("Kafka answers again")
+        self._answered = True
         late = stall.stalled(progress, now, self._sign_of_work())
-        if late:
+        behind = [place for place in progress.values() if place.committed < place.end]
+        # A spare worker has no partitions; only a group that stands still everywhere concerns it.
+        if late and (own or len(late) == len(behind)):
             where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
             end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
 

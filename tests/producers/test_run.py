@@ -247,6 +247,27 @@ def test_stop_without_broker(
     assert len(lines_of(messages_of(settings, TELEMETRY))) == 100
 
 
+def test_standard_input_that_is_lost_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines of a pipe that Kafka did not acknowledge cannot be read again: a stop says how many."""
+    (tmp_path / "in").write_bytes(b"one\ntwo\n")
+    nowhere = Settings.model_validate(
+        {"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": {"state_dir": str(tmp_path / "state")}}
+    )
+    seen: list[int] = []
+    with (tmp_path / "in").open("rb") as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with running(nowhere, "suricata:-", progress=lambda report: seen.append(report.messages)) as (stop, reports):
+            await_that(lambda: max(seen, default=0) > 0, "messages sent")
+            stop.set()
+            await_that(lambda: bool(reports), "the end")
+
+    (lost,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert lost.getMessage() == "lines from standard input were not acknowledged, give them again"
+    assert vars(lost)["lines"] == 2
+
+
 def test_follow_publishes_what_comes(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:

@@ -44,7 +44,9 @@ def row(number: int, **changes: Any) -> bytes:
     return msgspec.json.encode({**fields, **changes})
 
 
-def publish(settings: Settings, topic: str, values: Sequence[bytes], headers: dict[str, str] | None = None) -> None:
+def publish(
+    settings: Settings, topic: str, values: Sequence[bytes], headers: dict[str, str | bytes | None] | None = None
+) -> None:
     """Put messages on a topic, spread over its partitions."""
     producer = Producer({**client_config(settings.kafka), "linger.ms": 5})
     for number, value in enumerate(values):
@@ -136,7 +138,7 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
 
 def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -> None:
     """kill -9 in the middle, twice: a new one goes on, and hunters see each row once."""
-    settings = prepare(settings_for(sink={"batch_rows_max": 25, "batch_age_secs_max": 0.2}))
+    settings = prepare(settings_for(sink={"batch_rows_max": 25, "batch_age_secs_max": 0.2, "name": "sink-1"}))
     publish(settings, NETWORK_EVENTS, messages(1_000))
     stored = "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents_versions"
 
@@ -163,6 +165,7 @@ def start_sink(settings: Settings, folder: Path) -> subprocess.Popen[bytes]:
         "CLICKHOUSE__URL": settings.clickhouse.url,
         "CLICKHOUSE__DATABASE": settings.clickhouse.database,
         "SINK__GROUP": settings.sink.group,
+        "SINK__NAME": settings.sink.name,
         "SINK__BATCH_ROWS_MAX": str(settings.sink.batch_rows_max),
         "SINK__BATCH_AGE_SECS_MAX": str(settings.sink.batch_age_secs_max),
     }

@@ -53,7 +53,7 @@ def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path)
     with input_flows(settings):
         worker.keep_alive()
         try:
-            for lost_disk in (False, True, False, True):
+            for lost_disk in (False, True, False):
                 goes_on(settings)
                 worker.kill(Path(settings.worker.data_dir) if lost_disk else None)
             goes_on(settings)
@@ -66,10 +66,9 @@ def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path)
     code = worker.stop()
     verdict = judge(settings)
 
-    print(verdict, worker.exits)
     assert code == 0
     assert set(worker.exits) == {-signal.SIGKILL}
-    assert len(worker.exits) > 5
+    assert len(worker.exits) > 4
     assert verdict.inputs > 500
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
 
@@ -90,13 +89,13 @@ def test_a_zombie_writes_nothing(kafka_settings_for: SettingsFor, tmp_path: Path
             sleeper.send(signal.SIGCONT)
             goes_on(first)
         wait_until(lambda: all(committed(first)[p] > end - 8 for p, end in ends(first).items()), "all is handled")
+        wait_until(lambda: sleeper.says().count("worker starts") > len(sleeper.exits), "the sleeper is up again")
         codes = (sleeper.stop(), waker.stop())
     finally:
         sleeper.discard()
         waker.discard()
     verdict = judge(first)
 
-    print(verdict, sleeper.exits, waker.exits, sleeper.says())
     assert codes == (0, 0)
     assert set(sleeper.exits) <= {75}
     assert waker.exits == []

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from schemas.events import Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
-from streams.worker_shapes import Message, Output
+from streams.pipeline import Message, Output
 
 SILENCE_MS = 2_000
 PADDING = "s" * 200
@@ -22,6 +22,8 @@ PADDING = "s" * 200
 
 class CountingPipeline:
     """State per device: offset of the last input that changed it, count, time, open."""
+
+    slow_secs = 0.0
 
     def __init__(self, _settings: CorrelationSettings) -> None:
         self._state: dict[bytes, tuple[int, int, int, bool]] = {}
@@ -71,7 +73,7 @@ class CountingPipeline:
             while True:
                 time.sleep(1)
         else:
-            time.sleep(0.2 if text.startswith("slow") else 0)
+            time.sleep(self.slow_secs if text.startswith("slow") else 0)
             self._row(message.key, count, text)
             self._output.device_events.append(json.dumps({"verdict": text}).encode())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, TELEMETRY
-from streams.worker_shapes import Message
+from streams.pipeline import Message
 from tests.streams.worker_counting import CountingPipeline
 from tests.streams.worker_process import PARTITIONS, committed, read_all
 

@@ -235,4 +235,5 @@ if __name__ == "__main__":
 
     if float(sys.argv[1]):
         _crash_at_the_worst(float(sys.argv[1]))
+    CountingPipeline.slow_secs = 0.1
     run(Settings.model_validate_json(sys.stdin.read()), CountingPipeline)

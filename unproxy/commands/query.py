@@ -33,7 +33,8 @@ def query(
     kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
 ) -> None:
     """Ask the tables in SQL or KQL: a running `up`, its data folder when nothing runs, or your own ClickHouse."""
-    from unproxy.query import answer, kql as kusto
+    from unproxy.query import answer
+    from unproxy.query import kql as kusto
     from unproxy.query.formats import screen_width
     from unproxy.query.where import tables
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unproxy.commands.common import SAMPLE, example, state_of
+from unproxy.errors import Damaged
 
 Files = Annotated[
     list[str], typer.Argument(metavar="DIALECT:PATH...", help="Recorded files, gzipped or not, with their dialect.")
@@ -37,3 +38,5 @@ def replay(
     typer.echo("\n".join(done.in_words()), err=True)
     if summary:
         done.write(summary)
+    if done.damage:
+        raise Damaged(done.damage)

@@ -8,24 +8,30 @@ machine's.
 from __future__ import annotations
 
 import base64
+import logging
 import os
+import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from schemas.topics import Topic
-from unproxy.embedded.class_data import class_data_options, keep_class_data
+from unproxy.embedded.class_data import class_data_options
 from unproxy.embedded.jars import kafka_jars
 from unproxy.embedded.service import HOST, EmbeddedError, Service, free_port, port_is_free
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TOPIC_SECS_MAX = 20.0
+SHORT_LIFE_SECS_MAX = 60.0
+
+log = logging.getLogger(__name__)
 
 _PROPERTIES = """\
 # Written anew at each start.
@@ -70,7 +76,6 @@ class Broker(Service):
     def __init__(self, folder: Path, *, port: int | None = None, for_bench: bool = False) -> None:
         super().__init__(folder, port=port)
         self._for_bench = for_bench
-        self._class_data: list[str] = []
 
     @property
     def bootstrap(self) -> str:
@@ -99,11 +104,10 @@ class Broker(Service):
         )
         if not (data / "meta.properties").exists():
             self._format(java, class_path)
-        self._class_data = class_data_options(java)
         options = [
             "-Xmx512m",
             "-XX:+UseSerialGC",
-            *self._class_data,
+            *self._class_data(java),
             # Only what a person must read goes to the log.
             "-Xlog:disable",
             "-Xlog:all=error:stderr",
@@ -117,10 +121,8 @@ class Broker(Service):
             options.append("-XX:TieredStopAtLevel=1")
         return [str(java), *options, "-cp", class_path, "kafka.Kafka", str(self._properties_file)], _environment()
 
-    def stop(self, timeout_secs: float = 10) -> None:
-        """Ask it to end and wait; past the time it is killed. Nothing happens when it does not run."""
-        super().stop(timeout_secs)
-        keep_class_data(_java(), self._class_data)
+    def _class_data(self, java: Path) -> list[str]:
+        return class_data_options(java, _live_once)
 
     def _controller_port(self, port: int) -> int:
         """The controller's port: nobody asks there but the broker itself, so any free one does."""
@@ -149,6 +151,34 @@ class Broker(Service):
             return True
         except KafkaException:
             return False
+
+
+class _ShortLived(Broker):
+    """A broker that lives only for the class data that its Java writes."""
+
+    def __init__(self, folder: Path, class_data: list[str]) -> None:
+        super().__init__(folder)
+        self._given = class_data
+
+    def _class_data(self, java: Path) -> list[str]:
+        del java
+        return self._given
+
+    def live(self) -> bool:
+        """From start to end; whether the end was a good one."""
+        try:
+            self.start()
+            return self._end(signal.SIGTERM, SHORT_LIFE_SECS_MAX)
+        except EmbeddedError as error:
+            log.warning("broker for the class data did not start", extra={"error": str(error)})
+            return False
+        finally:
+            self.kill()  # an interrupt leaves nothing behind
+
+
+def _live_once(class_data: list[str]) -> bool:
+    with TemporaryDirectory(prefix="unproxy-kafka-") as folder:
+        return _ShortLived(Path(folder), class_data).live()
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:

@@ -1,7 +1,7 @@
 """Java's classes laid out once (class data sharing), which halves the broker's start.
 
-Two files in the cache folder: one with the classes of the Java runtime, made here in half a second, and one with the
-broker's on top, which Java writes when a broker ends that was started without it.
+Two files in the cache folder: the classes of the Java runtime, and the broker's on top. Both are made at the first
+start on a machine, in some 5 s; Java writes the second one when a broker ends, hence a broker that lives only for this.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import subprocess
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from unproxy.embedded.jars import KAFKA_VERSION, cache_folder
@@ -17,26 +17,24 @@ from unproxy.embedded.service import locked
 
 log = logging.getLogger(__name__)
 
-TARGET = "-XX:ArchiveClassesAtExit="
 
+def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> list[str]:
+    """Options for this `java`; none where the files cannot be made.
 
-def class_data_options(java: Path) -> list[str]:
-    """Options for this `java`: to use the files, or to make the one that is missing."""
+    `live_once` runs a broker with the options it is given, from start to end, and says whether it ended well.
+    """
     runtime, broker = _files(java)
     with locked(cache_folder() / "class-data.lock"):
         if not runtime.exists() and not _lay_out_runtime(java, runtime):
             return []
-    if broker.exists():
-        return [f"-XX:SharedArchiveFile={runtime}:{broker}"]
-    return [f"-XX:SharedArchiveFile={runtime}", f"{TARGET}{broker}.{uuid.uuid4().hex}.new"]
-
-
-def keep_class_data(java: Path, options: list[str]) -> None:
-    """Put what a broker with these options wrote at its end where later ones look for it."""
-    for option in options:
-        written = Path(option.removeprefix(TARGET))
-        if option.startswith(TARGET) and written.exists():
-            written.replace(_files(java)[1])
+        if not broker.exists():
+            fresh = broker.with_suffix(".jsa.new")
+            ended = live_once([f"-XX:SharedArchiveFile={runtime}", f"-XX:ArchiveClassesAtExit={fresh}"])
+            if not ended or not fresh.exists():
+                log.warning("class data of the broker could not be made, starts take longer")
+                return [f"-XX:SharedArchiveFile={runtime}"]
+            fresh.replace(broker)
+    return [f"-XX:SharedArchiveFile={runtime}:{broker}"]
 
 
 def _files(java: Path) -> tuple[Path, Path]:
@@ -55,7 +53,7 @@ def _lay_out_runtime(java: Path, file: Path) -> bool:
     command = [str(java), "-Xshare:dump", f"-XX:SharedArchiveFile={fresh}", "-XX:+UseSerialGC"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not fresh.exists():
-        log.warning("class data could not be made, starts take longer", extra={"error": done.stdout[-400:]})
+        log.warning("class data of Java could not be made, starts take longer", extra={"error": done.stdout[-400:]})
         return False
     fresh.replace(file)
     return True

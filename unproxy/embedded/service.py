@@ -19,7 +19,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -34,6 +34,7 @@ PORT_TRIES_MAX = 200
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_LINES_SHOWN = 12
 POLL_SECS = 0.02
+KILL_SECS_MAX = 10.0
 
 
 class EmbeddedError(Exception):
@@ -95,18 +96,21 @@ class Service(ABC):
         except OSError as error:
             raise EmbeddedError(f"{self.folder}: cannot be made: {error.strerror}; choose another folder") from None
         with locked(self.folder / "start.lock"):
-            self._process = self._left_running()
-            if self._process is None:
-                self._spawn()
-            else:
-                self._port = self._remembered_port()
-            self._await_answer()
+            # One that is just ending looks alive for a moment; then it is our turn.
+            if self.attach() and self._comes_to_answer():
+                return
+            self._spawn()
+            if not self._comes_to_answer():
+                self._pid_file.unlink(missing_ok=True)
+                raise EmbeddedError(f"the embedded {self.name} ended while starting; {self._last_words()}")
 
     def attach(self) -> bool:
         """Find the one of this folder that runs, without starting any; False when there is none."""
-        self._process = self._left_running()
-        self._port = self._remembered_port() if self._process else None
-        return self._port is not None
+        process, port = self._left_running(), self._remembered_port()
+        if process is None or port is None:
+            return False
+        self._process, self._port = process, port
+        return True
 
     def stop(self, timeout_secs: float = 10) -> None:
         """Ask it to end and wait; past the time it is killed. Nothing happens when it does not run."""
@@ -116,11 +120,11 @@ class Service(ABC):
         """End it as a crash would."""
         self._end(signal.SIGKILL, 0)
 
-    def _end(self, how: signal.Signals, timeout_secs: float) -> None:
+    def _end(self, how: signal.Signals, timeout_secs: float) -> bool:
+        """Whether it ended by itself, or was over already."""
         process, self._process = self._process, None
         if process is None or not _alive(process):
-            self._pid_file.unlink(missing_ok=True)
-            return
+            return True
         try:
             process.send_signal(how)
             if how is not signal.SIGKILL:
@@ -134,8 +138,12 @@ class Service(ABC):
             pass
         if how is signal.SIGKILL and _alive(process):
             process.kill()
-            process.wait(10)
-        self._pid_file.unlink(missing_ok=True)
+            # Where its parent died, nobody may be there to lay it to rest; it holds nothing any more.
+            with suppress(psutil.TimeoutExpired):
+                process.wait(KILL_SECS_MAX)
+        if _number_in(self._pid_file) == process.pid:
+            self._pid_file.unlink(missing_ok=True)
+        return how is not signal.SIGKILL
 
     @property
     def _pid_file(self) -> Path:
@@ -198,14 +206,14 @@ class Service(ABC):
         self._port_file.write_text(f"{self._port}\n")
         self._pid_file.write_text(f"{pid}\n")
 
-    def _await_answer(self) -> None:
+    def _comes_to_answer(self) -> bool:
+        """Wait for the first answer; False when the process ends before."""
         deadline = time.monotonic() + self.start_secs_max
         while time.monotonic() < deadline:
             if self._answers():
-                return
+                return True
             if not self.running:
-                self._pid_file.unlink(missing_ok=True)
-                raise EmbeddedError(f"the embedded {self.name} ended while starting; {self._last_words()}")
+                return False
             time.sleep(POLL_SECS)
         raise EmbeddedError(
             f"the embedded {self.name} did not answer within {self.start_secs_max:g} s; {self._last_words()}"

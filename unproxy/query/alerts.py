@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unproxy.query.client import Client
@@ -17,11 +17,12 @@ POLL_SECS = 0.2
 Row = Mapping[str, Any]
 
 
-def stored(client: Client, device: str, limit: int) -> list[Row]:
+def stored(client: Client, device: str, limit: int) -> Sequence[Row]:
     """The latest alerts of the table in time order; withdrawn ones are left out."""
     return client.rows(
-        "SELECT * FROM (SELECT * FROM BlockAlerts WHERE Count > 0 AND ({device:String} = '' OR DeviceName = {device:String} "
-        "OR DeviceId = {device:String}) ORDER BY LastTime DESC, AlertId LIMIT {limit:UInt64}) ORDER BY LastTime, AlertId",
+        "SELECT * FROM (SELECT * FROM BlockAlerts WHERE Count > 0 "
+        "AND ({device:String} = '' OR DeviceName = {device:String} OR DeviceId = {device:String}) "
+        "ORDER BY LastTime DESC, AlertId LIMIT {limit:UInt64}) ORDER BY LastTime, AlertId",
         {"device": device, "limit": limit},
     )
 
@@ -45,8 +46,8 @@ def followed(settings: Settings, device: str, from_start: bool) -> Iterator[Row 
             if message is None or message.error():
                 yield None
                 continue
-            alert = json.loads(message.value())
-            if not device or device in (alert["DeviceId"], alert["DeviceName"]):
+            alert = json.loads(message.value() or b"{}")
+            if not device or device in (alert.get("DeviceId"), alert.get("DeviceName")):
                 yield alert
     finally:
         consumer.close()
@@ -61,6 +62,6 @@ def line(alert: Row) -> str:
     count = "withdrawn" if not alert["Count"] else f"{alert['Count']} request{'s' if alert['Count'] > 1 else ''}"
     last = str(alert["LastTime"]).replace("T", " ").removesuffix("Z")[:23]
     return printable(
-        f"{last}  {alert['Kind']:8}  {alert['DeviceName']}  {process}{pid}  {alert['DestinationDomain']} ({hosts}){through}  "
-        f"{count}  {alert['Title']}  [{alert['AlertId'][:12]}]"
+        f"{last}  {alert['Kind']:8}  {alert['DeviceName']}  {process}{pid}  {alert['DestinationDomain']} ({hosts})"
+        f"{through}  {count}  {alert['Title']}  [{alert['AlertId'][:12]}]"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +53,14 @@ _OUTCOME = {
 class Known:
     """What the tables hold about one identity."""
 
-    connection: list[Row]
-    destinations: list[Row]
-    verdicts: list[Row]
-    alerts: list[Row]
+    connection: Sequence[Row]
+    destinations: Sequence[Row]
+    verdicts: Sequence[Row]
+    alerts: Sequence[Row]
 
 
 def find(client: Client, identity: str) -> Known:
-    """Everything about a RecordId, ConnectionId or AlertId, or its beginning. Raises Fixable when nothing or too much fits."""
+    """Everything about a row, connection or alert, by its ID or the beginning of it. Raises Fixable unless one fits."""
     if len(identity) < PREFIX_CHARS_MIN:
         raise Fixable(f'"{identity}" is too short; give at least {PREFIX_CHARS_MIN} characters of an ID')
     asked = {"id": identity}
@@ -69,7 +69,7 @@ def find(client: Client, identity: str) -> Known:
     candidates = [*connections, *(row["AlertId"] for row in alerts)]
     if not candidates:
         raise Fixable(
-            f"nothing is called {identity}; RecordId, ConnectionId or AlertId stand in every row (`--format jsonl` shows them)"
+            f"nothing is called {identity}; an ID is a RecordId, ConnectionId or AlertId, as `query` shows them"
         )
     if len(candidates) > 1:
         several = "\n".join(f"  {candidate}" for candidate in candidates[:CANDIDATES_SHOWN])

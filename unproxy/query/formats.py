@@ -1,24 +1,29 @@
-"""Rows on a terminal: plain columns that fit, the interesting ones first, nothing in them that could steer the terminal."""
+"""Rows on a terminal: plain columns that fit, the telling ones first, nothing in them that could steer the terminal."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
 CELL_CHARS_MAX = 44
+CELL_CHARS_MIN = 19
 PIPE_CHARS = 100_000
 """Width where nobody looks: everything fits."""
 SCREEN_CHARS_WITHOUT_TERMINAL = 140
 
 PREFERRED = (
-    "Timestamp", "DeviceName", "InitiatingProcessFileName", "ActionType", "RemoteIP", "RemotePort", "RemoteUrl",
-    "Outcome", "ProxyIP", "ProxyPort", "Layer", "ResolvedBy", "UnresolvedReason", "InitiatingProcessId", "Kind",
+    "Timestamp", "DeviceName", "InitiatingProcessFileName", "RemoteUrl", "Outcome", "RemoteIP", "RemotePort",
+    "Layer", "ProxyIP", "ProxyPort", "ActionType", "ResolvedBy", "UnresolvedReason", "InitiatingProcessId", "Kind",
     "DestinationDomain", "Count", "LastTime", "LocalIP", "LocalPort", "ProtectionMode", "Confidence",
     "DestinationHost", "DestinationPort", "ConnectionId", "RecordId",
 )  # fmt: skip
 """The order in which columns of a wide row earn their place."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+Z?")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+")
 
 
 def printable(text: str) -> str:
@@ -53,34 +58,55 @@ def readable_width() -> int:
 def table(names: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> tuple[list[str], list[str]]:
     """Lines of a table that fits the width, and the names of the columns that did not get a place."""
     cells = [[cell(value) for value in row] for row in rows]
-    cut = CELL_CHARS_MAX if width < PIPE_CHARS else PIPE_CHARS
-    widths = [
-        min(max([len(name), *(len(row[at]) for row in cells)]), max(cut, len(name))) for at, name in enumerate(names)
-    ]
     filled = [at for at in range(len(names)) if not cells or any(row[at] for row in cells)]
-    shown = filled if sum(widths[at] + 2 for at in filled) - 2 <= width else _chosen(names, filled, widths, width)
-    lines = [_line([names[at] for at in shown], [widths[at] for at in shown])]
-    lines.append("  ".join("─" * widths[at] for at in shown))
-    lines.extend(_line([row[at] for at in shown], [widths[at] for at in shown]) for row in cells)
-    return lines, [names[at] for at in filled if at not in shown]
+    whole = {at: max(len(names[at]), *(len(row[at]) for row in cells)) if cells else len(names[at]) for at in filled}
+    if sum(whole.values()) + 2 * len(whole) - 2 <= width:
+        heads = {at: [names[at]] for at in filled}
+        return _lines(heads, whole, cells), []
+
+    cut = min(CELL_CHARS_MAX, max(CELL_CHARS_MIN, width // 4))
+    heads, sizes = {}, {}
+    for at in filled:
+        longest = max((len(row[at]) for row in cells), default=len(names[at]))
+        heads[at] = _wrapped(names[at], min(longest, cut))
+        sizes[at] = max(min(longest, cut), *(len(line) for line in heads[at]))
+    shown = _chosen(names, sizes, width)
+    return _lines({at: heads[at] for at in shown}, sizes, cells), [names[at] for at in filled if at not in shown]
 
 
-def _chosen(names: Sequence[str], filled: list[int], widths: list[int], width: int) -> list[int]:
+def _wrapped(name: str, width: int) -> list[str]:
+    """A column's name on several lines, broken between its words."""
+    lines = [""]
+    for word in _WORDS.findall(name):
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += word
+    return lines
+
+
+def _chosen(names: Sequence[str], sizes: dict[int, int], width: int) -> list[int]:
     """The columns that get a place: preferred ones first, then in the table's order."""
     rank = {name: place for place, name in enumerate(PREFERRED)}
-    chosen, left = [], width + 2
-    for at in sorted(filled, key=lambda at: (rank.get(names[at], len(rank)), at)):
-        if widths[at] + 2 <= left:
+    chosen: list[int] = []
+    left = width + 2
+    for at in sorted(sizes, key=lambda at: (rank.get(names[at], len(rank)), at)):
+        if sizes[at] + 2 <= left or not chosen:
             chosen.append(at)
-            left -= widths[at] + 2
-    if not chosen and filled:
-        chosen, widths[filled[0]] = [filled[0]], max(width, 4)
-    return sorted(chosen, key=lambda at: (rank.get(names[at], len(rank)), at))
+            left -= sizes[at] + 2
+    return chosen
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(_fit(text, size) for text, size in zip(cells, widths, strict=True)).rstrip()
+def _lines(heads: dict[int, list[str]], sizes: dict[int, int], cells: list[list[str]]) -> list[str]:
+    """Heads, a rule, and the rows, for the columns that have heads."""
+    height = max((len(head) for head in heads.values()), default=0)
+    tops = {at: [""] * (height - len(head)) + head for at, head in heads.items()}
+    lines = ["  ".join(tops[at][level].ljust(sizes[at]) for at in heads).rstrip() for level in range(height)]
+    lines.append("  ".join("─" * sizes[at] for at in heads))
+    lines.extend("  ".join(_fit(row[at], sizes[at]) for at in heads).rstrip() for row in cells)
+    return lines
 
 
 def _fit(text: str, size: int) -> str:
-    return text.ljust(size) if len(text) <= size else text[: size - 1] + "…"
+    if len(text) <= size:
+        return text.ljust(size)
+    return text[:size] if _TIME.fullmatch(text) else text[: size - 1] + "…"

@@ -1,4 +1,4 @@
-"""The device timeline: one line for each connection; the address stays the proxy's, the real target stands beside it."""
+"""The device timeline: a line for each connection; the address stays the proxy's, the real target stands beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Wanted:
 
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
-    """The SQL that finds their rows, in time order, and its parameters; one connection more than wanted tells of more."""
+    """The SQL that finds their rows, in time order, and its parameters: of one connection more than wanted."""
     conditions = ["(DeviceName = {device:String} OR DeviceId = {device:String})"]
     parameters: dict[str, object] = {"device": wanted.device, "limit": wanted.limit + 1}
     having = []
@@ -60,13 +60,17 @@ def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
 
 
 _COLUMNS = (
-    "Timestamp, DeviceName, ActionType, RemoteIP, RemotePort, RemoteUrl, InitiatingProcessFileName, InitiatingProcessId, "
-    "Layer, RecordId, ConnectionId, ConnectionTime, ProxyIP, ProxyPort, ProxyName, DestinationHost, DestinationPort, "
+    "Timestamp, DeviceName, ActionType, RemoteIP, RemotePort, RemoteUrl, InitiatingProcessFileName, "
+    "InitiatingProcessId, Layer, RecordId, ConnectionId, ConnectionTime, ProxyIP, ProxyPort, ProxyName, "
+    "DestinationHost, DestinationPort, "
     "Outcome, ProtectionMode, UnresolvedReason, HostMismatch, HttpStatus"
 )
+_PROTECTED = ("blocked", "warned", "bypassed", "audited")
+"""Outcomes that network protection brought about."""
 _TEXT = (
-    "concat(RemoteUrl, ' ', DestinationHost, ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', Outcome, "
-    "' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, ' ', ConnectionId)"
+    "concat(RemoteUrl, ' ', DestinationHost, ' ', RemoteIP, ' ', ProxyIP, ' ', ProxyName, ' ', HostMismatch, ' ', "
+    "Outcome, ' ', InitiatingProcessFileName, ' ', InitiatingProcessCommandLine, ' ', UnresolvedReason, "
+    "' ', ConnectionId)"
 )
 
 
@@ -131,11 +135,8 @@ def targets(entry: Entry) -> list[str]:
 
 def marks(entry: Entry) -> list[str]:
     """What a hunter should not overlook."""
-    found = []
     outcomes = {row["Outcome"] for row in [entry.connection, *entry.destinations]}
-    for outcome in ("blocked", "warned", "bypassed", "audited"):
-        if outcome in outcomes:
-            found.append(f"NetworkProtection: {outcome}")
+    found = [f"NetworkProtection: {outcome}" for outcome in _PROTECTED if outcome in outcomes]
     if reason := entry.connection["UnresolvedReason"]:
         found.append(f"unresolved: {reason}")
     fronted = sorted({row["HostMismatch"] for row in entry.destinations if row["HostMismatch"]})

@@ -1,11 +1,11 @@
 """The balance of the book: what came in is what went out, each difference with its reason.
 
-    lines read              = parsed + ignored + rejected                     the workers' own count, kept in their state
-    connections             = resolved + unresolved (reason) + waiting        the same
-    rows on the topics      = rows in the table + waiting                     counted on both sides, row by row
+    lines read            = parsed + ignored + rejected                   the workers' own count, kept in their state
+    connections           = resolved + unresolved (reason) + waiting      the same
+    rows on the topics    = rows in the table + waiting                   counted on both sides, row by row
 
-Of a row on a topic only the latest version counts, as in the table. Both sides are summed over the versions, too: a table
-that holds the right number of rows in the wrong version does not balance.
+Of a row on a topic only the latest version counts, as in the table. Both sides are summed over the versions, too: a
+table that holds the right number of rows in the wrong version does not balance.
 """
 
 from __future__ import annotations
@@ -152,14 +152,13 @@ def _count(settings: Settings, name: str, ends: Offsets) -> Produced | None:
                     raise KafkaException("the topic could not be read to its end")
                 continue
             silent = 0.0
-            place = message.topic(), message.partition()
-            if message.offset() >= ends[place]:
-                continue
-            _take(produced, name, f"{place[0]}/{place[1]}/{message.offset()}", message.value() or b"")
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            if offset < ends[topic, partition]:
+                _take(produced, name, f"{topic}/{partition}/{offset}", message.value() or b"")
             if produced.rows > ROWS_COUNTED_MAX:
                 return None
-            if message.offset() + 1 >= ends[place]:
-                del left[place]
+            if offset + 1 >= ends[topic, partition]:
+                left.pop((topic, partition), None)
     finally:
         consumer.close()
     return produced

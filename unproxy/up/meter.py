@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,13 @@ class Meter:
             }
         except KafkaException:
             reading.end, reading.committed = before.end, before.committed
-        try:
+        with suppress(Failed):
             reading.table_rows = self._rows()
-        except Failed:
-            pass
         return reading
 
     def _ends(self) -> Offsets:
-        asked = self._admin.list_offsets(dict.fromkeys(self._places, OffsetSpec.latest()), request_timeout=ASK_SECS_MAX)
+        newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = self._admin.list_offsets(dict.fromkeys(self._places, newest), request_timeout=ASK_SECS_MAX)
         return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
 
     def _stands(self, group: str, names: list[str]) -> Offsets:

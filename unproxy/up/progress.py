@@ -42,7 +42,7 @@ class Progress:
 
     def say(self, text: str, style: str = "") -> None:
         """A line that stays."""
-        self._console.print(Text(text, style=style))
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
     def show(self, phase: str, reading: Reading) -> None:
         """The state of things, as often as somebody can read it."""
@@ -67,9 +67,9 @@ class Progress:
         behind = sum(reading.behind(topic) for topic in self._results)
         return {
             "lines sent": f"{reading.lines:,}",
-            "read by the worker": f"{reading.book.get('read', 0):,} ({reading.behind(self._telemetry):,} messages behind)",
+            "read": f"{reading.book.get('read', 0):,} ({reading.behind(self._telemetry):,} messages behind)",
             "connections": f"{reading.book.get('connections', 0):,} ({reading.book.get('waiting', 0):,} waiting)",
             "rows made": f"{reading.book.get('rows', 0):,}",
-            "rows in the table": f"{reading.table_rows.get('DeviceNetworkEvents', 0):,} ({behind:,} messages behind)",
+            "in the table": f"{reading.table_rows.get('DeviceNetworkEvents', 0):,} ({behind:,} messages behind)",
             "alerts": f"{reading.table_rows.get(TABLE_OF_TOPIC['block-alerts'], 0):,}",
         }

@@ -23,7 +23,7 @@ from unproxy.embedded.engine import Engine
 from unproxy.embedded.jars import KAFKA_VERSION, cache_folder
 from unproxy.errors import Failed, Fixable
 from unproxy.query.client import Client
-from unproxy.up import book, meter, parts, show
+from unproxy.up import book, parts, show
 from unproxy.up.folder import Folder, Pid, Running, end_leftovers
 from unproxy.up.meter import Meter, Reading
 from unproxy.up.progress import Progress
@@ -96,9 +96,7 @@ class Up:
 
     def _start(self) -> Settings:
         if not (cache_folder() / f"kafka-{KAFKA_VERSION}.jars").exists():
-            say(
-                f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB, kept in {cache_folder()}) …"
-            )
+            say(f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB) into {cache_folder()} …")
         say("starting Kafka …")
         broker, engine = Broker(self.folder.kafka), Engine(self.folder.clickhouse)
         self.supervisor.start_server("kafka", broker)

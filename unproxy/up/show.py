@@ -18,7 +18,7 @@ PROXY_WHEN_NONE = "198.51.100.80"
 def busiest_proxy(client: Client) -> str:
     """The proxy that most connections went through."""
     rows = client.rows(
-        "SELECT ProxyIP FROM DeviceNetworkEvents WHERE ProxyIP != '' GROUP BY ProxyIP ORDER BY count() DESC, ProxyIP LIMIT 1"
+        "SELECT ProxyIP FROM DeviceNetworkEvents WHERE ProxyIP != '' GROUP BY 1 ORDER BY count() DESC, 1 LIMIT 1"
     )
     return str(rows[0]["ProxyIP"]) if rows else PROXY_WHEN_NONE
 
@@ -51,4 +51,4 @@ def going_on(running: Running, data: Path, client: Client, proxy: str) -> Iterat
     if records:
         yield f"  {name} event{where} {records[0]['ConnectionId']}"
     yield f"  {name} alerts{where}"
-    yield f"  ClickHouse: {running.clickhouse} (database unproxy)   Kafka: {running.kafka}   settings: {running.settings}"
+    yield f"  ClickHouse {running.clickhouse}, database unproxy; Kafka {running.kafka}; settings {running.settings}"

@@ -1,12 +1,11 @@
 """Parts as processes of their own: started, started again when they die, stopped in order.
 
-Each part has a session of its own, so that Ctrl-C in the terminal reaches only us. Whatever a part dies of, it is started
-again a second later, without limit: its state is in Kafka and its folder, and a part that cannot start says why in its log.
+Each part has a session of its own, so that Ctrl-C in the terminal reaches only us. Whatever a part dies of, it is
+started again a second later, without limit: its state is in Kafka and its folder, and its log says why it died.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys

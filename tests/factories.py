@@ -1,0 +1,246 @@
+"""Makers: each names only what its test is about. Times are seconds after `T0`; one device, one proxy unless said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from schemas.clock import MICROS
+from schemas.events import (
+    Action,
+    ConnectionClosed,
+    ConnectionOpened,
+    Event,
+    Flow,
+    HttpExchange,
+    Process,
+    TlsName,
+    Verdict,
+)
+from schemas.record import DeviceEvent, NetworkEvent
+from schemas.settings import CorrelationSettings
+from streams.correlator import Correlator
+from streams.emitter import Emitter, Output
+from streams.state import Device
+
+T0 = 1_795_547_248
+DEVICE = "dev-1"
+CLIENT = "10.0.0.7"
+PROXY = "10.9.9.9"
+PROXY_PORT = 3128
+PORT = 40_000
+FLOW = "77"
+
+
+def micros(seconds: float) -> int:
+    """Seconds after T0 as an event's time."""
+    return T0 * MICROS + round(seconds * MICROS)
+
+
+def tuple_of(port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_port: int = PROXY_PORT) -> Flow:
+    """A 5-tuple, client first."""
+    return Flow(CLIENT, port, remote, remote_port, flow)
+
+
+def connection(
+    at: float,
+    *,
+    port: int = PORT,
+    pid: int = 4711,
+    process: str = "curl",
+    ended: float | None = None,
+    failed: bool = False,
+    remote: str = PROXY,
+    remote_port: int = PROXY_PORT,
+) -> ConnectionOpened:
+    """The endpoint's own record of a connection."""
+    start = micros(at)
+    return ConnectionOpened(
+        DEVICE,
+        start,
+        tuple_of(port, "", remote, remote_port),
+        start,
+        0 if failed else start,
+        micros(ended) if ended is not None else 0,
+        failed,
+        Process(pid, process),
+        f"socket/{port}/{at}",
+    )
+
+
+def request(
+    at: float,
+    target: str = "www.example.com:443",
+    *,
+    method: str = "",
+    status: int | None = 200,
+    host: str = "",
+    tx: int = 0,
+    port: int = PORT,
+    flow: str = FLOW,
+    remote: str = PROXY,
+    remote_port: int = PROXY_PORT,
+) -> HttpExchange:
+    """An HTTP request: CONNECT for `host:port`, GET for anything with a scheme or a leading slash."""
+    method = method or ("GET" if "/" in target else "CONNECT")
+    place = tuple_of(port, flow, remote, remote_port)
+    return HttpExchange(DEVICE, micros(at), place, tx, method, target, host, status, f"http/{flow}/{tx}/{at}")
+
+
+def name(
+    at: float, sni: str, *, tunnelled: bool = True, port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_port: int = PROXY_PORT
+) -> TlsName:
+    """A TLS server name."""
+    return TlsName(DEVICE, micros(at), tuple_of(port, flow, remote, remote_port), sni, tunnelled, f"tls/{flow}/{at}")
+
+
+def verdict(
+    at: float,
+    target: str = "bad.example:443",
+    *,
+    action: Action = Action.BLOCKED,
+    method: str | None = None,
+    host: str = "",
+    tx: int = 0,
+    title: str = "listed",
+    port: int = PORT,
+    flow: str = FLOW,
+    remote: str = PROXY,
+    remote_port: int = PROXY_PORT,
+) -> Verdict:
+    """Network protection judged a request; `method=""` judges a TLS name, given as `host`."""
+    method = ("GET" if "/" in target else "CONNECT") if method is None else method
+    place = tuple_of(port, flow, remote, remote_port)
+    return Verdict(
+        DEVICE, micros(at), place, 0, action, tx, method, target, host, None, title, "policy", f"alert/{flow}/{tx}/{at}"
+    )
+
+
+def flow_end(
+    at: float,
+    *,
+    started: float,
+    ended: float,
+    port: int = PORT,
+    flow: str = FLOW,
+    midstream: bool = False,
+    tls: bool = False,
+    answered: bool = True,
+    remote: str = PROXY,
+    remote_port: int = PROXY_PORT,
+    sent: int = 10,
+    received: int = 20,
+) -> ConnectionClosed:
+    """The network sensor's summary of a flow."""
+    return ConnectionClosed(
+        DEVICE,
+        micros(at),
+        tuple_of(port, flow, remote, remote_port),
+        micros(started),
+        micros(ended),
+        sent,
+        received,
+        answered,
+        midstream,
+        tls,
+        f"flow/{flow}/{at}",
+    )
+
+
+Row = dict[str, object]
+
+
+class World:
+    """One device with its correlator: events in, the latest version of each row out."""
+
+    def __init__(self, **settings: object) -> None:
+        self.correlator = Correlator(CorrelationSettings.model_validate(settings))
+        self.emitter = Emitter(self.correlator)
+        self.device = Device(DEVICE)
+        self.versions: list[Row] = []
+        self.verdicts: list[Row] = []
+        self.alerts: list[Row] = []
+
+    def see(self, *events: Event) -> World:
+        """Take events in, each as a batch of its own."""
+        for event in events:
+            self.correlator.take(self.device, event)
+            self.emitter.emit(self.device)
+            self._keep(self.emitter.drain())
+        return self
+
+    def see_together(self, *events: Event) -> World:
+        """Take events in as one batch."""
+        for event in events:
+            self.correlator.take(self.device, event)
+        self.emitter.emit(self.device)
+        self._keep(self.emitter.drain())
+        return self
+
+    def wait(self, seconds: float) -> World:
+        """Let the device be quiet."""
+        self.correlator.move_on(self.device, round(seconds * MICROS))
+        self.emitter.emit(self.device)
+        self._keep(self.emitter.drain())
+        return self
+
+    def finish(self) -> World:
+        """Settle what waits."""
+        self.correlator.finish(self.device)
+        self.emitter.emit(self.device)
+        self._keep(self.emitter.drain())
+        return self
+
+    def _keep(self, output: Output) -> None:
+        self.versions += (as_row(row, NetworkEvent) for row in output.network_events)
+        self.verdicts += (as_row(row, DeviceEvent) for row in output.device_events)
+        self.alerts += (json.loads(alert) for _, alert in output.alerts)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Latest versions, in the order of their first."""
+        return latest(self.versions)
+
+    @property
+    def connections(self) -> list[Row]:
+        """Latest connection rows."""
+        return [row for row in self.rows if row["Layer"] == "connection"]
+
+    @property
+    def destinations(self) -> list[Row]:
+        """Latest destination rows."""
+        return [row for row in self.rows if row["Layer"] == "destination"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The device's book, without what is zero."""
+        return {what: count for what, count in self.device.facts.counts.items() if count}
+
+
+def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:
+    """A row with all its columns, those that were left out as their defaults. Raises on what is no column."""
+    unknown = json.loads(encoded).keys() - set(kind.__struct_fields__)
+    assert not unknown, f"not columns of {kind.__name__}: {unknown}"
+    row: Row = msgspec.to_builtins(msgspec.json.decode(encoded, type=kind))
+    return dict.fromkeys(kind.__struct_fields__, None) | _defaults(kind) | row
+
+
+def _defaults(kind: type[msgspec.Struct]) -> Row:
+    return {f.name: f.default for f in msgspec.structs.fields(kind) if not f.required and f.default is not msgspec.NODEFAULT}
+
+
+def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
+    """Of rows with one identity the one with the highest version."""
+    found: dict[object, Row] = {}
+    for row in rows:
+        old = found.get(row[key])
+        if old is None or int(str(row["Version"])) >= int(str(old["Version"])):
+            found[row[key]] = row
+    return list(found.values())
+
+
+def settle(events: Sequence[Event], **settings: object) -> World:
+    """All events, one by one, and then all that waits."""
+    return World(**settings).see(*events).finish()

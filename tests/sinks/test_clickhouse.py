@@ -1,0 +1,123 @@
+"""What ClickHouse says, told apart: try again, call somebody, or these rows are bad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.settings import ClickHouseSettings
+from sinks import clickhouse
+from sinks.base import RowsRefused, SinkBusy, SinkRefused
+from sinks.clickhouse import ClickHouseSink, connect
+from sinks.migrate import migrate
+from unproxy.embedded.engine import Engine
+
+TABLE = "DeviceNetworkEvents"
+
+
+def row(number: int = 1, **changes: Any) -> bytes:
+    """A row of DeviceNetworkEvents."""
+    fields = {"Timestamp": "2026-11-24T10:00:00.000000Z", "DeviceId": "d", "RecordId": f"r{number}", "Version": 1}
+    return msgspec.json.encode({**fields, **changes})
+
+
+@pytest.fixture
+def config(engine: Engine, unique: str) -> ClickHouseSettings:
+    """Where the run's engine is; the database is this test's own, and not there yet."""
+    return ClickHouseSettings(url=engine.url, database=unique)
+
+
+@pytest.fixture
+def sink(config: ClickHouseSettings) -> Iterator[ClickHouseSink]:
+    """A sink into that database."""
+    made = ClickHouseSink(config)
+    yield made
+    made.close()
+
+
+def ask(config: ClickHouseSettings, query: str) -> Any:
+    """One value."""
+    with connect(config) as client:
+        return client.query(query).result_rows[0][0]
+
+
+def make_tables(config: ClickHouseSettings) -> None:
+    """Migrate."""
+    with connect(config) as client:
+        migrate(client, config.database)
+
+
+def test_nobody_listens() -> None:
+    """A server that cannot be reached is busy: it may come back."""
+    sink = ClickHouseSink(ClickHouseSettings(url="http://127.0.0.1:1"))
+
+    with pytest.raises(SinkBusy, match=r"http://127\.0\.0\.1:1 does not take rows now"):
+        sink.write(TABLE, [row()], "a")
+    sink.close()
+
+
+def test_missing_table(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
+    """A missing database or table needs a person, and the message says what to do."""
+    with pytest.raises(SinkRefused, match="run `unproxy migrate`"):
+        sink.write(TABLE, [row()], "a")
+    make_tables(config)
+    with pytest.raises(SinkRefused, match="no Unheard in database"):
+        sink.write("Unheard", [row()], "a")
+    sink.write(TABLE, [row()], "a")
+
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}") == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"no json",
+        b'{"RecordId":',
+        row(Version="many"),
+        row(Timestamp="yesterday"),
+        row(RemotePort=[]),
+        row(Colour="blue"),
+    ],
+)
+def test_bad_rows(config: ClickHouseSettings, sink: ClickHouseSink, bad: bytes) -> None:
+    """Bad rows are told from all other trouble, and nothing of their write lands."""
+    make_tables(config)
+    with pytest.raises(RowsRefused, match=TABLE):
+        sink.write(TABLE, [row(1), bad, row(2)], "a")
+
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 0
+
+
+def test_tables_behind(config: ClickHouseSettings, sink: ClickHouseSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a migration is missing, an unknown column is not the rows' fault."""
+    make_tables(config)
+    monkeypatch.setattr(clickhouse, "pending", lambda *_: ["0002_colour"])
+
+    with pytest.raises(SinkRefused, match="run `unproxy migrate`"):
+        sink.write(TABLE, [row(Colour="blue")], "a")
+
+
+def test_one_insert_is_one_block(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
+    """However large, a write becomes one part, so it lands whole and its token stands for all of it."""
+    make_tables(config)
+    with connect(config) as client:
+        client.command(f"SYSTEM STOP MERGES {config.database}.{TABLE}_versions")
+    pieces = [b"\n".join(row(number) for number in range(start, start + 5_000)) for start in range(0, 70_000, 5_000)]
+    for _ in range(2):
+        sink.write(TABLE, pieces, "large")
+    parts = f"SELECT groupArray(rows) FROM system.parts WHERE database = '{config.database}' AND active AND rows > 1"
+
+    assert ask(config, parts) == [70_000]
+
+
+def test_compressed_is_the_same(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
+    """To a server elsewhere rows go compressed, and arrive the same."""
+    make_tables(config)
+    assert ClickHouseSink(config.model_copy(update={"url": "https://clickhouse.example:8443"}))._compressed
+    sink._compressed = True
+    sink.write(TABLE, [row(number) for number in range(5_000)], "a")
+
+    assert ask(config, f"SELECT (count(), uniqExact(RecordId)) FROM {config.database}.{TABLE}") == (5_000, 5_000)

@@ -1,0 +1,39 @@
+"""One life of `up` for all tests of this folder: started with the sample, parts killed on the way, ended by Ctrl-C.
+
+It is told as a story: each step is written down when it happens, and the tests look at what was written.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.unproxy.up_story import Running, Story, ask_around, rows_were_made, servers_of, wait_for
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """`up` with the sample; worker and sink are killed as soon as rows come; Ctrl-C at the end."""
+    folder = tmp_path_factory.mktemp("up") / "data"
+    running = Running(folder)
+    try:
+        parts = running.wait_for_parts("worker-1", "sink")
+        wait_for(lambda: rows_were_made(folder), "the first row")
+        for name in ("worker-1", "sink"):
+            os.kill(parts[name], signal.SIGKILL)
+        wait_for(lambda: "How to go on" in running.out or running.process.poll() is not None, "the results")
+        assert running.process.poll() is None, running.end(signal.SIGTERM).err
+        while_running = ask_around(folder)
+        asked = time.monotonic()
+        up = running.end(signal.SIGINT)
+        stop_secs = time.monotonic() - asked
+    finally:
+        running.process.kill()
+        running.process.wait()
+    left = [pid for pid in parts.values() if psutil.pid_exists(pid)] + servers_of(folder)
+    yield Story(folder, up, while_running, stop_secs, left)

@@ -1,0 +1,123 @@
+"""The command line itself: help texts, examples, exit codes."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+
+from unproxy.cli import app, run
+from unproxy.commands.common import program
+
+GROUP: Any = typer.main.get_command(app)
+VERBS = sorted(GROUP.commands)
+HEAVY = ("faust", "confluent_kafka", "clickhouse_connect", "chdb", "pydantic", "rich", "psutil")
+
+
+def example_of(command: Any) -> list[str]:
+    """The arguments of the example at the end of a help text."""
+    last = command.epilog.splitlines()[-1].strip()
+    assert last.startswith(program())
+    return shlex.split(last.removeprefix(program()))
+
+
+def test_all_verbs_are_there() -> None:
+    """Everything that can be done has a verb."""
+    wanted = "up replay produce worker sink migrate query timeline event alerts check topics"
+
+    assert sorted(wanted.split()) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_example_is_understood(verb: str) -> None:
+    """Each help text ends with an example whose options and arguments exist."""
+    command = GROUP.commands[verb]
+    arguments = example_of(command)
+    if verb == "event":
+        arguments = ["event", "0123456789abcdef"]  # the example asks `query` for an ID
+    top = GROUP.make_context("unproxy", arguments)
+    name, found, rest = GROUP.resolve_command(top, [*top._protected_args, *top.args])
+
+    assert name == verb
+    assert found.make_context(verb, rest, parent=top).command is found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_ends_with_the_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`VERB --help` shows the example last, on a line of its own, not wrapped."""
+    assert run([verb, "--help"]) == 0
+    lines = capsys.readouterr().out.rstrip().splitlines()
+
+    assert lines[-2].strip() == "Example:"
+    assert lines[-1].strip() == GROUP.commands[verb].epilog.splitlines()[-1].strip()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`--help` answers at once, as it imports none of the rooms and no big library."""
+    code = f"import sys, unproxy.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["query"],
+        ["query", "--formt", "csv", "x"],
+        ["timeline", "dev-a", "--from", "yesterday"],
+        ["--config", "/nowhere.toml", "check"],
+        ["replay", "nonsense:file"],
+        ["replay", "suricata:/nowhere.json"],
+        ["up", "suricata:/nowhere.json"],
+        ["query", "--data", "/nowhere", "SELECT 1"],
+        ["event", "--data", "/nowhere", "0123456789"],
+    ],
+)
+def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What a user can mend is told in one line on stderr, without a stack, and ends with 2."""
+    assert run(arguments) == 2
+    said = capsys.readouterr()
+
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("unproxy: ")
+
+
+def test_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A setting that does not exist stops every command, with a suggestion."""
+    monkeypatch.setenv("UNPROXY_CORRELATION__PATEINCE_SECS", "5")
+
+    assert run(["check"]) == 2
+    assert "UNPROXY_CORRELATION__PATIENCE_SECS" in capsys.readouterr().err
+
+
+def test_nothing_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a verb the verbs are listed, and that counts as called wrongly."""
+    assert run([]) == 2
+    assert "replay" in capsys.readouterr().err
+
+
+def test_reader_that_has_seen_enough_is_no_error() -> None:
+    """`unproxy … | head` ends quietly when head is done."""
+    command = f"{sys.executable} -m unproxy replay sockets:unproxy/samples/sockets.jsonl.gz | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_dump_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check --dump` prints the settings in force as TOML, secrets as stars."""
+    monkeypatch.setenv("UNPROXY_CLICKHOUSE__PASSWORD", "hush")
+
+    assert run(["check", "--dump"]) == 0
+    out = capsys.readouterr().out
+    assert 'password = "***"' in out
+    assert "hush" not in out

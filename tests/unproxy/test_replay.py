@@ -1,0 +1,99 @@
+"""`unproxy replay`: files in, rows and a balanced summary out, without broker or database."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unproxy.cli import run
+
+SAMPLES = Path("unproxy/samples")
+SAMPLE = [
+    *(f"suricata:{SAMPLES}/dev-{letter}.eve.json.gz" for letter in "abc"),
+    f"sockets:{SAMPLES}/sockets.jsonl.gz",
+]
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """JSON lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_sample_balances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line is parsed, ignored or rejected; each connection resolved or unresolved; nothing waits at the end."""
+    out, alerts, events = tmp_path / "rows.jsonl", tmp_path / "alerts.jsonl", tmp_path / "events.jsonl"
+    summary = tmp_path / "summary.json"
+    arguments = ["--out", str(out), "--alerts", str(alerts), "--events", str(events), "--summary", str(summary)]
+    assert run(["replay", *SAMPLE, *arguments]) == 0
+    told = json.loads(summary.read_text())
+
+    assert told["read"] == 4768
+    assert told["read"] == told["parsed"] + sum(told["ignored"].values()) + sum(told["rejected"].values())
+    assert told["connections"] == sum(told["resolved"].values()) + sum(told["unresolved"].values())
+    assert told["waiting"] == 0
+    assert told["rows"] == len(lines(out)) > 0
+    assert all(alert["AlertId"] for alert in lines(alerts))
+    assert {event["Outcome"] for event in lines(events)} == {"blocked", "audited"}
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "ignored" in captured.err
+    assert "dns 2,000" in captured.err
+
+
+def test_rows_go_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --out, rows are on stdout as JSON lines, and the talk is not among them."""
+    assert run(["replay", SAMPLE[-1]]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert {row["Layer"] for row in rows} == {"connection"}
+
+
+def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
+    """A line that cannot be read is written with its reason and its bytes, and counted."""
+    file, rejects, summary = tmp_path / "bad.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
+    bad = b'\xff\xfe{"nonsense'
+    file.write_bytes(bad + b"\n")
+    arguments = ["--rejects", str(rejects), "--summary", str(summary), "--out", str(tmp_path / "rows.jsonl")]
+    assert run(["replay", f"suricata:{file}", *arguments]) == 0
+    (reject,) = lines(rejects)
+
+    assert base64.b64decode(reject["raw_base64"]) == bad
+    assert reject["dialect"] == "suricata"
+    assert json.loads(summary.read_text())["rejected"] == {reject["reason"]: 1}
+
+
+def test_line_that_is_too_long_is_counted_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a line over the limit the beginning is kept with its reason; the book still balances."""
+    monkeypatch.setenv("UNPROXY_PUBLISHER__LINE_BYTES_MAX", "1000")
+    file, rejects, summary = tmp_path / "long.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
+    file.write_bytes(b"x" * 5000 + b"\n{}\n")
+    arguments = ["--rejects", str(rejects), "--summary", str(summary), "--out", str(tmp_path / "rows.jsonl")]
+    assert run(["replay", f"suricata:{file}", *arguments]) == 0
+    told = json.loads(summary.read_text())
+
+    assert told["read"] == 2 == told["parsed"] + sum(told["ignored"].values()) + sum(told["rejected"].values())
+    assert told["rejected"]["too_long"] == 1
+    assert {line["reason"] for line in lines(rejects)} >= {"too_long"}
+
+
+def test_damaged_file_gives_what_could_be_read_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gzip file that breaks off gives its rows and its summary, and then says what is wrong."""
+    whole = gzip.decompress((SAMPLES / "sockets.jsonl.gz").read_bytes())
+    file, out, summary = tmp_path / "cut.jsonl.gz", tmp_path / "rows.jsonl", tmp_path / "summary.json"
+    file.write_bytes(gzip.compress(whole)[:-2000])
+
+    assert run(["replay", f"sockets:{file}", "--out", str(out), "--summary", str(summary)]) == 1
+    assert lines(out)
+    assert json.loads(summary.read_text())["read"] > 0
+    assert "cut.jsonl.gz" in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An output file in a folder that is not there is the caller's mistake."""
+    assert run(["replay", SAMPLE[-1], "--out", str(tmp_path / "nowhere" / "rows.jsonl")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
