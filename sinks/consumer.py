@@ -23,6 +23,7 @@ from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Message
 from sinks.clickhouse import ClickHouseSink
+from sinks.offsets import Offsets
 from sinks.rejects import RejectsProducer, reject_row
 from sinks.writer import WARN_SECS, Refusal, Writer
 
@@ -37,8 +38,6 @@ BATCHES_WAITING_MAX = 2
 POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
 """After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
-
-COMMIT_PAUSE_SECS = 1.0
 
 STOP_SECS_MAX = 0.8
 """For the insert under way, and again for leaving the group."""
@@ -58,6 +57,7 @@ class SinkLoop:
         self._tables = {topic_name(settings, name): table for name, table in TABLE_OF_TOPIC.items()}
         self._rejects_topic = topic_name(settings, REJECTS)
         self._rejects = RejectsProducer(settings.kafka, self._rejects_topic)
+        self._offsets = Offsets(self._warn)
         self._consumer = Consumer(
             {
                 **client_config(settings.kafka),
@@ -74,19 +74,18 @@ class SinkLoop:
                 "fetch.max.bytes": 4_194_304,
                 "max.partition.fetch.bytes": 1_048_576,
                 "fetch.wait.max.ms": 100,
+                # A full queue would otherwise put off the next fetch for a whole second.
+                "fetch.queue.backoff.ms": 10,
                 "error_cb": self._on_error,
                 # Errors come to error_cb; the library's own log would tell each try to reconnect.
                 "log_level": 2,
-                "on_commit": self._on_commit,
+                "on_commit": self._offsets.answered,
             }
         )
         self._open: dict[tuple[str, int], Batch] = {}
-        self._written: dict[tuple[str, int], int] = {}
-        """Offsets to commit: all before them is in the sink. Filled by the writers, committed by the loop alone, as two
-        threads that commit at once hang librdkafka."""
-        self._commit_again_at = 0.0
+        self._ours: set[tuple[str, int]] = set()
         self._full_since: float | None = None
-        self._paused: list[TopicPartition] = []
+        self._paused: set[tuple[str, int]] = set()
         self._warned_at = -WARN_SECS
         self._changed = threading.Condition()
         self._writers = [
@@ -138,7 +137,7 @@ class SinkLoop:
                 raise writer.failure
         now = time.monotonic()
         self._hand_over_due(now)
-        self._commit(now)
+        self._offsets.commit(self._consumer, now)
         if self._has_room():
             self._resume()
             messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
@@ -160,6 +159,9 @@ class SinkLoop:
         assert topic is not None
         assert partition is not None
         assert offset is not None
+        if (topic, partition) not in self._ours:
+            # Fetched before the partition went. Writing it would commit past rows that nobody has written yet.
+            return
         value, (_, timestamp_ms) = message.value() or b"", message.timestamp()
         if topic == self._rejects_topic:
             headers: Any = message.headers() or []
@@ -203,68 +205,35 @@ class SinkLoop:
             self._full_since = now
         if now - self._full_since < PAUSE_AFTER_SECS:
             return False
-        if not self._paused:
-            self._paused = self._consumer.assignment()
-            self._consumer.pause(self._paused)
+        if fresh := [place for place in self._consumer.assignment() if _key(place) not in self._paused]:
+            self._consumer.pause(fresh)
+            self._paused.update(map(_key, fresh))
         return True
 
     def _resume(self) -> None:
         self._full_since = None
         if self._paused:
-            self._consumer.resume(self._paused)
-            self._paused = []
+            self._consumer.resume([place for place in self._consumer.assignment() if _key(place) in self._paused])
+            self._paused.clear()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
-        # What came new is not paused yet.
-        self._paused = []
+        self._ours.update(map(_key, partitions))
+        self._paused.difference_update(map(_key, partitions))
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self._commit_at_once()
+        self._offsets.commit_at_once(consumer)
         for place in partitions:
             self._open.pop((place.topic, place.partition), None)
             self._writer_of(place.partition).abandon(place.topic, place.partition)
-            with self._changed:
-                self._written.pop((place.topic, place.partition), None)
-        self._paused = [kept for kept in self._paused if kept not in partitions]
+            self._offsets.forget(place.topic, place.partition)
+        self._ours.difference_update(map(_key, partitions))
+        self._paused.difference_update(map(_key, partitions))
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _note_written(self, batch: Batch) -> None:
-        with self._changed:
-            self._written[batch.topic, batch.partition] = batch.next_offset
-
-    def _take_written(self) -> list[TopicPartition]:
-        with self._changed:
-            taken, self._written = self._written, {}
-        return [TopicPartition(topic, partition, offset) for (topic, partition), offset in taken.items()]
-
-    def _commit(self, now: float) -> None:
-        if now >= self._commit_again_at and (offsets := self._take_written()):
-            try:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-            except KafkaException as error:
-                self._on_commit(error.args[0], offsets)
-
-    def _commit_at_once(self) -> None:
-        """Before partitions go: what is written must not be read again by the next one without need."""
-        if offsets := self._take_written():
-            try:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            except KafkaException as error:
-                self._warn("offsets could not be committed, rows will be read again", str(error))
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """The rows are safe; while their offsets cannot be committed they would be read again, so try on."""
-        failed = [place for place in partitions if error or place.error]
-        if not failed:
-            return
-        self._warn("offsets could not be committed, will retry", str(error or failed[0].error))
-        self._commit_again_at = time.monotonic() + COMMIT_PAUSE_SECS
-        with self._changed:
-            for place in failed:
-                self._written.setdefault((place.topic, place.partition), place.offset)
+        self._offsets.note(batch.topic, batch.partition, batch.next_offset)
 
     def _reroute(self, batch: Batch, refusal: Refusal) -> None:
         if batch.topic == self._rejects_topic:
@@ -284,6 +253,10 @@ class SinkLoop:
         if now - self._warned_at >= WARN_SECS:
             self._warned_at = now
             log.warning(what, extra={"error": error})
+
+
+def _key(place: TopicPartition) -> tuple[str, int]:
+    return place.topic, place.partition
 
 
 def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:

@@ -207,6 +207,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         sign_of_work=worker.sign_of_work,
         stopping=lambda: process.stop_asked or worker.app.should_stop,
         stop_asked=lambda: process.stop_asked,
+        busy=lambda: worker.bench.busy,
     ).start()
     log.info("worker starts", extra={"group": settings.worker.group, "worker": settings.worker.name})
     try:

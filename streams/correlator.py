@@ -73,7 +73,7 @@ SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
 def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
     """A piece of evidence as a number: the same content, the same number, in every process."""
-    return at << 12 | (more & 1023) << 2 | kind
+    return at << 10 | (more & 255) << 2 | kind
 
 
 def absolute_target(target: str) -> tuple[str, int, str]:

@@ -20,6 +20,8 @@ ROUND_SECS = 0.25
 ASK_SECS = 2.0
 STOP_GRACE_SECS = 1.0
 """Time for an orderly stop before the watchdog asks whether Kafka is there at all."""
+STOP_IDLE_SECS_MAX = 3.0
+"""Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
 
 
 class Stall:
@@ -68,6 +70,7 @@ class Watchdog(threading.Thread):
         sign_of_work: Callable[[], Any],
         stopping: Callable[[], bool],
         stop_asked: Callable[[], bool],
+        busy: Callable[[], bool],
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._group = group
@@ -78,6 +81,7 @@ class Watchdog(threading.Thread):
         self._sign_of_work = sign_of_work
         self._stopping = stopping
         self._stop_asked = stop_asked
+        self._busy = busy
         self._answered = True
 
     def run(self) -> None:
@@ -115,6 +119,8 @@ class Watchdog(threading.Thread):
             end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
 
     def _hasten(self, secs: float) -> None:
+        if self._stop_asked() and not self._busy() and secs > min(STOP_IDLE_SECS_MAX, self._stop_secs_max):
+            end(Exit.DONE, "stopped; nothing was at hand")
         if secs > self._stop_secs_max:
             end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
         if secs > STOP_GRACE_SECS and self._stop_asked() and self._group.progress([0]) is None:

@@ -43,6 +43,8 @@ class Bench:
         self._counters = counters
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
+        self.busy = False
+        """A batch is at hand."""
 
     def forget(self) -> None:
         """Partitions were assigned or taken away: what we know of them may be old."""
@@ -55,6 +57,7 @@ class Bench:
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
         """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
+        self.busy = True
         born = self._lease.membership()
         check = partial(self._lease.check, born)
 
@@ -85,6 +88,7 @@ class Bench:
         await check()
         self._counters.batches += 1
         self._counters.messages += sum(len(messages) for messages in batch.values())
+        self.busy = False
 
     async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, Iterable[Entry]]:
         """The pipeline of a partition, and after an assignment the entries that its changelog may lack.

@@ -104,3 +104,8 @@ def settings_for(kafka_settings_for: SettingsMaker, engine: Engine, unique: str)
 def settings(settings_for: SettingsMaker) -> Settings:
     """This test's settings as they come."""
     return settings_for()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--bless` writes golden files instead of comparing with them."""
+    parser.addoption("--bless", action="store_true", help="write golden files anew; review the difference")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import msgspec
 
@@ -224,9 +225,10 @@ def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:
     unknown = json.loads(encoded).keys() - set(kind.__struct_fields__)
     assert not unknown, f"not columns of {kind.__name__}: {unknown}"
     row: Row = msgspec.to_builtins(msgspec.json.decode(encoded, type=kind))
-    return dict.fromkeys(kind.__struct_fields__, None) | _defaults(kind) | row
+    return _defaults(kind) | row
 
 
+@cache
 def _defaults(kind: type[msgspec.Struct]) -> Row:
     return {f.name: f.default for f in msgspec.structs.fields(kind) if not f.required and f.default is not msgspec.NODEFAULT}
 

@@ -25,6 +25,7 @@ from unproxy.errors import Damaged, Failed, Fixable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+    from confluent_kafka.admin import AdminClient
 
     from producers.run import Report
     from producers.source import Line, Source
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KAFKA_SECS_MAX = 10.0
+KAFKA_SECS_MAX = 5.0
 DEVICE_CHARS_MAX = 255
 GROUPS_MAX = 1_000
 """Devices whose lines wait for company while recorded files are read."""
@@ -249,36 +250,28 @@ def kafka_client_config(settings: Settings) -> dict[str, Any]:
 
 
 def partitions_of(settings: Settings, topic: str) -> list[int]:
-    """The partitions of a topic. Raises Failed when Kafka is away or has no such topic."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    bootstrap = settings.kafka.bootstrap
-    try:
-        seen = AdminClient(kafka_client_config(settings)).list_topics(timeout=KAFKA_SECS_MAX).topics
-    except KafkaException as error:
-        raise Failed(
-            f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
-        ) from None
+    """The partitions of a topic. Raises Failed when Kafka is away, Fixable when it has no such topic."""
+    _, seen = _cluster(settings)
     if topic not in seen:
-        raise Fixable(f"{bootstrap}: has no topic {topic}; run `unproxy topics --create`")
-    return sorted(seen[topic].partitions)
+        raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
+    return sorted(seen[topic])
 
 
 def create_topics(settings: Settings, replicas: int) -> list[str]:
-    """Create the topics that are missing; gives their names."""
+    """Create the topics that are missing; gives their names. Raises Failed."""
     from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import NewTopic
 
-    admin = AdminClient(kafka_client_config(settings))
+    admin, seen = _cluster(settings)
     wanted = [
         NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
         for topic in topics(settings)
+        if topic.name not in seen
     ]
     made = []
-    for name, future in admin.create_topics(wanted, operation_timeout=KAFKA_SECS_MAX).items():
+    for name, future in (admin.create_topics(wanted, request_timeout=KAFKA_SECS_MAX) if wanted else {}).items():
         try:
-            future.result(KAFKA_SECS_MAX * 2)
+            future.result()
             made.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -286,3 +279,19 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
                     f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
                 ) from None
     return made
+
+
+def _cluster(settings: Settings) -> tuple[AdminClient, dict[str, list[int]]]:
+    """The cluster, and the partitions of each topic. Raises Failed when it is away."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    bootstrap = settings.kafka.bootstrap
+    admin = AdminClient(kafka_client_config(settings))
+    try:
+        seen = admin.list_topics(timeout=KAFKA_SECS_MAX).topics
+    except KafkaException as error:
+        raise Failed(
+            f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
+        ) from None
+    return admin, {name: list(topic.partitions) for name, topic in seen.items()}

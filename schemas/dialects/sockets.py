@@ -7,6 +7,8 @@ close. A line may come again once the connection has closed.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from schemas.address import canonical_ip
@@ -16,17 +18,21 @@ from schemas.events import ConnectionOpened, Dialect, Flow, Micros, Parsed, Proc
 RESULTS = frozenset({"success", "failed", "open"})
 
 
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Pid = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+
+
 class _Line(msgspec.Struct, gc=False):
     device: str
     local_ip: str
-    local_port: int
+    local_port: Port
     remote_ip: str
-    remote_port: int
+    remote_port: Port
     result: str
     ts_attempt: str | None = None
     ts_established: str | None = None
     ts_closed: str | None = None
-    pid: int | None = None
+    pid: Pid | None = None
     process: str | None = None
 
 
@@ -60,14 +66,10 @@ def parse(raw: bytes) -> Parsed:
         flow = Flow(canonical_ip(line.local_ip), line.local_port, canonical_ip(line.remote_ip), line.remote_port)
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
-    if not (0 < line.local_port < 65_536 and 0 < line.remote_port < 65_536):
-        return Reject(Reason.BAD_VALUE, "a port is outside 1 to 65535", raw)
     if line.result not in RESULTS:
         return Reject(Reason.BAD_VALUE, f"result is {line.result!r}, not one of {sorted(RESULTS)}", raw)
     if not (attempt or established):
         return Reject(Reason.INCOMPLETE, "neither ts_attempt nor ts_established", raw)
-    if line.pid is not None and not 0 <= line.pid < 2**62:
-        return Reject(Reason.BAD_VALUE, "pid is out of range", raw)
     started = attempt or established
     return ConnectionOpened(
         line.device,

@@ -7,6 +7,8 @@ A blocked request has no `http` record, only its alert; `drop` records are one p
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from schemas.address import canonical_ip, split_authority
@@ -33,11 +35,17 @@ OTHER_KINDS = frozenset(
 TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""A number that still fits where rows and state keep it."""
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Status = Annotated[int, msgspec.Meta(ge=0, le=999)]
+
+
 class _Http(msgspec.Struct, gc=False):
     hostname: str = ""
     url: str = ""
     http_method: str = ""
-    status: int | None = None
+    status: Status | None = None
 
 
 class _Tls(msgspec.Struct, gc=False):
@@ -54,9 +62,9 @@ class _Alert(msgspec.Struct, gc=False):
 class _FlowPart(msgspec.Struct, gc=False):
     start: str = ""
     end: str = ""
-    bytes_toserver: int = 0
-    bytes_toclient: int = 0
-    pkts_toclient: int = 0
+    bytes_toserver: Count = 0
+    bytes_toclient: Count = 0
+    pkts_toclient: Count = 0
 
 
 class _Tcp(msgspec.Struct, gc=False):
@@ -67,15 +75,15 @@ class _Tcp(msgspec.Struct, gc=False):
 class _Eve(msgspec.Struct, gc=False):
     timestamp: str
     event_type: str
-    flow_id: int = 0
+    flow_id: Count = 0
     src_ip: str = ""
-    src_port: int = 0
+    src_port: Port = 0
     dest_ip: str = ""
-    dest_port: int = 0
+    dest_port: Port = 0
     proto: str = ""
     app_proto: str = ""
     app_proto_orig: str = ""
-    tx_id: int = 0
+    tx_id: Count = 0
     host: str = ""
     http: _Http | None = None
     tls: _Tls | None = None
@@ -116,7 +124,7 @@ def parse(raw: bytes) -> Parsed:
             return Ignored(eve.host, at, kind if kind in OTHER_KINDS else "other")
         if eve.proto != "TCP":
             return Ignored(eve.host, at, f"{kind}_not_tcp")
-        if not (0 < eve.src_port < 65_536 and 0 < eve.dest_port < 65_536):
+        if not (eve.src_port and eve.dest_port):
             return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
         flow = Flow(
             canonical_ip(eve.src_ip),
@@ -166,8 +174,8 @@ def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClose
         flow,
         parse_micros(part.start) if part.start else 0,
         parse_micros(part.end) if part.end else 0,
-        max(part.bytes_toserver, 0),
-        max(part.bytes_toclient, 0),
+        part.bytes_toserver,
+        part.bytes_toclient,
         bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,
         eve.tcp is not None and not to_server & TCP_SYN,
         eve.app_proto == "tls" and not eve.app_proto_orig,

@@ -104,9 +104,7 @@ def test_late_connect_outranks_the_server_name() -> None:
 
 def test_server_name_confirms_a_late_connect() -> None:
     """The same name from both is one row, which ends up exact."""
-    world = settle(
-        [connection(0), name(0.2, "a.example"), request(61, "a.example:443")], proxies=[f"{PROXY}:3128"]
-    )
+    world = settle([connection(0), name(0.2, "a.example"), request(61, "a.example:443")], proxies=[f"{PROXY}:3128"])
     (row,) = world.destinations
 
     assert (row["ResolvedBy"], row["Confidence"], row["HostMismatch"]) == ("connect", "exact", "")
@@ -175,11 +173,14 @@ def test_outcome_follows_the_answer(target: str, status: int | None, outcome: st
     (row,) = settle([connection(0), request(0.1, target, status=status)]).destinations
 
     assert row["Outcome"] == outcome
-    assert row["ActionType"] == {
-        "allowed": "ConnectionSuccess",
-        "failed": "ConnectionFailed",
-        "unknown": "ConnectionAttempt",
-    }[outcome]
+    assert (
+        row["ActionType"]
+        == {
+            "allowed": "ConnectionSuccess",
+            "failed": "ConnectionFailed",
+            "unknown": "ConnectionAttempt",
+        }[outcome]
+    )
 
 
 def test_asked_again_after_authentication_is_allowed() -> None:
@@ -213,9 +214,7 @@ def test_a_block_inside_a_tunnel_blocks_its_end() -> None:
 
 def test_an_audited_request_is_told_from_an_allowed_one() -> None:
     """Audit does not stop, but says so."""
-    (row,) = settle(
-        [connection(0), request(0.1, "bad.example:443"), verdict(0.1, action=Action.AUDITED)]
-    ).destinations
+    (row,) = settle([connection(0), request(0.1, "bad.example:443"), verdict(0.1, action=Action.AUDITED)]).destinations
 
     assert (row["Outcome"], row["ProtectionMode"], row["ActionType"]) == ("audited", "audit", "ConnectionSuccess")
 
@@ -290,7 +289,8 @@ def test_a_tunnel_older_than_the_sensor_says_so() -> None:
 def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
     """The sensor guesses the direction of a flow whose beginning it missed; the proxy is not the client."""
     turned = replace(
-        flow_end(9, started=1, ended=8, midstream=True, sent=1, received=2), flow=Flow(PROXY, 3128, "10.0.0.7", 55_555, "9")
+        flow_end(9, started=1, ended=8, midstream=True, sent=1, received=2),
+        flow=Flow(PROXY, 3128, "10.0.0.7", 55_555, "9"),
     )
     world = settle([request(0, "a.example:443", port=1, flow="1"), turned])
     row = next(row for row in world.connections if row["LocalPort"] == 55_555)
@@ -313,7 +313,11 @@ def test_a_direct_connection_has_one_row() -> None:
     (row,) = world.rows
 
     assert (row["Layer"], row["ProxyIP"], row["ProxyPort"]) == ("connection", "", None)
-    assert (row["RemoteIP"], row["DestinationHost"], row["RemoteUrl"]) == ("203.0.113.5", "site.example", "site.example")
+    assert (row["RemoteIP"], row["DestinationHost"], row["RemoteUrl"]) == (
+        "203.0.113.5",
+        "site.example",
+        "site.example",
+    )
     assert (row["ResolvedBy"], row["Outcome"]) == ("direct", "allowed")
 
 
@@ -366,7 +370,9 @@ def test_another_connection_of_the_tuple_is_not_guessed() -> None:
     rows = world.destinations
 
     assert rows[0]["InitiatingProcessId"] in (None, 4711)
-    assert World().see(connection(0, ended=1), request(50, "a.example:443")).destinations[0]["InitiatingProcessId"] is None
+    assert (
+        World().see(connection(0, ended=1), request(50, "a.example:443")).destinations[0]["InitiatingProcessId"] is None
+    )
 
 
 def test_without_a_kernel_record_it_still_resolves() -> None:
@@ -375,7 +381,11 @@ def test_without_a_kernel_record_it_still_resolves() -> None:
     (row,) = world.destinations
     (hop,) = world.connections
 
-    assert (row["DestinationHost"], row["InitiatingProcessId"], row["InitiatingProcessFileName"]) == ("a.example", None, "")
+    assert (row["DestinationHost"], row["InitiatingProcessId"], row["InitiatingProcessFileName"]) == (
+        "a.example",
+        None,
+        "",
+    )
     assert (hop["DestinationHost"], hop["BytesReceived"]) == ("a.example", 20)
     assert hop["ConnectionTime"] == row["ConnectionTime"]
 

@@ -160,6 +160,17 @@ def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start)
     assert time.monotonic() - began < 4
 
 
+def test_stops_while_it_starts(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """SIGTERM while the worker joins its group ends it cleanly as well, and soon."""
+    settings = kafka_settings_for()
+    worker = start(settings)
+    wait_until(lambda: "worker starts" in worker.says(), "Faust starts")
+    began = time.monotonic()
+
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 5
+
+
 def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: Start, tmp_path: Path) -> None:
     """A worker waits for a broker that comes later, survives its restart, and stops cleanly when it is gone."""
     port = free_port()

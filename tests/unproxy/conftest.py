@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -17,7 +16,7 @@ from tests.unproxy.up_story import Running, Story, ask_around, rows_were_made, s
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     """`up` with the sample; worker and sink are killed as soon as rows come; Ctrl-C at the end."""
     folder = tmp_path_factory.mktemp("up") / "data"
     running = Running(folder)
@@ -33,7 +32,6 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         up = running.end(signal.SIGINT)
         stop_secs = time.monotonic() - asked
     finally:
-        running.process.kill()
-        running.process.wait()
+        running.end(signal.SIGTERM)
     left = [pid for pid in parts.values() if psutil.pid_exists(pid)] + servers_of(folder)
-    yield Story(folder, up, while_running, stop_secs, left)
+    return Story(folder, up, while_running, stop_secs, left)

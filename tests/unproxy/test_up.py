@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +53,7 @@ def test_shows_both_queries_and_their_results(story: Story) -> None:
     first, _, second = story.up.out.partition(behind)
 
     assert everything in first
-    assert second.count("  10 rows") == first.count("  10 rows") == 1
+    assert first.count("  10 rows\n") == second.count("  10 rows\n") == 1
     assert PROXY not in second.partition("The book")[0]
 
 
@@ -86,7 +84,7 @@ def test_ctrl_c_ends_everything_within_ten_seconds(story: Story) -> None:
 
 
 def test_others_find_the_running_one(story: Story) -> None:
-    """`query` meets the running engine; `check`, `migrate` and `topics` find nothing to do; a second `up` says why not."""
+    """`query` meets the running engine; `check`, `migrate`, `topics` find nothing to do; a second `up` says why not."""
     told = story.while_running
 
     assert told["query"].out.splitlines()[-1] == "968"
@@ -121,7 +119,7 @@ def test_timeline_shows_a_line_a_connection(story: Story) -> None:
     assert done.code == 0
     assert lines
     assert all(f"established connection with {PROXY}:" in line or "[2001:db8:51::80]:" in line for line in lines)
-    assert all("(bad1.example:" in line and "[NetworkProtection: blocked]" in line for line in lines)
+    assert all("bad1.example:" in line and "[NetworkProtection: blocked]" in line for line in lines)
     assert lines == sorted(lines)
     assert unproxy("timeline", *data, "dev-b", "--to", "2026-11-24").out == ""
     assert "known devices: dev-a, dev-b, dev-c" in unproxy("timeline", *data, "dev-x").err
@@ -153,7 +151,6 @@ def test_next_up_takes_over_what_a_dead_one_left(story: Story, replayed: Rows) -
     assert done.code == 0, done.err
     assert "left" in done.err
     assert "The book balances:" in done.out
-    assert "4,768 lines read" not in done.out or "5,221 lines read" not in done.out
     assert not any(psutil.pid_exists(pid) for pid in orphans)
     assert table(story.folder) == replayed
 
@@ -166,21 +163,3 @@ def test_sigterm_while_starting_ends_it(tmp_path: Path) -> None:
 
     assert done.code == 130
     assert servers_of(tmp_path / "data") == []
-
-
-def test_stranger_is_never_ended(tmp_path: Path) -> None:
-    """A process that merely has the number of a part that died is left alone."""
-    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    pid = {"number": stranger.pid, "started": psutil.Process(stranger.pid).create_time() - 60}
-    told = {"up": pid, "kafka": "", "clickhouse": "", "settings": "", "parts": {"worker-1": pid}}
-    (folder / "up.json").write_text(json.dumps(told))
-    running = Running(folder)
-    running.wait_for_parts("sink")
-    running.end(signal.SIGTERM)
-
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.communicate()
-    assert os.path.exists(folder)

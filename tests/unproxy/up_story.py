@@ -98,7 +98,8 @@ class Running:
 
     def end(self, how: signal.Signals) -> Done:
         """Send a signal and wait for the end."""
-        self.process.send_signal(how)
+        if self.process.poll() is None:
+            self.process.send_signal(how)
         code = self.process.wait(UP_SECS_MAX)
         return Done(code, self.out, self._err.read_text(), time.monotonic() - self._begun)
 

@@ -26,7 +26,7 @@ class Readiness:
 
     def again(self, now: float) -> None:
         """Something was sent or started: what was seen before says nothing any more."""
-        self._goal, self._since, self._reached_at = None, now, None
+        self._goal, self._since, self._reached_at, self._ends = None, now, None, None
 
     def look(self, reading: Reading) -> str:
         """What is missing, in a word or two."""

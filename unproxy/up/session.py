@@ -152,8 +152,7 @@ class Up:
 
     def _raise_if_called_wrongly(self, producer: Part) -> None:
         if producer.process and producer.process.returncode == parts.EXIT_CALLED_WRONGLY:
-            said = producer.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-            raise Fixable((said or ["the producer does not start"])[-1].removeprefix("unproxy: "))
+            raise Fixable(producer.last_words().removeprefix("unproxy: ") or "the producer does not start")
 
     def _show(self, settings: Settings, client: Client, reading: Reading) -> bool:
         proxy = show.busiest_proxy(client)

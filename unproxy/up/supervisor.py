@@ -20,6 +20,8 @@ from unproxy.embedded.service import EmbeddedError
 
 RESTART_SECS = 1.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
+LAST_WORDS_BYTES = 4_096
+LAST_WORDS_CHARS = 200
 PRODUCER_STOP_SECS = 1.0
 PARTS_STOP_SECS = 4.0
 SERVERS_STOP_SECS = 3.5
@@ -68,6 +70,16 @@ class Part:
                 start_new_session=True,
             )
         self.due = None
+
+    def last_words(self) -> str:
+        """The end of its log: what it died of, when it could still say so."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(0, self.log_file.stat().st_size - LAST_WORDS_BYTES))
+                lines = log.read().decode("utf-8", "replace").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip()[:LAST_WORDS_CHARS] for line in reversed(lines) if line.strip()), "")
 
     def signal(self, how: signal.Signals) -> None:
         """Send a signal, if there is anybody to hear it."""
@@ -133,7 +145,8 @@ class Supervisor:
             part.done = True
             return
         part.due = now + RESTART_SECS
-        self.warn(f"{part.name} ended ({_in_words(code)}) and is started again; its log is {part.log_file}")
+        said = f": {part.last_words()}" if code > 0 else ""
+        self.warn(f"{part.name} ended ({_in_words(code)}) and is started again; its log is {part.log_file}{said}")
 
     def _look_at_server(self, name: str, server: Server, now: float) -> None:
         due = self.servers_due.get(name)

@@ -1,0 +1,124 @@
+"""The sample: three hosts behind two proxies, recorded by Suricata and the kernel, with the truth from the proxies' own logs."""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.clock import MICROS, parse_micros
+from schemas.dialects import dialects
+from tests.factories import Row
+
+DATA = Path(__file__).parent / "data" / "suricata"
+TRUTH = DATA / "truth.jsonl"
+SAMPLE_FILES = [
+    *(("suricata", DATA / f"dev-{letter}.eve.json.gz") for letter in "abc"),
+    ("sockets", DATA / "sockets.jsonl.gz"),
+]
+REACHED = {"allowed", "audited", "warned", "bypassed"}
+NEAR: int = MICROS // 2
+
+
+class SampleLine(NamedTuple):
+    """One line of the sample with what the publisher would say of it."""
+
+    at: int
+    dialect: str
+    device: str
+    value: bytes
+
+
+def sample(*, kernel: bool = True) -> list[SampleLine]:
+    """All lines as they would have arrived, with or without the kernel's records."""
+
+    def lines(dialect: str, path: Path) -> Iterator[SampleLine]:
+        known = dialects()[dialect]
+        last = 0
+        with gzip.open(path) as file:
+            for raw in file:
+                value = raw.rstrip(b"\n")
+                last = max(last, known.written_at(value))
+                yield SampleLine(last, dialect, known.device_of(value), value)
+
+    files = [(dialect, path) for dialect, path in SAMPLE_FILES if kernel or dialect != "sockets"]
+    return list(heapq.merge(*(lines(*file) for file in files), key=lambda line: line.at))
+
+
+class Score(NamedTuple):
+    """Rows held against the truth."""
+
+    requests: int
+    right: int
+    wrong: int
+    wrong_rows: int
+    process_wrong: int
+    connection_rows: dict[int, int]
+    outcomes: dict[tuple[str, str], int]
+
+
+def score(rows: Iterable[Row]) -> Score:
+    """How many true requests have a row of their own, and how many rows claim what nobody asked for."""
+    truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
+    certain = [t for t in truth if t.get("client_port") and t.get("port_certain") is not False]
+    vague = {(t["device"], t["host"], t["port"]) for t in truth if t not in certain}
+    by_tuple: dict[tuple[object, ...], list[Row]] = {}
+    hops: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        local = (row["DeviceName"], row["LocalIP"], row["LocalPort"])
+        if row["Layer"] == "destination":
+            by_tuple.setdefault((*local, row["ProxyIP"], row["ProxyPort"]), []).append(row)
+        else:
+            hops.setdefault((*local, row["RemoteIP"], row["RemotePort"]), []).append(row)
+    starts: dict[tuple[object, ...], set[int]] = {}
+    asked: dict[tuple[object, ...], set[tuple[str, int]]] = {}
+    for t in certain:
+        key = _tuple(t)
+        starts.setdefault(key, set()).add(_start(t))
+        asked.setdefault((key, _start(t)), set()).add((t["host"], t["port"]))
+
+    def own(key: tuple[object, ...], start: int, found: Iterable[Row]) -> list[Row]:
+        mine = []
+        for row in found:
+            at = parse_micros(str(row["ConnectionTime"]))
+            if abs(at - start) <= NEAR and min(starts[key], key=lambda other: abs(other - at)) == start:
+                mine.append(row)
+        return mine
+
+    right = wrong = process_wrong = 0
+    false_rows: set[object] = set()
+    outcomes: dict[tuple[str, str], int] = {}
+    for t in certain:
+        key, start = _tuple(t), _start(t)
+        mine = own(key, start, by_tuple.get(key, ()))
+        match = [r for r in mine if (r["DestinationHost"], r["DestinationPort"]) == (t["host"], t["port"])]
+        claims = [
+            r
+            for r in mine
+            if r["Outcome"] in REACHED
+            and (r["DestinationHost"], r["DestinationPort"]) not in asked[key, start]
+            and (t["device"], r["DestinationHost"], r["DestinationPort"]) not in vague
+        ]
+        false_rows |= {r["RecordId"] for r in claims}
+        right += bool(match)
+        wrong += not match and bool(claims)
+        for r in match[:1]:
+            process_wrong += r["InitiatingProcessId"] != t.get("pid")
+            pair = (t["verdict"], str(r["Outcome"]))
+            outcomes[pair] = outcomes.get(pair, 0) + 1
+    counted: dict[int, int] = {}
+    for key, start in asked:
+        number = len(own(key, start, hops.get(key, ())))  # type: ignore[arg-type]  # a 5-tuple and a start
+        counted[number] = counted.get(number, 0) + 1
+    return Score(len(certain), right, wrong, len(false_rows), process_wrong, counted, outcomes)
+
+
+def _tuple(t: Row) -> tuple[object, ...]:
+    return (t["device"], t["client_ip"], t["client_port"], t["proxy_ip"], t["proxy_port"])
+
+
+def _start(t: Row) -> int:
+    return parse_micros(str(t.get("conn_start") or t["ts"]))

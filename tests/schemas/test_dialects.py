@@ -1,0 +1,126 @@
+"""One suite over every dialect, and golden files: real lines beside what they become."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.dialects import dialects
+from schemas.events import Dialect, Event, Ignored, Reason, Reject
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+EVERY = sorted(dialects().values(), key=lambda dialect: dialect.name)
+by_name = pytest.mark.parametrize("dialect", EVERY, ids=lambda dialect: dialect.name)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def real_lines(dialect: Dialect) -> list[bytes]:
+    """The golden input of a dialect."""
+    return (GOLDEN / f"{dialect.name}.in.jsonl").read_bytes().splitlines()
+
+
+def shown(parsed: Event | Ignored | Reject) -> dict[str, object]:
+    """An event as the golden file has it; a reject by its reason alone, as the words may change."""
+    if isinstance(parsed, Reject):
+        return {"Reject": str(parsed.reason)}
+    return {type(parsed).__name__: msgspec.to_builtins(parsed)}
+
+
+@by_name
+@settings(max_examples=200, deadline=None)
+@given(raw=st.binary(max_size=300))
+def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
+    """A dialect never raises; a reject keeps its bytes."""
+    parsed = dialect.parse(raw)
+    dialect.written_at(raw)
+    dialect.device_of(raw)
+
+    assert not isinstance(parsed, Reject) or (parsed.raw == raw and parsed.reason in Reason)
+
+
+@by_name
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_any_change_to_a_real_line_is_a_value(dialect: Dialect, data: st.DataObject) -> None:
+    """Real lines with fields replaced by anything JSON can say: an event that can be written down, or a reject."""
+    line = json.loads(data.draw(st.sampled_from(real_lines(dialect))))
+    where = line
+    for _ in range(data.draw(st.integers(0, 2))):
+        inner = [value for value in where.values() if isinstance(value, dict)]
+        where = data.draw(st.sampled_from(inner)) if inner else where
+    for key in data.draw(st.lists(st.sampled_from(sorted(where)), max_size=3)) if where else []:
+        where[key] = data.draw(json_values)
+    parsed = dialect.parse(json.dumps(line).encode())
+
+    msgspec.msgpack.encode(parsed)
+
+
+@by_name
+def test_real_lines_become_what_the_golden_file_says(dialect: Dialect, request: pytest.FixtureRequest) -> None:
+    """`pytest --bless` writes the files anew; the difference is reviewed like code."""
+    found = [json.dumps(shown(dialect.parse(line)), sort_keys=True) for line in real_lines(dialect)]
+    path = GOLDEN / f"{dialect.name}.out.jsonl"
+    if request.config.getoption("--bless"):
+        path.write_text("\n".join(found) + "\n")
+
+    assert found == path.read_text().splitlines()
+
+
+@by_name
+def test_real_lines_name_their_device_and_time(dialect: Dialect) -> None:
+    """The publisher's key and the order of replay come from the line itself, cheaply and without parsing it whole."""
+    for line in real_lines(dialect):
+        parsed = dialect.parse(line)
+        if not isinstance(parsed, Reject):
+            assert dialect.device_of(line) == parsed.device != ""
+            assert abs(dialect.written_at(line) - parsed.at) < 5_000_000
+
+
+@by_name
+def test_a_dialect_describes_itself(dialect: Dialect) -> None:
+    """The reference page is made from these."""
+    assert dialect.title
+    assert dialect.gives.endswith(".")
+
+
+def test_suricata_times_with_and_without_colon() -> None:
+    """EVE writes +0000; other tools normalise it."""
+    parse = dialects()["suricata"].parse
+    line = b'{"timestamp":"2026-11-24T19:07:28.397055%s","event_type":"dns","host":"a"}'
+    times = {parse(line % zone).at for zone in (b"+0000", b"Z", b"+00:00")}  # type: ignore[union-attr]
+    times |= {parse(line.replace(b"T19", b"T21") % b"+0200").at}  # type: ignore[union-attr]
+
+    assert times == {1_795_547_248_397_055}
+
+
+def test_a_strange_field_of_a_record_not_for_us_is_no_reject() -> None:
+    """Suricata gives one name to different things in different records."""
+    line = b'{"timestamp":"2026-11-24T19:07:28.397055+0000","event_type":"smtp","http":[1],"host":"a"}'
+    parsed = dialects()["suricata"].parse(line)
+
+    assert isinstance(parsed, Ignored)
+    assert parsed.kind == "smtp"
+
+
+def test_golden_input_is_real() -> None:
+    """Each golden line stands in the recorded sample, except those marked as constructed."""
+    data = Path(__file__).parents[1] / "data" / "suricata"
+    recorded = set()
+    for path in data.glob("*.jsonl.gz"):
+        recorded |= set(gzip.decompress(path.read_bytes()).splitlines())
+    for path in data.glob("*.json.gz"):
+        recorded |= set(gzip.decompress(path.read_bytes()).splitlines())
+    for dialect in EVERY:
+        for line in real_lines(dialect):
+            assert line in recorded or b"constructed" in line

@@ -1,0 +1,146 @@
+"""Messages in, outputs out: what the pipeline does with lines that are not for the correlator."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from schemas.events import Reason
+from schemas.settings import CorrelationSettings
+from streams.pipeline import LINE_BYTES_MAX, Message, Pipeline
+from tests.sample import sample
+
+KERNEL = (
+    b'{"device":"%s","pid":1,"process":"p","local_ip":"10.0.0.1","local_port":1000,"remote_ip":"10.9.9.9","remote_port":3128,'
+    b'"result":"open","ts_attempt":"2026-11-24T19:07:26.000000Z","ts_established":"2026-11-24T19:07:26.000100Z",'
+    b'"ts_closed":null}'
+)
+
+
+def pipeline_after(*messages: Message) -> Pipeline:
+    """A pipeline that took these messages."""
+    pipeline = Pipeline(CorrelationSettings())
+    for message in messages:
+        pipeline.take(message)
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line", "reason"),
+    [
+        ("suricata", b"\x00\xff garbage", Reason.MALFORMED),
+        ("suricata", b'{"a":' * 5000, Reason.MALFORMED),
+        ("suricata", b"[]", Reason.BAD_VALUE),
+        ("suricata", b'{"timestamp":"x"}', Reason.INCOMPLETE),
+        ("sockets", b'{"device":5}', Reason.BAD_VALUE),
+        ("nosuch", b"{}", Reason.UNKNOWN_DIALECT),
+        ("suricata", b"x" * (LINE_BYTES_MAX + 1), Reason.TOO_LONG),
+        ("sockets", KERNEL % b"", Reason.NO_DEVICE),
+    ],
+)
+def test_rejects_keep_their_bytes(dialect: str, line: bytes, reason: Reason) -> None:
+    """What cannot be read comes back untouched with its reason, counted once."""
+    pipeline = pipeline_after(Message(1, 1, b"" if reason is Reason.NO_DEVICE else b"dev", line, dialect))
+    (reject,) = pipeline.drain().rejects
+
+    assert (reject.reason, reject.raw, reject.dialect) == (reason, line, dialect)
+    assert pipeline.book()[f"rejected:{reason}"] == pipeline.book()["read"] == 1
+
+
+def test_blank_lines_are_no_lines() -> None:
+    """Empty lines between records and a line end at the end of a file are not counted."""
+    pipeline = pipeline_after(Message(1, 1, b"dev", b"\n\n" + KERNEL % b"dev" + b"\r\n\n  \n", "sockets"))
+
+    assert pipeline.book()["read"] == pipeline.book()["parsed"] == 1
+
+
+def test_a_message_taken_before_does_nothing() -> None:
+    """The offset in the state says what was done already."""
+    message = Message(7, 1, b"dev", KERNEL % b"dev", "sockets")
+    pipeline = pipeline_after(message, message, Message(6, 1, b"dev", KERNEL % b"dev", "sockets"))
+
+    assert pipeline.book()["read"] == 1
+
+
+def test_lines_of_several_devices_find_their_own() -> None:
+    """A message keyed by something else is taken apart by what its lines name, and replayed for each device by itself."""
+    both = Message(1, 1, b"collector", KERNEL % b"one" + b"\n" + KERNEL % b"two", "sockets")
+    pipeline = pipeline_after(both)
+    assert {name for name, device in pipeline.devices.items() if device.groups} == {"one", "two"}
+
+    pipeline.devices["two"].facts.offset = 0
+    pipeline.take(both)
+    assert pipeline.devices["one"].facts.counts["read"] == 1
+    assert pipeline.devices["two"].facts.counts["read"] == 2
+
+
+def test_ticks_settle_a_quiet_device() -> None:
+    """The log's time moves a quiet device on, and only from its own last message on."""
+    pipeline = Pipeline(CorrelationSettings(proxies=("10.9.9.9:3128",)))
+    pipeline.take(Message(1, 50_000, b"dev", KERNEL % b"dev", "sockets"))
+    pipeline.take(Message(2, 57_000, b"", b"", "tick"))
+    assert pipeline.drain().network_events == []
+
+    pipeline.take(Message(3, 59_500, b"", b"", "tick"))
+    (row,) = map(json.loads, pipeline.drain().network_events)
+    assert row["UnresolvedReason"] == "protection_off"
+    assert pipeline.devices["dev"].facts.offset == 3
+
+
+def test_a_replayed_tick_does_nothing() -> None:
+    """A tick that is in the state already moves no clock."""
+    pipeline = Pipeline(CorrelationSettings())
+    pipeline.take(Message(1, 50_000, b"dev", KERNEL % b"dev", "sockets"))
+    pipeline.take(Message(3, 60_000, b"", b"", "tick"))
+    now = pipeline.devices["dev"].facts.now
+    pipeline.take(Message(3, 70_000, b"", b"", "tick"))
+
+    assert pipeline.devices["dev"].facts.now == now
+
+
+def test_ten_thousand_mutated_lines() -> None:
+    """Bytes flipped, cut, doubled, nested, out of range: nothing raises, each line is counted, each reject keeps its bytes."""
+    chance = random.Random(3)
+    lines = [line for line in sample() if b'"dns"' not in line.value]
+    pipeline = Pipeline(CorrelationSettings())
+    fed: list[bytes] = []
+    rejected = []
+    for number in range(10_000):
+        line = chance.choice(lines)
+        value = mutated(chance, line.value)
+        fed += [part for part in value.split(b"\n") if part.strip()]
+        pipeline.take(Message(number, number, line.device.encode(), value, line.dialect))
+        rejected += pipeline.drain().rejects
+    pipeline.finish()
+    rejected += pipeline.drain().rejects
+    book = pipeline.book()
+    sums = {kind: sum(n for what, n in book.items() if what.startswith(f"{kind}:")) for kind in ("ignored", "rejected")}
+
+    assert book["read"] == len(fed) == book["parsed"] + sums["ignored"] + sums["rejected"]
+    assert len(rejected) == sums["rejected"] > 1000
+    assert {reject.raw for reject in rejected} <= set(fed)
+    booked = sum(n for what, n in book.items() if what.startswith(("resolved:", "unresolved:")))
+    assert (book["connections"], book["waiting"]) == (booked, 0)
+
+
+def mutated(chance: random.Random, value: bytes) -> bytes:
+    """A line damaged in one of the ways in which lines are."""
+    kind = chance.randrange(8)
+    place = chance.randrange(len(value))
+    if kind == 0:
+        return value[:place]
+    if kind == 1:
+        return value[:place] + bytes([chance.randrange(256)]) + value[place + 1 :]
+    if kind == 2:
+        return value[:place] + value[place : place + 40] * 2 + value[place + 40 :]
+    if kind == 3:
+        return value.replace(b"2026-11-24", chance.choice([b"9999-12-31", b"0000-00-00", b"1601-01-01", b"2199-01-01", b""]))
+    if kind == 4:
+        return value.replace(b":3128", chance.choice([b":-1", b":99999999999999999999", b':"3128"', b":null", b":1e309"]))
+    if kind == 5:
+        return value.replace(b'":"', b'":' + b"[" * chance.randrange(1, 3000), 1)
+    if kind == 6:
+        return bytes(chance.randrange(256) for _ in range(chance.randrange(1, 300)))
+    return value.replace(b"198.51.100", chance.choice([b"999.1.1", b"::ffff:1.2.3", b"\\ud800", b"x" * 400]))

@@ -1,0 +1,94 @@
+"""`unproxy check`, `migrate` and `topics`: what is as it should be, and what to do where it is not."""
+
+from __future__ import annotations
+
+import pytest
+from clickhouse_connect import get_client
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from schemas.settings import KafkaSettings, Settings
+from schemas.topics import REJECTS, topic_name
+from unproxy import wiring
+from unproxy.checking import Finding, everything
+from unproxy.cli import run
+from unproxy.embedded.engine import Engine
+from unproxy.errors import Failed, Fixable
+
+
+def wrong(settings: Settings) -> list[str]:
+    """What is not as it should be."""
+    return [finding.what for finding in everything(settings) if not finding.fine]
+
+
+def test_all_is_well_after_migrate(settings: Settings) -> None:
+    """With topics and tables made, there is nothing to find; before, it is said what to run."""
+    assert [what.rpartition("; ")[2] for what in wrong(settings)] == ["run `unproxy migrate`"] * 5
+    assert wiring.migrate(settings)
+    assert wiring.pending_migrations(settings) == []
+    assert wrong(settings) == []
+
+
+def test_topic_that_differs_is_found(settings: Settings) -> None:
+    """A topic's changed setting is found with the command that puts it right."""
+    wiring.migrate(settings)
+    name = topic_name(settings, REJECTS)
+    change = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[change])
+    for future in AdminClient(wiring.kafka_client_config(settings)).incremental_alter_configs([resource]).values():
+        future.result()
+
+    (found,) = wrong(settings)
+    assert found.startswith(f"topic {name}: retention.ms is 1000 instead of")
+    assert f"--alter --topic {name} --add-config retention.ms=" in found
+
+
+def test_column_that_is_missing_is_found(settings: Settings, engine: Engine) -> None:
+    """A table that lost a column is found."""
+    wiring.migrate(settings)
+    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+        client.command("CREATE OR REPLACE VIEW Rejects AS SELECT * EXCEPT Reason FROM Rejects_versions")
+
+    (found,) = wrong(settings)
+    assert found.startswith("table Rejects: column Reason is missing")
+
+
+def test_missing_topics_are_found_and_made(settings: Settings) -> None:
+    """Topics that are not there are found, and `topics --create` makes them, once."""
+    kafka = KafkaSettings.model_validate(
+        {"bootstrap": settings.kafka.bootstrap, "topic_prefix": settings.kafka.topic_prefix + "other-"}
+    )
+    other = settings.model_copy(update={"kafka": kafka})
+    wiring.migrate(settings)
+
+    assert sum("run `unproxy topics --create`" in what for what in wrong(other)) == 5
+    with pytest.raises(Fixable, match="has no topic"):
+        wiring.partitions_of(other, topic_name(other, REJECTS))
+    assert len(wiring.create_topics(other, -1)) == 5
+    assert wiring.create_topics(other, -1) == []
+    assert wrong(other) == []
+
+
+def test_unreachable_is_said_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without Kafka and ClickHouse, both are named with what to do, and the exit code is 1."""
+    monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("UNPROXY_CLICKHOUSE__URL", "http://127.0.0.1:1")
+
+    assert run(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "WRONG  kafka: 127.0.0.1:1 does not answer" in out
+    assert "WRONG  clickhouse: http://127.0.0.1:1: no ClickHouse answers there" in out
+    for verb in ("migrate", "topics --create", "alerts --follow"):
+        assert run(verb.split()) == 1
+        assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_failed_creation_is_said(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """A cluster that refuses a topic is quoted."""
+    kafka = settings.kafka.model_copy(update={"topic_prefix": "too/odd"})
+    with pytest.raises((Failed, KafkaException), match="cannot be created"):
+        wiring.create_topics(settings.model_copy(update={"kafka": kafka}), -1)
+    assert Finding(True, "x").fine
+    del monkeypatch
