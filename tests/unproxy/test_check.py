@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 from clickhouse_connect import get_client
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.settings import KafkaSettings, Settings
 from schemas.topics import REJECTS, topic_name
-from unproxy import wiring
-from unproxy.checking import Finding, everything
+from unproxy import checking, wiring
 from unproxy.cli import run
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed, Fixable
@@ -18,7 +16,7 @@ from unproxy.errors import Failed, Fixable
 
 def wrong(settings: Settings) -> list[str]:
     """What is not as it should be."""
-    return [finding.what for finding in everything(settings) if not finding.fine]
+    return [finding.what for finding in checking.everything(settings) if not finding.fine]
 
 
 def test_all_is_well_after_migrate(settings: Settings) -> None:
@@ -35,7 +33,8 @@ def test_topic_that_differs_is_found(settings: Settings) -> None:
     name = topic_name(settings, REJECTS)
     change = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[change])
-    for future in AdminClient(wiring.kafka_client_config(settings)).incremental_alter_configs([resource]).values():
+    admin = AdminClient(wiring.kafka_client_config(settings))
+    for future in admin.incremental_alter_configs([resource]).values():
         future.result()
 
     (found,) = wrong(settings)
@@ -73,6 +72,8 @@ def test_unreachable_is_said_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without Kafka and ClickHouse, both are named with what to do, and the exit code is 1."""
+    monkeypatch.setattr(wiring, "KAFKA_SECS_MAX", 0.5)
+    monkeypatch.setattr(checking, "KAFKA_SECS_MAX", 0.5)
     monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("UNPROXY_CLICKHOUSE__URL", "http://127.0.0.1:1")
 
@@ -85,10 +86,8 @@ def test_unreachable_is_said_with_what_to_do(
         assert "127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_failed_creation_is_said(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_failed_creation_is_said(settings: Settings) -> None:
     """A cluster that refuses a topic is quoted."""
     kafka = settings.kafka.model_copy(update={"topic_prefix": "too/odd"})
-    with pytest.raises((Failed, KafkaException), match="cannot be created"):
+    with pytest.raises(Failed, match="too/odd.* cannot be created"):
         wiring.create_topics(settings.model_copy(update={"kafka": kafka}), -1)
-    assert Finding(True, "x").fine
-    del monkeypatch

@@ -1,0 +1,117 @@
+"""Verdicts become rows and alerts: each request once, folded by device, domain, day and kind."""
+
+from __future__ import annotations
+
+from schemas.events import Action
+from tests.factories import World, connection, latest, request, settle, verdict
+
+
+def counts(world: World) -> dict[tuple[object, object], object]:
+    """Count by kind and domain, latest versions."""
+    return {(a["Kind"], a["DestinationDomain"]): a["Count"] for a in latest(world.alerts, "AlertId")}
+
+
+def test_a_block_is_told_at_once() -> None:
+    """Row and alert leave with the verdict itself; process and proxy are on them."""
+    world = World().see(connection(0), verdict(0.1, "http://www.bad.example/x"))
+    (row,) = world.verdicts
+    (alert,) = world.alerts
+
+    assert (row["ActionType"], row["DestinationHost"]) == ("ExploitGuardNetworkProtectionBlocked", "www.bad.example")
+    assert '"IsAudit":false' in str(row["AdditionalFields"])
+    assert (alert["Kind"], alert["DestinationDomain"], alert["DestinationHosts"]) == ("blocked", "bad.example", ["www.bad.example"])
+    assert (alert["Count"], alert["InitiatingProcessId"], alert["ProxyPort"]) == (1, 4711, 3128)
+    assert row["ConnectionId"] == world.connections[0]["ConnectionId"]
+
+
+def test_a_retry_is_another_request() -> None:
+    """The client tried again on a new connection."""
+    world = settle([verdict(0, flow="1", port=1), verdict(0.1, flow="2", port=2)])
+
+    assert counts(world) == {("blocked", "bad.example"): 2}
+
+
+def test_two_requests_of_one_connection_are_two() -> None:
+    """Keep-alive: two transactions, two requests; two rules on one transaction are one."""
+    world = settle(
+        [
+            verdict(0, "http://bad.example/1", tx=1),
+            verdict(0, "http://bad.example/1", tx=1, title="another rule"),
+            verdict(0.2, "http://bad.example/2", tx=2),
+        ]
+    )
+
+    assert counts(world) == {("blocked", "bad.example"): 2}
+    assert len(latest(world.verdicts)) == 2
+
+
+def test_connect_and_server_name_of_one_tunnel_are_one() -> None:
+    """Whichever comes first, and they stay one row, too."""
+    spoken = [
+        verdict(0.1, action=Action.AUDITED),
+        verdict(0.2, method="", host="bad.example", action=Action.AUDITED),
+    ]
+    for order in (spoken, spoken[::-1]):
+        world = settle([request(0.1, "bad.example:443"), *order])
+
+        assert counts(world) == {("audited", "bad.example"): 1}
+        assert len(latest(world.verdicts)) == 1
+
+
+def test_audited_then_blocked_is_blocked_only() -> None:
+    """On a device that blocks, CONNECT may pass with a note and the name inside be stopped: one blocked request."""
+    world = settle(
+        [
+            verdict(0, "http://other.example/", port=1, flow="1"),
+            verdict(5, action=Action.AUDITED),
+            verdict(5.01, method="", host="bad.example"),
+        ]
+    )
+
+    assert counts(world) == {("blocked", "other.example"): 1, ("blocked", "bad.example"): 1}
+
+
+def test_a_first_block_takes_back_what_seemed_audited() -> None:
+    """Nothing was known of the device's mode: the audited alert left at once, and is withdrawn with count 0."""
+    world = settle([verdict(5, action=Action.AUDITED), verdict(5.01, method="", host="bad.example")])
+
+    assert counts(world) == {("audited", "bad.example"): 0, ("blocked", "bad.example"): 1}
+
+
+def test_subdomains_and_days_fold() -> None:
+    """One alert a registrable domain and UTC day."""
+    day = 86_400
+    world = World().see(
+        verdict(0, "http://a.bad.co.uk/", port=1, flow="1"),
+        verdict(1, "http://b.bad.co.uk/", port=2, flow="2"),
+        connection(day - 1, port=3),
+        verdict(day, "http://a.bad.co.uk/", port=3, flow="3"),
+        verdict(day + 1, "http://a.bad.co.uk/", port=4, flow="4"),
+    )
+    alerts = latest(world.alerts, "AlertId")
+
+    assert sorted((str(a["Count"]), a["DestinationDomain"]) for a in alerts) == [("2", "bad.co.uk"), ("2", "bad.co.uk")]
+    assert {tuple(a["DestinationHosts"]) for a in alerts} == {("a.bad.co.uk", "b.bad.co.uk"), ("a.bad.co.uk",)}  # type: ignore[arg-type]
+
+
+def test_the_process_reaches_an_alert_that_left_before_it() -> None:
+    """The kernel's record came late: the same alert again, with the process."""
+    world = World().see(verdict(0.1, "http://bad.example/"), connection(0))
+    first, second = world.alerts
+
+    assert (first["InitiatingProcessFileName"], second["InitiatingProcessFileName"]) == ("", "curl")
+    assert first["AlertId"] == second["AlertId"]
+    assert int(str(second["Version"])) > int(str(first["Version"]))
+    assert second["Count"] == 1
+
+
+def test_old_alerts_are_forgotten() -> None:
+    """Two days after its last request an alert leaves the state."""
+    from streams.alerts import forget_old
+
+    world = World().see(verdict(0))
+    assert world.device.alerts
+
+    world.wait(86_400 * 2 + 1)
+    forget_old(world.device)
+    assert world.device.alerts == {}
