@@ -71,6 +71,7 @@ BOOK: dict[str, Metric] = {
     "unresolved": _count("unproxy_connections_unresolved_total", "Connections without a destination", "reason"),
     "waiting": _gauge("unproxy_connections_waiting", "Connections not settled yet"),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
+    "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
 }
 """The pipelines' book by entry; an entry `NAME:LABEL` of the book is a labelled value. The book must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further entries of the pipelines' book", "entry")

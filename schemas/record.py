@@ -23,7 +23,7 @@ def _text(about: str) -> Meta:
 
 
 def _word(about: str) -> Meta:
-    return Meta(description=about, extra={"clickhouse": "LowCardinality(String)"})
+    return Meta(description=about, extra={"clickhouse": "String"})
 
 
 def _time(about: str) -> Meta:

@@ -89,5 +89,5 @@ def test_unreachable_is_said_with_what_to_do(
 def test_failed_creation_is_said(settings: Settings) -> None:
     """A cluster that refuses a topic is quoted."""
     kafka = settings.kafka.model_copy(update={"topic_prefix": "too/odd"})
-    with pytest.raises(Failed, match="too/odd.* cannot be created"):
+    with pytest.raises(Failed, match=r"too/odd.* cannot be created"):
         wiring.create_topics(settings.model_copy(update={"kafka": kafka}), -1)

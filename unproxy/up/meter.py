@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 import schemas.metrics as declared
 from schemas.settings import Settings
@@ -24,6 +23,7 @@ from unproxy.query.client import Client
 
 ASK_SECS_MAX = 3.0
 EVERY_SECS = 0.5
+STOP_SECS_MAX = 1.0
 
 Offsets = dict[tuple[str, int], int]
 
@@ -63,10 +63,11 @@ class Meter:
         self._settings = settings
         self._worker_ports, self._report = worker_ports, report
         self._client = Client(settings.clickhouse.url, settings.clickhouse.database, timeout_secs=ASK_SECS_MAX)
-        self._admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, "log_level": 0})
-        self._places = [
-            TopicPartition(topic.name, partition) for topic in topics(settings) for partition in range(topic.partitions)
-        ]
+        # Consumers that read nothing: an admin client aborts the process when a broker dies under its requests
+        # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
+        self._worker_group = _looker(settings, settings.worker.group)
+        self._sink_group = _looker(settings, settings.sink.group)
+        self._places = [(topic.name, partition) for topic in topics(settings) for partition in range(topic.partitions)]
         self.telemetry = topic_name(settings, TELEMETRY)
         self.results = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
         self._latest = Reading()
@@ -80,6 +81,7 @@ class Meter:
     def stop(self) -> None:
         """Ask no more."""
         self._ended.set()
+        self._thread.join(STOP_SECS_MAX)
 
     @property
     def latest(self) -> Reading:
@@ -90,6 +92,8 @@ class Meter:
         while not self._ended.is_set():
             self._latest = self.read()
             self._ended.wait(EVERY_SECS)
+        self._worker_group.close()
+        self._sink_group.close()
 
     def read(self) -> Reading:
         """Ask everybody now; who does not answer is left as it was."""
@@ -100,8 +104,8 @@ class Meter:
         try:
             reading.end = self._ends()
             reading.committed = {
-                **self._stands(self._settings.worker.group, [self.telemetry]),
-                **self._stands(self._settings.sink.group, self.results),
+                **self._stands(self._worker_group, [self.telemetry]),
+                **self._stands(self._sink_group, self.results),
             }
         except KafkaException:
             reading.end, reading.committed = before.end, before.committed
@@ -110,16 +114,15 @@ class Meter:
         return reading
 
     def _ends(self) -> Offsets:
-        newest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = self._admin.list_offsets(dict.fromkeys(self._places, newest), request_timeout=ASK_SECS_MAX)
-        return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
+        # Asked for the offset of the time "end", the broker answers with the end: all partitions in one request.
+        asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in self._places]
+        told = self._sink_group.offsets_for_times(asked, timeout=ASK_SECS_MAX)
+        return {(place.topic, place.partition): place.offset for place in told}
 
-    def _stands(self, group: str, names: list[str]) -> Offsets:
-        wanted = [place for place in self._places if place.topic in names]
-        (future,) = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=ASK_SECS_MAX
-        ).values()
-        return {(place.topic, place.partition): max(0, place.offset) for place in future.result().topic_partitions}
+    def _stands(self, consumer: Consumer, names: list[str]) -> Offsets:
+        asked = [TopicPartition(*place) for place in self._places if place[0] in names]
+        told = consumer.committed(asked, timeout=ASK_SECS_MAX)
+        return {(place.topic, place.partition): max(0, place.offset) for place in told}
 
     def _ask_producer(self, reading: Reading) -> None:
         told = report(self._report)
@@ -140,6 +143,18 @@ class Meter:
         counts = ", ".join(f"(SELECT count() FROM {table}) AS {table}" for table in TABLE_OF_TOPIC.values())
         (row,) = self._client.rows(f"SELECT {counts}")
         return {name: int(count) for name, count in row.items()}
+
+
+def _looker(settings: Settings, group: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": settings.kafka.bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "log_level": 0,
+            "reconnect.backoff.max.ms": 1_000,
+        }
+    )
 
 
 def report(file: Path) -> dict[str, Any]:
