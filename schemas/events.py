@@ -196,9 +196,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
 
 
-Event = (
-    ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ModeChanged
-)
+Event = ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ModeChanged
 Parsed = Event | Ignored | Reject
 
 

@@ -112,7 +112,8 @@ def _state(device: Device, flag: int, request: Request) -> AlertState:
     key = alert_key(flag, request)
     state = device.alerts.get(key)
     if state is None:
-        state = device.alerts[key] = AlertState(*key.split("|"))
+        kind, domain, day = key.split("|")
+        state = device.alerts[key] = AlertState(kind, domain, day)
     return state
 
 

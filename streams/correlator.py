@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from schemas.address import split_authority
@@ -100,6 +101,17 @@ def flags_of_status(status: int | None, *, connect: bool) -> int:
     return FAILED if status in (403, 407) or status >= 500 else REACHED
 
 
+@lru_cache(maxsize=16_384)
+def _ends(key: str) -> tuple[str, int, str, int, str]:
+    """A 5-tuple's parts, and its remote end as settings and facts spell it."""
+    local_ip, local_port, remote_ip, remote_port = key.split(" ")
+    return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
+
+
+def _nothing(_device: Device, _key: str) -> None:
+    """What happens before connections leave when nobody asked to be told."""
+
+
 class Correlator:
     """Takes events of devices, and fires their timers. Rows are read off the devices by `streams.emitter`."""
 
@@ -114,7 +126,7 @@ class Correlator:
             ip, port, name = proxy_address(entry)
             self.proxies[f"{ip} {port}"] = name
         self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
-        self.before_leaving: Callable[[Device, str], None] = lambda device, key: None
+        self.before_leaving: Callable[[Device, str], None] = _nothing
         """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
@@ -162,17 +174,15 @@ class Correlator:
 
     def place(self, device: Device, key: str, connection: Connection) -> Place:
         """Where a connection goes and what it is taken for."""
-        local_ip, local_port, remote_ip, remote_port = key.split(" ")
-        remote = f"{remote_ip} {remote_port}"
-        known = remote in self.proxies
-        learnt = remote in device.facts.proxies or (
-            self._speaks_as_proxy(device, remote_ip) and speaks_tls_to_proxy(connection)
+        local_ip, local_port, remote_ip, remote_port, remote = _ends(key)
+        name = self.proxies.get(remote)
+        proxies = device.facts.proxies
+        learnt = name is None and (
+            remote in proxies
+            or (bool(proxies) and self._speaks_as_proxy(device, remote_ip) and speaks_tls_to_proxy(connection))
         )
-        proxied = (connection.asked or known or learnt) and remote not in self.denied
-        name = self.proxies.get(remote, "")
-        return Place(
-            device.name, key, local_ip, int(local_port), remote_ip, int(remote_port), proxied, name, learnt and not known
-        )
+        proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
+        return Place(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
 
     # Evidence
 
@@ -390,7 +400,12 @@ class Correlator:
             return
         for name in connection.judged:
             if name.tunnel:
-                tunnel.sent, tunnel.counted, tunnel.folded, tunnel.named = name.sent, name.counted, name.folded, name.named
+                tunnel.sent, tunnel.counted, tunnel.folded, tunnel.named = (
+                    name.sent,
+                    name.counted,
+                    name.folded,
+                    name.named,
+                )
                 name.sent = name.counted = name.folded = 0
 
     def _after_names(self, device: Device, key: str, connection: Connection) -> None:
@@ -418,7 +433,9 @@ class Correlator:
                 return
             by = BY_VERDICT if judged else BY_HOST if not_tls else BY_SNI
             port = 80 if not_tls else 443
-            self._destination(connection, by, name, port, f"{name}:{port}", ASKED if not_tls else REACHED, (at, event_id), None)
+            self._destination(
+                connection, by, name, port, f"{name}:{port}", ASKED if not_tls else REACHED, (at, event_id), None
+            )
 
     # Finding the connection
 
@@ -487,7 +504,9 @@ class Correlator:
                 self._swap(device, key, connection, better)
             return
         if surely:
-            other = kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
+            other = (
+                kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
+            )
         else:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
@@ -520,7 +539,7 @@ class Correlator:
             facts.block_from = at
         else:
             facts.audit_from = at
-        self._recheck(device, lambda key: True)
+        self._recheck(device)
         device.dirty_alerts.update(dict.fromkeys(device.alerts))
 
     def _learn(self, device: Device, flow: Flow, *, answered: bool) -> None:
@@ -529,15 +548,15 @@ class Correlator:
         known = device.facts.proxies.get(remote)
         if known is None or (answered and not known):
             device.facts.proxies[remote] = answered or bool(known)
-            self._recheck(device, lambda key: key.split(" ")[2] == flow.remote_ip)
+            self._recheck(device, flow.remote_ip)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
 
-    def _recheck(self, device: Device, concerns: Callable[[str], bool]) -> None:
+    def _recheck(self, device: Device, remote_ip: str = "") -> None:
         """A fact changed: the rows of live connections may, too. Rare, so a walk over all is cheap enough."""
         for key in list(device.groups):
-            if concerns(key):
+            if not remote_ip or _ends(key)[2] == remote_ip:
                 self._changed(device, key)
 
     # Time

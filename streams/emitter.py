@@ -106,7 +106,15 @@ class Emitter:
             if version > judged.sent:
                 judged.sent = version
                 row = judged_row(
-                    place, device.facts, connection, judged, request.flags, request.host, request.port, request.record, version
+                    place,
+                    device.facts,
+                    connection,
+                    judged,
+                    request.flags,
+                    request.host,
+                    request.port,
+                    request.record,
+                    version,
                 )
                 self.output.device_events.append(encode(row))
                 self._count(device, "verdict_rows")

@@ -75,11 +75,7 @@ class Pipeline:
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
         for device in self._changed.values():
-            device.facts.offset, device.facts.logged_ms = message.offset, message.logged_ms
-            if device.alerts:
-                forget_old(device)
-            self.emitter.emit(device)
-            self.store.changed[device.name] = device
+            self._close(device, message)
         self._changed.clear()
 
     def drain(self) -> Output:
@@ -103,14 +99,22 @@ class Pipeline:
         total["waiting"] = total.get("connections", 0) - settled
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
+    def _close(self, device: Device, message: Message) -> None:
+        """The message is in a device's state: its rows leave."""
+        device.facts.offset, device.facts.logged_ms = message.offset, message.logged_ms
+        if device.alerts:
+            forget_old(device)
+        self.emitter.emit(device)
+        self.store.changed[device.name] = device
+
     def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
         parsed = dialect.parse(line) if dialect is not None and len(line) <= LINE_BYTES_MAX else _unread(message, line)
         kind = parsed.__class__
         device = home
         if kind is not Reject:
-            named = parsed.device  # type: ignore[union-attr]  # only a Reject has none that counts
+            named = parsed.device
             if named and named != home.name:
-                device = self._device(named.encode("utf-8", "surrogatepass"))
+                device = self._device(named.encode("utf-8", "replace"))
             elif not named and not home.name:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -153,10 +157,7 @@ class Pipeline:
             if message.offset <= facts.offset:
                 continue
             self.correlator.move_on(device, (message.logged_ms - facts.logged_ms) * 1000)
-            facts.logged_ms, facts.offset = message.logged_ms, message.offset
-            forget_old(device)
-            self.emitter.emit(device)
-            self.store.changed[device.name] = device
+            self._close(device, message)
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""

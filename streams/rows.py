@@ -242,13 +242,15 @@ def destination_row(
         FlowId=connection.flow_id,
         RequestCount=destination.requests or None,
         HttpStatus=destination.status or None,
-        HostMismatch=mismatch(connection, destination),
+        HostMismatch=mismatch(connection, destination) if connection.inner else "",
         AdditionalFields=_inside(connection, destination) if connection.inner else "",
         **_process_columns(process),
     )
 
 
+# Looked up once: an enum's members cost a call each time they are asked for by name.
 _CONNECTION, _DESTINATION = Layer.CONNECTION, Layer.DESTINATION
+_BY_NOTHING, _BY_ITSELF, _EXACT = ResolvedBy.NONE, ResolvedBy.DIRECT, Confidence.EXACT
 _UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED, UnresolvedReason.NONE
 
 
@@ -281,7 +283,9 @@ def speaks_tls_to_proxy(connection: Connection) -> bool:
 
 def connection_version(place: Place, facts: Facts, connection: Connection) -> int:
     """Version of a connection row."""
-    evidence = connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
+    evidence = (
+        connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
+    )
     # A name that a CONNECT confirms leaves `inner` (-1) while the destination gains: the sum must still grow.
     for destination in connection.destinations:
         evidence += 2 * destination.evidence
@@ -326,19 +330,21 @@ def connection_row(
         live.sort(key=lambda d: (d.first, d.host, d.port))
     flags = connection_flags(place, connection, live)
     host, port, url, mark = "", None, "", ""
-    by, sure, why = ResolvedBy.NONE, _UNSURE, _NO_REASON
+    by, sure, why = _BY_NOTHING, _UNSURE, _NO_REASON
     resolution = None
     if not place.proxied:
         url = direct_name(connection) if connection.inner else ""
         host, port = url or place.remote_ip, place.remote_port
-        by, sure = ResolvedBy.DIRECT, Confidence.EXACT
+        by, sure = _BY_ITSELF, _EXACT
     elif live:
         first = live[0]
         best = first.by if len(live) == 1 else min(d.by for d in live)
         url, by, sure = first.url, METHODS[best], SURENESS[best]
-        resolution = max(time_of(connection, first) - started, 0) // 1000
+        at = time_of(connection, first)
+        resolution = (at - started) // 1000 if at > started else 0
         if len(live) == 1:
-            host, port, mark = first.host, first.port, mismatch(connection, first)
+            host, port = first.host, first.port
+            mark = mismatch(connection, first) if connection.inner else ""
     else:
         why = unresolved_reason(facts, connection, patience)
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
@@ -348,8 +354,9 @@ def connection_row(
         else connection.summarised > 0 and not connection.answered and not connection.midstream
     )
     proxied = place.proxied
+    began = iso_micros(started)
     return NetworkEvent(
-        Timestamp=iso_micros(started),
+        Timestamp=began,
         DeviceId=place.device,
         DeviceName=place.device,
         ActionType="ConnectionFailed" if refused else "ConnectionSuccess",
@@ -368,7 +375,7 @@ def connection_row(
         RecordId=name,
         Version=version,
         ConnectionId=name,
-        ConnectionTime=iso_micros(started),
+        ConnectionTime=began,
         ProxyIP=place.remote_ip if proxied else "",
         ProxyPort=place.remote_port if proxied else None,
         ProxyName=place.proxy_name if proxied else "",
@@ -387,7 +394,7 @@ def connection_row(
         ConnectionEndTime=iso_micros(ended) if ended else None,
         BytesSent=connection.bytes_sent if connection.summarised else None,
         BytesReceived=connection.bytes_received if connection.summarised else None,
-        RequestCount=sum([d.requests for d in live]) or None,
+        RequestCount=(live[0].requests if len(live) == 1 else sum([d.requests for d in live])) or None,
         HostMismatch=mark,
         **_process_columns(process),
     )
@@ -404,7 +411,9 @@ _NOTHING_MORE: dict[str, Any] = {}
 
 def _process_columns(process: Process) -> dict[str, Any]:
     """The columns that only a rich sensor fills."""
-    if not (process.path or process.command_line or process.account or process.started or process.parent_name or process.sid):
+    if not (
+        process.path or process.command_line or process.account or process.started or process.parent_name or process.sid
+    ):
         return _NOTHING_MORE
     return {
         "InitiatingProcessFolderPath": process.path,
@@ -422,7 +431,15 @@ def _process_columns(process: Process) -> dict[str, Any]:
 
 
 def judged_row(
-    place: Place, facts: Facts, connection: Connection, judged: Judged, flags: int, host: str, port: int, record: str, version: int
+    place: Place,
+    facts: Facts,
+    connection: Connection,
+    judged: Judged,
+    flags: int,
+    host: str,
+    port: int,
+    record: str,
+    version: int,
 ) -> DeviceEvent:
     """The row of one judged request."""
     audit = not flags & BLOCKED

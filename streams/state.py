@@ -144,7 +144,10 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     @property
     def live(self) -> list[Destination]:
         """Destinations that still stand."""
-        return [d for d in self.destinations if not d.superseded]
+        destinations = self.destinations
+        if len(destinations) == 1 and not destinations[0].superseded:
+            return destinations.copy()
+        return [d for d in destinations if not d.superseded]
 
     @property
     def started(self) -> Micros:
@@ -181,9 +184,20 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 
 FLOW_FIELDS = (
-    "flow_id flow_started flow_ended bytes_sent bytes_received answered midstream tls summarised first connect asked "
-    "unreadable inner_flags inner destinations judged seen"
-).split()
+    *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls"),
+    *(
+        "summarised",
+        "first",
+        "connect",
+        "asked",
+        "unreadable",
+        "inner_flags",
+        "inner",
+        "destinations",
+        "judged",
+        "seen",
+    ),
+)
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Group).decode
@@ -239,7 +253,19 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
 class Device:
     """State of one device: facts, groups by 5-tuple, alerts, and the timers of its connections."""
 
-    __slots__ = ("alerts", "dirty", "dirty_alerts", "facts", "groups", "heap", "name", "next_due", "timers", "touched", "touched_alerts")
+    __slots__ = (
+        "alerts",
+        "dirty",
+        "dirty_alerts",
+        "facts",
+        "groups",
+        "heap",
+        "name",
+        "next_due",
+        "timers",
+        "touched",
+        "touched_alerts",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -323,4 +349,3 @@ class Device:
                 self.wake_at(connection.due, key)
         else:
             self.alerts[key] = _unpack_alert(packed)
-

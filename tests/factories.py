@@ -91,7 +91,14 @@ def request(
 
 
 def name(
-    at: float, sni: str, *, tunnelled: bool = True, port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_port: int = PROXY_PORT
+    at: float,
+    sni: str,
+    *,
+    tunnelled: bool = True,
+    port: int = PORT,
+    flow: str = FLOW,
+    remote: str = PROXY,
+    remote_port: int = PROXY_PORT,
 ) -> TlsName:
     """A TLS server name."""
     return TlsName(DEVICE, micros(at), tuple_of(port, flow, remote, remote_port), sni, tunnelled, f"tls/{flow}/{at}")
@@ -230,7 +237,9 @@ def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:
 
 @cache
 def _defaults(kind: type[msgspec.Struct]) -> Row:
-    return {f.name: f.default for f in msgspec.structs.fields(kind) if not f.required and f.default is not msgspec.NODEFAULT}
+    return {
+        f.name: f.default for f in msgspec.structs.fields(kind) if not f.required and f.default is not msgspec.NODEFAULT
+    }
 
 
 def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:

@@ -74,7 +74,7 @@ def score(rows: Iterable[Row]) -> Score:
         else:
             hops.setdefault((*local, row["RemoteIP"], row["RemotePort"]), []).append(row)
     starts: dict[tuple[object, ...], set[int]] = {}
-    asked: dict[tuple[object, ...], set[tuple[str, int]]] = {}
+    asked: dict[tuple[tuple[object, ...], int], set[tuple[str, int]]] = {}
     for t in certain:
         key = _tuple(t)
         starts.setdefault(key, set()).add(_start(t))
@@ -110,8 +110,8 @@ def score(rows: Iterable[Row]) -> Score:
             pair = (t["verdict"], str(r["Outcome"]))
             outcomes[pair] = outcomes.get(pair, 0) + 1
     counted: dict[int, int] = {}
-    for key, start in asked:
-        number = len(own(key, start, hops.get(key, ())))  # type: ignore[arg-type]  # a 5-tuple and a start
+    for place, begun in asked:
+        number = len(own(place, begun, hops.get(place, ())))
         counted[number] = counted.get(number, 0) + 1
     return Score(len(certain), right, wrong, len(false_rows), process_wrong, counted, outcomes)
 

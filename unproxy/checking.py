@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from confluent_kafka import KafkaException
@@ -93,18 +94,19 @@ def _topic(topic: Topic, seen: TopicMetadata, config: dict[str, str] | str) -> I
 
 
 def _clickhouse(settings: Settings) -> Iterator[Finding]:
-    client = of_settings(settings)
+    client = replace(of_settings(settings), database="")
+    database = settings.clickhouse.database
     try:
         (row,) = client.rows(
             "SELECT version() AS v, (SELECT count() FROM system.databases WHERE name = {d:String}) AS n",
-            {"d": client.database},
+            {"d": database},
         )
     except Failed as error:
         yield Finding(False, f"clickhouse: {error}")
         return
     yield Finding(True, f"clickhouse: {client.url} answers, version {row['v']}")
     if not row["n"]:
-        yield Finding(False, f"database {client.database}: is missing; run `unproxy migrate`")
+        yield Finding(False, f"database {database}: is missing; run `unproxy migrate`")
         return
     if pending := pending_migrations(settings):
         yield Finding(False, f"tables: {', '.join(pending)} not applied; run `unproxy migrate`")

@@ -36,3 +36,6 @@ def set_up(*, service: bool, verbose: bool = False) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO if service else logging.WARNING)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        # It warns of each retry; who retries through it says so himself.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -229,7 +229,9 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
     from sinks.base import SinkError
     from sinks.clickhouse import connect
     from unproxy.query.client import readable
+    from unproxy.query.where import of_settings
 
+    of_settings(settings).ping()
     try:
         client = connect(settings.clickhouse)
         try:
@@ -239,9 +241,7 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
     except SinkError as error:
         raise Fixable(str(error)) from None
     except ClickHouseError as error:
-        raise Failed(
-            f"{settings.clickhouse.url}: {readable(str(error))}; start ClickHouse, or set clickhouse.url"
-        ) from None
+        raise Failed(f"{settings.clickhouse.url}: {readable(str(error))}") from None
 
 
 def kafka_client_config(settings: Settings) -> dict[str, Any]:

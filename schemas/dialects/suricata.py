@@ -28,10 +28,14 @@ from schemas.events import (
     Verdict,
 )
 
-OTHER_KINDS = frozenset(
-    "anomaly dcerpc dhcp dnp3 dns drop fileinfo files flow ftp ftp_data http http2 ike krb5 metadata modbus mqtt netflow nfs "
-    "packetinfo quic rdp rfb sip smb smtp snmp ssh stats tftp tls alert enip ldap pgsql websocket bittorrent_dht".split()
-)
+# fmt: off
+OTHER_KINDS = frozenset((
+    "anomaly", "dcerpc", "dhcp", "dnp3", "dns", "drop", "fileinfo", "files", "flow", "ftp", "ftp_data", "http",
+    "http2", "ike", "krb5", "metadata", "modbus", "mqtt", "netflow", "nfs", "packetinfo", "quic", "rdp", "rfb",
+    "sip", "smb", "smtp", "snmp", "ssh", "stats", "tftp", "tls", "alert", "enip", "ldap", "pgsql", "websocket",
+    "bittorrent_dht",
+))
+# fmt: on
 TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
 
 

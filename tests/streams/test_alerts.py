@@ -19,7 +19,11 @@ def test_a_block_is_told_at_once() -> None:
 
     assert (row["ActionType"], row["DestinationHost"]) == ("ExploitGuardNetworkProtectionBlocked", "www.bad.example")
     assert '"IsAudit":false' in str(row["AdditionalFields"])
-    assert (alert["Kind"], alert["DestinationDomain"], alert["DestinationHosts"]) == ("blocked", "bad.example", ["www.bad.example"])
+    assert (alert["Kind"], alert["DestinationDomain"], alert["DestinationHosts"]) == (
+        "blocked",
+        "bad.example",
+        ["www.bad.example"],
+    )
     assert (alert["Count"], alert["InitiatingProcessId"], alert["ProxyPort"]) == (1, 4711, 3128)
     assert row["ConnectionId"] == world.connections[0]["ConnectionId"]
 

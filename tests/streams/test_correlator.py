@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Action, Flow
+from schemas.events import Action, Event, Flow
 from tests.factories import (
     PORT,
     PROXY,
@@ -348,7 +348,7 @@ def test_a_proxy_is_learnt_for_connections_seen_before() -> None:
 
 def test_reused_tuples_are_told_apart_by_start() -> None:
     """Two connections of one 5-tuple within milliseconds, with a record logged only when the tuple came again."""
-    events = [
+    events: list[Event] = [
         connection(0, pid=1, ended=0.002),
         connection(1.5, pid=2, ended=1.502),
         request(1.5005, "http://first.example/", flow="1"),
@@ -482,7 +482,12 @@ def test_every_connection_is_booked_once() -> None:
 
 def test_repeats_change_nothing() -> None:
     """The same records again: no further row, no further count."""
-    events = [connection(0), request(0.1, "a.example:443"), name(0.2, "a.example"), flow_end(70, started=0, ended=9)]
+    events: list[Event] = [
+        connection(0),
+        request(0.1, "a.example:443"),
+        name(0.2, "a.example"),
+        flow_end(70, started=0, ended=9),
+    ]
     world = World().see(*events)
     made = len(world.versions)
     world.see(*events, *events)

@@ -136,9 +136,13 @@ def mutated(chance: random.Random, value: bytes) -> bytes:
     if kind == 2:
         return value[:place] + value[place : place + 40] * 2 + value[place + 40 :]
     if kind == 3:
-        return value.replace(b"2026-11-24", chance.choice([b"9999-12-31", b"0000-00-00", b"1601-01-01", b"2199-01-01", b""]))
+        return value.replace(
+            b"2026-11-24", chance.choice([b"9999-12-31", b"0000-00-00", b"1601-01-01", b"2199-01-01", b""])
+        )
     if kind == 4:
-        return value.replace(b":3128", chance.choice([b":-1", b":99999999999999999999", b':"3128"', b":null", b":1e309"]))
+        return value.replace(
+            b":3128", chance.choice([b":-1", b":99999999999999999999", b':"3128"', b":null", b":1e309"])
+        )
     if kind == 5:
         return value.replace(b'":"', b'":' + b"[" * chance.randrange(1, 3000), 1)
     if kind == 6:

@@ -132,7 +132,9 @@ def test_what_cannot_be_resolved_says_why(undisturbed: Outcome) -> None:
 def test_the_book_balances(undisturbed: Outcome) -> None:
     """Every line is parsed, ignored or rejected; every connection is resolved or says why not."""
     book = undisturbed.book
-    total = {kind: sum(n for what, n in book.items() if what.startswith(f"{kind}:")) for kind in ("ignored", "rejected")}
+    total = {
+        kind: sum(n for what, n in book.items() if what.startswith(f"{kind}:")) for kind in ("ignored", "rejected")
+    }
 
     assert book["read"] == book["parsed"] + total["ignored"] + total["rejected"] == 4768
     assert total["rejected"] == 0

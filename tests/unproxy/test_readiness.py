@@ -32,7 +32,7 @@ def test_waits_for_a_tick_behind_the_last_line() -> None:
 
     assert ready.look(reading(1, read=5)) == "working"
     assert ready.look(reading(2, lines=6, read=6)) == "writing"
-    assert ready.look(reading(3, lines=7, read=7)) == ""
+    assert ready.look(reading(5, lines=9, read=9)) == ""
 
 
 def test_waits_for_what_is_not_settled_but_not_for_ever() -> None:
@@ -43,7 +43,7 @@ def test_waits_for_what_is_not_settled_but_not_for_ever() -> None:
     assert ready.look(reading(2, read=6, waiting=3)) == "settling"
     assert ready.look(reading(11, read=6, waiting=3)) == "settling"
     assert ready.look(reading(13, read=6, waiting=3)) == "writing"
-    assert ready.look(reading(15, read=6, waiting=3)) == ""
+    assert ready.look(reading(16, read=6, waiting=3)) == ""
 
 
 def test_waits_for_the_sink_and_for_quiet() -> None:
@@ -53,8 +53,25 @@ def test_waits_for_the_sink_and_for_quiet() -> None:
 
     assert ready.look(reading(2, read=6, written=1)) == "writing"
     assert ready.look(reading(3, read=6, rows=3, written=3)) == "writing"
-    assert ready.look(reading(3.5, read=6, rows=4, written=4)) == "writing"
-    assert ready.look(reading(4.6, read=6, rows=4, written=4)) == ""
+    assert ready.look(reading(6, read=6, rows=4, written=4)) == "writing"
+    assert ready.look(reading(8, read=6, rows=4, written=4)) == "writing"
+    assert ready.look(reading(9, read=6, rows=4, written=4)) == ""
+
+
+def test_waits_until_a_rebalance_is_over() -> None:
+    """While partitions change hands the book is short: that is not the end."""
+    ready = readiness()
+    ready.look(reading(1))
+    short = reading(4, read=6)
+    short.book["read"] = 3
+    whole = reading(5, read=6)
+    whole.book["read"] = 5
+
+    assert ready.look(reading(2, read=6)) == "writing"
+    assert ready.look(short) == "writing"
+    assert ready.look(whole) == "writing"
+    whole.at = 8
+    assert ready.look(whole) == ""
 
 
 def test_begins_again_when_something_was_started_again() -> None:
@@ -67,4 +84,4 @@ def test_begins_again_when_something_was_started_again() -> None:
     assert ready.look(reading(6, read=5)) == "working"
     assert ready.look(reading(7, lines=7, read=7, books=0)) == "working"
     assert ready.look(reading(8, lines=7, read=7)) == "writing"
-    assert ready.look(reading(9.5, lines=7, read=7)) == ""
+    assert ready.look(reading(11, lines=7, read=7)) == ""

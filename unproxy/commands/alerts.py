@@ -29,7 +29,10 @@ def alerts(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show alerts: the table's, or with --follow each change from now on."""
+    """Show alerts, or follow them as they come.
+
+    Shows what the table holds; with --follow each change of an alert from now on, until Ctrl-C.
+    """
     from unproxy.query import alerts as found
     from unproxy.query.where import kafka_settings, tables
 

@@ -18,7 +18,10 @@ def check(
     context: typer.Context,
     dump: Annotated[bool, typer.Option("--dump", help="Only show the settings in force, as TOML.")] = False,
 ) -> None:
-    """Check settings, reachability of Kafka and ClickHouse, topics and tables. Exit code 1 when something is wrong."""
+    """Check settings, Kafka, ClickHouse, topics, tables.
+
+    One line a finding, with what to do where something is wrong; then the exit code is 1.
+    """
     settings = state_of(context).settings
     if dump:
         from schemas.settings import dump as written

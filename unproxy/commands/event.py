@@ -30,7 +30,11 @@ def event(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show all that is known of one row, connection or alert: rows, evidence, how it was decided."""
+    """Show all that is known of one row or connection.
+
+    Takes the ID of a row, a connection or an alert, and shows the rows, verdicts and alerts that belong to it, the
+    evidence, and how it was decided.
+    """
     from unproxy.query import event as events
     from unproxy.query.where import tables
 

@@ -18,7 +18,7 @@ def migrate(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Create the tables in ClickHouse, or bring them up to date."""
+    """Create the tables in ClickHouse or update them."""
     from unproxy import wiring
 
     settings = state_of(context).settings

@@ -14,7 +14,10 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(context: typer.Context) -> None:
-    """Run one Faust worker: lines from Kafka in, rows and alerts to Kafka out, until SIGTERM or Ctrl-C."""
+    """Run one Faust worker until it is told to end.
+
+    Lines from Kafka in, rows and alerts to Kafka out. SIGTERM or Ctrl-C ends it; start any number of them.
+    """
     state = service_of(context)
     from unproxy import wiring
 
@@ -22,7 +25,10 @@ def worker(context: typer.Context) -> None:
 
 
 def sink(context: typer.Context) -> None:
-    """Run one sink: rows from Kafka into ClickHouse, until SIGTERM or Ctrl-C."""
+    """Run one sink until it is told to end.
+
+    Rows from Kafka into ClickHouse. SIGTERM or Ctrl-C ends it; start any number of them.
+    """
     state = service_of(context)
     from unproxy import wiring
 

@@ -26,7 +26,10 @@ def produce(
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
 ) -> None:
-    """Publish sensor lines from files; a second run goes on where the first one stopped."""
+    """Publish sensor lines from files to Kafka.
+
+    What was published is remembered in publisher.state_dir: a second run goes on where the first one stopped.
+    """
     from unproxy import wiring
 
     state = service_of(context)

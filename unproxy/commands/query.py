@@ -32,7 +32,10 @@ def query(
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
 ) -> None:
-    """Ask the tables in SQL or KQL: a running `up`, its data folder when nothing runs, or your own ClickHouse."""
+    """Ask the tables in SQL or KQL.
+
+    Asks a running `unproxy up`; its data folder when nothing runs; without one the ClickHouse of the settings.
+    """
     from unproxy.query import answer
     from unproxy.query import kql as kusto
     from unproxy.query.formats import screen_width

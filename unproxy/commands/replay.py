@@ -11,7 +11,7 @@ from unproxy.commands.common import SAMPLE, example, state_of
 from unproxy.errors import Damaged
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="DIALECT:PATH...", help="Recorded files, gzipped or not, with their dialect.")
+    list[str], typer.Argument(metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect.")
 ]
 
 
@@ -29,7 +29,11 @@ def replay(
     rejects: Annotated[Path | None, typer.Option(metavar="FILE", help="Lines that could not be read.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="The summary as JSON.")] = None,
 ) -> None:
-    """Turn recorded sensor files into rows as JSON lines (every version, in the order made): no broker, no database."""
+    """Turn recorded sensor files into rows.
+
+    Rows are JSON lines: every version, in the order made. No broker and no database are needed. Lines of several files
+    are merged as they would have arrived. A summary goes to stderr.
+    """
     from unproxy import replaying
 
     settings = state_of(context).settings

@@ -38,7 +38,11 @@ def timeline(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Show a device's connections in time order: process, proxy, real target, outcome."""
+    """Show a device's connections in time order.
+
+    One line a connection: time, process, the address it was made to (through a proxy that is the proxy's), the real
+    targets behind it, the outcome, and marks such as [NetworkProtection: blocked].
+    """
     from unproxy.query import timeline as lines
     from unproxy.query.where import tables
 

@@ -21,7 +21,10 @@ def topics(
         int, typer.Option(metavar="N", help="Copies of each partition, with --create; -1 for the cluster's default.")
     ] = -1,
 ) -> None:
-    """Show the topics, their partitions and settings; with --create make those that are missing."""
+    """Show the topics, or create the missing ones.
+
+    Shows name, partitions and settings of each topic as it should be; `unproxy check` compares them with the cluster.
+    """
     from schemas.topics import topics as declared
 
     settings = state_of(context).settings

@@ -19,15 +19,18 @@ def up(
     context: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[DIALECT:PATH...]", help="Files to play; the sample that comes along when none are given."
-        ),
+        typer.Argument(metavar="DIALECT:PATH", help="Files to play; the sample that comes along when none are given."),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all data; kept between runs.")] = DATA_FOLDER,
     once: Annotated[bool, typer.Option("--once", help="End when all is in the table.")] = False,
     workers: Annotated[int, typer.Option(metavar="N", min=1, max=4, help="Workers.")] = 1,
 ) -> None:
-    """Run everything here: Kafka, worker, sink, ClickHouse engine; play files; show what came out; until Ctrl-C."""
+    """Run the whole pipeline on this machine.
+
+    Starts Kafka, worker, sink and a ClickHouse engine, each a process of its own; plays the files; shows the two
+    hunting queries with their results and the balance of the book; then stays up until Ctrl-C. The same files again
+    add nothing.
+    """
     from unproxy.up.folder import Folder
     from unproxy.up.session import Up, files_to_play
 

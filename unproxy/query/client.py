@@ -31,6 +31,9 @@ _SUFFIX = re.compile(r"\s*\(version [^)]*\)\s*$")
 _EXPECTED = re.compile(r"\.? Expected one of: .*$", re.DOTALL)
 
 
+_NOT_MIGRATED = ("UNKNOWN_DATABASE",)
+
+
 class QueryRefused(Failed):
     """The engine said no; the message says why."""
 
@@ -81,12 +84,14 @@ class Client:
     ) -> Iterator[bytes]:
         """The answer as it comes over the wire."""
         # The dialect goes last: an engine that sets them one by one must read the others in plain SQL.
-        query = {"database": self.database, "default_format": output, **_parameters(parameters), **(settings or {})}
+        query = {"default_format": output, **_parameters(parameters), **(settings or {})}
+        if self.database:
+            query["database"] = self.database
         connection = self._connection()
         try:
-            response = self._ask(connection, query, text)
+            response = self._ask(connection, f"?{urlencode(query)}", text)
             if response.status != http.client.OK:
-                raise QueryRefused(readable(response.read().decode("utf-8", "replace")))
+                raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")))
             while chunk := response.read1(CHUNK_BYTES):
                 yield chunk
         except http.client.HTTPException as error:
@@ -94,14 +99,27 @@ class Client:
         finally:
             connection.close()
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, query: Mapping[str, str], text: str
-    ) -> http.client.HTTPResponse:
+    def ping(self) -> None:
+        """Raises EngineAway when nobody answers."""
+        connection = self._connection()
+        try:
+            self._ask(connection, "ping", "")
+        except http.client.HTTPException as error:
+            raise EngineAway(f"{self.url}: what answers there is no ClickHouse ({type(error).__name__})") from None
+        finally:
+            connection.close()
+
+    def _refusal(self, error: str) -> str:
+        hint = "; run `unproxy migrate`" if any(f"({name})" in error for name in _NOT_MIGRATED) else ""
+        return readable(error) + hint
+
+    def _ask(self, connection: http.client.HTTPConnection, target: str, text: str) -> http.client.HTTPResponse:
         place = urlsplit(self.url)
         login = base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
         headers = {"Authorization": f"Basic {login}", "Content-Type": "text/plain; charset=utf-8"}
         try:
-            connection.request("POST", f"{place.path or '/'}?{urlencode(query)}", body=text.encode(), headers=headers)
+            method = "POST" if text else "GET"
+            connection.request(method, f"{place.path.rstrip('/')}/{target}", body=text.encode(), headers=headers)
             return connection.getresponse()
         except OSError as error:
             raise EngineAway(

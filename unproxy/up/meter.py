@@ -44,6 +44,7 @@ class Reading:
     book: dict[str, int] = field(default_factory=dict)
     """The workers' book, summed; empty while none answers."""
     books_answering: int = 0
+    """Workers that have partitions and tell of them."""
     table_rows: dict[str, int] = field(default_factory=dict)
     """Rows as hunters see them."""
 
@@ -131,8 +132,8 @@ class Meter:
     def _ask_workers(self, reading: Reading) -> None:
         for port in self._worker_ports:
             samples = scrape(port)
-            if samples is None:
-                continue
+            if samples is None or declared.BOOK["waiting"].name not in samples:
+                continue  # away, or without partitions for the moment
             reading.books_answering += 1
             for entry, metric in declared.BOOK.items():
                 for labels, value in samples.get(metric.name, {}).items():

@@ -41,7 +41,9 @@ def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str
                 "metrics_host": "127.0.0.1",
             }
         ),
-        sink=theirs.sink.model_copy(update={"group": "unproxy-sink", "metrics_port": 0, "metrics_host": "127.0.0.1"}),
+        sink=theirs.sink.model_copy(
+            update={"group": "unproxy-sink", "name": "sink-1", "metrics_port": 0, "metrics_host": "127.0.0.1"}
+        ),
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from unproxy.up.meter import Offsets, Reading
 
-QUIET_SECS = 1.0
+QUIET_SECS = 2.5
+"""Ticks come once a second."""
 
 
 @dataclass(slots=True)
@@ -21,12 +22,12 @@ class Readiness:
     _goal: Offsets | None = None
     _since: float = 0.0
     _reached_at: float | None = None
-    _ends: Offsets | None = None
+    _state: object = None
     _quiet_since: float = 0.0
 
     def again(self, now: float) -> None:
         """Something was sent or started: what was seen before says nothing any more."""
-        self._goal, self._since, self._reached_at, self._ends = None, now, None, None
+        self._goal, self._since, self._reached_at, self._state = None, now, None, None
 
     def look(self, reading: Reading) -> str:
         """What is missing, in a word or two."""
@@ -47,7 +48,12 @@ class Readiness:
         return "" if self._is_quiet(reading) else "writing"
 
     def _is_quiet(self, reading: Reading) -> bool:
-        ends = {place: end for place, end in reading.end.items() if place[0] in self.results}
-        if ends != self._ends:
-            self._ends, self._quiet_since = ends, reading.at
+        """Whether nothing changed for some ticks: a rebalance takes partitions out of the book for a second or so."""
+        state = (
+            {place: end for place, end in reading.end.items() if place[0] in self.results},
+            reading.book.get("read"),
+            reading.book.get("connections"),
+        )
+        if state != self._state:
+            self._state, self._quiet_since = state, reading.at
         return reading.at - self._quiet_since >= QUIET_SECS

@@ -1,0 +1,114 @@
+"""`python -m bench`: the figures on stdout, what goes on at the moment on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench import correlator, sink, worker
+from bench.figures import Case, as_json, table, tell
+from schemas.settings import Settings
+from schemas.topics import topics
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.engine import Engine
+from unproxy.embedded.service import EmbeddedError
+
+PARTS = ("correlator", "worker", "sink")
+SIZES = (1_000, 100_000, 1_000_000)
+LINES_PER_MESSAGE = (100, 500)
+QUICK = 4
+"""With --quick there is a quarter of everything, and not the largest size."""
+EXAMPLE = "Example:\n  python -m bench correlator --quick --json figures.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; gives the exit code."""
+    given = _parser().parse_args(arguments)
+    parts = given.parts or PARTS
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the servers end too
+    try:
+        cases = run(parts, quick=given.quick)
+    except KeyboardInterrupt:
+        tell("stopped")
+        return 130
+    except (EmbeddedError, RuntimeError) as error:
+        tell(str(error))
+        return 1
+    print(table(cases))
+    if given.json:
+        given.json.write_bytes(as_json(cases))
+    return 0
+
+
+def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
+    """All cases of these parts, in the order of the data's walk."""
+    cases: list[Case] = []
+    less = QUICK if quick else 1
+    if "correlator" in parts:
+        cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
+    if "worker" in parts:
+        for lines in LINES_PER_MESSAGE:
+            with _folder() as folder, _broker(folder) as settings:
+                cases.append(worker.run_case(settings, folder, lines, worker.EVENTS // less))
+    if "sink" in parts:
+        with _folder() as folder, _broker(folder) as settings, _engine(folder) as engine:
+            url = {"url": engine.url, "database": "bench"}
+            there = Settings.model_validate({**settings.model_dump(exclude_unset=True), "clickhouse": url})
+            cases.append(sink.run_case(there, folder, engine.pid, sink.ROWS // less))
+    return cases
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="unproxy-bench-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[Settings]:
+    """A broker with all topics, and settings that lead there."""
+    tell("starting Kafka")
+    broker = Broker(folder / "kafka", for_bench=True)
+    try:
+        broker.start()
+        kafka, data_dir = {"bootstrap": broker.bootstrap}, str(folder / "worker")
+        settings = Settings.model_validate({"kafka": kafka, "worker": {"data_dir": data_dir}})
+        create_topics(broker.bootstrap, topics(settings))
+        yield settings
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _engine(folder: Path) -> Iterator[Engine]:
+    tell("starting the ClickHouse engine")
+    engine = Engine(folder / "clickhouse")
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the parts, each beside its floor in the same run. Figures on stdout, progress on stderr.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"{', '.join(PARTS)} (all of them)"
+    )
+    parser.add_argument("--quick", action="store_true", help="less of everything; the million connections are left out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well, as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
