@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class ToSend(NamedTuple):
     weight: int
     headers: dict[str, str | bytes | None]
     partition: int = -1
+    """-1 leaves it to the key."""
 
 
 @dataclass(slots=True)
@@ -66,16 +68,10 @@ def publish(settings: Settings, topic: str, messages: Iterable[ToSend]) -> Publi
 
     producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
     for one in messages:
+        then = partial(delivered, weight=one.weight)
         while True:
             try:
-                producer.produce(
-                    topic,
-                    one.value,
-                    one.key,
-                    **({"partition": one.partition} if one.partition >= 0 else {}),
-                    headers=one.headers,
-                    on_delivery=lambda error, message, weight=one.weight: delivered(error, message, weight),
-                )
+                producer.produce(topic, one.value, one.key, one.partition, then, headers=one.headers)
                 break
             except BufferError:
                 producer.poll(POLL_SECS)
@@ -158,8 +154,8 @@ def follow(
         asker.close()
 
 
-def read_all(settings: Settings, topic: str) -> Iterator[Message]:
-    """Every message that is on a topic now, with a consumer as bare as it gets."""
+def read_all(settings: Settings, topic: str, published: Published | None = None) -> Iterator[Message]:
+    """Every message that is on a topic, or what was published, with a consumer as bare as it gets."""
     consumer = Consumer(
         {
             **client_config(settings.kafka),
@@ -174,8 +170,10 @@ def read_all(settings: Settings, topic: str) -> Iterator[Message]:
     places = [
         TopicPartition(topic, partition, 0) for partition in consumer.list_topics(topic, 10).topics[topic].partitions
     ]
-    spans = [consumer.get_watermark_offsets(place, timeout=10) for place in places]
-    missing = sum(end - begin for begin, end in spans)
+    ends = {place.partition: consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
+    if published is not None:
+        ends = {partition: len(published.weights.get(partition, ())) for partition in ends}
+    missing = sum(ends.values())
     consumer.assign(places)
     deadline = time.monotonic() + SECS_MAX
     try:
@@ -183,8 +181,12 @@ def read_all(settings: Settings, topic: str) -> Iterator[Message]:
             assert time.monotonic() < deadline, "the bare consumer did not get everything"
             for message in consumer.consume(500, 0.1):
                 assert message.error() is None, str(message.error())
-                missing -= 1
-                yield message
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None
+                assert offset is not None
+                if offset < ends[partition]:
+                    missing -= 1
+                    yield message
     finally:
         consumer.close()
 

@@ -62,7 +62,7 @@ def run_case(settings: Settings, folder: Path, lines_per_message: int, events: i
 def _bare(settings: Settings, published: Published) -> float:
     """Events a CPU second of a consumer that looks at nothing."""
     begun = time.process_time()
-    for _ in read_all(settings, published.topic):
+    for _ in read_all(settings, published.topic, published):
         pass
     return published.total / (time.process_time() - begun)
 
@@ -73,7 +73,7 @@ def _without_logic(settings: Settings, published: Published, rows: int, sample: 
     a_line = rows / published.total
     due = 0.0
     begun = time.process_time()
-    for message in read_all(settings, published.topic):
+    for message in read_all(settings, published.topic, published):
         dialect = dict(message.headers() or [])["dialect"]
         assert isinstance(dialect, bytes)
         due += a_line * floor.decode(dialect.decode(), message.value() or b"")

@@ -95,6 +95,8 @@ def test_others_find_the_running_one(story: Story) -> None:
     assert told["second up"].code == 2
     assert "is in use by up" in told["second up"].err
     assert told["produce"].code == 0
+    assert told["alerts"].code == 0
+    assert '"DeviceName": "dev-b"' in told["alerts"].out
 
 
 def test_what_it_says_to_paste_works(story: Story) -> None:
@@ -146,6 +148,7 @@ def test_next_up_takes_over_what_a_dead_one_left(story: Story, replayed: Rows) -
     left.end(signal.SIGKILL)
     orphans = [parts["worker-1"], parts["sink"], *servers_of(story.folder)]
     assert all(psutil.pid_exists(pid) for pid in orphans)
+    assert table(story.folder) == replayed, "the engine that was left running answers, too"
 
     done = unproxy("up", "--data", str(story.folder), "--once")
     assert done.code == 0, done.err

@@ -126,6 +126,19 @@ def rows_were_made(folder: Path) -> bool:
         consumer.close()
 
 
+def follow_alerts(data: list[str]) -> Done:
+    """`alerts --follow` until its first alert, then Ctrl-C."""
+    command = [sys.executable, "-u", "-m", "unproxy", "alerts", *data, "--follow", "--from-start", "--device", "dev-b"]
+    with subprocess.Popen(
+        [*command, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=UP_SECS_MAX)
+    return Done(process.returncode, first + out, err, 0.0)
+
+
 def ask_around(folder: Path) -> dict[str, Done]:
     """Commands that meet the running `up`."""
     settings = ["--config", str(folder / "settings.toml")]
@@ -136,5 +149,6 @@ def ask_around(folder: Path) -> dict[str, Done]:
         "migrate": unproxy(*settings, "migrate", "--dry-run"),
         "topics": unproxy(*settings, "topics", "--create"),
         "second up": unproxy("up", *data, "--once"),
+        "alerts": follow_alerts(data),
         "produce": unproxy(*settings, "produce", "sockets:unproxy/samples/sockets.jsonl.gz"),
     }
