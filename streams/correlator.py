@@ -265,10 +265,12 @@ class Correlator:
                 connection.unreadable += 1
         else:
             host, port, url = absolute_target(event.target)
-            if host:
+            if host == event.flow.remote_ip and port == event.flow.remote_port:
+                self._inner(connection, Inner(event.at, host, False, False, event.event_id))
+            elif host:
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)
-                self._learn(device, event.flow, answered=flags == REACHED or event.status == 407)
+                self._learn(device, event.flow, answered=event.status == 407)
                 self._destination(connection, BY_URI, host, port, url, flags, evidence, event.status)
             elif event.target.startswith(("/", "*")) and event.host:
                 self._inner(connection, Inner(event.at, event.host, False, False, event.event_id))
@@ -543,7 +545,10 @@ class Correlator:
         device.dirty_alerts.update(dict.fromkeys(device.alerts))
 
     def _learn(self, device: Device, flow: Flow, *, answered: bool) -> None:
-        """Whatever is asked as a proxy is one; whatever answered as one may speak as one on other ports, too."""
+        """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.
+
+        An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
+        """
         remote = f"{flow.remote_ip} {flow.remote_port}"
         known = device.facts.proxies.get(remote)
         if known is None or (answered and not known):

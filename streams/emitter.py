@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.events import Reject
+from schemas.record import UnresolvedReason
 from streams.alerts import alert, fold, requests
 from streams.correlator import Correlator
 from streams.rows import (
@@ -16,6 +17,8 @@ from streams.rows import (
     destination_row,
     destination_version,
     encode,
+    is_blind,
+    is_refused,
     judged_row,
     unresolved_reason,
 )
@@ -121,12 +124,14 @@ class Emitter:
             fold(device, place, connection, request)
 
     def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
+        facts, patience = device.facts, self.correlator.patience
         if not place.proxied:
-            label = "resolved:direct"
+            blind = not is_refused(connection) and is_blind(facts, connection, patience)
+            label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"
         elif live:
             label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
         else:
-            label = f"unresolved:{unresolved_reason(device.facts, connection, self.correlator.patience)}"
+            label = f"unresolved:{unresolved_reason(facts, connection, patience)}"
         if label != connection.booked:
             if connection.booked:
                 self._count(device, connection.booked, -1)

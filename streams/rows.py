@@ -264,16 +264,25 @@ def _inside(connection: Connection, destination: Destination) -> str:
 
 def unresolved_reason(facts: Facts, connection: Connection, patience: Micros) -> UnresolvedReason:
     """Why a connection to a proxy has no destination."""
-    started = connection.started
     if speaks_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
-    if connection.midstream or (facts.sensor_first and started + 1_000_000 < facts.sensor_first):
+    if connection.midstream or (facts.sensor_first and connection.started + 1_000_000 < facts.sensor_first):
         return UnresolvedReason.OLDER_THAN_SENSOR
     if connection.unreadable or connection.connect:
         return UnresolvedReason.NO_USABLE_REQUEST
-    if not facts.http_first or facts.http_first > started + patience:
-        return UnresolvedReason.PROTECTION_OFF
-    return UnresolvedReason.NO_HTTP_EVENT
+    return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, patience) else UnresolvedReason.NO_HTTP_EVENT
+
+
+def is_refused(connection: Connection) -> bool:
+    """The handshake failed."""
+    if connection.kernel is not None:
+        return connection.kernel.failed
+    return connection.summarised > 0 and not connection.answered and not connection.midstream
+
+
+def is_blind(facts: Facts, connection: Connection, patience: Micros) -> bool:
+    """The device had shown no HTTP-level event by then: a connection to a proxy would look like any other."""
+    return not connection.inner and (not facts.http_first or facts.http_first > connection.started + patience)
 
 
 def speaks_tls_to_proxy(connection: Connection) -> bool:
@@ -332,10 +341,14 @@ def connection_row(
     host, port, url, mark = "", None, "", ""
     by, sure, why = _BY_NOTHING, _UNSURE, _NO_REASON
     resolution = None
+    refused = is_refused(connection)
     if not place.proxied:
         url = direct_name(connection) if connection.inner else ""
         host, port = url or place.remote_ip, place.remote_port
-        by, sure = _BY_ITSELF, _EXACT
+        if refused or not is_blind(facts, connection, patience):
+            by, sure = _BY_ITSELF, _EXACT
+        else:
+            why = UnresolvedReason.PROTECTION_OFF
     elif live:
         first = live[0]
         best = first.by if len(live) == 1 else min(d.by for d in live)
@@ -348,11 +361,6 @@ def connection_row(
     else:
         why = unresolved_reason(facts, connection, patience)
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
-    refused = (
-        kernel.failed
-        if kernel is not None
-        else connection.summarised > 0 and not connection.answered and not connection.midstream
-    )
     proxied = place.proxied
     began = iso_micros(started)
     return NetworkEvent(

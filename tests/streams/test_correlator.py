@@ -299,6 +299,38 @@ def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
     assert (row["BytesSent"], row["BytesReceived"]) == (2, 1)
 
 
+def test_an_unlisted_remote_end_may_be_a_proxy_on_a_blind_device() -> None:
+    """Without any HTTP-level event nobody can tell a proxy from a server: unresolved, not called direct."""
+    world = settle([connection(0, remote="203.0.113.5")])
+    (row,) = world.connections
+
+    assert (row["UnresolvedReason"], row["ResolvedBy"], row["ProxyIP"]) == ("protection_off", "", "")
+    assert (row["ActionType"], row["Outcome"]) == ("ConnectionSuccess", "allowed")
+    assert world.counts["unresolved:protection_off"] == 1
+
+
+def test_an_address_is_not_a_proxy_for_what_any_server_answers() -> None:
+    """An origin server answers an absolute-form request, too: TLS to it on another port is not called hidden."""
+    world = settle(
+        [
+            request(0, "http://a.example/", port=1, flow="1"),
+            connection(1, port=2, remote_port=443),
+            name(1.1, "site.example", tunnelled=False, port=2, flow="2", remote_port=443),
+        ]
+    )
+    row = next(row for row in world.connections if row["LocalPort"] == 2)
+
+    assert (row["ResolvedBy"], row["DestinationHost"], row["UnresolvedReason"]) == ("direct", "site.example", "")
+
+
+def test_a_server_asked_for_itself_is_no_proxy() -> None:
+    """An absolute URI that names the very end of the connection goes through nobody."""
+    world = settle([connection(0), request(0.1, f"http://{PROXY}:3128/")])
+
+    assert world.destinations == []
+    assert world.connections[0]["ProxyIP"] == ""
+
+
 # What a connection is
 
 
@@ -325,6 +357,7 @@ def test_a_failed_attempt_is_no_success() -> None:
     """The handshake failed."""
     (row,) = settle([connection(0, remote="203.0.113.5", failed=True)]).connections
 
+    assert row["UnresolvedReason"] == ""
     assert (row["ActionType"], row["Outcome"]) == ("ConnectionFailed", "failed")
 
 
