@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import psutil
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from bench.child import child
 from bench.figures import tell
 from producers.publisher import producer_config
 from schemas.kafka_config import client_config
@@ -40,31 +40,31 @@ class ToSend(NamedTuple):
 
 @dataclass(slots=True)
 class Published:
-    """What lies on a topic: weight of each offset by partition."""
+    """What was brought onto a topic: by partition and offset the weight of each message."""
 
     topic: str
-    weights: dict[int, list[int]] = field(default_factory=dict)
+    weights: dict[int, dict[int, int]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """All events or rows."""
-        return sum(map(sum, self.weights.values()))
+        return sum(sum(by_offset.values()) for by_offset in self.weights.values())
 
-    def weight_until(self, offsets: dict[int, int]) -> int:
-        """Events or rows before these offsets."""
-        return sum(sum(self.weights[part][: max(0, offset)]) for part, offset in offsets.items())
+    def done(self, committed: dict[int, int]) -> bool:
+        """All of it lies before these offsets."""
+        return all(committed[part] > max(by_offset) for part, by_offset in self.weights.items())
 
 
 def publish(settings: Settings, topic: str, messages: Iterable[ToSend]) -> Published:
-    """Bring messages onto an empty topic, as the producer does."""
-    found: dict[int, dict[int, int]] = {}
+    """Bring messages onto a topic, as the producer does."""
+    published = Published(topic)
 
     def delivered(error: KafkaError | None, message: Message, weight: int) -> None:
         assert error is None, f"publishing failed: {error}"
         partition, offset = message.partition(), message.offset()
         assert partition is not None
         assert offset is not None
-        found.setdefault(partition, {})[offset] = weight
+        published.weights.setdefault(partition, {})[offset] = weight
 
     producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
     for one in messages:
@@ -77,79 +77,61 @@ def publish(settings: Settings, topic: str, messages: Iterable[ToSend]) -> Publi
                 producer.poll(POLL_SECS)
         producer.poll(0)
     assert producer.flush(SECS_MAX) == 0, "Kafka did not take everything"
-    return Published(topic, {part: [by[offset] for offset in sorted(by)] for part, by in found.items()})
+    return published
 
 
-@dataclass(slots=True)
-class Span:
-    """What was done between two looks, and what it took."""
+class Used(NamedTuple):
+    """What a piece of work took: time by the clock, CPU time of the part and of the server behind it."""
 
-    weight: int
     wall_secs: float
     cpu_secs: float
-    other_cpu_secs: float = 0.0
-
-
-class Part:
-    """`unproxy worker` or `unproxy sink` as a process of its own."""
-
-    def __init__(self, settings: Settings, verb: str, folder: Path) -> None:
-        self.log = folder / f"{verb}.log"
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "unproxy", verb],
-                cwd=folder,
-                env=environment(settings),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._usage = psutil.Process(self._process.pid)
-
-    def cpu_secs(self) -> float:
-        """CPU time it has used so far. Raises RuntimeError when it has ended."""
-        if self._process.poll() is not None:
-            raise RuntimeError(f"{self.log.stem} ended: {self.log.read_text(errors='replace')[-2_000:]}")
-        return cpu_secs(self._usage)
-
-    def end(self) -> None:
-        """SIGTERM, then the end at the latest after a while."""
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    server_cpu_secs: float
 
 
 @contextmanager
-def part_of(settings: Settings, verb: str, folder: Path) -> Iterator[Part]:
-    """A running part that is ended whatever happens."""
-    part = Part(settings, verb, folder)
-    try:
-        yield part
-    finally:
-        part.end()
+def part_of(settings: Settings, verb: str, folder: Path) -> Iterator[psutil.Process]:
+    """`unproxy worker` or `unproxy sink` as a process of its own; ended when the block is left."""
+    command = [sys.executable, "-m", "unproxy", verb]
+    with (
+        _log(folder, verb).open("ab") as log,
+        child(command, cwd=folder, env=environment(settings), stdout=log, stderr=log) as process,
+    ):
+        yield psutil.Process(process.pid)
 
 
-def follow(
-    settings: Settings, group: str, published: Published, part: Part, other: psutil.Process | None = None
-) -> Span:
-    """Watch the group's commits from the first one to the last: what was done in between."""
+def work_off(
+    settings: Settings,
+    verb: str,
+    folder: Path,
+    published: Published,
+    *,
+    start_secs: float = 0.0,
+    server: psutil.Process | None = None,
+) -> Used:
+    """Run a part until it has committed everything; what came before it had used `start_secs` of CPU does not count.
+
+    The first commit would be too late a beginning: what is under way then was never seen to begin.
+    """
+    group = {"worker": settings.worker.group, "sink": settings.sink.group}[verb]
     asker = Consumer({**client_config(settings.kafka), "group.id": group, "enable.auto.commit": False, "log_level": 2})
     places = [TopicPartition(published.topic, partition) for partition in published.weights]
-    first: tuple[float, float, float, int] | None = None
     deadline = time.monotonic() + SECS_MAX
+    begin: Used | None = None
     try:
-        while True:
-            assert time.monotonic() < deadline, f"not done after {SECS_MAX:g} s; see {part.log}"
-            offsets = {place.partition: place.offset for place in asker.committed(places, timeout=10)}
-            now = time.monotonic(), part.cpu_secs(), cpu_secs(other) if other else 0.0, published.weight_until(offsets)
-            if first is None and now[3]:
-                first = now
-            if first is not None and now[3] >= published.total:
-                return Span(now[3] - first[3], now[0] - first[0], now[1] - first[1], now[2] - first[2])
-            time.sleep(POLL_SECS)
+        with part_of(settings, verb, folder) as part:
+            while True:
+                if time.monotonic() > deadline or part.status() == psutil.STATUS_ZOMBIE:
+                    said = _log(folder, verb).read_text(errors="replace")
+                    raise RuntimeError(f"{verb} ended, or was not done after {SECS_MAX:g} s: {said[-2_000:]}")
+                now = Used(time.monotonic(), cpu_secs(part), cpu_secs(server) if server else 0.0)
+                if begin is None or now.cpu_secs <= start_secs:
+                    begin = now
+                committed = asker.committed(places, timeout=10)
+                if published.done({place.partition: place.offset for place in committed}):
+                    took = [end - beginning for end, beginning in zip(now, begin, strict=True)]
+                    took[1] = now.cpu_secs - start_secs
+                    return Used(*(max(secs, POLL_SECS) for secs in took))  # nothing shorter can be told apart
+                time.sleep(POLL_SECS)
     finally:
         asker.close()
 
@@ -171,9 +153,8 @@ def read_all(settings: Settings, topic: str, published: Published | None = None)
         TopicPartition(topic, partition, 0) for partition in consumer.list_topics(topic, 10).topics[topic].partitions
     ]
     ends = {place.partition: consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
-    if published is not None:
-        ends = {partition: len(published.weights.get(partition, ())) for partition in ends}
-    missing = sum(ends.values())
+    wanted = published.weights if published else {partition: range(end) for partition, end in ends.items()}
+    missing = sum(map(len, wanted.values()))
     consumer.assign(places)
     deadline = time.monotonic() + SECS_MAX
     try:
@@ -184,11 +165,15 @@ def read_all(settings: Settings, topic: str, published: Published | None = None)
                 partition, offset = message.partition(), message.offset()
                 assert partition is not None
                 assert offset is not None
-                if offset < ends[partition]:
+                if offset in wanted.get(partition, ()):
                     missing -= 1
                     yield message
     finally:
         consumer.close()
+
+
+def _log(folder: Path, verb: str) -> Path:
+    return folder / f"{verb}.log"
 
 
 def cpu_secs(process: psutil.Process) -> float:

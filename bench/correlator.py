@@ -21,12 +21,14 @@ import msgspec
 import psutil
 
 from bench import floor
+from bench.child import child
 from bench.figures import Case, per_event, tell
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message, Pipeline
 
+HOUSE = Path(__file__).resolve().parents[1]
 DEVICES = {1_000: 20, 100_000: 500, 1_000_000: 5_000}
 """Open connections to devices. At most `ACTIVE_MAX` of them open further ones while it is measured."""
 ACTIVE_MAX = 500
@@ -173,11 +175,8 @@ def run_cases(sizes: Sequence[int], events: int = EVENTS, repeats: int = REPEATS
         tell(f"correlator: {size:,} open connections on {devices_for(size):,} devices")
         command = [sys.executable, "-m", "bench.correlator", "--open", str(size), "--events", str(events)]
         command += ["--repeats", str(repeats)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=_house()) as process:
-            try:
-                written, _ = process.communicate()
-            finally:
-                process.kill()
+        with child(command, stdout=subprocess.PIPE, cwd=HOUSE) as process:
+            written, _ = process.communicate()
         if process.returncode:
             raise RuntimeError(f"the correlator's case of {size:,} connections failed; its words are above")
         cases.append(msgspec.json.decode(written, type=Case))
@@ -190,10 +189,6 @@ def run_cases(sizes: Sequence[int], events: int = EVENTS, repeats: int = REPEATS
 def devices_for(open_connections: int) -> int:
     """On how many devices so many connections lie."""
     return DEVICES.get(open_connections, max(1, open_connections // 200))
-
-
-def _house() -> Path:
-    return Path(__file__).resolve().parents[1]
 
 
 def main() -> int:

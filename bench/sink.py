@@ -6,17 +6,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
-from bench.cluster import ToSend, cpu_secs, follow, part_of, publish
+from bench.cluster import ToSend, Used, cpu_secs, publish, work_off
 from bench.figures import Case, tell
 from bench.fleet import Fleet
 from schemas.ddl import VERSIONS, quoted
 from schemas.settings import ClickHouseSettings, Settings
 from schemas.topics import NETWORK_EVENTS, topic_name, topics
-from sinks.clickhouse import connect
+from sinks.clickhouse import _INSERT_SETTINGS, connect
 from sinks.migrate import migrate
 from streams.pipeline import Message, Pipeline
 
@@ -25,16 +24,6 @@ DEVICES = 200
 BLOCK_BYTES = 64 * 1024 * 1024
 """Of one bare insert."""
 TABLE = "DeviceNetworkEvents"
-FLOOR_SETTINGS = {"date_time_input_format": "best_effort", "wait_end_of_query": 1}
-"""Without the first ClickHouse cannot read our times; with the second it answers when it is done, as it does the sink."""
-
-
-class Usage(NamedTuple):
-    """Time by the clock, and CPU time of the engine and of whoever writes to it."""
-
-    wall_secs: float
-    engine_secs: float
-    writer_secs: float
 
 
 def row_messages(settings: Settings, fleet: Fleet, rows: int) -> list[bytes]:
@@ -61,40 +50,44 @@ def run_case(settings: Settings, folder: Path, engine_pid: int, rows: int, devic
     tell(f"sink: making {rows:,} rows")
     values = row_messages(settings, Fleet(devices), rows)
     partitions = next(t.partitions for t in topics(settings) if t.name == topic_name(settings, NETWORK_EVENTS))
-    to_send = (ToSend(None, value, _rows(value), {}, number % partitions) for number, value in enumerate(values))
-    published = publish(settings, topic_name(settings, NETWORK_EVENTS), to_send)
+    topic = topic_name(settings, NETWORK_EVENTS)
+    to_send = [ToSend(None, value, _rows(value), {}, number % partitions) for number, value in enumerate(values)]
     _migrate(settings.clickhouse)
+    engine = psutil.Process(engine_pid)
+    tell("sink: starting once, to know what a start takes")
+    start = work_off(settings, "sink", folder, publish(settings, topic, to_send[:partitions]), server=engine)
+    published = publish(settings, topic, to_send)
 
     tell("sink: the sink works")
-    engine = psutil.Process(engine_pid)
-    with part_of(settings, "sink", folder) as sink:
-        span = follow(settings, settings.sink.group, published, sink, engine)
+    used = work_off(settings, "sink", folder, published, start_secs=start.cpu_secs, server=engine)
 
     tell("sink: the floor")
     bare = _bare_inserts(settings, values, engine)
     total = published.total
     size = sum(len(value) for value in values) / total
-    wall, both = span.weight / span.wall_secs, span.weight / (span.cpu_secs + span.other_cpu_secs)
-    bare_wall, bare_both = total / bare.wall_secs, total / (bare.engine_secs + bare.writer_secs)
+    both_secs, bare_secs = used.cpu_secs + used.server_cpu_secs, bare.cpu_secs + bare.server_cpu_secs
+    wall, both = total / used.wall_secs, total / both_secs
+    bare_wall, bare_both = total / bare.wall_secs, total / bare_secs
     return Case(
         "sink",
         f"{_mean([_rows(value) for value in values]):.0f} rows a message",
         {
             "rows/s": wall,
             "rows/s a core, sink and engine": both,
-            "rows/s a core, sink alone": span.weight / span.cpu_secs,
-            "cores used": (span.cpu_secs + span.other_cpu_secs) / span.wall_secs,
+            "rows/s a core, sink alone": total / used.cpu_secs,
+            "cores used": both_secs / used.wall_secs,
             "bytes/row": size,
             "bare insert, rows/s": bare_wall,
             "part of the bare insert": wall / bare_wall,
             "bare insert, rows/s a core": bare_both,
             "part of the bare insert, a core": both / bare_both,
-            "rows measured": span.weight,
+            "rows": total,
+            "CPU seconds of a start": start.cpu_secs,
         },
     )
 
 
-def _bare_inserts(settings: Settings, values: Sequence[bytes], engine: psutil.Process) -> Usage:
+def _bare_inserts(settings: Settings, values: Sequence[bytes], engine: psutil.Process) -> Used:
     """All rows into a table of the same shape in another database, as many inserts at once as the sink has."""
     config = settings.clickhouse.model_copy(update={"database": f"{settings.clickhouse.database}_floor"})
     _migrate(config)
@@ -106,7 +99,7 @@ def _bare_inserts(settings: Settings, values: Sequence[bytes], engine: psutil.Pr
         ]
         for lane in lanes:
             lane.result()
-    return Usage(time.monotonic() - begun[0], cpu_secs(engine) - begun[1], time.process_time() - begun[2])
+    return Used(time.monotonic() - begun[0], time.process_time() - begun[2], cpu_secs(engine) - begun[1])
 
 
 def _insert(config: ClickHouseSettings, values: Sequence[bytes]) -> None:
@@ -116,7 +109,7 @@ def _insert(config: ClickHouseSettings, values: Sequence[bytes]) -> None:
             client.raw_insert(
                 f"{quoted(config.database)}.{quoted(TABLE + VERSIONS)}",
                 insert_block=block,
-                settings=FLOOR_SETTINGS,
+                settings=_INSERT_SETTINGS,
                 fmt="JSONEachRow",
             )
     finally:

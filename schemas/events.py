@@ -49,6 +49,11 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     sha256: str = ""
     md5: str = ""
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing but PID and name is known."""
+        return not (self.path or self.command_line or self.account or self.started or self.parent_name or self.sid)
+
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
     """An endpoint's own record of an outgoing TCP connection (kernel, ETW, audit): it alone knows the process."""

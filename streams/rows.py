@@ -7,9 +7,10 @@ four times the number of distinct pieces of evidence that the row rests on, plus
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.address import ip_type, is_ip, registrable_domain
 from schemas.clock import iso_micros
@@ -204,48 +205,52 @@ def destination_row(
     literal = host if is_ip(host) else ""
     started = start_of(connection, destination)
     record = identity(place.device, place.key, connection.flow_id or str(connection.first), host, str(port))
-    return NetworkEvent(
-        Timestamp=iso_micros(at),
-        DeviceId=place.device,
-        DeviceName=place.device,
-        ActionType=_ACTIONS[outcome],
-        RemoteIP=literal,
-        RemotePort=port,
-        RemoteUrl=destination.url,
-        LocalIP=place.local_ip,
-        LocalPort=place.local_port,
-        Protocol="Tcp",
-        LocalIPType=ip_type(place.local_ip),
-        RemoteIPType=ip_type(literal) if literal else "Public",
-        InitiatingProcessFileName=process.name,
-        InitiatingProcessId=process.pid,
-        ReportId=int(record[:8], 16),
-        Layer=_DESTINATION,
-        RecordId=record,
-        Version=version,
-        ConnectionId=name,
-        ConnectionTime=iso_micros(started),
-        ProxyIP=place.remote_ip,
-        ProxyPort=place.remote_port,
-        ProxyName=place.proxy_name,
-        DestinationHost=host,
-        DestinationPort=port,
-        DestinationDomain=registrable_domain(host),
-        Outcome=outcome,
-        ProtectionMode=mode_at(facts, at, flags),
-        ResolvedBy=METHODS[destination.by],
-        Confidence=_UNSURE if superseded else SURENESS[destination.by],
-        UnresolvedReason=_SUPERSEDED if superseded else _NO_REASON,
-        ResolutionMs=(at - started) // 1000 if at > started else 0,
-        ConnectionEventId=kernel.event_id if kernel is not None else "",
-        HttpEventIds=[event_id for _, event_id in destination.event_ids],
-        FlowId=connection.flow_id,
-        RequestCount=destination.requests or None,
-        HttpStatus=destination.status or None,
-        HostMismatch=mismatch(connection, destination) if connection.inner else "",
-        AdditionalFields=_inside(connection, destination) if connection.inner else "",
-        **_process_columns(process),
+    row = NetworkEvent(
+        iso_micros(at),  # Timestamp
+        place.device,  # DeviceId
+        place.device,  # DeviceName
+        _ACTIONS[outcome],  # ActionType
+        literal,  # RemoteIP
+        port,  # RemotePort
+        destination.url,  # RemoteUrl
+        place.local_ip,  # LocalIP
+        place.local_port,  # LocalPort
+        "Tcp",  # Protocol
+        ip_type(place.local_ip),  # LocalIPType
+        ip_type(literal) if literal else "Public",  # RemoteIPType
+        process.name,  # InitiatingProcessFileName
+        process.pid,  # InitiatingProcessId
+        int(record[:8], 16),  # ReportId
+        _DESTINATION,  # Layer
+        record,  # RecordId
+        version,  # Version
+        name,  # ConnectionId
+        iso_micros(started),  # ConnectionTime
+        place.remote_ip,  # ProxyIP
+        place.remote_port,  # ProxyPort
+        place.proxy_name,  # ProxyName
+        host,  # DestinationHost
+        port,  # DestinationPort
+        registrable_domain(host),  # DestinationDomain
+        outcome,  # Outcome
+        mode_at(facts, at, flags),  # ProtectionMode
+        METHODS[destination.by],  # ResolvedBy
+        _UNSURE if superseded else SURENESS[destination.by],  # Confidence
+        _SUPERSEDED if superseded else _NO_REASON,  # UnresolvedReason
+        (at - started) // 1000 if at > started else 0,  # ResolutionMs
+        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        [event_id for _, event_id in destination.event_ids],  # HttpEventIds
+        connection.flow_id,  # FlowId
+        None,  # ConnectionEndTime
+        None,  # BytesSent
+        None,  # BytesReceived
+        destination.requests or None,  # RequestCount
+        destination.status or None,  # HttpStatus
+        mismatch(connection, destination) if connection.inner else "",  # HostMismatch
     )
+    if connection.inner or not process.is_plain:
+        return _with_more(row, process, _inside(connection, destination))
+    return row
 
 
 # Looked up once: an enum's members cost a call each time they are asked for by name.
@@ -342,6 +347,8 @@ def connection_row(
     by, sure, why = _BY_NOTHING, _UNSURE, _NO_REASON
     resolution = None
     refused = is_refused(connection)
+    if refused:
+        flags = flags & (BLOCKED | AUDITED) | FAILED
     if not place.proxied:
         url = direct_name(connection) if connection.inner else ""
         host, port = url or place.remote_ip, place.remote_port
@@ -349,6 +356,7 @@ def connection_row(
             by, sure = _BY_ITSELF, _EXACT
         else:
             why = UnresolvedReason.PROTECTION_OFF
+            flags &= ~REACHED
     elif live:
         first = live[0]
         best = first.by if len(live) == 1 else min(d.by for d in live)
@@ -363,49 +371,50 @@ def connection_row(
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
     proxied = place.proxied
     began = iso_micros(started)
-    return NetworkEvent(
-        Timestamp=began,
-        DeviceId=place.device,
-        DeviceName=place.device,
-        ActionType="ConnectionFailed" if refused else "ConnectionSuccess",
-        RemoteIP=place.remote_ip,
-        RemotePort=place.remote_port,
-        RemoteUrl=url,
-        LocalIP=place.local_ip,
-        LocalPort=place.local_port,
-        Protocol="Tcp",
-        LocalIPType=ip_type(place.local_ip),
-        RemoteIPType=ip_type(place.remote_ip),
-        InitiatingProcessFileName=process.name,
-        InitiatingProcessId=process.pid,
-        ReportId=int(name[:8], 16),
-        Layer=_CONNECTION,
-        RecordId=name,
-        Version=version,
-        ConnectionId=name,
-        ConnectionTime=began,
-        ProxyIP=place.remote_ip if proxied else "",
-        ProxyPort=place.remote_port if proxied else None,
-        ProxyName=place.proxy_name if proxied else "",
-        DestinationHost=host,
-        DestinationPort=port,
-        DestinationDomain=registrable_domain(host) if host else "",
-        Outcome=Outcome.FAILED if refused and not flags & (BLOCKED | AUDITED) else _OUTCOMES[flags],
-        ProtectionMode=mode_at(facts, started, flags),
-        ResolvedBy=by,
-        Confidence=sure,
-        UnresolvedReason=why,
-        ResolutionMs=resolution,
-        ConnectionEventId=kernel.event_id if kernel is not None else "",
-        HttpEventIds=_event_ids(live),
-        FlowId=connection.flow_id,
-        ConnectionEndTime=iso_micros(ended) if ended else None,
-        BytesSent=connection.bytes_sent if connection.summarised else None,
-        BytesReceived=connection.bytes_received if connection.summarised else None,
-        RequestCount=(live[0].requests if len(live) == 1 else sum([d.requests for d in live])) or None,
-        HostMismatch=mark,
-        **_process_columns(process),
+    row = NetworkEvent(
+        began,  # Timestamp
+        place.device,  # DeviceId
+        place.device,  # DeviceName
+        "ConnectionFailed" if refused else "ConnectionSuccess",  # ActionType
+        place.remote_ip,  # RemoteIP
+        place.remote_port,  # RemotePort
+        url,  # RemoteUrl
+        place.local_ip,  # LocalIP
+        place.local_port,  # LocalPort
+        "Tcp",  # Protocol
+        ip_type(place.local_ip),  # LocalIPType
+        ip_type(place.remote_ip),  # RemoteIPType
+        process.name,  # InitiatingProcessFileName
+        process.pid,  # InitiatingProcessId
+        int(name[:8], 16),  # ReportId
+        _CONNECTION,  # Layer
+        name,  # RecordId
+        version,  # Version
+        name,  # ConnectionId
+        began,  # ConnectionTime
+        place.remote_ip if proxied else "",  # ProxyIP
+        place.remote_port if proxied else None,  # ProxyPort
+        place.proxy_name if proxied else "",  # ProxyName
+        host,  # DestinationHost
+        port,  # DestinationPort
+        registrable_domain(host) if host else "",  # DestinationDomain
+        _OUTCOMES[flags],  # Outcome
+        mode_at(facts, started, flags),  # ProtectionMode
+        by,  # ResolvedBy
+        sure,  # Confidence
+        why,  # UnresolvedReason
+        resolution,  # ResolutionMs
+        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        _event_ids(live),  # HttpEventIds
+        connection.flow_id,  # FlowId
+        iso_micros(ended) if ended else None,  # ConnectionEndTime
+        connection.bytes_sent if connection.summarised else None,  # BytesSent
+        connection.bytes_received if connection.summarised else None,  # BytesReceived
+        (live[0].requests if len(live) == 1 else sum([d.requests for d in live])) or None,  # RequestCount
+        None,  # HttpStatus
+        mark,  # HostMismatch
     )
+    return row if process.is_plain else _with_more(row, process, "")
 
 
 def _event_ids(live: list[Destination]) -> list[str]:
@@ -414,28 +423,23 @@ def _event_ids(live: list[Destination]) -> list[str]:
     return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]
 
 
-_NOTHING_MORE: dict[str, Any] = {}
-
-
-def _process_columns(process: Process) -> dict[str, Any]:
-    """The columns that only a rich sensor fills."""
-    if not (
-        process.path or process.command_line or process.account or process.started or process.parent_name or process.sid
-    ):
-        return _NOTHING_MORE
-    return {
-        "InitiatingProcessFolderPath": process.path,
-        "InitiatingProcessCommandLine": process.command_line,
-        "InitiatingProcessCreationTime": iso_micros(process.started) if process.started else None,
-        "InitiatingProcessAccountName": process.account,
-        "InitiatingProcessAccountDomain": process.domain,
-        "InitiatingProcessAccountSid": process.sid,
-        "InitiatingProcessParentId": process.parent_pid,
-        "InitiatingProcessParentFileName": process.parent_name,
-        "InitiatingProcessSHA1": process.sha1,
-        "InitiatingProcessSHA256": process.sha256,
-        "InitiatingProcessMD5": process.md5,
-    }
+def _with_more(row: NetworkEvent, process: Process, additional: str) -> NetworkEvent:
+    """A row with the columns that only a rich sensor or a rare case fills."""
+    return replace(
+        row,
+        InitiatingProcessFolderPath=process.path,
+        InitiatingProcessCommandLine=process.command_line,
+        InitiatingProcessCreationTime=iso_micros(process.started) if process.started else None,
+        InitiatingProcessAccountName=process.account,
+        InitiatingProcessAccountDomain=process.domain,
+        InitiatingProcessAccountSid=process.sid,
+        InitiatingProcessParentId=process.parent_pid,
+        InitiatingProcessParentFileName=process.parent_name,
+        InitiatingProcessSHA1=process.sha1,
+        InitiatingProcessSHA256=process.sha256,
+        InitiatingProcessMD5=process.md5,
+        AdditionalFields=additional,
+    )
 
 
 def judged_row(

@@ -305,7 +305,7 @@ def test_an_unlisted_remote_end_may_be_a_proxy_on_a_blind_device() -> None:
     (row,) = world.connections
 
     assert (row["UnresolvedReason"], row["ResolvedBy"], row["ProxyIP"]) == ("protection_off", "", "")
-    assert (row["ActionType"], row["Outcome"]) == ("ConnectionSuccess", "allowed")
+    assert (row["ActionType"], row["Outcome"]) == ("ConnectionSuccess", "unknown")
     assert world.counts["unresolved:protection_off"] == 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,16 +98,18 @@ def test_part_that_finishes_is_left_alone(tmp_path: Path, heard: list[str]) -> N
 def test_part_that_does_not_stop_is_killed(tmp_path: Path, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever does not end in time is killed, so that Ctrl-C ends everything in ten seconds."""
     monkeypatch.setattr(supervisor, "PARTS_STOP_SECS", 0.5)
-    watcher, deaf = watching(heard), part(tmp_path, "query", "-")
-    server = FakeServer()
+    watcher, deaf, server = watching(heard), part(tmp_path), FakeServer()
     watcher.start_server("kafka", server)
-    watcher.start(deaf)
-    assert deaf.process is not None
-    deaf.process.send_signal(signal.SIGSTOP)
-    begun = time.monotonic()
-    watcher.stop()
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        deaf.process = process
+        watcher.parts.append(deaf)
+        begun = time.monotonic()
+        watcher.stop()
 
-    assert deaf.process.poll() == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
     assert time.monotonic() - begun < 5
     assert server.stopped_within == [supervisor.SERVERS_STOP_SECS]
 

@@ -32,8 +32,9 @@ def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str
         worker=theirs.worker.model_copy(
             update={
                 "group": "unproxy",
-                "name": "worker-1",
-                "data_dir": str(root / "worker-1"),
+                # Whoever starts one more with this file gets a name and a folder that ours do not have.
+                "name": "worker-extra",
+                "data_dir": str(root / "worker-extra"),
                 "stop_secs_max": WORKER_STOP_SECS,
                 "session_timeout_secs": SESSION_TIMEOUT_SECS,
                 "standby_replicas": 0,
@@ -42,7 +43,7 @@ def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str
             }
         ),
         sink=theirs.sink.model_copy(
-            update={"group": "unproxy-sink", "name": "sink-1", "metrics_port": 0, "metrics_host": "127.0.0.1"}
+            update={"group": "unproxy-sink", "name": "", "metrics_port": 0, "metrics_host": "127.0.0.1"}
         ),
     )
 
@@ -74,7 +75,7 @@ def workers(folder: Folder, count: int) -> dict[int, Part]:
 
 def sink(folder: Folder) -> Part:
     """The sink."""
-    return _part(folder, "sink", ["sink"], {})
+    return _part(folder, "sink", ["sink"], {f"{PREFIX}SINK__NAME": "sink-1"})
 
 
 def producer(folder: Folder, files: Sequence[str], report: Path) -> Part:

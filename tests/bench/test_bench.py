@@ -1,0 +1,136 @@
+"""The bench in small: it runs from end to end, and its made-up fleet says what it claims to say."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import __main__ as command
+from bench import correlator, sink, worker
+from bench.figures import Case, as_json, table
+from bench.fleet import Fleet, Packed
+from schemas.settings import Settings
+from streams.pipeline import Message, Pipeline
+from unproxy.embedded.engine import Engine
+
+SettingsFor = Callable[..., Settings]
+ROOT = Path(__file__).parents[2]
+
+
+def book_of(messages: list[Packed]) -> dict[str, int]:
+    """The pipeline's balance after these messages and the end of everything."""
+    pipeline = Pipeline(Settings().correlation)
+    for offset, one in enumerate(messages):
+        pipeline.take(Message(offset, 1_800_000_000_000, one.device.encode(), one.value, one.dialect))
+    pipeline.finish()
+    return pipeline.book()
+
+
+def test_tunnels_resolve_with_connect() -> None:
+    """Every tunnel of the preload is one connection, resolved by its CONNECT, and stays."""
+    book = book_of(list(Fleet(3).preload(250)))
+
+    assert book["connections"] == book["resolved:connect"] == 250
+    assert book["read"] == book["parsed"] == 3 * 250
+    assert not {name for name in book if name.startswith("left:")}
+
+
+def test_rounds_hold_what_they_promise() -> None:
+    """Every connection of the rounds resolves, seven of ten by CONNECT, and those of long ago have left."""
+    fleet = Fleet(2, lines_per_message=100)
+    messages = list(fleet.rounds(0, 10))
+    book = book_of(messages)
+
+    assert book["connections"] == 10 * 2 * fleet.burst
+    assert book["read"] == book["parsed"] == sum(one.lines for one in messages)
+    assert {name for name in book if name.startswith(("resolved:", "unresolved:"))} == {
+        "resolved:connect",
+        "resolved:absolute_uri",
+        "resolved:direct",
+    }
+    assert book["resolved:connect"] / book["connections"] == pytest.approx(0.7, abs=0.02)
+    assert book["left:ended"] > book["connections"] / 2
+
+
+@pytest.mark.parametrize("lines", [20, 100, 500])
+def test_messages_are_as_long_as_asked(lines: int) -> None:
+    """The average message has the lines that were asked for, each of its own device and in one dialect."""
+    messages = list(Fleet(4, lines_per_message=lines).rounds(1, 2))
+
+    assert sum(one.lines for one in messages) / len(messages) == pytest.approx(lines, rel=0.1)
+    assert {one.dialect for one in messages} == {"suricata", "sockets"}
+    assert all(one.device.encode() in one.value for one in messages)
+
+
+def test_correlator_runs() -> None:
+    """A case in its own process gives all its figures, and the first size is what the others are compared with."""
+    small, large = correlator.run_cases([100, 400], events=2_000, repeats=1)
+
+    assert small.name == "100"
+    assert small.figures["of the speed at 100"] == 1
+    for case in (small, large):
+        assert case.figures["events/s"] > 0
+        assert case.figures["times the floor"] > 1
+        assert case.figures["durable bytes/connection"] > 50
+        assert case.figures["rows/event"] > 0.3
+
+
+def test_worker_runs(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
+    """The real worker works off what was published, and both floors are measured."""
+    case = worker.run_case(kafka_settings_for(), tmp_path, 100, events=4_000, devices=10)
+
+    assert case.figures["events"] >= 4_000
+    assert case.figures["events/s a core"] > 0
+    assert case.figures["bare consumer, events/s a core"] > 0
+    assert case.figures["without logic, events/s a core"] > 0
+    assert case.figures["rows/event"] > 0.3
+
+
+def test_sink_runs(settings_for: SettingsFor, engine: Engine, tmp_path: Path) -> None:
+    """The real sink and the bare inserts write all rows."""
+    case = sink.run_case(settings_for(), tmp_path, engine.pid, rows=3_000, devices=10)
+
+    assert case.figures["rows"] >= 3_000
+    assert case.figures["rows/s"] > 0
+    assert case.figures["bare insert, rows/s"] > 0
+
+
+def test_table_and_json_say_the_same() -> None:
+    """Cases of a part stand side by side, a figure that one lacks is a dash; JSON brings them back as they were."""
+    cases = [Case("worker", "a", {"events/s": 123_456.0, "ratio": 0.5}), Case("worker", "b", {"events/s": 1.0})]
+
+    lines = table(cases).splitlines()
+    assert lines[0].split() == ["worker", "a", "b"]
+    assert lines[2].split() == ["events/s", "123,456", "1"]
+    assert lines[3].split() == ["ratio", "0.50", "-"]
+    assert msgspec.json.decode(as_json(cases), type=list[Case]) == cases
+
+
+def test_unknown_part_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A part that is not there is a wrong call, and the help has an example."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(["windmill"])
+    assert ended.value.code == 2
+    assert "correlator" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    assert "python -m bench correlator --quick" in capsys.readouterr().out
+
+
+def test_interrupt_ends_it() -> None:
+    """Ctrl-C while it measures: no traceback, exit 130, and the case's own process is gone."""
+    process = subprocess.Popen([sys.executable, "-m", "bench", "correlator"], cwd=ROOT, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    begun = process.stderr.readline()
+    assert b"1,000" in begun, begun
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert said.splitlines() == [b"stopped"]

@@ -1,0 +1,57 @@
+"""Rows are made by position: each position must hold the column that stands beside it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from msgspec.structs import replace
+
+from schemas.events import Process
+from schemas.record import NetworkEvent
+from streams.rows import connection_row, destination_row
+from tests.factories import World, connection, request
+
+
+def test_positions_are_the_columns_named_beside_them() -> None:
+    """Both row functions fill the class's columns in its order."""
+    for function in (destination_row, connection_row):
+        named = re.findall(r",  # (\w+)\n", inspect.getsource(function))
+
+        assert tuple(named) == NetworkEvent.__struct_fields__[: len(named)]
+        assert named[-1] == "HostMismatch"
+
+
+def test_a_rich_sensor_fills_the_process_columns() -> None:
+    """Path, command line, account, parent and hashes reach both rows."""
+    process = Process(
+        *(
+            7,
+            "curl",
+            "/usr/bin/curl",
+            "curl -x p",
+            1_795_547_000_000_000,
+            "kim",
+            "corp",
+            "S-1",
+            6,
+            "bash",
+            "1",
+            "2",
+            "3",
+        )
+    )
+    world = World().see(replace(connection(0), process=process), request(0.1, "a.example:443"))
+
+    assert len(world.rows) == 2
+    for row in world.rows:
+        assert row["InitiatingProcessFolderPath"] == "/usr/bin/curl"
+        assert row["InitiatingProcessCommandLine"] == "curl -x p"
+        assert (row["InitiatingProcessAccountDomain"], row["InitiatingProcessAccountName"]) == ("corp", "kim")
+        assert (row["InitiatingProcessParentId"], row["InitiatingProcessParentFileName"]) == (6, "bash")
+        assert (row["InitiatingProcessSHA1"], row["InitiatingProcessSHA256"], row["InitiatingProcessMD5"]) == (
+            "1",
+            "2",
+            "3",
+        )
+        assert row["InitiatingProcessCreationTime"] == "2026-11-24T19:03:20.000000Z"
