@@ -176,8 +176,9 @@ class Fleet:
                 yield _pack(device, "suricata", [*spoken, *(connection.flow() for connection in before)])
 
     def rounds_for(self, events: int) -> int:
-        """How many rounds have at least so many lines."""
-        return -(-events // round(self.devices * self.burst * LINES_PER_CONNECTION))
+        """How many rounds have at least so many lines; the very first one lacks the flow records."""
+        connections = self.devices * self.burst
+        return -(-(events + connections) // round(connections * LINES_PER_CONNECTION))
 
     def _opened(self, device: int, number: int) -> list[Connection]:
         if number < 0:

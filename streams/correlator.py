@@ -9,8 +9,9 @@ which alone knows the process, by 5-tuple and time (`streams.matching`).
 
 - A destination row leaves as soon as CONNECT, an absolute URI or a verdict names it.
 - Weaker names (SNI, Host) wait until the connection settles, as the better one may be under way.
-- The connection's own row leaves when its destination and its process are known; without a kernel record it waits for one
-  for the lateness; unresolved it waits for the patience. Then it is settled; later evidence still replaces it.
+- The connection's own row leaves when its destination and its process are known. Without a kernel record it waits for one: for
+  the patience where the device has a kernel sensor, else for the lateness. Unresolved it waits for the patience. Then it is
+  settled; later evidence still replaces it.
 - Timers run on the device's own clock, its latest event. They fire before an event that is later is taken in, so how the
   input was cut into batches makes no difference.
 - Ended connections linger for late records and then leave; so do idle ones, and the oldest ones of a device that has too many.
@@ -187,6 +188,7 @@ class Correlator:
     # Evidence
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
+        device.facts.kernel_seen = True
         key = event.flow.key
         group = device.group(key)
         kernel = Kernel(event.started, event.established, event.ended, event.failed, event.process, event.event_id)
@@ -588,7 +590,8 @@ class Correlator:
                 continue
             if not connection.settled:
                 waits_until = connection.first + self.patience
-                if connection.kernel is None and not connection.live and now < waits_until:
+                waits = not connection.live or device.facts.kernel_seen
+                if connection.kernel is None and waits and now < waits_until:
                     self._sleep(device, key, connection, waits_until)
                     continue
                 self._settle(device, key, connection)

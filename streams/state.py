@@ -241,6 +241,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """Earliest event of a network sensor; 0 for none."""
     http_first: Micros = 0
     """Earliest HTTP-level event; 0 for none: network protection shows nothing."""
+    kernel_seen: bool = False
+    """The endpoint itself tells of its connections, too."""
     audit_from: Micros = 0
     block_from: Micros = 0
     leap: Micros = 0

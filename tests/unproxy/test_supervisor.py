@@ -15,6 +15,7 @@ import pytest
 from tests.unproxy.up_story import wait_for
 from unproxy.embedded.service import EmbeddedError
 from unproxy.up import supervisor
+from unproxy.up.interrupts import SIGNALS, Interrupts
 from unproxy.up.supervisor import Part, Supervisor
 
 
@@ -133,3 +134,29 @@ def test_server_that_dies_is_started_again(heard: list[str]) -> None:
         "kafka ended and is started again; its log is server.log",
         "kafka does not start: no room",
     ]
+
+
+def test_signal_is_heard_when_the_start_is_over() -> None:
+    """A signal in the middle of a start waits for its end, so that no process is left that nobody knows of."""
+    interrupts = Interrupts()
+    before = {wanted: signal.getsignal(wanted) for wanted in SIGNALS}
+    steps = []
+
+    def start(interrupts: Interrupts) -> None:
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            steps.append("to the end")
+
+    try:
+        interrupts.listen()
+        with pytest.raises(KeyboardInterrupt):
+            start(interrupts)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.ignore()
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for wanted, handler in before.items():
+            signal.signal(wanted, handler)
+
+    assert steps == ["to the end"]

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.unproxy.up_story import Running, Story, servers_of, unproxy
+from tests.unproxy.up_story import Running, Story, parts_of, servers_of, unproxy
 from unproxy.cli import run
 from unproxy.query.kql import hunting_queries
 
@@ -159,10 +159,12 @@ def test_next_up_takes_over_what_a_dead_one_left(story: Story, replayed: Rows) -
 
 
 def test_sigterm_while_starting_ends_it(tmp_path: Path) -> None:
-    """A signal before anything is up ends it as well, with 130 where the end was to be waited for."""
-    running = Running(tmp_path / "data", "--once")
+    """A signal while parts start ends it as well, with 130 where the end was to be waited for; nobody stays behind."""
+    folder = tmp_path / "data"
+    running = Running(folder, "--once")
     running.wait_for_parts("sink")
     done = running.end(signal.SIGTERM)
 
     assert done.code == 130
-    assert servers_of(tmp_path / "data") == []
+    assert servers_of(folder) == []
+    assert parts_of(folder) == []

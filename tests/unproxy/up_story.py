@@ -114,6 +114,18 @@ def servers_of(folder: Path) -> list[int]:
     return found
 
 
+def parts_of(folder: Path) -> list[int]:
+    """Processes that run with the settings of this folder, whoever knows of them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("UNPROXY_CONFIG") == str(folder / "settings.toml"):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
 def rows_were_made(folder: Path) -> bool:
     """Whether the worker delivered something."""
     told = json.loads((folder / "up.json").read_text())

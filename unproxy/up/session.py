@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -69,8 +67,8 @@ class Up:
             self._end_leftovers()
             self._write_down()
             try:
-                with _signals_interrupt():
-                    return self._live()
+                self.supervisor.interrupts.listen()
+                return self._live()
             except KeyboardInterrupt:
                 return EXIT_INTERRUPTED if self.once else 0
             finally:
@@ -200,8 +198,7 @@ class Up:
         self.folder.write(self.running)
 
     def _stop(self) -> None:
-        for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(wanted, signal.SIG_IGN)
+        self.supervisor.interrupts.ignore()
         say("stopping …")
         self.supervisor.stop()
         self.folder.forget()
@@ -226,15 +223,3 @@ def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
     mark.touch()
     samples = Path(str(resources.files("unproxy").joinpath("samples")))
     return [f"{dialect}:{samples / name}" for dialect, _, name in (text.partition(":") for text in SAMPLE)]
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal end us as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(wanted, interrupt)
-    yield

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unproxy.embedded.service import EmbeddedError
+from unproxy.up.interrupts import Interrupts
 
 RESTART_SECS = 1.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
@@ -103,6 +104,7 @@ class Supervisor:
 
     warn: Callable[[str], None]
     changed: Callable[[], None]
+    interrupts: Interrupts = field(default_factory=Interrupts)
     parts: list[Part] = field(default_factory=list)
     servers: dict[str, Server] = field(default_factory=dict)
     servers_due: dict[str, float] = field(default_factory=dict)
@@ -110,9 +112,10 @@ class Supervisor:
 
     def start(self, part: Part) -> None:
         """Start a part and look after it from now on."""
-        part.start()
-        self.parts.append(part)
-        self.changed()
+        with self.interrupts.held():
+            self.parts.append(part)
+            part.start()
+            self.changed()
 
     def start_server(self, name: str, server: Server) -> None:
         """Start a server, or take over the running one of its folder, and look after it."""
@@ -133,10 +136,11 @@ class Supervisor:
             return
         if part.due is not None:
             if now >= part.due:
-                part.start()
-                part.restarts += 1
-                self.restarts += 1
-                self.changed()
+                with self.interrupts.held():
+                    part.start()
+                    part.restarts += 1
+                    self.restarts += 1
+                    self.changed()
             return
         code = part.process.poll()
         if code is None:

@@ -1,0 +1,46 @@
+"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave a process nobody knows of."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class Interrupts:
+    """The signals that end us. While held back they wait."""
+
+    _holders: int = 0
+    _waiting: bool = False
+
+    def listen(self) -> None:
+        """From now on each of the signals raises KeyboardInterrupt in the main thread."""
+        for wanted in SIGNALS:
+            signal.signal(wanted, self._heard)
+
+    def ignore(self) -> None:
+        """We are ending already."""
+        for wanted in SIGNALS:
+            signal.signal(wanted, signal.SIG_IGN)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Something short that must not be torn apart: a signal is heard at its end."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+        if self._waiting and not self._holders:
+            self._waiting = False
+            raise KeyboardInterrupt
+
+    def _heard(self, *_: object) -> None:
+        if self._holders:
+            self._waiting = True
+        else:
+            raise KeyboardInterrupt
