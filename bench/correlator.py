@@ -26,6 +26,7 @@ from bench.figures import Case, per_event, tell
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
+from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
 
 HOUSE = Path(__file__).resolve().parents[1]
@@ -123,6 +124,7 @@ class Run:
 def measure(open_connections: int, devices: int, events: int, repeats: int) -> Case:
     """Preload, warm up, then the best of some repeats on ever new connections, and the floor of the same lines."""
     process = psutil.Process()
+    tune_collector()  # as the worker does
     Run(Settings()).preload(Fleet(1), 100)  # what Python needs once is not the state's
     run = Run(Settings())
     fleet, active = Fleet(devices), Fleet(min(devices, ACTIVE_MAX))

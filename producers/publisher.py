@@ -81,6 +81,7 @@ class Publisher:
         self.away = False
         """No broker could be reached since the last acknowledgement."""
         self.unacknowledged_bytes = 0
+        self.resends = 0
         self._producer = Producer(producer_config(settings, self.on_error))
 
     def send(self, batch: Batch) -> bool:
@@ -105,6 +106,7 @@ class Publisher:
             self._send_one_alone()
         elif self._failed and self._clock() >= self._retry_at:
             again, self._failed = sorted(self._failed, key=_by_number), []
+            self.resends += len(again)
             self._retry_at = self._clock() + self._retry_secs
             self._retry_secs = min(2 * self._retry_secs, RETRY_SECS_MAX)
             for sending in again:
@@ -158,6 +160,7 @@ class Publisher:
             first = min(self._failed, key=_by_number)
             self._failed.remove(first)
             first.suspect = True
+            self.resends += 1
             self._produce(first)
 
     def _produce(self, sending: Sending) -> None:

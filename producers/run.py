@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
 from producers.batcher import Batch, Batcher
+from producers.metrics import publisher_families
 from producers.position import Positions
 from producers.publisher import Publisher
 from producers.replay import paced, piped, replay
+from producers.report import Report
 from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
 from producers.tail import Tail
 from schemas.dialects import dialects
+from schemas.exporter import Family, served
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,27 +35,6 @@ SAVE_SECS_MIN = 1.0
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
 DEVICE_CHARS_MAX = 255
-
-
-@dataclass(slots=True)
-class Report:
-    """What a producer did so far."""
-
-    lines: int = 0
-    bytes: int = 0
-    messages: int = 0
-    by_dialect: Counter[str] = field(default_factory=Counter)
-    """Lines of each dialect."""
-    too_long: int = 0
-    """Lines of which only the beginning was kept, in `rejects`."""
-    acknowledged_messages: int = 0
-    damage: str = ""
-    """What could not be read, in words."""
-
-    @property
-    def unacknowledged_messages(self) -> int:
-        """Messages that Kafka did not confirm: they are sent again next time."""
-        return self.messages - self.acknowledged_messages
 
 
 def produce(
@@ -72,7 +53,8 @@ def produce(
     try:
         producer = _Producer(settings, positions, stop, device, progress, clock)
         stream = _stream(settings, list(sources), positions, follow, speed, clock)
-        return producer.run(stream)
+        with served("publisher", settings.publisher.metrics_host, settings.publisher.metrics_port, producer.families):
+            return producer.run(stream)
     finally:
         positions.close()
 
@@ -133,6 +115,11 @@ class _Producer:
             last_seq=lambda key: positions.seqs.get(key, 0),
         )
 
+    def families(self) -> Iterator[Family]:
+        """Its numbers for Prometheus."""
+        waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
+        return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
+
     def run(self, stream: Iterator[Line | None]) -> Report:
         """Publish everything, or until stopped; then wait for Kafka and keep the position."""
         try:
@@ -177,7 +164,8 @@ class _Producer:
         report.lines += 1
         report.bytes += len(line.value)
         report.by_dialect[line.dialect] += 1
-        report.too_long += bool(line.too_long)
+        if line.too_long:
+            report.cut_by_dialect[line.dialect] += 1
 
     def _key(self, line: Line) -> str:
         """The device that a line is about; a line that does not say is published all the same."""
@@ -190,7 +178,8 @@ class _Producer:
             self.report.messages += 1
 
     def _acknowledged(self, batch: Batch, seq: int) -> None:
-        self.report.acknowledged_messages += 1
+        self.report.acknowledged_by_dialect[batch.dialect] += 1
+        self.report.acknowledged_bytes_by_dialect[batch.dialect] += batch.size_bytes - len(batch.lines)
         if seq:
             self._positions.acknowledge((batch.device, batch.dialect, batch.sensor), seq)
 

@@ -39,6 +39,7 @@ def _second_text(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=4_096)
 def iso_micros(micros: int) -> str:
     """Microseconds to ISO 8601 with six decimals and Z."""
     seconds, rest = divmod(micros, MICROS)

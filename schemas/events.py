@@ -13,6 +13,8 @@ from enum import StrEnum
 
 import msgspec
 
+from schemas.address import canonical_ip
+
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
 
@@ -24,12 +26,16 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     local_port: int
     remote_ip: str
     remote_port: int
-    id: str = ""
+    id: str
+    key: str
+    """The 5-tuple as one string: the key of everything known about it."""
 
-    @property
-    def key(self) -> str:
-        """The 5-tuple as one string: the key of everything known about it."""
-        return f"{self.local_ip} {self.local_port} {self.remote_ip} {self.remote_port}"
+
+def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, name: int | str = "") -> Flow:
+    """A flow from a sensor's own spelling; `name` is the sensor's for it, 0 or "" when it has none. Raises ValueError."""
+    local, remote = canonical_ip(local_ip), canonical_ip(remote_ip)
+    key = f"{local} {local_port} {remote} {remote_port}"
+    return Flow(local, local_port, remote, remote_port, str(name) if name else "", key)
 
 
 class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):

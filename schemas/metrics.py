@@ -66,10 +66,11 @@ BOOK: dict[str, Metric] = {
     "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
     "ignored": _count("unproxy_lines_ignored_total", "Lines understood that hold nothing for us", "kind"),
     "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read", "reason"),
-    "connections": _count("unproxy_connections_total", "Connections seen"),
-    "resolved": _count("unproxy_connections_resolved_total", "Connections whose destination is known", "method"),
-    "unresolved": _count("unproxy_connections_unresolved_total", "Connections without a destination", "reason"),
-    "waiting": _gauge("unproxy_connections_waiting", "Connections not settled yet"),
+    # These go down, too: a destination becomes known late, two halves turn out to be one connection.
+    "connections": _gauge("unproxy_connections", "Connections seen so far"),
+    "resolved": _gauge("unproxy_connections_resolved", "Of these, those whose destination is known", "method"),
+    "unresolved": _gauge("unproxy_connections_unresolved", "Of these, those without a destination", "reason"),
+    "waiting": _gauge("unproxy_connections_waiting", "Of these, those not settled yet"),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
 }
@@ -82,6 +83,12 @@ SINK_ROWS_WRITTEN = _count("unproxy_sink_rows_written_total", "Rows written and 
 SINK_ROWS_WAITING = _gauge("unproxy_sink_rows_waiting", "Rows read and not written yet", "table")
 SINK_BATCHES_WRITTEN = _count("unproxy_sink_batches_written_total", "Inserts acknowledged", "table")
 SINK_RETRIES = _count("unproxy_sink_retries_total", "Inserts tried again", "table")
+SINK_ROWS_REFUSED = _count(
+    "unproxy_sink_rows_refused_total", "Rows that cannot be stored, sent to rejects with their message", "table"
+)
+SINK_ROWS_LEFT = _count(
+    "unproxy_sink_rows_left_total", "Rows read and left unwritten as their partition went to another sink", "table"
+)
 SINK: tuple[Metric, ...] = (
     SINK_MESSAGES,
     SINK_ROWS_READ,
@@ -89,7 +96,10 @@ SINK: tuple[Metric, ...] = (
     SINK_ROWS_WAITING,
     SINK_BATCHES_WRITTEN,
     SINK_RETRIES,
+    SINK_ROWS_REFUSED,
+    SINK_ROWS_LEFT,
 )
+"""They balance: rows read = written + refused + left + waiting. A stop leaves what waits to the next start."""
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")

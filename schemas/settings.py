@@ -104,6 +104,8 @@ class PublisherSettings(_Section):
     )
     queue_bytes_max: int = Field(64 * 1024 * 1024, gt=0, description="Unacknowledged bytes before reading stops")
     state_dir: str = Field(".unproxy/producer", description="Folder for the kept positions")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
 class WorkerSettings(_Section):

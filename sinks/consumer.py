@@ -11,18 +11,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from schemas.exporter import served
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Message
 from sinks.clickhouse import ClickHouseSink
+from sinks.counters import Written, zeros
+from sinks.metrics import sink_families
 from sinks.offsets import Offsets
 from sinks.rejects import RejectsProducer, reject_row
 from sinks.writer import WARN_SECS, Refusal, Writer
@@ -39,8 +43,8 @@ POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
 """After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
 
-STOP_SECS_MAX = 0.8
-"""For the insert under way, and again for leaving the group."""
+STOP_SECS_MAX = 0.6
+"""For the insert under way, and again for leaving the group; the metrics page takes half a second."""
 
 _QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
 
@@ -52,9 +56,11 @@ class SinkLoop:
     """
 
     def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
-        self.rows_read = 0
         self._settings = settings.sink
         self._tables = {topic_name(settings, name): table for name, table in TABLE_OF_TOPIC.items()}
+        self.messages_by_topic = zeros(self._tables)
+        self.rows_by_topic = zeros(self._tables)
+        self._rows_left = zeros(self._tables.values())
         self._rejects_topic = topic_name(settings, REJECTS)
         self._rejects = RejectsProducer(settings.kafka, self._rejects_topic)
         self._offsets = Offsets(self._warn)
@@ -94,6 +100,11 @@ class SinkLoop:
         ]
 
     @property
+    def rows_read(self) -> int:
+        """Rows in the messages read."""
+        return self.rows_by_topic.total()
+
+    @property
     def rows_written(self) -> int:
         """Rows the sink has."""
         return sum(writer.rows_written for writer in self._writers)
@@ -112,6 +123,19 @@ class SinkLoop:
     def refused(self) -> int:
         """Messages sent on to the rejects topic, as their rows cannot be stored."""
         return sum(writer.refused for writer in self._writers)
+
+    def written(self) -> Written:
+        """What became of the rows, by table."""
+        return sum((writer.counts for writer in self._writers), Written(rows_left=self._rows_left))
+
+    def rows_waiting(self) -> Counter[str]:
+        """Rows read and not written yet, by table."""
+        waiting = zeros(self._tables.values())
+        for batch in list(self._open.values()):
+            waiting[self._tables[batch.topic]] += batch.rows
+        for writer in self._writers:
+            waiting.update(writer.rows_held())
+        return waiting
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then end within two seconds. Raises what cannot be retried."""
@@ -167,7 +191,8 @@ class SinkLoop:
             headers: Any = message.headers() or []
             value = reject_row(f"{topic}/{partition}/{offset}", timestamp_ms, headers, value)
         taken = Message(offset, timestamp_ms, value)
-        self.rows_read += taken.rows
+        self.messages_by_topic[topic] += 1
+        self.rows_by_topic[topic] += taken.rows
         batch = self._batch(topic, partition)
         if not batch.fits(taken):
             self._hand_over(batch)
@@ -225,7 +250,8 @@ class SinkLoop:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._offsets.commit_at_once(consumer)
         for place in partitions:
-            self._open.pop((place.topic, place.partition), None)
+            if batch := self._open.pop((place.topic, place.partition), None):
+                self._rows_left[self._tables[place.topic]] += batch.rows
             self._writer_of(place.partition).abandon(place.topic, place.partition)
             self._offsets.forget(place.topic, place.partition)
         self._ours.difference_update(map(_key, partitions))
@@ -267,8 +293,10 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:
         loop = SinkLoop(settings, sinks)
-        started(loop)
-        loop.run(stop)
+        page = settings.sink.metrics_host, settings.sink.metrics_port
+        with served("sink", *page, lambda: sink_families(loop)):
+            started(loop)
+            loop.run(stop)
     finally:
         for sink in sinks:
             sink.close()

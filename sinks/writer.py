@@ -11,11 +11,13 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sinks.base import RowsRefused, Sink, SinkBusy, SinkRefused
 from sinks.batch import Batch, Message, token
+from sinks.counters import Written
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +48,9 @@ class Writer:
         reroute: Callable[[Batch, Refusal], None],
         changed: threading.Condition,
     ) -> None:
-        self.rows_written = 0
-        self.batches = 0
-        self.retries = 0
+        self.counts = Written.of(tables.values())
         self.refused = 0
+        """Messages."""
         self.failure: BaseException | None = None
         self.waiting = 0
         """Batches handed over and not finished."""
@@ -67,6 +68,21 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="sink-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def rows_written(self) -> int:
+        """Rows the sink has."""
+        return self.counts.rows.total()
+
+    @property
+    def batches(self) -> int:
+        """Batches written."""
+        return self.counts.batches.total()
+
+    @property
+    def retries(self) -> int:
+        """Writes that were put off."""
+        return self.counts.retries.total()
+
     def hand_over(self, batch: Batch) -> None:
         """Take a batch to write."""
         with self._changed:
@@ -79,6 +95,12 @@ class Writer:
         """Bytes of the batches it holds."""
         with self._changed:
             return sum(batch.bytes for batch in self._held)
+
+    def rows_held(self) -> Counter[str]:
+        """Rows of the batches it holds, by table."""
+        with self._changed:
+            held = list(self._held)
+        return sum((Counter({self._tables[batch.topic]: batch.rows}) for batch in held), Counter())
 
     def abandon(self, topic: str, partition: int) -> None:
         """Leave this partition's batches: another sink reads them again."""
@@ -122,9 +144,11 @@ class Writer:
                 self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
             else:
                 return
-            self.retries += 1
+            self.counts.retries[self._tables[batch.topic]] += 1
             self._stopping.wait(pause)
             pause = min(pause * 2, self._retry_secs_max)
+        if batch.abandoned and batch.rows:
+            self.counts.rows_left[self._tables[batch.topic]] += batch.rows
 
     def _settle(self, batch: Batch, refusals: list[Refusal]) -> None:
         lost = sum(refusal.message.rows for refusal in refusals)
@@ -135,8 +159,10 @@ class Writer:
             self._reroute(batch, refusal)
         self._refused_in_a_row = in_a_row
         self.refused += len(refusals)
-        self.rows_written += batch.rows - lost
-        self.batches += 1
+        table = self._tables[batch.topic]
+        self.counts.rows_refused[table] += lost
+        self.counts.rows[table] += batch.rows - lost
+        self.counts.batches[table] += 1
         if not batch.abandoned:
             self._commit(batch)
 

@@ -14,7 +14,7 @@ from schemas.clock import iso_micros
 from schemas.events import Micros
 from schemas.record import Alert, AlertKind, Outcome
 from streams.rows import Place, identity, mode_at, mode_changes, tunnel_end
-from streams.state import AUDITED, BLOCKED, AlertState, Connection, Device, Judged
+from streams.state import ALERTS_MAX, AUDITED, BLOCKED, AlertState, Connection, Device, Judged
 
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
@@ -112,6 +112,10 @@ def _state(device: Device, flag: int, request: Request) -> AlertState:
     key = alert_key(flag, request)
     state = device.alerts.get(key)
     if state is None:
+        if len(device.alerts) >= ALERTS_MAX:
+            oldest = next(iter(device.alerts))
+            del device.alerts[oldest]
+            device.touched_alerts[oldest] = None
         kind, domain, day = key.split("|")
         state = device.alerts[key] = AlertState(kind, domain, day)
     return state

@@ -25,6 +25,7 @@ from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
 from streams.lease import Lease, sweep
+from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
@@ -209,6 +210,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         stop_asked=lambda: process.stop_asked,
         busy=lambda: worker.bench.busy,
     ).start()
+    tune_collector()
     log.info("worker starts", extra={"group": settings.worker.group, "worker": settings.worker.name})
     try:
         process.execute_from_commandline()

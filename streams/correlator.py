@@ -54,6 +54,9 @@ from streams.state import (
     DESTINATIONS_MAX,
     EVENT_IDS_MAX,
     FAILED,
+    INNER_MAX,
+    JUDGED_MAX,
+    PROXIES_MAX,
     REACHED,
     Connection,
     Destination,
@@ -65,8 +68,9 @@ from streams.state import (
 )
 
 LEAP: Micros = 3_600 * MICROS
-"""A time further ahead than this needs a second event that agrees before the device's clock follows."""
+"""A time further away than this needs a second event that agrees before the device's clock follows."""
 URL_LENGTH_MAX = 256
+REST_SECS = 16
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 
 
@@ -109,6 +113,11 @@ def _ends(key: str) -> tuple[str, int, str, int, str]:
     return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
 
 
+def _rest_until(until: Micros) -> int:
+    """The second at which a settled connection is looked at again: rounded up, so that many share one timer."""
+    return -(-until // (REST_SECS * MICROS)) * REST_SECS
+
+
 def _nothing(_device: Device, _key: str) -> None:
     """What happens before connections leave when nobody asked to be told."""
 
@@ -144,17 +153,22 @@ class Correlator:
         self.handlers[event.__class__](device, event)
 
     def see_time(self, device: Device, at: Micros) -> None:
-        """Move the device's clock on to an event's time."""
+        """Move the device's clock to an event's time.
+
+        An hour or more away, ahead or behind, takes a second event that agrees: one broken time moves nothing, a clock that
+        was set right is followed.
+        """
         facts = device.facts
-        if at <= facts.now:
-            return
-        if facts.now and at > facts.now + LEAP and not (facts.leap and abs(at - facts.leap) <= LEAP):
-            facts.leap = at
-            return
+        if facts.now and abs(at - facts.now) > LEAP:
+            if not facts.leap or abs(at - facts.leap) > LEAP:
+                facts.leap = at
+                return
+            facts.now = at
+        elif at > facts.now:
+            facts.now = at
         facts.leap = 0
-        facts.now = at
-        if at // MICROS >= device.next_due:
-            self._fire(device, at // MICROS)
+        if facts.now // MICROS >= device.next_due:
+            self._fire(device, facts.now // MICROS)
 
     @staticmethod
     def see_sensor(device: Device, at: Micros) -> None:
@@ -171,7 +185,10 @@ class Correlator:
 
     def finish(self, device: Device) -> None:
         """Settle everything that waits, as at the end of a recording."""
-        self._fire(device, (device.facts.now + self.patience + self.lateness) // MICROS + 1)
+        for key in list(device.groups):
+            for connection in list(device.group(key) or ()):
+                if not connection.settled:
+                    self._settle(device, key, connection)
 
     def place(self, device: Device, key: str, connection: Connection) -> Place:
         """Where a connection goes and what it is taken for."""
@@ -260,7 +277,9 @@ class Correlator:
             connection.connect = connection.asked = True
             host, port = split_authority(event.target, 0)
             flags = flags_of_status(event.status, connect=True)
-            self._learn(device, event.flow, answered=flags == REACHED or event.status == 407)
+            answered = flags == REACHED or event.status == 407
+            if device.facts.proxies.get(_ends(key)[4]) is not True:
+                self._learn(device, event.flow, answered=answered)
             if host:
                 self._destination(connection, BY_CONNECT, host, port, f"{host}:{port}", flags, evidence, event.status)
             else:
@@ -360,10 +379,13 @@ class Correlator:
         found.requests += by != BY_VERDICT or flags == BLOCKED
         if status is not None and (evidence[0], status) > (found.status_at, found.status):
             found.status_at, found.status = evidence[0], status
-        if len(found.event_ids) < EVENT_IDS_MAX or evidence < found.event_ids[-1]:
-            found.event_ids.append(evidence)
-            found.event_ids.sort()
-            del found.event_ids[EVENT_IDS_MAX:]
+        ids = found.event_ids
+        if not ids:
+            ids.append(evidence)
+        elif len(ids) < EVENT_IDS_MAX or evidence < ids[-1]:
+            ids.append(evidence)
+            ids.sort()
+            del ids[EVENT_IDS_MAX:]
         if by == BY_CONNECT and connection.inner:
             connection.inner = [i for i in connection.inner if i.name != host]
 
@@ -376,7 +398,8 @@ class Correlator:
                 known.judged |= inner.judged
                 known.outer |= inner.outer
                 return
-        connection.inner.append(inner)
+        if len(connection.inner) < INNER_MAX:
+            connection.inner.append(inner)
 
     def _judge(
         self, connection: Connection, event: Verdict, host: str, port: int, url: str, tunnel: bool, bits: int
@@ -389,6 +412,8 @@ class Correlator:
             judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
             if tunnel and request:
                 self._take_over(connection, judged)
+            if len(connection.judged) >= JUDGED_MAX:
+                del connection.judged[0]
             connection.judged.append(judged)
         judged.flags |= bits
         judged.evidence += 1
@@ -552,9 +577,12 @@ class Correlator:
         An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
         """
         remote = f"{flow.remote_ip} {flow.remote_port}"
-        known = device.facts.proxies.get(remote)
-        if known is None or (answered and not known):
-            device.facts.proxies[remote] = answered or bool(known)
+        proxies = device.facts.proxies
+        known = proxies.get(remote)
+        if known is None and len(proxies) >= PROXIES_MAX:
+            self._count(device, "proxies_not_learnt")
+        elif known is None or (answered and not known):
+            proxies[remote] = answered or bool(known)
             self._recheck(device, flow.remote_ip)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
@@ -570,7 +598,7 @@ class Correlator:
 
     def _ended(self, device: Device, key: str, connection: Connection) -> None:
         """Once the end is known, the idle timer is too far away."""
-        due = -(-(max(connection.last, connection.ended) + self.linger) // MICROS)
+        due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
             connection.due = due
             device.wake_at(due, key)
@@ -603,7 +631,8 @@ class Correlator:
                 group.remove(connection)
                 self._count(device, "left:ended" if connection.ended else "left:idle")
             else:
-                self._sleep(device, key, connection, rests_until)
+                connection.due = _rest_until(rests_until)
+                device.wake_at(connection.due, key)
         if not group:
             del device.groups[key]
         elif key not in device.dirty:

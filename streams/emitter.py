@@ -65,8 +65,11 @@ class Emitter:
     def emit_group(self, device: Device, key: str) -> None:
         """Rows of the connections of one 5-tuple."""
         if device.dirty.pop(key, 0) is None:
-            for connection in device.group(key) or ():
+            group = device.group(key) or ()
+            for connection in group:
                 self._emit(device, key, connection)
+            if group and all(connection.settled for connection in group):
+                device.rest(key)
 
     def _emit(self, device: Device, key: str, connection: Connection) -> None:
         facts, patience = device.facts, self.correlator.patience

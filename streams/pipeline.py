@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from schemas.dialects import dialects
-from schemas.events import Dialect, Ignored, Reason, Reject
+from schemas.events import Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts import forget_old
-from streams.correlator import Correlator
+from streams.correlator import LEAP, Correlator
 from streams.emitter import Emitter, Output
 from streams.state import Device
 from streams.store import Store
@@ -101,7 +101,13 @@ class Pipeline:
 
     def _close(self, device: Device, message: Message) -> None:
         """The message is in a device's state: its rows leave."""
-        device.facts.offset, device.facts.logged_ms = message.offset, message.logged_ms
+        facts = device.facts
+        facts.offset, facts.logged_ms = message.offset, message.logged_ms
+        if device.read:
+            counts = facts.counts
+            counts["read"] = counts.get("read", 0) + device.read
+            counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            device.read = device.parsed = 0
         if device.alerts:
             forget_old(device)
         self.emitter.emit(device)
@@ -122,21 +128,21 @@ class Pipeline:
         if message.offset <= facts.offset:
             return
         self._changed[device.name] = device
-        counts = facts.counts
-        counts["read"] = counts.get("read", 0) + 1
+        device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
-            counts["parsed"] = counts.get("parsed", 0) + 1
-            if parsed.at > facts.now:  # type: ignore[union-attr]  # events have a time
-                self.correlator.see_time(device, parsed.at)  # type: ignore[union-attr]
+            device.parsed += 1
+            at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
+            if not facts.now >= at >= facts.now - LEAP:
+                self.correlator.see_time(device, at)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
-            self._count(counts, f"rejected:{parsed.reason}")
+            self._count(facts.counts, f"rejected:{parsed.reason}")
             reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name)
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
-            self._count(counts, f"ignored:{parsed.kind}")
+            self._count(facts.counts, f"ignored:{parsed.kind}")
             self.correlator.see_sensor(device, parsed.at)
             self.correlator.see_time(device, parsed.at)
 

@@ -21,6 +21,14 @@ EVIDENCE_MAX = 256
 EVENT_IDS_MAX = 16
 DESTINATIONS_MAX = 256
 """Destinations kept per connection; further ones are counted and not named."""
+INNER_MAX = 16
+"""Names spoken inside kept per connection; further ones are not looked at."""
+JUDGED_MAX = 256
+"""Judged requests remembered per connection. Beyond it the oldest is forgotten: told already, a repeat of it counts again."""
+PROXIES_MAX = 1_000
+"""Proxies learnt per device; further ones are proxies for their own connections only."""
+ALERTS_MAX = 10_000
+"""Alerts folded at a time per device. Beyond it the oldest is forgotten: its next request begins a new count."""
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
 """What is known of requests to one destination, as bits."""
@@ -264,6 +272,8 @@ class Device:
         "heap",
         "name",
         "next_due",
+        "parsed",
+        "read",
         "timers",
         "touched",
         "touched_alerts",
@@ -277,6 +287,9 @@ class Device:
         self.timers: dict[int, list[str]] = {}
         self.heap: list[int] = []
         self.next_due = 1 << 62
+        self.read = 0
+        self.parsed = 0
+        """Lines of the message at hand; they are in the facts' counts when it is done."""
         self.dirty: dict[str, None] = {}
         """5-tuples whose rows may have changed, in order."""
         self.dirty_alerts: dict[str, None] = {}

@@ -19,6 +19,7 @@ from schemas.events import (
     Process,
     TlsName,
     Verdict,
+    flow_of,
 )
 from schemas.record import DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings
@@ -42,7 +43,7 @@ def micros(seconds: float) -> int:
 
 def tuple_of(port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_port: int = PROXY_PORT) -> Flow:
     """A 5-tuple, client first."""
-    return Flow(CLIENT, port, remote, remote_port, flow)
+    return flow_of(CLIENT, port, remote, remote_port, flow)
 
 
 def connection(

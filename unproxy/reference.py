@@ -194,7 +194,7 @@ def _metrics_page() -> str:
     )
     return _page(
         "Metrics",
-        "What `/metrics` of the worker and of the sink tells Prometheus, on the port `metrics_port` of each.",
+        "What `/metrics` of producers, workers and sinks tells Prometheus, each on its `metrics_port`.",
         _table(("name", "kind", "labels", "meaning"), rows),
     )
 

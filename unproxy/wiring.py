@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
     from confluent_kafka.admin import AdminClient
 
-    from producers.run import Report
+    from producers.report import Report
     from producers.source import Line, Source
     from streams.pipeline import Message, Pipeline
 

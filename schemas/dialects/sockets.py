@@ -11,9 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.address import canonical_ip
 from schemas.clock import parse_micros
-from schemas.events import ConnectionOpened, Dialect, Flow, Micros, Parsed, Process, Reason, Reject
+from schemas.events import ConnectionOpened, Dialect, Micros, Parsed, Process, Reason, Reject, flow_of
 
 RESULTS = frozenset({"success", "failed", "open"})
 
@@ -63,7 +62,7 @@ def parse(raw: bytes) -> Parsed:
         attempt = parse_micros(line.ts_attempt) if line.ts_attempt else 0
         established = parse_micros(line.ts_established) if line.ts_established else 0
         ended = parse_micros(line.ts_closed) if line.ts_closed else 0
-        flow = Flow(canonical_ip(line.local_ip), line.local_port, canonical_ip(line.remote_ip), line.remote_port)
+        flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port)
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
     if line.result not in RESULTS:

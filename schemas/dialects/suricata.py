@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.address import canonical_ip, split_authority
+from schemas.address import split_authority
 from schemas.clock import parse_micros
 from schemas.events import (
     Action,
@@ -26,6 +26,7 @@ from schemas.events import (
     Reject,
     TlsName,
     Verdict,
+    flow_of,
 )
 
 # fmt: off
@@ -130,13 +131,7 @@ def parse(raw: bytes) -> Parsed:
             return Ignored(eve.host, at, f"{kind}_not_tcp")
         if not (eve.src_port and eve.dest_port):
             return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
-        flow = Flow(
-            canonical_ip(eve.src_ip),
-            eve.src_port,
-            canonical_ip(eve.dest_ip),
-            eve.dest_port,
-            str(eve.flow_id) if eve.flow_id else "",
-        )
+        flow = flow_of(eve.src_ip, eve.src_port, eve.dest_ip, eve.dest_port, eve.flow_id)
         if kind == "http" and eve.http is not None:
             return _http(eve, eve.http, at, flow)
         if kind == "tls" and eve.tls is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
-from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.broker import Broker, _cluster_id, create_topics
 from unproxy.embedded.class_data import class_data_options
 from unproxy.embedded.service import EmbeddedError, free_port, port_is_free
 
@@ -150,6 +153,39 @@ def test_taken_over_and_stopped(own: Broker) -> None:
     assert create_topics(third.bootstrap, [Topic("kept", "", 1, {})]) == []
     assert not any("TieredStopAtLevel" in part for part in command)
     assert Broker(own.folder).attach()
+
+
+def test_killed_while_it_is_asked(tmp_path: Path) -> None:
+    """A broker that dies while its starter asks whether it is there takes nobody along: the starter says it ended."""
+    script = (
+        "import pathlib, sys, threading, unproxy.embedded.broker as b\n"
+        "broker = b.Broker(pathlib.Path(sys.argv[1]))\n"
+        "asks = b.Broker._answers\n"
+        "def dies(self):\n"
+        "    if not b.port_is_free(self.port):\n"
+        "        threading.Timer(0.02, self._process.kill).start()\n"
+        "    return asks(self) and False\n"
+        "b.Broker._answers = dies\n"
+        "try:\n"
+        "    broker.start()\n"
+        "except b.EmbeddedError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "kafka"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "ended while starting" in done.stdout
+
+
+def test_cluster_ids_are_words() -> None:
+    """Kafka's tool takes every one of them, none for an option."""
+    made = [_cluster_id() for _ in range(1_000)]
+
+    assert {len(base64.urlsafe_b64decode(name + "==")) for name in made} == {16}
+    assert not any(name.startswith("-") for name in made)
+    assert len(set(made)) == 1_000
 
 
 def test_comma_in_the_folder(tmp_path: Path) -> None:

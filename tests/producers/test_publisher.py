@@ -13,7 +13,9 @@ from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError, Message
 
 from producers.batcher import Batch
+from producers.metrics import publisher_families
 from producers.publisher import Publisher, PublisherFailed
+from producers.report import Report
 from producers.source import SourceFile
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topic_name, topics
@@ -211,7 +213,13 @@ def test_line_too_large_for_the_topic_is_rejected(narrow: Settings, messages_of:
         publisher.send(batch("dev-a", line))
         publisher.send(batch("dev-a", b"next"))
         assert publisher.flush(1_000)
+        resends = {
+            sample.name: sample.value
+            for family in publisher_families(Report(), publisher.resends, 0)
+            for sample in family.samples
+        }["unproxy_publisher_resends_total"]
 
+    assert resends >= 2  # alone, then to rejects
     (rejected,) = messages_of(narrow, REJECTS)
     assert rejected.value() == line
     assert headers(rejected)["reason"] == b"not_deliverable"

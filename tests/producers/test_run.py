@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from producers.run import Report, produce
+from producers.report import Report
+from producers.run import produce
 from producers.source import SourceError, parse_source
 from schemas.dialects import dialects
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topics
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.service import free_port
+from unproxy.up.meter import scrape
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "data" / "suricata"
@@ -122,16 +124,27 @@ def test_lines_without_device_are_published(
 def test_too_long_line_is_kept_in_rejects(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:
-    """A line over the limit leaves its beginning in rejects; its neighbours are published."""
+    """A line over the limit leaves its beginning in rejects; its neighbours are published; the metrics say so."""
     write(tmp_path / "a", [eve(1), b"x" * 3_000_000, eve(2)])
-    settings = kafka_settings_for(publisher={"state_dir": str(tmp_path / "s"), "line_bytes_max": 1_500_000})
-    report = run(settings, f"suricata:{tmp_path}/a", device="dev-a")
+    port = free_port()
+    publisher = {"state_dir": str(tmp_path / "s"), "line_bytes_max": 1_500_000, "metrics_port": port}
+    settings = kafka_settings_for(publisher=publisher)
+    pages: list[Any] = []
+    report = run(
+        settings, f"suricata:{tmp_path}/a", device="dev-a", progress=lambda _: pages.append(scrape(port))
+    )  # fmt: skip
 
     (rejected,) = messages_of(settings, REJECTS)
     assert rejected.value() == b"x" * 1024 * 1024
     assert headers(rejected)["detail"].startswith(b"3000000 bytes, limit 1500000, sha256 ")
     assert lines_of(messages_of(settings, TELEMETRY)) == [eve(1), eve(2)]
     assert (report.lines, report.too_long) == (3, 1)
+    told = {name: values["suricata"] for name, values in pages[-1].items() if "suricata" in values}
+    assert told["unproxy_publisher_lines_read_total"] == 3
+    assert told["unproxy_publisher_lines_cut_total"] == 1
+    assert told["unproxy_publisher_messages_total"] == report.messages
+    assert told["unproxy_publisher_bytes_total"] == len(eve(1)) + len(eve(2)) + 1024 * 1024
+    assert pages[-1]["unproxy_publisher_bytes_waiting"] == {"": 0}
 
 
 def test_damaged_file_is_reported(
@@ -229,13 +242,19 @@ def test_stop_without_broker(
     """With no broker a stop ends at once; what was not acknowledged is sent when there is one."""
     write(tmp_path / "log", [eve(number) for number in range(100)])
     state = {"state_dir": str(tmp_path / "state")}
-    nowhere = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": state})
+    port = free_port()
+    nowhere = Settings.model_validate(
+        {"kafka": {"bootstrap": "127.0.0.1:1"}, "publisher": {**state, "metrics_port": port}}
+    )
     seen: list[int] = []
     with running(nowhere, f"suricata:{tmp_path}/log", progress=lambda report: seen.append(report.messages)) as (
         stop,
         reports,
     ):
         await_that(lambda: max(seen, default=0) > 0, "messages sent")
+        told = scrape(port)
+        assert told
+        assert told["unproxy_publisher_bytes_waiting"][""] >= sum(len(eve(number)) for number in range(100))
         asked = time.monotonic()
         stop.set()
         await_that(lambda: bool(reports), "the end", 10)

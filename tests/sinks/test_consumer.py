@@ -19,15 +19,18 @@ from confluent_kafka import Producer
 
 from schemas.kafka_config import client_config
 from schemas.settings import PREFIX, Settings
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, topic_name
+from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
 from sinks.consumer import SinkLoop
 from sinks.lag import lag
 from sinks.memory import MemorySink
+from sinks.metrics import sink_families
 from sinks.migrate import migrate
 from unproxy.embedded.engine import Engine
+from unproxy.embedded.service import free_port
+from unproxy.up.meter import scrape
 
 PARTITIONS = 4
 
@@ -107,6 +110,12 @@ def loop_of(settings: Settings, *sinks: Sink) -> Iterator[SinkLoop]:
     assert took < 2.0
 
 
+def told(loop: SinkLoop, name: str) -> dict[str, int]:
+    """What a metric says by label; labels without anything are left out."""
+    samples = [sample for family in sink_families(loop) for sample in family.samples if sample.name == name]
+    return {"".join(sample.labels.values()): int(sample.value) for sample in samples if sample.value}
+
+
 SettingsMaker = Callable[..., Settings]
 
 
@@ -126,6 +135,13 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
         assert loop.rows_read == 55
         assert loop.batches >= 4
         assert (loop.retries, loop.refused) == (0, 0)
+        read = {NETWORK_EVENTS: 50, DEVICE_EVENTS: 3, BLOCK_ALERTS: 1, REJECTS: 1}
+        carried = {NETWORK_EVENTS: 10, DEVICE_EVENTS: 2, BLOCK_ALERTS: 1, REJECTS: 1}
+        assert told(loop, "unproxy_sink_rows_read_total") == {topic_name(settings, k): v for k, v in read.items()}
+        assert told(loop, "unproxy_sink_messages_total") == {topic_name(settings, k): v for k, v in carried.items()}
+        assert told(loop, "unproxy_sink_rows_written_total") == {TABLE_OF_TOPIC[k]: v for k, v in read.items()}
+        assert told(loop, "unproxy_sink_batches_written_total").keys() == {*TABLE_OF_TOPIC.values()}
+        until(lambda: not told(loop, "unproxy_sink_rows_waiting"))
     assert ask(settings, "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents") == 50
     assert ask(settings, "SELECT count() FROM DB.DeviceEvents") == 3
     assert ask(settings, "SELECT DestinationHosts FROM DB.BlockAlerts") == ["h"]
@@ -137,8 +153,10 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
 
 
 def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """kill -9 in the middle, twice: a new one goes on, and hunters see each row once."""
-    settings = prepare(settings_for(sink={"batch_rows_max": 25, "batch_age_secs_max": 0.2, "name": "sink-1"}))
+    """kill -9 in the middle, twice: a new one goes on, and hunters see each row once. Its page tells how far it is."""
+    port = free_port()
+    sink = {"batch_rows_max": 25, "batch_age_secs_max": 0.2, "name": "sink-1", "metrics_port": port}
+    settings = prepare(settings_for(sink=sink))
     publish(settings, NETWORK_EVENTS, messages(1_000))
     stored = "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents_versions"
 
@@ -147,6 +165,7 @@ def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_
         process = start_sink(settings, tmp_path)
         before = seen
         until(lambda before=before: ask(settings, stored) > before)  # type: ignore[misc]  # mypy cannot infer it
+        until(lambda: (scrape(port) or {}).get("unproxy_sink_rows_written_total", {})["DeviceNetworkEvents"] > 0)
         process.kill()
         process.wait()
         seen = ask(settings, stored)
@@ -155,6 +174,17 @@ def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_
         until(lambda: not any(lag(settings).values()))
 
     assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (5_000, 5_000)
+
+
+def test_rows_left_to_another_are_counted(kafka_settings_for: SettingsMaker) -> None:
+    """What was read and not written when the partitions go is counted as waiting, then as left."""
+    settings = kafka_settings_for(sink={"batch_age_secs_max": 600.0})
+    publish(settings, NETWORK_EVENTS, messages(4))
+    with loop_of(settings, MemorySink()) as loop:
+        until(lambda: told(loop, "unproxy_sink_rows_waiting") == {"DeviceNetworkEvents": 20})
+
+    until(lambda: told(loop, "unproxy_sink_rows_left_total") == {"DeviceNetworkEvents": 20})
+    assert told(loop, "unproxy_sink_rows_waiting") == {}
 
 
 def start_sink(settings: Settings, folder: Path) -> subprocess.Popen[bytes]:
@@ -166,6 +196,7 @@ def start_sink(settings: Settings, folder: Path) -> subprocess.Popen[bytes]:
         "CLICKHOUSE__DATABASE": settings.clickhouse.database,
         "SINK__GROUP": settings.sink.group,
         "SINK__NAME": settings.sink.name,
+        "SINK__METRICS_PORT": str(settings.sink.metrics_port),
         "SINK__BATCH_ROWS_MAX": str(settings.sink.batch_rows_max),
         "SINK__BATCH_AGE_SECS_MAX": str(settings.sink.batch_age_secs_max),
     }
@@ -209,6 +240,7 @@ def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pyte
         prepare(settings)
         until(lambda: loop.rows_written == 20)
 
+        assert told(loop, "unproxy_sink_retries_total")["DeviceNetworkEvents"] == loop.retries
     assert any("run `unproxy migrate`" in record.__dict__.get("error", "") for record in caplog.records)
     assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 20
 
@@ -223,6 +255,7 @@ def test_bad_rows_go_to_rejects(settings_for: SettingsMaker) -> None:
         until(lambda: loop.rows_written == 150 + len(bad))
 
         assert loop.refused == len(bad)
+        assert told(loop, "unproxy_sink_rows_refused_total") == {"DeviceNetworkEvents": len(bad)}
     assert ask(settings, "SELECT count() FROM DB.DeviceNetworkEvents") == 150
     assert ask(settings, "SELECT groupUniqArray(Reason) FROM DB.Rejects") == ["not_deliverable"]
     kept = ask(settings, "SELECT groupArray(Raw) FROM DB.Rejects")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Action, Event, Flow
+from schemas.events import Action, Event, flow_of
 from tests.factories import (
     PORT,
     PROXY,
@@ -290,7 +290,7 @@ def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
     """The sensor guesses the direction of a flow whose beginning it missed; the proxy is not the client."""
     turned = replace(
         flow_end(9, started=1, ended=8, midstream=True, sent=1, received=2),
-        flow=Flow(PROXY, 3128, "10.0.0.7", 55_555, "9"),
+        flow=flow_of(PROXY, 3128, "10.0.0.7", 55_555, "9"),
     )
     world = settle([request(0, "a.example:443", port=1, flow="1"), turned])
     row = next(row for row in world.connections if row["LocalPort"] == 55_555)
@@ -469,6 +469,38 @@ def test_one_clock_ahead_does_not_move_time() -> None:
 
     world.see(connection(90_001, port=3))
     assert world.connections[0]["LocalPort"] == PORT
+
+
+def test_a_clock_that_was_set_back_is_followed() -> None:
+    """The device was a day ahead and is set right: time goes on from there, and connections settle again."""
+    day = 86_400
+    world = World(proxies=[f"{PROXY}:3128"]).see(connection(day, port=1), connection(0, port=2), connection(1, port=3))
+    world.wait(10)
+
+    assert {row["LocalPort"] for row in world.connections} == {2, 3}
+
+
+def test_what_grows_is_bounded() -> None:
+    """Names, judged requests, destinations and learnt proxies of one connection or device have an end."""
+    world = World()
+    for n in range(300):
+        world.see(
+            request(n * 0.01, f"http://h{n}.example/", tx=n),
+            verdict(n * 0.01, f"http://j{n}.example/", tx=n, action=Action.AUDITED, port=2, flow="2"),
+            name(n * 0.01, f"n{n}.example", port=3, flow="3", remote="203.0.113.1"),
+        )
+    kept = [world.device.group(key) for key in world.device.groups]
+    counted = {a["DestinationDomain"]: a["Count"] for a in world.alerts}
+
+    assert [len(c.destinations) for group in kept for c in group or ()] == [256, 256, 0]
+    assert max(len(c.judged) for group in kept for c in group or ()) == 256
+    assert max(len(c.inner) for group in kept for c in group or ()) == 16
+    assert set(counted.values()) == {1}
+    assert len(counted) == 300
+    for n in range(1100):
+        world.see(request(5 + n * 0.001, "a.example:443", port=9, flow=f"p{n}", remote=f"10.1.{n // 200}.{n % 200}"))
+    assert len(world.device.facts.proxies) == 1000
+    assert world.counts["proxies_not_learnt"] > 0
 
 
 def test_ended_connections_leave_the_state() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -29,6 +29,9 @@ from unproxy.embedded.service import HOST, EmbeddedError, Service, free_port, po
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TOPIC_SECS_MAX = 20.0
+ANSWER_SECS_MAX = 2.0
+GROUP_SECS_MAX = 0.3
+"""Short: a client that was told "not yet" asks again only after a second, a new one at once."""
 SHORT_LIFE_SECS_MAX = 60.0
 
 log = logging.getLogger(__name__)
@@ -131,8 +134,7 @@ class Broker(Service):
         return chosen
 
     def _format(self, java: Path, class_path: str) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties_file)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties_file)]
         options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
         command = [str(java), *options, "-cp", class_path, *tool]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
@@ -144,13 +146,27 @@ class Broker(Service):
     def _answers(self) -> bool:
         if port_is_free(self.port):
             return False
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        # A consumer that reads nothing: an admin client aborts the whole process when the broker dies under its request
+        # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "unproxy-start",
+                "enable.auto.commit": False,
+                "log_level": 0,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
         try:
+            consumer.list_topics(timeout=ANSWER_SECS_MAX)
             # Asking for a group lays out the broker's topic of groups; the first consumer would wait 3 s for it.
-            client.describe_consumer_groups(["unproxy"], request_timeout=2)["unproxy"].result(5)
+            consumer.committed([TopicPartition("telemetry", 0)], timeout=GROUP_SECS_MAX)
             return True
         except KafkaException:
             return False
+        finally:
+            consumer.close()
 
 
 class _ShortLived(Broker):
@@ -229,6 +245,11 @@ def _in_properties(folder: Path) -> str:
     units = str(folder).replace("\\", "\\\\").encode("utf-16-be")
     codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
     return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)
+
+
+def _cluster_id() -> str:
+    """A random one. Without the highest bit, as the tool takes a word that begins with a dash for an option."""
+    return base64.urlsafe_b64encode((uuid.uuid4().int >> 1).to_bytes(16, "big")).decode("ascii").rstrip("=")
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,19 @@
+"""The publisher's page for Prometheus, read from its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import schemas.metrics as declared
+from producers.report import Report
+from schemas.exporter import Family, by_label, one
+
+
+def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iterator[Family]:
+    """All that a publisher counts, as Prometheus wants it."""
+    yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
+    yield by_label(declared.PUBLISHER_LINES_CUT, report.cut_by_dialect)
+    yield by_label(declared.PUBLISHER_MESSAGES, report.acknowledged_by_dialect)
+    yield by_label(declared.PUBLISHER_BYTES, report.acknowledged_bytes_by_dialect)
+    yield one(declared.PUBLISHER_RESENDS, resends)
+    yield one(declared.PUBLISHER_WAITING, bytes_waiting)

@@ -1,0 +1,40 @@
+"""What a producer did so far: plain integers, for whoever started it and for its metrics page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Report:
+    """What a producer did so far."""
+
+    lines: int = 0
+    bytes: int = 0
+    messages: int = 0
+    by_dialect: Counter[str] = field(default_factory=Counter)
+    """Lines of each dialect."""
+    cut_by_dialect: Counter[str] = field(default_factory=Counter)
+    """Lines of which only the beginning was kept, in `rejects`."""
+    acknowledged_by_dialect: Counter[str] = field(default_factory=Counter)
+    """Messages that Kafka has."""
+    acknowledged_bytes_by_dialect: Counter[str] = field(default_factory=Counter)
+    """Bytes of the lines in them."""
+    damage: str = ""
+    """What could not be read, in words."""
+
+    @property
+    def too_long(self) -> int:
+        """Lines that were cut."""
+        return self.cut_by_dialect.total()
+
+    @property
+    def acknowledged_messages(self) -> int:
+        """Messages that Kafka has."""
+        return self.acknowledged_by_dialect.total()
+
+    @property
+    def unacknowledged_messages(self) -> int:
+        """Messages that Kafka did not confirm: they are sent again next time."""
+        return self.messages - self.acknowledged_messages
