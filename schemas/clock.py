@@ -16,22 +16,25 @@ LATEST = 7_258_118_400 * MICROS
 """2200-01-01: a clock beyond it is broken, and the table's time type ends at 2299."""
 
 
+def _in_range(micros: int, text: str) -> int:
+    if not EARLIEST <= micros <= LATEST:
+        raise ValueError(f"time {text} is outside 1970 to 2200")
+    return micros
+
+
 @lru_cache(maxsize=8_192)
-def _whole_seconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+def _whole_second(text: str) -> int:
+    seconds = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    return _in_range(seconds * MICROS, text)
 
 
 def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
-    if text[26:] in ("Z", "+0000") and text[19] == "." and text[20:26].isdigit():
-        micros = _whole_seconds(text[:19]) * MICROS + int(text[20:26])
-    else:
-        when = datetime.fromisoformat(text)
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        micros = (when - _EPOCH) // timedelta(microseconds=1)
-    if not EARLIEST <= micros <= LATEST:
-        raise ValueError(f"time {text} is outside 1970 to 2200")
-    return micros
+    if text[26:] in ("+0000", "Z") and text[19] == "." and text[20:26].isdigit():
+        return _whole_second(text[:19]) + int(text[20:26])
+    when = datetime.fromisoformat(text)
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return _in_range((when - _EPOCH) // timedelta(microseconds=1), text)
 
 
 @lru_cache(maxsize=8_192)

@@ -13,7 +13,7 @@ from schemas.address import registrable_domain
 from schemas.clock import iso_micros
 from schemas.events import Micros
 from schemas.record import Alert, AlertKind, Outcome
-from streams.rows import Place, identity, mode_at, mode_changes, tunnel_end
+from streams.findings import Place, identity, mode_at, mode_changes, tunnel_end
 from streams.state import ALERTS_MAX, AUDITED, BLOCKED, AlertState, Connection, Device, Judged
 
 HOSTS_MAX = 32

@@ -8,20 +8,16 @@ from schemas.events import Reject
 from schemas.record import UnresolvedReason
 from streams.alerts import alert, fold, requests
 from streams.correlator import Correlator
-from streams.rows import (
-    METHODS,
+from streams.findings import (
     Place,
     connection_id,
-    connection_row,
     connection_version,
-    destination_row,
     destination_version,
-    encode,
     is_blind,
     is_refused,
-    judged_row,
     unresolved_reason,
 )
+from streams.rows import METHODS, connection_row, destination_row, encode, judged_row
 from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device
 
 

@@ -14,8 +14,9 @@ from schemas.events import Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts import forget_old
-from streams.correlator import LEAP, Correlator
+from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
+from streams.settler import LEAP
 from streams.state import Device
 from streams.store import Store
 

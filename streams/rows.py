@@ -1,41 +1,42 @@
-"""Rows from what is known: pure functions of a connection and its device's facts.
-
-`Version` grows with the evidence, so that of two rows the one that knows more holds, wherever and whenever they were made:
-four times the number of distinct pieces of evidence that the row rests on, plus what the device's facts add.
-"""
+"""The rows themselves, from what is known of a connection (`streams.findings`) and its device's facts."""
 
 from __future__ import annotations
-
-import hashlib
-from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from schemas.address import ip_type, is_ip, registrable_domain
 from schemas.clock import iso_micros
-from schemas.events import Micros, Process, ProtectionMode
-from schemas.record import (
-    Confidence,
-    DeviceEvent,
-    Layer,
-    NetworkEvent,
-    Outcome,
-    ResolvedBy,
-    UnresolvedReason,
+from schemas.events import Micros, Process
+from schemas.record import Confidence, DeviceEvent, Layer, NetworkEvent, Outcome, ResolvedBy, UnresolvedReason
+from streams.findings import (
+    Place,
+    connection_flags,
+    connection_id,
+    destination_flags,
+    direct_name,
+    identity,
+    is_blind,
+    is_refused,
+    mismatch,
+    mode_at,
+    outcome_of,
+    start_of,
+    time_of,
+    tunnel_end,
+    unresolved_reason,
 )
 from streams.state import (
-    ASKED,
     AUDITED,
     BLOCKED,
     BY_CONNECT,
     BY_HOST,
+    BY_JUDGED_NAME,
     BY_SNI,
     BY_URI,
     BY_VERDICT,
     EVENT_IDS_MAX,
     FAILED,
-    FROM_FLOW,
     REACHED,
     Connection,
     Destination,
@@ -44,84 +45,31 @@ from streams.state import (
 )
 
 encode = msgspec.json.Encoder().encode
+
+
 NOBODY = Process()
+
+
 METHODS = {
     BY_CONNECT: ResolvedBy.CONNECT,
     BY_URI: ResolvedBy.ABSOLUTE_URI,
     BY_VERDICT: ResolvedBy.VERDICT,
+    BY_JUDGED_NAME: ResolvedBy.VERDICT,
     BY_HOST: ResolvedBy.HOST_HEADER,
     BY_SNI: ResolvedBy.SNI,
 }
+
+
 SURENESS = {
     BY_CONNECT: Confidence.EXACT,
     BY_URI: Confidence.EXACT,
     BY_VERDICT: Confidence.EXACT,
+    BY_JUDGED_NAME: Confidence.STRONG,
     BY_HOST: Confidence.STRONG,
     BY_SNI: Confidence.STRONG,
 }
 
 
-class Place(NamedTuple):
-    """Where a connection goes, and what it is taken for."""
-
-    device: str
-    key: str
-    local_ip: str
-    local_port: int
-    remote_ip: str
-    remote_port: int
-    proxied: bool
-    proxy_name: str
-    learnt: bool
-    """Taken for a proxy by what others asked of it, not by this connection's own evidence."""
-
-
-def identity(*parts: str) -> str:
-    """A name made from content: 128 bits of BLAKE2b (RFC 7693), as hex."""
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def connection_id(place: Place, connection: Connection) -> str:
-    """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
-    kernel = connection.kernel
-    if kernel is not None and connection.identity != FROM_FLOW:
-        return identity(place.device, place.key, "kernel", str(kernel.started))
-    return identity(place.device, place.key, "flow", connection.flow_id or str(connection.first))
-
-
-def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
-    """The device's protection mode at a time; a verdict is its own proof."""
-    if flags & BLOCKED or (facts.block_from and at >= facts.block_from):
-        return _BLOCK
-    if flags & AUDITED or (facts.audit_from and at >= facts.audit_from):
-        return _AUDIT
-    return _OFF
-
-
-_BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
-
-
-def mode_changes(facts: Facts, at: Micros) -> int:
-    """How many changes of mode are known up to a time: what the facts add to a version."""
-    return (0 < facts.audit_from <= at) + (0 < facts.block_from <= at)
-
-
-def outcome_of(flags: int) -> Outcome:
-    """What became of requests with these bits; a block outweighs all."""
-    return _OUTCOMES[flags]
-
-
-def _outcome(flags: int) -> Outcome:
-    if flags & BLOCKED:
-        return Outcome.BLOCKED
-    if flags & AUDITED:
-        return Outcome.AUDITED
-    if flags & REACHED:
-        return Outcome.ALLOWED
-    return Outcome.FAILED if flags & FAILED else Outcome.UNKNOWN
-
-
-_OUTCOMES = tuple(_outcome(flags) for flags in range(32))
 _ACTIONS = {
     Outcome.ALLOWED: "ConnectionSuccess",
     Outcome.AUDITED: "ConnectionSuccess",
@@ -131,66 +79,6 @@ _ACTIONS = {
 }
 
 
-def tunnel_end(connection: Connection) -> Destination | None:
-    """The destination that is spoken to inside: the latest CONNECT's, or what took its place."""
-    tunnels = [d for d in connection.destinations if not d.superseded and d.by in (BY_CONNECT, BY_VERDICT, BY_SNI)]
-    return max(tunnels, key=lambda d: (d.first, d.host, d.port), default=None)
-
-
-def mismatch(connection: Connection, destination: Destination) -> str:
-    """Another name spoken inside the tunnel than the one asked of the proxy (domain fronting, MITRE T1090.004)."""
-    if not connection.inner or not connection.connect or is_ip(destination.host):
-        return ""
-    if destination is not tunnel_end(connection):
-        return ""
-    return min(other_names(connection, destination), default="")
-
-
-def other_names(connection: Connection, destination: Destination) -> set[str]:
-    """Names spoken on a connection that are not the destination's."""
-    return {i.name for i in connection.inner if i.name and i.name != destination.host}
-
-
-def time_of(connection: Connection, destination: Destination) -> Micros:
-    """The request; a record logged after the connection's end tells of something before it."""
-    ended = connection.ended
-    return ended if ended and ended < destination.first else destination.first
-
-
-def start_of(connection: Connection, destination: Destination) -> Micros:
-    """The connection's start as a destination row tells it.
-
-    Where neither kernel nor flow record says, the earliest evidence stands for it: until the connection settles the
-    destination's own, as an earlier one may be under way, then the connection's.
-    """
-    if connection.kernel is not None or connection.flow_started or connection.settled:
-        return connection.started
-    return destination.first
-
-
-def destination_flags(connection: Connection, destination: Destination) -> int:
-    """Bits of a destination, with what was judged inside its tunnel."""
-    if connection.inner_flags and destination is tunnel_end(connection):
-        return destination.flags | connection.inner_flags
-    return destination.flags
-
-
-def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
-    """Version of a destination row."""
-    at = time_of(connection, destination)
-    # Evidence weighs double: an earlier request takes the mark of one logged after the connection's end away.
-    evidence = 2 * destination.evidence + (at != destination.first)
-    if connection.kernel is not None:
-        evidence += 3
-    elif connection.flow_started:
-        evidence += 2
-    else:
-        evidence += start_of(connection, destination) != destination.first
-    if (connection.inner or connection.inner_flags) and destination is tunnel_end(connection):
-        evidence += len(other_names(connection, destination)) + connection.inner_flags.bit_count()
-    return 4 * evidence + mode_changes(facts, at) + destination.bump
-
-
 def destination_row(
     place: Place, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
 ) -> NetworkEvent:
@@ -198,7 +86,7 @@ def destination_row(
     at = time_of(connection, destination)
     flags = destination_flags(connection, destination)
     superseded = destination.superseded
-    outcome = Outcome.UNKNOWN if superseded else _OUTCOMES[flags]
+    outcome = Outcome.UNKNOWN if superseded else outcome_of(flags)
     kernel = connection.kernel
     process = kernel.process if kernel is not None else NOBODY
     host, port = destination.host, destination.port
@@ -255,7 +143,11 @@ def destination_row(
 
 # Looked up once: an enum's members cost a call each time they are asked for by name.
 _CONNECTION, _DESTINATION = Layer.CONNECTION, Layer.DESTINATION
+
+
 _BY_NOTHING, _BY_ITSELF, _EXACT = ResolvedBy.NONE, ResolvedBy.DIRECT, Confidence.EXACT
+
+
 _UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED, UnresolvedReason.NONE
 
 
@@ -265,71 +157,6 @@ def _inside(connection: Connection, destination: Destination) -> str:
         return ""
     names = sorted({i.name for i in connection.inner if i.tls and i.name})
     return encode({"Sni": names[0]}).decode() if names else ""
-
-
-def unresolved_reason(facts: Facts, connection: Connection, patience: Micros) -> UnresolvedReason:
-    """Why a connection to a proxy has no destination."""
-    if speaks_tls_to_proxy(connection):
-        return UnresolvedReason.ENCRYPTED_TO_PROXY
-    if connection.midstream or (facts.sensor_first and connection.started + 1_000_000 < facts.sensor_first):
-        return UnresolvedReason.OLDER_THAN_SENSOR
-    if connection.unreadable or connection.connect:
-        return UnresolvedReason.NO_USABLE_REQUEST
-    return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, patience) else UnresolvedReason.NO_HTTP_EVENT
-
-
-def is_refused(connection: Connection) -> bool:
-    """The handshake failed."""
-    if connection.kernel is not None:
-        return connection.kernel.failed
-    return connection.summarised > 0 and not connection.answered and not connection.midstream
-
-
-def is_blind(facts: Facts, connection: Connection, patience: Micros) -> bool:
-    """The device had shown no HTTP-level event by then: a connection to a proxy would look like any other."""
-    return not connection.inner and (not facts.http_first or facts.http_first > connection.started + patience)
-
-
-def speaks_tls_to_proxy(connection: Connection) -> bool:
-    """TLS from the first byte: the proxy is spoken to in private, nobody on the endpoint can see inside."""
-    return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.inner))
-
-
-def connection_version(place: Place, facts: Facts, connection: Connection) -> int:
-    """Version of a connection row."""
-    evidence = (
-        connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
-    )
-    # A name that a CONNECT confirms leaves `inner` (-1) while the destination gains: the sum must still grow.
-    for destination in connection.destinations:
-        evidence += 2 * destination.evidence
-    kernel = connection.kernel
-    if kernel is not None:
-        evidence += 1 + (kernel.established > 0) + (kernel.ended > 0) + kernel.failed
-    facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    return 4 * (evidence or 1) + facts_known + connection.bump
-
-
-def direct_name(connection: Connection) -> str:
-    """The name that a direct connection speaks, SNI before Host."""
-    names = sorted((not i.tls, i.at, i.name) for i in connection.inner if i.name)
-    return names[0][2] if names else ""
-
-
-def connection_flags(place: Place, connection: Connection, live: list[Destination]) -> int:
-    """Bits of all that was asked for on a connection."""
-    flags = connection.inner_flags
-    for destination in live:
-        flags |= destination.flags
-    if not place.proxied:
-        kernel = connection.kernel
-        if kernel is not None:
-            flags |= FAILED if kernel.failed else REACHED if kernel.established else ASKED
-        elif connection.summarised:
-            flags |= REACHED if connection.answered or connection.midstream else FAILED
-        elif connection.inner:
-            flags |= REACHED
-    return flags
 
 
 def connection_row(
@@ -398,7 +225,7 @@ def connection_row(
         host,  # DestinationHost
         port,  # DestinationPort
         registrable_domain(host) if host else "",  # DestinationDomain
-        _OUTCOMES[flags],  # Outcome
+        outcome_of(flags),  # Outcome
         mode_at(facts, started, flags),  # ProtectionMode
         by,  # ResolvedBy
         sure,  # Confidence

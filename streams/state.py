@@ -33,8 +33,8 @@ ALERTS_MAX = 10_000
 REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
 """What is known of requests to one destination, as bits."""
 
-BY_CONNECT, BY_URI, BY_VERDICT, BY_HOST, BY_SNI = 1, 2, 3, 4, 5
-"""How a destination is known, best first."""
+BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI = 1, 2, 3, 4, 5, 6
+"""How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
 UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
 """What a connection's identity is made from; decided when its first row leaves, then never changed."""

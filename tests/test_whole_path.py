@@ -34,7 +34,9 @@ SHUFFLE_MICROS = 2_000_000
 def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
     """Latest rows, verdicts and alerts of a quiet run."""
     pipeline = Pipeline(CorrelationSettings())
-    rows, verdicts, alerts = [], [], []
+    rows: list[Row] = []
+    verdicts: list[Row] = []
+    alerts: list[Row] = []
     for number, line in enumerate(lines):
         pipeline.take(Message(number, line.at // 1000, line.device.encode(), line.value, line.dialect))
     pipeline.finish()

@@ -355,9 +355,9 @@ def test_graceful_end(own: Engine) -> None:
     """Asked to end, it answers what is under way first, and then leaves its port."""
     answers: list[object] = []
     with connect(own) as client:
-        slow = threading.Thread(target=lambda: answers.append(client.command("SELECT sleep(1.5) + 7")))
+        slow = threading.Thread(target=lambda: answers.append(client.command("SELECT sleep(0.7) + 7")))
         slow.start()
-        until_running(client, "sleep(1.5)")
+        until_running(client, "sleep(0.7)")
         process = psutil.Process(own.pid)
         process.send_signal(signal.SIGTERM)
         code = process.wait(10)
@@ -366,6 +366,43 @@ def test_graceful_end(own: Engine) -> None:
     assert answers == [7]
     assert code == 0
     assert port_is_free(own.port)
+
+
+def test_end_does_not_wait_for_clients(own: Engine) -> None:
+    """Asked to end, neither an idle connection nor a long query holds it for two seconds; what was written is kept."""
+    failures: list[Exception] = []
+
+    def ask_long() -> None:
+        try:
+            ask(own, "/?max_block_size=1", b"SELECT sleep(3) FROM numbers(20)")
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(error)
+
+    with connect(own) as client:
+        client.command(TABLE)
+        client.raw_insert("rows", insert_block=lines(1, 2), fmt="JSONEachRow")
+        idle = http.client.HTTPConnection(own.host, own.port, timeout=20)
+        idle.request("GET", "/ping")
+        idle.getresponse().read()
+        half = socket.create_connection((own.host, own.port))
+        half.sendall(b"POST /?query=SELECT+1 HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
+        slow = threading.Thread(target=ask_long)
+        slow.start()
+        until_running(client, "sleep(3)")
+        process = psutil.Process(own.pid)
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(10)
+        took = time.monotonic() - asked
+        slow.join(10)
+        idle.close()
+        half.close()
+    own.start()
+
+    assert (code, len(failures)) == (0, 1)
+    assert took < 2
+    with connect(own) as client:
+        assert numbers(client) == [1, 2]
 
 
 def test_loopback_only(own: Engine) -> None:

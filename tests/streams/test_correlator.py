@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from schemas.events import Action, Event, flow_of
+from schemas.events import Action, Event, ModeChanged, ProtectionMode, flow_of
 from tests.factories import (
+    DEVICE,
     PORT,
     PROXY,
     World,
@@ -100,6 +101,17 @@ def test_late_connect_outranks_the_server_name() -> None:
     assert rows["real.example"]["Outcome"] == "allowed"
     assert rows["real.example"]["HostMismatch"] == "front.example"
     assert (rows["front.example"]["Outcome"], rows["front.example"]["UnresolvedReason"]) == ("unknown", "superseded")
+
+
+def test_a_judged_server_name_is_outranked_as_well() -> None:
+    """A verdict on the name inside stands in for an unseen CONNECT, and gives way to it."""
+    world = settle([connection(0), verdict(0.2, method="", host="front.example")], proxies=[f"{PROXY}:3128"])
+    (row,) = world.destinations
+    assert (row["DestinationHost"], row["ResolvedBy"], row["Confidence"]) == ("front.example", "verdict", "strong")
+
+    world.see(request(61, "real.example:443")).finish()
+    rows = {row["DestinationHost"]: row for row in world.destinations}
+    assert (rows["real.example"]["Outcome"], rows["front.example"]["UnresolvedReason"]) == ("blocked", "superseded")
 
 
 def test_server_name_confirms_a_late_connect() -> None:
@@ -243,6 +255,22 @@ def test_an_audit_rule_on_a_blocking_device_does_not_change_its_mode() -> None:
     )
 
     assert {row["ProtectionMode"] for row in world.destinations} == {"block"}
+
+
+def test_a_sensor_may_report_the_mode_itself() -> None:
+    """A mode change without a verdict: in force from its time on."""
+    world = settle(
+        [
+            request(0, "a.example:443", port=1, flow="1"),
+            ModeChanged(DEVICE, micros(5), ProtectionMode.AUDIT, "mode/1"),
+            request(6, "b.example:443", port=2, flow="2"),
+            ModeChanged(DEVICE, micros(7), ProtectionMode.BLOCK, "mode/2"),
+            request(8, "c.example:443", port=3, flow="3"),
+        ]
+    )
+
+    modes = {row["DestinationHost"]: row["ProtectionMode"] for row in world.destinations}
+    assert modes == {"a.example": "off", "b.example": "audit", "c.example": "block"}
 
 
 # Why not

@@ -11,10 +11,10 @@ import email.parser
 import email.policy
 import json
 import logging
+import os
 import signal
 import sys
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -31,8 +31,11 @@ from unproxy.embedded.sessions import DEFAULT_FORMAT, Answer, Request, RequestEr
 
 log = logging.getLogger(__name__)
 
-STOP_SECS_MAX = 8.0
-"""How long requests under way may take once we were asked to end."""
+STOP_SECS_MAX = 1.0
+"""How long requests under way may take once we were asked to end; a longer one is cut, its client tries again."""
+CLOSE_SECS_MAX = 0.7
+"""How long the engine may take to close; what was acknowledged is on disk already."""
+ACCEPT_POLL_SECS = 0.05
 
 _OF_THE_INTERFACE = frozenset(
     (
@@ -66,7 +69,7 @@ _CONTENT_TYPES = {
 
 
 def serve(data: Path, port: int) -> int:
-    """Serve until SIGTERM or SIGINT. Gives the exit code."""
+    """Serve until SIGTERM or SIGINT, then end the process. Gives the exit code when it cannot begin."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         sessions = Sessions(data)
@@ -79,16 +82,30 @@ def serve(data: Path, port: int) -> int:
         print(f"port {port}: cannot be listened on: {error.strerror}; name another", file=sys.stderr)
         sessions.close()
         return 2
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    threading.Thread(target=server.serve_forever, name="front", daemon=True).start()
-    asked.wait()
+    end = _end_signal()
+    threading.Thread(target=server.serve_forever, args=(ACCEPT_POLL_SECS,), name="front", daemon=True).start()
+    os.read(end, 1)
     server.shutdown()
-    server.drain(STOP_SECS_MAX)
-    server.server_close()
-    sessions.close()
-    return 0
+    if server.drain(STOP_SECS_MAX):
+        # The library waits for what it has under way, and may keep Python from running meanwhile: the system ends us.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, CLOSE_SECS_MAX)
+        sessions.close()
+    # Not by returning: the library's own threads and a query that was cut would be waited for.
+    os._exit(0)
+
+
+def _end_signal() -> int:
+    """A pipe that can be read once somebody asks us to end.
+
+    Not an Event: the library has threads that may get the signal instead of ours, and would leave us waiting.
+    """
+    end, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return end
 
 
 class Front(ThreadingHTTPServer):
@@ -116,12 +133,13 @@ class Front(ThreadingHTTPServer):
                 self._busy -= 1
                 self._changed.notify_all()
 
-    def drain(self, timeout_secs: float) -> None:
-        """Wait for the requests under way."""
-        deadline = time.monotonic() + timeout_secs
+    def drain(self, timeout_secs: float) -> bool:
+        """Wait for the requests under way; False when some are left."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._busy == 0, max(0.0, deadline - time.monotonic())):
-                log.warning("ending with requests under way: %d", self._busy)
+            if done := self._changed.wait_for(lambda: self._busy == 0, timeout_secs):
+                return done
+            log.warning("ending with requests under way: %d", self._busy)
+            return False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error of ours; anything else is."""

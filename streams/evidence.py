@@ -1,0 +1,146 @@
+"""What one piece of evidence does to a connection: merged, so that order and repeats leave no trace."""
+
+from __future__ import annotations
+
+from schemas.address import split_authority
+from schemas.events import Micros, Verdict
+from streams.state import (
+    ASKED,
+    BLOCKED,
+    BY_CONNECT,
+    BY_VERDICT,
+    DESTINATIONS_MAX,
+    EVENT_IDS_MAX,
+    FAILED,
+    INNER_MAX,
+    JUDGED_MAX,
+    REACHED,
+    Connection,
+    Destination,
+    Inner,
+    Judged,
+)
+
+URL_LENGTH_MAX = 256
+SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
+
+SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
+
+
+def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
+    """A piece of evidence as a number: the same content, the same number, in every process."""
+    return at << 10 | (more & 255) << 2 | kind
+
+
+def absolute_target(target: str) -> tuple[str, int, str]:
+    """Host, port and URL without query of an absolute-form target (RFC 9112 section 3.2.2); ("", 0, "") for another form."""
+    scheme, mark, rest = target.partition("://")
+    default_port = SCHEME_PORTS.get(scheme.lower(), 0) if mark else 0
+    if not default_port:
+        return "", 0, ""
+    authority = rest.partition("/")[0]
+    if "?" in authority or "#" in authority:
+        authority = authority.partition("?")[0].partition("#")[0]
+    host, port = split_authority(authority, default_port)
+    return host, port, target.partition("?")[0][:URL_LENGTH_MAX]
+
+
+def flags_of_status(status: int | None, *, connect: bool) -> int:
+    """What an answer says: a proxy's refusal (403, 407, 5xx) is no success, and no answer is none."""
+    if status is None:
+        return ASKED
+    if connect:
+        return REACHED if 200 <= status < 300 else FAILED
+    if status in (400, 408):
+        return ASKED
+    return FAILED if status in (403, 407) or status >= 500 else REACHED
+
+
+def add_destination(
+    connection: Connection,
+    by: int,
+    host: str,
+    port: int,
+    url: str,
+    flags: int,
+    evidence: tuple[Micros, str],
+    status: int | None,
+) -> None:
+    """A destination was asked for; `evidence` is the record's time and id."""
+    for found in connection.destinations:
+        if found.port == port and found.host == host:
+            break
+    else:
+        if len(connection.destinations) >= DESTINATIONS_MAX:
+            connection.unreadable += 1
+            return
+        found = Destination(host, port, by, evidence[0], url)
+        connection.destinations.append(found)
+    found.superseded = False
+    found.by = min(found.by, by)
+    if (evidence[0], url) < (found.first, found.url):
+        found.first, found.url = evidence[0], url
+    found.flags |= flags
+    found.evidence += 1
+    found.requests += by != BY_VERDICT or flags == BLOCKED
+    if status is not None and (evidence[0], status) > (found.status_at, found.status):
+        found.status_at, found.status = evidence[0], status
+    ids = found.event_ids
+    if not ids:
+        ids.append(evidence)
+    elif len(ids) < EVENT_IDS_MAX or evidence < ids[-1]:
+        ids.append(evidence)
+        ids.sort()
+        del ids[EVENT_IDS_MAX:]
+    if by == BY_CONNECT and connection.inner:
+        connection.inner = [i for i in connection.inner if i.name != host]
+
+
+def add_name(connection: Connection, inner: Inner) -> None:
+    """A name was spoken on the connection itself; one that a CONNECT confirms says nothing new."""
+    if not inner.name or any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations):
+        return
+    for known in connection.inner:
+        if known.name == inner.name and known.tls == inner.tls:
+            known.at, known.event_id = min((known.at, known.event_id), (inner.at, inner.event_id))
+            known.judged |= inner.judged
+            known.outer |= inner.outer
+            return
+    if len(connection.inner) < INNER_MAX:
+        connection.inner.append(inner)
+
+
+def add_judged(connection: Connection, event: Verdict, host: str, port: int, url: str, tunnel: bool, bits: int) -> None:
+    """A request was judged; several rules that speak of one request are one."""
+    request = event.tx + 1 if event.method else 0
+    for judged in connection.judged:
+        if judged.request == request and judged.tunnel == tunnel and judged.host == host:
+            break
+    else:
+        judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
+        if tunnel and request:
+            _take_over(connection, judged)
+        if len(connection.judged) >= JUDGED_MAX:
+            del connection.judged[0]
+        connection.judged.append(judged)
+    judged.flags |= bits
+    judged.evidence += 1
+    judged.last = max(judged.last, event.at)
+    if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
+        judged.at, judged.event_id = event.at, event.event_id
+        judged.title, judged.category = event.title, event.category
+
+
+def _take_over(connection: Connection, tunnel: Judged) -> None:
+    """The first CONNECT of a tunnel stands for the server name inside it, which may have been counted before."""
+    if any(j.tunnel and j.request for j in connection.judged):
+        return
+    for name in connection.judged:
+        if name.tunnel:
+            tunnel.sent, tunnel.counted, tunnel.folded, tunnel.named = (
+                name.sent,
+                name.counted,
+                name.folded,
+                name.named,
+            )
+            name.sent = name.counted = name.folded = 0

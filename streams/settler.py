@@ -1,0 +1,271 @@
+"""When connections settle, rest and leave: the device's clock, its timers, and what is looked at again when a fact changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from schemas.clock import MICROS
+from schemas.events import Micros
+from schemas.settings import CorrelationSettings, proxy_address
+from streams.evidence import add_destination
+from streams.findings import Place, speaks_tls_to_proxy
+from streams.matching import better_kernel, kernel_for_flow, only_kernel_left
+from streams.state import (
+    ASKED,
+    BY_HOST,
+    BY_JUDGED_NAME,
+    BY_SNI,
+    BY_VERDICT,
+    REACHED,
+    Connection,
+    Device,
+    Group,
+)
+
+LEAP: Micros = 3_600 * MICROS
+"""A time further away than this needs a second event that agrees before the device's clock follows."""
+REST_SECS = 16
+
+
+@lru_cache(maxsize=16_384)
+def ends_of(key: str) -> tuple[str, int, str, int, str]:
+    """A 5-tuple's parts, and its remote end as settings and facts spell it."""
+    local_ip, local_port, remote_ip, remote_port = key.split(" ")
+    return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
+
+
+def _rest_until(until: Micros) -> int:
+    """The second at which a settled connection is looked at again: rounded up, so that many share one timer."""
+    return -(-until // (REST_SECS * MICROS)) * REST_SECS
+
+
+def _nothing(_device: Device, _key: str) -> None:
+    """What happens before connections leave when nobody asked to be told."""
+
+
+class Settler:
+    """Keeps the connections of devices and moves them through time."""
+
+    def __init__(self, settings: CorrelationSettings) -> None:
+        self.lateness = int(settings.lateness_secs * MICROS)
+        self.patience = int(settings.patience_secs * MICROS)
+        self.linger = int(settings.linger_secs * MICROS)
+        self.idle = int(settings.idle_secs * MICROS)
+        self.connections_max = settings.connections_max
+        self.proxies: dict[str, str] = {}
+        for entry in settings.proxies:
+            ip, port, name = proxy_address(entry)
+            self.proxies[f"{ip} {port}"] = name
+        self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
+        self.before_leaving: Callable[[Device, str], None] = _nothing
+        """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
+
+    def see_time(self, device: Device, at: Micros) -> None:
+        """Move the device's clock to an event's time.
+
+        An hour or more away, ahead or behind, takes a second event that agrees: one broken time moves nothing, a clock that
+        was set right is followed.
+        """
+        facts = device.facts
+        if facts.now and abs(at - facts.now) > LEAP:
+            if not facts.leap or abs(at - facts.leap) > LEAP:
+                facts.leap = at
+                return
+            facts.now = at
+        elif at > facts.now:
+            facts.now = at
+        facts.leap = 0
+        if facts.now // MICROS >= device.next_due:
+            self._fire(device, facts.now // MICROS)
+
+    @staticmethod
+    def see_sensor(device: Device, at: Micros) -> None:
+        """Note since when a network sensor speaks for the device."""
+        if not device.facts.sensor_first or at < device.facts.sensor_first:
+            device.facts.sensor_first = at
+
+    def move_on(self, device: Device, by: Micros) -> None:
+        """Let time pass on a quiet device."""
+        if device.facts.now and by > 0:
+            device.facts.now += by
+            if device.facts.now // MICROS >= device.next_due:
+                self._fire(device, device.facts.now // MICROS)
+
+    def finish(self, device: Device) -> None:
+        """Settle everything that waits, as at the end of a recording."""
+        for key in list(device.groups):
+            for connection in list(device.group(key) or ()):
+                if not connection.settled:
+                    self._settle(device, key, connection)
+
+    def place(self, device: Device, key: str, connection: Connection) -> Place:
+        """Where a connection goes and what it is taken for."""
+        local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
+        name = self.proxies.get(remote)
+        proxies = device.facts.proxies
+        learnt = name is None and (
+            remote in proxies
+            or (bool(proxies) and self._speaks_as_proxy(device, remote_ip) and speaks_tls_to_proxy(connection))
+        )
+        proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
+        return Place(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
+
+    def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
+        """A new connection of a 5-tuple, to be looked at when it is due."""
+        connection = Connection()
+        if group is None:
+            if len(device.groups) >= self.connections_max:
+                self._leave(device, next(iter(device.groups)), "left:too_many")
+            device.groups[key] = [connection]
+        else:
+            group.append(connection)
+        connection.due = -(-due // MICROS)
+        device.wake_at(connection.due, key)
+        self.count(device, "connections")
+        return connection
+
+    def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
+        """What the sensor said of two connections was the other way round."""
+        one.swap_flow(other)
+        for connection in (one, other):
+            self.ended(device, key, connection)
+        self.changed(device, key)
+
+    def join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
+        """A flow that found no kernel record at first, or the wrong one, may know better now (rules 1 and 3)."""
+        group = device.group(key)
+        if not group or len(group) < 2:
+            return
+        if connection.kernel is not None:
+            better = better_kernel(group, connection)
+            if better is not None:
+                self.swap(device, key, connection, better)
+            return
+        if surely:
+            other = (
+                kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
+            )
+        else:
+            other = only_kernel_left(group, connection)
+        if other is None or (other.sent and connection.sent):
+            return
+        connection.kernel = other.kernel
+        if other.sent:
+            connection.sent, connection.identity = other.sent, other.identity
+            connection.bump, connection.moved = other.bump, True
+        connection.settled |= other.settled
+        connection.last = max(connection.last, other.last)
+        group.remove(other)
+        self.count(device, "connections", -1)
+        if other.booked:
+            self.count(device, other.booked, -1)
+        self.changed(device, key)
+
+    def _settle(self, device: Device, key: str, connection: Connection) -> None:
+        connection.settled = True
+        for flow in list(device.group(key) or ()):
+            if flow is connection or (connection.kernel is not None and flow.kernel is None):
+                self.join_late(device, key, flow)
+        for left in device.group(key) or ():
+            if left.settled:
+                self.promote(device, key, left)
+        self.changed(device, key)
+
+    def promote(self, device: Device, key: str, connection: Connection) -> None:
+        """Take a weaker name for the destination where no better one came; take it back where one did."""
+        best = min((d.by for d in connection.destinations), default=0)
+        if best and best <= BY_VERDICT:
+            for weak in connection.destinations:
+                if weak.by > BY_VERDICT and not weak.superseded:
+                    weak.superseded = True
+                    weak.evidence += 1
+            return
+        if connection.destinations or not connection.inner:
+            return
+        place = self.place(device, key, connection)
+        if not place.proxied or speaks_tls_to_proxy(connection):
+            return
+        spoken = min(connection.inner, key=lambda i: (not i.tls, i.at, i.name))
+        if not spoken.tls and (connection.connect or spoken.name in (place.remote_ip, place.proxy_name)):
+            return
+        by = BY_JUDGED_NAME if spoken.judged else BY_SNI if spoken.tls else BY_HOST
+        port, flags = (443, REACHED) if spoken.tls else (80, ASKED)
+        target = f"{spoken.name}:{port}"
+        add_destination(connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None)
+
+    def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
+        return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
+
+    def recheck(self, device: Device, remote_ip: str = "") -> None:
+        """A fact changed: the rows of live connections may, too. Rare, so a walk over all is cheap enough."""
+        for key in list(device.groups):
+            if not remote_ip or ends_of(key)[2] == remote_ip:
+                self.changed(device, key)
+
+    def ended(self, device: Device, key: str, connection: Connection) -> None:
+        """Once the end is known, the idle timer is too far away."""
+        due = _rest_until(max(connection.last, connection.ended) + self.linger)
+        if connection.settled and connection.ended and due < connection.due:
+            connection.due = due
+            device.wake_at(due, key)
+
+    def _fire(self, device: Device, second: int) -> None:
+        while (due := device.due_until(second)) is not None:
+            for key in due[1]:
+                if key in device.groups:
+                    self._wake(device, key, due[0])
+
+    def _wake(self, device: Device, key: str, second: int) -> None:
+        group = device.group(key)
+        assert group, "a group is never empty"
+        now = second * MICROS
+        for connection in list(group):
+            if connection.due > second or connection not in group:
+                continue
+            if not connection.settled:
+                waits_until = connection.first + self.patience
+                waits = not connection.live or device.facts.kernel_seen
+                if connection.kernel is None and waits and now < waits_until:
+                    self._sleep(device, key, connection, waits_until)
+                    continue
+                self._settle(device, key, connection)
+                if connection not in group:
+                    continue  # it was the other half of a flow
+            rests_until = max(connection.last, connection.ended) + (self.linger if connection.ended else self.idle)
+            if now >= rests_until:
+                self.before_leaving(device, key)
+                group.remove(connection)
+                self.count(device, "left:ended" if connection.ended else "left:idle")
+            else:
+                connection.due = _rest_until(rests_until)
+                device.wake_at(connection.due, key)
+        if not group:
+            del device.groups[key]
+        elif key not in device.dirty:
+            device.rest(key)
+        device.touched[key] = None
+
+    def _sleep(self, device: Device, key: str, connection: Connection, until: Micros) -> None:
+        connection.due = -(-until // MICROS)
+        device.wake_at(connection.due, key)
+
+    def _leave(self, device: Device, key: str, why: str) -> None:
+        for connection in list(device.group(key) or ()):
+            if not connection.settled:
+                self._settle(device, key, connection)
+        self.before_leaving(device, key)
+        self.count(device, why, len(device.group(key) or ()))
+        del device.groups[key]
+        device.touched[key] = None
+
+    def changed(self, device: Device, key: str) -> None:
+        """The rows of a 5-tuple may have changed."""
+        device.dirty[key] = None
+        device.touched[key] = None
+
+    @staticmethod
+    def count(device: Device, what: str, by: int = 1) -> None:
+        """Put down in the device's book."""
+        counts = device.facts.counts
+        counts[what] = counts.get(what, 0) + by
