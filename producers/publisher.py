@@ -21,7 +21,7 @@ from producers.batcher import Batch
 from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
-from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config
+from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topic_name
 
@@ -66,6 +66,7 @@ class Publisher:
         acknowledged: Callable[[Batch, int], None],
         last_seq: Callable[[SeqKey], int],
     ) -> None:
+        self._bootstrap = settings.kafka.bootstrap
         self._telemetry = topic_name(settings, TELEMETRY)
         self._rejects = topic_name(settings, REJECTS)
         self._bytes_max = settings.publisher.queue_bytes_max
@@ -78,8 +79,6 @@ class Publisher:
         self._sent = 0
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
-        self.away = False
-        """No broker could be reached since the last acknowledgement."""
         self.unacknowledged_bytes = 0
         self.resends = 0
         self._producer = Producer(producer_config(settings, self.on_error))
@@ -112,12 +111,19 @@ class Publisher:
             for sending in again:
                 self._produce(sending)
 
-    def flush(self, timeout_secs: float, *, away_secs: float | None = None) -> bool:
-        """Wait until Kafka has everything; False when time is over, which is `away_secs` when no broker is there."""
-        began = self._clock()
+    def flush(self, timeout_secs: float, *, quiet_secs: float | None = None) -> bool:
+        """Wait until Kafka has everything; False when time is over, or Kafka acknowledged nothing for `quiet_secs`.
+
+        Without `quiet_secs` the wait ends, too, when we are told to stop.
+        """
+        began = heard = self._clock()
+        left = len(self._flying)
         while self._flying:
-            limit = timeout_secs if away_secs is None or not self.away else away_secs
-            if self._clock() - began >= limit:
+            now = self._clock()
+            if len(self._flying) < left:
+                left, heard = len(self._flying), now
+            quiet = self._stopping() if quiet_secs is None else now - heard >= quiet_secs
+            if quiet or now - began >= timeout_secs:
                 return False
             self.serve(POLL_SECS)
         return True
@@ -138,7 +144,6 @@ class Publisher:
         if error.fatal():
             self._fatal = self._fatal or error.str()
         else:
-            self.away = self.away or error.code() == KafkaError._ALL_BROKERS_DOWN
             self._warn("kafka is out of reach, waiting for it", error)
 
     def _next_seq(self, batch: Batch) -> int:
@@ -217,7 +222,7 @@ class Publisher:
         if error is not None:
             self._undelivered(sending, error)
             return
-        self._retry_secs, self.away = POLL_SECS, False
+        self._retry_secs = POLL_SECS
         del self._flying[sending.number]
         self.unacknowledged_bytes -= sending.batch.size_bytes
         self._acknowledged(sending.batch, sending.seq)
@@ -248,7 +253,8 @@ class Publisher:
         now = self._clock()
         if now - self._warned_at.get(what, -WARNING_SECS_MIN) >= WARNING_SECS_MIN:
             self._warned_at[what] = now
-            log.warning(what, extra={"error": error.str(), "unacknowledged": len(self._flying)})
+            said = f"{error.str()}; {what_to_do(error, self._bootstrap)}"
+            log.warning(what, extra={"error": said, "unacknowledged": len(self._flying)})
 
 
 def _by_number(sending: Sending) -> int:

@@ -29,8 +29,8 @@ IDLE_SECS = 0.05
 """How often files are looked at, and waiting lines are."""
 STOP_SECS_MAX = 8.0
 """How long a stop waits for Kafka; what is not acknowledged by then is sent again next time."""
-STOP_SECS_AWAY = 0.5
-"""The same, when no broker could be reached anyway."""
+STOP_SECS_QUIET = 0.8
+"""And how long for its next acknowledgement: a cluster that is away, or hangs, is not waited for."""
 SAVE_SECS_MIN = 1.0
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
@@ -129,7 +129,7 @@ class _Producer:
             while not self._stop.is_set() and not self._publisher.flush(SAVE_SECS_MIN):
                 self._save()
                 self._progress(self.report)
-            self._publisher.flush(STOP_SECS_MAX, away_secs=STOP_SECS_AWAY)
+            self._publisher.flush(STOP_SECS_MAX, quiet_secs=STOP_SECS_QUIET)
         finally:
             self._save()
             self._tell_what_is_lost()

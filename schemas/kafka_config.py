@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from schemas.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The largest message of any topic (deploy/topics.toml), headers and framing included."""
@@ -17,6 +22,9 @@ def client_config(kafka: KafkaSettings) -> dict[str, object]:
         # A broker that comes back should be met within a second or two, not after librdkafka's ten.
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2_000,
+        # Nor should one that takes the connection and says nothing be waited for half a minute.
+        "socket.connection.setup.timeout.ms": 5_000,
+        "api.version.request.timeout.ms": 5_000,
         "socket.keepalive.enable": True,
         # An idle connection that the broker closes is no news.
         "log.connection.close": False,
@@ -28,3 +36,13 @@ def client_config(kafka: KafkaSettings) -> dict[str, object]:
     if kafka.ssl_ca_file:
         config["ssl.ca.location"] = kafka.ssl_ca_file
     return config
+
+
+def what_to_do(error: KafkaError, bootstrap: str) -> str:
+    """What a person should look at when a client of ours meets this error and goes on trying."""
+    name = error.name()
+    if "UNKNOWN_TOPIC" in name or "UNKNOWN_PARTITION" in name:
+        return "run `unproxy topics --create`"
+    if "AUTH" in name:
+        return "check login and rights (kafka.sasl_username, kafka.sasl_password)"
+    return f"start Kafka at {bootstrap}, or set kafka.bootstrap"

@@ -16,9 +16,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.address import canonical_ip, split_authority
@@ -82,6 +82,13 @@ class CorrelationSettings(_Section):
     def _list(cls, given: object) -> object:
         """In the environment a list is written with commas."""
         return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _patience_outlasts_lateness(self) -> Self:
+        """What is late may still resolve a connection, so it must be waited for."""
+        if self.patience_secs <= self.lateness_secs:
+            raise ValueError(f"patience_secs must be more than lateness_secs ({self.lateness_secs:g})")
+        return self
 
     @field_validator("proxies", "not_proxies")
     @classmethod

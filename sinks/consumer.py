@@ -19,7 +19,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.exporter import served
-from schemas.kafka_config import client_config
+from schemas.kafka_config import client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
@@ -57,6 +57,7 @@ class SinkLoop:
 
     def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
         self._settings = settings.sink
+        self._bootstrap = settings.kafka.bootstrap
         self._tables = {topic_name(settings, name): table for name, table in TABLE_OF_TOPIC.items()}
         self.messages_by_topic = zeros(self._tables)
         self.rows_by_topic = zeros(self._tables)
@@ -272,7 +273,7 @@ class SinkLoop:
         if error.fatal():
             raise KafkaException(error)
         if error.code() not in _QUIET_ERRORS:
-            self._warn("kafka is in trouble, will retry", error.str())
+            self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
 
     def _warn(self, what: str, error: str) -> None:
         now = time.monotonic()

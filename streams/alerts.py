@@ -7,13 +7,12 @@ audited alert to the blocked one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from schemas.address import registrable_domain
 from schemas.clock import iso_micros
 from schemas.events import Micros
 from schemas.record import Alert, AlertKind, Outcome
-from streams.findings import Place, identity, mode_at, mode_changes, tunnel_end
+from streams.findings import Place, identity, mode_at, mode_changes
+from streams.judged import Request
 from streams.state import ALERTS_MAX, AUDITED, BLOCKED, AlertState, Connection, Device, Judged
 
 HOSTS_MAX = 32
@@ -22,70 +21,54 @@ KEPT_DAYS = 2
 """How long an alert's state is kept after its last request, in days of the device's clock."""
 
 
-class Request(NamedTuple):
-    """One judged request on the wire."""
-
-    judged: Judged
-    spoken: list[Judged]
-    """All that was judged of it: a CONNECT, and the server name inside its tunnel."""
-    flags: int
-    host: str
-    port: int
-    record: str
-    evidence: int
+NAMED, PLACED = 1, 2
+"""What an alert knows of a request beside its count: the process, the proxy."""
 
 
-def requests(place: Place, connection: Connection) -> list[Request]:
-    """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
-    tunnels = sorted((j for j in connection.judged if j.tunnel and j.request), key=lambda j: j.request)
-    names = [j for j in connection.judged if j.tunnel and not j.request]
-    end = tunnel_end(connection) if place.proxied else None
-    flow = connection.flow_id or str(connection.first)
-    found = []
-    for ordinal, judged in enumerate(tunnels or names[:1]):
-        spoken = [judged, *(j for j in names if j is not judged)] if not tunnels or judged is tunnels[-1] else [judged]
-        host, port = judged.host, judged.port
-        if end is not None and (not host or not port):
-            host, port = host or end.host, port or end.port
-        port = port or (place.remote_port if not place.proxied else 443)
-        record = identity(place.device, place.key, flow, "judged tunnel", str(ordinal))
-        found.append(_request(judged, spoken, host, port, record))
+def fold(device: Device, place: Place, connection: Connection, found: list[Request]) -> None:
+    """Count the judged requests of a connection, each under the one alert it belongs to."""
+    own = [request.judged for request in found]
     for judged in connection.judged:
-        if not judged.tunnel:
-            port = judged.port or (end.port if end is not None else place.remote_port)
-            record = identity(place.device, place.key, flow, "judged request", str(judged.request), judged.host)
-            found.append(_request(judged, [judged], judged.host, port, record))
-    return [request for request in found if request.host]
+        if judged.counted and not any(judged is one for one in own):
+            _hand_over(device, judged, found)
+    for request in found:
+        _fold(device, place, connection, request)
 
 
-def _request(judged: Judged, spoken: list[Judged], host: str, port: int, record: str) -> Request:
-    flags = 0
-    for one in spoken:
-        flags |= one.flags
-    return Request(judged, spoken, flags, host, port, record, sum(one.evidence for one in spoken))
+def _hand_over(device: Device, name: Judged, found: list[Request]) -> None:
+    """A server name that was counted by itself turned out to be spoken inside a judged tunnel, which counts for both."""
+    heir = next((request for request in found if any(name is one for one in request.spoken)), None)
+    if heir is None or heir.judged.counted or alert_key(heir) != name.counted:
+        _withdraw(device, name)
+        return
+    heir.judged.counted, heir.judged.folded, heir.judged.told = name.counted, name.folded, name.told
+    name.counted, name.folded, name.told = "", 0, 0
 
 
-def fold(device: Device, place: Place, connection: Connection, request: Request) -> None:
-    """Count a request under the alert it belongs to, and take it from the one it no longer belongs to."""
+def _withdraw(device: Device, judged: Judged) -> None:
+    state = device.alerts.get(judged.counted)
+    if state is not None:
+        state.count -= 1
+        state.version += 1
+        _touch(device, state)
+    judged.counted, judged.folded, judged.told = "", 0, 0
+
+
+def _fold(device: Device, place: Place, connection: Connection, request: Request) -> None:
     judged = request.judged
-    flag = BLOCKED if request.flags & BLOCKED else AUDITED
-    if flag == AUDITED and judged.tunnel and device.facts.block_from and not connection.settled:
+    key = alert_key(request)
+    if not request.flags & BLOCKED and judged.tunnel and device.facts.block_from and not connection.settled:
         return  # A device that blocks may let CONNECT pass and stop the name inside a moment later.
     process = connection.kernel.process if connection.kernel is not None else None
-    if judged.counted == flag and judged.folded == request.evidence and (judged.named or process is None):
+    tells = (NAMED if process is not None else 0) | (PLACED if place.proxied else 0)
+    if judged.counted == key and judged.folded == request.evidence and judged.told == tells:
         return
-    if judged.counted and judged.counted != flag:
-        left = device.alerts.get(alert_key(judged.counted, request))
-        if left is not None:
-            left.count -= 1
-            left.version += 1
-            _touch(device, left)
-        judged.counted = judged.folded = 0
-        judged.named = False
-    state = _state(device, flag, request)
+    if judged.counted and judged.counted != key:
+        _withdraw(device, judged)
+    state = _state(device, key)
     state.count += not judged.counted
-    state.version += 2 * (request.evidence - judged.folded) + (process is not None and not judged.named)
-    judged.counted, judged.folded = flag, request.evidence
+    state.version += 2 * (request.evidence - judged.folded) + (tells & ~judged.told).bit_count()
+    judged.counted, judged.folded, judged.told = key, request.evidence, tells
     latest = max(request.spoken, key=lambda j: (j.last, j.title))
     state.first = min(state.first or judged.at, *(j.at for j in request.spoken))
     if (latest.last, latest.title) >= (state.last, state.title):
@@ -94,26 +77,23 @@ def fold(device: Device, place: Place, connection: Connection, request: Request)
         state.proxy_port = place.remote_port if place.proxied else None
     state.hosts = sorted({*state.hosts, request.host})[:HOSTS_MAX]
     state.event_ids = sorted({*state.event_ids, *(j.event_id for j in request.spoken)})[:EVENT_IDS_MAX]
-    if process is not None:
-        judged.named = True
-        if latest.last >= state.process_at:
-            state.process_at = latest.last
-            state.process_name, state.pid, state.account = process.name, process.pid, process.account
+    if process is not None and latest.last >= state.process_at:
+        state.process_at = latest.last
+        state.process_name, state.pid, state.account = process.name, process.pid, process.account
     _touch(device, state)
 
 
-def alert_key(flag: int, request: Request) -> str:
+def alert_key(request: Request) -> str:
     """What folds together: kind, domain and UTC day."""
-    kind = AlertKind.BLOCKED if flag == BLOCKED else AlertKind.AUDITED
+    kind = AlertKind.BLOCKED if request.flags & BLOCKED else AlertKind.AUDITED
     return f"{kind}|{registrable_domain(request.host)}|{iso_micros(request.judged.at)[:10]}"
 
 
-def _state(device: Device, flag: int, request: Request) -> AlertState:
-    key = alert_key(flag, request)
+def _state(device: Device, key: str) -> AlertState:
     state = device.alerts.get(key)
     if state is None:
         if len(device.alerts) >= ALERTS_MAX:
-            oldest = next(iter(device.alerts))
+            oldest = min(device.alerts, key=lambda known: (device.alerts[known].last, known))
             del device.alerts[oldest]
             device.touched_alerts[oldest] = None
         kind, domain, day = key.split("|")

@@ -51,7 +51,7 @@ from streams.evidence import (
     flags_of_status,
 )
 from streams.matching import flow_for_kernel, kernel_for_flow, wrongly_matched
-from streams.settler import Settler, ends_of
+from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
     AUDITED,
     BLOCKED,
@@ -83,7 +83,7 @@ class Correlator(Settler):
 
     def take(self, device: Device, event: Event) -> None:
         """Take one event in. Timers that are due before it fire first."""
-        self.see_time(device, event.at)
+        self.see_time(device, event.at, event.ended if isinstance(event, ConnectionOpened) else 0)
         self.handlers[event.__class__](device, event)
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
@@ -161,9 +161,11 @@ class Correlator(Settler):
             flags = flags_of_status(event.status, connect=True)
             answered = flags == REACHED or event.status == 407
             if device.facts.proxies.get(ends_of(key)[4]) is not True:
-                self._learn(device, event.flow, answered=answered)
+                self._learn(device, key, answered=answered)
             if host:
-                add_destination(connection, BY_CONNECT, host, port, f"{host}:{port}", flags, evidence, event.status)
+                add_destination(
+                    connection, BY_CONNECT, host, port, f"{host}:{port}", flags, evidence, event.status, tunnel=True
+                )
             else:
                 connection.unreadable += 1
         else:
@@ -173,8 +175,8 @@ class Correlator(Settler):
             elif host:
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)
-                self._learn(device, event.flow, answered=event.status == 407)
-                add_destination(connection, BY_URI, host, port, url, flags, evidence, event.status)
+                self._learn(device, key, answered=event.status == 407)
+                add_destination(connection, BY_URI, host, port, url, flags, evidence, event.status, tunnel=False)
             elif event.target.startswith(("/", "*")) and event.host:
                 add_name(connection, Inner(event.at, event.host, False, False, event.event_id))
             else:
@@ -202,11 +204,11 @@ class Correlator(Settler):
         host, port, url, tunnel = event.host, 0, "", False
         if event.method == "CONNECT":
             connection.connect = connection.asked = tunnel = True
-            self._learn(device, event.flow, answered=False)
+            self._learn(device, key, answered=False)
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
-                add_destination(connection, BY_VERDICT, host, port, url, bits, evidence, event.status)
+                add_destination(connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True)
             else:
                 connection.inner_flags |= bits
         elif event.method:
@@ -214,8 +216,8 @@ class Correlator(Settler):
             host = named or host
             if named:
                 connection.asked = True
-                self._learn(device, event.flow, answered=False)
-                add_destination(connection, BY_VERDICT, named, port, url, bits, evidence, event.status)
+                self._learn(device, key, answered=False)
+                add_destination(connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False)
             else:
                 connection.inner_flags |= bits
                 add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
@@ -239,7 +241,7 @@ class Correlator(Settler):
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
         facts = device.facts
         if at < facts.sensor_first or not facts.sensor_first:
-            facts.sensor_first = at
+            self.see_sensor(device, at)
         key, flow_id = flow.key, flow.id
         group = device.group(key)
         if group is None:
@@ -260,7 +262,7 @@ class Correlator(Settler):
             if connection is None:
                 connection = self.new(device, key, group, at + self.lateness)
             connection.flow_id = flow_id
-        if not connection.first or at < connection.first:
+        if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
         if at > connection.last:
             connection.last = at
@@ -272,13 +274,13 @@ class Correlator(Settler):
 
     def _http_seen(self, device: Device, at: Micros) -> None:
         facts = device.facts
-        if not facts.http_first or at < facts.http_first:
+        if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
             facts.http_first = at
 
     def _mode_from(self, device: Device, at: Micros, action: Action) -> None:
         facts = device.facts
         known = facts.block_from if action is Action.BLOCKED else facts.audit_from
-        if known and known <= at:
+        if (known and known <= at) or at < facts.now - LEAP:
             return
         if action is Action.BLOCKED:
             facts.block_from = at
@@ -287,16 +289,16 @@ class Correlator(Settler):
         self.recheck(device)
         device.dirty_alerts.update(dict.fromkeys(device.alerts))
 
-    def _learn(self, device: Device, flow: Flow, *, answered: bool) -> None:
+    def _learn(self, device: Device, key: str, *, answered: bool) -> None:
         """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.
 
         An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
         """
-        remote = f"{flow.remote_ip} {flow.remote_port}"
+        _, _, remote_ip, _, remote = ends_of(key)
         proxies = device.facts.proxies
         known = proxies.get(remote)
         if known is None and len(proxies) >= PROXIES_MAX:
             self.count(device, "proxies_not_learnt")
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
-            self.recheck(device, flow.remote_ip)
+            self.recheck(device, remote_ip)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from schemas.events import Reject
 from schemas.record import UnresolvedReason
-from streams.alerts import alert, fold, requests
+from streams.alerts import alert, fold
 from streams.correlator import Correlator
 from streams.findings import (
     Place,
@@ -15,8 +15,10 @@ from streams.findings import (
     destination_version,
     is_blind,
     is_refused,
+    judged_version,
     unresolved_reason,
 )
+from streams.judged import keep_version, requests, sent_version
 from streams.rows import METHODS, connection_row, destination_row, encode, judged_row
 from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device
 
@@ -52,6 +54,9 @@ class Emitter:
         while device.dirty:
             key = next(iter(device.dirty))
             self.emit_group(device, key)
+            group = device.group(key)
+            if group and all(connection.settled for connection in group):
+                device.rest(key)
         for key in device.dirty_alerts:
             state = device.alerts.get(key)
             if state is not None:
@@ -61,14 +66,11 @@ class Emitter:
     def emit_group(self, device: Device, key: str) -> None:
         """Rows of the connections of one 5-tuple."""
         if device.dirty.pop(key, 0) is None:
-            group = device.group(key) or ()
-            for connection in group:
+            for connection in device.group(key) or ():
                 self._emit(device, key, connection)
-            if group and all(connection.settled for connection in group):
-                device.rest(key)
 
     def _emit(self, device: Device, key: str, connection: Connection) -> None:
-        facts, patience = device.facts, self.correlator.patience
+        facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)
         rows = self.output.network_events
         before = len(rows)
@@ -84,9 +86,9 @@ class Emitter:
             if version > connection.sent:
                 connection.sent = version
                 name = connection_id(place, connection)
-                rows.append(encode(connection_row(place, facts, connection, version, name, patience)))
+                rows.append(encode(connection_row(place, facts, connection, version, name, horizon)))
             self._book(device, place, connection, live)
-        if place.proxied:
+        if place.proxied and (connection.flow_id or connection.identity != UNDECIDED):
             for destination in connection.destinations:
                 version = destination_version(facts, connection, destination)
                 if destination.moved:
@@ -102,35 +104,25 @@ class Emitter:
             self._judged(device, place, connection)
 
     def _judged(self, device: Device, place: Place, connection: Connection) -> None:
-        for request in requests(place, connection):
-            judged = request.judged
-            version = 4 * (request.evidence + (connection.kernel is not None)) + bool(device.facts.block_from)
-            if version > judged.sent:
-                judged.sent = version
-                row = judged_row(
-                    place,
-                    device.facts,
-                    connection,
-                    judged,
-                    request.flags,
-                    request.host,
-                    request.port,
-                    request.record,
-                    version,
-                )
+        found = requests(place, connection)
+        for request in found:
+            version = judged_version(place, device.facts, connection, request.judged, request.evidence)
+            if version > sent_version(connection, request):
+                keep_version(connection, request, version)
+                row = judged_row(place, device.facts, connection, request, version)
                 self.output.device_events.append(encode(row))
                 self._count(device, "verdict_rows")
-            fold(device, place, connection, request)
+        fold(device, place, connection, found)
 
     def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
-        facts, patience = device.facts, self.correlator.patience
+        facts, horizon = device.facts, self.correlator.horizon
         if not place.proxied:
-            blind = not is_refused(connection) and is_blind(facts, connection, patience)
+            blind = not is_refused(connection) and is_blind(facts, connection, horizon)
             label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"
         elif live:
             label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
         else:
-            label = f"unresolved:{unresolved_reason(facts, connection, patience)}"
+            label = f"unresolved:{unresolved_reason(facts, connection, horizon)}"
         if label != connection.booked:
             if connection.booked:
                 self._count(device, connection.booked, -1)

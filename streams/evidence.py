@@ -28,8 +28,11 @@ SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
 
 def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
-    """A piece of evidence as a number: the same content, the same number, in every process."""
-    return at << 10 | (more & 255) << 2 | kind
+    """A piece of evidence as a number: the same content, the same number, in every process.
+
+    63 bits: 29 of the time (nine minutes of microseconds), 2 of the kind, 32 of what else tells it from others.
+    """
+    return (at & 0x1FFF_FFFF) << 34 | kind << 32 | (more & 0xFFFF_FFFF)
 
 
 def absolute_target(target: str) -> tuple[str, int, str]:
@@ -65,6 +68,8 @@ def add_destination(
     flags: int,
     evidence: tuple[Micros, str],
     status: int | None,
+    *,
+    tunnel: bool,
 ) -> None:
     """A destination was asked for; `evidence` is the record's time and id."""
     for found in connection.destinations:
@@ -77,6 +82,7 @@ def add_destination(
         found = Destination(host, port, by, evidence[0], url)
         connection.destinations.append(found)
     found.superseded = False
+    found.tunnel |= tunnel
     found.by = min(found.by, by)
     if (evidence[0], url) < (found.first, found.url):
         found.first, found.url = evidence[0], url
@@ -118,8 +124,6 @@ def add_judged(connection: Connection, event: Verdict, host: str, port: int, url
             break
     else:
         judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
-        if tunnel and request:
-            _take_over(connection, judged)
         if len(connection.judged) >= JUDGED_MAX:
             del connection.judged[0]
         connection.judged.append(judged)
@@ -129,18 +133,3 @@ def add_judged(connection: Connection, event: Verdict, host: str, port: int, url
     if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
         judged.at, judged.event_id = event.at, event.event_id
         judged.title, judged.category = event.title, event.category
-
-
-def _take_over(connection: Connection, tunnel: Judged) -> None:
-    """The first CONNECT of a tunnel stands for the server name inside it, which may have been counted before."""
-    if any(j.tunnel and j.request for j in connection.judged):
-        return
-    for name in connection.judged:
-        if name.tunnel:
-            tunnel.sent, tunnel.counted, tunnel.folded, tunnel.named = (
-                name.sent,
-                name.counted,
-                name.folded,
-                name.named,
-            )
-            name.sent = name.counted = name.folded = 0

@@ -16,15 +16,18 @@ from streams.state import (
     ASKED,
     AUDITED,
     BLOCKED,
-    BY_HOST,
-    BY_URI,
     FAILED,
     FROM_FLOW,
+    FROM_KERNEL,
     REACHED,
     Connection,
     Destination,
     Facts,
+    Judged,
 )
+
+SENSOR_STARTS: Micros = 1_000_000
+"""How long before a sensor's first word a connection must have begun to be called older."""
 
 
 class Place(NamedTuple):
@@ -52,7 +55,16 @@ def connection_id(place: Place, connection: Connection) -> str:
     kernel = connection.kernel
     if kernel is not None and connection.identity != FROM_FLOW:
         return identity(place.device, place.key, "kernel", str(kernel.started))
-    return identity(place.device, place.key, "flow", connection.flow_id or str(connection.first))
+    return identity(place.device, place.key, "flow", flow_name(connection))
+
+
+def flow_name(connection: Connection) -> str:
+    """The sensor's name of the flow; where it has none, the start that the connection's identity rests on."""
+    if connection.flow_id:
+        return connection.flow_id
+    if connection.identity == FROM_KERNEL and connection.kernel is not None:
+        return f"kernel {connection.kernel.started}"
+    return str(connection.first)
 
 
 def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
@@ -92,7 +104,7 @@ _OUTCOMES = tuple(_outcome(flags) for flags in range(32))
 
 def tunnel_end(connection: Connection) -> Destination | None:
     """The destination that is spoken to inside: the latest CONNECT's, or what took its place."""
-    tunnels = [d for d in connection.destinations if not d.superseded and d.by not in (BY_URI, BY_HOST)]
+    tunnels = [d for d in connection.destinations if d.tunnel and not d.superseded]
     return max(tunnels, key=lambda d: (d.first, d.host, d.port), default=None)
 
 
@@ -140,25 +152,51 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
     # Evidence weighs double: an earlier request takes the mark of one logged after the connection's end away.
     evidence = 2 * destination.evidence + (at != destination.first)
     if connection.kernel is not None:
-        evidence += 3
+        evidence += 2 + kernel_evidence(connection)
     elif connection.flow_started:
         evidence += 2
     else:
         evidence += start_of(connection, destination) != destination.first
-    if (connection.inner or connection.inner_flags) and destination is tunnel_end(connection):
-        evidence += len(other_names(connection, destination)) + connection.inner_flags.bit_count()
+    if destination.tunnel:
+        evidence += tunnel_evidence(connection)
     return 4 * evidence + mode_changes(facts, at) + destination.bump
 
 
-def unresolved_reason(facts: Facts, connection: Connection, patience: Micros) -> UnresolvedReason:
+def kernel_evidence(connection: Connection) -> int:
+    """What the endpoint's own record adds to the version of every row."""
+    kernel = connection.kernel
+    return 0 if kernel is None else 1 + (kernel.established > 0) + (kernel.process.name != "")
+
+
+def tunnel_evidence(connection: Connection) -> int:
+    """What was said of the tunnel as a whole: which end is its last, which names were spoken inside, how they were judged.
+
+    It counts for every row of the tunnel, as each CONNECT may make another one the last. A name that a CONNECT confirms leaves
+    `inner` (-1) while its destination gains: the sum still grows.
+    """
+    evidence = len(connection.inner) + connection.inner_flags.bit_count()
+    for destination in connection.destinations:
+        if destination.tunnel:
+            evidence += 2 * destination.evidence
+    return evidence
+
+
+def judged_version(place: Place, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
+    """Version of the row of a judged request."""
+    evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
+    return 4 * evidence + mode_changes(facts, judged.at) + connection.judged_bump
+
+
+def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:
     """Why a connection to a proxy has no destination."""
     if speaks_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
-    if connection.midstream or (facts.sensor_first and connection.started + 1_000_000 < facts.sensor_first):
+    started = connection.started
+    if connection.midstream or started + SENSOR_STARTS < facts.sensor_first <= started + horizon:
         return UnresolvedReason.OLDER_THAN_SENSOR
     if connection.unreadable or connection.connect:
         return UnresolvedReason.NO_USABLE_REQUEST
-    return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, patience) else UnresolvedReason.NO_HTTP_EVENT
+    return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, horizon) else UnresolvedReason.NO_HTTP_EVENT
 
 
 def is_refused(connection: Connection) -> bool:
@@ -168,9 +206,9 @@ def is_refused(connection: Connection) -> bool:
     return connection.summarised > 0 and not connection.answered and not connection.midstream
 
 
-def is_blind(facts: Facts, connection: Connection, patience: Micros) -> bool:
+def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
     """The device had shown no HTTP-level event by then: a connection to a proxy would look like any other."""
-    return not connection.inner and (not facts.http_first or facts.http_first > connection.started + patience)
+    return not connection.inner and (not facts.http_first or facts.http_first > connection.started + horizon)
 
 
 def speaks_tls_to_proxy(connection: Connection) -> bool:
@@ -188,7 +226,7 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
         evidence += 2 * destination.evidence
     kernel = connection.kernel
     if kernel is not None:
-        evidence += 1 + (kernel.established > 0) + (kernel.ended > 0) + kernel.failed
+        evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
     return 4 * (evidence or 1) + facts_known + connection.bump
 

@@ -32,7 +32,7 @@ class Message(NamedTuple):
     offset: int
     """Place in the input partition; grows."""
     logged_ms: int
-    """The log's own time, milliseconds since 1970."""
+    """The log's own time, milliseconds since 1970; 0 where there is no log and only the events' times count."""
     key: bytes
     """The device."""
     value: bytes
@@ -103,7 +103,7 @@ class Pipeline:
     def _close(self, device: Device, message: Message) -> None:
         """The message is in a device's state: its rows leave."""
         facts = device.facts
-        facts.offset, facts.logged_ms = message.offset, message.logged_ms
+        facts.offset, facts.logged_ms = message.offset, max(facts.logged_ms, message.logged_ms)
         if device.read:
             counts = facts.counts
             counts["read"] = counts.get("read", 0) + device.read
@@ -128,14 +128,16 @@ class Pipeline:
         facts = device.facts
         if message.offset <= facts.offset:
             return
-        self._changed[device.name] = device
+        if device.name not in self._changed:
+            self._changed[device.name] = device
+            self._pass_time(device, message)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
             device.parsed += 1
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
             if not facts.now >= at >= facts.now - LEAP:
-                self.correlator.see_time(device, at)
+                self.correlator.see_time(device, at, getattr(parsed, "ended", 0))
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
@@ -163,8 +165,13 @@ class Pipeline:
             facts = device.facts
             if message.offset <= facts.offset:
                 continue
-            self.correlator.move_on(device, (message.logged_ms - facts.logged_ms) * 1000)
+            self._pass_time(device, message)
             self._close(device, message)
+
+    def _pass_time(self, device: Device, message: Message) -> None:
+        """The device's clock goes on by what the log's has since its last message, whether ticks made something of it or not."""
+        if device.facts.logged_ms:
+            self.correlator.move_on(device, (message.logged_ms - device.facts.logged_ms) * 1000)
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""

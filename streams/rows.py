@@ -15,6 +15,7 @@ from streams.findings import (
     connection_id,
     destination_flags,
     direct_name,
+    flow_name,
     identity,
     is_blind,
     is_refused,
@@ -26,6 +27,7 @@ from streams.findings import (
     tunnel_end,
     unresolved_reason,
 )
+from streams.judged import Request
 from streams.state import (
     AUDITED,
     BLOCKED,
@@ -41,7 +43,6 @@ from streams.state import (
     Connection,
     Destination,
     Facts,
-    Judged,
 )
 
 encode = msgspec.json.Encoder().encode
@@ -92,7 +93,7 @@ def destination_row(
     host, port = destination.host, destination.port
     literal = host if is_ip(host) else ""
     started = start_of(connection, destination)
-    record = identity(place.device, place.key, connection.flow_id or str(connection.first), host, str(port))
+    record = identity(place.device, place.key, flow_name(connection), host, str(port))
     row = NetworkEvent(
         iso_micros(at),  # Timestamp
         place.device,  # DeviceId
@@ -160,7 +161,7 @@ def _inside(connection: Connection, destination: Destination) -> str:
 
 
 def connection_row(
-    place: Place, facts: Facts, connection: Connection, version: int, name: str, patience: Micros
+    place: Place, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
 ) -> NetworkEvent:
     """The row of the TCP connection itself, under its name."""
     kernel = connection.kernel
@@ -179,7 +180,7 @@ def connection_row(
     if not place.proxied:
         url = direct_name(connection) if connection.inner else ""
         host, port = url or place.remote_ip, place.remote_port
-        if refused or not is_blind(facts, connection, patience):
+        if refused or not is_blind(facts, connection, horizon):
             by, sure = _BY_ITSELF, _EXACT
         else:
             why = UnresolvedReason.PROTECTION_OFF
@@ -194,7 +195,7 @@ def connection_row(
             host, port = first.host, first.port
             mark = mismatch(connection, first) if connection.inner else ""
     else:
-        why = unresolved_reason(facts, connection, patience)
+        why = unresolved_reason(facts, connection, horizon)
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
     proxied = place.proxied
     began = iso_micros(started)
@@ -269,19 +270,10 @@ def _with_more(row: NetworkEvent, process: Process, additional: str) -> NetworkE
     )
 
 
-def judged_row(
-    place: Place,
-    facts: Facts,
-    connection: Connection,
-    judged: Judged,
-    flags: int,
-    host: str,
-    port: int,
-    record: str,
-    version: int,
-) -> DeviceEvent:
+def judged_row(place: Place, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
     """The row of one judged request."""
-    audit = not flags & BLOCKED
+    judged, host, port = request.judged, request.host, request.port
+    audit = not request.flags & BLOCKED
     process = connection.kernel.process if connection.kernel is not None else NOBODY
     return DeviceEvent(
         Timestamp=iso_micros(judged.at),
@@ -307,14 +299,14 @@ def judged_row(
                 "Uri": judged.url or f"{host}:{port}",
             }
         ).decode(),
-        ReportId=int(record[:8], 16),
-        RecordId=record,
+        ReportId=int(request.record[:8], 16),
+        RecordId=request.record,
         Version=version,
         ConnectionId=connection_id(place, connection),
         DestinationHost=host,
         DestinationDomain=registrable_domain(host) if host else "",
         ProxyIP=place.remote_ip if place.proxied else "",
         ProxyPort=place.remote_port if place.proxied else None,
-        ProtectionMode=mode_at(facts, judged.at, flags),
+        ProtectionMode=mode_at(facts, judged.at, request.flags),
         Outcome=Outcome.BLOCKED if not audit else Outcome.AUDITED,
     )

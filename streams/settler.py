@@ -17,6 +17,7 @@ from streams.state import (
     BY_JUDGED_NAME,
     BY_SNI,
     BY_VERDICT,
+    FROM_FLOW,
     REACHED,
     Connection,
     Device,
@@ -52,6 +53,8 @@ class Settler:
         self.patience = int(settings.patience_secs * MICROS)
         self.linger = int(settings.linger_secs * MICROS)
         self.idle = int(settings.idle_secs * MICROS)
+        self.horizon = self.patience - self.lateness
+        """What came later than this after a connection's start is not known for sure when it settles, so it does not count."""
         self.connections_max = settings.connections_max
         self.proxies: dict[str, str] = {}
         for entry in settings.proxies:
@@ -61,13 +64,15 @@ class Settler:
         self.before_leaving: Callable[[Device, str], None] = _nothing
         """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
 
-    def see_time(self, device: Device, at: Micros) -> None:
-        """Move the device's clock to an event's time.
+    def see_time(self, device: Device, at: Micros, until: Micros = 0) -> None:
+        """Move the device's clock to an event's time; `until` is when what it tells of ended.
 
         An hour or more away, ahead or behind, takes a second event that agrees: one broken time moves nothing, a clock that
-        was set right is followed.
+        was set right is followed. A record of something long that ended just now is no sign of a clock set back.
         """
         facts = device.facts
+        if at < facts.now - LEAP <= until:
+            return
         if facts.now and abs(at - facts.now) > LEAP:
             if not facts.leap or abs(at - facts.leap) > LEAP:
                 facts.leap = at
@@ -82,8 +87,9 @@ class Settler:
     @staticmethod
     def see_sensor(device: Device, at: Micros) -> None:
         """Note since when a network sensor speaks for the device."""
-        if not device.facts.sensor_first or at < device.facts.sensor_first:
-            device.facts.sensor_first = at
+        facts = device.facts
+        if (not facts.sensor_first or at < facts.sensor_first) and at >= facts.now - LEAP:
+            facts.sensor_first = at
 
     def move_on(self, device: Device, by: Micros) -> None:
         """Let time pass on a quiet device."""
@@ -113,21 +119,30 @@ class Settler:
 
     def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
         """A new connection of a 5-tuple, to be looked at when it is due."""
+        if device.size >= self.connections_max:
+            self._let_oldest_go(device)
+            group = device.group(key)
         connection = Connection()
         if group is None:
-            if len(device.groups) >= self.connections_max:
-                self._leave(device, next(iter(device.groups)), "left:too_many")
+            connection.number = device.facts.groups_seen
+            device.facts.groups_seen += 1
             device.groups[key] = [connection]
         else:
+            connection.number = group[0].number
             group.append(connection)
-        connection.due = -(-due // MICROS)
+        device.size += 1
+        # A start far ahead must not keep it waiting: its time is not trusted, the device's clock is.
+        connection.due = -(-min(due, device.facts.now + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         self.count(device, "connections")
         return connection
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
         """What the sensor said of two connections was the other way round."""
-        one.swap_flow(other)
+        if FROM_FLOW in (one.identity, other.identity):
+            one.swap_kernel(other)
+        else:
+            one.swap_flow(other)
         for connection in (one, other):
             self.ended(device, key, connection)
         self.changed(device, key)
@@ -156,7 +171,9 @@ class Settler:
             connection.bump, connection.moved = other.bump, True
         connection.settled |= other.settled
         connection.last = max(connection.last, other.last)
+        device.let_sleep(other, key)
         group.remove(other)
+        device.size -= 1
         self.count(device, "connections", -1)
         if other.booked:
             self.count(device, other.booked, -1)
@@ -192,7 +209,9 @@ class Settler:
         by = BY_JUDGED_NAME if spoken.judged else BY_SNI if spoken.tls else BY_HOST
         port, flags = (443, REACHED) if spoken.tls else (80, ASKED)
         target = f"{spoken.name}:{port}"
-        add_destination(connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None)
+        add_destination(
+            connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None, tunnel=spoken.tls
+        )
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
@@ -207,8 +226,12 @@ class Settler:
         """Once the end is known, the idle timer is too far away."""
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
-            connection.due = due
-            device.wake_at(due, key)
+            self._wake_at(device, key, connection, due)
+
+    def _wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
+        device.let_sleep(connection, key)
+        connection.due = second
+        device.wake_at(second, key)
 
     def _fire(self, device: Device, second: int) -> None:
         while (due := device.due_until(second)) is not None:
@@ -227,37 +250,39 @@ class Settler:
                 waits_until = connection.first + self.patience
                 waits = not connection.live or device.facts.kernel_seen
                 if connection.kernel is None and waits and now < waits_until:
-                    self._sleep(device, key, connection, waits_until)
+                    self._wake_at(device, key, connection, -(-waits_until // MICROS))
                     continue
                 self._settle(device, key, connection)
                 if connection not in group:
                     continue  # it was the other half of a flow
             rests_until = max(connection.last, connection.ended) + (self.linger if connection.ended else self.idle)
-            if now >= rests_until:
-                self.before_leaving(device, key)
-                group.remove(connection)
-                self.count(device, "left:ended" if connection.ended else "left:idle")
+            if now < rests_until:
+                self._wake_at(device, key, connection, _rest_until(rests_until))
             else:
-                connection.due = _rest_until(rests_until)
-                device.wake_at(connection.due, key)
-        if not group:
-            del device.groups[key]
-        elif key not in device.dirty:
+                self._leave(device, key, group, connection, "left:ended" if connection.ended else "left:idle")
+        if group and key not in device.dirty:
             device.rest(key)
         device.touched[key] = None
 
-    def _sleep(self, device: Device, key: str, connection: Connection, until: Micros) -> None:
-        connection.due = -(-until // MICROS)
-        device.wake_at(connection.due, key)
+    def _let_oldest_go(self, device: Device) -> None:
+        key = next(iter(device.groups))
+        group = device.group(key)
+        assert group, "a group is never empty"
+        oldest = group[0]
+        if not oldest.settled:
+            self._settle(device, key, oldest)
+        if oldest in group:
+            self._leave(device, key, group, oldest, "left:too_many")
 
-    def _leave(self, device: Device, key: str, why: str) -> None:
-        for connection in list(device.group(key) or ()):
-            if not connection.settled:
-                self._settle(device, key, connection)
+    def _leave(self, device: Device, key: str, group: Group, connection: Connection, why: str) -> None:
         self.before_leaving(device, key)
-        self.count(device, why, len(device.group(key) or ()))
-        del device.groups[key]
+        device.let_sleep(connection, key)
+        group.remove(connection)
+        device.size -= 1
         device.touched[key] = None
+        self.count(device, why)
+        if not group:
+            del device.groups[key]
 
     def changed(self, device: Device, key: str) -> None:
         """The rows of a 5-tuple may have changed."""

@@ -36,6 +36,8 @@ REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
 BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI = 1, 2, 3, 4, 5, 6
 """How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
+JUDGED_BUMP = 64
+"""More than a kernel record adds to a version."""
 UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
 """What a connection's identity is made from; decided when its first row leaves, then never changed."""
 
@@ -59,6 +61,8 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     by: int
     first: Micros
     url: str
+    tunnel: bool = False
+    """The end of a CONNECT tunnel, not one of many hosts asked for in plain."""
     flags: int = 0
     evidence: int = 0
     requests: int = 0
@@ -101,12 +105,12 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     evidence: int = 0
     last: Micros = 0
     sent: int = 0
-    counted: int = 0
-    """The flag under which an alert counts it now."""
+    counted: str = ""
+    """Key of the alert that counts it now."""
     folded: int = 0
     """Evidence that the alert has taken in."""
-    named: bool = False
-    """The alert knows its process."""
+    told: int = 0
+    """What the alert knows beside: its process, its proxy (bits)."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -144,6 +148,11 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """Where the book counts it: `resolved:…` or `unresolved:…`; "" while waiting."""
     due: int = 0
     """Second at which its timer fires."""
+    number: int = 0
+    """Place of its 5-tuple in the order in which the device's were first seen."""
+    judged_bump: int = 0
+    tunnel_rows: list[int] = []
+    """Versions sent of the rows of judged tunnels, in order of their CONNECT."""
     inner: list[Inner] = []
     destinations: list[Destination] = []
     judged: list[Judged] = []
@@ -176,10 +185,26 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             mine, theirs = getattr(self, field), getattr(other, field)
             setattr(self, field, theirs)
             setattr(other, field, mine)
+        self._was_another()
+        other._was_another()
+
+    def swap_kernel(self, other: Connection) -> None:
+        """Exchange the kernel's records; an identity that was made from one begins anew."""
+        self.kernel, other.kernel = other.kernel, self.kernel
         for connection in (self, other):
-            connection.moved = True
-            for destination in connection.destinations:
-                destination.moved = True
+            if connection.identity == FROM_KERNEL:
+                connection.identity, connection.sent = UNDECIDED, 0
+            connection._was_another()
+
+    def _was_another(self) -> None:
+        """Rows that left said something else of it: the next ones must outbid them."""
+        self.moved = True
+        for destination in self.destinations:
+            destination.moved = True
+        for judged in self.judged:
+            judged.told = 0
+        if self.tunnel_rows or any(judged.sent for judged in self.judged):
+            self.judged_bump += JUDGED_BUMP
 
     def is_new(self, evidence: int) -> bool:
         """Remember a piece of evidence; False when it was here before."""
@@ -257,6 +282,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """A time far ahead that one event claimed; the clock follows when a second one agrees."""
     proxies: dict[str, bool] = {}
     """Learnt proxies `ip port`; True when one answered as a proxy does."""
+    groups_seen: int = 0
+    """How many 5-tuples were first seen: the next one's number."""
     counts: dict[str, int] = {}
 
 
@@ -274,6 +301,7 @@ class Device:
         "next_due",
         "parsed",
         "read",
+        "size",
         "timers",
         "touched",
         "touched_alerts",
@@ -284,7 +312,9 @@ class Device:
         self.facts = Facts()
         self.groups: dict[str, Group | bytes] = {}
         self.alerts: dict[str, AlertState] = {}
-        self.timers: dict[int, list[str]] = {}
+        self.timers: dict[int, dict[str, None]] = {}
+        self.size = 0
+        """Connections in the groups."""
         self.heap: list[int] = []
         self.next_due = 1 << 62
         self.read = 0
@@ -315,11 +345,19 @@ class Device:
         """Fire the timer of a group at this second of the device's clock."""
         waiting = self.timers.get(second)
         if waiting is None:
-            self.timers[second] = [key]
+            self.timers[second] = {key: None}
             heapq.heappush(self.heap, second)
             self.next_due = self.heap[0]
         else:
-            waiting.append(key)
+            waiting[key] = None
+
+    def let_sleep(self, connection: Connection, key: str) -> None:
+        """Take back the timer of a connection that leaves, or gets another one."""
+        waiting = self.timers.get(connection.due)
+        if waiting is not None and not any(
+            other.due == connection.due for other in self.group(key) or () if other is not connection
+        ):
+            waiting.pop(key, None)
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
         """The earliest second whose timers are due, with its groups; None when nothing is due."""
@@ -327,7 +365,7 @@ class Device:
             return None
         due = heapq.heappop(self.heap)
         self.next_due = self.heap[0] if self.heap else 1 << 62
-        return due, self.timers.pop(due)
+        return due, list(self.timers.pop(due))
 
     def changes(self) -> dict[str, bytes | None]:
         """Items that changed since the last time, packed; None for one that is gone."""
@@ -351,16 +389,17 @@ class Device:
         group = self.groups.get(key)
         return group if group is None or isinstance(group, bytes) else _pack(group)
 
-    def drop(self, item: str) -> None:
-        """Forget one item of the state; a timer of it finds nothing."""
-        (self.groups if item[0] == "c" else self.alerts).pop(item[1:], None)
-
-    def put(self, item: str, packed: bytes) -> None:
-        """Take one item of the state back from bytes, timers included."""
-        key = item[1:]
-        if item[0] == "c":
+    def take_back(self, items: dict[str, bytes]) -> None:
+        """The whole state from its items: groups in the order in which they were first seen, timers included."""
+        groups = []
+        for item, packed in items.items():
+            if item[0] == "c":
+                connections = _unpack(packed)
+                groups.append((connections[0].number, item[1:], packed, connections))
+            else:
+                self.alerts[item[1:]] = _unpack_alert(packed)
+        for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
             self.groups[key] = packed
-            for connection in _unpack(packed):
+            self.size += len(connections)
+            for connection in connections:
                 self.wake_at(connection.due, key)
-        else:
-            self.alerts[key] = _unpack_alert(packed)

@@ -66,12 +66,17 @@ class Store:
         entries: list[tuple[bytes, bytes]] = []
         for name, device in self.changed.items():
             written = self._written.setdefault(name, _Written())
-            whole = not written.snapshot_bytes or written.deltas >= RING // 2
+            parts: list[dict[str, bytes | None]] = []
+            whole = not written.snapshot_bytes
             if not whole:
                 items = device.changes()
                 weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
-                whole = written.delta_bytes + weight > max(written.snapshot_bytes, SNAPSHOT_BYTES_MIN)
-            entries += self._snapshot(device, written) if whole else self._delta(device, written, items)
+                parts = list(_in_parts(items))
+                # A slot of the ring must not be written again while its entry still counts.
+                whole = written.deltas + len(parts) > RING // 2 or written.delta_bytes + weight > max(
+                    written.snapshot_bytes, SNAPSHOT_BYTES_MIN
+                )
+            entries += self._snapshot(device, written) if whole else self._delta(device, written, parts)
         self.changed.clear()
         return entries
 
@@ -91,9 +96,8 @@ class Store:
         return late
 
     def _delta(
-        self, device: Device, written: _Written, items: dict[str, bytes | None]
+        self, device: Device, written: _Written, parts: list[dict[str, bytes | None]]
     ) -> Iterator[tuple[bytes, bytes]]:
-        parts = list(_in_parts(items))
         for number, part in enumerate(parts, 1):
             written.sequence += 1
             written.deltas += 1
@@ -123,29 +127,27 @@ class Store:
                 written.snapshot_bytes += len(value)
         whole = [number for number, parts in snapshots.items() if len(parts) == next(iter(parts.values()))[1].parts]
         base = max(whole, default=0)
+        items: dict[str, bytes] = {}
         for key, entry in snapshots.get(base, {}).values():
             written.side = int(key.rpartition(b"\0")[2][1:2])
-            self._apply(device, entry)
+            _merge(device, items, entry)
         deltas = sorted((e for _, _, e in found if not e.parts and e.sequence > base), key=lambda e: e.sequence)
         written.sequence = max([base, *snapshots, *(e.sequence for e in deltas)])
-        items: dict[str, bytes | None] = {}
-        for entry in deltas:
-            items.update(entry.items)
-            if entry.facts:
-                device.facts = _unpack_facts(entry.facts)
         written.deltas = len(deltas)
-        for item, packed in items.items():
-            device.drop(item)
-            if packed is not None:
-                device.put(item, packed)
+        for entry in deltas:
+            _merge(device, items, entry)
+        device.take_back(items)
 
-    @staticmethod
-    def _apply(device: Device, entry: _Entry) -> None:
-        if entry.facts:
-            device.facts = _unpack_facts(entry.facts)
-        for item, packed in entry.items.items():
-            if packed is not None:
-                device.put(item, packed)
+
+def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
+    """What an entry says over what was said before."""
+    if entry.facts:
+        device.facts = _unpack_facts(entry.facts)
+    for item, packed in entry.items.items():
+        if packed is None:
+            items.pop(item, None)
+        else:
+            items[item] = packed
 
 
 def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:

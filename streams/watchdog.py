@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 ROUND_SECS = 0.25
 ASK_SECS = 2.0
-STOP_GRACE_SECS = 1.0
+STOP_GRACE_SECS = 0.5
 """Time for an orderly stop before the watchdog asks whether Kafka is there at all."""
 STOP_IDLE_SECS_MAX = 3.0
 """Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
@@ -123,6 +123,6 @@ class Watchdog(threading.Thread):
             end(Exit.DONE, "stopped; nothing was at hand")
         if secs > self._stop_secs_max:
             end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
-        if secs > STOP_GRACE_SECS and self._stop_asked() and self._group.progress([0]) is None:
+        if secs > STOP_GRACE_SECS and self._stop_asked() and not (self._answered and self._group.progress([0])):
             # An orderly stop would wait for acknowledgements that cannot come. What was not acknowledged is read again.
             end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")

@@ -5,7 +5,9 @@ While Kafka is away aiokafka says so thirty times a second, and the line that ma
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 import time
 
 LIBRARIES = ("faust", "mode", "aiokafka")
@@ -35,6 +37,7 @@ class OnceInAWhile(logging.Filter):
 
 def quiet_libraries() -> None:
     """Limit the libraries on every handler; set logging up plainly where the caller has not."""
+    threading.excepthook = _thread_died
     root = logging.getLogger()
     if not root.handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -42,3 +45,9 @@ def quiet_libraries() -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
     for handler in root.handlers:
         handler.addFilter(OnceInAWhile())
+
+
+def _thread_died(what: threading.ExceptHookArgs) -> None:
+    """Stopped while Kafka is away, Faust's threads are cancelled in the middle of a try: no news."""
+    if not issubclass(what.exc_type, asyncio.CancelledError):
+        threading.__excepthook__(what)

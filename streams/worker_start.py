@@ -64,7 +64,7 @@ def _look(admin: AdminClient, settings: Settings) -> tuple[int, str]:
     try:
         topics: dict[str, Any] = admin.list_topics(timeout=ASK_SECS_MAX).topics
     except KafkaException as error:
-        return 0, str(error.args[0].str()).lower()
+        return 0, f"{str(error.args[0].str()).lower()}; start it, or set kafka.bootstrap"
     wanted = 0
     for name in (topic_name(settings, short) for short in NAMES):
         if name not in topics:

@@ -38,7 +38,7 @@ def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
     verdicts: list[Row] = []
     alerts: list[Row] = []
     for number, line in enumerate(lines):
-        pipeline.take(Message(number, line.at // 1000, line.device.encode(), line.value, line.dialect))
+        pipeline.take(Message(number, 0, line.device.encode(), line.value, line.dialect))
     pipeline.finish()
     output = pipeline.drain()
     rows += map(json.loads, output.network_events)

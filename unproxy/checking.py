@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from schemas.topics import Topic, topics
 from unproxy.errors import Failed
 from unproxy.query.where import of_settings
-from unproxy.wiring import kafka_client_config, pending_migrations
+from unproxy.wiring import kafka_client_config, metadata, pending_migrations
 
 KAFKA_SECS_MAX = 5.0
 
@@ -37,7 +37,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     bootstrap = settings.kafka.bootstrap
     admin = AdminClient({**kafka_client_config(settings), "log_level": 0})
     try:
-        seen = admin.list_topics(timeout=KAFKA_SECS_MAX)
+        seen = metadata(admin, KAFKA_SECS_MAX)
     except KafkaException as error:
         yield Finding(
             False,

@@ -2,6 +2,7 @@
 
 Fixable     you can fix this: arguments, settings, a folder in use (exit 2); so are SettingsError and EmbeddedError
 Failed      the work was done and went wrong, or something needed is away (exit 1)
+├── KafkaAway   no Kafka answers; a command that follows it waits
 └── Damaged     part of a recorded file could not be read; everything else was
 """
 
@@ -14,6 +15,10 @@ class Fixable(Exception):
 
 class Failed(Exception):
     """Could not be done; the message says what went wrong and what to do."""
+
+
+class KafkaAway(Failed):
+    """No Kafka answers; the message says where, and what to do."""
 
 
 class Damaged(Failed):

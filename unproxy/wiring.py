@@ -21,11 +21,11 @@ from schemas.events import Reason, Reject
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import topics
-from unproxy.errors import Damaged, Failed, Fixable
+from unproxy.errors import Damaged, Failed, Fixable, KafkaAway
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, ClusterMetadata
 
     from producers.report import Report
     from producers.source import Line, Source
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KAFKA_SECS_MAX = 5.0
+ASK_SECS_MAX = 0.5
 DEVICE_CHARS_MAX = 255
 GROUPS_MAX = 1_000
 """Devices whose lines wait for company while recorded files are read."""
@@ -202,7 +203,7 @@ class _Grouping:
         self._offset += 1
         return Message(
             offset=self._offset,
-            logged_ms=max(line.written for line in lines) // 1_000,
+            logged_ms=0,  # there is no log: only the events' own times count
             key=device.encode("utf-8", "replace"),
             value=b"\n".join(line.value for line in lines),
             dialect=lines[0].dialect,
@@ -249,9 +250,23 @@ def kafka_client_config(settings: Settings) -> dict[str, Any]:
     return {**client_config(settings.kafka), "log_level": 0}
 
 
-def partitions_of(settings: Settings, topic: str) -> list[int]:
-    """The partitions of a topic. Raises Failed when Kafka is away, Fixable when it has no such topic."""
-    _, seen = _cluster(settings)
+def metadata(client: AdminClient, secs_max: float) -> ClusterMetadata:
+    """What the cluster says of itself. Raises KafkaException when it says nothing."""
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + secs_max
+    while True:
+        try:
+            # Short questions, as Ctrl-C is heard between two of them only.
+            return client.list_topics(timeout=ASK_SECS_MAX)
+        except KafkaException:
+            if time.monotonic() >= deadline:
+                raise
+
+
+def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
+    """The partitions of a topic. Raises KafkaAway, or Fixable when it has no such topic."""
+    _, seen = _cluster(settings, secs_max)
     if topic not in seen:
         raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
     return sorted(seen[topic])
@@ -262,7 +277,7 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin, seen = _cluster(settings)
+    admin, seen = _cluster(settings, KAFKA_SECS_MAX)
     wanted = [
         NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
         for topic in topics(settings)
@@ -281,17 +296,17 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
     return made
 
 
-def _cluster(settings: Settings) -> tuple[AdminClient, dict[str, list[int]]]:
-    """The cluster, and the partitions of each topic. Raises Failed when it is away."""
+def _cluster(settings: Settings, secs_max: float) -> tuple[AdminClient, dict[str, list[int]]]:
+    """The cluster, and the partitions of each topic. Raises KafkaAway."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     bootstrap = settings.kafka.bootstrap
     admin = AdminClient(kafka_client_config(settings))
     try:
-        seen = admin.list_topics(timeout=KAFKA_SECS_MAX).topics
+        seen = metadata(admin, secs_max).topics
     except KafkaException as error:
-        raise Failed(
+        raise KafkaAway(
             f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
         ) from None
     return admin, {name: list(topic.partitions) for name, topic in seen.items()}

@@ -65,6 +65,10 @@ class _Alert(msgspec.Struct, gc=False):
 
 
 class _FlowPart(msgspec.Struct, gc=False):
+    src_ip: str = ""
+    src_port: Port = 0
+    dest_ip: str = ""
+    dest_port: Port = 0
     start: str = ""
     end: str = ""
     bytes_toserver: Count = 0
@@ -93,6 +97,7 @@ class _Eve(msgspec.Struct, gc=False):
     http: _Http | None = None
     tls: _Tls | None = None
     alert: _Alert | None = None
+    direction: str = ""
     flow: _FlowPart | None = None
     tcp: _Tcp | None = None
 
@@ -186,6 +191,7 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
     if alert.action not in {"blocked", "allowed"}:
         return Ignored(eve.host, at, "alert_no_action")
     started = parse_micros(eve.flow.start) if eve.flow and eve.flow.start else 0
+    flow = _of_the_flow(eve, flow)
     if eve.http is not None and eve.http.http_method:
         http = eve.http
         host, method, target, status = http.hostname, http.http_method, http.url, http.status
@@ -208,6 +214,16 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
         alert.category,
         f"alert/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
     )
+
+
+def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
+    """An alert's addresses are the packet's: the flow's own stand in `flow` (7.0 on), or `direction` tells."""
+    part = eve.flow
+    if part is not None and part.src_ip and part.src_port and part.dest_port:
+        return flow_of(part.src_ip, part.src_port, part.dest_ip, part.dest_port, packet.id)
+    if eve.direction == "to_client":
+        return flow_of(packet.remote_ip, packet.remote_port, packet.local_ip, packet.local_port, packet.id)
+    return packet
 
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:

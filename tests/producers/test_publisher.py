@@ -129,7 +129,10 @@ def test_without_broker_sending_waits(caplog: pytest.LogCaptureFixture) -> None:
         {"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": {"queue_bytes_max": 50_000}}
     )
     asked = iter(range(1_000_000))
-    with publishing(settings, stopping=lambda: publisher.away and next(asked) > 20) as (publisher, acknowledged):
+    with publishing(settings, stopping=lambda: "kafka is out of reach" in caplog.text and next(asked) > 20) as (
+        publisher,
+        acknowledged,
+    ):
         sent = 0
         while publisher.send(batch("dev-a", b"x" * 9_999)):
             sent += 1

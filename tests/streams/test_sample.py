@@ -55,7 +55,7 @@ def play(lines: list[SampleLine], chance: random.Random | None = None, *, crashe
     def send(key: tuple[str, str]) -> None:
         packed = waiting.pop(key)
         value = b"\n".join(line.value for line in packed)
-        log.append(Message(len(log), packed[-1].at // 1000, key[0].encode(), value, key[1]))
+        log.append(Message(len(log), len(log), key[0].encode(), value, key[1]))
         pipeline.take(log[-1])
         outcome.keep(pipeline)
 

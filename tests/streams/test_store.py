@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
+
 from schemas.settings import CorrelationSettings
+from streams import store
 from streams.pipeline import Message, Pipeline
 from streams.store import PART_BYTES_MAX, RING, Store
 from tests.sample import sample
@@ -16,7 +21,7 @@ def messages(count: int) -> list[Message]:
         held = waiting.setdefault((line.device, line.dialect), [])
         held.append(line.value)
         if len(held) == 10:
-            made.append(Message(len(made), line.at // 1000, line.device.encode(), b"\n".join(held), line.dialect))
+            made.append(Message(len(made), len(made), line.device.encode(), b"\n".join(held), line.dialect))
             held.clear()
     return made[:count]
 
@@ -114,3 +119,58 @@ def test_what_was_written_late_is_sent_again() -> None:
     assert late.items() <= table.items()
     assert again.entries_since(30) == []
     assert Store().entries_since(0) == []
+
+
+def test_one_checkpoint_never_writes_a_slot_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of mode touches every connection of a large device: more parts than the ring may hold become a snapshot."""
+    monkeypatch.setattr(store, "PART_BYTES_MAX", 2_000)
+    pipeline = Pipeline(CorrelationSettings())
+    table: dict[bytes, bytes] = {}
+    for offset, value in enumerate([opened(range(1000, 2500)), JUDGED, JUDGED.replace(b"allowed", b"blocked")]):
+        pipeline.take(Message(offset, offset, b"dev", value, "sockets" if offset == 0 else "suricata"))
+        pipeline.drain()
+        entries = pipeline.checkpoint()
+        table.update(entries)
+
+        assert len(dict(entries)) == len(entries)
+    again = Pipeline(CorrelationSettings())
+    again.restore(table.items())
+    assert state_of(again) == state_of(pipeline)
+
+
+def test_the_oldest_stays_the_oldest() -> None:
+    """What is let go at the bound is the same after a restart, though an old connection was written last."""
+    settings = CorrelationSettings(connections_max=3)
+    pipeline = Pipeline(settings)
+    table: dict[bytes, bytes] = {}
+    for offset, port in enumerate([1, 2, 3, 1]):
+        value = (
+            opened([port])
+            if offset < 3
+            else opened([1]).replace(b'"ts_closed":null', b'"ts_closed":"2026-11-24T19:07:30Z"')
+        )
+        pipeline.take(Message(offset, offset, b"dev", value, "sockets"))
+        pipeline.drain()
+        table.update(pipeline.checkpoint())
+    again = Pipeline(settings)
+    again.restore(table.items())
+    for one in (pipeline, again):
+        one.take(Message(9, 9, b"dev", opened([4]), "sockets"))
+
+        assert [key.split()[1] for key in one.devices["dev"].groups] == ["2", "3", "4"]
+
+
+def opened(ports: Iterable[int]) -> bytes:
+    """Kernel lines of open connections."""
+    line = (
+        '{"device":"dev","pid":1,"process":"p","local_ip":"10.0.0.1","local_port":%d,"remote_ip":"10.9.9.9",'
+        '"remote_port":3128,"result":"open","ts_attempt":"2026-11-24T19:07:26.%06dZ","ts_established":null,"ts_closed":null}'
+    )
+    return "\n".join(line % (port, port) for port in ports).encode()
+
+
+JUDGED = (
+    b'{"timestamp":"2026-11-24T19:07:27.000000+0000","flow_id":1,"event_type":"alert","src_ip":"10.0.0.1","src_port":1000,'
+    b'"dest_ip":"10.9.9.9","dest_port":3128,"proto":"TCP","alert":{"action":"allowed","signature":"s"},'
+    b'"http":{"hostname":"a.example","url":"a.example:443","http_method":"CONNECT"},"host":"dev"}'
+)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unproxy.commands.common import example, state_of
+from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
 
@@ -39,6 +39,9 @@ def alerts(
     def write(alert: Mapping[str, Any]) -> None:
         typer.echo(json.dumps(alert) if shape is Shape.JSONL else found.line(alert))
 
+    def say(what: str) -> None:
+        typer.echo(f"unproxy: {what}", err=True)
+
     state = state_of(context)
     if not follow:
         with tables(state, data) as client:
@@ -49,9 +52,10 @@ def alerts(
             typer.echo("no alerts", err=True)
         return
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
-    try:
-        for alert in found.followed(kafka_settings(state, data), device, from_start):
+    settings = kafka_settings(state, data)
+    with stop_asked() as stop:
+        for alert in found.followed(settings, device, from_start, say):
             if alert is not None:
                 write(alert)
-    except KeyboardInterrupt:
-        return
+            if stop.is_set():
+                return

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import typer
@@ -56,6 +60,18 @@ def service_of(context: typer.Context) -> State:
     assert isinstance(state, State), "the callback of the app makes it"
     telemetry.set_up(service=True, verbose=state.verbose)
     return state
+
+
+@contextmanager
+def stop_asked() -> Iterator[Event]:
+    """Set by Ctrl-C or SIGTERM meanwhile. For what waits inside librdkafka, which makes a crash of an exception there."""
+    stop = Event()
+    before = {wanted: signal.signal(wanted, lambda *_: stop.set()) for wanted in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for wanted, handler in before.items():
+            signal.signal(wanted, handler)
 
 
 def program() -> str:

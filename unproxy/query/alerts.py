@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unproxy.query.client import Client
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 POLL_SECS = 0.2
+SAY_SECS = 10.0
 
 Row = Mapping[str, Any]
 
@@ -27,18 +29,48 @@ def stored(client: Client, device: str, limit: int) -> Sequence[Row]:
     )
 
 
-def followed(settings: Settings, device: str, from_start: bool) -> Iterator[Row | None]:
-    """Each change of an alert as it is published, and None now and then so that the caller can end."""
-    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
+def followed(settings: Settings, device: str, from_start: bool, say: Callable[[str], None]) -> Iterator[Row | None]:
+    """Each change of an alert as it is published, and None now and then so that the caller can end.
+
+    While Kafka is away it waits, and `say` hears of it once in a while. Raises Fixable when there is no such topic.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
     from schemas.topics import BLOCK_ALERTS, topic_name
+    from unproxy.errors import KafkaAway
     from unproxy.wiring import kafka_client_config, partitions_of
 
     topic = topic_name(settings, BLOCK_ALERTS)
     start = OFFSET_BEGINNING if from_start else OFFSET_END
-    partitions = partitions_of(settings, topic)
+    bootstrap = settings.kafka.bootstrap
+    said_at = -SAY_SECS
+
+    def say_seldom(what: str) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= SAY_SECS:
+            said_at = time.monotonic()
+            say(what)
+
+    def on_error(error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            say_seldom(f"{bootstrap}: Kafka went away ({error.str()}); waiting for it to come back")
+
+    partitions: list[int] = []
+    while not partitions:
+        try:
+            partitions = partitions_of(settings, topic, secs_max=0)
+        except KafkaAway as error:
+            say_seldom(f"waiting for Kafka: {error}")
+            yield None
     # A group that nobody commits to: the client needs a name, and each follower sees everything.
-    consumer = Consumer({**kafka_client_config(settings), "group.id": "unproxy-alerts", "enable.auto.commit": False})
+    consumer = Consumer(
+        {
+            **kafka_client_config(settings),
+            "group.id": "unproxy-alerts",
+            "enable.auto.commit": False,
+            "error_cb": on_error,
+        }
+    )
     try:
         consumer.assign([TopicPartition(topic, partition, start) for partition in partitions])
         while True:

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,8 +57,10 @@ def show(client: Client, text: str, settings: Mapping[str, str], output: Format,
     else:
         iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
         written = client.chunks(text, output="JSONEachRow", settings={**iso, **settings})
-    for chunk in written:
-        sys.stdout.buffer.write(chunk)
+    # Whoever reads us may leave (`| head`): then the engine must not go on answering.
+    with closing(written):
+        for chunk in written:
+            sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
 

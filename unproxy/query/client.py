@@ -13,7 +13,7 @@ import http.client
 import json
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -81,7 +81,7 @@ class Client:
         output: str,
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """The answer as it comes over the wire."""
         # The dialect goes last: an engine that sets them one by one must read the others in plain SQL.
         query = {"default_format": output, **_parameters(parameters), **(settings or {})}
@@ -94,8 +94,8 @@ class Client:
                 raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")))
             while chunk := response.read1(CHUNK_BYTES):
                 yield chunk
-        except http.client.HTTPException as error:
-            raise EngineAway(f"{self.url}: the answer broke off: {type(error).__name__}; try again") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineAway(f"{self.url}: the answer broke off: {_reason(error)}; try again") from None
         finally:
             connection.close()
 
@@ -123,8 +123,7 @@ class Client:
             return connection.getresponse()
         except OSError as error:
             raise EngineAway(
-                f"{self.url}: no ClickHouse answers there ({error.strerror or error}); "
-                f"start `unproxy up`, or set clickhouse.url"
+                f"{self.url}: no ClickHouse answers there ({_reason(error)}); start `unproxy up`, or set clickhouse.url"
             ) from None
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -135,6 +134,10 @@ class Client:
                 host, place.port or 8443, timeout=self.timeout_secs, context=ssl.create_default_context()
             )
         return http.client.HTTPConnection(host, place.port or 8123, timeout=self.timeout_secs)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _parameters(parameters: Mapping[str, object] | None) -> dict[str, str]:

@@ -1,0 +1,296 @@
+"""Kafka or ClickHouse away, dumb, or lost on the way: each command says so in one line and ends when told to."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.topics import topics
+from unproxy import wiring
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.engine import Engine
+from unproxy.errors import Failed
+from unproxy.query.client import Client
+
+ROOT = Path(__file__).parents[2]
+SECS_MAX = 30.0
+END_SECS_MAX = 2.0
+AT_ONCE = 8
+
+
+Place = Callable[[], AbstractContextManager[tuple[str, threading.Event]]]
+
+
+class Verb(NamedTuple):
+    """A command line, and what it says when nobody answers."""
+
+    arguments: str
+    says: str
+
+
+ONE_SHOTS = (
+    Verb("query SELECT-1", "set clickhouse.url"),
+    Verb("timeline dev-b", "set clickhouse.url"),
+    Verb("event abcdefgh", "set clickhouse.url"),
+    Verb("alerts", "set clickhouse.url"),
+    Verb("migrate", "set clickhouse.url"),
+    Verb("topics --create", "set kafka.bootstrap"),
+    Verb("check", "set clickhouse.url"),
+)
+SERVICES = (
+    Verb("produce --follow sockets:sockets.jsonl", "set kafka.bootstrap"),
+    Verb("produce sockets:sockets.jsonl", "set kafka.bootstrap"),
+    Verb("worker", "set kafka.bootstrap"),
+    Verb("sink", "set kafka.bootstrap"),
+    Verb("alerts --follow", "set kafka.bootstrap"),
+)
+
+
+class Told(NamedTuple):
+    """A command that ended."""
+
+    verb: str
+    code: int
+    text: str
+    """Both outputs."""
+    secs: float
+    """From the signal to the end."""
+
+
+class Running:
+    """A command as a process of its own, in a folder of its own."""
+
+    def __init__(self, folder: Path, verb: Verb, kafka: str, clickhouse: str) -> None:
+        folder.mkdir()
+        lines = gzip.decompress((ROOT / "unproxy/samples/sockets.jsonl.gz").read_bytes())
+        (folder / "sockets.jsonl").write_bytes(lines)
+        self.verb = verb
+        self._log = folder / "log"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "UNPROXY_KAFKA__BOOTSTRAP": kafka,
+            "UNPROXY_CLICKHOUSE__URL": clickhouse,
+            "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": "1",
+            "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
+        }
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "unproxy", *verb.arguments.split()],
+                cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """What it said so far."""
+        return self._log.read_text()
+
+    def until_it_says(self, words: str) -> None:
+        """Wait for words, as long as it lives."""
+        until(lambda: words in self.text or self.process.poll() is not None, f"{self.verb.arguments}: {words}")
+        assert words in self.text
+
+    def end(self, how: signal.Signals | None = None) -> Told:
+        """Wait for its end, after a signal if one is given."""
+        asked = time.monotonic()
+        if how:
+            self.process.send_signal(how)
+        code = self.process.wait(SECS_MAX)
+        return Told(self.verb.arguments, code, self.text, time.monotonic() - asked)
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+
+
+def until(fact: Callable[[], bool], what: str) -> None:
+    """Wait for a fact."""
+    deadline = time.monotonic() + SECS_MAX
+    pause = threading.Event()
+    while not fact():
+        assert time.monotonic() < deadline, f"{what}: not within {SECS_MAX:g} s"
+        pause.wait(0.05)
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, threading.Event]]:
+    """A place that takes connections and never answers, and whether there was one."""
+    asked = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as held:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    held.enter_context(server.accept()[0])
+                    asked.set()
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", asked
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def refusing() -> Iterator[tuple[str, threading.Event]]:
+    """A place where nobody listens."""
+    yield "127.0.0.1:1", threading.Event()
+
+
+@contextmanager
+def hanging_up() -> Iterator[tuple[str, threading.Event]]:
+    """A place that takes connections, hears the question and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection, suppress(OSError):
+                        connection.recv(65_536)
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}", threading.Event()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def running(folder: Path, verb: Verb, kafka: str, clickhouse: str) -> Iterator[Running]:
+    """A command that ends with the test."""
+    made = Running(folder, verb, kafka, clickhouse)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def in_parallel(work: Callable[[Path, Place, Verb], Told], cases: Sequence[tuple[Place, Verb]]) -> list[Told]:
+    """The work for each case, some at a time."""
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        folders = [Path(folder) / str(number) for number in range(len(cases))]
+        return list(pool.map(work, folders, *zip(*cases, strict=True)))
+
+
+def lines_of_ours(told: Told) -> list[str]:
+    """What a command that failed says besides its findings and its farewell."""
+    return [line for line in told.text.splitlines() if line.startswith("unproxy: ")]
+
+
+PLACES = (silent, refusing, hanging_up)
+
+
+def test_commands_say_what_to_do() -> None:
+    """A command that needs who is away fails with one line that names the place and what to do."""
+
+    def work(folder: Path, place: Place, verb: Verb) -> Told:
+        with place() as (address, _), running(folder, verb, address, f"http://{address}") as command:
+            told = command.end()
+            assert address in told.text
+            return told
+
+    # Those first that wait longest.
+    cases = [(place, verb) for verb in reversed(ONE_SHOTS) for place in PLACES]
+    for told, (place, verb) in zip(in_parallel(work, cases), cases, strict=True):
+        assert told.code == 1, told
+        assert "Traceback" not in told.text
+        if told.verb == "check":
+            assert told.text.count("WRONG") == 2
+        else:
+            (line,) = lines_of_ours(told)
+            assert verb.says in line or (place is hanging_up and "is no ClickHouse" in line), told
+
+
+def test_commands_end_at_once() -> None:
+    """Ctrl-C while a command waits for an answer that does not come ends it, with 130 and no stack."""
+
+    def work(folder: Path, place: Place, verb: Verb) -> Told:
+        with place() as (address, asked), running(folder, verb, address, f"http://{address}") as command:
+            assert asked.wait(SECS_MAX)
+            return command.end(signal.SIGINT)
+
+    for told in in_parallel(work, [(silent, verb) for verb in ONE_SHOTS]):
+        assert (told.code, lines_of_ours(told)) == (130, []), told
+        assert "Traceback" not in told.text
+        assert told.secs < END_SECS_MAX, told
+
+
+def test_services_wait() -> None:
+    """A service says what is missing and waits for it; Ctrl-C and SIGTERM end it at once, with 0."""
+
+    def work(folder: Path, place: Place, verb: Verb) -> Told:
+        how = (signal.SIGINT, signal.SIGTERM)[(SERVICES.index(verb) + PLACES.index(place)) % 2]
+        with place() as (address, _), running(folder, verb, address, f"http://{address}") as service:
+            service.until_it_says(verb.says)
+            assert address in service.text
+            return service.end(how)
+
+    for told in in_parallel(work, [(place, verb) for place in PLACES for verb in SERVICES]):
+        assert told.code == 0, told
+        assert "Traceback" not in told.text
+        assert told.secs < END_SECS_MAX, told
+
+
+def test_services_that_lose_both(tmp_path: Path) -> None:
+    """Kafka and ClickHouse die under working services: these live on, say so, and end at once when told to."""
+    broker, engine = Broker(tmp_path / "kafka"), Engine(tmp_path / "clickhouse")
+    verbs = [verb for verb in SERVICES if verb.arguments != "produce sockets:sockets.jsonl"]
+    with ExitStack() as stack:
+        for server in (broker, engine):
+            stack.callback(server.kill)
+            server.start()
+        settings = Settings.model_validate(
+            {"kafka": {"bootstrap": broker.bootstrap}, "clickhouse": {"url": engine.url}}
+        )
+        create_topics(broker.bootstrap, topics(settings))
+        wiring.migrate(settings)
+        services = [
+            stack.enter_context(running(tmp_path / str(number), verb, broker.bootstrap, engine.url))
+            for number, verb in enumerate(verbs)
+        ]
+        client = Client(engine.url, settings.clickhouse.database)
+        until(lambda: client.rows("SELECT count() AS n FROM DeviceNetworkEvents")[0]["n"] > 100, "rows")
+        broker.kill()
+        engine.kill()
+        for service, words in zip(
+            services, ("out of reach", "Kafka does not answer", "in trouble", "went away"), strict=True
+        ):
+            service.until_it_says(words)
+
+        for service, how in zip(services, (signal.SIGINT, signal.SIGTERM) * 2, strict=True):
+            told = service.end(how)
+            assert told.code == 0, told
+            assert "Traceback" not in told.text
+            assert told.secs < END_SECS_MAX, told
+
+
+def test_answer_that_breaks_off() -> None:
+    """ClickHouse that dies in the middle of its answer is an error in words."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_half() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{}\n")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+
+        half = threading.Thread(target=answer_half)
+        half.start()
+        client = Client(f"http://127.0.0.1:{server.getsockname()[1]}", "")
+        with pytest.raises(Failed, match="the answer broke off"):
+            client.rows("SELECT 1")
+        half.join()
