@@ -17,8 +17,8 @@ from streams.state import ALERTS_MAX, AUDITED, BLOCKED, AlertState, Connection, 
 
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
-KEPT_DAYS = 2
-"""How long an alert's state is kept after its last request, in days of the device's clock."""
+KEPT: Micros = 2 * 86_400_000_000
+"""How long an alert's state is kept after its last request."""
 
 
 NAMED, PLACED = 1, 2
@@ -107,10 +107,9 @@ def _touch(device: Device, state: AlertState) -> None:
     device.touched_alerts[key] = None
 
 
-def forget_old(device: Device) -> None:
-    """Let go of alerts whose day is long over by the device's clock."""
-    oldest: Micros = device.facts.now - KEPT_DAYS * 86_400_000_000
-    for key in [key for key, state in device.alerts.items() if state.last < oldest]:
+def forget_old(device: Device, now: Micros) -> None:
+    """Let go of alerts whose day is long over."""
+    for key in [key for key, state in device.alerts.items() if state.last < now - KEPT]:
         del device.alerts[key]
         device.touched_alerts[key] = None
 

@@ -101,12 +101,12 @@ class Correlator(Settler):
             better = wrongly_matched(group, kernel)
             if better is not None:
                 connection = self.new(device, key, group, event.started + self.patience)
-                connection.kernel, connection.last = kernel, max(event.at, event.ended)
+                connection.kernel, connection.last = kernel, max(event.at, event.ended, device.facts.now)
                 self.swap(device, key, connection, better)
                 return
             connection = flow_for_kernel(group, kernel) or self.new(device, key, group, event.started + self.patience)
         connection.kernel = kernel
-        connection.last = max(connection.last, event.at, event.ended)
+        connection.last = max(connection.last, event.at, event.ended, device.facts.now)
         self.changed(device, key)
         if kernel.ended:
             self.ended(device, key, connection)
@@ -124,7 +124,7 @@ class Correlator(Settler):
         )
         if merged != kernel:
             connection.kernel = merged
-            connection.last = max(connection.last, event.at, event.ended)
+            connection.last = max(connection.last, event.at, event.ended, device.facts.now)
             self.changed(device, key)
             self.ended(device, key, connection)
 
@@ -264,8 +264,7 @@ class Correlator(Settler):
             connection.flow_id = flow_id
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
-        if at > connection.last:
-            connection.last = at
+        connection.last = max(connection.last, at, facts.now)
         return key, connection
 
     @staticmethod

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from schemas.clock import MICROS
 from schemas.dialects import dialects
 from schemas.events import Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
-from streams.alerts import forget_old
+from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
 from streams.settler import LEAP
@@ -109,8 +110,12 @@ class Pipeline:
             counts["read"] = counts.get("read", 0) + device.read
             counts["parsed"] = counts.get("parsed", 0) + device.parsed
             device.read = device.parsed = 0
+        self._let_go(device, facts.now)
+
+    def _let_go(self, device: Device, now: Micros) -> None:
+        """Rows and alerts of a device leave; what changed is to be written."""
         if device.alerts:
-            forget_old(device)
+            forget_old(device, now)
         self.emitter.emit(device)
         self.store.changed[device.name] = device
 
@@ -130,7 +135,8 @@ class Pipeline:
             return
         if device.name not in self._changed:
             self._changed[device.name] = device
-            self._pass_time(device, message)
+            if device.parked:
+                self.correlator.speak_again(device)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
@@ -165,19 +171,22 @@ class Pipeline:
             facts = device.facts
             if message.offset <= facts.offset:
                 continue
-            self._pass_time(device, message)
-            self._close(device, message)
-
-    def _pass_time(self, device: Device, message: Message) -> None:
-        """The device's clock goes on by what the log's has since its last message, whether ticks made something of it or not."""
-        if device.facts.logged_ms:
-            self.correlator.move_on(device, (message.logged_ms - device.facts.logged_ms) * 1000)
+            passed = (message.logged_ms - facts.logged_ms) * 1000
+            self.correlator.be_quiet(device, passed)
+            facts.offset = message.offset
+            self._let_go(device, facts.now + passed)
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""
+        idle = self.correlator.idle
         for device in self.devices.values():
-            passed = logged_ms - device.facts.logged_ms
-            if device.facts.logged_ms and (device.facts.now + passed * 1000) // 1_000_000 >= device.next_due:
+            facts = device.facts
+            passed = (logged_ms - facts.logged_ms) * 1000
+            if facts.logged_ms and (
+                (facts.now + passed) // MICROS >= device.next_due
+                or (device.parked and passed >= idle)
+                or (device.alerts and passed >= KEPT)
+            ):
                 yield device
 
 

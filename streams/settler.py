@@ -91,12 +91,27 @@ class Settler:
         if (not facts.sensor_first or at < facts.sensor_first) and at >= facts.now - LEAP:
             facts.sensor_first = at
 
-    def move_on(self, device: Device, by: Micros) -> None:
-        """Let time pass on a quiet device."""
-        if device.facts.now and by > 0:
-            device.facts.now += by
-            if device.facts.now // MICROS >= device.next_due:
-                self._fire(device, device.facts.now // MICROS)
+    def be_quiet(self, device: Device, passed: Micros) -> None:
+        """The device has said nothing for so long, as the log tells: what waits settles.
+
+        Nothing leaves for that but what is idle: the device may have been cut off, and tell the rest once it is back. Its clock
+        stays where it is, for then it goes on from there.
+        """
+        second = (device.facts.now + passed) // MICROS
+        if second >= device.next_due:
+            self._fire(device, second, quiet=True)
+        if device.parked and passed >= self.idle:
+            for key in list(device.parked):
+                for connection in list(device.group(key) or ()):
+                    self._leave(device, key, connection, "left:idle")
+            device.parked.clear()
+
+    def speak_again(self, device: Device) -> None:
+        """The device is back: what was kept for it leaves in its own time."""
+        for key in device.parked:
+            for connection in device.group(key) or ():
+                device.wake_at(connection.due, key)
+        device.parked.clear()
 
     def finish(self, device: Device) -> None:
         """Settle everything that waits, as at the end of a recording."""
@@ -233,13 +248,13 @@ class Settler:
         connection.due = second
         device.wake_at(second, key)
 
-    def _fire(self, device: Device, second: int) -> None:
+    def _fire(self, device: Device, second: int, *, quiet: bool = False) -> None:
         while (due := device.due_until(second)) is not None:
             for key in due[1]:
                 if key in device.groups:
-                    self._wake(device, key, due[0])
+                    self._wake(device, key, due[0], quiet=quiet)
 
-    def _wake(self, device: Device, key: str, second: int) -> None:
+    def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> None:
         group = device.group(key)
         assert group, "a group is never empty"
         now = second * MICROS
@@ -255,12 +270,15 @@ class Settler:
                 self._settle(device, key, connection)
                 if connection not in group:
                     continue  # it was the other half of a flow
-            rests_until = max(connection.last, connection.ended) + (self.linger if connection.ended else self.idle)
+            since = max(connection.last, connection.ended)
+            rests_until = since + (self.linger if connection.ended else self.idle)
             if now < rests_until:
                 self._wake_at(device, key, connection, _rest_until(rests_until))
+            elif quiet and now < since + self.idle:
+                device.parked[key] = None
             else:
-                self._leave(device, key, group, connection, "left:ended" if connection.ended else "left:idle")
-        if group and key not in device.dirty:
+                self._leave(device, key, connection, "left:ended" if connection.ended else "left:idle")
+        if key in device.groups and key not in device.dirty:
             device.rest(key)
         device.touched[key] = None
 
@@ -272,17 +290,20 @@ class Settler:
         if not oldest.settled:
             self._settle(device, key, oldest)
         if oldest in group:
-            self._leave(device, key, group, oldest, "left:too_many")
+            self._leave(device, key, oldest, "left:too_many")
 
-    def _leave(self, device: Device, key: str, group: Group, connection: Connection, why: str) -> None:
+    def _leave(self, device: Device, key: str, connection: Connection, why: str) -> None:
         self.before_leaving(device, key)
         device.let_sleep(connection, key)
+        group = device.group(key)
+        assert group is not None, "a connection that leaves is there"
         group.remove(connection)
         device.size -= 1
         device.touched[key] = None
         self.count(device, why)
         if not group:
             del device.groups[key]
+            device.parked.pop(key, None)
 
     def changed(self, device: Device, key: str) -> None:
         """The rows of a 5-tuple may have changed."""

@@ -130,7 +130,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     first: Micros = 0
     """Earliest evidence of the network sensor."""
     last: Micros = 0
-    """Latest evidence of any kind."""
+    """Latest evidence of any kind; late evidence counts as of the device's clock, so that what belongs to it may follow."""
     connect: bool = False
     """CONNECT was requested, readable or not."""
     asked: bool = False
@@ -265,7 +265,7 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """What is known of the device as a whole."""
 
     now: Micros = 0
-    """The device's own clock: its latest event, moved on by the log's time while it is quiet."""
+    """The device's own clock: its latest event. While it is quiet, the log's time since its latest message goes on top."""
     logged_ms: int = 0
     """The log's time of its latest message."""
     offset: int = -1
@@ -299,6 +299,7 @@ class Device:
         "heap",
         "name",
         "next_due",
+        "parked",
         "parsed",
         "read",
         "size",
@@ -313,6 +314,8 @@ class Device:
         self.groups: dict[str, Group | bytes] = {}
         self.alerts: dict[str, AlertState] = {}
         self.timers: dict[int, dict[str, None]] = {}
+        self.parked: dict[str, None] = {}
+        """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
         """Connections in the groups."""
         self.heap: list[int] = []

@@ -168,6 +168,7 @@ class World:
         self.correlator = Correlator(CorrelationSettings.model_validate(settings))
         self.emitter = Emitter(self.correlator)
         self.device = Device(DEVICE)
+        self.quiet_secs = 0.0
         self.versions: list[Row] = []
         self.verdicts: list[Row] = []
         self.alerts: list[Row] = []
@@ -175,7 +176,7 @@ class World:
     def see(self, *events: Event) -> World:
         """Take events in, each as a batch of its own."""
         for event in events:
-            self.correlator.take(self.device, event)
+            self._speak(event)
             self.emitter.emit(self.device)
             self._keep(self.emitter.drain())
         return self
@@ -183,14 +184,21 @@ class World:
     def see_together(self, *events: Event) -> World:
         """Take events in as one batch."""
         for event in events:
-            self.correlator.take(self.device, event)
+            self._speak(event)
         self.emitter.emit(self.device)
         self._keep(self.emitter.drain())
         return self
 
+    def _speak(self, event: Event) -> None:
+        if self.quiet_secs:
+            self.quiet_secs = 0.0
+            self.correlator.speak_again(self.device)
+        self.correlator.take(self.device, event)
+
     def wait(self, seconds: float) -> World:
-        """Let the device be quiet."""
-        self.correlator.move_on(self.device, round(seconds * MICROS))
+        """Let the device be quiet for so much longer; what it says next ends that."""
+        self.quiet_secs += seconds
+        self.correlator.be_quiet(self.device, round(self.quiet_secs * MICROS))
         self.emitter.emit(self.device)
         self._keep(self.emitter.drain())
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from schemas.events import Action
-from tests.factories import World, connection, latest, request, settle, verdict
+from streams.alerts import forget_old
+from tests.factories import World, connection, latest, micros, request, settle, verdict
 
 
 def counts(world: World) -> dict[tuple[object, object], object]:
@@ -111,11 +112,9 @@ def test_the_process_reaches_an_alert_that_left_before_it() -> None:
 
 def test_old_alerts_are_forgotten() -> None:
     """Two days after its last request an alert leaves the state."""
-    from streams.alerts import forget_old
-
     world = World().see(verdict(0))
+    forget_old(world.device, micros(86_400 * 2 - 1))
     assert world.device.alerts
 
-    world.wait(86_400 * 2 + 1)
-    forget_old(world.device)
+    forget_old(world.device, micros(86_400 * 2 + 1))
     assert world.device.alerts == {}

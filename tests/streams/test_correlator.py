@@ -536,13 +536,41 @@ def test_ended_connections_leave_the_state() -> None:
     world = World(linger_secs=100, idle_secs=1000).see(
         connection(0, ended=1), connection(0, port=2), request(0.5, "a.example:443", port=2, flow="2")
     )
-    world.wait(150)
-    assert [key.split()[1] for key in world.device.groups] == ["2"]
+    world.see(connection(150, port=3, ended=151))
+    assert [key.split()[1] for key in world.device.groups] == ["2", "3"]
 
-    world.wait(1000)
+    world.wait(1200)
     assert world.device.groups == {}
-    assert world.device.timers == {}
-    assert (world.counts["left:ended"], world.counts["left:idle"]) == (1, 1)
+    assert sum(map(len, world.device.timers.values())) == 0
+    assert (world.counts["left:ended"], world.counts["left:idle"]) == (1, 2)
+
+
+def test_a_device_that_was_cut_off_tells_the_rest_later() -> None:
+    """Ten minutes of silence settle what waits and forget nothing: the rest comes, and finds what it belongs to."""
+    world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5)).wait(600)
+    assert world.connections[0]["UnresolvedReason"] == "protection_off"
+
+    world.see(request(0.1, "a.example:443"), connection(6, port=2), request(6.1, "b.example:443", port=2, flow="2"))
+    found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations}
+    assert found == {"a.example": 4711, "b.example": 4711}
+    assert [row["DestinationHost"] for row in world.connections] == ["a.example", "b.example"]
+
+
+def test_what_comes_late_between_what_is_new_is_joined_as_well() -> None:
+    """A device sends its latest first and fills in hours later what it could not send: both halves still meet."""
+    world = World()
+    for number in range(20):
+        at = number * 10
+        world.see(
+            connection(10_000 + at, port=100 + number),
+            connection(at, port=200 + number, pid=number, ended=at + 5),
+            request(10_001 + at, "new.example:443", port=100 + number, flow=f"n{number}"),
+            request(at + 0.1, "old.example:443", port=200 + number, flow=f"o{number}"),
+        )
+    old = [row for row in world.destinations if row["DestinationHost"] == "old.example"]
+
+    assert [row["InitiatingProcessId"] for row in old] == list(range(20))
+    assert len(world.finish().connections) == 40
 
 
 def test_a_device_with_too_many_connections_lets_the_oldest_go() -> None:

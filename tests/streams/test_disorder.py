@@ -40,11 +40,11 @@ def counts(world: World) -> dict[object, object]:
 
 def test_leaving_is_counted_once_however_time_is_cut() -> None:
     """One long step: settling and leaving fall together, and the ended one leaves, the open one stays."""
-    world = World().see(connection(0, pid=1, ended=1), connection(1.5, pid=2)).wait(1000)
-    (group,) = [world.device.group(key) for key in world.device.groups]
+    world = World().see(connection(0, pid=1, ended=1), connection(1.5, pid=2), connection(1000, port=9))
+    group = world.device.group(next(iter(world.device.groups)))
 
     assert [c.kernel.process.pid for c in group or () if c.kernel] == [2]
-    assert (world.counts["connections"], world.counts["left:ended"], world.device.size) == (2, 1, 1)
+    assert (world.counts["connections"], world.counts["left:ended"], world.device.size) == (3, 1, 2)
 
 
 def test_close_lines_do_not_set_the_clock_back() -> None:
