@@ -8,7 +8,7 @@ audited alert to the blocked one.
 from __future__ import annotations
 
 from schemas.address import registrable_domain
-from schemas.clock import iso_micros
+from schemas.clock import LATEST, iso_micros
 from schemas.events import Micros
 from schemas.record import Alert, AlertKind, Outcome
 from streams.findings import Place, identity, mode_at, mode_changes
@@ -21,8 +21,8 @@ KEPT: Micros = 2 * 86_400_000_000
 """How long an alert's state is kept after its last request."""
 
 
-NAMED, PLACED = 1, 2
-"""What an alert knows of a request beside its count: the process, the proxy."""
+NAMED, PLACED, NUMBERED = 1, 2, 4
+"""What an alert knows of a request beside its count: the process's name, the proxy, the process's PID."""
 
 
 def fold(device: Device, place: Place, connection: Connection, found: list[Request]) -> None:
@@ -50,6 +50,11 @@ def _withdraw(device: Device, judged: Judged) -> None:
     if state is not None:
         state.count -= 1
         state.version += 1
+        if not state.count:
+            # What comes next begins anew; of several, those that stay do not say what this one added.
+            state.hosts, state.event_ids, state.title = [], [], ""
+            state.first = state.last = state.process_at = 0
+            state.process_name, state.pid, state.account = "", None, ""
         _touch(device, state)
     judged.counted, judged.folded, judged.told = "", 0, 0
 
@@ -60,7 +65,9 @@ def _fold(device: Device, place: Place, connection: Connection, request: Request
     if not request.flags & BLOCKED and judged.tunnel and device.facts.block_from and not connection.settled:
         return  # A device that blocks may let CONNECT pass and stop the name inside a moment later.
     process = connection.kernel.process if connection.kernel is not None else None
-    tells = (NAMED if process is not None else 0) | (PLACED if place.proxied else 0)
+    tells = PLACED if place.proxied else 0
+    if process is not None:
+        tells |= NUMBERED | (NAMED if process.name else 0)
     if judged.counted == key and judged.folded == request.evidence and judged.told == tells:
         return
     if judged.counted and judged.counted != key:
@@ -108,8 +115,8 @@ def _touch(device: Device, state: AlertState) -> None:
 
 
 def forget_old(device: Device, now: Micros) -> None:
-    """Let go of alerts whose day is long over."""
-    for key in [key for key, state in device.alerts.items() if state.last < now - KEPT]:
+    """Let go of alerts whose day is long over; at the latest time there is, of all."""
+    for key in [key for key, state in device.alerts.items() if state.last < now - KEPT or now == LATEST]:
         del device.alerts[key]
         device.touched_alerts[key] = None
 

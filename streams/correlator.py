@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from schemas.address import split_authority
+from schemas.clock import MICROS
 from schemas.events import (
     Action,
     ConnectionClosed,
@@ -101,12 +102,17 @@ class Correlator(Settler):
             better = wrongly_matched(group, kernel)
             if better is not None:
                 connection = self.new(device, key, group, event.started + self.patience)
-                connection.kernel, connection.last = kernel, max(event.at, event.ended, device.facts.now)
+                connection.kernel, connection.last = kernel, device.facts.now
                 self.swap(device, key, connection, better)
                 return
-            connection = flow_for_kernel(group, kernel) or self.new(device, key, group, event.started + self.patience)
+            found = flow_for_kernel(group, kernel)
+            connection = found or self.new(device, key, group, event.started + self.patience)
+            if found is not None and not found.settled:
+                # As if the kernel's record had come first.
+                due = min(event.started, device.facts.now) + self.patience
+                self.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
         connection.kernel = kernel
-        connection.last = max(connection.last, event.at, event.ended, device.facts.now)
+        connection.last = max(connection.last, device.facts.now)
         self.changed(device, key)
         if kernel.ended:
             self.ended(device, key, connection)
@@ -124,7 +130,7 @@ class Correlator(Settler):
         )
         if merged != kernel:
             connection.kernel = merged
-            connection.last = max(connection.last, event.at, event.ended, device.facts.now)
+            connection.last = max(connection.last, device.facts.now)
             self.changed(device, key)
             self.ended(device, key, connection)
 
@@ -144,8 +150,8 @@ class Correlator(Settler):
         connection.answered |= event.answered
         connection.midstream |= event.midstream
         connection.tls |= event.tls
-        self.join_late(device, key, connection, surely=not connection.settled)
         self.ended(device, key, connection)
+        self.join_late(device, key, connection, surely=not connection.settled)
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
@@ -186,7 +192,7 @@ class Correlator(Settler):
     def _tls(self, device: Device, event: TlsName) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
-        if connection.is_new(evidence_key(NAME, event.at)):
+        if connection.is_new(evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id))
             self._after_names(device, key, connection)
 
@@ -194,11 +200,11 @@ class Correlator(Settler):
         key, connection = self._locate(device, event.flow, event.at, event.started)
         self._http_seen(device, event.at)
         self._mode_from(device, event.at, event.action)
-        if not connection.is_new(evidence_key(JUDGEMENT, event.at, zlib.crc32(f"{event.tx} {event.title}".encode()))):
+        said = f"{event.tx} {event.title} {event.host} {event.target}"
+        if not connection.is_new(evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
-            self.join_late(device, key, connection, surely=True)
         bits = BLOCKED if event.action is Action.BLOCKED else AUDITED
         evidence = (event.at, event.event_id)
         host, port, url, tunnel = event.host, 0, "", False
@@ -227,6 +233,8 @@ class Correlator(Settler):
             add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
         add_judged(connection, event, host, port, url, tunnel, bits)
         self._after_names(device, key, connection)
+        if event.started:
+            self.join_late(device, key, connection, surely=not connection.settled)
 
     def _mode(self, device: Device, event: ModeChanged) -> None:
         if event.mode is not ProtectionMode.OFF:
@@ -262,9 +270,10 @@ class Correlator(Settler):
             if connection is None:
                 connection = self.new(device, key, group, at + self.lateness)
             connection.flow_id = flow_id
+        at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
-        connection.last = max(connection.last, at, facts.now)
+        connection.last = max(connection.last, facts.now)
         return key, connection
 
     @staticmethod

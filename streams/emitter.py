@@ -19,8 +19,9 @@ from streams.findings import (
     unresolved_reason,
 )
 from streams.judged import keep_version, requests, sent_version
+from streams.matching import may_be_of_another
 from streams.rows import METHODS, connection_row, destination_row, encode, judged_row
-from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device
+from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device, Group
 
 
 @dataclass(slots=True)
@@ -66,10 +67,11 @@ class Emitter:
     def emit_group(self, device: Device, key: str) -> None:
         """Rows of the connections of one 5-tuple."""
         if device.dirty.pop(key, 0) is None:
-            for connection in device.group(key) or ():
-                self._emit(device, key, connection)
+            group = device.group(key) or []
+            for connection in group:
+                self._emit(device, key, group, connection)
 
-    def _emit(self, device: Device, key: str, connection: Connection) -> None:
+    def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
         facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)
         rows = self.output.network_events
@@ -77,6 +79,8 @@ class Emitter:
         live = connection.live
         name = ""
         if connection.settled or (live and connection.kernel is not None):
+            self._book(device, place, connection, live)
+        if self._has_a_name(group, connection, live):
             if connection.identity == UNDECIDED:
                 connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
             version = connection_version(place, facts, connection)
@@ -87,7 +91,6 @@ class Emitter:
                 connection.sent = version
                 name = connection_id(place, connection)
                 rows.append(encode(connection_row(place, facts, connection, version, name, horizon)))
-            self._book(device, place, connection, live)
         if place.proxied and (connection.flow_id or connection.identity != UNDECIDED):
             for destination in connection.destinations:
                 version = destination_version(facts, connection, destination)
@@ -100,8 +103,17 @@ class Emitter:
                     rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
         if len(rows) != before:
             self._count(device, "rows", len(rows) - before)
-        if connection.judged:
+        if connection.judged and (connection.flow_id or connection.identity != UNDECIDED):
             self._judged(device, place, connection)
+
+    @staticmethod
+    def _has_a_name(group: Group, connection: Connection, live: list[Destination]) -> bool:
+        """Its own row may leave: it is settled or known well enough, and it is not another one's other half."""
+        if connection.identity != UNDECIDED:
+            return True
+        if connection.kernel is not None:
+            return connection.settled or bool(live)
+        return connection.settled and not (len(group) > 1 and may_be_of_another(group, connection))
 
     def _judged(self, device: Device, place: Place, connection: Connection) -> None:
         found = requests(place, connection)

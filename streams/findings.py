@@ -172,12 +172,12 @@ def tunnel_evidence(connection: Connection) -> int:
     """What was said of the tunnel as a whole: which end is its last, which names were spoken inside, how they were judged.
 
     It counts for every row of the tunnel, as each CONNECT may make another one the last. A name that a CONNECT confirms leaves
-    `inner` (-1) while its destination gains: the sum still grows.
+    `inner` (-1 or -2) while its destination gains: the sum still grows.
     """
     evidence = len(connection.inner) + connection.inner_flags.bit_count()
     for destination in connection.destinations:
         if destination.tunnel:
-            evidence += 2 * destination.evidence
+            evidence += 3 * destination.evidence
     return evidence
 
 
@@ -221,9 +221,10 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     evidence = (
         connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
     )
-    # A name that a CONNECT confirms leaves `inner` (-1) while the destination gains: the sum must still grow.
+    # A name that a CONNECT confirms leaves `inner` (-1, or -2 where TLS and Host said it) while the destination gains: the
+    # sum must still grow.
     for destination in connection.destinations:
-        evidence += 2 * destination.evidence
+        evidence += 3 * destination.evidence
     kernel = connection.kernel
     if kernel is not None:
         evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed

@@ -28,7 +28,7 @@ class Request(NamedTuple):
 def requests(place: Place, connection: Connection) -> list[Request]:
     """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
     tunnels = sorted((j for j in connection.judged if j.tunnel and j.request), key=lambda j: j.request)
-    names = [j for j in connection.judged if j.tunnel and not j.request]
+    names = sorted((j for j in connection.judged if j.tunnel and not j.request), key=lambda j: (j.at, j.host))
     end = tunnel_end(connection) if place.proxied else None
     flow = flow_name(connection)
     found = []

@@ -71,11 +71,25 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
         if old is None or not connection.flow_id:
             continue
         if connection.flow_started:
-            if abs(kernel.started - connection.flow_started) < abs(old.started - connection.flow_started):
+            distance = abs(kernel.started - connection.flow_started)
+            if distance <= START_TOLERANCE and distance < abs(old.started - connection.flow_started):
                 return connection
         elif old.started < kernel.started <= connection.first + EARLY and _open_at(kernel, connection.first):
             return connection
     return None
+
+
+def is_refuted(flow: Connection) -> bool:
+    """The flow's start is known by now and lies far from the kernel record that it was given."""
+    kernel = flow.kernel
+    return kernel is not None and flow.flow_started > 0 and abs(kernel.started - flow.flow_started) > START_TOLERANCE
+
+
+def may_be_of_another(group: Group, flow: Connection) -> bool:
+    """There are kernel records without a flow that this one without a kernel record may belong to."""
+    return flow.kernel is None and any(
+        c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first for c in group
+    )
 
 
 def only_kernel_left(group: Group, flow: Connection) -> Connection | None:

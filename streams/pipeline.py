@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from schemas.clock import MICROS
+from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
 from schemas.events import Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
@@ -174,7 +174,7 @@ class Pipeline:
             passed = (message.logged_ms - facts.logged_ms) * 1000
             self.correlator.be_quiet(device, passed)
             facts.offset = message.offset
-            self._let_go(device, facts.now + passed)
+            self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""

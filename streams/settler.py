@@ -10,7 +10,7 @@ from schemas.events import Micros
 from schemas.settings import CorrelationSettings, proxy_address
 from streams.evidence import add_destination
 from streams.findings import Place, speaks_tls_to_proxy
-from streams.matching import better_kernel, kernel_for_flow, only_kernel_left
+from streams.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
 from streams.state import (
     ASKED,
     BY_HOST,
@@ -19,6 +19,7 @@ from streams.state import (
     BY_VERDICT,
     FROM_FLOW,
     REACHED,
+    UNDECIDED,
     Connection,
     Device,
     Group,
@@ -103,7 +104,8 @@ class Settler:
         if device.parked and passed >= self.idle:
             for key in list(device.parked):
                 for connection in list(device.group(key) or ()):
-                    self._leave(device, key, connection, "left:idle")
+                    if connection.settled:
+                        self._leave(device, key, connection, "left:idle")
             device.parked.clear()
 
     def speak_again(self, device: Device) -> None:
@@ -119,6 +121,14 @@ class Settler:
             for connection in list(device.group(key) or ()):
                 if not connection.settled:
                     self._settle(device, key, connection)
+            for connection in device.group(key) or ():
+                self._decide(device, key, connection)
+
+    def _decide(self, device: Device, key: str, connection: Connection) -> None:
+        """Nothing more will tell whose flow it is: its row leaves under the flow's name."""
+        if connection.kernel is None and connection.identity == UNDECIDED:
+            connection.identity = FROM_FLOW
+            self.changed(device, key)
 
     def place(self, device: Device, key: str, connection: Connection) -> Place:
         """Where a connection goes and what it is taken for."""
@@ -165,12 +175,14 @@ class Settler:
     def join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
         """A flow that found no kernel record at first, or the wrong one, may know better now (rules 1 and 3)."""
         group = device.group(key)
-        if not group or len(group) < 2:
+        if not group or (len(group) < 2 and not is_refuted(connection)):
             return
         if connection.kernel is not None:
             better = better_kernel(group, connection)
             if better is not None:
                 self.swap(device, key, connection, better)
+            elif is_refuted(connection):
+                self.swap(device, key, connection, self.new(device, key, group, connection.first + self.patience))
             return
         if surely:
             other = (
@@ -234,16 +246,22 @@ class Settler:
     def recheck(self, device: Device, remote_ip: str = "") -> None:
         """A fact changed: the rows of live connections may, too. Rare, so a walk over all is cheap enough."""
         for key in list(device.groups):
-            if not remote_ip or ends_of(key)[2] == remote_ip:
+            if not remote_ip:
+                self.changed(device, key)
+            elif ends_of(key)[2] == remote_ip:
+                for connection in device.group(key) or ():
+                    if connection.settled:
+                        self.promote(device, key, connection)
                 self.changed(device, key)
 
     def ended(self, device: Device, key: str, connection: Connection) -> None:
         """Once the end is known, the idle timer is too far away."""
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
-            self._wake_at(device, key, connection, due)
+            self.wake_at(device, key, connection, due)
 
-    def _wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
+    def wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
+        """Look at a connection at this second, and no longer at another one."""
         device.let_sleep(connection, key)
         connection.due = second
         device.wake_at(second, key)
@@ -265,15 +283,15 @@ class Settler:
                 waits_until = connection.first + self.patience
                 waits = not connection.live or device.facts.kernel_seen
                 if connection.kernel is None and waits and now < waits_until:
-                    self._wake_at(device, key, connection, -(-waits_until // MICROS))
+                    self.wake_at(device, key, connection, -(-waits_until // MICROS))
                     continue
                 self._settle(device, key, connection)
                 if connection not in group:
                     continue  # it was the other half of a flow
-            since = max(connection.last, connection.ended)
+            since = max(connection.last, min(connection.ended, connection.last + self.idle))
             rests_until = since + (self.linger if connection.ended else self.idle)
             if now < rests_until:
-                self._wake_at(device, key, connection, _rest_until(rests_until))
+                self.wake_at(device, key, connection, _rest_until(rests_until))
             elif quiet and now < since + self.idle:
                 device.parked[key] = None
             else:
@@ -293,6 +311,7 @@ class Settler:
             self._leave(device, key, oldest, "left:too_many")
 
     def _leave(self, device: Device, key: str, connection: Connection, why: str) -> None:
+        self._decide(device, key, connection)
         self.before_leaving(device, key)
         device.let_sleep(connection, key)
         group = device.group(key)

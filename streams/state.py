@@ -217,19 +217,9 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 
 FLOW_FIELDS = (
-    *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls"),
-    *(
-        "summarised",
-        "first",
-        "connect",
-        "asked",
-        "unreadable",
-        "inner_flags",
-        "inner",
-        "destinations",
-        "judged",
-        "seen",
-    ),
+    *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
+    *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
+    *("judged_bump", "tunnel_rows"),
 )
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode

@@ -5,8 +5,8 @@ and the facts, under a slot of a ring. Once the deltas since the last snapshot w
 written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing is ever
 deleted: sequence numbers say what counts. Every entry stays below `PART_BYTES_MAX`, so no device is too large for a message.
 
-Facts carry the input offset and stand in the last entry of a checkpoint. Where a crash leaves items without their facts, the
-input is taken in again, and merging the same evidence twice changes nothing.
+Facts carry the input offset and stand in the last part. What a crash leaves of a checkpoint, without all its parts, does not
+count: the input that it came from is taken in again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ SNAPSHOT_BYTES_MIN = 4_096
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
-    """One entry: a delta (`parts` 0) or a part of a snapshot."""
+    """One entry: a part of a delta, or of a snapshot."""
 
     sequence: int
     offset: int
     facts: bytes
     items: dict[str, bytes | None]
-    part: int = 0
-    parts: int = 0
+    part: int
+    parts: int
+    snapshot: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -98,11 +99,11 @@ class Store:
     def _delta(
         self, device: Device, written: _Written, parts: list[dict[str, bytes | None]]
     ) -> Iterator[tuple[bytes, bytes]]:
-        for number, part in enumerate(parts, 1):
+        for number, part in enumerate(parts):
             written.sequence += 1
             written.deltas += 1
-            facts = _pack_facts(device.facts) if number == len(parts) else b""
-            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part))
+            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
+            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts)))
             written.delta_bytes += len(value)
             yield f"{device.name}\0d{written.sequence % RING:02d}".encode(), value
 
@@ -113,7 +114,7 @@ class Store:
         parts = list(_in_parts(device.items()))
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts)))
+            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts), True))
             written.snapshot_bytes += len(value)
             yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
 
@@ -122,7 +123,7 @@ class Store:
         written = self._written[name] = _Written()
         snapshots: dict[int, dict[int, tuple[bytes, _Entry]]] = {}
         for key, value, entry in found:
-            if entry.parts:
+            if entry.snapshot:
                 snapshots.setdefault(entry.sequence, {})[entry.part] = (key, entry)
                 written.snapshot_bytes += len(value)
         whole = [number for number, parts in snapshots.items() if len(parts) == next(iter(parts.values()))[1].parts]
@@ -131,9 +132,15 @@ class Store:
         for key, entry in snapshots.get(base, {}).values():
             written.side = int(key.rpartition(b"\0")[2][1:2])
             _merge(device, items, entry)
-        deltas = sorted((e for _, _, e in found if not e.parts and e.sequence > base), key=lambda e: e.sequence)
-        written.sequence = max([base, *snapshots, *(e.sequence for e in deltas)])
-        written.deltas = len(deltas)
+        every = [e for _, _, e in found if not e.snapshot and e.sequence > base]
+        there = {e.sequence for e in every}
+        # A crash in the middle of a delta leaves some of its parts: without the others they mean nothing.
+        deltas = sorted(
+            (e for e in every if there.issuperset(range(e.sequence - e.part, e.sequence - e.part + e.parts))),
+            key=lambda e: e.sequence,
+        )
+        written.sequence = max([base, *snapshots, *there])
+        written.deltas = written.sequence - base
         for entry in deltas:
             _merge(device, items, entry)
         device.take_back(items)

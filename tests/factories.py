@@ -252,10 +252,11 @@ def _defaults(kind: type[msgspec.Struct]) -> Row:
 
 
 def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
-    """Of rows with one identity the one with the highest version."""
+    """Of rows with one identity the one with the highest version. Two that differ must not share a version."""
     found: dict[object, Row] = {}
     for row in rows:
         old = found.get(row[key])
+        assert old is None or old == row or old["Version"] != row["Version"], f"one version, two contents: {old} {row}"
         if old is None or int(str(row["Version"])) >= int(str(old["Version"])):
             found[row[key]] = row
     return list(found.values())

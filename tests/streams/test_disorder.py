@@ -15,6 +15,7 @@ from tests.factories import (
     Row,
     World,
     connection,
+    flow_end,
     latest,
     micros,
     name,
@@ -225,3 +226,120 @@ def test_rules_that_speak_at_the_same_instant_are_all_heard() -> None:
 
     assert len(world.destinations) == 200
     assert JUDGED_MAX >= 200
+
+
+# Found by a second attempt
+
+
+def test_a_reused_tuple_joins_its_flow_however_quiet_it_was() -> None:
+    """The first use had no sensor evidence; the flow's record comes a minute later, with or without silence before it."""
+    events: list[Event] = [
+        connection(0, pid=1, ended=12),
+        connection(13, pid=2),
+        request(13.1, "b.example:443"),
+        flow_end(75, started=13.001, ended=15),
+    ]
+    for quiet in (0, 30):
+        world = World().see(*events[:3]).wait(quiet).see(events[3]).finish()
+
+        assert {row["InitiatingProcessId"]: row["DestinationHost"] for row in world.connections} == {
+            1: "",
+            2: "b.example",
+        }
+        assert [row["InitiatingProcessId"] for row in world.destinations] == [2]
+
+
+def test_a_flow_that_nobody_claims_gets_its_row_in_the_end() -> None:
+    """Two kernel records fit, no flow record ever comes: the flow's row leaves without a process."""
+    world = World().see(connection(0, pid=1, ended=12), connection(13, pid=2), request(13.1, "b.example:443")).finish()
+
+    assert {row["InitiatingProcessId"] for row in world.connections} == {1, 2, None}
+    assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 3
+
+
+def test_a_kernel_record_far_from_the_flows_start_is_refused() -> None:
+    """Neither a later connection nor the guess made before the start was known."""
+    started = replace(verdict(20.1, "a.example:443", action=Action.AUDITED), started=micros(19.9))
+    for world in (
+        World().see(connection(0, pid=1), request(20, "a.example:443"), started, connection(28, pid=2)).finish(),
+        World().see(connection(0, pid=1), request(20, "a.example:443"), flow_end(90, started=19.9, ended=27)).finish(),
+    ):
+        assert [row["InitiatingProcessId"] for row in world.destinations] == [None]
+
+
+def test_a_proxy_learnt_later_keeps_the_name_that_was_seen() -> None:
+    """A tunnel seen from inside only, taken for direct until another connection showed the proxy."""
+    world = World().see(connection(0), name(0.2, "a.example")).wait(20)
+    assert [row["ResolvedBy"] for row in world.connections] == ["direct"]
+
+    world.see(request(21, "b.example:443", port=2, flow="2")).finish()
+    assert by_host(world)["a.example"]["ResolvedBy"] == "sni"
+
+
+def test_a_name_said_twice_and_then_confirmed_moves_the_version() -> None:
+    """TLS and Host said it; CONNECT takes both away and still makes the row a newer one."""
+    world = World(proxies=[LISTED]).see(connection(0), name(0.1, "a.example"), request(0.2, "/x", host="a.example"))
+    world.wait(20).see(request(21, "a.example:443", tx=1)).finish()
+
+    assert [(row["ResolvedBy"], row["Confidence"]) for row in world.connections] == [("connect", "exact")]
+
+
+def test_a_withdrawn_alert_begins_anew() -> None:
+    """What seemed audited was blocked; the next audited request does not carry the first one's evidence."""
+    world = World().see(
+        verdict(0.1, method="", host="x.bad.example", action=Action.AUDITED),
+        verdict(0.2, "x.bad.example:443"),
+        verdict(9, "http://y.bad.example/", action=Action.AUDITED, port=3, flow="3"),
+    )
+    audited = next(a for a in latest(world.alerts, "AlertId") if a["Kind"] == "audited")
+
+    assert (audited["Count"], audited["DestinationHosts"]) == (1, ["y.bad.example"])
+    assert str(audited["FirstTime"]).startswith("2026-11-24T19:07:37")
+
+
+def test_patience_does_not_depend_on_who_spoke_first() -> None:
+    """Kernel or sensor: an unsettled connection waits the same time for its better name."""
+    kernel: Event = connection(0)
+    host: Event = request(0.1, "/x", host="b.example")
+    for order in ([kernel, host], [host, kernel]):
+        world = World(proxies=[LISTED]).see(*order, request(4, "c.example:443", tx=1)).finish()
+
+        assert [row["DestinationHost"] for row in world.destinations] == ["c.example"]
+
+
+def test_judged_rows_of_a_flow_without_an_id_are_not_doubled() -> None:
+    """They wait for the identity, too."""
+    world = World().see(verdict(0.1, flow=""), connection(0)).finish()
+
+    assert len(latest(world.verdicts)) == 1
+
+
+def test_of_two_judged_names_the_earlier_one_counts() -> None:
+    """Whichever arrives first."""
+    events = [
+        verdict(0.1, method="", host="a.test", action=Action.AUDITED),
+        verdict(0.6, method="", host="b.test", action=Action.AUDITED),
+    ]
+    for order in (events, events[::-1]):
+        assert counts(World().see(connection(0), *order).finish()) == {"a.test": 1}
+
+
+def test_an_alert_learns_a_name_that_came_with_the_second_kernel_line() -> None:
+    """PID first, name later."""
+    bare = replace(connection(0), established=0, process=Process(4711, ""))
+    world = World().see(bare, verdict(0.1), connection(0)).finish()
+
+    assert latest(world.alerts, "AlertId")[0]["InitiatingProcessFileName"] == "curl"
+
+
+def test_a_record_dated_far_ahead_settles_and_leaves() -> None:
+    """The sensor's time is not believed: the device's clock settles it, and the book stays whole."""
+    world = World().see(
+        connection(0, port=1), request(2_000_000_000, "m", method="CONNECT", status=None, port=2, flow="2")
+    )
+    world.wait(60)
+    assert {row["LocalPort"] for row in world.connections} == {1, 2}
+
+    world.wait(200_000)
+    assert world.device.groups == {}
+    assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 2

@@ -49,7 +49,7 @@ def goes_on(settings: Settings) -> None:
 def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
     """kill -9 at any moment, at the worst ones too, with the disk kept or lost: every input counts exactly once."""
     settings = kafka_settings_for(worker={"batch_messages_max": 40, "session_timeout_secs": 6})
-    worker = WorkerProcess(settings, tmp_path / "log", crash=0.005)
+    worker = WorkerProcess(settings, tmp_path / "log", crash=0.01)
     with input_flows(settings):
         worker.keep_alive()
         try:
@@ -68,7 +68,7 @@ def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path)
 
     assert code == 0
     assert set(worker.exits) == {-signal.SIGKILL}
-    assert len(worker.exits) > 4
+    assert len(worker.exits) >= 4
     assert verdict.inputs > 500
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
 

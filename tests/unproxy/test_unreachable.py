@@ -291,6 +291,6 @@ def test_answer_that_breaks_off() -> None:
         half = threading.Thread(target=answer_half)
         half.start()
         client = Client(f"http://127.0.0.1:{server.getsockname()[1]}", "")
-        with pytest.raises(Failed, match="the answer broke off|no ClickHouse answers there"):
+        with pytest.raises(Failed, match=r"the answer broke off|no ClickHouse answers there"):
             client.rows("SELECT 1")
         half.join()
