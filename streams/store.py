@@ -11,6 +11,7 @@ count: the input that it came from is taken in again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -133,13 +134,10 @@ class Store:
             written.side = int(key.rpartition(b"\0")[2][1:2])
             _merge(device, items, entry)
         every = [e for _, _, e in found if not e.snapshot and e.sequence > base]
-        there = {e.sequence for e in every}
         # A crash in the middle of a delta leaves some of its parts: without the others they mean nothing.
-        deltas = sorted(
-            (e for e in every if there.issuperset(range(e.sequence - e.part, e.sequence - e.part + e.parts))),
-            key=lambda e: e.sequence,
-        )
-        written.sequence = max([base, *snapshots, *there])
+        there = Counter(e.sequence - e.part for e in every)
+        deltas = sorted((e for e in every if there[e.sequence - e.part] == e.parts), key=lambda e: e.sequence)
+        written.sequence = max([base, *snapshots, *(e.sequence for e in every)])
         written.deltas = written.sequence - base
         for entry in deltas:
             _merge(device, items, entry)

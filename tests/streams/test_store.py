@@ -138,6 +138,37 @@ def test_one_checkpoint_never_writes_a_slot_twice(monkeypatch: pytest.MonkeyPatc
     assert state_of(again) == state_of(pipeline)
 
 
+def test_parts_of_a_delta_mean_nothing_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of a checkpoint, again and again: the book and what is known stay those of a quiet run."""
+    monkeypatch.setattr(store, "PART_BYTES_MAX", 300)
+    quiet, cut = Pipeline(CorrelationSettings()), Pipeline(CorrelationSettings())
+    table: dict[bytes, bytes] = {}
+    log = messages(150)
+    written = 0
+    for number, message in enumerate(log):
+        for one in (quiet, cut):
+            one.take(message)
+            one.drain()
+        entries = cut.checkpoint()
+        if number % 7 == 3:
+            table.update(entries[: number % len(entries)])
+            cut = Pipeline(CorrelationSettings())
+            cut.restore(table.items())
+            for again in log[written : number + 1]:
+                cut.take(again)
+            cut.drain()
+            entries = cut.checkpoint()
+        table.update(entries)
+        written = number + 1
+    quiet.finish()
+    cut.finish()
+
+    assert cut.book() == quiet.book()
+    assert {n: d.items().keys() for n, d in cut.devices.items()} == {
+        n: d.items().keys() for n, d in quiet.devices.items()
+    }
+
+
 def test_the_oldest_stays_the_oldest() -> None:
     """What is let go at the bound is the same after a restart, though an old connection was written last."""
     settings = CorrelationSettings(connections_max=3)
