@@ -193,8 +193,10 @@ class Correlator(Settler):
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
         if connection.is_new(evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
-            add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id))
-            self._after_names(device, key, connection)
+            if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
+                self._after_names(device, key, connection)
+            else:
+                device.touched[key] = None
 
     def _verdict(self, device: Device, event: Verdict) -> None:
         key, connection = self._locate(device, event.flow, event.at, event.started)

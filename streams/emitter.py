@@ -52,11 +52,10 @@ class Emitter:
 
     def emit(self, device: Device) -> None:
         """Rows and alerts of one device for everything that changed."""
-        while device.dirty:
-            key = next(iter(device.dirty))
+        for key in list(device.dirty):
             self.emit_group(device, key)
-            group = device.group(key)
-            if group and all(connection.settled for connection in group):
+            group = device.groups.get(key)
+            if isinstance(group, list) and _all_settled(group):
                 device.rest(key)
         for key in device.dirty_alerts:
             state = device.alerts.get(key)
@@ -72,6 +71,8 @@ class Emitter:
                 self._emit(device, key, group, connection)
 
     def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
+        if not (connection.settled or connection.destinations or connection.judged):
+            return
         facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)
         rows = self.output.network_events
@@ -145,6 +146,10 @@ class Emitter:
     def _count(device: Device, what: str, by: int = 1) -> None:
         counts = device.facts.counts
         counts[what] = counts.get(what, 0) + by
+
+
+def _all_settled(group: Group) -> bool:
+    return group[0].settled if len(group) == 1 else all(connection.settled for connection in group)
 
 
 _RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}

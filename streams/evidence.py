@@ -102,18 +102,19 @@ def add_destination(
         connection.inner = [i for i in connection.inner if i.name != host]
 
 
-def add_name(connection: Connection, inner: Inner) -> None:
-    """A name was spoken on the connection itself; one that a CONNECT confirms says nothing new."""
+def add_name(connection: Connection, inner: Inner) -> bool:
+    """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it."""
     if not inner.name or any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations):
-        return
+        return False
     for known in connection.inner:
         if known.name == inner.name and known.tls == inner.tls:
             known.at, known.event_id = min((known.at, known.event_id), (inner.at, inner.event_id))
             known.judged |= inner.judged
             known.outer |= inner.outer
-            return
+            return True
     if len(connection.inner) < INNER_MAX:
         connection.inner.append(inner)
+    return True
 
 
 def add_judged(connection: Connection, event: Verdict, host: str, port: int, url: str, tunnel: bool, bits: int) -> None:
