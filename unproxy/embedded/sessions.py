@@ -133,10 +133,10 @@ def _insert(connection: Connection, insert: Insert, data: Iterator[bytes]) -> An
     try:
         for piece in data:
             if piece:
-                inserter.append(piece)  # type: ignore[no-untyped-call]
+                inserter.append(piece)
         done = inserter.finish()
     finally:
-        inserter.cancel()  # type: ignore[no-untyped-call]  # nothing after finish
+        inserter.cancel()  # nothing after finish
     return Answer(b"", insert.format, {"written_rows": done.rows_written, "written_bytes": done.bytes_written})
 
 
