@@ -343,3 +343,16 @@ def test_a_record_dated_far_ahead_settles_and_leaves() -> None:
     world.wait(200_000)
     assert world.device.groups == {}
     assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 2
+
+
+def test_the_kernel_record_at_the_very_start_is_taken_at_once() -> None:
+    """Another one 300 ms off waits for certainty, so which came first leaves no trace, not even in the version."""
+    flow: Event = flow_end(9, started=0, ended=8)
+    near, far = connection(0.001, pid=1), connection(0.3, pid=2)
+    pictures = [
+        {row["RecordId"]: row for row in World().see(request(0.01, "a.example:443"), flow, *order).finish().rows}
+        for order in ((near, far), (far, near))
+    ]
+
+    assert pictures[0] == pictures[1]
+    assert {r["InitiatingProcessId"] for r in pictures[0].values() if r["DestinationHost"] == "a.example"} == {1}

@@ -74,6 +74,15 @@ def test_half_a_connect_names_nothing(target: str) -> None:
     assert world.connections[0]["UnresolvedReason"] == "no_usable_request"
 
 
+def test_a_host_header_inside_a_tunnel_does_not_stand_in_for_connect() -> None:
+    """CONNECT could not be read: what is spoken in plain inside names no port, and the tunnel's end may be another host."""
+    world = settle(
+        [connection(0), request(0.1, "m", method="CONNECT", status=None), request(0.2, "/x", host="a.example")]
+    )
+
+    assert world.destinations == []
+
+
 def test_server_name_stands_in_for_half_a_connect() -> None:
     """Where CONNECT could not be read, the name inside the tunnel is strong evidence, once the connection settles."""
     world = World().see(connection(0), request(0.1, "m", method="CONNECT", status=None), name(0.2, "mail.example"))
