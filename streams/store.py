@@ -19,6 +19,8 @@ import msgspec
 
 from streams.state import Device, Facts
 
+FORMAT = 1
+"""Raise it when state can no longer be read by what wrote it before."""
 RING = 64
 PART_BYTES_MAX = 512 * 1024
 SNAPSHOT_BYTES_MIN = 4_096
@@ -27,6 +29,7 @@ SNAPSHOT_BYTES_MIN = 4_096
 class _Entry(msgspec.Struct, array_like=True, gc=False):
     """One entry: a part of a delta, or of a snapshot."""
 
+    version: int
     sequence: int
     offset: int
     facts: bytes
@@ -51,6 +54,26 @@ class _Written:
     delta_bytes: int = 0
     snapshot_bytes: int = 0
     side: int = 1
+
+
+class StateUnreadable(Exception):
+    """The state was written by another version of unproxy."""
+
+
+def _read(value: bytes) -> _Entry:
+    try:
+        entry = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateUnreadable(f"{_OTHER_VERSION} ({error})") from None
+    if entry.version != FORMAT:
+        raise StateUnreadable(f"{_OTHER_VERSION} (format {entry.version}, not {FORMAT})")
+    return entry
+
+
+_OTHER_VERSION = (
+    "the state was written by another version of unproxy; go on with that one, or delete the worker's data folder and the "
+    "records of its changelog topic: connections that are open now then begin anew, no line is lost"
+)
 
 
 class Store:
@@ -83,10 +106,10 @@ class Store:
         return entries
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take devices back from their entries, in any order."""
+        """Take devices back from their entries, in any order. Raises StateUnreadable."""
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
-            by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _decode(value)))
+            by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
             self._take_back(name.decode(), found)
             self._restored += [(entry.offset, key, value) for key, value, entry in found]
@@ -104,7 +127,7 @@ class Store:
             written.sequence += 1
             written.deltas += 1
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts)))
+            value = _encode(_Entry(FORMAT, written.sequence, device.facts.offset, facts, part, number, len(parts)))
             written.delta_bytes += len(value)
             yield f"{device.name}\0d{written.sequence % RING:02d}".encode(), value
 
@@ -115,7 +138,9 @@ class Store:
         parts = list(_in_parts(device.items()))
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(written.sequence, device.facts.offset, facts, part, number, len(parts), True))
+            value = _encode(
+                _Entry(FORMAT, written.sequence, device.facts.offset, facts, part, number, len(parts), True)
+            )
             written.snapshot_bytes += len(value)
             yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from schemas.settings import CorrelationSettings
@@ -205,3 +206,14 @@ JUDGED = (
     b'"dest_ip":"10.9.9.9","dest_port":3128,"proto":"TCP","alert":{"action":"allowed","signature":"s"},'
     b'"http":{"hostname":"a.example","url":"a.example:443","http_method":"CONNECT"},"host":"dev"}'
 )
+
+
+def test_state_of_another_version_is_refused_in_words() -> None:
+    """Neither guessed at nor thrown away: the operator decides."""
+    pipeline = Pipeline(CorrelationSettings())
+    pipeline.take(messages(1)[0])
+    ((key, value),) = pipeline.checkpoint()
+    other = msgspec.msgpack.encode([99, *msgspec.msgpack.decode(value)[1:]])
+    for strange in (other, b"\x93\x01\x02\x03"):
+        with pytest.raises(store.StateUnreadable, match="another version of unproxy"):
+            Pipeline(CorrelationSettings()).restore([(key, strange)])
