@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-import lz4.frame  # type: ignore[import-untyped,unused-ignore]
+import lz4.frame  # type: ignore[import-untyped,unused-ignore]  # it has no types
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
 
@@ -150,7 +150,7 @@ def _grouped(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
 
 
 def _compressed(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
-    with lz4.frame.LZ4FrameCompressor() as compressor:  # type: ignore[no-untyped-call,unused-ignore]
+    with lz4.frame.LZ4FrameCompressor() as compressor:  # type: ignore[no-untyped-call,unused-ignore]  # likewise
         yield compressor.begin()
         for piece in _grouped(rows):
             if squeezed := compressor.compress(piece):

@@ -127,7 +127,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
     ):
         wanted = picture(rows, key)
         with contextlib.suppress(AssertionError):  # the comparison below says what is not there
-            wait_until(lambda t=table, w=wanted, k=key: stored(settings, t, k) == w, table, 45)  # type: ignore[misc]
+            wait_until(lambda t=table, w=wanted, k=key: stored(settings, t, k) == w, table, 45)  # type: ignore[misc]  # defaults
         found = stored(settings, table, key)
 
         assert differences(found, wanted) == {}, table

@@ -68,7 +68,7 @@ def headers(message: Message) -> dict[str, bytes]:
 
 
 def partition_of(key: bytes) -> int:
-    hashed: int = murmur2(key)  # type: ignore[no-untyped-call]
+    hashed: int = murmur2(key)  # type: ignore[no-untyped-call]  # it has no types
     return (hashed & 0x7FFFFFFF) % 4
 
 

@@ -57,7 +57,7 @@ def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path)
                 goes_on(settings)
                 worker.kill(Path(settings.worker.data_dir) if lost_disk else None)
             goes_on(settings)
-        except BaseException:
+        except BaseException:  # whatever it is, no process is left behind
             worker.discard()
             raise
     worker.crash = 0.0
