@@ -185,7 +185,7 @@ def test_kill_loses_nothing(
     for share in (0.2, 0.6):
         process = subprocess.Popen([sys.executable, "-c", program, f"suricata:{tmp_path}/log"], cwd=ROOT)
         await_that(
-            lambda share=share: len(set(lines_of(messages_of(settings, TELEMETRY)))) > share * len(lines),  # type: ignore[misc]
+            lambda share=share: len(set(lines_of(messages_of(settings, TELEMETRY)))) > share * len(lines),  # type: ignore[misc]  # mypy cannot infer it
             "lines in Kafka",
         )
         process.send_signal(signal.SIGKILL)

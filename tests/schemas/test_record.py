@@ -79,7 +79,8 @@ def test_the_emptiest_row_is_read_again(row: type[msgspec.Struct]) -> None:
 
 def _plain(name: str, row: type[msgspec.Struct]) -> Any:
     """Some value that a column takes."""
-    (field,) = (field for field in msgspec.inspect.type_info(row).fields if field.name == name)  # type: ignore[attr-defined]
+    fields = msgspec.inspect.type_info(row).fields  # type: ignore[attr-defined]  # a struct's info has them
+    (field,) = (field for field in fields if field.name == name)
     kind = field.type.type
     if isinstance(kind, msgspec.inspect.EnumType):
         return next(iter(kind.cls)).value

@@ -226,7 +226,7 @@ def _crash_at_the_worst(probability: float) -> None:
         write(store, partition, entries)
         maybe_die()
 
-    StateStore.write = write_or_die  # type: ignore[assignment,method-assign]
+    StateStore.write = write_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen write
 
 
 if __name__ == "__main__":
