@@ -101,7 +101,9 @@ class Worker:
         for event in events:
             message = event.message
             if message.generation_id != generation:
-                # Read before a rebalance that has happened since; whoever has the partition now reads it again.
+                # Read before a rebalance that has happened since; whoever has the partition now reads it again. Faust's
+                # stream holds on to the last message it took: while that counts as unacknowledged, no rebalance ends.
+                self.app.consumer.unacked.discard(message)
                 self.counters.messages_stale += 1
                 continue
             batch.setdefault(message.partition, []).append(_message(message))

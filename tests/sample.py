@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,9 +60,13 @@ class Score(NamedTuple):
     outcomes: dict[tuple[str, str], int]
 
 
-def score(rows: Iterable[Row]) -> Score:
-    """How many true requests have a row of their own, and how many rows claim what nobody asked for."""
-    truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
+def score(rows: Iterable[Row], truth: Sequence[Row] | None = None) -> Score:
+    """How many true requests have a row of their own, and how many rows claim what nobody asked for.
+
+    The truth is the sample's unless another is given.
+    """
+    if truth is None:
+        truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
     certain = [t for t in truth if t.get("client_port") and t.get("port_certain") is not False]
     vague = {(t["device"], t["host"], t["port"]) for t in truth if t not in certain}
     by_tuple: dict[tuple[object, ...], list[Row]] = {}

@@ -1,0 +1,73 @@
+"""The load: a simulated fleet whose sensors write their files while the run goes on, and what they wrote."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from producers.simulation import SimulatedLine, WorldSettings, simulate
+
+FILES_PER_DIALECT = 2
+WRITE_SECS = 0.05
+
+
+class Load:
+    """Lines made beforehand, written when their time has come."""
+
+    def __init__(self, folder: Path, *, seed: int, secs: float, devices: int, lines_per_sec: float) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._began = 0.0
+        self.world = WorldSettings(
+            seed=seed,
+            devices=devices,
+            lines_per_sec=lines_per_sec,
+            duration_secs=secs,
+            start=datetime.now(UTC).replace(microsecond=0),
+        )
+        self.lines: list[SimulatedLine] = list(simulate(self.world))
+        self._origin = int(self.world.start.timestamp() * 1_000_000)
+        self._thread = threading.Thread(target=self._write, name="load", daemon=True)
+        for file in {self._file(line) for line in self.lines}:
+            file.touch()
+
+    @property
+    def sources(self) -> list[str]:
+        """What the producer is told to follow."""
+        return sorted({f"{line.dialect}:{self._file(line)}" for line in self.lines})
+
+    @property
+    def values(self) -> Counter[bytes]:
+        """Every line, and how often it was written."""
+        return Counter(line.value for line in self.lines)
+
+    def begin(self) -> None:
+        """Start to write."""
+        self._began = time.monotonic()
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until all is written."""
+        self._thread.join()
+
+    def _file(self, line: SimulatedLine) -> Path:
+        return self._folder / f"{line.dialect}-{sum(line.device.encode()) % FILES_PER_DIALECT}.jsonl"
+
+    def _write(self) -> None:
+        files = {path: path.open("ab", buffering=0) for path in {self._file(line) for line in self.lines}}
+        waiting = iter(self.lines)
+        line = next(waiting, None)
+        while line is not None:
+            due = (time.monotonic() - self._began) * 1_000_000
+            some: dict[Path, list[bytes]] = {}
+            while line is not None and line.at - self._origin <= due:
+                some.setdefault(self._file(line), []).append(line.value)
+                line = next(waiting, None)
+            for path, values in some.items():
+                files[path].write(b"\n".join(values) + b"\n")
+            time.sleep(WRITE_SECS)
+        for file in files.values():
+            file.close()
