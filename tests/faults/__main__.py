@@ -1,8 +1,8 @@
 """Break a running pipeline in every way, and see that nothing is lost, doubled or wrong.
 
-    python -m tests.faults --seed 7               one run; the same seed gives the same world and the same faults
-    python -m tests.faults --seeds 100 --jobs 2   seeds 1 to 100, and the table of faults and recovery times
-    python -m tests.faults --broken all           six workers broken on purpose: each must be caught
+python -m tests.faults --seed 7               one run; the same seed gives the same world and the same faults
+python -m tests.faults --seeds 100 --jobs 2   seeds 1 to 100, and the table of faults and recovery times
+python -m tests.faults --broken all           six workers broken on purpose: each must be caught
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tests.faults.disk import enter_namespace
 from tests.faults.report import judged, table
@@ -45,7 +44,7 @@ def main() -> int:
     if given.seeds:
         return _many(out, range(given.first, given.first + given.seeds), given.jobs, given.kinds or [])
     if given.broken == "all":
-        codes = [_alone(["--broken", name], out, name)["code"] for name in BREAKS]
+        codes = [_alone(["--broken", name], out, name) for name in BREAKS]
         return max(codes)
     if given.broken is None and given.seed is None:
         parser.error("name --seed, --seeds or --broken")
@@ -74,13 +73,13 @@ def _one(out: Path, seed: int, broken: str, words: list[str], *, keep: bool) -> 
     return 0 if result.good else 1
 
 
-def _alone(arguments: list[str], out: Path, name: str) -> dict[str, Any]:
+def _alone(arguments: list[str], out: Path, name: str) -> int:
     """A run in a process of its own, so that whatever happens to it is its own."""
     command = [sys.executable, "-m", MODULE, "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     said = done.stdout.strip()
     print(said or f"{name}: the run itself died: {done.stderr[-2000:]}", flush=True)
-    return {"code": done.returncode}
+    return done.returncode
 
 
 def _many(out: Path, seeds: Sequence[int], jobs: int, words: list[str]) -> int:
@@ -90,7 +89,7 @@ def _many(out: Path, seeds: Sequence[int], jobs: int, words: list[str]) -> int:
         done = list(pool.map(lambda seed: _alone(["--seed", str(seed), *kinds], out, f"seed {seed}"), seeds))
     results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     print(f"\n{table(results)}\n\n{len(seeds)} runs in {(time.monotonic() - began) / 60:.0f} min; results are in {out}")
-    return max(run["code"] for run in done)
+    return max(done)
 
 
 if __name__ == "__main__":

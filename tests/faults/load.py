@@ -7,11 +7,17 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from producers.simulation import SimulatedLine, WorldSettings, simulate
+from producers.simulation import SimulatedLine, World, WorldSettings
+
+Row = dict[str, Any]
 
 FILES_PER_DIALECT = 2
 WRITE_SECS = 0.05
+DISORDER_SECS_MAX = 1.0
+FLOW_TIMEOUT_SECS = 5.0
+"""Shorter than Suricata's own, so that flows end while the run goes on."""
 
 
 class Load:
@@ -21,15 +27,20 @@ class Load:
         folder.mkdir(parents=True)
         self._folder = folder
         self._began = 0.0
-        self.world = WorldSettings(
+        world = WorldSettings(
             seed=seed,
             devices=devices,
             lines_per_sec=lines_per_sec,
             duration_secs=secs,
             start=datetime.now(UTC).replace(microsecond=0),
+            gaps=seed % 3 == 0,
+            disorder_secs_max=DISORDER_SECS_MAX,
+            flow_timeout_secs=FLOW_TIMEOUT_SECS,
         )
-        self.lines: list[SimulatedLine] = list(simulate(self.world))
-        self._origin = int(self.world.start.timestamp() * 1_000_000)
+        self.truth: list[Row] = []
+        """What was really asked, as the scorer reads it."""
+        self.lines = list(World(world, truth=self.truth.append).lines())
+        self._origin = world.begin
         self._thread = threading.Thread(target=self._write, name="load", daemon=True)
         for file in {self._file(line) for line in self.lines}:
             file.touch()

@@ -1,10 +1,10 @@
 """The oracle: what a disturbed run left behind, held against the very same log worked through in peace.
 
-    accounted    every line that a sensor wrote is in the log; every message of the log is acknowledged
-    the same     the rows, verdicts, alerts and rejects on the topics are those of one undisturbed pipeline over that log,
-                 byte for byte; none is missing, none is there that should not be
-    once         hunters see each of them once, with the content of its latest version
-    the truth    no row claims a destination that the simulated fleet did not reach
+accounted    every line that a sensor wrote is in the log; every message of the log is acknowledged
+the same     the rows, verdicts, alerts and rejects on the topics are those of one undisturbed pipeline over that log,
+             byte for byte; none is missing, none is there that should not be
+once         hunters see each of them once, with the content of its latest version
+the truth    no row claims a destination that the simulated fleet did not reach
 """
 
 from __future__ import annotations
@@ -56,12 +56,19 @@ class Verdict:
     def good(self) -> bool:
         """Nothing lost, nothing doubled, nothing wrong."""
         return not (
-            self.lost or self.extra or self.doubled_for_hunters or self.differing_for_hunters or self.wrong or self.details
+            self.lost
+            or self.extra
+            or self.doubled_for_hunters
+            or self.differing_for_hunters
+            or self.wrong
+            or self.details
         )
 
     def say(self, what: str, examples: Iterable[object]) -> None:
         """Note some examples of what is wrong."""
-        self.details.extend(f"{what}: {str(example)[:600]}" for example, _ in zip(examples, range(SHOWN_MAX), strict=False))
+        self.details.extend(
+            f"{what}: {str(example)[:600]}" for example, _ in zip(examples, range(SHOWN_MAX), strict=False)
+        )
 
 
 def lines_in_the_log(settings: Settings) -> Counter[bytes]:

@@ -44,5 +44,8 @@ def table(results: Sequence[Plain]) -> str:
         for name in ("lines", "rows", "lost", "extra", "doubled_for_hunters", "differing_for_hunters", "wrong")
     }
     good = sum(result["good"] for result in results)
-    lines += ["", f"{good} of {len(results)} runs good; " + ", ".join(f"{name} {count}" for name, count in sums.items())]
+    lines += [
+        "",
+        f"{good} of {len(results)} runs good; " + ", ".join(f"{name} {count}" for name, count in sums.items()),
+    ]
     return "\n".join(lines)

@@ -14,7 +14,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from producers.simulation import truth
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name
 from tests.faults.load import Load
@@ -75,9 +74,7 @@ def run(
     began = time.monotonic()
     plan = planned or schedule(seed, kinds)
     result = Result(seed)
-    load = Load(
-        folder / "sensors", seed=seed, secs=plan.load_secs, devices=DEVICES, lines_per_sec=LINES_PER_SEC
-    )
+    load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=DEVICES, lines_per_sec=LINES_PER_SEC)
     stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken)
     try:
         _play(stage, load, plan, result)
@@ -100,7 +97,11 @@ def run(
 def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     watch = Watch(stage.direct)
     stage.begin()
-    _until(lambda: bool(watch.workers) and all(o >= 0 for o in watch.workers[-1].offsets), FIRST_COMMIT_SECS_MAX, "first commits")
+    _until(
+        lambda: bool(watch.workers) and all(o >= 0 for o in watch.workers[-1].offsets),
+        FIRST_COMMIT_SECS_MAX,
+        "first commits",
+    )
     load.begin()
     ended = _disturb(stage, plan, time.monotonic())
     load.join()
@@ -123,7 +124,7 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
         went_on = went_on_after(looks, ender.over_at)
         result.faults.append((fault.kind.value, fault.at_secs, None if went_on is None else round(went_on, 2)))
     result.verdict = judge(stage.direct, load.values)
-    judge_truth(stage.direct, list(truth(load.world)), result.verdict)
+    judge_truth(stage.direct, load.truth, result.verdict)
 
 
 class _Ender(threading.Thread):

@@ -84,9 +84,10 @@ def schedule(seed: int, kinds: tuple[Kind, ...] = tuple(Kind)) -> Schedule:
     sure = kinds[seed % len(kinds)]
     weights = [RARE.get(kind, 1.0) for kind in kinds]
     drawn = [sure, *chance.choices(kinds, weights, k=chance.randint(*FAULTS) - 1)]
-    long = [kind for kind in drawn if kind is Kind.BROKER_AWAY]
     # One long absence is enough for a run.
-    drawn = [kind for kind in drawn if kind is not Kind.BROKER_AWAY] + long[:1]
+    long = drawn.count(Kind.BROKER_AWAY)
+    for _ in range(long - 1):
+        drawn.remove(Kind.BROKER_AWAY)
     while len(drawn) < FAULTS[0]:
         drawn.append(chance.choice([kind for kind in kinds if kind is not Kind.BROKER_AWAY] or list(kinds)))
     chance.shuffle(drawn)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from producers.simulation import confirmed_proxies
 from schemas.settings import PREFIX, Settings
 from schemas.topics import topics
 from sinks.clickhouse import connect
@@ -29,6 +30,8 @@ WORKERS = 2
 SINKS = 2
 DISK_MB = 400
 INSERT_BYTES_MIN = 2_000
+INSERT_SECS_MAX = 5.0
+"""How long an insert to die in is waited for."""
 START_TRIES_MAX = 20
 PROXIED = "PROXIED"
 
@@ -73,7 +76,7 @@ class Stage:
             {
                 "kafka": {"bootstrap": f"127.0.0.1:{proxy_port}"},
                 "clickhouse": {"url": f"http://127.0.0.1:{http_port}", "timeout_secs": 6},
-                "correlation": {"lateness_secs": 2, "patience_secs": 4},
+                "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
                 "publisher": {"state_dir": str(folder / "producer")},
                 "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
                 "sink": {"retry_secs_max": 2},
@@ -144,7 +147,7 @@ class Stage:
                 return lambda: self.workers[worker].signal(signal.SIGCONT)
             case Kind.WORKER_JOINS:
                 self.workers[WORKERS].start()
-                return self.workers[WORKERS].stop
+                return lambda: self._let_go(self.workers[WORKERS])
             case Kind.WORKER_LEAVES:
                 return self._leave(self.workers[worker])
             case Kind.WORKER_DISK_LOST:
@@ -182,9 +185,7 @@ class Stage:
             case Kind.CLICKHOUSE_HANGS:
                 return self._hang(self._pid_of(self.engine))
             case Kind.CLICKHOUSE_DIES:
-                dead = threading.Event()
-                self.to_clickhouse.at_upload(INSERT_BYTES_MIN, lambda: (self.engine.kill(), dead.set())[0])
-                return lambda: (dead.wait(5), self._start_again(self.engine))[1]
+                return self._die_in_an_insert()
             case Kind.CLICKHOUSE_DISK_FULL:
                 self.engine_disk.fill()
                 return self.engine_disk.free
@@ -194,6 +195,24 @@ class Stage:
     def _leave(part: Part) -> Callable[[], None]:
         part.stop()
         return part.start
+
+    @staticmethod
+    def _let_go(part: Part) -> None:
+        part.stop()
+
+    def _die_in_an_insert(self) -> Callable[[], None]:
+        dead = threading.Event()
+
+        def die() -> None:
+            self.engine.kill()
+            dead.set()
+
+        def live_again() -> None:
+            dead.wait(INSERT_SECS_MAX)
+            self._start_again(self.engine)
+
+        self.to_clickhouse.at_upload(INSERT_BYTES_MIN, die)
+        return live_again
 
     @staticmethod
     def _hang(pid: int) -> Callable[[], None]:

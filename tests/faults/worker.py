@@ -20,7 +20,7 @@ from schemas.settings import load
 from streams import watchdog
 from streams.app import Worker, run
 from streams.delivery import Check, Courier, Parcel
-from streams.guards import Exit
+from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.worker_batch import Bench
 from streams.worker_state import StateStore
@@ -28,6 +28,11 @@ from unproxy.telemetry import set_up
 
 STEPS = ("outputs delivered", "state written locally", "state in the changelog")
 HOLE_AFTER_MESSAGES = 60
+
+
+def _replace(owner: object, name: str, by: object) -> None:
+    """Put something else in a name's place, for the life of this process."""
+    setattr(owner, name, by)
 
 
 def ack_before_delivery() -> None:
@@ -40,7 +45,7 @@ def ack_before_delivery() -> None:
         await worker.app.consumer.commit()
         await handle(worker, stream, events)
 
-    Worker._handle = handle_acknowledged  # type: ignore[method-assign]  # a break on purpose
+    _replace(Worker, "_handle", handle_acknowledged)
 
 
 def state_before_outputs() -> None:
@@ -59,7 +64,7 @@ def state_before_outputs() -> None:
         held.append((courier, list(parcels), check))
         return {}
 
-    Courier.deliver = deliver_late  # type: ignore[method-assign,assignment]  # a break on purpose
+    _replace(Courier, "deliver", deliver_late)
 
 
 def no_recovery_hook() -> None:
@@ -68,7 +73,7 @@ def no_recovery_hook() -> None:
     async def nothing(worker: Worker, *_: object) -> None:
         worker.bench.forget()
 
-    Worker._hold_flow = nothing  # type: ignore[method-assign,assignment]  # a break on purpose
+    _replace(Worker, "_hold_flow", nothing)
 
 
 def no_state_on_replay() -> None:
@@ -79,7 +84,7 @@ def no_state_on_replay() -> None:
         pipeline, _ = await original(bench, part, messages)
         return pipeline, ()
 
-    Bench._pipeline = forgetful  # type: ignore[method-assign]  # a break on purpose
+    _replace(Bench, "_pipeline", forgetful)
 
 
 def no_lease() -> None:
@@ -88,7 +93,7 @@ def no_lease() -> None:
     async def never(*_: object) -> None:
         return None
 
-    Lease.check = never  # type: ignore[method-assign]  # a break on purpose
+    _replace(Lease, "check", never)
 
 
 def hole_in_the_offsets() -> None:
@@ -106,7 +111,7 @@ def hole_in_the_offsets() -> None:
         if kept:
             await handle(worker, stream, kept)
 
-    Worker._handle = handle_some  # type: ignore[method-assign]  # a break on purpose
+    _replace(Worker, "_handle", handle_some)
 
 
 BREAKS: dict[str, Callable[[], None]] = {
@@ -151,13 +156,13 @@ def end_between_steps() -> None:
         if any(entries.values()):
             _end_when_asked(STEPS[2])
 
-    StateStore.write = write_or_end  # type: ignore[method-assign]  # to end at a chosen step
-    Bench._publish = publish_and_end  # type: ignore[method-assign]  # likewise
+    _replace(StateStore, "write", write_or_end)
+    _replace(Bench, "_publish", publish_and_end)
 
 
 def tell_where_it_stands() -> None:
     """When the watchdog ends the worker, say where each of its tasks waits."""
-    make, stalled = Worker.__init__, watchdog.end
+    make, stalled = Worker.__init__, end
     made: list[Worker] = []
 
     def make_and_keep(worker: Worker, *arguments: Any) -> None:
@@ -170,8 +175,8 @@ def tell_where_it_stands() -> None:
                 print("stands:", " < ".join(_awaited(task.get_coro())), file=sys.stderr)
         stalled(code, why)
 
-    Worker.__init__ = make_and_keep  # type: ignore[method-assign]  # to see more than a user needs
-    watchdog.end = tell_and_end  # type: ignore[assignment,attr-defined]  # likewise
+    _replace(Worker, "__init__", make_and_keep)
+    _replace(watchdog, "end", tell_and_end)
 
 
 def _awaited(waits: Any) -> list[str]:
@@ -181,7 +186,9 @@ def _awaited(waits: Any) -> list[str]:
         frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None) or getattr(waits, "gi_frame", None)
         if frame is not None:
             chain.insert(0, f"{frame.f_code.co_name}:{frame.f_lineno}")
-        waits = getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None) or getattr(waits, "gi_yieldfrom", None)
+        waits = (
+            getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None) or getattr(waits, "gi_yieldfrom", None)
+        )
     return chain
 
 
