@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.base import RowsRefused, SinkBusy, SinkRefused
-from sinks.batch import Batch, Message
+from sinks.batch import Batch, Limits, Message
 from sinks.memory import MemorySink
 from sinks.writer import REFUSED_IN_A_ROW_MAX, Refusal, Writer, write
 
@@ -41,7 +41,7 @@ class Moody(MemorySink):
 
 def batch(*values: bytes, partition: int = 0) -> Batch:
     """A batch of messages from offset 0 on."""
-    made = Batch("topic", partition, 1_000, 1_000_000, 1.0)
+    made = Batch("topic", partition, Limits(1_000, 1_000_000, 1.0), 0)
     for offset, value in enumerate(values):
         made.add(Message(offset, 0, value), 0.0)
     return made
