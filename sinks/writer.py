@@ -133,9 +133,10 @@ class Writer:
 
     def _deliver(self, batch: Batch) -> None:
         pause = PAUSE_SECS_FIRST
+        again = batch.end is not None
         while not batch.abandoned and not self._stopping.is_set():
             try:
-                refusals = write(self._sink, self._tables[batch.topic], batch)
+                refusals = write(self._sink, self._tables[batch.topic], batch, again=again)
                 self._settle(batch, refusals)
             except SinkBusy as error:
                 self._tell(logging.WARNING, "sink is busy, will retry", batch, error)
@@ -143,6 +144,7 @@ class Writer:
                 self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
             else:
                 return
+            again = True
             self.counts.retries[self._tables[batch.topic]] += 1
             self._stopping.wait(pause)
             pause = min(pause * 2, self._retry_secs_max)
@@ -175,12 +177,12 @@ class Writer:
         )
 
 
-def write(sink: Sink, table: str, batch: Batch) -> list[Refusal]:
+def write(sink: Sink, table: str, batch: Batch, *, again: bool = False) -> list[Refusal]:
     """Write the batch whole; where its rows are refused, halve it until the messages at fault stand alone.
 
     Each part has a token of its own, so that doing it all again after a crash adds nothing.
     """
-    return _write(sink, table, batch, _Part(batch.start, batch.next_offset, batch.messages))
+    return _write(sink, table, batch, _Part(batch.start, batch.next_offset, batch.messages), again)
 
 
 class _Part(NamedTuple):
@@ -191,13 +193,13 @@ class _Part(NamedTuple):
     messages: list[Message]
 
 
-def _write(sink: Sink, table: str, batch: Batch, part: _Part) -> list[Refusal]:
+def _write(sink: Sink, table: str, batch: Batch, part: _Part, again: bool) -> list[Refusal]:
     start, end, messages = part
     rows = [message.value for message in messages if message.value]
     if not rows:
         return []
     try:
-        sink.write(table, rows, token(batch.topic, batch.partition, start, end, messages[-1]))
+        sink.write(table, rows, token(batch.topic, batch.partition, start, end, messages[-1]), again=again)
     except RowsRefused as error:
         if len(messages) == 1:
             return [Refusal(messages[0], str(error))]
@@ -205,7 +207,7 @@ def _write(sink: Sink, table: str, batch: Batch, part: _Part) -> list[Refusal]:
         halves = messages[:middle], messages[middle:]
         between = halves[1][0].offset
         return [
-            *_write(sink, table, batch, _Part(start, between, halves[0])),
-            *_write(sink, table, batch, _Part(between, end, halves[1])),
+            *_write(sink, table, batch, _Part(start, between, halves[0]), again),
+            *_write(sink, table, batch, _Part(between, end, halves[1]), again),
         ]
     return []

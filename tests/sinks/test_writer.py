@@ -20,10 +20,10 @@ from sinks.writer import REFUSED_IN_A_ROW_MAX, Refusal, Writer, write
 class Picky(MemorySink):
     """Refuses writes that hold a bad row, as ClickHouse does: whole."""
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         if any(b"bad" in piece for piece in rows):
             raise RowsRefused("bad row")
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 class Moody(MemorySink):
@@ -33,10 +33,10 @@ class Moody(MemorySink):
         super().__init__()
         self.moods = list(moods)
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         if self.moods:
             raise self.moods.pop(0)
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 def batch(*values: bytes, partition: int = 0) -> Batch:
