@@ -103,6 +103,11 @@ _SHAPES = {
 }
 
 
+def identity(table: str) -> tuple[tuple[str, ...], str]:
+    """The columns that tell a row of this table from others, and the one that tells its versions; "" for none."""
+    return _SHAPES[table].key, _SHAPES[table].version
+
+
 def first_migration() -> str:
     """The text of 0001, made from the classes."""
     parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]

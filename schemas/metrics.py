@@ -89,8 +89,12 @@ SINK_ROWS_REFUSED = _count(
 SINK_ROWS_LEFT = _count(
     "unproxy_sink_rows_left_total", "Rows read and left unwritten as their partition went to another sink", "table"
 )
+SINK_MESSAGES_MISSED = _count(
+    "unproxy_sink_messages_missed_total", "Messages that retention deleted before the sink had read them: lost", "topic"
+)
 SINK: tuple[Metric, ...] = (
     SINK_MESSAGES,
+    SINK_MESSAGES_MISSED,
     SINK_ROWS_READ,
     SINK_ROWS_WRITTEN,
     SINK_ROWS_WAITING,

@@ -144,6 +144,7 @@ class SinkSettings(_Section):
     batch_bytes_max: int = Field(32 * 1024 * 1024, gt=0, description="Bytes in one insert at most")
     batch_age_secs_max: float = Field(0.5, gt=0, description="How long a row waits for its insert to fill")
     retry_secs_max: float = Field(30.0, gt=0, description="Longest pause between two tries")
+    session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
     inserts_max: int = Field(2, gt=0, description="Inserts under way at once; those of one partition stay in order")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")

@@ -284,9 +284,9 @@ class Closed(MemorySink):
         super().__init__()
         self.opened = threading.Event()
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         self.opened.wait()
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
