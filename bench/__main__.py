@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import correlator, sink, worker
+from bench import correlator, restart, sink, worker
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -18,7 +18,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError
 
-PARTS = ("correlator", "worker", "sink")
+PARTS = ("correlator", "worker", "sink", "restart")
 SIZES = (1_000, 100_000, 1_000_000)
 LINES_PER_MESSAGE = (100, 500)
 QUICK = 4
@@ -60,6 +60,10 @@ def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
             url = {"url": engine.url, "database": "bench"}
             there = Settings.model_validate({**settings.model_dump(exclude_unset=True), "clickhouse": url})
             cases.append(sink.run_case(there, folder, engine.pid, sink.ROWS // less))
+    if "restart" in parts:
+        less_open = 10 if quick else 1
+        with _folder() as folder, _broker(folder) as settings:
+            cases += restart.run_cases(settings, folder, restart.OPEN // less_open, restart.DEVICES // less_open)
     return cases
 
 

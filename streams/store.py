@@ -24,6 +24,8 @@ FORMAT = 1
 RING = 64
 PART_BYTES_MAX = 512 * 1024
 SNAPSHOT_BYTES_MIN = 4_096
+NEVER = 1 << 62
+"""Above every offset."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -84,7 +86,6 @@ class Store:
         self.changed: dict[str, Device] = {}
         """Devices that changed since the last checkpoint."""
         self._written: dict[str, _Written] = {}
-        self._restored: list[tuple[int, bytes, bytes]] = []
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """Entries for everything that changed since the last time."""
@@ -105,19 +106,19 @@ class Store:
         self.changed.clear()
         return entries
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take devices back from their entries, in any order. Raises StateUnreadable."""
+    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int = NEVER) -> list[tuple[bytes, bytes]]:
+        """Take devices back from all of their entries, in any order; gives the entries for input at or after an offset.
+
+        Other devices' entries may come with another call: so a large state can be taken back a piece at a time.
+        Raises StateUnreadable.
+        """
+        late: list[tuple[bytes, bytes]] = []
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
             by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
             self._take_back(name.decode(), found)
-            self._restored += [(entry.offset, key, value) for key, value, entry in found]
-
-    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
-        """Restored entries written for input at or after an offset; asked once, then forgotten."""
-        late = [(key, value) for at, key, value in self._restored if at >= offset]
-        self._restored.clear()
+            late += [(key, value) for key, value, entry in found if entry.offset >= since]
         return late
 
     def _delta(
