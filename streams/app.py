@@ -83,6 +83,8 @@ class Worker:
         self.app.on_partitions_assigned.connect(self._assigned)
         self.app.on_partitions_revoked.connect(self._revoked)
         self._table.on_recover(self._hold_flow)
+        tables: Any = self.app.tables
+        tables.sleep = _no_sleep  # a second for tables that are made later; ours is there
 
     async def _correlate(self, stream: Any) -> None:
         """The agent. Its stream is a faust.Stream; Faust's own interface type lacks noack_take."""
@@ -180,6 +182,11 @@ class FaustProcess(faust.Worker):
         log.info("stopping", extra={"signal": signum.name})
         self._schedule_shutdown(signum)
 
+    def _shutdown_loop(self) -> None:
+        """The app has stopped and committed; Faust's own then gives tasks a second that nobody waits for any more."""
+        if self.crash_reason:
+            raise self.crash_reason
+
 
 def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     """Be a worker until SIGTERM or SIGINT; leaves the process. Raises SettingsError when it cannot begin."""
@@ -231,6 +238,10 @@ def _message(raw: Any) -> Message:
         raw.value or b"",
         dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
     )
+
+
+async def _no_sleep(*_: object) -> None:
+    """Instead of Faust's own where there is nothing to wait for."""
 
 
 async def _no_gap(*_: object) -> None:
