@@ -14,10 +14,12 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Producer
 
-from bench.cluster import POLL_SECS, SECS_MAX, ToSend, committed, part_of, publish, read_all
+from bench.cluster import POLL_SECS, SECS_MAX, committed, part_of, read_all
+from bench.figures import tell
 from bench.fleet import Fleet
+from producers.publisher import producer_config
 from schemas.settings import Settings
 from schemas.topics import NETWORK_EVENTS, TELEMETRY, topic_name
 
@@ -79,15 +81,18 @@ def load(settings: Settings) -> Iterator[None]:
 
     partitions = len(committed(settings))
 
-    def messages() -> Iterator[ToSend]:
+    def go_on() -> None:
+        producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
         for seq, one in enumerate(Fleet(DEVICES, LINES_PER_MESSAGE).rounds(0, ROUNDS_MAX)):
             if seq % (2 * partitions) == 0 and enough.wait(PAUSE_SECS):
-                return
+                break
             device = int(one.device.rpartition("-")[2])
             headers: dict[str, str | bytes | None] = {"dialect": one.dialect, "sensor": "bench", "seq": str(seq)}
-            yield ToSend(one.device.encode(), one.value, one.lines, headers, device % partitions)
+            producer.produce(topic, one.value, one.device.encode(), device % partitions, headers=headers)
+            producer.poll(0)
+        producer.flush(SECS_MAX)
 
-    thread = threading.Thread(target=publish, args=(settings, topic, messages()), name="load")
+    thread = threading.Thread(target=go_on, name="load")
     thread.start()
     try:
         yield
