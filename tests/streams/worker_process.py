@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
@@ -31,7 +31,8 @@ PARTITIONS = 4
 class WorkerProcess:
     """One worker; started again after each death while it is kept alive."""
 
-    def __init__(self, settings: Settings, log: Path, crash: float = 0.0) -> None:
+    def __init__(self, settings: Settings, log: Path, crash: float = 0.0, prefix: Sequence[str] = ()) -> None:
+        self.prefix = prefix
         self.settings = settings
         self.log = log
         self.crash = crash
@@ -44,7 +45,7 @@ class WorkerProcess:
         """Start the process."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, str(Path(__file__)), str(self.crash)],
+                [*self.prefix, sys.executable, str(Path(__file__)), str(self.crash)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
