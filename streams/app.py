@@ -168,7 +168,9 @@ class Worker:
         """Changes while a recovery goes forward, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
-        return sum(dict(recovery.active_offsets).values()) if recovery.in_recovery else None
+        if not recovery.in_recovery:
+            return None
+        return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
 
 
 class FaustProcess(faust.Worker):

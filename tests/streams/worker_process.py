@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -230,10 +231,24 @@ def _crash_at_the_worst(probability: float) -> None:
     StateStore.write = write_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen write
 
 
+def _tell_of_moves() -> None:
+    from streams.app import Worker
+
+    assigned = Worker._assigned
+
+    async def assigned_and_told(worker: Worker, *args: Any, **more: Any) -> None:
+        tables: Any = worker.app.tables
+        print("partitions move in recovery" if tables.recovery.in_recovery else "partitions move", flush=True)
+        await assigned(worker, *args, **more)
+
+    Worker._assigned = assigned_and_told  # type: ignore[method-assign]  # to see what a test waits for
+
+
 if __name__ == "__main__":
     from streams.app import run
     from tests.streams.worker_counting import CountingPipeline
 
+    _tell_of_moves()
     if float(sys.argv[1]):
         _crash_at_the_worst(float(sys.argv[1]))
     CountingPipeline.slow_secs = 0.1
