@@ -32,8 +32,16 @@ PARTITIONS = 4
 class WorkerProcess:
     """One worker; started again after each death while it is kept alive."""
 
-    def __init__(self, settings: Settings, log: Path, crash: float = 0.0, prefix: Sequence[str] = ()) -> None:
-        self.prefix = prefix
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        crash: float = 0.0,
+        *,
+        prefix: Sequence[str] = (),
+        script: Path = Path(__file__),
+    ) -> None:
+        self.command = (*prefix, sys.executable, str(script))
         self.settings = settings
         self.log = log
         self.crash = crash
@@ -46,7 +54,7 @@ class WorkerProcess:
         """Start the process."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*self.prefix, sys.executable, str(Path(__file__)), str(self.crash)],
+                [*self.command, str(self.crash)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
