@@ -19,7 +19,7 @@ from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
 from streams.settler import LEAP
 from streams.state import Device
-from streams.store import Store
+from streams.store import NEVER, Store
 
 __all__ = ["Message", "Output", "Pipeline"]
 
@@ -53,13 +53,12 @@ class Pipeline:
         self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take the state back from its entries, in any order."""
-        self.store.restore(entries)
+    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int = NEVER) -> list[tuple[bytes, bytes]]:
+        """Take some devices' state back from all of their entries, in any order.
 
-    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
-        """Entries written for input at or after an offset: a crash may have kept them from the changelog."""
-        return self.store.entries_since(offset)
+        Gives those written for input at or after an offset: a crash may have kept them from the changelog.
+        """
+        return self.store.restore(entries, since)
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """The state entries to write now, once the output was delivered."""

@@ -303,7 +303,9 @@ class Device:
         self.facts = Facts()
         self.groups: dict[str, Group | bytes] = {}
         self.alerts: dict[str, AlertState] = {}
-        self.timers: dict[int, dict[str, None]] = {}
+        self.timers: dict[int, str | dict[str, None]] = {}
+        """Groups to be looked at by second. Most seconds have one or none: that is its name alone, as a dict would weigh
+        as much as the group's state."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
@@ -338,19 +340,27 @@ class Device:
         """Fire the timer of a group at this second of the device's clock."""
         waiting = self.timers.get(second)
         if waiting is None:
-            self.timers[second] = {key: None}
+            self.timers[second] = key
             heapq.heappush(self.heap, second)
             self.next_due = self.heap[0]
-        else:
+        elif isinstance(waiting, dict):
             waiting[key] = None
+        elif not waiting:
+            self.timers[second] = key
+        elif waiting != key:
+            self.timers[second] = {waiting: None, key: None}
 
     def let_sleep(self, connection: Connection, key: str) -> None:
         """Take back the timer of a connection that leaves, or gets another one."""
         waiting = self.timers.get(connection.due)
-        if waiting is not None and not any(
+        if not waiting or any(
             other.due == connection.due for other in self.group(key) or () if other is not connection
         ):
+            return
+        if isinstance(waiting, dict):
             waiting.pop(key, None)
+        elif waiting == key:
+            self.timers[connection.due] = ""
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
         """The earliest second whose timers are due, with its groups; None when nothing is due."""
@@ -358,7 +368,10 @@ class Device:
             return None
         due = heapq.heappop(self.heap)
         self.next_due = self.heap[0] if self.heap else 1 << 62
-        return due, list(self.timers.pop(due))
+        waiting = self.timers.pop(due)
+        if isinstance(waiting, dict):
+            return due, list(waiting)
+        return due, [waiting] if waiting else []
 
     def changes(self) -> dict[str, bytes | None]:
         """Items that changed since the last time, packed; None for one that is gone."""

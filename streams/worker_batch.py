@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.settings import CorrelationSettings
@@ -90,20 +90,21 @@ class Bench:
         self._counters.messages += sum(len(messages) for messages in batch.values())
         self.busy = False
 
-    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, Iterable[Entry]]:
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, list[Entry]]:
         """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
 
         The life before may have died between its local write and the changelog. What it wrote for input that is read
         again now is therefore sent once more.
         """
         first = messages[0].offset
-        again: Iterable[Entry] = ()
+        again: list[Entry] = []
         if not self._continuity.knows(part):
             start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
             self._stop_at(self._continuity.begin(part, first, start))
             pipeline = self._make_pipeline(self._correlation)
-            pipeline.restore(self._store.entries(part))
-            again = pipeline.entries_since(first)
+            for some in self._store.pieces(part):
+                again += pipeline.restore(some, first)
+                await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
             self._pipelines[part] = pipeline
         self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
         return self._pipelines[part], again

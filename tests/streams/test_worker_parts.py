@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -18,9 +19,12 @@ from schemas.events import Reason, Reject
 from schemas.metrics import METRICS, Kind
 from schemas.settings import Settings, SettingsError
 from schemas.topics import REJECTS, topic_name
+from streams import watchdog
+from streams.app import Worker
 from streams.continuity import Continuity
 from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.guard_group import Progress
+from streams.guards import Exit
 from streams.lease import Lease, put_aside, sweep
 from streams.pipeline import Output
 from streams.watchdog import Stall
@@ -249,3 +253,29 @@ def test_libraries_repeat_themselves_in_vain() -> None:
         True,
     ]
     assert [passes("streams.app", 1), passes("streams.app", 1)] == [True, True]
+
+
+def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it: a worker that nobody watches does not go on."""
+    ended: list[Exit] = []
+    monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
+    monkeypatch.setattr(watchdog, "ROUND_SECS", 0)
+    nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
+    limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
+    guard: Any = watchdog.Watchdog
+    guard(None, **limits, **nothing, stopping=lambda: 1 / 0).run()
+
+    assert ended == [Exit.UNEXPECTED]
+
+
+def test_a_recovery_shows_that_it_works() -> None:
+    """The watchdog sees a recovery go forward, from before its offsets are known; there is nothing to see else."""
+    recovery: Any = SimpleNamespace(in_recovery=True)
+    worker: Any = SimpleNamespace(app=SimpleNamespace(tables=SimpleNamespace(recovery=recovery)))
+    signs = []
+    for recovery.active_offsets in ({}, {0: None}, {0: 3, 1: None}, {0: 3, 1: 4}):
+        signs.append(Worker.sign_of_work(worker))
+    recovery.in_recovery = False
+
+    assert signs == [0, 0, 3, 7]
+    assert Worker.sign_of_work(worker) is None
