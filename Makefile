@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+LINES ?= 10000000
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +13,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3
 	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lint types reference lock
+.PHONY: help setup run test fuzz bench lint types reference lock
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +26,9 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 
 test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7.
+	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
 
 bench: $(MADE)  ## The figures: correlator, worker, sink, each beside its floor.
 	$(BIN)/python -m bench $(ARGS)
