@@ -110,6 +110,7 @@ class Pipeline:
             counts = facts.counts
             counts["read"] = counts.get("read", 0) + device.read
             counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            self.emitter.output.lines += device.read
             device.read = device.parsed = 0
         self._let_go(device, facts.now)
 
