@@ -48,6 +48,11 @@ WORKER_CHECKPOINT_BYTES = _count("unproxy_worker_checkpoint_bytes_total", "Bytes
 WORKER_LEASE_WAITS = _count("unproxy_worker_lease_waits_total", "Writes that had to wait for a heartbeat")
 WORKER_TICKS = _count("unproxy_worker_ticks_total", "Ticks written into own input partitions")
 
+REJECT_RATE = _gauge("unproxy_reject_rate", "Rejected lines of all within worker.reject_window_secs, 0 to 1")
+REJECT_RATE_OVER = _gauge(
+    "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
+)
+
 WORKER: tuple[Metric, ...] = (
     WORKER_MESSAGES,
     WORKER_BATCHES,
@@ -59,6 +64,8 @@ WORKER: tuple[Metric, ...] = (
     WORKER_CHECKPOINT_BYTES,
     WORKER_LEASE_WAITS,
     WORKER_TICKS,
+    REJECT_RATE,
+    REJECT_RATE_OVER,
 )
 
 BOOK: dict[str, Metric] = {

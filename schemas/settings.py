@@ -129,6 +129,12 @@ class WorkerSettings(_Section):
     )
     stall_secs_max: float = Field(30.0, gt=0, description="Lag without a commit for this long ends the process")
     stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
+    reject_rate_max: float = Field(0.05, ge=0, le=1, description="A larger share of rejected lines is an alarm")
+    reject_window_secs: float = Field(60.0, gt=0, description="Over so much time the share is taken")
+    reject_lines_min: int = Field(1_000, gt=0, description="With fewer lines in the window the share is no alarm")
+    stop_on_rejects: bool = Field(
+        False, description="Whether such an alarm stops the worker, before it acknowledges anything more"
+    )
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 

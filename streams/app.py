@@ -27,6 +27,7 @@ from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.reject_guard import RejectGuard
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
 from streams.worker_batch import Bench
@@ -79,6 +80,7 @@ class Worker:
             lease=self._lease,
             stands_at=self.group.stands_at,
             counters=self.counters,
+            rejects=RejectGuard(worker, self.counters),
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
         self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import Dialect, Ignored, Micros, Reason, Reject
+from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts import KEPT, forget_old
@@ -25,6 +25,7 @@ __all__ = ["Message", "Output", "Pipeline"]
 
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
+KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 
 class Message(NamedTuple):
@@ -66,7 +67,7 @@ class Pipeline:
 
     def take(self, message: Message) -> None:
         """Take one message in; one that is in the state already does nothing."""
-        if message.dialect == TICK_DIALECT:
+        if message.dialect == TICK_DIALECT and not message.value:
             self._tick(message)
             return
         home = self._device(message.key)
@@ -108,6 +109,7 @@ class Pipeline:
             counts = facts.counts
             counts["read"] = counts.get("read", 0) + device.read
             counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            self.emitter.output.lines += device.read
             device.read = device.parsed = 0
         self._let_go(device, facts.now)
 
@@ -125,7 +127,13 @@ class Pipeline:
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name:
-                device = self._device(named.encode("utf-8", "replace"))
+                if len(named) <= DEVICE_CHARS_MAX:
+                    device = self._device(named.encode("utf-8", "replace"))
+                else:
+                    detail = (
+                        f"the device's name has {len(named)} characters; at most {DEVICE_CHARS_MAX} are taken for one"
+                    )
+                    parsed, kind = Reject(Reason.NO_DEVICE, detail, line), Reject
             elif not named and not home.name:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -159,7 +167,8 @@ class Pipeline:
         counts[what] = counts.get(what, 0) + 1
 
     def _device(self, key: bytes) -> Device:
-        name = key.decode("utf-8", "replace")
+        # A longer key is no device's name: its lines are those of whom they name themselves.
+        name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
         device = self.devices.get(name)
         if device is None:
             device = self.devices[name] = Device(name)

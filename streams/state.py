@@ -25,6 +25,8 @@ INNER_MAX = 16
 """Names spoken inside kept per connection; further ones are not looked at."""
 JUDGED_MAX = 256
 """Judged requests remembered per connection. Beyond it the oldest is forgotten: told already, a repeat of it counts again."""
+GROUP_MAX = 64
+"""Connections of one 5-tuple kept. Beyond it the oldest gets its row and leaves: each event of a 5-tuple looks at all of them."""
 PROXIES_MAX = 1_000
 """Proxies learnt per device; further ones are proxies for their own connections only."""
 ALERTS_MAX = 10_000

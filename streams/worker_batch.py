@@ -11,7 +11,8 @@ from streams.continuity import Continuity
 from streams.delivery import Check, Courier, Parcel
 from streams.guards import Exit, end
 from streams.lease import Lease
-from streams.pipeline import Message
+from streams.pipeline import Message, Output
+from streams.reject_guard import RejectGuard
 from streams.worker_counters import WorkerCounters
 from streams.worker_shapes import MakePipeline, PipelineLike
 from streams.worker_state import Entry, StateStore
@@ -33,6 +34,7 @@ class Bench:
         lease: Lease,
         stands_at: StandsAt,
         counters: WorkerCounters,
+        rejects: RejectGuard,
     ) -> None:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
@@ -41,6 +43,7 @@ class Bench:
         self._lease = lease
         self._stands_at = stands_at
         self._counters = counters
+        self._rejects = rejects
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
         self.busy = False
@@ -62,6 +65,7 @@ class Bench:
         check = partial(self._lease.check, born)
 
         parcels: list[Parcel] = []
+        outputs: list[Output] = []
         entries: dict[int, dict[bytes, bytes]] = {}
         touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
@@ -70,8 +74,10 @@ class Bench:
             touched[part] = pipeline
             for message in messages:
                 pipeline.take(message)
-            parcels.extend(self._courier.parcels(part, pipeline.drain()))
+            outputs.append(pipeline.drain())
+            parcels.extend(self._courier.parcels(part, outputs[-1]))
             await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
+        self._rejects.judge(outputs)
         await self._courier.deliver(parcels, check)
 
         await check()

@@ -20,6 +20,8 @@ class WorkerCounters:
     checkpoint_bytes: int = 0
     lease_waits: int = 0
     ticks: int = 0
+    reject_rate: float = 0.0
+    reject_rate_over: bool = False
 
     def deliver(self, topic: str) -> None:
         """Count one message that Kafka acknowledged."""

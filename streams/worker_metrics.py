@@ -31,6 +31,8 @@ def worker_families(own: WorkerCounters, books: Iterable[Mapping[str, int]]) -> 
     yield one(declared.WORKER_CHECKPOINT_BYTES, own.checkpoint_bytes)
     yield one(declared.WORKER_LEASE_WAITS, own.lease_waits)
     yield one(declared.WORKER_TICKS, own.ticks)
+    yield one(declared.REJECT_RATE, own.reject_rate)
+    yield one(declared.REJECT_RATE_OVER, own.reject_rate_over)
     yield by_label(declared.WORKER_DELIVERED, own.delivered)
     yield from book_families(books)
 

@@ -27,7 +27,7 @@ def example_of(command: Any) -> list[str]:
 
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
-    wanted = "up replay produce worker sink migrate query timeline event alerts check topics"
+    wanted = "up replay produce worker sink migrate query timeline event alerts rejects check topics"
 
     assert sorted(wanted.split()) == VERBS
 
@@ -77,6 +77,11 @@ def test_help_loads_nothing_heavy() -> None:
         ["up", "suricata:/nowhere.json"],
         ["query", "--data", "/nowhere", "SELECT 1"],
         ["event", "--data", "/nowhere", "0123456789"],
+        ["rejects", "--reason", "nonsense"],
+        ["rejects", "--since", "yesterday"],
+        ["rejects", "--again"],
+        ["rejects", "--dry-run"],
+        ["rejects", "--replay", "--data", "/nowhere"],
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
