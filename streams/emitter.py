@@ -35,6 +35,10 @@ class Output:
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Key (device) and JSON of each alert."""
     rejects: list[Reject] = field(default_factory=list)
+    sensor_gaps: list[bytes] = field(default_factory=list)
+    """Rows of SensorGaps, as rows are."""
+    coverage: list[bytes] = field(default_factory=list)
+    """Rows of DeviceCoverage, likewise."""
 
 
 class Emitter:

@@ -85,7 +85,7 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
     assert report.messages == report.acknowledged_messages == len(messages)
     assert report.unacknowledged_messages == report.too_long == 0
     places = defaultdict(set)
-    seqs = defaultdict(list)
+    seqs: dict[tuple[bytes | None, bytes, bytes], list[int]] = defaultdict(list)
     for message in messages:
         found = headers(message)
         places[message.key()].add(message.partition())
@@ -199,7 +199,7 @@ def test_kill_loses_nothing(
     arrived = lines_of(messages)
     assert set(arrived) == set(lines)
     assert len(lines) < len(arrived) < 1.7 * len(lines)
-    numbers = defaultdict(set)
+    numbers: dict[bytes | None, set[int]] = defaultdict(set)
     for message in messages:
         first = int(headers(message)["seq"])
         numbers[message.key()].update(range(first, first + int(headers(message)["lines"])))
