@@ -359,6 +359,10 @@ class SensorGap(msgspec.Struct, kw_only=True, gc=False, frozen=True):
     Version: Annotated[int, _number("Grows with each change; not consecutive", "UInt64")]
 
 
+COVERAGE_SECS = 300
+"""How much time a row of DeviceCoverage is about."""
+
+
 class Coverage(msgspec.Struct, kw_only=True, gc=False, frozen=True):
     """A row of DeviceCoverage: a device's sensor was heard in these five minutes, from the first to the last event.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from schemas.clock import LATEST, MICROS, iso_micros
 from schemas.events import Micros
-from schemas.record import Coverage, GapKind, GapStatus, SensorGap
+from schemas.record import COVERAGE_SECS, Coverage, GapKind, GapStatus, SensorGap
 from streams.findings import identity
 from streams.gaps import Change, Sensor
 from streams.state import Device
 
-BUCKET: Micros = 300 * MICROS
+BUCKET: Micros = COVERAGE_SECS * MICROS
 VERSION_MAX = 1 << 48
 """More lines than can be missing: a gap's version grows as it shrinks."""
 
