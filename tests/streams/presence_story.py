@@ -121,6 +121,12 @@ class Log:
         return merged
 
     @property
+    def state(self) -> dict[str, object]:
+        """Everything that the pipeline knows; order is part of it."""
+        devices = self.pipeline.devices.items()
+        return {name: (list(device.items().items()), repr(device.facts)) for name, device in devices}
+
+    @property
     def counts(self) -> dict[str, int]:
         """The pipeline's book."""
         return self.pipeline.book()

@@ -104,7 +104,7 @@ def test_a_crash_anywhere_leaves_the_same_rows(given: tuple[list[Sent], list[Sen
 
     assert log.gap_versions == quiet.gap_versions
     assert log.coverage_rows == quiet.coverage_rows
-    assert log.table == quiet.table
+    assert log.state == quiet.state
 
 
 def test_replay_gives_the_same_rows() -> None:

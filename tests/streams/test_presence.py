@@ -63,6 +63,17 @@ def test_a_bucket_costs_few_rows() -> None:
     assert (begun, hushed - begun, len(log.coverage_rows) - hushed) == (3, 1, 1)
 
 
+def test_who_stutters_costs_no_row_each_time() -> None:
+    """Quiet again in the same five minutes: that waits until they are over."""
+    log = Log().send(spoken(0), spoken(1)).tick(12)
+    hushed = len(log.coverage_rows)
+    log.send(spoken(13)).tick(30).send(spoken(31)).tick(60)
+    assert len(log.coverage_rows) == hushed == 2
+
+    log.tick(340)
+    assert list(log.seen.values()) == [(clock(0), clock(31))]
+
+
 def test_a_time_far_ahead_is_not_seen() -> None:
     """One line with a broken clock covers nothing; neither does the device's history when it comes."""
     log = Log().send(spoken(0), spoken(9 * DAY, logged=2), spoken(1, logged=3)).tick(20)
@@ -178,7 +189,21 @@ def test_silence_survives_crashes(steps: list[tuple[str, float]]) -> None:
             one.send(spoken(at)) if what == "speak" else one.tick(at)
 
     assert (log.gap_versions, log.coverage_rows) == (quiet.gap_versions, quiet.coverage_rows)
-    assert log.table == quiet.table
+    assert log.state == quiet.state
+
+
+def test_order_of_sensors_survives_a_crash() -> None:
+    """Rows and state entries are the same bytes, in whatever order the sensors came and were taken back."""
+    quiet, log = Log(), Log()
+    for one in (quiet, log):
+        for at in range(0, 120, 2):  # until all of it was written anew
+            one.send(spoken(at), sensor="z").send(spoken(at + 1), sensor="a")
+    log.crash()
+    for one in (quiet, log):
+        one.tick(140)
+
+    assert log.coverage_rows == quiet.coverage_rows
+    assert log.state == quiet.state
 
 
 def test_state_written_before_there_was_presence_is_read() -> None:
