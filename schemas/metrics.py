@@ -80,6 +80,13 @@ BOOK: dict[str, Metric] = {
     "waiting": _gauge("unproxy_connections_waiting", "Of these, those not settled yet"),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
+    "gaps": _count("unproxy_sensor_gaps_total", "Gaps found: lines lost, numbering begun anew, silences", "kind"),
+    "gaps_filled": _count("unproxy_sensor_gaps_filled_total", "Gaps filled later, in whole or in their last part"),
+    "gaps_forgotten": _count(
+        "unproxy_sensor_gaps_forgotten_total", "Open gaps that are shown and can no longer be seen to be filled"
+    ),
+    "gap_lines": _gauge("unproxy_sensor_gap_lines", "Lines missing in gaps that were not filled"),
+    "silent": _gauge("unproxy_devices_silent", "Devices silent for longer than their habit at the moment"),
 }
 """The pipelines' book by entry; an entry `NAME:LABEL` of the book is a labelled value. The book must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further entries of the pipelines' book", "entry")

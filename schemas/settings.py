@@ -69,6 +69,9 @@ class CorrelationSettings(_Section):
     patience_secs: float = Field(8.0, gt=0, description="How long an unresolved connection waits for its HTTP event")
     linger_secs: float = Field(120.0, gt=0, description="How long an ended connection is kept for late records")
     idle_secs: float = Field(86_400.0, gt=0, description="How long a connection without any event is kept")
+    silence_secs: float = Field(
+        600.0, gt=0, description="A device quiet for longer, and for twice its longest quiet of late, is silent"
+    )
     connections_max: int = Field(200_000, gt=0, description="Connections kept per device; beyond it the oldest leave")
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Known proxies as host:port or name=host:port; others are learnt from what they are asked"

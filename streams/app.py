@@ -1,7 +1,7 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
-    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects
-        ▲                            │
+    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects,
+        ▲                            │        sensor-gaps, device-coverage
       Ticker                         └──► state: RocksDB, changelog
 
 Faust brings the group, the assignment, the recovery of the state and the commits; `guards.py` says in which order the
@@ -248,15 +248,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
 
 
 def _message(raw: Any) -> Message:
-    headers = dict(raw.headers or ())
-    dialect = headers.get("dialect", b"")
-    return Message(
-        raw.offset,
-        round(raw.timestamp * 1000),
-        raw.key or b"",
-        raw.value or b"",
-        dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
-    )
+    return Message.read(raw.offset, round(raw.timestamp * 1000), raw.key, raw.value, dict(raw.headers or ()))
 
 
 async def _no_sleep(*_: object) -> None:

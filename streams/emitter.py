@@ -37,6 +37,10 @@ class Output:
     rejects: list[Reject] = field(default_factory=list)
     lines: int = 0
     """Lines read, whatever became of them."""
+    sensor_gaps: list[bytes] = field(default_factory=list)
+    """Rows of SensorGaps, as rows are."""
+    coverage: list[bytes] = field(default_factory=list)
+    """Rows of DeviceCoverage, likewise."""
 
 
 class Emitter:

@@ -176,10 +176,7 @@ def judge_truth(settings: Settings, truth: list[Row], verdict: Verdict) -> None:
 
 def message(raw: Any) -> Message:
     """A message of the log as the worker reads it."""
-    headers = dict(raw.headers() or ())
-    return Message(
-        raw.offset(), raw.timestamp()[1], raw.key() or b"", raw.value() or b"", headers.get("dialect", b"").decode()
-    )
+    return Message.read(raw.offset(), raw.timestamp()[1], raw.key(), raw.value(), raw.headers())
 
 
 def ask(settings: Settings, query: str) -> list[Row]:
