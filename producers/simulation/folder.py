@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from producers.simulation.device import SOCKETS
 from producers.simulation.settings import WorldSettings
 from producers.simulation.world import World
 
 TRUTH_FILE, DIRECT_FILE = "truth.jsonl", "direct.jsonl"
-ENDINGS = {SOCKETS: ".sockets.jsonl"}
+ENDINGS = (".sockets.jsonl", ".eve.json")
+"""Of the files of a device's streams."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 """Lines are held back until they are worth opening their files for: there may be more devices than open files."""
 
@@ -58,16 +58,13 @@ def write_folder(
         direct=lambda told: files[DIRECT_FILE].append(json.dumps(told).encode()),
     )
     for _, said in world.slices():
-        for resident, written in said:
-            streams: dict[int, list[bytes]] = {}
-            for _, _, stream, value in written:
-                assert isinstance(value, bytes), "the truth was taken out"
-                streams.setdefault(stream, []).append(value)
-            for stream, lines in streams.items():
-                folder.add(resident.device.name + ENDINGS.get(stream, ".eve.json"), lines)
-        for name, lines in files.items():
-            folder.add(name, lines)
-            lines.clear()
+        for one in said:
+            for ending, lines in zip(ENDINGS, one.lines, strict=True):
+                if lines:
+                    folder.add(one.device + ending, [line for _, line in lines])
+        for name, told in files.items():
+            folder.add(name, told)
+            told.clear()
         progress(world)
         if stop.is_set():
             break
