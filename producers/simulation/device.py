@@ -243,7 +243,7 @@ class Device:
         connection.requests = seq + 1
         self._requests += 1
         self.tally["requests"] += 1
-        self.tally["requests nobody could see"] += not seen
+        self.tally["requests that nobody could see"] += not seen
         if not self._truth:
             return
         truth: dict[str, object] = {

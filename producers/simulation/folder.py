@@ -7,6 +7,7 @@ truth.jsonl    direct.jsonl         what was really asked, through proxies and p
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -46,9 +47,12 @@ class Folder:
 
 
 def write_folder(
-    settings: WorldSettings, path: Path, stop: Event, progress: Callable[[World], None] = lambda _: None
-) -> World:
-    """Write a world into a new or empty folder; gives the world, for its numbers. Raises OSError."""
+    settings: WorldSettings, path: Path, stop: Event, progress: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
+    """Write a world into a new or empty folder; gives the world's tally. `progress` is told the lines so far.
+
+    Raises OSError.
+    """
     path.mkdir(parents=True, exist_ok=True)
     folder = Folder(path)
     files = {TRUTH_FILE: list[bytes](), DIRECT_FILE: list[bytes]()}
@@ -57,16 +61,18 @@ def write_folder(
         truth=lambda told: files[TRUTH_FILE].append(json.dumps(told).encode()),
         direct=lambda told: files[DIRECT_FILE].append(json.dumps(told).encode()),
     )
+    lines_so_far = 0
     for _, said in world.slices():
         for one in said:
             for ending, lines in zip(ENDINGS, one.lines, strict=True):
                 if lines:
+                    lines_so_far += len(lines)
                     folder.add(one.device + ending, [line for _, line in lines])
         for name, told in files.items():
             folder.add(name, told)
             told.clear()
-        progress(world)
+        progress(lines_so_far)
         if stop.is_set():
             break
     folder.write()
-    return world
+    return world.tally

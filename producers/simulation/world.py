@@ -64,16 +64,17 @@ class World:
         while begin + index * SLICE < end or any(resident.device.waits for resident in self._residents):
             said = []
             told: list[Told] = []
-            lines = 0
+            kernel = network = 0
             for resident in self._residents:
                 written = resident.written(index)
                 if any(written):
-                    lines += len(written[0]) + len(written[1])
+                    kernel, network = kernel + len(written[0]), network + len(written[1])
                     said.append(Said(resident.device.name, resident.streams, written))
                 if self._wants_truth:
                     told += resident.device.told(index)
             self._tell_in_order(told)
-            self.tally["lines"] += lines
+            self.tally["lines: sockets"] += kernel
+            self.tally["lines: suricata"] += network
             index += 1
             yield begin + index * SLICE, said
 
