@@ -158,10 +158,10 @@ class Worker:
         return self._own
 
     def sign_of_work(self) -> object:
-        """Changes while a recovery goes forward, when nothing can be committed."""
+        """Changes while a recovery or a large batch goes forward, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
-        return sum(dict(recovery.active_offsets).values()) if recovery.in_recovery else None
+        return sum(dict(recovery.active_offsets).values()) if recovery.in_recovery else self.bench.goes_forward()
 
 
 class FaustProcess(faust.Worker):
@@ -224,14 +224,14 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
 
 
 def _message(raw: Any) -> Message:
-    headers = dict(raw.headers or ())
-    dialect = headers.get("dialect", b"")
+    headers: dict[str, bytes | None] = dict(raw.headers or ())
+    dialect = headers.get("dialect") or b""  # a header may be there without a value
     return Message(
         raw.offset,
         round(raw.timestamp * 1000),
         raw.key or b"",
         raw.value or b"",
-        dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
+        dialect.decode(errors="replace"),
     )
 
 
