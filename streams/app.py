@@ -79,6 +79,7 @@ class Worker:
             stands_at=self.group.stands_at,
             counters=self.counters,
             rejects=RejectGuard(worker, self.counters),
+            long_secs=worker.stall_secs_max / 3,
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
         self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)

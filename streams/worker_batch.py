@@ -23,8 +23,6 @@ PORTION_BYTES = 2 << 20
 """Input taken before its output is looked at."""
 REJECTS_TOGETHER_MAX = 20_000
 """Beyond it they leave at once: a file that is no sensor's makes a million of them in a batch."""
-LONG_SECS = 1.0
-"""A batch that takes longer shows the watchdog that it goes forward."""
 
 StandsAt = Callable[[int], int]
 """Asks the broker for the offset from which the group has to go on in a partition; may block."""
@@ -44,6 +42,7 @@ class Bench:
         stands_at: StandsAt,
         counters: WorkerCounters,
         rejects: RejectGuard,
+        long_secs: float,
     ) -> None:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
@@ -53,6 +52,7 @@ class Bench:
         self._stands_at = stands_at
         self._counters = counters
         self._rejects = rejects
+        self._long_secs = long_secs
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
         self._began = 0.0
@@ -70,8 +70,9 @@ class Bench:
 
     def goes_forward(self) -> int | None:
         """Changes while a large batch is on its way to Kafka, when nothing can be committed; None at other times."""
-        long = self.busy and time.monotonic() - self._began > LONG_SECS
-        return sum(self._counters.delivered.values()) if long else None
+        long = self.busy and time.monotonic() - self._began > self._long_secs
+        # A copy, as the watchdog's thread asks while topics may be added.
+        return sum(tuple(self._counters.delivered.values())) if long else None
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
         """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
