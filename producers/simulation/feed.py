@@ -122,13 +122,13 @@ class _Feed:
                 count = max(1, count * self._bytes_max // size)
                 size = sum(map(len, lines[:count])) + count
             dialect, sensor = stream
-            yield Batch(device, dialect, sensor, _NO_FILE, 0, until, 0.0, "", lines[:count], size)
+            yield Batch(device, dialect, sensor, _NO_FILE, 0, until, 0.0, lines=lines[:count], size_bytes=size)
             lines = lines[count:]
 
     def _wait(self, due: float) -> None:
         while (left := due - self._clock()) > 0 and not self._stop.is_set():
             self._publisher.serve(min(left, POLL_SECS))
 
-    def _acknowledged(self, batch: Batch, _seq: int) -> None:
+    def _acknowledged(self, batch: Batch) -> None:
         self._report.acknowledged_by_dialect[batch.dialect] += 1
         self._report.acknowledged_bytes_by_dialect[batch.dialect] += batch.size_bytes - len(batch.lines)
