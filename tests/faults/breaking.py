@@ -28,24 +28,25 @@ DIES_AND_FORGETS = Schedule(
         fault
         for n in range(4)
         for fault in (
-            Fault(Kind.WORKER_CRASH, 3.0 + 8.0 * n, 0.0, 0),
-            Fault(Kind.WORKER_CRASH, 3.2 + 8.0 * n, 0.0, 1),
-            Fault(Kind.WORKER_DISK_LOST, 7.0 + 8.0 * n, 0.0, 0),
-            Fault(Kind.WORKER_DISK_LOST, 7.2 + 8.0 * n, 0.0, 1),
+            Fault(Kind.WORKER_CRASH, 4.0 + 9.0 * n, 0.0, 0),
+            Fault(Kind.WORKER_CRASH, 4.1 + 9.0 * n, 0.0, 1),
+            Fault(Kind.WORKER_DISK_LOST, 9.5 + 9.0 * n, 0.0, 0),
+            Fault(Kind.WORKER_DISK_LOST, 9.6 + 9.0 * n, 0.0, 1),
         )
     ),
-    38.0,
+    44.0,
 )
 SLEEPS_AND_FORGETS = Schedule(
-    (
-        Fault(Kind.WORKER_ZOMBIE, 3.0, 10.0, 0),
-        Fault(Kind.WORKER_DISK_LOST, 15.0, 0.0, 0),
-        Fault(Kind.WORKER_DISK_LOST, 15.2, 0.0, 1),
-        Fault(Kind.WORKER_ZOMBIE, 20.0, 10.0, 1),
-        Fault(Kind.WORKER_DISK_LOST, 32.0, 0.0, 0),
-        Fault(Kind.WORKER_DISK_LOST, 32.2, 0.0, 1),
+    tuple(
+        fault
+        for n in range(3)
+        for fault in (
+            Fault(Kind.WORKER_ZOMBIE, 4.0 + 15.0 * n, 9.0, n),
+            Fault(Kind.WORKER_DISK_LOST, 14.0 + 15.0 * n, 0.0, 0),
+            Fault(Kind.WORKER_DISK_LOST, 14.1 + 15.0 * n, 0.0, 1),
+        )
     ),
-    40.0,
+    54.0,
 )
 PLANS = {
     "ack-before-delivery": DIES_OFTEN,
@@ -55,6 +56,8 @@ PLANS = {
     "no-lease": SLEEPS_AND_FORGETS,
     "hole-in-the-offsets": Schedule((), 10.0),
 }
+DEVICES, LINES_PER_SEC = 300, 900
+"""Many devices that say little: a lost entry of one's state is not made good a moment later by its next snapshot."""
 
 
 class Caught(NamedTuple):
@@ -67,7 +70,9 @@ class Caught(NamedTuple):
 def run_broken(name: str, folder: Path) -> Caught:
     """Run a broken worker, a few times if need be: not each crash falls on the moment that matters."""
     for seed in range(1, TRIES_MAX + 1):
-        result = run(seed, folder / f"try-{seed}", planned=PLANS[name], broken=name)
+        result = run(
+            seed, folder / f"try-{seed}", planned=PLANS[name], broken=name, devices=DEVICES, lines_per_sec=LINES_PER_SEC
+        )
         if by := caught_by(result):
             return Caught(by, result)
     return Caught("", result)

@@ -69,12 +69,14 @@ def run(
     planned: Schedule | None = None,
     broken: str = "",
     keep: bool = False,
+    devices: int = DEVICES,
+    lines_per_sec: float = LINES_PER_SEC,
 ) -> Result:
     """Play one seed in a folder of its own. Logs are kept there when something is wrong, or when asked to."""
     began = time.monotonic()
     plan = planned or schedule(seed, kinds)
     result = Result(seed)
-    load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=DEVICES, lines_per_sec=LINES_PER_SEC)
+    load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=devices, lines_per_sec=lines_per_sec)
     stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken)
     try:
         _play(stage, load, plan, result)

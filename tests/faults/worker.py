@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, NoReturn
 
@@ -125,12 +125,15 @@ BREAKS: dict[str, Callable[[], None]] = {
 }
 
 
+STEP_OF_BREAK = {"state-before-outputs": STEPS[2], "no-state-on-replay": STEPS[1], "no-lease": STEPS[1]}
+"""Where a broken worker ends when it is asked to: where the break shows."""
+_steps: Sequence[str] = STEPS
 _asked: tuple[str, signal.Signals] | None = None
 
 
 def _ask(signum: int, _frame: object) -> None:
     global _asked
-    _asked = random.choice(STEPS), signal.SIGKILL if signum == signal.SIGUSR1 else signal.SIGSTOP
+    _asked = random.choice(_steps), signal.SIGKILL if signum == signal.SIGUSR1 else signal.SIGSTOP
 
 
 def _end_when_asked(step: str) -> None:
@@ -197,6 +200,7 @@ if __name__ == "__main__":
     set_up(service=True, verbose="FAULTS_VERBOSE" in os.environ)
     if sys.argv[1:]:
         BREAKS[sys.argv[1]]()
+        _steps = (STEP_OF_BREAK.get(sys.argv[1], STEPS[0]),)
     end_between_steps()
     tell_where_it_stands()
     run(load())
