@@ -200,29 +200,6 @@ def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: 
         sink.opened.set()
 
 
-def test_paused_partitions_go_and_come_back(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was paused when it went to another sink is read again when it comes back."""
-    monkeypatch.setattr(consuming, "PAUSE_AFTER_SECS", 0.1)
-    settings = kafka_settings_for(sink={"batch_rows_max": 10, "batch_age_secs_max": 0.1})
-    publish(settings, NETWORK_EVENTS, messages(1_000))
-    one, other = Closed(), Closed()
-    try:
-        with loop_of(settings, one) as first:
-            until(lambda: len(first._paused) == 16)
-            with loop_of(settings, other) as second:
-                until(lambda: len(first._cutters) == len(second._cutters) == 8)
-                until(lambda: len(first._paused) == 8)
-            until(lambda: len(first._cutters) == 16)
-            one.opened.set()
-            until(lambda: nothing_waits(settings))
-
-        assert len(one.rows["DeviceNetworkEvents"]) == 5_000
-        assert other.rows == {}
-    finally:
-        one.opened.set()
-        other.opened.set()
-
-
 def test_stop_while_clickhouse_is_away(kafka_settings_for: SettingsMaker) -> None:
     """Nobody listens where ClickHouse should be: told to stop, the sink ends within two seconds (see loop_of)."""
     settings = kafka_settings_for(clickhouse={"url": "http://127.0.0.1:1"}, sink={"batch_age_secs_max": 0.1})
