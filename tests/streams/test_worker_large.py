@@ -55,20 +55,23 @@ def replayed(settings: Settings) -> Pipeline:
 
 
 def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
-    """kill -9 after some parts of a snapshot, of a delta and with the disk lost as well: it knows what it knew."""
-    settings = kafka_settings_for(worker={"session_timeout_secs": 6})
+    """kill -9 after some parts of a snapshot and then of a delta, the disk lost each time: it knows what it knew."""
+    settings = kafka_settings_for(worker={"session_timeout_secs": 6, "batch_messages_max": 5})
     folder = Path(settings.worker.data_dir)
     worker = WorkerProcess(settings, tmp_path / "log", script=Path(worker_large.__file__))
     produce(settings, ((0, b"dev", opened(LINES, local=number)) for number in range(MESSAGES)), "sockets")
     try:
         assert worker.start().wait() == -signal.SIGKILL
+        torn = restored(settings)
+        shutil.rmtree(folder)
         worker.start()
         wait_until(lambda: handled(settings), "all connections are open")
         worker.kill()
 
         folder.with_name("died").unlink()
-        closed = (opened(LINES, local=number).replace(OPEN, CLOSED) for number in range(MESSAGES))
-        produce(settings, ((0, b"dev", value) for value in closed), "sockets")
+        closed = [opened(LINES, local=number).replace(OPEN, CLOSED) for number in range(MESSAGES)]
+        together = (b"\n".join(closed[first : first + 4]) for first in range(0, MESSAGES, 4))
+        produce(settings, ((0, b"dev", value) for value in together), "sockets")
         assert worker.start().wait() == -signal.SIGKILL
         shutil.rmtree(folder)
         worker.start()
@@ -78,6 +81,7 @@ def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -
         worker.discard()
     again = restored(settings)
 
+    assert 0 < len(torn.devices["dev"].groups) < MESSAGES * len(LINES)
     assert worker.says().count("dies within a snapshot") == 1
     assert worker.says().count("dies within a delta") == 1
     assert state_of(again) == state_of(replayed(settings))
