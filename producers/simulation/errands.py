@@ -55,5 +55,5 @@ _SHARES: tuple[tuple[Errand, int], ...] = (
 )
 ERRANDS: tuple[Errand, ...] = tuple(errand for errand, share in _SHARES for _ in range(share))
 """One drawn from it is one errand in its due share."""
-LINES_PER_ERRAND = 12.5
+LINES_PER_ERRAND = 10.0
 """On average, flow records included."""

@@ -47,6 +47,11 @@ class Journal:
         """Some line is still to come."""
         return any(self._lines)
 
+    @property
+    def waiting(self) -> int:
+        """How many lines are still to come."""
+        return sum(len(lines) for slices in self._lines for lines in slices.values())
+
     def put(self, sensor: int, at: Micros, line: str) -> None:
         """A sensor's line arrives at a time that is not past."""
         index, slices = (at - self._begin) // SLICE, self._lines[sensor]

@@ -60,6 +60,11 @@ class World:
             for number in range(shard, settings.devices, shards)
         ]
 
+    @property
+    def waiting(self) -> int:
+        """How many lines are written and have not arrived: those of what is open or remembered by a sensor."""
+        return sum(resident.device.journal.waiting for resident in self._residents)
+
     def slices(self) -> Iterator[tuple[Micros, list[Said]]]:
         """For each slice of time its end, and what each device wrote; devices without a word are left out."""
         index, begin, end = 0, self.settings.begin, self.settings.end
