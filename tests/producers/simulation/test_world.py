@@ -108,9 +108,9 @@ def test_everything_promised_is_in_it(mixed: tuple[Any, list[dict[str, Any]], Co
     assert {truth["mode"] for truth in told} == set(ProtectionMode)
     assert len({truth["user"] for truth in told}) > 50
     hosts_of: dict[object, set[object]] = {}
-    for truth in told:
-        if truth["scenario"] == "keep_alive":
-            hosts_of.setdefault((truth["device"], truth["client_port"], truth["conn_start"]), set()).add(truth["host"])
+    for one in told:
+        if one["scenario"] == "keep_alive":
+            hosts_of.setdefault((one["device"], one["client_port"], one["conn_start"]), set()).add(one["host"])
     assert max(map(len, hosts_of.values())) >= 3, "several hosts on one connection"
 
 
