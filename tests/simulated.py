@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from producers.simulation import World, WorldSettings
-from producers.simulation.device import SLICE
+from producers.simulation.journal import SLICE
 from schemas.clock import MICROS
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT

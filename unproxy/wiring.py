@@ -130,15 +130,14 @@ def simulated_world(**values: Any) -> WorldSettings:
 
 
 def simulate_to_kafka(
-    settings: Settings, world: WorldSettings, *, speed: float, processes: int, truth: Path | None
+    settings: Settings, world: WorldSettings, stop: Event, *, speed: float, processes: int, truth: Path | None
 ) -> list[str]:
-    """Publish a world until it ends or a signal says stop; gives what was in it, in words. Raises Failed."""
+    """Publish a world until it ends or `stop` is set; gives what was in it, in words. Raises Failed."""
     from producers.publisher import PublisherFailed
     from producers.simulation.shards import feed_all, processes_for
     from producers.simulation.summary import in_words
 
     partitions_of(settings, topic_name(settings, TELEMETRY))
-    stop = _stop_on_signals()
     try:
         told = feed_all(
             settings,
@@ -161,12 +160,11 @@ def simulate_to_kafka(
     return [*in_words(told.tally), f"{'published':13}{sent}"]
 
 
-def simulate_to_folder(world: WorldSettings, folder: Path) -> list[str]:
-    """Write a world into a new folder, until it ends or a signal says stop; gives what was in it, in words."""
+def simulate_to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
+    """Write a world into a new folder, until it ends or `stop` is set; gives what was in it, in words."""
     from producers.simulation.folder import write_folder
     from producers.simulation.summary import in_words
 
-    stop = _stop_on_signals()
     try:
         if folder.exists() and any(folder.iterdir()):
             raise Fixable(f"{folder}: is not empty; name a new folder")
@@ -174,13 +172,6 @@ def simulate_to_folder(world: WorldSettings, folder: Path) -> list[str]:
     except OSError as error:
         raise Fixable(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
     return in_words(tally)
-
-
-def _stop_on_signals() -> Event:
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
-    return stop
 
 
 def _tell_lines() -> Callable[[int], None]:

@@ -10,23 +10,17 @@ Times are by the device's own clock; only where a line lies in the feed is by a 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from operator import itemgetter
 from random import Random
 
-from producers.simulation import eve, sockets
+from producers.simulation import eve, sockets, truth
+from producers.simulation.connection import Connection
 from producers.simulation.fleet import PROXIES, PROXIES_V6, Program, Remote, profile_of
+from producers.simulation.journal import DIRECT, PROXIED, SLICE, SOCKETS, SURICATA, Journal, Written
 from producers.simulation.outages import is_in
 from producers.simulation.settings import WorldSettings
 from schemas.clock import MICROS
 from schemas.events import Micros, ProtectionMode
 
-SLICE: Micros = 200_000
-"""Lines are handed out in slices of time: as long as a publisher lets a line wait for its message."""
-SOCKETS, SURICATA = range(2)
-"""A device's two sensors, each with a file of its own."""
-PROXIED, DIRECT = range(2)
-"""The two kinds of truth."""
 PORT_FIRST, PORT_COUNT = 32_768, 28_232
 LONG: Micros = 30 * MICROS
 """The port of a longer connection is passed over until its sensor has forgotten it; others are free before their turn comes."""
@@ -38,38 +32,11 @@ SHUTDOWN: Micros = 300_000
 """A sensor that is stopped takes so long to write what it knows."""
 STATS: Micros = 8 * MICROS
 
-Written = tuple[Micros, bytes]
-"""When a line arrives, by a right clock, and the line."""
-Told = tuple[Micros, int, dict[str, object]]
-"""When something was done, by a right clock; PROXIED or DIRECT; the truth of it."""
-_WHEN = itemgetter(0)
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """One TCP connection."""
-
-    start: Micros
-    established: Micros
-    """0 when the other side refused."""
-    program: Program
-    pid: int
-    remote: Remote
-    port: int
-    wire: eve.Wire
-    cut: Micros
-    """From then on the sensor does not understand it."""
-    lag: Micros
-    """How much later than they happened its lines are written."""
-    odd: bool
-    """Some of its lines are late or doubled."""
-    requests: int = 0
-
 
 class Device:
     """Opens connections and writes what its sensors say of them."""
 
-    def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, truth: bool) -> None:
+    def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
         chance = Random(f"{world.seed}/{number}")
         self.draw = chance.random
         self.tally = tally
@@ -81,15 +48,10 @@ class Device:
         self.interface = "" if profile.inline else '"in_iface":"eth0",'
         self._skew, self._begin = profile.skew, world.begin
         self._timeout = round(world.flow_timeout_secs * MICROS)
-        self._disorder = world.disorder_secs_max * MICROS
-        odd = world.late_share + world.doubled_share
-        self._odd_share = min(1.0, 5 * odd)
-        self._odd_line = odd / self._odd_share if odd else 0.0
-        self._late = world.late_share / odd if odd else 0.0
-        self._truth = truth
-        self._slices: tuple[dict[int, list[Written]], dict[int, list[Written]]] = ({}, {})
-        self._told: dict[int, list[Told]] = {}
-        self._now = self._requests = 0
+        self.journal = Journal(world, self.draw, tally)
+        self._put, self._put_oddly = self.journal.put, self.journal.put_oddly
+        self._truth = tells
+        self._requests = 0
         self._port = int(self.draw() * PORT_COUNT)
         self._busy: dict[int, Micros] = {}
         self._pid = 1_000 + int(self.draw() * 20_000)
@@ -114,20 +76,7 @@ class Device:
                 uptime = (self._stats - self._begin - self._skew) // MICROS
                 self._put(SURICATA, self._stats - self._skew, eve.stats(self.name, self._stats, uptime))
             self._stats += STATS
-        self._now = index + 1
-        kernel, network = (slices.pop(index, []) for slices in self._slices)
-        kernel.sort(key=_WHEN)
-        network.sort(key=_WHEN)
-        return kernel, network
-
-    def told(self, index: int) -> list[Told]:
-        """What was really done in this slice."""
-        return self._told.pop(index, [])
-
-    @property
-    def waits(self) -> bool:
-        """Some line is still to come."""
-        return any(self._slices)
+        return self.journal.written(index)
 
     def mode(self, at: Micros) -> ProtectionMode:
         """The protection mode at a time."""
@@ -161,7 +110,7 @@ class Device:
             self._wire(remote, port, start),
             self._cut(start),
             int(draw() * 25_000),
-            draw() < self._odd_share,
+            draw() < self.journal.odd_share,
         )
 
     def say(self, connection: Connection, at: Micros, line: str) -> bool:
@@ -169,7 +118,7 @@ class Device:
         if at >= connection.cut or (self._lost and is_in(self._lost, at)):
             return False
         if connection.odd:
-            self._write_oddly(SURICATA, at - self._skew + connection.lag, line)
+            self._put_oddly(SURICATA, at - self._skew + connection.lag, line)
         else:
             self._put(SURICATA, at - self._skew + connection.lag, line)
         return True
@@ -203,7 +152,7 @@ class Device:
                 seen_until, state = cut, eve.ESTABLISHED
         told = False
         if connection.start < cut and not (self._lost and is_in(self._lost, due)):
-            wire, write = connection.wire, self._write_oddly if connection.odd else self._put
+            wire, write = connection.wire, self._put_oddly if connection.odd else self._put
             if unanswered:
                 told = True
                 write(SURICATA, due - self._skew, wire.http(due, 0, unanswered))
@@ -246,52 +195,18 @@ class Device:
         self.tally["requests that nobody could see"] += not seen
         if not self._truth:
             return
-        truth: dict[str, object] = {
-            "device": self.name,
-            "client_ip": self._local(connection.remote).ip,
-            "client_port": connection.port,
-            "proxy_ip": connection.remote.ip,
-            "proxy_port": connection.remote.port,
-            "method": method,
-            "host": host,
-            "port": port,
-            "ts": sockets.stamp(at),
-            "status": status,
-            "verdict": verdict,
-            "proxy": connection.remote.kind,
-            "url": url,
-            "listed": listed,
-            "mode": str(self.mode(at)),
-            "source": "simulation",
-            "pid": connection.pid,
-            "process": connection.program.name,
-            "user": self.profile.user,
-            "conn_start": sockets.stamp(connection.established),
-            "rid": f"{self.name}/{self._requests}",
-            "scenario": scenario,
-            "seq": seq,
-            "seen": seen,
-        }
-        if inner_host:
-            truth["inner_host"] = inner_host
-        self._keep(at, PROXIED, truth)
+        told = truth.request(
+            connection, self.profile, self._local(connection.remote).ip, at, method, host, port, url, status, verdict
+        )
+        told |= {"mode": str(self.mode(at)), "rid": f"{self.name}/{self._requests}", "scenario": scenario, "seq": seq}
+        told |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
+        self.journal.tell(at - self._skew, PROXIED, told)
 
     def tell_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
         """A connection that went past the proxies, for the truth."""
         if self._truth:
-            truth: dict[str, object] = {
-                "device": self.name,
-                "client_ip": self._local(connection.remote).ip,
-                "client_port": connection.port,
-                "server_ip": connection.remote.ip,
-                "server_port": connection.remote.port,
-                "host": host,
-                "t0": at / MICROS,
-                "t1": end / MICROS,
-                "pid": connection.pid,
-                "process": connection.program.name,
-            }
-            self._keep(at, DIRECT, truth)
+            told = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
+            self.journal.tell(at - self._skew, DIRECT, told)
 
     def look_up(self, at: Micros, resolver: Remote, name: str) -> None:
         """A name is resolved: lines that say nothing for us."""
@@ -348,35 +263,9 @@ class Device:
         if at < self.end and not (self._kernel_lost and is_in(self._kernel_lost, at)):
             arrives = at - self._skew + (connection.lag >> 3)
             if connection.odd:
-                self._write_oddly(SOCKETS, arrives, line)
+                self._put_oddly(SOCKETS, arrives, line)
             else:
                 self._put(SOCKETS, arrives, line)
-
-    def _write_oddly(self, stream: int, at: Micros, line: str) -> None:
-        """The line may be late or doubled."""
-        luck = self.draw()
-        if luck < self._odd_line:
-            delay = int(self.draw() * self._disorder)
-            if luck < self._odd_line * self._late:
-                self.tally["late lines"] += 1
-                at += delay
-            else:
-                self.tally["doubled lines"] += 1
-                self._put(stream, at + delay, line)
-        self._put(stream, at, line)
-
-    def _put(self, stream: int, at: Micros, line: str) -> None:
-        index, slices = (at - self._begin) // SLICE, self._slices[stream]
-        try:
-            slices[index].append((at, line.encode()))
-        except KeyError:
-            assert index >= self._now, "nothing is written into the past"
-            slices[index] = [(at, line.encode())]
-
-    def _keep(self, at: Micros, kind: int, truth: dict[str, object]) -> None:
-        right = at - self._skew
-        truth["at"] = sockets.stamp(right)
-        self._told.setdefault(max(0, (right - self._begin) // SLICE), []).append((right, kind, truth))
 
     def _wire(self, remote: Remote, port: int, start: Micros) -> eve.Wire:
         pair = self._pairs.get(remote)

@@ -14,7 +14,7 @@ from producers.batcher import Batch
 from producers.publisher import POLL_SECS, Publisher
 from producers.report import Report
 from producers.run import SAVE_SECS_MIN, STOP_SECS_MAX, STOP_SECS_QUIET
-from producers.simulation.device import SLICE
+from producers.simulation.journal import SLICE
 from producers.simulation.world import Said, Stream, World
 from producers.source import SourceFile
 from schemas.clock import MICROS

@@ -65,12 +65,14 @@ def feed_all(
     progress: Callable[[Report], None] = lambda _: None,
 ) -> Told:
     """Publish a world from so many processes; `stop` ends all. Raises PublisherFailed, and OSError for the truth's file."""
+    if truth:
+        truth.open("wb").close()  # that it cannot be written is told before anything is published
     if processes == 1:
         return _share(settings, world, 0, 1, stop, speed, time.monotonic(), truth, progress)
     parts = [part_of(truth, shard) for shard in range(processes)] if truth else []
     told = _Parent(settings, world, stop, speed, processes, parts).run(progress)
     if truth:
-        merge(parts, truth)
+        merge(filter(Path.exists, parts), truth)
     if told.error:
         raise PublisherFailed(told.error)
     return told

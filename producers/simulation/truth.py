@@ -1,4 +1,4 @@
-"""The truth in a file, one request a line, in the order in which they were asked, by a right clock."""
+"""The truth: what was really asked, and the file it is kept in, in order of time by a right clock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,67 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from producers.simulation.connection import Connection
+from producers.simulation.fleet import Profile
+from producers.simulation.sockets import stamp
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+
+def request(
+    connection: Connection,
+    profile: Profile,
+    client_ip: str,
+    at: Micros,
+    method: str,
+    host: str,
+    port: int,
+    url: str,
+    status: int | None,
+    verdict: str,
+) -> dict[str, object]:
+    """One request through a proxy. All times are by the device's own clock but `at`, which is by a right one."""
+    return {
+        "device": profile.name,
+        "client_ip": client_ip,
+        "client_port": connection.port,
+        "proxy_ip": connection.remote.ip,
+        "proxy_port": connection.remote.port,
+        "method": method,
+        "host": host,
+        "port": port,
+        "ts": stamp(at),
+        "status": status,
+        "verdict": verdict,
+        "proxy": connection.remote.kind,
+        "url": url,
+        "source": "simulation",
+        "pid": connection.pid,
+        "process": connection.program.name,
+        "user": profile.user,
+        "conn_start": stamp(connection.established),
+        "at": stamp(at - profile.skew),
+    }
+
+
+def direct(
+    connection: Connection, profile: Profile, client_ip: str, at: Micros, end: Micros, host: str
+) -> dict[str, object]:
+    """One connection past the proxies."""
+    return {
+        "device": profile.name,
+        "client_ip": client_ip,
+        "client_port": connection.port,
+        "server_ip": connection.remote.ip,
+        "server_port": connection.remote.port,
+        "host": host,
+        "t0": at / MICROS,
+        "t1": end / MICROS,
+        "pid": connection.pid,
+        "process": connection.program.name,
+        "at": stamp(at - profile.skew),
+    }
 
 
 class TruthFile:

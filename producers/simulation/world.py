@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import NamedTuple
 
-from producers.simulation.device import DIRECT, PROXIED, SLICE, Device, Told, Written
+from producers.simulation.device import Device
+from producers.simulation.errands import ERRANDS, LINES_PER_ERRAND
+from producers.simulation.journal import DIRECT, PROXIED, SLICE, Told, Written
 from producers.simulation.settings import SimulatedLine, WorldSettings
-from producers.simulation.traffic import ERRANDS, LINES_PER_ERRAND, older_tunnel
+from producers.simulation.traffic import older_tunnel
 from schemas.clock import MICROS
 from schemas.events import Micros
 
@@ -54,14 +56,19 @@ class World:
         self._tell = {PROXIED: truth, DIRECT: direct}
         self._wants_truth = truth is not None or direct is not None
         self._residents = [
-            _Resident(settings, number, self.tally, truth=self._wants_truth)
+            _Resident(settings, number, self.tally, tells=self._wants_truth)
             for number in range(shard, settings.devices, shards)
         ]
+
+    @property
+    def waiting(self) -> int:
+        """How many lines are written and have not arrived: those of what is open or remembered by a sensor."""
+        return sum(resident.device.journal.waiting for resident in self._residents)
 
     def slices(self) -> Iterator[tuple[Micros, list[Said]]]:
         """For each slice of time its end, and what each device wrote; devices without a word are left out."""
         index, begin, end = 0, self.settings.begin, self.settings.end
-        while begin + index * SLICE < end or any(resident.device.waits for resident in self._residents):
+        while begin + index * SLICE < end or any(resident.device.journal.waits for resident in self._residents):
             said = []
             told: list[Told] = []
             kernel = network = 0
@@ -71,7 +78,7 @@ class World:
                     kernel, network = kernel + len(written[0]), network + len(written[1])
                     said.append(Said(resident.device.name, resident.streams, written))
                 if self._wants_truth:
-                    told += resident.device.told(index)
+                    told += resident.device.journal.told(index)
             self._tell_in_order(told)
             self.tally["lines: sockets"] += kernel
             self.tally["lines: suricata"] += network
@@ -101,8 +108,8 @@ class World:
 class _Resident:
     """A device at work: errand after errand until the end."""
 
-    def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, truth: bool) -> None:
-        self.device = device = Device(settings, number, tally, truth=truth)
+    def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
+        self.device = device = Device(settings, number, tally, tells=tells)
         self.streams = (
             Stream("sockets", f"{device.name}:/var/log/sockets.jsonl"),
             Stream("suricata", f"{device.name}:/var/log/suricata/eve.json"),

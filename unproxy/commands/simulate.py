@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unproxy.commands.common import example, service_of
+from unproxy.commands.common import example, service_of, stop_asked
 from unproxy.errors import Fixable
 
 
@@ -62,15 +62,17 @@ def simulate(
     }
     began = _time(start) if start else None if out else datetime.now(UTC)
     world = wiring.simulated_world(**values, **({"start": began} if began else {}))
-    if out is None:
-        said = wiring.simulate_to_kafka(state.settings, world, speed=speed, processes=processes, truth=truth)
-    elif truth:
+    if out and truth:
         raise Fixable(f"--truth is for Kafka; with --out the truth is in {out}/truth.jsonl")
-    else:
-        said = wiring.simulate_to_folder(world, out)
-        replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"
-        said += ["", *example(replay).splitlines()[1:]]
+    with stop_asked() as stop:
+        if out:
+            said = wiring.simulate_to_folder(world, out, stop)
+        else:
+            said = wiring.simulate_to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
     typer.echo("\n".join(said), err=True)
+    if out:
+        replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"
+        typer.echo("\n".join(["", *example(replay).splitlines()[1:]]), err=True)
 
 
 def _time(text: str) -> datetime:
