@@ -18,7 +18,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.exporter import served
+from schemas.health import Looks
 from schemas.kafka_config import client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
@@ -26,9 +26,10 @@ from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Message
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
-from sinks.metrics import sink_families
+from sinks.metrics import served_pages
 from sinks.offsets import Offsets
 from sinks.rejects import RejectsProducer, reject_row
+from sinks.watch import Watch
 from sinks.writer import WARN_SECS, Refusal, Writer
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,9 @@ class SinkLoop:
         )
         self._open: dict[tuple[str, int], Batch] = {}
         self._ours: set[tuple[str, int]] = set()
+        self.joined = False
+        """The group gave us partitions, or told that there are none for us."""
+        self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
         self._paused: set[tuple[str, int]] = set()
         self._warned_at = -WARN_SECS
@@ -124,6 +128,26 @@ class SinkLoop:
     def refused(self) -> int:
         """Messages sent on to the rejects topic, as their rows cannot be stored."""
         return sum(writer.refused for writer in self._writers)
+
+    @property
+    def commit_failures(self) -> int:
+        """Commits that Kafka did not take."""
+        return self._offsets.failures
+
+    @property
+    def own(self) -> set[tuple[str, int]]:
+        """Topics and partitions that are ours at the moment."""
+        return set(self._ours)
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when writes have failed, by the monotonic clock; None while none does."""
+        return min((since for writer in self._writers if (since := writer.failing_since) is not None), default=None)
+
+    @property
+    def failed_at(self) -> float:
+        """When a write failed last."""
+        return max(writer.failed_at for writer in self._writers)
 
     def written(self) -> Written:
         """What became of the rows, by table."""
@@ -244,11 +268,14 @@ class SinkLoop:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
+        self.joined = True
+        self.rebalances["assigned"] += 1
         self._ours.update(map(_key, partitions))
         self._paused.difference_update(map(_key, partitions))
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances["revoked"] += 1
         self._offsets.commit_at_once(consumer)
         for place in partitions:
             if batch := self._open.pop((place.topic, place.partition), None):
@@ -294,10 +321,15 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:
         loop = SinkLoop(settings, sinks)
-        page = settings.sink.metrics_host, settings.sink.metrics_port
-        with served("sink", *page, lambda: sink_families(loop)):
-            started(loop)
-            loop.run(stop)
+        looks = Looks(silent_since=time.monotonic())
+        watch = Watch(settings, looks, lambda: loop.own)
+        watch.start()
+        try:
+            with served_pages(settings, loop, looks):
+                started(loop)
+                loop.run(stop)
+        finally:
+            watch.stop()
     finally:
         for sink in sinks:
             sink.close()

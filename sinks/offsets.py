@@ -20,6 +20,8 @@ class Offsets:
         self._written: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
         self._again_at = 0.0
+        self.failures = 0
+        """Commits that Kafka did not take."""
 
     def note(self, topic: str, partition: int, offset: int) -> None:
         """All before this offset is in the sink."""
@@ -45,6 +47,7 @@ class Offsets:
             try:
                 consumer.commit(offsets=offsets, asynchronous=False)
             except KafkaException as error:
+                self.failures += 1
                 self._warn("offsets could not be committed, rows will be read again", str(error))
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
@@ -52,6 +55,7 @@ class Offsets:
         failed = [place for place in partitions if error or place.error]
         if not failed:
             return
+        self.failures += 1
         self._warn("offsets could not be committed, will retry", str(error or failed[0].error))
         self._again_at = time.monotonic() + PAUSE_SECS
         with self._lock:

@@ -26,6 +26,9 @@ __all__ = ["Message", "Output", "Pipeline"]
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
 
+NEAR_BOUND = 0.8
+"""Share of connections_max from which on a device is counted as near its bound."""
+
 
 class Message(NamedTuple):
     """One input message: sensor lines of one dialect, or a tick."""
@@ -99,6 +102,9 @@ class Pipeline:
                 total[what] = total.get(what, 0) + count
         settled = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
         total["waiting"] = total.get("connections", 0) - settled
+        sizes = [device.size for device in self.devices.values()]
+        total["devices"], total["kept"] = len(sizes), sum(sizes)
+        total["devices_near_bound"] = sum(size > NEAR_BOUND * self.correlator.connections_max for size in sizes)
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
     def _close(self, device: Device, message: Message) -> None:

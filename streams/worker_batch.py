@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -73,6 +74,9 @@ class Bench:
             parcels.extend(self._courier.parcels(part, pipeline.drain()))
             await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
         await self._courier.deliver(parcels, check)
+        now = time.time()
+        for messages in batch.values():
+            self._counters.note_delivered(messages, now)
 
         await check()
         for part, pipeline in touched.items():
@@ -87,7 +91,9 @@ class Bench:
 
         await check()
         self._counters.batches += 1
-        self._counters.messages += sum(len(messages) for messages in batch.values())
+        handled = sum(len(messages) for messages in batch.values())
+        self._counters.messages += handled
+        self._counters.batch_messages.add(handled)
         self.busy = False
 
     async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, Iterable[Entry]]:
