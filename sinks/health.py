@@ -44,10 +44,11 @@ def alive(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:
     return goes_forward(looks, max(STANDING_SECS_MAX, 2 * insert_secs_max), now)
 
 
-def ready(facts: SinkFacts, now: float) -> Verdict:
-    """It is a member of its group, Kafka answers, and ClickHouse takes rows."""
+def ready(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:
+    """It is a member of its group, Kafka answers, ClickHouse takes rows, and it does not stand still."""
     if not facts.joined:
         return Verdict(False, "joins its group")
     if facts.failing_since is not None and now - facts.failing_since > FAILING_SECS_MAX:
         return Verdict(False, f"ClickHouse has taken nothing for {now - facts.failing_since:.0f} s; the log says why")
-    return in_reach(facts.looks, now)
+    well = alive(facts, insert_secs_max, now)
+    return in_reach(facts.looks, now) if well.ok else well

@@ -30,7 +30,7 @@ def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractCo
     insert_secs_max = settings.clickhouse.timeout_secs
     health = Health(
         lambda: alive(facts(), insert_secs_max, time.monotonic()),
-        lambda: ready(facts(), time.monotonic()),
+        lambda: ready(facts(), insert_secs_max, time.monotonic()),
     )
     return served("sink", settings.sink.metrics_host, settings.sink.metrics_port, families, health)
 

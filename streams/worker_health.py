@@ -31,12 +31,13 @@ def alive(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
     return goes_forward(facts.looks, stall_secs_max * STANDING_SHARE_MAX, now)
 
 
-def ready(facts: WorkerFacts, now: float) -> Verdict:
-    """It is a member of its group, with its state at hand, and Kafka answers."""
+def ready(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
+    """It is a member of its group, with its state at hand, Kafka answers, and it does not stand still."""
     if not facts.started:
         return Verdict(False, "waits for Kafka and its topics; the log says what is missing")
     if not facts.joined:
         return Verdict(False, "joins its group")
     if not facts.recovered:
         return Verdict(False, "takes its state back")
-    return in_reach(facts.looks, now)
+    well = alive(facts, stall_secs_max, now)
+    return in_reach(facts.looks, now) if well.ok else well

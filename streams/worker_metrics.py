@@ -27,7 +27,7 @@ def serve_pages(worker: WorkerSettings, counters: WorkerCounters, facts: WorkerF
         lambda: worker_families(counters, facts.looks.lag, books()),
         Health(
             lambda: alive(facts, worker.stall_secs_max, time.monotonic()),
-            lambda: ready(facts, time.monotonic()),
+            lambda: ready(facts, worker.stall_secs_max, time.monotonic()),
         ),
     )
 

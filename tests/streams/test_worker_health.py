@@ -15,14 +15,14 @@ def facts(**changes: bool) -> WorkerFacts:
 
 def test_ready_step_by_step() -> None:
     """Not ready, and in words why, until Kafka, group and state are there."""
-    whys = [ready(facts(**{step: False}), 101.0) for step in ("started", "joined", "recovered")]
+    whys = [ready(facts(**{step: False}), 30.0, 101.0) for step in ("started", "joined", "recovered")]
 
     assert [verdict.ok for verdict in whys] == [False, False, False]
     assert [verdict.why.split()[0] for verdict in whys] == ["waits", "joins", "takes"]
-    assert ready(facts(), 101.0).ok
+    assert ready(facts(), 30.0, 101.0).ok
     silent = facts()
     silent.looks.silent(101.0)
-    assert not ready(silent, 102.0).ok
+    assert not ready(silent, 30.0, 102.0).ok
     assert alive(silent, 30.0, 102.0).ok
 
 
@@ -33,6 +33,8 @@ def test_unwell_before_it_ends_itself() -> None:
 
     assert alive(standing, 30.0, 115.0).ok
     assert not alive(standing, 30.0, 116.0).ok
+    assert ready(standing, 30.0, 115.0).ok
+    assert ready(standing, 30.0, 116.0) == alive(standing, 30.0, 116.0)
 
 
 def test_a_spare_is_unwell_with_its_group() -> None:
