@@ -2,6 +2,10 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 20
+JOBS ?= 1
+LINES ?= 10000000
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +17,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3
 	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lint types rules reference lock
+.PHONY: help setup run test soak fuzz bench lint types rules reference lock
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +30,12 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 
 test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
+	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
+
+fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7.
+	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
 
 bench: $(MADE)  ## The figures: correlator, worker, sink, each beside its floor.
 	$(BIN)/python -m bench $(ARGS)

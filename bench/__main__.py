@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import correlator, sink, worker
+from bench import correlator, recovery, restart, sink, worker
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -18,7 +18,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError
 
-PARTS = ("correlator", "worker", "sink")
+PARTS = ("correlator", "worker", "sink", "restart", "recovery")
 SIZES = (1_000, 100_000, 1_000_000)
 LINES_PER_MESSAGE = (100, 500)
 QUICK = 4
@@ -60,6 +60,13 @@ def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
             url = {"url": engine.url, "database": "bench"}
             there = Settings.model_validate({**settings.model_dump(exclude_unset=True), "clickhouse": url})
             cases.append(sink.run_case(there, folder, engine.pid, sink.ROWS // less))
+    if "restart" in parts:
+        less_open = 10 if quick else 1
+        with _folder() as folder, _broker(folder) as settings:
+            cases += restart.run_cases(settings, folder, restart.OPEN // less_open, restart.DEVICES // less_open)
+    if "recovery" in parts:
+        with _folder() as folder, _server(folder) as broker:
+            cases += recovery.run_cases(broker, folder)
     return cases
 
 
@@ -70,18 +77,24 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _broker(folder: Path) -> Iterator[Settings]:
-    """A broker with all topics, and settings that lead there."""
+def _server(folder: Path) -> Iterator[Broker]:
     tell("starting Kafka")
     broker = Broker(folder / "kafka", for_bench=True)
     try:
         broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[Settings]:
+    """A broker with all topics, and settings that lead there."""
+    with _server(folder) as broker:
         kafka, data_dir = {"bootstrap": broker.bootstrap}, str(folder / "worker")
         settings = Settings.model_validate({"kafka": kafka, "worker": {"data_dir": data_dir}})
         create_topics(broker.bootstrap, topics(settings))
         yield settings
-    finally:
-        broker.stop()
 
 
 @contextmanager

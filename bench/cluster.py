@@ -20,6 +20,7 @@ from bench.figures import tell
 from producers.publisher import producer_config
 from schemas.kafka_config import client_config
 from schemas.settings import PREFIX, Settings
+from schemas.topics import TELEMETRY, topic_name
 
 HOUSE = Path(__file__).resolve().parents[1]
 SECS_MAX = 300.0
@@ -170,6 +171,20 @@ def read_all(settings: Settings, topic: str, published: Published | None = None)
                     yield message
     finally:
         consumer.close()
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    """Where the worker's group stands in each partition of its input."""
+    group = {"group.id": settings.worker.group, "enable.auto.commit": False, "log_level": 2}
+    asker = Consumer({**client_config(settings.kafka), **group})
+    topic = topic_name(settings, TELEMETRY)
+    try:
+        places = [
+            TopicPartition(topic, partition) for partition in asker.list_topics(topic, 10).topics[topic].partitions
+        ]
+        return {place.partition: max(place.offset, 0) for place in asker.committed(places, timeout=10)}
+    finally:
+        asker.close()
 
 
 def _log(folder: Path, verb: str) -> Path:

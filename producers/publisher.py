@@ -5,6 +5,10 @@
     fatal    the client's own guarantees are broken: PublisherFailed; a restart goes on from the kept position
 
 A line that is too long to publish, and a message that Kafka finds too large, go to `rejects` instead.
+
+Lines are counted from 1 for each device, dialect and sensor. `seq` is the number of a message's first line, `lines` how many
+it has: whoever reads them knows how many lines are missing. A line sent again after a restart may have another number, but
+no number is left out.
 """
 
 from __future__ import annotations
@@ -48,8 +52,6 @@ class Sending:
 
     batch: Batch
     number: int
-    seq: int
-    """0 for what goes to `rejects` at once: it is not counted."""
     suspect: bool = False
     """Kafka found the group it was sent in too large, so it is sent again alone."""
     refusals: int = 0
@@ -65,7 +67,7 @@ class Publisher:
         *,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
-        acknowledged: Callable[[Batch, int], None],
+        acknowledged: Callable[[Batch], None],
         last_seq: Callable[[SeqKey], int],
     ) -> None:
         self._bootstrap = settings.kafka.bootstrap
@@ -95,7 +97,8 @@ class Publisher:
         if not self._flying:
             self._heard_at = self._clock()
         self._sent += 1
-        sending = Sending(batch, self._sent, 0 if batch.too_long else self._next_seq(batch))
+        batch.seq = 0 if batch.too_long else self._count(batch)
+        sending = Sending(batch, self._sent)
         self._flying[sending.number] = sending
         self.unacknowledged_bytes += batch.size_bytes
         self._produce(sending)
@@ -164,13 +167,14 @@ class Publisher:
         else:
             self._warn("kafka is out of reach, waiting for it", error)
 
-    def _next_seq(self, batch: Batch) -> int:
+    def _count(self, batch: Batch) -> int:
+        """Number its lines; gives the first one's."""
         key = (batch.device, batch.dialect, batch.sensor)
-        seq = self._seqs.pop(key, 0) or self._last_seq(key)
-        self._seqs[key] = seq + 1
+        last = self._seqs.pop(key, 0) or self._last_seq(key)
+        self._seqs[key] = last + len(batch.lines)
         while len(self._seqs) > SEQS_KEPT_MAX:
             del self._seqs[next(iter(self._seqs))]
-        return seq + 1
+        return last + 1
 
     def _has_room(self, batch: Batch) -> bool:
         """A single batch larger than the limit still passes, alone."""
@@ -230,7 +234,8 @@ class Publisher:
             [
                 ("dialect", batch.dialect),
                 ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
-                ("seq", str(sending.seq)),
+                ("seq", str(batch.seq)),
+                ("lines", str(len(batch.lines))),
             ],
         )
 
@@ -244,7 +249,7 @@ class Publisher:
         self._heard_at = self._clock()
         del self._flying[sending.number]
         self.unacknowledged_bytes -= sending.batch.size_bytes
-        self._acknowledged(sending.batch, sending.seq)
+        self._acknowledged(sending.batch)
 
     def _undelivered(self, sending: Sending, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:

@@ -188,11 +188,11 @@ class _Producer:
             self._due.popleft()
             self.report.messages += 1
 
-    def _acknowledged(self, batch: Batch, seq: int) -> None:
+    def _acknowledged(self, batch: Batch) -> None:
         self.report.acknowledged_by_dialect[batch.dialect] += 1
         self.report.acknowledged_bytes_by_dialect[batch.dialect] += batch.size_bytes - len(batch.lines)
-        if seq:
-            self._positions.acknowledge((batch.device, batch.dialect, batch.sensor), seq)
+        if batch.seq:
+            self._positions.acknowledge(batch)
 
     def _outstanding(self) -> Iterator[Batch]:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())

@@ -30,7 +30,7 @@ from schemas.metrics import Kind, Metric
 from schemas.settings import SettingsError
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Labelled = Mapping[tuple[str, ...], int]
+Labelled = Mapping[tuple[str, ...], float]
 Families = Callable[[], Iterable[Family]]
 """Reads the numbers as they are now; called in the page's own thread."""
 
@@ -46,7 +46,7 @@ def family(metric: Metric, values: Labelled) -> Family:
     return made
 
 
-def one(metric: Metric, value: int) -> Family:
+def one(metric: Metric, value: float) -> Family:
     """One declared metric without labels."""
     return family(metric, {(): value})
 

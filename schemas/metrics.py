@@ -80,6 +80,11 @@ WORKER_LATENCY = _spread(
     "without ticks",
 )
 
+REJECT_RATE = _gauge("unproxy_reject_rate", "Rejected lines of all within worker.reject_window_secs, 0 to 1")
+REJECT_RATE_OVER = _gauge(
+    "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
+)
+
 WORKER: tuple[Metric, ...] = (
     WORKER_MESSAGES,
     WORKER_BATCHES,
@@ -95,6 +100,8 @@ WORKER: tuple[Metric, ...] = (
     WORKER_REBALANCES,
     WORKER_BATCH_MESSAGES,
     WORKER_LATENCY,
+    REJECT_RATE,
+    REJECT_RATE_OVER,
 )
 
 BOOK: dict[str, Metric] = {
@@ -114,6 +121,13 @@ BOOK: dict[str, Metric] = {
     ),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
+    "gaps": _count("unproxy_sensor_gaps_total", "Gaps found: lines lost, numbering begun anew, silences", "kind"),
+    "gaps_filled": _count("unproxy_sensor_gaps_filled_total", "Gaps filled later, in whole or in their last part"),
+    "gaps_forgotten": _count(
+        "unproxy_sensor_gaps_forgotten_total", "Open gaps that are shown and can no longer be seen to be filled"
+    ),
+    "gap_lines": _gauge("unproxy_sensor_gap_lines", "Lines missing in gaps that were not filled"),
+    "silent": _gauge("unproxy_devices_silent", "Devices silent for longer than their habit at the moment"),
 }
 """The pipelines' book by entry; an entry `NAME:LABEL` of the book is a labelled value. The book must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further entries of the pipelines' book", "entry")
@@ -145,8 +159,12 @@ SINK_LATENCY = _spread(
     "the sink's",
     "table",
 )
+SINK_MESSAGES_MISSED = _count(
+    "unproxy_sink_messages_missed_total", "Messages that retention deleted before the sink had read them: lost", "topic"
+)
 SINK: tuple[Metric, ...] = (
     SINK_MESSAGES,
+    SINK_MESSAGES_MISSED,
     SINK_ROWS_READ,
     SINK_ROWS_WRITTEN,
     SINK_ROWS_WAITING,

@@ -40,6 +40,7 @@ def sink_families(loop: SinkLoop) -> Iterator[Family]:
     waiting = loop.rows_waiting()
     written = loop.written()
     yield by_label(declared.SINK_MESSAGES, loop.messages_by_topic)
+    yield by_label(declared.SINK_MESSAGES_MISSED, loop.missed_by_topic)
     yield by_label(declared.SINK_ROWS_READ, loop.rows_by_topic)
     yield by_label(declared.SINK_ROWS_WRITTEN, written.rows)
     yield by_label(declared.SINK_ROWS_WAITING, waiting)

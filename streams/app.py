@@ -1,7 +1,7 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
-    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects
-        ▲                            │
+    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects,
+        ▲                            │        sensor-gaps, device-coverage
       Ticker                         └──► state: RocksDB, changelog
 
 Faust brings the group, the assignment, the recovery of the state and the commits; `guards.py` says in which order the
@@ -26,13 +26,15 @@ from schemas.topics import TELEMETRY, topic_name
 from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
-from streams.lease import Lease, sweep
+from streams.lease import Lease
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.reject_guard import RejectGuard
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
 from streams.worker_batch import Bench
 from streams.worker_counters import WorkerCounters
+from streams.worker_disk import blame_disk, watch_store
 from streams.worker_health import WorkerFacts
 from streams.worker_logs import quiet_libraries
 from streams.worker_metrics import serve_pages
@@ -77,7 +79,8 @@ class Worker:
             partitions=partitions,
             options={"block_cache_size": 16 << 20, "write_buffer_size": 8 << 20},  # for each partition
         )
-        self._lease = Lease(worker.session_timeout_secs, Path(worker.data_dir), self.counters)
+        self._data_dir = Path(worker.data_dir)
+        self._lease = Lease(worker.session_timeout_secs, self._data_dir, self.counters)
         self.group = GroupView(settings)
         self.bench = Bench(
             settings.correlation,
@@ -87,12 +90,19 @@ class Worker:
             lease=self._lease,
             stands_at=self.group.stands_at,
             counters=self.counters,
+            rejects=RejectGuard(worker, self.counters),
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
         self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)
         self.app.on_partitions_assigned.connect(self._assigned)
         self.app.on_partitions_revoked.connect(self._revoked)
         self._table.on_recover(self._hold_flow)
+        tables: Any = self.app.tables
+        tables.sleep = _no_sleep  # a second for tables that are made later; ours is there
+
+    def watch_disk(self) -> None:
+        """Open the table's folder, and end in words when it fails from now on."""
+        watch_store(self._table.data, self._data_dir)
 
     async def _correlate(self, stream: Any) -> None:
         """The agent. Its stream is a faust.Stream; Faust's own interface type lacks noack_take."""
@@ -103,6 +113,7 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, leaving by it would acknowledge the batch
+            blame_disk(error, self._data_dir)
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
 
     async def _handle(self, stream: Any, events: list[Any]) -> None:
@@ -111,7 +122,9 @@ class Worker:
         for event in events:
             message = event.message
             if message.generation_id != generation:
-                # Read before a rebalance that has happened since; whoever has the partition now reads it again.
+                # Read before a rebalance that has happened since; whoever has the partition now reads it again. Faust's
+                # stream holds on to the last message it took: while that counts as unacknowledged, no rebalance ends.
+                self.app.consumer.unacked.discard(message)
                 self.counters.messages_stale += 1
                 continue
             batch.setdefault(message.partition, []).append(_message(message))
@@ -174,7 +187,9 @@ class Worker:
         """Changes while a recovery goes forward, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
-        return sum(dict(recovery.active_offsets).values()) if recovery.in_recovery else None
+        if not recovery.in_recovery:
+            return None
+        return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
 
 
 class FaustProcess(faust.Worker):
@@ -195,6 +210,11 @@ class FaustProcess(faust.Worker):
         log.info("stopping", extra={"signal": signum.name})
         self._schedule_shutdown(signum)
 
+    def _shutdown_loop(self) -> None:
+        """The app has stopped and committed; Faust's own then gives tasks a second that nobody waits for any more."""
+        if self.crash_reason:
+            raise self.crash_reason
+
 
 def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     """Be a worker until SIGTERM or SIGINT; leaves the process. Raises SettingsError when it cannot begin."""
@@ -202,8 +222,11 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
     quiet_libraries()
     data_dir = Path(settings.worker.data_dir)
-    lock = own_folder(data_dir)
-    sweep(data_dir)
+    try:
+        lock = own_folder(data_dir)
+    except OSError as error:
+        blame_disk(error, data_dir)
+        raise
     counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
     worker: Worker | None = None
     # Served before Kafka is there: whoever looks in learns what the worker waits for.
@@ -215,6 +238,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     worker = Worker(settings, partitions, make_pipeline, counters, facts)
     worker.app.finalize()
     worker.app.worker_init()
+    worker.watch_disk()
     # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
@@ -236,21 +260,19 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         process.execute_from_commandline()
     except SystemExit as leaving:
         if leaving.code:
+            if process.crash_reason is not None:
+                blame_disk(process.crash_reason, data_dir)
             end(Exit.UNEXPECTED, "Faust gave up; what it said is above")
     os.close(lock)
     end(Exit.DONE, "stopped")
 
 
 def _message(raw: Any) -> Message:
-    headers = dict(raw.headers or ())
-    dialect = headers.get("dialect", b"")
-    return Message(
-        raw.offset,
-        round(raw.timestamp * 1000),
-        raw.key or b"",
-        raw.value or b"",
-        dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
-    )
+    return Message.read(raw.offset, round(raw.timestamp * 1000), raw.key, raw.value, dict(raw.headers or ()))
+
+
+async def _no_sleep(*_: object) -> None:
+    """Instead of Faust's own where there is nothing to wait for."""
 
 
 async def _no_gap(*_: object) -> None:

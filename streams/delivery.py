@@ -17,7 +17,16 @@ from faust.exceptions import ProducerSendError
 
 from schemas.events import Reason, Reject
 from schemas.settings import Settings
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, topic_name
+from schemas.topics import (
+    BLOCK_ALERTS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    NETWORK_EVENTS,
+    REJECTS,
+    SENSOR_GAPS,
+    STATE_CHANGELOG,
+    topic_name,
+)
 from streams.pipeline import Output
 from streams.worker_counters import WorkerCounters
 
@@ -60,12 +69,19 @@ class Courier:
     def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
         self._send = send
         self._counters = counters
-        names = (NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, STATE_CHANGELOG)
+        names = (
+            NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, SENSOR_GAPS, DEVICE_COVERAGE, STATE_CHANGELOG
+        )  # fmt: skip
         self._topics = {name: topic_name(settings, name) for name in names}
 
     def parcels(self, partition: int, output: Output) -> Iterator[Parcel]:
         """The messages of what a pipeline made; they stay in the partition of their input."""
-        for name, rows in ((NETWORK_EVENTS, output.network_events), (DEVICE_EVENTS, output.device_events)):
+        for name, rows in (
+            (NETWORK_EVENTS, output.network_events),
+            (DEVICE_EVENTS, output.device_events),
+            (SENSOR_GAPS, output.sensor_gaps),
+            (DEVICE_COVERAGE, output.coverage),
+        ):
             for value in packed(rows, ROWS_BYTES_MAX):
                 yield Parcel(self._topics[name], partition, None, value)
         for device, alert in output.alerts:

@@ -3,7 +3,8 @@
 A device's state is many small items (`streams.state.Device.packed`). Each checkpoint writes a delta: the items that changed
 and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
 written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing is ever
-deleted: sequence numbers say what counts. Every entry stays below `PART_BYTES_MAX`, so no device is too large for a message.
+deleted: sequence numbers say what counts. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
+is too large for a message: an item that is larger by itself is cut, and goes on in the next part.
 
 Facts carry the input offset and stand in the last part. What a crash leaves of a checkpoint, without all its parts, does not
 count: the input that it came from is taken in again.
@@ -22,8 +23,13 @@ from streams.state import Device, Facts
 FORMAT = 1
 """Raise it when state can no longer be read by what wrote it before."""
 RING = 64
+"""Slots for each part of the snapshot: a large device must not be written anew for every few small deltas."""
+MORE = "+"
+"""Before the name of an item: what goes on from the part before."""
 PART_BYTES_MAX = 512 * 1024
 SNAPSHOT_BYTES_MIN = 4_096
+NEVER = 1 << 62
+"""Above every offset."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -53,7 +59,17 @@ class _Written:
     deltas: int = 0
     delta_bytes: int = 0
     snapshot_bytes: int = 0
+    snapshot_parts: int = 0
     side: int = 1
+
+    @property
+    def ring(self) -> int:
+        """How many slots there are for deltas."""
+        return RING * max(1, self.snapshot_parts)
+
+    def slot(self) -> str:
+        """Where the delta of this sequence number stands. Names are longer where there are more, so no ring is another's."""
+        return f"d{self.sequence % self.ring:0{2 if self.ring == RING else 6}d}"
 
 
 class StateUnreadable(Exception):
@@ -84,7 +100,6 @@ class Store:
         self.changed: dict[str, Device] = {}
         """Devices that changed since the last checkpoint."""
         self._written: dict[str, _Written] = {}
-        self._restored: list[tuple[int, bytes, bytes]] = []
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """Entries for everything that changed since the last time."""
@@ -98,26 +113,26 @@ class Store:
                 weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
                 parts = list(_in_parts(items))
                 # A slot of the ring must not be written again while its entry still counts.
-                whole = written.deltas + len(parts) > RING // 2 or written.delta_bytes + weight > max(
+                whole = written.deltas + len(parts) > written.ring // 2 or written.delta_bytes + weight > max(
                     written.snapshot_bytes, SNAPSHOT_BYTES_MIN
                 )
             entries += self._snapshot(device, written) if whole else self._delta(device, written, parts)
         self.changed.clear()
         return entries
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take devices back from their entries, in any order. Raises StateUnreadable."""
+    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int = NEVER) -> list[tuple[bytes, bytes]]:
+        """Take devices back from all of their entries, in any order; gives the entries for input at or after an offset.
+
+        Other devices' entries may come with another call: so a large state can be taken back a piece at a time.
+        Raises StateUnreadable.
+        """
+        late: list[tuple[bytes, bytes]] = []
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
             by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
             self._take_back(name.decode(), found)
-            self._restored += [(entry.offset, key, value) for key, value, entry in found]
-
-    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
-        """Restored entries written for input at or after an offset; asked once, then forgotten."""
-        late = [(key, value) for at, key, value in self._restored if at >= offset]
-        self._restored.clear()
+            late += [(key, value) for key, value, entry in found if entry.offset >= since]
         return late
 
     def _delta(
@@ -129,13 +144,14 @@ class Store:
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
             value = _encode(_Entry(FORMAT, written.sequence, device.facts.offset, facts, part, number, len(parts)))
             written.delta_bytes += len(value)
-            yield f"{device.name}\0d{written.sequence % RING:02d}".encode(), value
+            yield f"{device.name}\0{written.slot()}".encode(), value
 
     def _snapshot(self, device: Device, written: _Written) -> Iterator[tuple[bytes, bytes]]:
         written.sequence += 1
         written.side = 1 - written.side
         written.deltas = written.delta_bytes = written.snapshot_bytes = 0
         parts = list(_in_parts(device.items()))
+        written.snapshot_parts = len(parts)
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
             value = _encode(
@@ -155,8 +171,9 @@ class Store:
         whole = [number for number, parts in snapshots.items() if len(parts) == next(iter(parts.values()))[1].parts]
         base = max(whole, default=0)
         items: dict[str, bytes] = {}
-        for key, entry in snapshots.get(base, {}).values():
+        for _, (key, entry) in sorted(snapshots.get(base, {}).items()):
             written.side = int(key.rpartition(b"\0")[2][1:2])
+            written.snapshot_parts = entry.parts
             _merge(device, items, entry)
         every = [e for _, _, e in found if not e.snapshot and e.sequence > base]
         # A crash in the middle of a delta leaves some of its parts: without the others they mean nothing.
@@ -176,6 +193,8 @@ def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
     for item, packed in entry.items.items():
         if packed is None:
             items.pop(item, None)
+        elif item[0] == MORE:
+            items[item[1:]] += packed
         else:
             items[item] = packed
 
@@ -184,7 +203,7 @@ def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None
     """Cut items into parts below the limit; at least one part, though it be empty."""
     part: dict[str, bytes | None] = {}
     weight = 0
-    for item, packed in items.items():
+    for item, packed in _in_pieces(items):
         size = len(item) + len(packed or b"") + 16
         if part and weight + size > PART_BYTES_MAX:
             yield part
@@ -192,3 +211,14 @@ def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None
         part[item] = packed
         weight += size
     yield part
+
+
+def _in_pieces(items: dict[str, bytes | None]) -> Iterator[tuple[str, bytes | None]]:
+    """Each item, or where it is too large the pieces of it, none of which fits into a part with another."""
+    for item, packed in items.items():
+        if packed is None or len(packed) <= PART_BYTES_MAX:
+            yield item, packed
+            continue
+        yield item, packed[:PART_BYTES_MAX]
+        for first in range(PART_BYTES_MAX, len(packed), PART_BYTES_MAX):
+            yield MORE + item, packed[first : first + PART_BYTES_MAX]

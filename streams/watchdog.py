@@ -83,6 +83,12 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Look at the process again and again until it ends."""
+        try:
+            self._watch()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, without its watchdog the worker must not go on
+            end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
+
+    def _watch(self) -> None:
         stall = Stall(self._stall_secs_max)
         asked_at = time.monotonic()
         stopping_since: float | None = None

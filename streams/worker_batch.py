@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.settings import CorrelationSettings
@@ -12,7 +12,8 @@ from streams.continuity import Continuity
 from streams.delivery import Check, Courier, Parcel
 from streams.guards import Exit, end
 from streams.lease import Lease
-from streams.pipeline import Message
+from streams.pipeline import Message, Output
+from streams.reject_guard import RejectGuard
 from streams.worker_counters import WorkerCounters
 from streams.worker_shapes import MakePipeline, PipelineLike
 from streams.worker_state import Entry, StateStore
@@ -34,6 +35,7 @@ class Bench:
         lease: Lease,
         stands_at: StandsAt,
         counters: WorkerCounters,
+        rejects: RejectGuard,
     ) -> None:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
@@ -42,6 +44,7 @@ class Bench:
         self._lease = lease
         self._stands_at = stands_at
         self._counters = counters
+        self._rejects = rejects
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
         self.busy = False
@@ -63,6 +66,7 @@ class Bench:
         check = partial(self._lease.check, born)
 
         parcels: list[Parcel] = []
+        outputs: list[Output] = []
         entries: dict[int, dict[bytes, bytes]] = {}
         touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
@@ -71,8 +75,10 @@ class Bench:
             touched[part] = pipeline
             for message in messages:
                 pipeline.take(message)
-            parcels.extend(self._courier.parcels(part, pipeline.drain()))
+            outputs.append(pipeline.drain())
+            parcels.extend(self._courier.parcels(part, outputs[-1]))
             await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
+        self._rejects.judge(outputs)
         await self._courier.deliver(parcels, check)
         now = time.time()
         for messages in batch.values():
@@ -96,20 +102,21 @@ class Bench:
         self._counters.batch_messages.add(handled)
         self.busy = False
 
-    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, Iterable[Entry]]:
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, list[Entry]]:
         """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
 
         The life before may have died between its local write and the changelog. What it wrote for input that is read
         again now is therefore sent once more.
         """
         first = messages[0].offset
-        again: Iterable[Entry] = ()
+        again: list[Entry] = []
         if not self._continuity.knows(part):
             start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
             self._stop_at(self._continuity.begin(part, first, start))
             pipeline = self._make_pipeline(self._correlation)
-            pipeline.restore(self._store.entries(part))
-            again = pipeline.entries_since(first)
+            for some in self._store.pieces(part):
+                again += pipeline.restore(some, first)
+                await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
             self._pipelines[part] = pipeline
         self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
         return self._pipelines[part], again

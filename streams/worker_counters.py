@@ -29,6 +29,8 @@ class WorkerCounters:
     rebalances: dict[str, int] = field(default_factory=lambda: {"assigned": 0, "revoked": 0})
     batch_messages: Histogram = field(default_factory=lambda: Histogram(declared.WORKER_BATCH_MESSAGES.buckets))
     latency_secs: Histogram = field(default_factory=lambda: Histogram(declared.WORKER_LATENCY.buckets))
+    reject_rate: float = 0.0
+    reject_rate_over: bool = False
 
     def deliver(self, topic: str) -> None:
         """Count one message that Kafka acknowledged."""

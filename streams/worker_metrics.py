@@ -45,6 +45,8 @@ def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, 
     yield one(declared.WORKER_TICKS, own.ticks)
     yield one(declared.WORKER_LAG, lag)
     yield by_label(declared.WORKER_REBALANCES, own.rebalances)
+    yield one(declared.REJECT_RATE, own.reject_rate)
+    yield one(declared.REJECT_RATE_OVER, own.reject_rate_over)
     yield by_label(declared.WORKER_DELIVERED, own.delivered)
     yield spread(declared.WORKER_BATCH_MESSAGES, {(): own.batch_messages})
     yield spread(declared.WORKER_LATENCY, {(): own.latency_secs})

@@ -18,11 +18,12 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings, SettingsError
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, TELEMETRY, topic_name
+from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
+from streams.lease import sweep
 
 log = logging.getLogger(__name__)
 
-NAMES = (TELEMETRY, NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, STATE_CHANGELOG)
+NAMES = (TELEMETRY, *TABLE_OF_TOPIC, STATE_CHANGELOG)
 GOOD_ANSWERS = 3
 ROUND_SECS = 0.2
 ASK_SECS_MAX = 0.5
@@ -31,14 +32,19 @@ SAY_SECS = 5.0
 
 
 def own_folder(folder: Path) -> int:
-    """Make the data folder and lock it for this process; gives the lock, to be kept open."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the data folder and lock it for this process; gives the lock, to be kept open.
+
+    What earlier lives put aside goes first: there may be no room for anything before.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.with_name(folder.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
         raise SettingsError(f"worker.data_dir: {folder} is in use by another worker; give each its own") from None
+    sweep(folder)
+    folder.mkdir(exist_ok=True)
     return lock
 
 

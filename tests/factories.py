@@ -203,6 +203,11 @@ class World:
         self._keep(self.emitter.drain())
         return self
 
+    @property
+    def timers(self) -> int:
+        """How many groups wait for their second."""
+        return sum(len(keys) if isinstance(keys, dict) else bool(keys) for keys in self.device.timers.values())
+
     def finish(self) -> World:
         """Settle what waits."""
         self.correlator.finish(self.device)

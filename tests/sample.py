@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.clock import MICROS, parse_micros
 from schemas.dialects import dialects
@@ -60,11 +60,15 @@ class Score(NamedTuple):
     outcomes: dict[tuple[str, str], int]
 
 
-def score(rows: Iterable[Row]) -> Score:
-    """How many true requests have a row of their own, and how many rows claim what nobody asked for."""
-    truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
-    certain = [t for t in truth if t.get("client_port") and t.get("port_certain") is not False]
-    vague = {(t["device"], t["host"], t["port"]) for t in truth if t not in certain}
+def score(rows: Iterable[Row], truth: Sequence[dict[str, Any]] | None = None) -> Score:
+    """How many true requests have a row of their own, and how many rows claim what nobody asked for.
+
+    The truth is the sample's unless another is given.
+    """
+    if truth is None:
+        truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
+    certain = [t for t in truth if _is_certain(t)]
+    vague = {(t["device"], t["host"], t["port"]) for t in truth if not _is_certain(t)}
     by_tuple: dict[tuple[object, ...], list[Row]] = {}
     hops: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -114,6 +118,11 @@ def score(rows: Iterable[Row]) -> Score:
         number = len(own(place, begun, hops.get(place, ())))
         counted[number] = counted.get(number, 0) + 1
     return Score(len(certain), right, wrong, len(false_rows), process_wrong, counted, outcomes)
+
+
+def _is_certain(t: dict[str, Any]) -> bool:
+    """Whether its source port is known for sure."""
+    return bool(t.get("client_port")) and t.get("port_certain") is not False
 
 
 def _tuple(t: Row) -> tuple[object, ...]:

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 
 from bench import __main__ as command
-from bench import correlator, sink, worker
+from bench import correlator, recovery, restart, sink, worker
 from bench.figures import Case, as_json, table
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from streams.pipeline import Message, Pipeline
+from unproxy.embedded.broker import Broker
 from unproxy.embedded.engine import Engine
 
 SettingsFor = Callable[..., Settings]
@@ -99,6 +100,31 @@ def test_sink_runs(settings_for: SettingsFor, engine: Engine, tmp_path: Path) ->
     assert case.figures["rows"] >= 3_000
     assert case.figures["rows/s"] > 0
     assert case.figures["bare insert, rows/s"] > 0
+
+
+def test_restart_runs(
+    kafka_settings_for: SettingsFor, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with open connections goes on after each of three ends, and what it had is there again."""
+    monkeypatch.setattr(restart, "REST_SECS", 0.0)
+    monkeypatch.setattr(restart, "LATER_SECS", 0.0)
+    cases = restart.run_cases(kafka_settings_for(), tmp_path, connections=400, devices=8)
+
+    assert [case.name for case in cases] == ["stopped", "kill -9", "kill -9, disk lost"]
+    for case in cases:
+        assert 0 < case.figures["s to a commit everywhere"] < 60
+        assert 20 < case.figures["MB resident at most"] < 1_000
+        assert case.figures["MB on disk"] > 0
+    assert "400 connections" in capsys.readouterr().err
+
+
+def test_recovery_runs(broker: Broker, tmp_path: Path) -> None:
+    """Workers that are stopped and started in turn leave a short gap, and say hardly anything twice."""
+    (case,) = recovery.run_cases(broker, tmp_path, ["rolling 2"])
+
+    assert 0 < case.figures["longest gap in a partition, s"] < 30
+    assert case.figures["rows there once more"] <= case.figures["rows of a commit interval"]
+    assert case.figures["rows"] > 100
 
 
 def test_table_and_json_say_the_same() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas.kafka_config import client_config
 from schemas.settings import PREFIX, Settings
@@ -270,6 +271,24 @@ def test_bad_rows_go_to_rejects(settings_for: SettingsMaker) -> None:
     assert sorted(kept) == sorted(raw.decode() for raw in bad)
 
 
+def test_what_retention_took_is_counted(kafka_settings_for: SettingsMaker) -> None:
+    """Messages that were deleted between two lives of the sink are told as lost, and the rest is written."""
+    settings = kafka_settings_for(sink={"batch_age_secs_max": 0.1})
+    publish(settings, NETWORK_EVENTS, messages(4 * PARTITIONS))
+    with loop_of(settings, MemorySink()):
+        until(lambda: not any(lag(settings).values()))
+    publish(settings, NETWORK_EVENTS, messages(8 * PARTITIONS))
+    gone = TopicPartition(topic_name(settings, NETWORK_EVENTS), 1, 7)
+    admin = AdminClient(client_config(settings.kafka))
+    (deleted,) = admin.delete_records([gone]).values()
+    deleted.result(10)
+    with loop_of(settings, MemorySink()) as loop:
+        until(lambda: not any(lag(settings).values()))
+
+        assert told(loop, "unproxy_sink_messages_missed_total") == {gone.topic: 3}
+        assert loop.rows_read == 5 * (8 * PARTITIONS - 3)
+
+
 def test_two_sinks_share(settings_for: SettingsMaker) -> None:
     """Partitions move to a second sink and back while rows flow, and each row is seen once."""
     settings = prepare(settings_for(sink={"batch_rows_max": 50, "batch_age_secs_max": 0.1}))
@@ -292,9 +311,9 @@ class Closed(MemorySink):
         super().__init__()
         self.opened = threading.Event()
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         self.opened.wait()
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:

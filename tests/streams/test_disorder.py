@@ -91,7 +91,7 @@ def test_timers_leave_with_their_connections() -> None:
         world.see(connection(500 + number * 2, port=5000 + number))
         world.see(connection(500 + number * 2, port=5000 + number, ended=501 + number * 2))
 
-    assert sum(len(keys) for keys in world.device.timers.values()) <= 10
+    assert world.timers <= 10
 
 
 # Rows

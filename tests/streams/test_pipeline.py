@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from schemas.events import Reason
+from schemas.events import DEVICE_CHARS_MAX, Reason
 from schemas.settings import CorrelationSettings
 from streams.pipeline import LINE_BYTES_MAX, Message, Pipeline
 from streams.worker_metrics import book_families
@@ -88,6 +88,52 @@ def test_ticks_settle_a_quiet_device() -> None:
     (row,) = map(json.loads, pipeline.drain().network_events)
     assert row["UnresolvedReason"] == "protection_off"
     assert pipeline.devices["dev"].facts.offset == 3
+
+
+def test_lines_in_a_tick_do_not_vanish() -> None:
+    """A tick has no lines: a message that says it is one and brings some is rejected line by line."""
+    pipeline = pipeline_after(Message(1, 1, b"dev", b"one\ntwo", "tick"))
+
+    assert [reject.raw for reject in pipeline.drain().rejects] == [b"one", b"two"]
+    assert pipeline.book()["read"] == pipeline.book()["rejected:unknown_dialect"] == 2
+
+
+def test_a_name_without_end_is_no_device() -> None:
+    """A line that names a device of 256 characters is rejected; behind a key that is too long, lines name their own."""
+    pipeline = pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * (DEVICE_CHARS_MAX + 1)), "sockets"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.device) == (Reason.NO_DEVICE, "dev")
+    assert pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * DEVICE_CHARS_MAX), "sockets")).drain().rejects == []
+
+    pipeline = pipeline_after(Message(1, 1, b"k" * 3_000, b"junk\n" + KERNEL % b"dev", "sockets"))
+    assert {name for name, device in pipeline.devices.items() if device.groups} == {"dev"}
+    assert max(map(len, pipeline.devices)) <= DEVICE_CHARS_MAX
+    assert [reject.device for reject in pipeline.drain().rejects] == [""]
+
+
+def test_state_entries_stay_small_whatever_a_line_says() -> None:
+    """A line may be a megabyte; what it leaves in the state, and in rows, is not."""
+    long = b"x" * 900_000
+    eve = (
+        b'{"timestamp":"2026-11-24T19:07:28.397055+0000","flow_id":1,"event_type":"%s","src_ip":"10.0.0.1","src_port":1000,'
+        b'"dest_ip":"10.9.9.9","dest_port":3128,"proto":"TCP","host":"dev",'
+        b'"http":{"hostname":"%s","url":"http://a.example/","http_method":"GET"},'
+        b'"alert":{"action":"blocked","signature":"%s","category":"%s"}}'
+    )
+    pipeline = pipeline_after(
+        Message(1, 1, b"dev", (KERNEL % b"dev").replace(b'"p"', b'"%s"' % long), "sockets"),
+        Message(2, 1, b"dev", (KERNEL % b"dev").replace(b".000000Z", b".000000" + b"0" * 900_000 + b"Z"), "sockets"),
+        Message(3, 1, b"dev", eve % (b"http", long, b"", b""), "suricata"),
+        Message(4, 1, b"dev", eve % (b"alert", b"a.example", long, b""), "suricata"),
+        Message(5, 1, b"dev", eve % (b"alert", b"a.example", b"", long), "suricata"),
+    )
+    pipeline.finish()
+    output = pipeline.drain()
+    made = [*output.network_events, *output.device_events, *(alert for _, alert in output.alerts)]
+
+    assert len(made) > 3
+    assert max(map(len, made)) < 10_000
+    assert max(len(key) + len(value) for key, value in pipeline.checkpoint()) < 20_000
 
 
 def test_a_replayed_tick_does_nothing() -> None:

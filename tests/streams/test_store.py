@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+import rocksdict
 
 from schemas.settings import CorrelationSettings
-from streams import store
+from streams import store, worker_state
 from streams.pipeline import Message, Pipeline
-from streams.store import PART_BYTES_MAX, RING, Store
+from streams.store import PART_BYTES_MAX, RING
+from streams.worker_state import StateStore
 from tests.sample import sample
 
 
@@ -31,7 +36,7 @@ def state_of(pipeline: Pipeline) -> dict[str, object]:
     """Everything a pipeline knows, comparable."""
     found: dict[str, object] = {}
     for name, device in pipeline.devices.items():
-        timers = {second: sorted(set(keys)) for second, keys in device.timers.items() if keys}
+        timers = {second: keys for second, keys in device.timers.items() if keys}
         found[name] = (device.items(), repr(device.facts), bool(timers))
     return found
 
@@ -79,29 +84,64 @@ def test_a_crash_between_entries_costs_a_replay_only() -> None:
     }
 
 
-def test_entries_stay_small_and_few() -> None:
-    """A device with many connections is written in parts below the limit, and its slots are used again."""
+def test_a_device_with_100_000_open_connections() -> None:
+    """It is written in parts that fit into a message; afterwards each change costs what changed, and all comes back."""
     pipeline = Pipeline(CorrelationSettings())
-    line = (
-        '{"device":"dev","pid":1,"process":"p","local_ip":"10.%d.%d.1","local_port":%d,"remote_ip":"10.9.9.9",'
-        '"remote_port":3128,"result":"open","ts_attempt":"2026-11-24T19:07:26.%06dZ","ts_established":null,"ts_closed":null}'
-    )
-    keys: set[bytes] = set()
-    largest = 0
-    for offset in range(120):
-        lines = (line % (n % 200, n // 200, 1000 + offset, n) for n in range(offset * 100, offset * 100 + 100))
-        pipeline.take(Message(offset, offset, b"dev", "\n".join(lines).encode(), "sockets"))
-        pipeline.drain()
-        for key, value in pipeline.checkpoint():
-            keys.add(key)
-            largest = max(largest, len(value))
+    table: dict[bytes, bytes] = {}
+    written: list[int] = []
 
-    assert largest < PART_BYTES_MAX + 64 * 1024
-    assert sum(b"\0d" in key for key in keys) <= RING
+    def take(offset: int, value: bytes) -> int:
+        pipeline.take(Message(offset, offset, b"dev", value, "sockets"))
+        pipeline.drain()
+        entries = pipeline.checkpoint()
+        table.update(entries)
+        written.extend(len(value) for _, value in entries)
+        return sum(len(value) for _, value in entries)
+
+    for offset in range(100):
+        take(offset, opened(range(1024, 2024), local=offset))
+    whole = sum(len(value) for key, value in table.items() if b"\0s" in key)
+    costs = [take(offset, opened([3000], local=offset)) for offset in range(100, 2_100)]
     again = Pipeline(CorrelationSettings())
-    assert len(pipeline.devices["dev"].groups) == 12_000
-    again.restore({}.items())
-    assert again.devices == {}
+    again.restore(table.items())
+
+    assert len(pipeline.devices["dev"].groups) == 102_000
+    assert whole > 20 * PART_BYTES_MAX
+    assert max(written) < 600_000
+    assert sorted(costs)[len(costs) // 2] < 1_000
+    assert sum(cost > 1_000 for cost in costs) <= 4
+    assert state_of(again) == state_of(pipeline)
+
+
+def test_slots_are_used_again() -> None:
+    """A device has as many entries as its snapshot has parts and its ring has slots, and no more."""
+    pipeline = Pipeline(CorrelationSettings())
+    keys: set[bytes] = set()
+    for offset in range(500):
+        pipeline.take(Message(offset, offset, b"dev", opened([1000 + offset]), "sockets"))
+        pipeline.drain()
+        keys.update(key for key, _ in pipeline.checkpoint())
+
+    assert RING // 2 < len(keys) <= RING + 2
+
+
+def test_a_connection_larger_than_a_part_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one connection weighs by itself goes on in the next parts; shorter again, nothing of the rest remains."""
+    monkeypatch.setattr(store, "PART_BYTES_MAX", 200)
+    pipeline = Pipeline(CorrelationSettings())
+    table: dict[bytes, bytes] = {}
+    for offset, length in enumerate([3_000, 4_000, 1]):
+        value = opened([1000 + offset, 1]).replace(b'"process":"p"', b'"process":"%s"' % (b"x" * length))
+        pipeline.take(Message(offset, offset, b"dev", value, "sockets"))
+        pipeline.drain()
+        entries = pipeline.checkpoint()
+        table.update(entries)
+        assert max(len(value) for _, value in entries) < 500
+        again = Pipeline(CorrelationSettings())
+        again.restore(reversed(table.items()))
+
+        assert state_of(again) == state_of(pipeline)
+    assert len(table) > 30
 
 
 def test_what_was_written_late_is_sent_again() -> None:
@@ -113,13 +153,33 @@ def test_what_was_written_late_is_sent_again() -> None:
         pipeline.drain()
         table.update(pipeline.checkpoint())
     again = Pipeline(CorrelationSettings())
-    again.restore(table.items())
-    late = dict(again.entries_since(30))
+    late = dict(again.restore(table.items(), since=30))
 
     assert late
-    assert late.items() <= table.items()
-    assert again.entries_since(30) == []
-    assert Store().entries_since(0) == []
+    assert late.items() < table.items()
+    assert Pipeline(CorrelationSettings()).restore(table.items()) == []
+
+
+def test_a_large_state_comes_back_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition's store gives whole devices, some at a time, whatever they are called, and not Faust's own note."""
+    monkeypatch.setattr(worker_state, "PIECE_BYTES", 1)
+    names = [f"dev{number}{odd}" for number in range(20) for odd in ("", "\0d", "\0s", "\0")]
+    pipeline = Pipeline(CorrelationSettings())
+    data = SimpleNamespace(offset_key=b"dev3", db=rocksdict.Rdict(str(tmp_path), rocksdict.Options(raw_mode=True)))
+    data._db_for_partition = lambda _: data.db
+    kept = StateStore(SimpleNamespace(data=data))
+    data.db.put(data.offset_key, b"7")
+    for offset, name in enumerate(names * 3):
+        value = opened([1000 + offset]).replace(b'"dev"', json.dumps(name).encode())
+        pipeline.take(Message(offset, offset, name.encode(), value, "sockets"))
+        kept.write(0, pipeline.checkpoint())
+    again = Pipeline(CorrelationSettings())
+    pieces = list(kept.pieces(0))
+    for piece in pieces:
+        again.restore(piece)
+
+    assert len(pieces) == 20
+    assert state_of(again) == state_of(pipeline)
 
 
 def test_one_checkpoint_never_writes_a_slot_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,13 +252,13 @@ def test_the_oldest_stays_the_oldest() -> None:
         assert [key.split()[1] for key in one.devices["dev"].groups] == ["2", "3", "4"]
 
 
-def opened(ports: Iterable[int]) -> bytes:
+def opened(ports: Iterable[int], local: int = 0) -> bytes:
     """Kernel lines of open connections."""
     line = (
-        '{"device":"dev","pid":1,"process":"p","local_ip":"10.0.0.1","local_port":%d,"remote_ip":"10.9.9.9",'
+        '{"device":"dev","pid":1,"process":"p","local_ip":"10.0.%d.%d","local_port":%d,"remote_ip":"10.9.9.9",'
         '"remote_port":3128,"result":"open","ts_attempt":"2026-11-24T19:07:26.%06dZ","ts_established":null,"ts_closed":null}'
     )
-    return "\n".join(line % (port, port) for port in ports).encode()
+    return "\n".join(line % (local // 250, 1 + local % 250, port, port) for port in ports).encode()
 
 
 JUDGED = (

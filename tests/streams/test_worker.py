@@ -143,6 +143,61 @@ def test_a_hole_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -
     assert "messages are gone" in worker.says()
 
 
+def test_too_many_rejects_are_an_alarm(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """The share of rejected lines and whether it is too large are metrics; it begins and ends with a line in the log."""
+    settings = kafka_settings_for(
+        worker={"metrics_port": free_port(), "reject_lines_min": 10, "reject_rate_max": 0.25, "reject_window_secs": 30}
+    )
+
+    def shown(words: str) -> bool:
+        page = urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/metrics").read().decode()
+        return words in page
+
+    worker = start(settings)
+    produce(settings, [(0, b"dev", b"\n".join([b"good"] * 7 + [b"reject"] * 3))])
+    wait_until(lambda: done(settings), "ten lines")
+    wait_until(lambda: shown("unproxy_reject_rate 0.3\n"), "the share")
+    assert shown("unproxy_reject_rate_over_limit 1.0\n")
+    produce(settings, [(1, b"dev", b"\n".join([b"good"] * 10))])
+    wait_until(lambda: shown("unproxy_reject_rate_over_limit 0.0\n"), "the end of the alarm")
+
+    assert worker.stop() == 0
+    assert shares_said(worker) == [
+        "too many lines are rejected",
+        "the share of rejected lines is below its limit again",
+    ]
+
+
+def shares_said(worker: WorkerProcess) -> list[str]:
+    """What a worker's log says of rejects."""
+    return [line.rpartition(": ")[2] for line in worker.says().splitlines() if "reject_guard" in line]
+
+
+def test_too_many_rejects_stop_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """If so set, the process ends with 79 before anything is acknowledged, each time, until the limit is another one."""
+    settings = kafka_settings_for(worker={"stop_on_rejects": True, "reject_lines_min": 10})
+    produce(settings, [(0, b"dev", b"good")])
+    worker = start(settings)
+    wait_until(lambda: done(settings), "the good line")
+    before = committed(settings)
+    produce(settings, [(0, b"dev", b"\n".join([b"reject this"] * 12))])
+
+    assert worker.wait() == 79
+    assert "12 of 13 lines within 60 s were rejected" in worker.says()
+    assert "the latest one is malformed (dialect 'x', device 'dev')" in worker.says()
+    # Fewer lines than make an alarm, at first: what made it once is not let through bit by bit.
+    patient = settings.worker.model_copy(update={"reject_lines_min": 1_000})
+    assert start(settings.model_copy(update={"worker": patient})).wait() == 79
+    assert committed(settings)[0] == before[0]
+    assert read_all(settings, REJECTS) == []
+
+    mended = settings.worker.model_copy(update={"reject_rate_max": 1.0})
+    last = start(settings.model_copy(update={"worker": mended}))
+    wait_until(lambda: len(read_all(settings, REJECTS)) == 12, "the rejects")
+    wait_until(lambda: committed(settings)[0] > before[0], "a commit")
+    assert last.stop() == 0
+
+
 def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
     """An exception in the pipeline ends the process with 70, and the batch is not committed."""
     settings = kafka_settings_for()

@@ -13,6 +13,8 @@ from tests.streams.worker_oracle import judge
 from tests.streams.worker_process import WorkerProcess, committed, ends, produce, wait_until
 
 SettingsFor = Callable[..., Settings]
+OLD_DEVICES = 12_000
+"""Recovering them takes some seconds."""
 
 
 @contextmanager
@@ -44,6 +46,12 @@ def goes_on(settings: Settings) -> None:
     """Wait until new rows arrive in every partition."""
     before = committed(settings)
     wait_until(lambda: all(committed(settings)[p] > before[p] + 3 for p in before), "the worker goes on")
+
+
+def begins_to_recover(worker: WorkerProcess) -> None:
+    """Wait until a worker that was killed has its partitions again."""
+    before = worker.says().count("partitions move")
+    wait_until(lambda: worker.says().count("partitions move") > before, "it has partitions again")
 
 
 def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
@@ -99,4 +107,41 @@ def test_a_zombie_writes_nothing(kafka_settings_for: SettingsFor, tmp_path: Path
     assert codes == (0, 0)
     assert set(sleeper.exits) <= {75}
     assert waker.exits == []
+    assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
+
+
+def test_partitions_move_while_a_table_recovers(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
+    """One worker recovers all it knows, its disk lost, while another joins; then that one dies and all moves back."""
+    first = kafka_settings_for(worker={"session_timeout_secs": 6})
+    other = first.worker.model_copy(update={"name": f"{first.worker.name}-b", "data_dir": str(tmp_path / "b")})
+    second = first.model_copy(update={"worker": other})
+    stayer = WorkerProcess(first, tmp_path / "a.log")
+    guest = WorkerProcess(second, tmp_path / "b.log")
+    produce(first, ((number % 4, b"old%d" % number, b"row") for number in range(OLD_DEVICES)))
+    try:
+        with input_flows(first):
+            stayer.keep_alive()
+            goes_on(first)
+            for _ in range(2):
+                wait_until(lambda: min(committed(first).values()) > OLD_DEVICES / 4, "the old devices are known")
+                guest.start()
+                wait_until(lambda: "worker starts" in guest.says(), "the guest is about to join")
+                guest.send(signal.SIGSTOP)
+                stayer.kill(Path(first.worker.data_dir))
+                begins_to_recover(stayer)
+                guest.send(signal.SIGCONT)
+                goes_on(first)
+                guest.kill(Path(other.data_dir))
+                guest.log.rename(guest.log.with_suffix(f".{len(stayer.exits)}"))
+            goes_on(first)
+        wait_until(lambda: all(committed(first)[p] > end - 8 for p, end in ends(first).items()), "all is handled")
+        assert stayer.stop() == 0
+    finally:
+        stayer.discard()
+        guest.discard()
+    told = stayer.says() + "".join(file.read_text() for file in tmp_path.glob("b.[0-9]"))
+    verdict = judge(first)
+
+    assert set(stayer.exits) == {-signal.SIGKILL}
+    assert told.count("partitions move in recovery") >= 1
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)

@@ -16,13 +16,16 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
 from schemas.events import Reason, Reject
+from schemas.health import Looks
 from schemas.metrics import METRICS, Kind
 from schemas.settings import Settings, SettingsError
 from schemas.topics import REJECTS, TICK_DIALECT, topic_name
+from streams import watchdog
 from streams.app import Worker
 from streams.continuity import Continuity
 from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.guard_group import Progress
+from streams.guards import Exit
 from streams.lease import Lease, Membership, put_aside, sweep
 from streams.pipeline import Message, Output
 from streams.watchdog import Stall
@@ -172,14 +175,21 @@ def test_latency_is_the_logs_time_to_delivery() -> None:
     assert told(counters)["unproxy_worker_latency_seconds_sum"] == 3.0 + 1.0 + 0.0
 
 
+class Read(SimpleNamespace):
+    """A message as Faust hands it over: one of its kind."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace is equal by content and has none
+
+
 class Group:
     """As much of a stream, a lease and a bench as the agent's step needs; the group is at generation 2."""
 
     def __init__(self) -> None:
         self.counters = WorkerCounters()
         self.handled: list[int] = []
-        self._lease = self.bench = self
-        self.acknowledged: list[Any] = []
+        self.unacked: set[Any] = set()
+        self.acknowledged: list[int] = []
+        self._lease = self.bench = self.app = self.consumer = self
 
     def membership(self) -> Membership:
         return Membership(2, "m")
@@ -197,11 +207,15 @@ def test_stale_messages_are_left_aside() -> None:
 
     def event(offset: int, generation: int) -> Any:
         raw = {"offset": offset, "generation_id": generation, "partition": 0, "timestamp": 1.0}
-        return SimpleNamespace(message=SimpleNamespace(**raw, headers=(), key=b"dev", value=b"x"))
+        message = Read(**raw, headers=(), key=b"dev", value=b"x")
+        group.unacked.add(message)
+        return SimpleNamespace(message=message)
 
-    asyncio.run(Worker._handle(group, group, [event(5, 1), event(6, 2), event(7, 1)]))
+    events = [event(5, 1), event(6, 2), event(7, 1)]
+    asyncio.run(Worker._handle(group, group, events))
 
     assert group.handled == group.acknowledged == [6]
+    assert {message.offset for message in group.unacked} == {6}
     assert told(group.counters)["unproxy_worker_messages_stale_total"] == 2
 
 
@@ -301,3 +315,29 @@ def test_libraries_repeat_themselves_in_vain() -> None:
         True,
     ]
     assert [passes("streams.app", 1), passes("streams.app", 1)] == [True, True]
+
+
+def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it: a worker that nobody watches does not go on."""
+    ended: list[Exit] = []
+    monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
+    monkeypatch.setattr(watchdog, "ROUND_SECS", 0)
+    nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
+    limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
+    guard: Any = watchdog.Watchdog
+    guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0).run()
+
+    assert ended == [Exit.UNEXPECTED]
+
+
+def test_a_recovery_shows_that_it_works() -> None:
+    """The watchdog sees a recovery go forward, from before its offsets are known; there is nothing to see else."""
+    recovery: Any = SimpleNamespace(in_recovery=True)
+    worker: Any = SimpleNamespace(app=SimpleNamespace(tables=SimpleNamespace(recovery=recovery)))
+    signs = []
+    for recovery.active_offsets in ({}, {0: None}, {0: 3, 1: None}, {0: 3, 1: 4}):
+        signs.append(Worker.sign_of_work(worker))
+    recovery.in_recovery = False
+
+    assert signs == [0, 0, 3, 7]
+    assert Worker.sign_of_work(worker) is None

@@ -31,15 +31,15 @@ class CountingPipeline:
         self._output = Output()
         self._lines = 0
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Entries are JSON."""
+    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int) -> list[tuple[bytes, bytes]]:
+        """Entries are JSON; gives those of devices that changed since."""
+        late = []
         for device, value in entries:
             last, count, at, is_open, _ = json.loads(value)
             self._state[device] = (last, count, at, is_open)
-
-    def entries_since(self, offset: int) -> list[tuple[bytes, bytes]]:
-        """Of devices that changed since."""
-        return [self._entry(device) for device, state in self._state.items() if state[0] >= offset]
+            if last >= since:
+                late.append((device, value))
+        return late
 
     def take(self, message: Message) -> None:
         """Count, or close on a tick."""
@@ -55,6 +55,7 @@ class CountingPipeline:
         for line in message.value.split(b"\n"):
             count += 1
             self._lines += 1
+            self._output.lines += 1
             self._line(message, line.decode(errors="replace"), line, count)
         self._keep(message.key, (message.offset, count, message.logged_ms, True))
 

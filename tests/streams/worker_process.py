@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -31,7 +32,16 @@ PARTITIONS = 4
 class WorkerProcess:
     """One worker; started again after each death while it is kept alive."""
 
-    def __init__(self, settings: Settings, log: Path, crash: float = 0.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        crash: float = 0.0,
+        *,
+        prefix: Sequence[str] = (),
+        script: Path = Path(__file__),
+    ) -> None:
+        self.command = (*prefix, sys.executable, str(script))
         self.settings = settings
         self.log = log
         self.crash = crash
@@ -44,7 +54,7 @@ class WorkerProcess:
         """Start the process."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, str(Path(__file__)), str(self.crash)],
+                [*self.command, str(self.crash)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -229,10 +239,24 @@ def _crash_at_the_worst(probability: float) -> None:
     StateStore.write = write_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen write
 
 
+def _tell_of_moves() -> None:
+    from streams.app import Worker
+
+    assigned = Worker._assigned
+
+    async def assigned_and_told(worker: Worker, *args: Any, **more: Any) -> None:
+        tables: Any = worker.app.tables
+        print("partitions move in recovery" if tables.recovery.in_recovery else "partitions move", flush=True)
+        await assigned(worker, *args, **more)
+
+    Worker._assigned = assigned_and_told  # type: ignore[method-assign]  # to see what a test waits for
+
+
 if __name__ == "__main__":
     from streams.app import run
     from tests.streams.worker_counting import CountingPipeline
 
+    _tell_of_moves()
     if float(sys.argv[1]):
         _crash_at_the_worst(float(sys.argv[1]))
     CountingPipeline.slow_secs = 0.1
