@@ -119,7 +119,13 @@ MADE = {
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:
     """The columns that tell a row of this table from others, and the one that tells its versions; "" for none."""
-    return _SHAPES[table].key, _SHAPES[table].version
+    shape = _SHAPES[table]
+    return tuple(column for column in shape.key if column.endswith("Id")), shape.version
+
+
+def merges(table: str) -> bool:
+    """Whether rows of one identity are merged into one, so that a row may be inserted any number of times."""
+    return _SHAPES[table].merged
 
 
 def made(title: str) -> str:

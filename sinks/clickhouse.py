@@ -17,7 +17,7 @@ import lz4.frame  # type: ignore[import-untyped,unused-ignore]  # it has no type
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
 
-from schemas.ddl import VERSIONS, quoted
+from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
 from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
 from sinks.migrate import pending
@@ -115,6 +115,9 @@ class ClickHouseSink:
 
     def _look_after(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
         """Insert rows of which ClickHouse has the token only under further names, the same ones each time."""
+        if merges(table):
+            self._insert(client, table, rows, f"{token}-1")
+            return
         for number in range(1, NAMES_MAX + 1):
             if all_there(client, self._config.database, table, rows):
                 return

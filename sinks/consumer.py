@@ -60,6 +60,9 @@ STOP_SECS_MAX = 0.6
 
 _QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
 
+_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+"""Not every way on which they come says that they are fatal."""
+
 
 class SinkLoop:
     """Carries the rows of all our topics into sinks that lead to the same place; one `run` in its life.
@@ -90,6 +93,8 @@ class SinkLoop:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "max.poll.interval.ms": 600_000,
                 "session.timeout.ms": round(settings.sink.session_timeout_secs * 1_000),
+                # News of members that come and go travels with it.
+                "heartbeat.interval.ms": 1_000,
                 **({"group.instance.id": settings.sink.name} if settings.sink.name else {}),
                 "topic.metadata.refresh.interval.ms": 10_000,
                 # A commit that a lost connection swallowed holds up all batches for so long.
@@ -331,7 +336,6 @@ class SinkLoop:
             self._begin(_key(place), Plan.read(place.offset, place.metadata))
         # Explicitly: it begins where the plan says that was just read, not where a second look would say.
         consumer.incremental_assign([TopicPartition(*_key(place), place.offset) for place in known])
-        self._paused.difference_update(map(_key, partitions))
         self.joined = True
         self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
@@ -356,18 +360,21 @@ class SinkLoop:
         return cutter
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._let_go(consumer, partitions)
+        del consumer
+        self._let_go(partitions, lost=False)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
-        self._let_go(None, partitions)
+        self._let_go(partitions, lost=True)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
-    def _let_go(self, consumer: Consumer | None, partitions: list[TopicPartition]) -> None:
+    def _let_go(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
-        left = self._offsets.leave(consumer, keys)
+        left = self._offsets.leave(None if lost else self._consumer, keys)
+        # librdkafka remembers a pause: a partition that comes back would stay silent.
+        self._consumer.resume([place for place in partitions if _key(place) in self._paused])
         for key in keys:
             if (cutter := self._cutters.pop(key, None)) and cutter.open:
                 left.append(cutter.open)
@@ -385,15 +392,14 @@ class SinkLoop:
         self._warn("rows cannot be stored, their message went to the rejects topic", f"{place}: {refusal.detail}")
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise SinkRefused(f"Kafka does not let this sink go on: {error.str()}; {self._what_to_do(error)}")
+        if error.fatal() or error.code() in _FATAL_ERRORS:
+            named = f' called "{self._settings.name}"' if self._settings.name else ""
+            raise SinkRefused(
+                f"Kafka does not let this sink{named} go on: {error.str()}; give each sink its own sink.name, or none, "
+                "and start it again"
+            )
         if error.code() not in _QUIET_ERRORS:
             self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
-
-    def _what_to_do(self, error: KafkaError) -> str:
-        if error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL) and self._settings.name:
-            return f'another one is called "{self._settings.name}", give each its own sink.name; or start it again'
-        return "start it again"
 
     def _warn(self, what: str, error: str) -> None:
         now = time.monotonic()

@@ -24,8 +24,8 @@ PAUSE_SECS = 0.2
 ANSWER_SECS_MAX = 30.0
 """A commit without any answer for so long is given up; librdkafka answers much earlier, whatever happens."""
 
-_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS,)
-"""Members come and go: no news."""
+_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+"""Members come and go. Where this one is meant, its partitions are lost at the next heartbeat, and that is told."""
 
 Key = tuple[str, int]
 

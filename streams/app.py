@@ -91,6 +91,7 @@ class Worker:
             stands_at=self.group.stands_at,
             counters=self.counters,
             rejects=RejectGuard(worker, self.counters),
+            long_secs=worker.stall_secs_max / 3,
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
         self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)
@@ -184,11 +185,11 @@ class Worker:
         return self._own
 
     def sign_of_work(self) -> object:
-        """Changes while a recovery goes forward, when nothing can be committed."""
+        """Changes while a recovery or a large batch goes forward, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
         if not recovery.in_recovery:
-            return None
+            return self.bench.goes_forward()
         return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 ROWS_BYTES_MAX = 900_000
 """Size of a message of rows, unless one row alone is larger."""
 DETAIL_CHARS_MAX = 500
+TOGETHER_MAX = 5_000
+"""Messages sent before the first is waited for."""
 PAUSE_SECS_FIRST = 0.1
 PAUSE_SECS_MAX = 5.0
 
@@ -93,8 +96,16 @@ class Courier:
         """The changelog message of a state entry."""
         return Parcel(self._topics[STATE_CHANGELOG], partition, key, value)
 
-    async def deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
+    async def deliver(self, parcels: Iterable[Parcel], check: Check) -> dict[int, int]:
         """Return when Kafka has every message: the last offset given out in each partition."""
+        last: dict[int, int] = {}
+        waiting = iter(parcels)
+        while some := list(islice(waiting, TOGETHER_MAX)):
+            for partition, offset in (await self._deliver(some, check)).items():
+                last[partition] = max(offset, last.get(partition, -1))
+        return last
+
+    async def _deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
         last: dict[int, int] = {}
         pause_secs = PAUSE_SECS_FIRST
         while parcels:

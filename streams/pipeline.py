@@ -30,6 +30,8 @@ NUMBER_DIGITS_MAX = 14
 SENSOR_CHARS_MAX = 255
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
+MESSAGE_LINES_MAX = 100_000
+"""A message of more is rejected whole: no sensor's lines are so short, and a million rejects would hold up all others."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 NEAR_BOUND = 0.8
@@ -101,7 +103,12 @@ class Pipeline:
         home = self._device(message.key)
         dialect = self._dialects.get(message.dialect)
         value = message.value
-        for line in value.split(b"\n") if b"\n" in value else (value,):
+        lines: Iterable[bytes] = (value,)
+        if b"\n" in value:
+            lines = value.split(b"\n")
+            if len(lines) > MESSAGE_LINES_MAX:
+                dialect, lines = None, (value,)
+        for line in lines:
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
         numbered = message.seq and home.name and message.offset > home.facts.offset
@@ -256,7 +263,10 @@ def _number(header: object) -> int:
 
 
 def _unread(message: Message, line: bytes) -> Reject:
-    """The reject for a line that no dialect may read."""
+    """The reject for a line that no dialect may read, or for a message of too many lines as if it were one."""
+    if b"\n" in line:
+        lines = line.count(b"\n") + 1
+        return Reject(Reason.TOO_LONG, f"{lines} lines in one message; at most {MESSAGE_LINES_MAX} are read", line)
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,15 +60,11 @@ class Score(NamedTuple):
     outcomes: dict[tuple[str, str], int]
 
 
-def score(rows: Iterable[Row], truth: Sequence[dict[str, Any]] | None = None) -> Score:
-    """How many true requests have a row of their own, and how many rows claim what nobody asked for.
-
-    The truth is the sample's unless another is given.
-    """
-    if truth is None:
-        truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
-    certain = [t for t in truth if _is_certain(t)]
-    vague = {(t["device"], t["host"], t["port"]) for t in truth if not _is_certain(t)}
+def score(rows: Iterable[Row], truth: Iterable[Row] | None = None) -> Score:
+    """How many true requests (the sample's, if not given) have a row, and how many rows claim what nobody asked for."""
+    told: list[Any] = [json.loads(line) for line in TRUTH.read_text().splitlines()] if truth is None else list(truth)
+    certain = [t for t in told if _is_certain(t)]
+    vague = {(t["device"], t["host"], t["port"]) for t in told if not _is_certain(t)}
     by_tuple: dict[tuple[object, ...], list[Row]] = {}
     hops: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -120,8 +116,8 @@ def score(rows: Iterable[Row], truth: Sequence[dict[str, Any]] | None = None) ->
     return Score(len(certain), right, wrong, len(false_rows), process_wrong, counted, outcomes)
 
 
-def _is_certain(t: dict[str, Any]) -> bool:
-    """Whether its source port is known for sure."""
+def _is_certain(t: Row) -> bool:
+    """Its connection is known for sure."""
     return bool(t.get("client_port")) and t.get("port_certain") is not False
 
 

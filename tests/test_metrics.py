@@ -40,7 +40,7 @@ MOVED_ELSEWHERE = {
     "unproxy_sensor_gaps_forgotten_total": "tests/streams/test_presence.py::test_presence_becomes_metrics",
     "unproxy_sensor_gap_lines": "tests/streams/test_presence.py::test_presence_becomes_metrics",
     "unproxy_devices_silent": "tests/streams/test_presence.py::test_presence_becomes_metrics",
-    "unproxy_sink_messages_missed_total": "tests/sinks/test_consumer.py::test_what_retention_took_is_counted",
+    "unproxy_sink_messages_missed_total": "tests/sinks/test_delivery.py::test_retention_that_passes_the_sink",
     "unproxy_sink_retries_total": "tests/sinks/test_consumer.py::test_missing_tables_are_waited_for",
     "unproxy_sink_rows_refused_total": "tests/sinks/test_consumer.py::test_bad_rows_go_to_rejects",
     "unproxy_sink_rows_left_total": "tests/sinks/test_consumer.py::test_rows_left_to_another_are_counted",

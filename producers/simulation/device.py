@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from operator import itemgetter
 from random import Random
 
 from producers.simulation import eve, sockets
@@ -22,7 +23,10 @@ from schemas.events import Micros, ProtectionMode
 
 SLICE: Micros = 200_000
 """Lines are handed out in slices of time: as long as a publisher lets a line wait for its message."""
-SOCKETS, SURICATA, TRUTH, DIRECT = range(4)
+SOCKETS, SURICATA = range(2)
+"""A device's two sensors, each with a file of its own."""
+PROXIED, DIRECT = range(2)
+"""The two kinds of truth."""
 PORT_FIRST, PORT_COUNT = 32_768, 28_232
 LONG: Micros = 30 * MICROS
 """The port of a longer connection is passed over until its sensor has forgotten it; others are free before their turn comes."""
@@ -34,8 +38,11 @@ SHUTDOWN: Micros = 300_000
 """A sensor that is stopped takes so long to write what it knows."""
 STATS: Micros = 8 * MICROS
 
-Written = tuple[Micros, int, int, object]
-"""Where it lies in the feed, which of the device's it is, its stream, and the line (bytes) or the truth (a dict)."""
+Written = tuple[Micros, bytes]
+"""When a line arrives, by a right clock, and the line."""
+Told = tuple[Micros, int, dict[str, object]]
+"""When something was done, by a right clock; PROXIED or DIRECT; the truth of it."""
+_WHEN = itemgetter(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +76,8 @@ class Device:
         self.profile = profile = profile_of(world, number, chance)
         self.name = profile.name
         self.end = world.end + profile.skew
+        self._pairs: dict[Remote, eve.Pair] = {}
+        self._tail = f',"host":"{self.name}"}}'
         self.interface = "" if profile.inline else '"in_iface":"eth0",'
         self._skew, self._begin = profile.skew, world.begin
         self._timeout = round(world.flow_timeout_secs * MICROS)
@@ -78,8 +87,9 @@ class Device:
         self._odd_line = odd / self._odd_share if odd else 0.0
         self._late = world.late_share / odd if odd else 0.0
         self._truth = truth
-        self._slices: dict[int, list[Written]] = {}
-        self._count = self._now = 0
+        self._slices: tuple[dict[int, list[Written]], dict[int, list[Written]]] = ({}, {})
+        self._told: dict[int, list[Told]] = {}
+        self._now = self._requests = 0
         self._port = int(self.draw() * PORT_COUNT)
         self._busy: dict[int, Micros] = {}
         self._pid = 1_000 + int(self.draw() * 20_000)
@@ -96,25 +106,28 @@ class Device:
         for outage in profile.outages:
             tally[f"outages: {outage.kind}"] += 1
 
-    def written(self, index: int) -> list[Written]:
-        """What arrives in this slice, in order. Ask for each slice once, in order."""
+    def written(self, index: int) -> tuple[list[Written], list[Written]]:
+        """What arrives in this slice from each of the sensors, in order. Ask for each slice once, in order."""
         until = self._begin + self._skew + (index + 1) * SLICE
         while self._stats < until and self._stats < self.end:
             if not (is_in(self._down, self._stats) or is_in(self._lost, self._stats)):
                 uptime = (self._stats - self._begin - self._skew) // MICROS
-                self._put(self._stats - self._skew, SURICATA, eve.stats(self.name, self._stats, uptime, self._count))
+                self._put(SURICATA, self._stats - self._skew, eve.stats(self.name, self._stats, uptime))
             self._stats += STATS
-        found = self._slices.pop(index, None)
         self._now = index + 1
-        if found is None:
-            return []
-        found.sort()
-        return found
+        kernel, network = (slices.pop(index, []) for slices in self._slices)
+        kernel.sort(key=_WHEN)
+        network.sort(key=_WHEN)
+        return kernel, network
+
+    def told(self, index: int) -> list[Told]:
+        """What was really done in this slice."""
+        return self._told.pop(index, [])
 
     @property
     def waits(self) -> bool:
-        """Something is still to come."""
-        return bool(self._slices)
+        """Some line is still to come."""
+        return any(self._slices)
 
     def mode(self, at: Micros) -> ProtectionMode:
         """The protection mode at a time."""
@@ -155,7 +168,10 @@ class Device:
         """The network sensor writes of a connection, unless it is away; whether it did."""
         if at >= connection.cut or (self._lost and is_in(self._lost, at)):
             return False
-        self._write(SURICATA, at - self._skew + connection.lag, line, odd=connection.odd)
+        if connection.odd:
+            self._write_oddly(SURICATA, at - self._skew + connection.lag, line)
+        else:
+            self._put(SURICATA, at - self._skew + connection.lag, line)
         return True
 
     def close(
@@ -187,12 +203,12 @@ class Device:
                 seen_until, state = cut, eve.ESTABLISHED
         told = False
         if connection.start < cut and not (self._lost and is_in(self._lost, due)):
-            wire, at = connection.wire, due - self._skew
+            wire, write = connection.wire, self._write_oddly if connection.odd else self._put
             if unanswered:
                 told = True
-                self._write(SURICATA, at, wire.http(due, 0, unanswered), odd=connection.odd)
-            record = wire.flow(due, seen_until, spoken, state, reason, sent, received, alerted=alerted, dropped=dropped)
-            self._write(SURICATA, at, record, odd=connection.odd)
+                write(SURICATA, due - self._skew, wire.http(due, 0, unanswered))
+            record = wire.flow(due, seen_until, spoken, state, reason, sent, received, alerted, dropped)
+            write(SURICATA, due - self._skew, record)
         if cut < self.end and cut < end:
             self._half_seen(connection, cut, end, sent, received)
         return told
@@ -225,8 +241,9 @@ class Device:
         """What was really asked, for the truth."""
         seq = connection.requests
         connection.requests = seq + 1
+        self._requests += 1
         self.tally["requests"] += 1
-        self.tally["requests nobody could see"] += not seen
+        self.tally["requests that nobody could see"] += not seen
         if not self._truth:
             return
         truth: dict[str, object] = {
@@ -250,14 +267,14 @@ class Device:
             "process": connection.program.name,
             "user": self.profile.user,
             "conn_start": sockets.stamp(connection.established),
-            "rid": f"{self.name}/{self._count}",
+            "rid": f"{self.name}/{self._requests}",
             "scenario": scenario,
             "seq": seq,
             "seen": seen,
         }
         if inner_host:
             truth["inner_host"] = inner_host
-        self._put(max(at - self._skew, self._begin), TRUTH, truth)
+        self._keep(at, PROXIED, truth)
 
     def tell_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
         """A connection that went past the proxies, for the truth."""
@@ -274,14 +291,14 @@ class Device:
                 "pid": connection.pid,
                 "process": connection.program.name,
             }
-            self._put(at - self._skew, DIRECT, truth)
+            self._keep(at, DIRECT, truth)
 
     def look_up(self, at: Micros, resolver: Remote, name: str) -> None:
         """A name is resolved: lines that say nothing for us."""
         if self._cut(at) > at and not is_in(self._lost, at):
             flow_id, port = self._flow_id(), 32_768 + int(self.draw() * 28_000)
             line = eve.dns(self.name, self.interface, at, flow_id, self.profile.local[0], port, resolver, name)
-            self._put(at - self._skew, SURICATA, line)
+            self._put(SURICATA, at - self._skew, line)
 
     def _half_seen(self, connection: Connection, since: Micros, end: Micros, sent: int, received: int) -> None:
         """What the sensor sees of a connection once it is back: packets in the middle, which way round is a guess."""
@@ -299,69 +316,75 @@ class Device:
                     wire, turned = self._wire(connection.remote, connection.port, first), self.draw() < 0.5
                     last = min(end, cut)
                     record = wire.flow(due, last, "", eve.MIDSTREAM, reason, sent, received, turned=turned)
-                    self._write(SURICATA, due - self._skew, record, odd=False)
+                    self._put(SURICATA, due - self._skew, record)
             since = max(cut, first)
             if cut >= self.end:
                 return
 
     def _kernel(self, connection: Connection, end: Micros) -> None:
-        established = connection.established
-        if not established:
-            self._kernel_line(connection, "failed", end, end)
-        elif end - established <= FOLDED and end < self.end:
-            self._kernel_line(connection, "success", end, end)
-        else:
-            if established - connection.start > FOLDED:
-                self._kernel_line(connection, "open", connection.start, 0)
-            self._kernel_line(connection, "success", established, 0)
-            if end < self.end:
-                self._kernel_line(connection, "success", end, end)
-
-    def _kernel_line(self, connection: Connection, result: str, at: Micros, closed: Micros) -> None:
-        if at >= self.end or (self._kernel_lost and is_in(self._kernel_lost, at)):
-            return
-        remote = connection.remote
-        line = sockets.line(
+        """What the kernel sensor says: once in all when it was quickly over, else at the beginning and at the end."""
+        start, established, remote = connection.start, connection.established, connection.remote
+        head = sockets.head(
             self.name,
             connection.pid,
             connection.program.name,
             self._local(remote).ip,
             connection.port,
-            remote.ip,
-            remote.port,
-            result,
-            connection.start,
-            0 if result == "open" else connection.established,
-            closed,
+            remote,
         )
-        self._write(SOCKETS, at - self._skew + (connection.lag >> 3), line, odd=connection.odd)
+        attempted = sockets.stamp(start)
+        if not established:
+            self._kernel_line(connection, end, sockets.failed(head, attempted, sockets.stamp(end)))
+            return
+        opened = sockets.stamp(established)
+        if end - established > FOLDED or end >= self.end:
+            if established - start > FOLDED:
+                self._kernel_line(connection, start, sockets.attempted(head, attempted))
+            self._kernel_line(connection, established, sockets.established(head, attempted, opened))
+        if end < self.end:
+            self._kernel_line(connection, end, sockets.closed(head, attempted, opened, sockets.stamp(end)))
 
-    def _write(self, stream: int, at: Micros, line: str, *, odd: bool) -> None:
-        if odd:
-            luck = self.draw()
-            if luck < self._odd_line:
-                delay = int(self.draw() * self._disorder)
-                if luck < self._odd_line * self._late:
-                    self.tally["late lines"] += 1
-                    at += delay
-                else:
-                    self.tally["doubled lines"] += 1
-                    self._put(at + delay, stream, line)
-        self._put(at, stream, line)
+    def _kernel_line(self, connection: Connection, at: Micros, line: str) -> None:
+        if at < self.end and not (self._kernel_lost and is_in(self._kernel_lost, at)):
+            arrives = at - self._skew + (connection.lag >> 3)
+            if connection.odd:
+                self._write_oddly(SOCKETS, arrives, line)
+            else:
+                self._put(SOCKETS, arrives, line)
 
-    def _put(self, at: Micros, stream: int, value: str | dict[str, object]) -> None:
-        index = (at - self._begin) // SLICE
-        assert index >= self._now, "nothing is written into the past"
-        count = self._count
-        self._count = count + 1
-        item = (at, count, stream, value.encode() if value.__class__ is str else value)
-        if index in self._slices:
-            self._slices[index].append(item)
-        else:
-            self._slices[index] = [item]
+    def _write_oddly(self, stream: int, at: Micros, line: str) -> None:
+        """The line may be late or doubled."""
+        luck = self.draw()
+        if luck < self._odd_line:
+            delay = int(self.draw() * self._disorder)
+            if luck < self._odd_line * self._late:
+                self.tally["late lines"] += 1
+                at += delay
+            else:
+                self.tally["doubled lines"] += 1
+                self._put(stream, at + delay, line)
+        self._put(stream, at, line)
+
+    def _put(self, stream: int, at: Micros, line: str) -> None:
+        index, slices = (at - self._begin) // SLICE, self._slices[stream]
+        try:
+            slices[index].append((at, line.encode()))
+        except KeyError:
+            assert index >= self._now, "nothing is written into the past"
+            slices[index] = [(at, line.encode())]
+
+    def _keep(self, at: Micros, kind: int, truth: dict[str, object]) -> None:
+        right = at - self._skew
+        truth["at"] = sockets.stamp(right)
+        self._told.setdefault(max(0, (right - self._begin) // SLICE), []).append((right, kind, truth))
 
     def _wire(self, remote: Remote, port: int, start: Micros) -> eve.Wire:
-        return eve.Wire(self.name, self.interface, self._flow_id(), self._local(remote), port, remote, start + 40)
+        pair = self._pairs.get(remote)
+        if pair is None:
+            pair = eve.Pair(self._local(remote), remote)
+            if remote.kind:
+                self._pairs[remote] = pair
+        return eve.Wire(self._tail, self.interface, self._flow_id(), pair, port, start + 40)
 
     def _local(self, remote: Remote) -> Remote:
         v4, v6 = self.profile.local

@@ -45,37 +45,49 @@ def second(seconds: int) -> str:
 
 def stamp(at: Micros) -> str:
     """A time as records spell it."""
-    seconds, micros = divmod(at, MICROS)
-    return f"{second(seconds)}.{micros:06d}+0000"
+    return f"{second(at // MICROS)}.{at % MICROS:06d}+0000"
 
 
 def community_id(local: Remote, port: int, other: Remote, protocol: int = TCP) -> str:
     """Community ID version 1 of a flow, as the specification by Corelight makes it."""
-    here, there = local.packed_ip, other.packed_ip
-    from_port, to_port = port, other.port
-    if here > there or (here == there and from_port > to_port):
-        here, there, from_port, to_port = there, here, to_port, from_port
-    content = b"\0\0%b%b%c\0%b" % (here, there, protocol, (from_port << 16 | to_port).to_bytes(4, "big"))
-    return "1:" + b2a_base64(sha1(content, usedforsecurity=False).digest(), newline=False).decode()
+    return Pair(local, other).community_id(port, protocol)
+
+
+class Pair:
+    """Two hosts that talk: what the records of all flows between them share."""
+
+    __slots__ = ("_other_first", "_packed", "after", "back", "before", "local", "other")
+
+    def __init__(self, local: Remote, other: Remote) -> None:
+        self.local, self.other = local, other
+        self.before = f'","src_ip":"{local.full_ip}","src_port":'
+        self.after = f',"dest_ip":"{other.full_ip}","dest_port":{other.port},"proto":"TCP",'
+        self.back = f'","src_ip":"{other.full_ip}","src_port":{other.port},"dest_ip":"{local.full_ip}","dest_port":'
+        self._other_first = local.packed_ip > other.packed_ip
+        ordered = (other, local) if self._other_first else (local, other)
+        self._packed = b"\0\0" + ordered[0].packed_ip + ordered[1].packed_ip
+
+    def community_id(self, port: int, protocol: int = TCP) -> str:
+        """Community ID of a flow from this port."""
+        from_port, to_port = port, self.other.port
+        if self._other_first or (from_port > to_port and self.local.packed_ip == self.other.packed_ip):
+            from_port, to_port = to_port, from_port
+        content = self._packed + (protocol << 40 | from_port << 16 | to_port).to_bytes(6, "big")
+        return "1:" + b2a_base64(sha1(content, usedforsecurity=False).digest(), newline=False).decode()
 
 
 class Wire:
     """One flow as a network sensor names it: what all its records share. `start` is its first packet."""
 
-    __slots__ = ("_head", "_tail", "_there", "_turned", "community", "local", "other", "port", "start")
+    __slots__ = ("_community", "_ends", "_head", "_pair", "_port", "_tail", "_there", "start")
 
-    def __init__(
-        self, device: str, interface: str, flow_id: int, local: Remote, port: int, other: Remote, start: Micros
-    ) -> None:
-        self.local, self.port, self.other, self.start = local, port, other, start
-        self.community = community_id(local, port, other)
+    def __init__(self, tail: str, interface: str, flow_id: int, pair: Pair, port: int, start: Micros) -> None:
+        self.start = start
+        self._pair, self._port, self._tail = pair, port, tail
+        self._community = community = pair.community_id(port)
         self._head = f'","flow_id":{flow_id},{interface}"event_type":"'
-        self._there = (
-            f'","src_ip":"{local.full_ip}","src_port":{port},"dest_ip":"{other.full_ip}","dest_port":{other.port}'
-            f',"proto":"TCP","pkt_src":"wire/pcap","community_id":"{self.community}",'
-        )
-        self._turned = ""
-        self._tail = f',"host":"{device}"}}'
+        self._ends = ends = f"{pair.before}{port}{pair.after}"
+        self._there = f'{ends}"pkt_src":"wire/pcap","community_id":"{community}",'
 
     def http(self, at: Micros, tx: int, exchange: str) -> str:
         """A request with its answer, or without."""
@@ -107,11 +119,12 @@ class Wire:
         inside = spoken.startswith('"tls"')
         protocol = '"app_proto":"tls","app_proto_orig":"http"' if inside else '"app_proto":"http"'
         sent, received = (2067, 2789) if inside else (396, 245)
+        local, other = self._pair.local, self._pair.other
         return (
             f'{{"timestamp":"{stamp(at)}{self._head}alert{self._there}"tx_id":{tx},{_rule(listed, rule, deed, True)},'
             f'{spoken},{protocol},"direction":"to_server","flow":{{"pkts_toserver":4,"pkts_toclient":3,"bytes_toserver":{sent},'
-            f'"bytes_toclient":{received},"start":"{stamp(self.start)}","src_ip":"{self.local.full_ip}",'
-            f'"dest_ip":"{self.other.full_ip}","src_port":{self.port},"dest_port":{self.other.port}}},'
+            f'"bytes_toclient":{received},"start":"{stamp(self.start)}","src_ip":"{local.full_ip}",'
+            f'"dest_ip":"{other.full_ip}","src_port":{self._port},"dest_port":{other.port}}},'
             f'"verdict":{{{verdict}}}{self._tail}'
         )
 
@@ -135,15 +148,14 @@ class Wire:
         reason: str,
         sent: int,
         received: int,
-        *,
         alerted: bool = False,
         dropped: bool = False,
+        *,
         turned: bool = False,
     ) -> str:
         """What is known of the flow when it leaves the sensor's table; `spoken` is app_proto with its comma, or empty."""
         name, flags = _STATES[state]
-        ends = self._back() if turned else self._there
-        ends = ends.replace('"pkt_src":"wire/pcap",', "").partition('"community_id"')[0]
+        ends = f'{self._pair.back}{self._port},"proto":"TCP",' if turned else self._ends
         if turned:
             sent, received = received, sent
         tcp = f"{flags}{_REGIONS}" if flags else '"tcp_flags":"00","tcp_flags_ts":"00","tcp_flags_tc":"00"'
@@ -153,18 +165,12 @@ class Wire:
             f'"pkts_toclient":{received // 400 + (state != MIDSTREAM)},"bytes_toserver":{sent},"bytes_toclient":{received},'
             f'"start":"{stamp(self.start)}","end":"{stamp(end)}","age":{(end - self.start) // MICROS},"state":"{name}",'
             f'"reason":"{reason}","alerted":{"true" if alerted else "false"}{more}}},'
-            f'"community_id":"{self.community}","tcp":{{{tcp}}}{self._tail}'
+            f'"community_id":"{self._community}","tcp":{{{tcp}}}{self._tail}'
         )
 
     def _back(self) -> str:
         """Both ends of a packet that came from the other side."""
-        if not self._turned:
-            local, other = self.local, self.other
-            self._turned = (
-                f'","src_ip":"{other.full_ip}","src_port":{other.port},"dest_ip":"{local.full_ip}","dest_port":{self.port}'
-                f',"proto":"TCP","pkt_src":"wire/pcap","community_id":"{self.community}",'
-            )
-        return self._turned
+        return f'{self._pair.back}{self._port},"proto":"TCP","pkt_src":"wire/pcap","community_id":"{self._community}",'
 
 
 def connect(host: str, port: int, agent: str, status: int | None) -> str:
@@ -207,12 +213,13 @@ def dns(
     )
 
 
-def stats(device: str, at: Micros, uptime: int, lines: int) -> str:
+def stats(device: str, at: Micros, uptime: int) -> str:
     """A sensor's own numbers, cut short: nobody of us reads them."""
+    packets = 90 * uptime
     return (
-        f'{{"timestamp":"{stamp(at)}","event_type":"stats","stats":{{"uptime":{uptime},"capture":{{"kernel_packets":{9 * lines},'
-        f'"kernel_drops":0,"errors":0}},"decoder":{{"pkts":{9 * lines},"bytes":{3_600 * lines},"invalid":0,"tcp":{8 * lines},'
-        f'"udp":{lines}}},"flow":{{"memcap":0,"tcp":{lines // 5},"udp":{lines // 9}}}}},"host":"{device}"}}'
+        f'{{"timestamp":"{stamp(at)}","event_type":"stats","stats":{{"uptime":{uptime},"capture":{{"kernel_packets":{packets},'
+        f'"kernel_drops":0,"errors":0}},"decoder":{{"pkts":{packets},"bytes":{400 * packets},"invalid":0,"tcp":{packets}}},'
+        f'"flow":{{"memcap":0,"tcp":{packets // 20}}}}},"host":"{device}"}}'
     )
 
 

@@ -7,16 +7,17 @@ truth.jsonl    direct.jsonl         what was really asked, through proxies and p
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from producers.simulation.device import SOCKETS
 from producers.simulation.settings import WorldSettings
 from producers.simulation.world import World
 
 TRUTH_FILE, DIRECT_FILE = "truth.jsonl", "direct.jsonl"
-ENDINGS = {SOCKETS: ".sockets.jsonl"}
+ENDINGS = (".sockets.jsonl", ".eve.json")
+"""Of the files of a device's streams."""
 WAITING_BYTES_MAX = 32 * 1024 * 1024
 """Lines are held back until they are worth opening their files for: there may be more devices than open files."""
 
@@ -46,9 +47,12 @@ class Folder:
 
 
 def write_folder(
-    settings: WorldSettings, path: Path, stop: Event, progress: Callable[[World], None] = lambda _: None
-) -> World:
-    """Write a world into a new or empty folder; gives the world, for its numbers. Raises OSError."""
+    settings: WorldSettings, path: Path, stop: Event, progress: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
+    """Write a world into a new or empty folder; gives the world's tally. `progress` is told the lines so far.
+
+    Raises OSError.
+    """
     path.mkdir(parents=True, exist_ok=True)
     folder = Folder(path)
     files = {TRUTH_FILE: list[bytes](), DIRECT_FILE: list[bytes]()}
@@ -57,19 +61,18 @@ def write_folder(
         truth=lambda told: files[TRUTH_FILE].append(json.dumps(told).encode()),
         direct=lambda told: files[DIRECT_FILE].append(json.dumps(told).encode()),
     )
+    lines_so_far = 0
     for _, said in world.slices():
-        for resident, written in said:
-            streams: dict[int, list[bytes]] = {}
-            for _, _, stream, value in written:
-                assert isinstance(value, bytes), "the truth was taken out"
-                streams.setdefault(stream, []).append(value)
-            for stream, lines in streams.items():
-                folder.add(resident.device.name + ENDINGS.get(stream, ".eve.json"), lines)
-        for name, lines in files.items():
-            folder.add(name, lines)
-            lines.clear()
-        progress(world)
+        for one in said:
+            for ending, lines in zip(ENDINGS, one.lines, strict=True):
+                if lines:
+                    lines_so_far += len(lines)
+                    folder.add(one.device + ending, [line for _, line in lines])
+        for name, told in files.items():
+            folder.add(name, told)
+            told.clear()
+        progress(lines_so_far)
         if stop.is_set():
             break
     folder.write()
-    return world
+    return world.tally

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from producers.simulation.eve import second
+from producers.simulation.fleet import Remote
 from schemas.clock import MICROS
 from schemas.events import Micros
 
 
-def line(
-    device: str,
-    pid: int,
-    process: str,
-    local_ip: str,
-    local_port: int,
-    remote_ip: str,
-    remote_port: int,
-    result: str,
-    attempt: Micros,
-    established: Micros,
-    closed: Micros,
-) -> str:
-    """One connection as the kernel knows it by then; 0 is a time that is not known."""
+def head(device: str, pid: int, process: str, local_ip: str, local_port: int, remote: Remote) -> str:
+    """What all lines of a connection begin with."""
     return (
         f'{{"device": "{device}", "pid": {pid}, "process": "{process}", "local_ip": "{local_ip}", "local_port": {local_port}, '
-        f'"remote_ip": "{remote_ip}", "remote_port": {remote_port}, "result": "{result}", "ts_attempt": "{stamp(attempt)}", '
-        f'"ts_established": {_stamped(established)}, "ts_closed": {_stamped(closed)}}}'
+        f'"remote_ip": "{remote.ip}", "remote_port": {remote.port}, "result": "'
     )
 
 
-def _stamped(at: Micros) -> str:
-    return f'"{stamp(at)}"' if at else "null"
+def attempted(head: str, attempt: str) -> str:
+    """Nobody has answered yet."""
+    return f'{head}open", "ts_attempt": "{attempt}", "ts_established": null, "ts_closed": null}}'
+
+
+def failed(head: str, attempt: str, close: str) -> str:
+    """The other side refused."""
+    return f'{head}failed", "ts_attempt": "{attempt}", "ts_established": null, "ts_closed": "{close}"}}'
+
+
+def established(head: str, attempt: str, establish: str) -> str:
+    """The other side answered."""
+    return f'{head}success", "ts_attempt": "{attempt}", "ts_established": "{establish}", "ts_closed": null}}'
+
+
+def closed(head: str, attempt: str, establish: str, close: str) -> str:
+    """It is over."""
+    return f'{head}success", "ts_attempt": "{attempt}", "ts_established": "{establish}", "ts_closed": "{close}"}}'
 
 
 def stamp(at: Micros) -> str:
     """A time as this sensor spells it."""
-    seconds, micros = divmod(at, MICROS)
-    return f"{second(seconds)}.{micros:06d}Z"
+    return f"{second(at // MICROS)}.{at % MICROS:06d}Z"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import itemgetter
+from typing import NamedTuple
 
-from producers.simulation.device import DIRECT, SLICE, SOCKETS, SURICATA, TRUTH, Device, Written
+from producers.simulation.device import DIRECT, PROXIED, SLICE, Device, Told, Written
 from producers.simulation.settings import SimulatedLine, WorldSettings
 from producers.simulation.traffic import ERRANDS, LINES_PER_ERRAND, older_tunnel
 from schemas.clock import MICROS
@@ -15,13 +16,28 @@ from schemas.events import Micros
 OLDER_SHARE = 0.25
 """Devices with a tunnel that is older than their sensors."""
 
-Told = Callable[[dict[str, object]], None]
+Tell = Callable[[dict[str, object]], None]
+
+
+class Stream(NamedTuple):
+    """What one sensor writes in one dialect."""
+
+    dialect: str
+    sensor: str
+
+
+class Said(NamedTuple):
+    """What one device's sensors wrote in one slice of time, each in order."""
+
+    device: str
+    streams: tuple[Stream, Stream]
+    lines: tuple[list[Written], list[Written]]
 
 
 class World:
     """Some of a world's devices: every `shards`-th from `shard` on. Run through it once; `tally` then says what was in it.
 
-    `truth` is called with each proxied request, `direct` with each connection past the proxies, when it happens.
+    `truth` is called with each proxied request and `direct` with each connection past the proxies, when it begins.
     """
 
     def __init__(
@@ -30,57 +46,67 @@ class World:
         *,
         shard: int = 0,
         shards: int = 1,
-        truth: Told | None = None,
-        direct: Told | None = None,
+        truth: Tell | None = None,
+        direct: Tell | None = None,
     ) -> None:
         self.settings = settings
         self.tally: Counter[str] = Counter()
-        self._truth, self._direct = truth, direct
-        self.residents = [
-            Resident(settings, number, self.tally, truth=truth is not None or direct is not None)
+        self._tell = {PROXIED: truth, DIRECT: direct}
+        self._wants_truth = truth is not None or direct is not None
+        self._residents = [
+            _Resident(settings, number, self.tally, truth=self._wants_truth)
             for number in range(shard, settings.devices, shards)
         ]
 
-    def slices(self) -> Iterator[tuple[Micros, list[tuple[Resident, list[Written]]]]]:
-        """For each slice its end, and what each device wrote in it, in order; devices without a word are left out."""
+    def slices(self) -> Iterator[tuple[Micros, list[Said]]]:
+        """For each slice of time its end, and what each device wrote; devices without a word are left out."""
         index, begin, end = 0, self.settings.begin, self.settings.end
-        while begin + index * SLICE < end or any(resident.device.waits for resident in self.residents):
+        while begin + index * SLICE < end or any(resident.device.waits for resident in self._residents):
             said = []
-            for resident in self.residents:
+            told: list[Told] = []
+            kernel = network = 0
+            for resident in self._residents:
                 written = resident.written(index)
-                if written:
-                    said.append((resident, self._keep_truth(written)))
-            yield begin + (index + 1) * SLICE, said
+                if any(written):
+                    kernel, network = kernel + len(written[0]), network + len(written[1])
+                    said.append(Said(resident.device.name, resident.streams, written))
+                if self._wants_truth:
+                    told += resident.device.told(index)
+            self._tell_in_order(told)
+            self.tally["lines: sockets"] += kernel
+            self.tally["lines: suricata"] += network
             index += 1
+            yield begin + index * SLICE, said
 
     def lines(self) -> Iterator[SimulatedLine]:
-        """All lines as they arrive; of those that arrive at once, each device's in its own order."""
+        """All lines as they arrive; of those that arrive at once, each sensor's in its own order."""
         for _, said in self.slices():
-            arrived = [(at, resident, stream, value) for resident, written in said for at, _, stream, value in written]
+            arrived = [
+                (at, one.device, stream, line)
+                for one in said
+                for stream, lines in zip(one.streams, one.lines, strict=True)
+                for at, line in lines
+            ]
             arrived.sort(key=itemgetter(0))
-            for at, resident, stream, value in arrived:
-                assert isinstance(value, bytes), "the truth was taken out"
-                yield SimulatedLine(at, resident.device.name, resident.sensors[stream], DIALECTS[stream], value)
+            for at, device, (dialect, sensor), line in arrived:
+                yield SimulatedLine(at, device, sensor, dialect, line)
 
-    def _keep_truth(self, written: list[Written]) -> list[Written]:
-        if self._truth is None and self._direct is None:
-            return written
-        for _, _, stream, value in written:
-            told = self._truth if stream == TRUTH else self._direct if stream == DIRECT else None
-            if told is not None and isinstance(value, dict):
-                told(value)
-        return [item for item in written if item[2] <= SURICATA]
+    def _tell_in_order(self, told: list[Told]) -> None:
+        for _, kind, truth in sorted(told, key=itemgetter(0)):
+            tell = self._tell[kind]
+            if tell is not None:
+                tell(truth)
 
 
-DIALECTS = {SOCKETS: "sockets", SURICATA: "suricata"}
-
-
-class Resident:
+class _Resident:
     """A device at work: errand after errand until the end."""
 
     def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, truth: bool) -> None:
         self.device = device = Device(settings, number, tally, truth=truth)
-        self.sensors = (f"{device.name}:/var/log/sockets.jsonl", f"{device.name}:/var/log/suricata/eve.json")
+        self.streams = (
+            Stream("sockets", f"{device.name}:/var/log/sockets.jsonl"),
+            Stream("suricata", f"{device.name}:/var/log/suricata/eve.json"),
+        )
         lines_per_sec = settings.lines_per_sec / settings.devices * device.profile.activity
         self._gap = 2 * LINES_PER_ERRAND / lines_per_sec * MICROS
         self._begin = settings.begin + device.profile.skew
@@ -88,7 +114,7 @@ class Resident:
         if device.draw() < OLDER_SHARE:
             older_tunnel(device, self._begin)
 
-    def written(self, index: int) -> list[Written]:
+    def written(self, index: int) -> tuple[list[Written], list[Written]]:
         """What its sensors wrote in this slice."""
         device, until = self.device, self._begin + (index + 1) * SLICE
         while self._next < until and self._next < device.end:

@@ -20,7 +20,16 @@ from msgspec import to_builtins
 
 from schemas.record import TABLES, columns
 from schemas.settings import Settings
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, TELEMETRY
+from schemas.topics import (
+    BLOCK_ALERTS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    NETWORK_EVENTS,
+    REJECTS,
+    SENSOR_GAPS,
+    TABLE_OF_TOPIC,
+    TELEMETRY,
+)
 from streams.pipeline import Message, Output, Pipeline
 from tests.factories import latest
 from tests.sample import score
@@ -134,6 +143,8 @@ def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:
     yield DEVICE_EVENTS, output.device_events
     yield BLOCK_ALERTS, (alert for _, alert in output.alerts)
     yield REJECTS, (reject.raw for reject in output.rejects)
+    yield SENSOR_GAPS, output.sensor_gaps
+    yield DEVICE_COVERAGE, output.coverage
 
 
 def _found(settings: Settings, topic: str) -> Iterator[bytes]:
@@ -145,7 +156,7 @@ def _found(settings: Settings, topic: str) -> Iterator[bytes]:
 def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], verdict: Verdict) -> None:
     """The view shows each identity once, with the content of its latest version."""
     key = KEYS.get(table, "RecordId")
-    wanted = {row[key]: _content(row) for row in latest(map(json.loads, found), key)}
+    wanted = {row[key]: _content(row) for row in _seen(table, [json.loads(row) for row in found], key)}
     names = ", ".join(f"`{column.name}`" for column in columns(TABLES[table]))
     rows = [_content(row) for row in ask(settings, f"select {names} from {table}")]
     seen = {row[key]: row for row in rows}
@@ -157,6 +168,19 @@ def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], ver
     verdict.stored_twice += max(int(stored) - found.total(), 0)
     verdict.say(f"twice in {table}", doubled)
     verdict.say(f"differs in {table}", [(wanted.get(identity), seen.get(identity)) for identity in apart])
+
+
+def _seen(table: str, rows: list[Row], key: str) -> list[Row]:
+    """What the view makes of the versions of its rows."""
+    if table != "DeviceCoverage":
+        return [row for row in latest(rows, key) if row.get("Status") != "filled"]
+    merged: dict[str, Row] = {}
+    for row in rows:
+        other = merged.setdefault(row[key], dict(row))
+        other["FirstTime"] = min(other["FirstTime"], row["FirstTime"])
+        other["LastTime"] = max(other["LastTime"], row["LastTime"])
+        other["DeviceName"] = max(other["DeviceName"], row["DeviceName"])
+    return list(merged.values())
 
 
 def _same_number(settings: Settings, table: str, messages: list[Any], verdict: Verdict) -> None:
@@ -176,7 +200,7 @@ def judge_truth(settings: Settings, truth: list[Row], verdict: Verdict) -> None:
 
 def message(raw: Any) -> Message:
     """A message of the log as the worker reads it."""
-    return Message.read(raw.offset(), raw.timestamp()[1], raw.key(), raw.value(), raw.headers())
+    return Message.read(raw.offset(), raw.timestamp()[1], raw.key(), raw.value(), dict(raw.headers() or ()))
 
 
 def ask(settings: Settings, query: str) -> list[Row]:

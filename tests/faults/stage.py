@@ -79,7 +79,7 @@ class Stage:
                 "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
                 "publisher": {"state_dir": str(folder / "producer")},
                 "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
-                "sink": {"retry_secs_max": 2},
+                "sink": {"session_timeout_secs": SESSION_SECS, "retry_secs_max": 2},
             }
         )
         config = folder / "settings.toml"

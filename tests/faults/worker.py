@@ -53,7 +53,8 @@ def state_before_outputs() -> None:
     deliver = Courier.deliver
     held: list[tuple[Courier, list[Parcel], Check]] = []
 
-    async def deliver_late(courier: Courier, parcels: Any, check: Check) -> dict[int, int]:
+    async def deliver_late(courier: Courier, given: Iterable[Parcel], check: Check) -> dict[int, int]:
+        parcels = list(given)
         changelog = courier._topics["state-changelog"]
         if any(parcel.topic == changelog for parcel in parcels):
             done = await deliver(courier, parcels, check)
@@ -61,7 +62,7 @@ def state_before_outputs() -> None:
             while held:
                 await deliver(*held.pop())
             return done
-        held.append((courier, list(parcels), check))
+        held.append((courier, parcels, check))
         return {}
 
     _replace(Courier, "deliver", deliver_late)

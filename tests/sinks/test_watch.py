@@ -15,7 +15,7 @@ from sinks.consumer import SinkLoop
 from sinks.memory import MemorySink
 from sinks.metrics import served_pages
 from sinks.watch import Watch
-from tests.sinks.test_consumer import publish
+from tests.sinks.sink_world import publish
 from unproxy.embedded.service import free_port
 from unproxy.up.meter import scrape
 

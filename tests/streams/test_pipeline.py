@@ -9,7 +9,7 @@ import pytest
 
 from schemas.events import DEVICE_CHARS_MAX, Reason
 from schemas.settings import CorrelationSettings
-from streams.pipeline import LINE_BYTES_MAX, Message, Pipeline
+from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
 from streams.worker_metrics import book_families
 from tests.sample import sample
 
@@ -55,6 +55,18 @@ def test_blank_lines_are_no_lines() -> None:
     pipeline = pipeline_after(Message(1, 1, b"dev", b"\n\n" + KERNEL % b"dev" + b"\r\n\n  \n", "sockets"))
 
     assert pipeline.book()["read"] == pipeline.book()["parsed"] == 1
+
+
+def test_a_message_of_too_many_lines_is_rejected_whole() -> None:
+    """What has more lines than any sensor's message is one reject with all its bytes; one line less is read."""
+    whole = b"\n".join([b"x"] * (MESSAGE_LINES_MAX + 1))
+    pipeline = pipeline_after(Message(1, 1, b"dev", whole, "suricata"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.raw) == (Reason.TOO_LONG, whole)
+    assert pipeline.book()["read"] == pipeline.book()["rejected:too_long"] == 1
+
+    assert len(pipeline_after(Message(1, 1, b"dev", whole[2:], "suricata")).drain().rejects) == MESSAGE_LINES_MAX
+    assert pipeline_after(Message(1, 1, b"dev", b"\n" * 1_000_000, "suricata")).book() == {"waiting": 0}
 
 
 def test_a_message_taken_before_does_nothing() -> None:

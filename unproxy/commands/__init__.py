@@ -15,6 +15,7 @@ from unproxy.commands import (
     query,
     rejects,
     replay,
+    simulate,
     timeline,
     topics,
     up,
@@ -24,7 +25,22 @@ FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceE
 """Errors whose message says what to do. By name: importing the rooms they are from would cost every --help its time,
 and typer brings its own copy of click in some versions."""
 
-_IN_ORDER = (up, replay, query, timeline, coverage, event, alerts, rejects, produce, parts, migrate, topics, check)
+_IN_ORDER = (
+    up,
+    replay,
+    query,
+    timeline,
+    coverage,
+    event,
+    alerts,
+    rejects,
+    produce,
+    simulate,
+    parts,
+    migrate,
+    topics,
+    check,
+)
 
 
 def register(app: typer.Typer) -> None:
