@@ -22,6 +22,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.batcher import Batch
+from producers.health import PublisherFacts
 from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
@@ -36,6 +37,7 @@ WARNING_SECS_MIN = 10.0
 POLL_SECS = 0.05
 RETRY_SECS_MAX = 2.0
 """The longest pause before a refused batch is sent again."""
+ANSWER_SECS_MAX = 1.0
 MESSAGES_MAX = 100_000
 """Messages that the client holds at most."""
 
@@ -81,6 +83,7 @@ class Publisher:
         self._sent = 0
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
+        self._heard_at = 0.0
         self.unacknowledged_bytes = 0
         self.resends = 0
         self._producer = Producer(producer_config(settings, self.on_error))
@@ -91,6 +94,8 @@ class Publisher:
             if self._stopping():
                 return False
             self.serve(POLL_SECS)
+        if not self._flying:
+            self._heard_at = self._clock()
         self._sent += 1
         batch.seq = 0 if batch.too_long else self._count(batch)
         sending = Sending(batch, self._sent)
@@ -134,6 +139,19 @@ class Publisher:
     def outstanding(self) -> Iterable[Batch]:
         """The batches that Kafka has not acknowledged."""
         return [sending.batch for sending in self._flying.values()]
+
+    def facts(self) -> PublisherFacts:
+        """How it stands with Kafka; for another thread."""
+        waiting = len(self._flying)
+        return PublisherFacts(waiting, self._heard_at if waiting else None)
+
+    def answers(self) -> bool:
+        """Ask Kafka whether it is there; for another thread."""
+        try:
+            self._producer.list_topics(self._telemetry, timeout=ANSWER_SECS_MAX)
+        except KafkaException:
+            return False
+        return True
 
     def close(self) -> None:
         """Drop what was not acknowledged and let go of Kafka."""
@@ -228,6 +246,7 @@ class Publisher:
             self._undelivered(sending, error)
             return
         self._retry_secs = POLL_SECS
+        self._heard_at = self._clock()
         del self._flying[sending.number]
         self.unacknowledged_bytes -= sending.batch.size_bytes
         self._acknowledged(sending.batch)

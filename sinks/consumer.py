@@ -19,7 +19,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.exporter import served
+from schemas.health import Looks
 from schemas.kafka_config import client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
@@ -27,10 +27,11 @@ from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits, Message
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
-from sinks.metrics import sink_families
+from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, reject_row
+from sinks.watch import Watch
 from sinks.writer import WARN_SECS, Refusal, Writer
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,9 @@ class SinkLoop:
             }
         )
         self._cutters: dict[Key, Cutter] = {}
+        self.joined = False
+        """The group gave us partitions, or told that there are none for us."""
+        self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
         self._paused: set[Key] = set()
         self._warned_at = -WARN_SECS
@@ -146,6 +150,26 @@ class SinkLoop:
     def refused(self) -> int:
         """Messages sent on to the rejects topic, as their rows cannot be stored."""
         return sum(writer.refused for writer in self._writers)
+
+    @property
+    def commit_failures(self) -> int:
+        """Commits that Kafka did not take."""
+        return self._offsets.failures
+
+    @property
+    def own(self) -> set[Key]:
+        """Topics and partitions that are ours at the moment."""
+        return set(self._cutters)
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when writes have failed, by the monotonic clock; None while none does."""
+        return min((since for writer in self._writers if (since := writer.failing_since) is not None), default=None)
+
+    @property
+    def failed_at(self) -> float:
+        """When a write failed last."""
+        return max(writer.failed_at for writer in self._writers)
 
     def written(self) -> Written:
         """What became of the rows, by table."""
@@ -312,6 +336,8 @@ class SinkLoop:
             self._begin(_key(place), Plan.read(place.offset, place.metadata))
         # Explicitly: it begins where the plan says that was just read, not where a second look would say.
         consumer.incremental_assign([TopicPartition(*_key(place), place.offset) for place in known])
+        self.joined = True
+        self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
     def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
@@ -344,6 +370,7 @@ class SinkLoop:
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
     def _let_go(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+        self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)
         # librdkafka remembers a pause: a partition that comes back would stay silent.
@@ -393,10 +420,15 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:
         loop = SinkLoop(settings, sinks)
-        page = settings.sink.metrics_host, settings.sink.metrics_port
-        with served("sink", *page, lambda: sink_families(loop)):
-            started(loop)
-            loop.run(stop)
+        looks = Looks(silent_since=time.monotonic())
+        watch = Watch(settings, looks, lambda: loop.own)
+        watch.start()
+        try:
+            with served_pages(settings, loop, looks):
+                started(loop)
+                loop.run(stop)
+        finally:
+            watch.stop()
     finally:
         for sink in sinks:
             sink.close()

@@ -69,6 +69,8 @@ class Offsets:
         self._sent: dict[Key, Plan] = {}
         self._sent_at = 0.0
         self._again_at = 0.0
+        self.failures = 0
+        """Commits that Kafka did not take."""
         self._lock = threading.Lock()
 
     def adopt(self, topic: str, partition: int, plan: Plan | None) -> None:
@@ -133,6 +135,7 @@ class Offsets:
         if trouble := error or next((place.error for place in partitions if place.error), None):
             self._again_at = time.monotonic() + PAUSE_SECS
             if trouble.code() not in _USUAL_ERRORS:
+                self.failures += 1
                 self._warn("offsets could not be committed, will retry", str(trouble))
         if error:
             self._sent.clear()

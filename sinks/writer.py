@@ -59,6 +59,10 @@ class Writer:
         self._retry_secs_max = retry_secs_max
         self._commit = commit
         self._reroute = reroute
+        self.failing_since: float | None = None
+        """The batch at hand could not be written since then, by the monotonic clock."""
+        self.failed_at = float("-inf")
+        """When a write failed last, likewise."""
         self._refused_in_a_row = 0
         self._warned_at = -WARN_SECS
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -122,6 +126,7 @@ class Writer:
         try:
             while (batch := self._batches.get()) and not self._stopping.is_set():
                 self._deliver(batch)
+                self.failing_since = None
                 with self._changed:
                     self._held = [other for other in self._held if other is not batch]
                     self.waiting = len(self._held)
@@ -145,6 +150,8 @@ class Writer:
             else:
                 return
             again = True
+            self.failed_at = time.monotonic()
+            self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
             self.counts.retries[self._tables[batch.topic]] += 1
             self._stopping.wait(pause)
             pause = min(pause * 2, self._retry_secs_max)
@@ -164,6 +171,11 @@ class Writer:
         self.counts.rows_refused[table] += lost
         self.counts.rows[table] += batch.rows - lost
         self.counts.batches[table] += 1
+        self.counts.batch_rows[table].add(batch.rows - lost)
+        now = time.time()
+        for message in batch.messages:
+            # Two clocks may differ by a little more than the way took.
+            self.counts.latency_secs[table].add(max(0.0, now - message.timestamp_ms / 1000))
         if not batch.abandoned:
             self._commit(batch)
 

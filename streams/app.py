@@ -14,11 +14,13 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
 
+from schemas.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from streams.delivery import Courier, Parcel
@@ -33,8 +35,9 @@ from streams.watchdog import Watchdog
 from streams.worker_batch import Bench
 from streams.worker_counters import WorkerCounters
 from streams.worker_disk import blame_disk, watch_store
+from streams.worker_health import WorkerFacts
 from streams.worker_logs import quiet_libraries
-from streams.worker_metrics import serve_metrics
+from streams.worker_metrics import serve_pages
 from streams.worker_settings import faust_settings
 from streams.worker_shapes import MakePipeline
 from streams.worker_start import own_folder, wait_for_kafka
@@ -47,15 +50,22 @@ BOOKS_SECS_MAX = 2.0
 
 def build_app(settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> faust.App:
     """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
-    return Worker(settings, partitions, make_pipeline).app
+    return Worker(settings, partitions, make_pipeline, WorkerCounters(), WorkerFacts()).app
 
 
 class Worker:
     """One worker: the Faust app and everything that guards it."""
 
-    def __init__(self, settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        make_pipeline: MakePipeline,
+        counters: WorkerCounters,
+        facts: WorkerFacts,
+    ) -> None:
         worker = settings.worker
-        self.counters = WorkerCounters()
+        self.counters, self.facts = counters, facts
         self.app = faust.App(worker.group, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
@@ -141,6 +151,7 @@ class Worker:
         self.app.flow_control.suspend()
         consumer._add_gap = _no_gap
         self.bench.forget()
+        self.facts.recovered = True
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
         (assigned,) = args
@@ -148,11 +159,15 @@ class Worker:
         self._lease.watch(consumer._thread._consumer._coordinator)
         self.bench.forget()
         self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
+        self.facts.joined = True
+        self.counters.rebalances["assigned"] += 1
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         self._lease.joining()  # aiokafka tells this right before it asks for partitions, the first time as well
         self._own = frozenset()
         self.bench.forget()
+        self.facts.joined = self.facts.recovered = False
+        self.counters.rebalances["revoked"] += 1
 
     def books(self) -> list[dict[str, int]]:
         """The pipelines' books, for another thread; read in the event loop, where nothing changes them meanwhile."""
@@ -213,19 +228,24 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     except OSError as error:
         blame_disk(error, data_dir)
         raise
+    counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
+    worker: Worker | None = None
+    # Served before Kafka is there: whoever looks in learns what the worker waits for.
+    serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [])
     partitions = wait_for_kafka(settings)
+    facts.started = True
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, partitions, make_pipeline)
+    worker = Worker(settings, partitions, make_pipeline, counters, facts)
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()
     # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
-    serve_metrics(settings.worker, worker.counters, worker.books)
     Watchdog(
         worker.group,
+        facts.looks,
         stall_secs_max=settings.worker.stall_secs_max,
         stop_secs_max=settings.worker.stop_secs_max,
         partitions=partitions,

@@ -34,6 +34,9 @@ MESSAGE_LINES_MAX = 100_000
 """A message of more is rejected whole: no sensor's lines are so short, and a million rejects would hold up all others."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
+NEAR_BOUND = 0.8
+"""Share of connections_max from which on a device is counted as near its bound."""
+
 
 class Message(NamedTuple):
     """One input message: sensor lines of one dialect, or a tick."""
@@ -135,6 +138,9 @@ class Pipeline:
                 total[what] = total.get(what, 0) + count
         settled = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
         total["waiting"] = total.get("connections", 0) - settled
+        sizes = [device.size for device in self.devices.values()]
+        total["devices"], total["kept"] = len(sizes), sum(sizes)
+        total["devices_near_bound"] = sum(size > NEAR_BOUND * self.correlator.connections_max for size in sizes)
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:

@@ -99,6 +99,9 @@ class Bench:
                     made, rejects = [], 0
             await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
         await self._deliver(made, check)
+        now = time.time()
+        for messages in batch.values():
+            self._counters.note_delivered(messages, now)
 
         await check()
         for part, pipeline in touched.items():
@@ -113,7 +116,9 @@ class Bench:
 
         await check()
         self._counters.batches += 1
-        self._counters.messages += sum(len(messages) for messages in batch.values())
+        handled = sum(len(messages) for messages in batch.values())
+        self._counters.messages += handled
+        self._counters.batch_messages.add(handled)
         self.busy = False
 
     async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:

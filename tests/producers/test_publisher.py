@@ -95,7 +95,11 @@ def test_message_says_what_it_is(kafka_settings_for: Callable[..., Settings], me
         publisher.send(batch("dev-a", b"one", b"two"))
         publisher.send(batch("dev-b", b"other"))
         publisher.send(batch("dev-a", b"three"))
+        assert publisher.facts().waiting == 3
+        assert publisher.facts().quiet_since is not None
         assert publisher.flush(30)
+        assert publisher.facts() == (0, None)
+        assert publisher.answers()
 
     found = sorted(
         ((message.key(), message.value(), headers(message)) for message in messages_of(settings, TELEMETRY)),
@@ -140,6 +144,8 @@ def test_without_broker_sending_waits(caplog: pytest.LogCaptureFixture) -> None:
         assert sent == 5
         assert len(list(publisher.outstanding())) == 5
         assert not publisher.flush(0.1)
+        assert publisher.facts().waiting == 5
+        assert not publisher.answers()
     assert acknowledged == []
     assert "kafka is out of reach, waiting for it" in caplog.text
 

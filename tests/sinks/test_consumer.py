@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
@@ -54,8 +56,12 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
         assert told(loop, "unproxy_sink_rows_read_total") == {topic_name(settings, k): v for k, v in read.items()}
         assert told(loop, "unproxy_sink_messages_total") == {topic_name(settings, k): v for k, v in carried.items()}
         assert told(loop, "unproxy_sink_rows_written_total") == {TABLE_OF_TOPIC[k]: v for k, v in read.items()}
-        assert told(loop, "unproxy_sink_batches_written_total").keys() == {*TABLE_OF_TOPIC.values()}
+        assert told(loop, "unproxy_sink_batches_written_total").keys() == {TABLE_OF_TOPIC[name] for name in read}
         until(lambda: not told(loop, "unproxy_sink_rows_waiting"))
+        assert told(loop, "unproxy_sink_batch_rows_count") == told(loop, "unproxy_sink_batches_written_total")
+        assert told(loop, "unproxy_sink_batch_rows_sum") == told(loop, "unproxy_sink_rows_written_total")
+        assert told(loop, "unproxy_sink_latency_seconds_count") == {TABLE_OF_TOPIC[k]: v for k, v in carried.items()}
+        assert told(loop, "unproxy_sink_rebalances_total") == {"assigned": 1}
     assert ask(settings, "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents") == 50
     assert ask(settings, "SELECT count() FROM DB.DeviceEvents") == 3
     assert ask(settings, "SELECT DestinationHosts FROM DB.BlockAlerts") == ["h"]
@@ -130,8 +136,12 @@ def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pyte
     publish(settings, NETWORK_EVENTS, messages(4))
     with loop_of(settings) as loop:
         until(lambda: loop.retries > 1)
+        since = loop.failing_since
+        assert since is not None
+        assert since <= loop.failed_at <= time.monotonic()
         prepare(settings)
         until(lambda: loop.rows_written == 20)
+        until(lambda: loop.failing_since is None)
 
         assert told(loop, "unproxy_sink_retries_total")["DeviceNetworkEvents"] == loop.retries
     assert any("run `unproxy migrate`" in record.__dict__.get("error", "") for record in caplog.records)
@@ -221,6 +231,15 @@ def test_stop_while_clickhouse_hangs(kafka_settings_for: SettingsMaker) -> None:
         connection.close()
 
     assert sum(lag(settings).values()) == 4
+
+
+def test_failed_commits_are_counted() -> None:
+    """A commit that Kafka does not take is counted, once, however many partitions are in it."""
+    settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}})
+    with loop_of(settings, MemorySink()) as loop:
+        loop._offsets.answered(KafkaError(KafkaError._TRANSPORT), [TopicPartition("topic", part, 5) for part in (0, 1)])
+
+        assert told(loop, "unproxy_sink_commit_failures_total") == {"": 1}
 
 
 def test_stop_while_kafka_is_away(caplog: pytest.LogCaptureFixture) -> None:

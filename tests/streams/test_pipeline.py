@@ -10,6 +10,7 @@ import pytest
 from schemas.events import DEVICE_CHARS_MAX, Reason
 from schemas.settings import CorrelationSettings
 from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
+from streams.worker_metrics import book_families
 from tests.sample import sample
 
 KERNEL = (
@@ -156,6 +157,19 @@ def test_a_replayed_tick_does_nothing() -> None:
     pipeline.take(Message(3, 70_000, b"", b"", "tick"))
 
     assert pipeline.devices["dev"].facts.now == now
+
+
+def test_the_size_of_the_state_is_told() -> None:
+    """Devices, connections kept, and devices that come near their bound; what has left does not count."""
+    pipeline = Pipeline(CorrelationSettings(connections_max=5))
+    for number, device in enumerate([b"a", b"a", b"a", b"a", b"a", b"a", b"b"]):
+        line = (KERNEL % device).replace(b":1000,", b":%d," % (1000 + number))
+        pipeline.take(Message(number, number, device, line, "sockets"))
+    shown = {sample.name: sample.value for made in book_families([pipeline.book()]) for sample in made.samples}
+
+    assert shown["unproxy_devices"] == 2
+    assert shown["unproxy_connections_kept"] == 5 + 1
+    assert shown["unproxy_devices_near_bound"] == 1
 
 
 def test_ten_thousand_mutated_lines() -> None:
