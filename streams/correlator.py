@@ -136,7 +136,7 @@ class Correlator(Settler):
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0 if event.midstream else event.started)
-        if not connection.is_new(evidence_key(SUMMARY, event.at)):
+        if not self._is_new(device, connection, evidence_key(SUMMARY, event.at)):
             return
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -158,7 +158,7 @@ class Correlator(Settler):
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
-        if not connection.is_new(evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
+        if not self._is_new(device, connection, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
             return
         evidence = (event.at, event.event_id)
         if tunnel:
@@ -192,7 +192,7 @@ class Correlator(Settler):
     def _tls(self, device: Device, event: TlsName) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
-        if connection.is_new(evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
+        if self._is_new(device, connection, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
                 self._after_names(device, key, connection)
             else:
@@ -203,7 +203,7 @@ class Correlator(Settler):
         self._http_seen(device, event.at)
         self._mode_from(device, event.at, event.action)
         said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not connection.is_new(evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
+        if not self._is_new(device, connection, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -275,8 +275,15 @@ class Correlator(Settler):
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
-        connection.last = max(connection.last, facts.now)
         return key, connection
+
+    @staticmethod
+    def _is_new(device: Device, connection: Connection, evidence: int) -> bool:
+        """Whether this was not here before; a repeat changes nothing, so it does not keep the connection longer either."""
+        if not connection.is_new(evidence):
+            return False
+        connection.last = max(connection.last, device.facts.now)
+        return True
 
     @staticmethod
     def _turned(key: str, flow: Flow) -> bool:

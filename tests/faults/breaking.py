@@ -88,6 +88,7 @@ def caught_by(result: Result) -> str:
         "doubled": result.verdict.doubled_for_hunters,
         "differing": result.verdict.differing_for_hunters,
         "wrong": result.verdict.wrong,
+        "devices with a wrong state": result.verdict.wrong_state,
     }
     said = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
     return f"the oracle: {said}" if said else ""

@@ -27,12 +27,14 @@ from schemas.topics import (
     NETWORK_EVENTS,
     REJECTS,
     SENSOR_GAPS,
+    STATE_CHANGELOG,
     TABLE_OF_TOPIC,
     TELEMETRY,
 )
 from streams.pipeline import Message, Output, Pipeline
 from tests.factories import latest
 from tests.sample import score
+from tests.streams.test_store import state_of
 from tests.streams.worker_process import PARTITIONS, committed, read_all
 
 SHOWN_MAX = 3
@@ -51,6 +53,8 @@ class Verdict:
     doubled_for_hunters: int = 0
     differing_for_hunters: int = 0
     wrong: int = 0
+    wrong_state: int = 0
+    """Devices."""
     requests: int = 0
     """Of the simulated fleet, those whose port is certain."""
     right: int = 0
@@ -70,6 +74,7 @@ class Verdict:
             or self.doubled_for_hunters
             or self.differing_for_hunters
             or self.wrong
+            or self.wrong_state
             or self.details
         )
 
@@ -103,6 +108,7 @@ def judge(settings: Settings, written: Counter[bytes]) -> Verdict:
     verdict.say("line not in the log", lost)
     verdict.say("line in the log that no sensor wrote", strange)
     must, may = _undisturbed(settings)
+    _same_state(settings, verdict)
     for topic, table in TABLE_OF_TOPIC.items():
         found = Counter(_found(settings, topic))
         missing = [row for row in must[topic] if row not in found]
@@ -136,6 +142,38 @@ def _undisturbed(settings: Settings) -> tuple[dict[str, set[bytes]], dict[str, s
         for topic, rows in _by_topic(pipeline.drain()):
             into[topic].update(rows)
     return must, may
+
+
+def _same_state(settings: Settings, verdict: Verdict) -> None:
+    """What the changelog holds, taken back, is what a pipeline knows that has read as far."""
+    entries: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
+    for raw in read_all(settings, STATE_CHANGELOG):
+        entries[raw.partition() or 0][raw.key() or b""] = raw.value() or b""
+    kept = [Pipeline(settings.correlation) for _ in range(PARTITIONS)]
+    peaceful = [Pipeline(settings.correlation) for _ in range(PARTITIONS)]
+    done = committed(settings)
+    ends = []
+    for partition, pipeline in enumerate(kept):
+        pipeline.restore(entries[partition].items())
+        # A worker may be ended between its state and its commit.
+        reached = max((device.facts.offset for device in pipeline.devices.values()), default=-1)
+        ends.append(max(done[partition], reached + 1))
+    for raw in read_all(settings, TELEMETRY):
+        partition, offset = raw.partition() or 0, raw.offset() or 0
+        if offset < ends[partition]:
+            peaceful[partition].take(message(raw))
+    for found, wanted in zip(kept, peaceful, strict=True):
+        one, other = state_of(found), state_of(wanted)
+        wrong = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+        verdict.wrong_state += len(wrong)
+        verdict.say("state of a device differs", [_apart(one.get(name), other.get(name)) for name in wrong])
+
+
+def _apart(one: object, other: object) -> str:
+    """Where two states begin to differ."""
+    a, b = repr(one), repr(other)
+    at = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return f"{a[max(at - 200, 0) : at + 80]} INSTEAD OF {b[max(at - 200, 0) : at + 80]}"
 
 
 def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:

@@ -16,7 +16,8 @@ def judged(result: Plain) -> str:
     line = (
         f"seed {result['seed']}: {'good' if result['good'] else 'FAILED'}; {verdict['lines']} lines, {verdict['rows']} rows, "
         f"{verdict['right']} of {verdict['requests']} requests right; lost {verdict['lost']}, extra {verdict['extra']}, "
-        f"doubled {verdict['doubled_for_hunters']}, differing {verdict['differing_for_hunters']}, wrong {verdict['wrong']}; "
+        f"doubled {verdict['doubled_for_hunters']}, differing {verdict['differing_for_hunters']}, wrong {verdict['wrong']}, "
+        f"wrong state {verdict['wrong_state']}; "
         f"twice on topics {verdict['published_twice']}, in tables {verdict['stored_twice']}; "
         f"exits {result['exits']}; longest stop {result['stop_secs']} s; {result['secs']} s ({faults})"
     )
@@ -41,7 +42,16 @@ def table(results: Sequence[Plain]) -> str:
         lines.append(f"| {kind} | {len(all_secs)} | {len(runs[kind])} | {middle} | {longest} |")
     sums = {
         name: sum(result["verdict"][name] for result in results)
-        for name in ("lines", "rows", "lost", "extra", "doubled_for_hunters", "differing_for_hunters", "wrong")
+        for name in (
+            "lines",
+            "rows",
+            "lost",
+            "extra",
+            "doubled_for_hunters",
+            "differing_for_hunters",
+            "wrong",
+            "wrong_state",
+        )
     }
     good = sum(result["good"] for result in results)
     lines += [

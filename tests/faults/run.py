@@ -25,7 +25,7 @@ from tests.faults.watch import PARTITIONS, Watch, went_on_after
 log = logging.getLogger(__name__)
 
 DEVICES = 24
-LINES_PER_SEC = 1_200
+LINES_PER_SEC = 800
 FIRST_COMMIT_SECS_MAX = 40.0
 LOGGED_SECS_MAX = 60.0
 DRAINED_SECS_MAX = 90.0

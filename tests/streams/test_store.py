@@ -277,3 +277,18 @@ def test_state_of_another_version_is_refused_in_words() -> None:
     for strange in (other, b"\x93\x01\x02\x03"):
         with pytest.raises(store.StateUnreadable, match="another version of unproxy"):
             Pipeline(CorrelationSettings()).restore([(key, strange)])
+
+
+def test_a_repeat_leaves_no_trace() -> None:
+    """The same line again, later, changes nothing that the table would not know."""
+    pipeline = Pipeline(CorrelationSettings())
+    table: dict[bytes, bytes] = {}
+    made = messages(300)
+    for number, message in enumerate([*made[:200], *made[:40], *made[200:], *made[:40]]):
+        pipeline.take(message._replace(offset=number, logged_ms=number))
+        pipeline.drain()
+        table.update(pipeline.checkpoint())
+    again = Pipeline(CorrelationSettings())
+    again.restore(table.items())
+
+    assert state_of(again) == state_of(pipeline)
