@@ -25,7 +25,7 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(MADE)  ## The figures: correlator, worker, sink, each beside its floor.
+bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(MADE)  ## Style and formatting.
