@@ -2,16 +2,22 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 20
+JOBS ?= 1
+LINES ?= 10000000
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 
+PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
+
 UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lint types reference lock
+.PHONY: help setup run test soak fuzz bench lint types rules reference lock
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +31,12 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
 	$(BIN)/python -m pytest $(ARGS)
 
+soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
+	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
+
+fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7.
+	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
+
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
@@ -34,6 +46,11 @@ lint: $(MADE)  ## Style and formatting.
 
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
+
+rules: $(PROMTOOL)  ## Prometheus's alert rules, checked and tested; fetches promtool where it is missing.
+	$(PROMTOOL) check rules deploy/prometheus/alerts.yml
+	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
+	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml
 
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
 	$(BIN)/python -m unproxy.reference
@@ -55,3 +72,13 @@ $(MADE): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Debian's package, unpacked and not installed. A list of packages that is out of date is renewed, which takes root.
+$(VENV)/promtool/usr/bin/promtool:
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 \
+	"promtool is missing, and there is no apt-get to fetch it; install Prometheus 2.42 or newer and put promtool on PATH"; exit 2; }
+	@mkdir -p $(VENV)/promtool
+	@cd $(VENV)/promtool && rm -f *.deb \
+	&& { apt-get download --quiet prometheus || { apt-get update --quiet && apt-get download --quiet prometheus; }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "promtool could not be fetched; try apt-get update as root, or put promtool on PATH"; exit 2; }
+	@dpkg -x $(VENV)/promtool/prometheus_*.deb $(VENV)/promtool && rm $(VENV)/promtool/*.deb && touch $@

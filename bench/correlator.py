@@ -51,6 +51,8 @@ class Run:
         self._pipeline = Pipeline(settings.correlation)
         self._batch = settings.worker.batch_messages_max
         self._offset = 0
+        self._sent: dict[tuple[str, str], int] = {}
+        """Lines of each device and dialect so far."""
         self._logged_ms = 1_800_000_000_000
         self.take_secs = 0.0
         """CPU time from bytes of lines to bytes of rows."""
@@ -114,7 +116,18 @@ class Run:
 
     def _message(self, packed: Packed) -> Message:
         self._offset += 1
-        return Message(self._offset, self._logged_ms, packed.device.encode(), packed.value, packed.dialect)
+        before = self._sent.get((packed.device, packed.dialect), 0)
+        self._sent[packed.device, packed.dialect] = before + packed.lines
+        return Message(
+            self._offset,
+            self._logged_ms,
+            packed.device.encode(),
+            packed.value,
+            packed.dialect,
+            "bench",
+            before + 1,
+            packed.lines,
+        )
 
     def _tick(self) -> Message:
         self._offset += 1

@@ -24,8 +24,12 @@ SAMPLE_ROWS = 5_000
 
 def lines(fleet: Fleet, events: int) -> Iterator[ToSend]:
     """What the fleet's publishers send."""
-    for seq, one in enumerate(fleet.rounds(0, fleet.rounds_for(events)), 1):
-        headers: dict[str, str | bytes | None] = {"dialect": one.dialect, "sensor": "bench", "seq": str(seq)}
+    sent: dict[tuple[str, str], int] = {}
+    for one in fleet.rounds(0, fleet.rounds_for(events)):
+        before = sent.get((one.device, one.dialect), 0)
+        sent[one.device, one.dialect] = before + one.lines
+        headers: dict[str, str | bytes | None] = {"dialect": one.dialect, "sensor": "bench"}
+        headers |= {"seq": str(before + 1), "lines": str(one.lines)}
         yield ToSend(one.device.encode(), one.value, one.lines, headers)
 
 

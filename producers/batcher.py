@@ -34,6 +34,8 @@ class Batch:
     opened_at: float
     too_long: str = ""
     """Not to be published but rejected, with these words as its detail."""
+    seq: int = 0
+    """Number of its first line once it is on its way; 0 before, and for what is not counted."""
     lines: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
 

@@ -12,7 +12,8 @@ from schemas.exporter import Family, by_label, one
 def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iterator[Family]:
     """All that a publisher counts, as Prometheus wants it."""
     yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
-    yield by_label(declared.PUBLISHER_LINES_CUT, report.cut_by_dialect)
+    # From zero on, as Prometheus sees an increase only between two readings.
+    yield by_label(declared.PUBLISHER_LINES_CUT, dict.fromkeys(report.by_dialect, 0) | report.cut_by_dialect)
     yield by_label(declared.PUBLISHER_MESSAGES, report.acknowledged_by_dialect)
     yield by_label(declared.PUBLISHER_BYTES, report.acknowledged_bytes_by_dialect)
     yield one(declared.PUBLISHER_RESENDS, resends)

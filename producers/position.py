@@ -2,7 +2,8 @@
 
 A file is known by its content (device, inode and a hash of its first KB), so a rotated file is the same one under
 another name, and a truncated or replaced file is a new one. The offset that is kept is the start of the oldest line
-without acknowledgement: a restart may send lines again, it never forgets one.
+without acknowledgement: a restart may send lines again, it never forgets one. The count that is kept goes with it: no
+number is given to nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SEQS_KEPT_MAX = 100_000
 """Beyond it the count of the device silent for longest is forgotten and begins again at 1."""
 
 SeqKey = tuple[str, str, str]
-"""Device, dialect, sensor: what messages are counted by."""
+"""Device, dialect, sensor: what lines are counted by."""
 
 
 class _KeptFile(msgspec.Struct):
@@ -64,7 +65,7 @@ class Positions:
             file.taken = one.offset
             self._files[file.identity] = file
         self.seqs: dict[SeqKey, int] = {(device, dialect, sensor): seq for device, dialect, sensor, seq in kept.seqs}
-        """The last acknowledged number of each count."""
+        """The number of the last acknowledged line of each count."""
         self.saved_at_ns = self._path.stat().st_mtime_ns if self._path.exists() else 0
         """When the positions were written by the process before."""
         self._saved = b""
@@ -93,18 +94,23 @@ class Positions:
         """The file is gone, or its content is."""
         self._files.pop(file.identity, None)
 
-    def acknowledge(self, key: SeqKey, seq: int) -> None:
-        """Kafka has the message with this number."""
+    def acknowledge(self, batch: Batch) -> None:
+        """Kafka has the lines of this batch."""
+        key = _count_of(batch)
         last = self.seqs.pop(key, 0)
-        self.seqs[key] = max(seq, last)
+        self.seqs[key] = max(batch.seq + len(batch.lines) - 1, last)
         while len(self.seqs) > SEQS_KEPT_MAX:
             del self.seqs[next(iter(self.seqs))]
 
     def save(self, outstanding: Iterable[Batch]) -> None:
         """Write down how far it went, given every batch that Kafka has not acknowledged."""
         offsets: dict[SourceFile, int] = {}
+        seqs = dict(self.seqs)
         for batch in outstanding:
             offsets[batch.file] = min(batch.start, offsets.get(batch.file, batch.start))
+            if batch.seq:
+                key = _count_of(batch)
+                seqs[key] = min(batch.seq - 1, seqs.get(key, batch.seq - 1))
         kept = _Kept(
             [
                 _KeptFile(
@@ -113,7 +119,7 @@ class Positions:
                 )
                 for file in self._files.values()
             ],
-            [(*key, seq) for key, seq in self.seqs.items()],
+            [(*key, seq) for key, seq in seqs.items()],
         )  # fmt: skip
         content = msgspec.json.encode(kept)
         if content != self._saved:
@@ -123,6 +129,10 @@ class Positions:
     def close(self) -> None:
         """Let another process have the folder."""
         os.close(self._lock)
+
+
+def _count_of(batch: Batch) -> SeqKey:
+    return batch.device, batch.dialect, batch.sensor
 
 
 def _lock(folder: Path) -> int:

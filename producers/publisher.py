@@ -5,6 +5,10 @@
     fatal    the client's own guarantees are broken: PublisherFailed; a restart goes on from the kept position
 
 A line that is too long to publish, and a message that Kafka finds too large, go to `rejects` instead.
+
+Lines are counted from 1 for each device, dialect and sensor. `seq` is the number of a message's first line, `lines` how many
+it has: whoever reads them knows how many lines are missing. A line sent again after a restart may have another number, but
+no number is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from producers.batcher import Batch
+from producers.health import PublisherFacts
 from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
@@ -32,6 +37,7 @@ WARNING_SECS_MIN = 10.0
 POLL_SECS = 0.05
 RETRY_SECS_MAX = 2.0
 """The longest pause before a refused batch is sent again."""
+ANSWER_SECS_MAX = 1.0
 MESSAGES_MAX = 100_000
 """Messages that the client holds at most."""
 
@@ -46,8 +52,6 @@ class Sending:
 
     batch: Batch
     number: int
-    seq: int
-    """0 for what goes to `rejects` at once: it is not counted."""
     suspect: bool = False
     """Kafka found the group it was sent in too large, so it is sent again alone."""
     refusals: int = 0
@@ -63,7 +67,7 @@ class Publisher:
         *,
         clock: Callable[[], float],
         stopping: Callable[[], bool],
-        acknowledged: Callable[[Batch, int], None],
+        acknowledged: Callable[[Batch], None],
         last_seq: Callable[[SeqKey], int],
     ) -> None:
         self._bootstrap = settings.kafka.bootstrap
@@ -79,6 +83,7 @@ class Publisher:
         self._sent = 0
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
+        self._heard_at = 0.0
         self.unacknowledged_bytes = 0
         self.resends = 0
         self._producer = Producer(producer_config(settings, self.on_error))
@@ -89,8 +94,11 @@ class Publisher:
             if self._stopping():
                 return False
             self.serve(POLL_SECS)
+        if not self._flying:
+            self._heard_at = self._clock()
         self._sent += 1
-        sending = Sending(batch, self._sent, 0 if batch.too_long else self._next_seq(batch))
+        batch.seq = 0 if batch.too_long else self._count(batch)
+        sending = Sending(batch, self._sent)
         self._flying[sending.number] = sending
         self.unacknowledged_bytes += batch.size_bytes
         self._produce(sending)
@@ -132,6 +140,19 @@ class Publisher:
         """The batches that Kafka has not acknowledged."""
         return [sending.batch for sending in self._flying.values()]
 
+    def facts(self) -> PublisherFacts:
+        """How it stands with Kafka; for another thread."""
+        waiting = len(self._flying)
+        return PublisherFacts(waiting, self._heard_at if waiting else None)
+
+    def answers(self) -> bool:
+        """Ask Kafka whether it is there; for another thread."""
+        try:
+            self._producer.list_topics(self._telemetry, timeout=ANSWER_SECS_MAX)
+        except KafkaException:
+            return False
+        return True
+
     def close(self) -> None:
         """Drop what was not acknowledged and let go of Kafka."""
         self._flying.clear()
@@ -146,13 +167,14 @@ class Publisher:
         else:
             self._warn("kafka is out of reach, waiting for it", error)
 
-    def _next_seq(self, batch: Batch) -> int:
+    def _count(self, batch: Batch) -> int:
+        """Number its lines; gives the first one's."""
         key = (batch.device, batch.dialect, batch.sensor)
-        seq = self._seqs.pop(key, 0) or self._last_seq(key)
-        self._seqs[key] = seq + 1
+        last = self._seqs.pop(key, 0) or self._last_seq(key)
+        self._seqs[key] = last + len(batch.lines)
         while len(self._seqs) > SEQS_KEPT_MAX:
             del self._seqs[next(iter(self._seqs))]
-        return seq + 1
+        return last + 1
 
     def _has_room(self, batch: Batch) -> bool:
         """A single batch larger than the limit still passes, alone."""
@@ -212,7 +234,8 @@ class Publisher:
             [
                 ("dialect", batch.dialect),
                 ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
-                ("seq", str(sending.seq)),
+                ("seq", str(batch.seq)),
+                ("lines", str(len(batch.lines))),
             ],
         )
 
@@ -223,9 +246,10 @@ class Publisher:
             self._undelivered(sending, error)
             return
         self._retry_secs = POLL_SECS
+        self._heard_at = self._clock()
         del self._flying[sending.number]
         self.unacknowledged_bytes -= sending.batch.size_bytes
-        self._acknowledged(sending.batch, sending.seq)
+        self._acknowledged(sending.batch)
 
     def _undelivered(self, sending: Sending, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:

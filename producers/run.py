@@ -12,6 +12,7 @@ from threading import Event
 from typing import BinaryIO
 
 from producers.batcher import Batch, Batcher
+from producers.health import alive, ready
 from producers.metrics import publisher_families
 from producers.position import Positions
 from producers.publisher import Publisher
@@ -21,6 +22,7 @@ from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, So
 from producers.tail import Tail
 from schemas.dialects import dialects
 from schemas.exporter import Family, served
+from schemas.health import Health
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ def produce(
     try:
         producer = _Producer(settings, positions, stop, device, progress, clock)
         stream = _stream(settings, list(sources), positions, follow, speed, clock)
-        with served("publisher", settings.publisher.metrics_host, settings.publisher.metrics_port, producer.families):
+        page = settings.publisher.metrics_host, settings.publisher.metrics_port
+        with served("publisher", *page, producer.families, producer.health()):
             return producer.run(stream)
     finally:
         positions.close()
@@ -120,6 +123,14 @@ class _Producer:
         waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
         return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
 
+    def health(self) -> Health:
+        """What its pages ask."""
+        publisher = self._publisher
+        return Health(
+            lambda: alive(publisher.facts(), self._clock()),
+            lambda: ready(publisher.facts(), publisher.answers(), self._clock()),
+        )
+
     def run(self, stream: Iterator[Line | None]) -> Report:
         """Publish everything, or until stopped; then wait for Kafka and keep the position."""
         try:
@@ -177,11 +188,11 @@ class _Producer:
             self._due.popleft()
             self.report.messages += 1
 
-    def _acknowledged(self, batch: Batch, seq: int) -> None:
+    def _acknowledged(self, batch: Batch) -> None:
         self.report.acknowledged_by_dialect[batch.dialect] += 1
         self.report.acknowledged_bytes_by_dialect[batch.dialect] += batch.size_bytes - len(batch.lines)
-        if seq:
-            self._positions.acknowledge((batch.device, batch.dialect, batch.sensor), seq)
+        if batch.seq:
+            self._positions.acknowledge(batch)
 
     def _outstanding(self) -> Iterator[Batch]:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())

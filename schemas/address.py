@@ -17,6 +17,8 @@ _DOCUMENTATION = tuple(
     for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
 )
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
+REMEMBERED_LENGTH_MAX = 512
+"""A longer authority is worked out anew each time: it may be a million characters, and so many stay in memory."""
 
 
 @lru_cache(maxsize=65_536)
@@ -48,12 +50,15 @@ def canonical_host(text: str) -> str:
     return host
 
 
-@lru_cache(maxsize=65_536)
 def split_authority(text: str, default_port: int) -> tuple[str, int]:
     """Host and port of `host[:port]` (RFC 3986 section 3.2); ("", 0) when there is no usable one.
 
     `default_port` 0 means that the port must be written, as in a CONNECT request (RFC 9110 section 9.3.6).
     """
+    return _remembered(text, default_port) if len(text) <= REMEMBERED_LENGTH_MAX else _split(text, default_port)
+
+
+def _split(text: str, default_port: int) -> tuple[str, int]:
     authority = text.rpartition("@")[2]
     if authority.startswith("["):
         host, closing, rest = authority[1:].partition("]")
@@ -62,7 +67,7 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
             return "", 0
     else:
         host, _, port_text = authority.partition(":")
-    host = canonical_host(host)
+    host = canonical_host(host) if len(host) <= REMEMBERED_LENGTH_MAX else ""
     if not host:
         return "", 0
     if not port_text:
@@ -71,6 +76,9 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) < 65_536):
         return "", 0
     return host, int(digits)
+
+
+_remembered = lru_cache(maxsize=65_536)(_split)
 
 
 @lru_cache(maxsize=65_536)

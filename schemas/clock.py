@@ -15,6 +15,9 @@ EARLIEST = 0
 LATEST = 7_258_118_400 * MICROS
 """2200-01-01: a clock beyond it is broken, and the table's time type ends at 2299."""
 
+TEXT_CHARS_MAX = 40
+"""The longest that any sensor writes; Python itself reads a time with a million decimals."""
+
 
 def _in_range(micros: int, text: str) -> int:
     if not EARLIEST <= micros <= LATEST:
@@ -32,6 +35,8 @@ def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
     if text[26:] in ("+0000", "Z") and text[19] == "." and text[20:26].isdigit():
         return _whole_second(text[:19]) + int(text[20:26])
+    if len(text) > TEXT_CHARS_MAX:
+        raise ValueError(f"a time of {len(text)} characters")
     when = datetime.fromisoformat(text)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return _in_range((when - _EPOCH) // timedelta(microseconds=1), text)

@@ -1,9 +1,9 @@
-"""The tables as SQL: numbered migrations, and the generator of the first one from the classes in `schemas.record`.
+"""The tables as SQL: numbered migrations, and the generator of those that make tables from the classes in `schemas.record`.
 
 Each table is two things. `NAME_versions` keeps every version of a row that was written; `NAME` is what hunters use: a
 view that shows the latest version of each row, once. Why so, and what it costs: docs/decisions/0001-latest-version.md.
 
-    python -m schemas.ddl > schemas/migrations/0001_tables.sql
+    python -m schemas.ddl 0001_tables > schemas/migrations/0001_tables.sql
 
 A migration that was released is never changed: a new column gets a new file. `{database}` stands for the database.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 from importlib import resources
 
@@ -81,6 +82,10 @@ class _Shape:
     times: tuple[str, ...]
     shown: tuple[str, ...]
     """What the view has beyond the columns."""
+    shown_if: str = ""
+    """Which rows the view has, once it is known which version is the latest."""
+    merged: bool = False
+    """Rows of the same key are merged column by column; there are no versions."""
 
 
 _SHAPES = {
@@ -100,13 +105,33 @@ _SHAPES = {
     ),
     "BlockAlerts": _Shape(("DeviceId", "AlertId"), "Version", ("AlertId",), ("LastTime",), ()),
     "Rejects": _Shape(("RecordId",), "", (), ("RejectedAt",), ("base64Decode(RawBase64) AS Raw",)),
+    "SensorGaps": _Shape(("DeviceId", "RecordId"), "Version", (), ("FromTime",), (), shown_if="Status != 'filled'"),
+    "DeviceCoverage": _Shape(
+        ("DeviceId", "Bucket", "Dialect", "Sensor", "RecordId"), "", (), ("Bucket",), (), merged=True
+    ),
 }
+MADE = {
+    "0001_tables": ("DeviceNetworkEvents", "DeviceEvents", "BlockAlerts", "Rejects"),
+    "0002_sensor_gaps": ("SensorGaps", "DeviceCoverage"),
+}
+"""Migrations that make tables, by title, and which."""
 
 
-def first_migration() -> str:
-    """The text of 0001, made from the classes."""
+def identity(table: str) -> tuple[tuple[str, ...], str]:
+    """The columns that tell a row of this table from others, and the one that tells its versions; "" for none."""
+    shape = _SHAPES[table]
+    return tuple(column for column in shape.key if column.endswith("Id")), shape.version
+
+
+def merges(table: str) -> bool:
+    """Whether rows of one identity are merged into one, so that a row may be inserted any number of times."""
+    return _SHAPES[table].merged
+
+
+def made(title: str) -> str:
+    """The text of a migration that makes tables."""
     parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]
-    for name in TABLES:
+    for name in MADE[title]:
         parts += [_table(name), _view(name)]
     return "\n".join(parts)
 
@@ -124,7 +149,7 @@ def _table(name: str) -> str:
     # Inserted parts stay compact (one file, not two a column): a third quicker to write; merges make them wide.
     return (
         f"CREATE TABLE IF NOT EXISTS {{database}}.{quoted(name + VERSIONS)}\n(\n    {body}\n)\n"
-        f"ENGINE = ReplacingMergeTree({shape.version})\n"
+        f"ENGINE = {'AggregatingMergeTree' if shape.merged else f'ReplacingMergeTree({shape.version})'}\n"
         "PARTITION BY toYYYYMM(IngestedAt)\n"
         f"ORDER BY ({', '.join(shape.key)})\n"
         f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, min_bytes_for_wide_part = 268435456;\n"
@@ -132,12 +157,15 @@ def _table(name: str) -> str:
 
 
 def _view(name: str) -> str:
-    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *_SHAPES[name].shown])
-    # Both settings are ClickHouse's defaults; a profile that turns them over would let old versions show.
+    shape = _SHAPES[name]
+    shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown])
+    where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""
+    # All settings are ClickHouse's defaults; a profile that turns them over would let old versions show.
+    kept = ", optimize_move_to_prewhere_if_final = 0" if shape.shown_if else ""
     return (
         f"CREATE VIEW IF NOT EXISTS {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
-        f"FROM {{database}}.{quoted(name + VERSIONS)} FINAL\n"
-        "SETTINGS use_skip_indexes_if_final_exact_mode = 1, do_not_merge_across_partitions_select_final = 0;\n"
+        f"FROM {{database}}.{quoted(name + VERSIONS)} FINAL\n{where}"
+        f"SETTINGS use_skip_indexes_if_final_exact_mode = 1, do_not_merge_across_partitions_select_final = 0{kept};\n"
     )
 
 
@@ -147,4 +175,4 @@ def _text(value: str) -> str:
 
 
 if __name__ == "__main__":
-    print(first_migration(), end="")
+    print(made(sys.argv[1]), end="")

@@ -18,6 +18,15 @@ from schemas.address import canonical_ip
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
 
+DEVICE_CHARS_MAX = 255
+"""No device is called longer; what claims to be would make keys and rows of any size."""
+TEXT_CHARS_MAX = 1_024
+"""Of a free text that stays in the state (a process's name, a rule's title) a dialect keeps so much."""
+
+
+IPS_CHARS_MAX = 200
+"""Of two addresses, zones included."""
+
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """The 5-tuple of a TCP connection, client first, and the sensor's own name for it ("" when it has none)."""
@@ -33,6 +42,8 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
 def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, name: int | str = "") -> Flow:
     """A flow from a sensor's own spelling; `name` is the sensor's for it, 0 or "" when it has none. Raises ValueError."""
+    if len(local_ip) + len(remote_ip) > IPS_CHARS_MAX:
+        raise ValueError(f"addresses of {len(local_ip)} and {len(remote_ip)} characters")
     local, remote = canonical_ip(local_ip), canonical_ip(remote_ip)
     key = f"{local} {local_port} {remote} {remote_port}"
     return Flow(local, local_port, remote, remote_port, str(name) if name else "", key)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 
 class Kind(StrEnum):
-    """How a metric moves: a counter only up, a gauge both ways."""
+    """How a metric moves: a counter only up, a gauge both ways; a histogram counts values by size."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 class Metric(NamedTuple):
@@ -23,6 +24,13 @@ class Metric(NamedTuple):
     kind: Kind
     about: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds, of a histogram."""
+
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0)
+MESSAGES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0, 1_000.0)
+ROWS = (1.0, 10.0, 100.0, 1_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0)
 
 
 def _count(name: str, about: str, *labels: str) -> Metric:
@@ -32,6 +40,17 @@ def _count(name: str, about: str, *labels: str) -> Metric:
 def _gauge(name: str, about: str, *labels: str) -> Metric:
     return Metric(name, Kind.GAUGE, about, labels)
 
+
+def _spread(name: str, buckets: tuple[float, ...], about: str, *labels: str) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, about, labels, buckets)
+
+
+BUILD_INFO = _gauge("unproxy_build_info", "Always 1; the label tells the program's version", "version")
+START_TIME = _gauge("unproxy_start_time_seconds", "When the process started, seconds since 1970")
+ALIVE = _gauge("unproxy_alive", "1 while /healthz says 200")
+READY = _gauge("unproxy_ready", "1 while /readyz says 200")
+PROCESS: tuple[Metric, ...] = (BUILD_INFO, START_TIME, ALIVE, READY)
+"""Every page has these."""
 
 WORKER_MESSAGES = _count("unproxy_worker_messages_total", "Input messages handled and acknowledged, ticks included")
 WORKER_BATCHES = _count("unproxy_worker_batches_total", "Batches of input messages handled")
@@ -47,6 +66,24 @@ WORKER_CHECKPOINT_ENTRIES = _count("unproxy_worker_checkpoint_entries_total", "S
 WORKER_CHECKPOINT_BYTES = _count("unproxy_worker_checkpoint_bytes_total", "Bytes of state entries written")
 WORKER_LEASE_WAITS = _count("unproxy_worker_lease_waits_total", "Writes that had to wait for a heartbeat")
 WORKER_TICKS = _count("unproxy_worker_ticks_total", "Ticks written into own input partitions")
+WORKER_LAG = _gauge("unproxy_worker_lag_messages", "Messages of own input partitions that are not committed yet")
+WORKER_REBALANCES = _count(
+    "unproxy_worker_rebalances_total", "Times the group gave us partitions and took them back, be it none", "change"
+)
+WORKER_BATCH_MESSAGES = _spread(
+    "unproxy_worker_batch_messages", MESSAGES, "Messages in a batch, stale ones left out and ticks included"
+)
+WORKER_LATENCY = _spread(
+    "unproxy_worker_latency_seconds",
+    SECONDS,
+    "From the broker's time of an input message to when Kafka had all that its batch made, by the worker's clock; "
+    "without ticks",
+)
+
+REJECT_RATE = _gauge("unproxy_reject_rate", "Rejected lines of all within worker.reject_window_secs, 0 to 1")
+REJECT_RATE_OVER = _gauge(
+    "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
+)
 
 WORKER: tuple[Metric, ...] = (
     WORKER_MESSAGES,
@@ -59,6 +96,12 @@ WORKER: tuple[Metric, ...] = (
     WORKER_CHECKPOINT_BYTES,
     WORKER_LEASE_WAITS,
     WORKER_TICKS,
+    WORKER_LAG,
+    WORKER_REBALANCES,
+    WORKER_BATCH_MESSAGES,
+    WORKER_LATENCY,
+    REJECT_RATE,
+    REJECT_RATE_OVER,
 )
 
 BOOK: dict[str, Metric] = {
@@ -71,8 +114,20 @@ BOOK: dict[str, Metric] = {
     "resolved": _gauge("unproxy_connections_resolved", "Of these, those whose destination is known", "method"),
     "unresolved": _gauge("unproxy_connections_unresolved", "Of these, those without a destination", "reason"),
     "waiting": _gauge("unproxy_connections_waiting", "Of these, those not settled yet"),
+    "devices": _gauge("unproxy_devices", "Devices in the state"),
+    "kept": _gauge("unproxy_connections_kept", "Connections in the state: waiting, open or kept for late records"),
+    "devices_near_bound": _gauge(
+        "unproxy_devices_near_bound", "Devices that hold over four fifths of correlation.connections_max"
+    ),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
+    "gaps": _count("unproxy_sensor_gaps_total", "Gaps found: lines lost, numbering begun anew, silences", "kind"),
+    "gaps_filled": _count("unproxy_sensor_gaps_filled_total", "Gaps filled later, in whole or in their last part"),
+    "gaps_forgotten": _count(
+        "unproxy_sensor_gaps_forgotten_total", "Open gaps that are shown and can no longer be seen to be filled"
+    ),
+    "gap_lines": _gauge("unproxy_sensor_gap_lines", "Lines missing in gaps that were not filled"),
+    "silent": _gauge("unproxy_devices_silent", "Devices silent for longer than their habit at the moment"),
 }
 """The pipelines' book by entry; an entry `NAME:LABEL` of the book is a labelled value. The book must balance."""
 BOOK_OTHER = _gauge("unproxy_book", "Further entries of the pipelines' book", "entry")
@@ -89,8 +144,27 @@ SINK_ROWS_REFUSED = _count(
 SINK_ROWS_LEFT = _count(
     "unproxy_sink_rows_left_total", "Rows read and left unwritten as their partition went to another sink", "table"
 )
+SINK_LAG = _gauge("unproxy_sink_lag_messages", "Messages of own partitions that are not committed yet", "topic")
+SINK_REBALANCES = _count(
+    "unproxy_sink_rebalances_total", "Times the group gave us partitions and took them back, be it none", "change"
+)
+SINK_COMMIT_FAILURES = _count(
+    "unproxy_sink_commit_failures_total", "Commits that Kafka did not take; their rows are written, and tried again"
+)
+SINK_BATCH_ROWS = _spread("unproxy_sink_batch_rows", ROWS, "Rows in an insert that was acknowledged", "table")
+SINK_LATENCY = _spread(
+    "unproxy_sink_latency_seconds",
+    SECONDS,
+    "From when a message of rows was sent to its topic, by the worker's clock, to when its insert was acknowledged, by "
+    "the sink's",
+    "table",
+)
+SINK_MESSAGES_MISSED = _count(
+    "unproxy_sink_messages_missed_total", "Messages that retention deleted before the sink had read them: lost", "topic"
+)
 SINK: tuple[Metric, ...] = (
     SINK_MESSAGES,
+    SINK_MESSAGES_MISSED,
     SINK_ROWS_READ,
     SINK_ROWS_WRITTEN,
     SINK_ROWS_WAITING,
@@ -98,6 +172,11 @@ SINK: tuple[Metric, ...] = (
     SINK_RETRIES,
     SINK_ROWS_REFUSED,
     SINK_ROWS_LEFT,
+    SINK_LAG,
+    SINK_REBALANCES,
+    SINK_COMMIT_FAILURES,
+    SINK_BATCH_ROWS,
+    SINK_LATENCY,
 )
 """They balance: rows read = written + refused + left + waiting. A stop leaves what waits to the next start."""
 
@@ -116,4 +195,4 @@ PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_WAITING,
 )
 
-METRICS: tuple[Metric, ...] = (*WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *PUBLISHER)
+METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *PUBLISHER)

@@ -46,6 +46,23 @@ def _number(about: str, kind: str) -> Meta:
     return Meta(description=about, extra={"clickhouse": kind})
 
 
+def _earliest(about: str) -> Meta:
+    return _merged_time(about, "min")
+
+
+def _latest(about: str) -> Meta:
+    return _merged_time(about, "max")
+
+
+def _merged_time(about: str, function: str) -> Meta:
+    """A time of which the table keeps the extreme one, whatever rows came and how often."""
+    return Meta(
+        description=f"{about} (UTC, microseconds)",
+        extra_json_schema={"format": "date-time"},
+        extra={"clickhouse": f"SimpleAggregateFunction({function}, DateTime64(6, 'UTC'))"},
+    )
+
+
 class Layer(StrEnum):
     """Two kinds of rows in one table."""
 
@@ -293,11 +310,83 @@ class RejectRow(msgspec.Struct, kw_only=True, gc=False, frozen=True):
     RecordId: Annotated[str, _text("Identity: place in the rejects topic")]
 
 
+class GapKind(StrEnum):
+    """How it is known that something is missing."""
+
+    LOSS = "loss"
+    RESTART = "restart"
+    SILENCE = "silence"
+
+
+class GapStatus(StrEnum):
+    """What became of a gap. `filled` ones stay in the table of versions and are not shown."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    FILLED = "filled"
+
+
+class SensorGap(msgspec.Struct, kw_only=True, gc=False, frozen=True):
+    """A row of SensorGaps: what a device's sensor said, or may have said, and we have not got.
+
+    `loss`: lines that the producer numbered and that never came; open until they do. `restart`: the producer began to
+    count anew, and nobody can tell what was lost in between. `silence`: the device said nothing for longer than its
+    habit; open while it lasts, closed when it speaks again. A gap that is filled later disappears.
+    """
+
+    DeviceId: Annotated[str, _text("The device, as its sensors name it")]
+    DeviceName: Annotated[str, _text("The device's host name")]
+    Kind: Annotated[GapKind, _word("loss, restart or silence")]
+    Status: Annotated[GapStatus, _word("open, closed or filled; filled ones are not shown")]
+    FromTime: Annotated[
+        str | None, _maybe_time("Latest event before it, on the device's own clock; null where unknown")
+    ]
+    ToTime: Annotated[
+        str | None, _maybe_time("First event after it, likewise; null while a silence lasts and where unknown")
+    ]
+    Dialect: Annotated[str, _word("How the sensor writes; empty for a silence, which is the whole device's")]
+    Sensor: Annotated[str, _text("The sensor, as its producer names it; empty for a silence")]
+    LinesMissing: Annotated[
+        int | None, _number("Lines that are missing; null where nobody can tell", "Nullable(UInt64)")
+    ]
+    FromSeq: Annotated[
+        int | None,
+        _number("Number of the first line that is missing; of a restart the one expected", "Nullable(UInt64)"),
+    ]
+    ToSeq: Annotated[int | None, _number("Number of the first line that is there again", "Nullable(UInt64)")]
+    DetectedAt: Annotated[str, _time("When it was noticed: the log's own time")]
+    RecordId: Annotated[str, _text("Identity of the gap; of equal ones the highest Version holds")]
+    Version: Annotated[int, _number("Grows with each change; not consecutive", "UInt64")]
+
+
+COVERAGE_SECS = 300
+"""How much time a row of DeviceCoverage is about."""
+
+
+class Coverage(msgspec.Struct, kw_only=True, gc=False, frozen=True):
+    """A row of DeviceCoverage: a device's sensor was heard in these five minutes, from the first to the last event.
+
+    Any line counts that could be read, also those that hold nothing for us. Rows of the same five minutes are merged:
+    the table shows the earliest and the latest time of all.
+    """
+
+    DeviceId: Annotated[str, _text("The device, as its sensors name it")]
+    DeviceName: Annotated[str, _number("The device's host name", "SimpleAggregateFunction(max, String)")]
+    Dialect: Annotated[str, _word("How the sensor writes")]
+    Sensor: Annotated[str, _text("The sensor, as its producer names it; empty where it does not")]
+    Bucket: Annotated[str, _time("Beginning of the five minutes, on the device's own clock")]
+    FirstTime: Annotated[str, _earliest("First event in them, as far as it is told yet")]
+    LastTime: Annotated[str, _latest("Latest event in them, as far as it is told yet")]
+    RecordId: Annotated[str, _text("Identity: device, dialect, sensor and bucket")]
+
+
 TABLES: dict[str, type[msgspec.Struct]] = {
     "DeviceNetworkEvents": NetworkEvent,
     "DeviceEvents": DeviceEvent,
     "BlockAlerts": Alert,
     "Rejects": RejectRow,
+    "SensorGaps": SensorGap,
+    "DeviceCoverage": Coverage,
 }
 """Table name to the class of its rows."""
 

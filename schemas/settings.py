@@ -69,6 +69,9 @@ class CorrelationSettings(_Section):
     patience_secs: float = Field(8.0, gt=0, description="How long an unresolved connection waits for its HTTP event")
     linger_secs: float = Field(120.0, gt=0, description="How long an ended connection is kept for late records")
     idle_secs: float = Field(86_400.0, gt=0, description="How long a connection without any event is kept")
+    silence_secs: float = Field(
+        600.0, gt=0, description="A device quiet for longer, and for twice its longest quiet of late, is silent"
+    )
     connections_max: int = Field(200_000, gt=0, description="Connections kept per device; beyond it the oldest leave")
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Known proxies as host:port or name=host:port; others are learnt from what they are asked"
@@ -129,6 +132,12 @@ class WorkerSettings(_Section):
     )
     stall_secs_max: float = Field(30.0, gt=0, description="Lag without a commit for this long ends the process")
     stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
+    reject_rate_max: float = Field(0.05, ge=0, le=1, description="A larger share of rejected lines is an alarm")
+    reject_window_secs: float = Field(60.0, gt=0, description="Over so much time the share is taken")
+    reject_lines_min: int = Field(1_000, gt=0, description="With fewer lines in the window the share is no alarm")
+    stop_on_rejects: bool = Field(
+        False, description="Whether such an alarm stops the worker, before it acknowledges anything more"
+    )
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
@@ -144,6 +153,7 @@ class SinkSettings(_Section):
     batch_bytes_max: int = Field(32 * 1024 * 1024, gt=0, description="Bytes in one insert at most")
     batch_age_secs_max: float = Field(0.5, gt=0, description="How long a row waits for its insert to fill")
     retry_secs_max: float = Field(30.0, gt=0, description="Longest pause between two tries")
+    session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
     inserts_max: int = Field(2, gt=0, description="Inserts under way at once; those of one partition stay in order")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")

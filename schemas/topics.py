@@ -14,6 +14,8 @@ NETWORK_EVENTS = "network-events"
 DEVICE_EVENTS = "device-events"
 BLOCK_ALERTS = "block-alerts"
 REJECTS = "rejects"
+SENSOR_GAPS = "sensor-gaps"
+DEVICE_COVERAGE = "device-coverage"
 STATE_CHANGELOG = "state-changelog"
 
 TABLE_OF_TOPIC = {
@@ -21,6 +23,8 @@ TABLE_OF_TOPIC = {
     DEVICE_EVENTS: "DeviceEvents",
     BLOCK_ALERTS: "BlockAlerts",
     REJECTS: "Rejects",
+    SENSOR_GAPS: "SensorGaps",
+    DEVICE_COVERAGE: "DeviceCoverage",
 }
 """Which table the sink writes a topic's messages to."""
 

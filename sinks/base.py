@@ -37,10 +37,11 @@ class RowsRefused(SinkError):
 class Sink(Protocol):
     """Where rows go."""
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         """Write rows whole, or raise a SinkError; writing the same token to a table again is writing it once.
 
-        Each element is one or more rows as JSON lines, without the last newline. They are never decoded here.
+        Each element is one or more rows as JSON lines, without the last newline. `again` says that this write may have
+        been begun before: where a token alone does not prove that the rows are there, look.
         """
         ...
 

@@ -1,8 +1,8 @@
 """The ClickHouse sink: one insert a write, over HTTP, for a server and for the embedded engine alike.
 
 Rows are sent as they are (JSONEachRow). An insert is one block, so it lands whole, and carries its token, so that the
-table drops a repeated one (`non_replicated_deduplication_window`). It is never asynchronous: ClickHouse cannot do both
-without losing rows.
+table drops a repeated one (`non_replicated_deduplication_window`). A repeated one is looked after (`sinks.presence`). It
+is never asynchronous: ClickHouse cannot do both without losing rows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ import lz4.frame  # type: ignore[import-untyped,unused-ignore]  # it has no type
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
 
-from schemas.ddl import VERSIONS, quoted
+from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
 from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
 from sinks.migrate import pending
+from sinks.presence import all_there
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECS_MAX = 5
+
+NAMES_MAX = 3
+"""Further tokens tried for one insert: one for each death of ClickHouse at the very worst moment."""
 
 # The driver warns at each failed request; whoever writes to a sink tells it once in a while.
 logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
@@ -84,24 +90,46 @@ class ClickHouseSink:
         # Locally the wire costs nothing and compression does.
         self._compressed = urlsplit(config.url).hostname not in ("127.0.0.1", "localhost", "::1")
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         """Insert the rows, once a token, or raise a SinkError."""
-        settings = {**_INSERT_SETTINGS, "insert_deduplication_token": token}
         try:
             if self._client is None:
                 self._client = connect(self._config)
-            self._client.raw_insert(
-                f"{quoted(self._config.database)}.{quoted(table + VERSIONS)}",
-                insert_block=_compressed(rows) if self._compressed else _grouped(rows),
-                compression="lz4" if self._compressed else None,
-                settings=settings,
-                fmt="JSONEachRow",
-            )
+            self._insert(self._client, table, rows, token)
+            if again:
+                self._look_after(self._client, table, rows, token)
         except ClickHouseError as error:
             refusal = _in_words(error, table, self._config)
             if isinstance(refusal, RowsRefused) and self._behind():
                 raise SinkRefused(f"{refusal}; the tables are behind: run `unproxy migrate`") from error
             raise refusal from error
+
+    def _insert(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
+        client.raw_insert(
+            f"{quoted(self._config.database)}.{quoted(table + VERSIONS)}",
+            insert_block=_compressed(rows) if self._compressed else _grouped(rows),
+            compression="lz4" if self._compressed else None,
+            settings={**_INSERT_SETTINGS, "insert_deduplication_token": token},
+            fmt="JSONEachRow",
+        )
+
+    def _look_after(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
+        """Insert rows of which ClickHouse has the token only under further names, the same ones each time."""
+        if merges(table):
+            self._insert(client, table, rows, f"{token}-1")
+            return
+        for number in range(1, NAMES_MAX + 1):
+            if all_there(client, self._config.database, table, rows):
+                return
+            log.warning(
+                "ClickHouse knows an insert whose rows it does not have, inserting them again", extra={"table": table}
+            )
+            self._insert(client, table, rows, f"{token}-{number}")
+        if not all_there(client, self._config.database, table, rows):
+            log.error(
+                "ClickHouse took rows and does not have them; look for a TTL or a row policy on the table",
+                extra={"table": table, "rows": sum(piece.count(b"\n") + 1 for piece in rows)},
+            )
 
     def _behind(self) -> bool:
         """Whether rows may only be refused because the tables lack a migration."""

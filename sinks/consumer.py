@@ -1,9 +1,10 @@
-"""The sink's loop: Kafka messages → batches of one partition → one insert each → commit.
+"""The sink's loop: Kafka messages → batches of one partition → their ends to Kafka → one insert each → commit.
 
 One thread reads and makes batches, others (`sinks.writer`) write them, the batches of one partition always the same
 one, in order. Where they cannot keep up, reading stops, and after a while the partitions are paused and polling goes
 on, so that Kafka does not take a patient sink for a dead one. What was read and not written is never committed, so a
-crash, a stop or a rebalance costs a second read; the tokens, and the tables' latest version, keep it from showing.
+crash, a stop or a rebalance costs a second read; as the ends of the batches are known (`sinks.plan`), it makes the very
+same inserts with the very same tokens, and the tables drop what they have.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.exporter import served
+from schemas.health import Looks
 from schemas.kafka_config import client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
-from sinks.batch import Batch, Message
+from sinks.batch import Batch, Cutter, Limits, Message
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
-from sinks.metrics import sink_families
-from sinks.offsets import Offsets
+from sinks.metrics import served_pages
+from sinks.offsets import Key, Offsets
+from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, reject_row
+from sinks.watch import Watch
 from sinks.writer import WARN_SECS, Refusal, Writer
 
 log = logging.getLogger(__name__)
@@ -43,10 +46,22 @@ POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
 """After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
 
+ACKNOWLEDGED_POLL_SECS = 0.005
+"""While nothing is read but batches wait for Kafka's word, as it comes with the messages."""
+
+PLAN_SECS_FIRST, PLAN_SECS_MAX = 0.5, 4.0
+"""How long Kafka is waited for when it is asked for our plans: short, as a stop is heard between two tries only."""
+
+PLANNED_SECS_MAX = 10.0
+"""After so long it is asked whether the rest of a planned batch is still there."""
+
 STOP_SECS_MAX = 0.6
 """For the insert under way, and again for leaving the group; the metrics page takes half a second."""
 
 _QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
+
+_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+"""Not every way on which they come says that they are fatal."""
 
 
 class SinkLoop:
@@ -62,9 +77,13 @@ class SinkLoop:
         self.messages_by_topic = zeros(self._tables)
         self.rows_by_topic = zeros(self._tables)
         self._rows_left = zeros(self._tables.values())
+        self.missed_by_topic = zeros(self._tables)
         self._rejects_topic = topic_name(settings, REJECTS)
         self._rejects = RejectsProducer(settings.kafka, self._rejects_topic)
-        self._offsets = Offsets(self._warn)
+        self._limits = Limits(
+            settings.sink.batch_rows_max, settings.sink.batch_bytes_max, settings.sink.batch_age_secs_max
+        )
+        self._offsets = Offsets(self._write, self._warn)
         self._consumer = Consumer(
             {
                 **client_config(settings.kafka),
@@ -73,9 +92,13 @@ class SinkLoop:
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "max.poll.interval.ms": 600_000,
-                "session.timeout.ms": 12_000,
+                "session.timeout.ms": round(settings.sink.session_timeout_secs * 1_000),
+                # News of members that come and go travels with it.
+                "heartbeat.interval.ms": 1_000,
                 **({"group.instance.id": settings.sink.name} if settings.sink.name else {}),
                 "topic.metadata.refresh.interval.ms": 10_000,
+                # A commit that a lost connection swallowed holds up all batches for so long.
+                "socket.timeout.ms": 10_000,
                 # Fetched ahead, in bytes as they come; they are many times larger once decompressed.
                 "queued.max.messages.kbytes": 32_768,
                 "fetch.max.bytes": 4_194_304,
@@ -89,14 +112,17 @@ class SinkLoop:
                 "on_commit": self._offsets.answered,
             }
         )
-        self._open: dict[tuple[str, int], Batch] = {}
-        self._ours: set[tuple[str, int]] = set()
+        self._cutters: dict[Key, Cutter] = {}
+        self.joined = False
+        """The group gave us partitions, or told that there are none for us."""
+        self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
-        self._paused: set[tuple[str, int]] = set()
+        self._paused: set[Key] = set()
         self._warned_at = -WARN_SECS
+        self._stop = threading.Event()
         self._changed = threading.Condition()
         self._writers = [
-            Writer(sink, self._tables, self._settings.retry_secs_max, self._note_written, self._reroute, self._changed)
+            Writer(sink, self._tables, self._settings.retry_secs_max, self._offsets.note, self._reroute, self._changed)
             for sink in sinks
         ]
 
@@ -125,6 +151,26 @@ class SinkLoop:
         """Messages sent on to the rejects topic, as their rows cannot be stored."""
         return sum(writer.refused for writer in self._writers)
 
+    @property
+    def commit_failures(self) -> int:
+        """Commits that Kafka did not take."""
+        return self._offsets.failures
+
+    @property
+    def own(self) -> set[Key]:
+        """Topics and partitions that are ours at the moment."""
+        return set(self._cutters)
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when writes have failed, by the monotonic clock; None while none does."""
+        return min((since for writer in self._writers if (since := writer.failing_since) is not None), default=None)
+
+    @property
+    def failed_at(self) -> float:
+        """When a write failed last."""
+        return max(writer.failed_at for writer in self._writers)
+
     def written(self) -> Written:
         """What became of the rows, by table."""
         return sum((writer.counts for writer in self._writers), Written(rows_left=self._rows_left))
@@ -132,7 +178,7 @@ class SinkLoop:
     def rows_waiting(self) -> Counter[str]:
         """Rows read and not written yet, by table."""
         waiting = zeros(self._tables.values())
-        for batch in list(self._open.values()):
+        for batch in [*self._open(), *self._offsets.waiting()]:
             waiting[self._tables[batch.topic]] += batch.rows
         for writer in self._writers:
             waiting.update(writer.rows_held())
@@ -140,7 +186,10 @@ class SinkLoop:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then end within two seconds. Raises what cannot be retried."""
-        self._consumer.subscribe(list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke)
+        self._stop = stop
+        self._consumer.subscribe(
+            list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
         try:
             while not stop.is_set():
                 self._step()
@@ -161,19 +210,22 @@ class SinkLoop:
             if writer.failure is not None:
                 raise writer.failure
         now = time.monotonic()
-        self._hand_over_due(now)
+        self._plan_due(now)
         self._offsets.commit(self._consumer, now)
+        for message in self._read(now):
+            self._take(message, now)
+
+    def _read(self, now: float) -> list[confluent_kafka.Message]:
+        """What came, as far as there is room for it."""
         if self._has_room():
             self._resume()
-            messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
-        elif self._pause_when_long(now):
-            messages = self._consumer.consume(MESSAGES_MAX, POLL_SECS)
-        else:
-            with self._changed:
-                self._changed.wait(POLL_SECS)
-            return
-        for message in messages:
-            self._take(message, now)
+            return self._consumer.consume(MESSAGES_MAX, POLL_SECS)
+        if self._pause_when_long(now):
+            return self._consumer.consume(MESSAGES_MAX, POLL_SECS)
+        awaited = bool(self._offsets.waiting())
+        with self._changed:
+            self._changed.wait(ACKNOWLEDGED_POLL_SECS if awaited else POLL_SECS)
+        return self._consumer.consume(1, 0.0) if awaited else []
 
     def _take(self, message: confluent_kafka.Message, now: float) -> None:
         error = message.error()
@@ -184,9 +236,12 @@ class SinkLoop:
         assert topic is not None
         assert partition is not None
         assert offset is not None
-        if (topic, partition) not in self._ours:
+        cutter = self._cutters.get((topic, partition))
+        if cutter is None:
             # Fetched before the partition went. Writing it would commit past rows that nobody has written yet.
             return
+        if cutter.position is not None and cutter.position != offset:
+            cutter = self._jump(TopicPartition(topic, partition, offset), cutter)
         value, (_, timestamp_ms) = message.value() or b"", message.timestamp()
         if topic == self._rejects_topic:
             headers: Any = message.headers() or []
@@ -194,36 +249,67 @@ class SinkLoop:
         taken = Message(offset, timestamp_ms, value)
         self.messages_by_topic[topic] += 1
         self.rows_by_topic[topic] += taken.rows
-        batch = self._batch(topic, partition)
-        if not batch.fits(taken):
-            self._hand_over(batch)
-            batch = self._batch(topic, partition)
-        batch.add(taken, now)
+        if ended := cutter.take(taken, now):
+            self._offsets.plan(ended)
 
-    def _batch(self, topic: str, partition: int) -> Batch:
-        limits = self._settings
-        place = topic, partition
-        if place not in self._open:
-            self._open[place] = Batch(
-                topic, partition, limits.batch_rows_max, limits.batch_bytes_max, limits.batch_age_secs_max
+    def _jump(self, place: TopicPartition, cutter: Cutter) -> Cutter:
+        """The next message is not the one after the last."""
+        expected = cutter.position
+        assert expected is not None
+        if place.offset < expected:
+            if cutter.begun:
+                raise SinkRefused(
+                    f"topic {place.topic}: partition {place.partition} went back from {expected} to {place.offset}, so it "
+                    "was made anew or lost its end; start the sink again, it will read what is there"
+                )
+            log.warning(
+                "partition ends before what was written, reading all of it",
+                extra={"topic": place.topic, "partition": place.partition, "from": place.offset, "expected": expected},
             )
-        return self._open[place]
+            return self._begin(_key(place), Plan(place.offset))
+        missed = place.offset - expected
+        self.missed_by_topic[place.topic] += missed
+        log.error(
+            "messages were deleted before they were read; give the topic a longer retention, or look why the sink is slow",
+            extra={
+                "topic": place.topic, "partition": place.partition, "messages": missed, "from": expected,
+                "to": place.offset - 1,
+            },
+        )  # fmt: skip
+        return cutter
 
-    def _hand_over_due(self, now: float) -> None:
-        for batch in [batch for batch in self._open.values() if batch.due(now)]:
-            self._hand_over(batch)
+    def _plan_due(self, now: float) -> None:
+        for key, cutter in self._cutters.items():
+            since = cutter.planned_since()
+            if since is not None and now - since > PLANNED_SECS_MAX and self._is_cut_short(key, cutter):
+                cutter.forget_plan()
+                self._offsets.forget_plan(*key)
+                log.warning("partition ends before what was planned", extra={"topic": key[0], "partition": key[1]})
+            if ended := cutter.due(now):
+                self._offsets.plan(ended)
 
-    def _hand_over(self, batch: Batch) -> None:
-        del self._open[batch.topic, batch.partition]
+    def _is_cut_short(self, key: Key, cutter: Cutter) -> bool:
+        """Whether the partition ends with what was read, though more was there before."""
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
+        return 0 <= end == cutter.position
+
+    def _open(self) -> list[Batch]:
+        return [cutter.open for cutter in list(self._cutters.values()) if cutter.open]
+
+    def _write(self, batch: Batch) -> None:
         self._writer_of(batch.partition).hand_over(batch)
 
     def _writer_of(self, partition: int) -> Writer:
         return self._writers[partition % len(self._writers)]
 
     def _has_room(self) -> bool:
-        held = sum(writer.bytes for writer in self._writers) + sum(batch.bytes for batch in self._open.values())
+        waiting = self._offsets.waiting()
+        held = sum(writer.bytes for writer in self._writers) + sum(batch.bytes for batch in [*self._open(), *waiting])
         bytes_max = BATCHES_WAITING_MAX * len(self._writers) * self._settings.batch_bytes_max
-        return held < bytes_max and all(writer.waiting < BATCHES_WAITING_MAX for writer in self._writers)
+        planned = Counter(batch.partition % len(self._writers) for batch in waiting)
+        return held < bytes_max and all(
+            writer.waiting + planned[number] < BATCHES_WAITING_MAX for number, writer in enumerate(self._writers)
+        )
 
     def _pause_when_long(self, now: float) -> bool:
         """Whether the partitions are paused, and polling brings nothing but news of the group."""
@@ -243,35 +329,75 @@ class SinkLoop:
             self._paused.clear()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer
-        self._ours.update(map(_key, partitions))
-        self._paused.difference_update(map(_key, partitions))
+        known = self._committed(partitions)
+        if known is None:
+            return
+        for place in known:
+            self._begin(_key(place), Plan.read(place.offset, place.metadata))
+        # Explicitly: it begins where the plan says that was just read, not where a second look would say.
+        consumer.incremental_assign([TopicPartition(*_key(place), place.offset) for place in known])
+        self.joined = True
+        self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
+    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
+        """What was committed of these partitions; without it nothing may be written. None when told to stop."""
+        secs_max = PLAN_SECS_FIRST
+        while not self._stop.is_set():
+            try:
+                known = self._consumer.committed(partitions, timeout=secs_max)
+                if not (wrong := [place.error for place in known if place.error]):
+                    return known
+                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
+            except KafkaException as error:
+                self._on_error(error.args[0])
+            secs_max = min(2 * secs_max, PLAN_SECS_MAX)
+        return None
+
+    def _begin(self, key: Key, plan: Plan | None) -> Cutter:
+        self._offsets.adopt(*key, plan)
+        self._cutters[key] = cutter = Cutter(*key, self._limits, plan)
+        return cutter
+
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._offsets.commit_at_once(consumer)
-        for place in partitions:
-            if batch := self._open.pop((place.topic, place.partition), None):
-                self._rows_left[self._tables[place.topic]] += batch.rows
-            self._writer_of(place.partition).abandon(place.topic, place.partition)
-            self._offsets.forget(place.topic, place.partition)
-        self._ours.difference_update(map(_key, partitions))
-        self._paused.difference_update(map(_key, partitions))
+        del consumer
+        self._let_go(partitions, lost=False)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
-    def _note_written(self, batch: Batch) -> None:
-        self._offsets.note(batch.topic, batch.partition, batch.next_offset)
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        self._let_go(partitions, lost=True)
+        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
+
+    def _let_go(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+        self.rebalances["revoked"] += 1
+        keys = [_key(place) for place in partitions]
+        left = self._offsets.leave(None if lost else self._consumer, keys)
+        # librdkafka remembers a pause: a partition that comes back would stay silent.
+        self._consumer.resume([place for place in partitions if _key(place) in self._paused])
+        for key in keys:
+            if (cutter := self._cutters.pop(key, None)) and cutter.open:
+                left.append(cutter.open)
+            self._writer_of(key[1]).abandon(*key)
+        for batch in left:
+            self._rows_left[self._tables[batch.topic]] += batch.rows
+        self._paused.difference_update(keys)
 
     def _reroute(self, batch: Batch, refusal: Refusal) -> None:
         if batch.topic == self._rejects_topic:
             raise SinkRefused(f"the sink refuses a row of the rejects topic itself: {refusal.detail}")
         place = f"{batch.topic}/{batch.partition}/{refusal.message.offset}"
-        self._rejects.send(refusal.message.value, f"{place}: {refusal.detail}")
+        record_id = f"{place}@{refusal.message.timestamp_ms}"
+        self._rejects.send(refusal.message.value, f"{place}: {refusal.detail}", record_id)
         self._warn("rows cannot be stored, their message went to the rejects topic", f"{place}: {refusal.detail}")
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise KafkaException(error)
+        if error.fatal() or error.code() in _FATAL_ERRORS:
+            named = f' called "{self._settings.name}"' if self._settings.name else ""
+            raise SinkRefused(
+                f"Kafka does not let this sink{named} go on: {error.str()}; give each sink its own sink.name, or none, "
+                "and start it again"
+            )
         if error.code() not in _QUIET_ERRORS:
             self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
 
@@ -282,7 +408,7 @@ class SinkLoop:
             log.warning(what, extra={"error": error})
 
 
-def _key(place: TopicPartition) -> tuple[str, int]:
+def _key(place: TopicPartition) -> Key:
     return place.topic, place.partition
 
 
@@ -294,10 +420,15 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:
         loop = SinkLoop(settings, sinks)
-        page = settings.sink.metrics_host, settings.sink.metrics_port
-        with served("sink", *page, lambda: sink_families(loop)):
-            started(loop)
-            loop.run(stop)
+        looks = Looks(silent_since=time.monotonic())
+        watch = Watch(settings, looks, lambda: loop.own)
+        watch.start()
+        try:
+            with served_pages(settings, loop, looks):
+                started(loop)
+                loop.run(stop)
+        finally:
+            watch.stop()
     finally:
         for sink in sinks:
             sink.close()

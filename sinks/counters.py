@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import schemas.metrics as declared
+from schemas.histogram import Histogram, merged
+from schemas.metrics import Metric
+
 
 @dataclass(slots=True)
 class Written:
@@ -17,12 +21,15 @@ class Written:
     rows_refused: Counter[str] = field(default_factory=Counter)
     rows_left: Counter[str] = field(default_factory=Counter)
     """Their partition went to another sink before they were written."""
+    batch_rows: dict[str, Histogram] = field(default_factory=dict)
+    latency_secs: dict[str, Histogram] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Iterable[str]) -> Written:
         """Nothing yet, of these tables."""
         names = list(tables)
-        return cls(*(zeros(names) for _ in range(5)))
+        histograms = _empty(declared.SINK_BATCH_ROWS, names), _empty(declared.SINK_LATENCY, names)
+        return cls(zeros(names), zeros(names), zeros(names), zeros(names), zeros(names), *histograms)
 
     def __add__(self, other: Written) -> Written:
         """Both together."""
@@ -32,6 +39,8 @@ class Written:
             _sum(self.retries, other.retries),
             _sum(self.rows_refused, other.rows_refused),
             _sum(self.rows_left, other.rows_left),
+            _merged(self.batch_rows, other.batch_rows),
+            _merged(self.latency_secs, other.latency_secs),
         )
 
 
@@ -44,3 +53,12 @@ def _sum(one: Counter[str], other: Counter[str]) -> Counter[str]:
     both = Counter(one)
     both.update(other)  # `+` would leave out what is still zero
     return both
+
+
+def _empty(metric: Metric, names: Iterable[str]) -> dict[str, Histogram]:
+    return {name: Histogram(metric.buckets) for name in names}
+
+
+def _merged(one: dict[str, Histogram], other: dict[str, Histogram]) -> dict[str, Histogram]:
+    both = {name: [some[name] for some in (one, other) if name in some] for name in one | other}
+    return {name: merged(histograms) for name, histograms in both.items()}

@@ -32,8 +32,9 @@ class JsonlSink:
         self._folder = config.folder
         self._files: dict[str, _TableFile] = {}
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         """Append the rows, once a token; on the disk when it returns."""
+        del again  # the index names a token only when its rows are on the disk
         try:
             if table not in self._files:
                 self._folder.mkdir(parents=True, exist_ok=True)

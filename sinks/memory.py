@@ -20,8 +20,9 @@ class MemorySink:
     rows: dict[str, list[bytes]] = field(default_factory=dict)
     tokens: set[tuple[str, str]] = field(default_factory=set)
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         """Keep the rows, once a token."""
+        del again  # a token is kept after its rows
         if (table, token) in self.tokens:
             return
         self.rows.setdefault(table, []).extend(line for piece in rows for line in piece.split(b"\n"))

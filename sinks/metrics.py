@@ -1,15 +1,38 @@
-"""The sink's page for Prometheus, read from its loop."""
+"""The sink's pages: its numbers for Prometheus, read from its loop, and its health."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import schemas.metrics as declared
-from schemas.exporter import Family, by_label
+from schemas.exporter import Family, by_label, one, served, spread
+from schemas.health import Health, Looks
+from schemas.settings import Settings
+from sinks.health import SinkFacts, alive, ready
 
 if TYPE_CHECKING:
     from sinks.consumer import SinkLoop
+
+
+def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractContextManager[None]:
+    """Have the pages served meanwhile, if the settings name a port. Raises SettingsError."""
+
+    def facts() -> SinkFacts:
+        return SinkFacts(looks, loop.joined, loop.failing_since, loop.failed_at)
+
+    def families() -> Iterator[Family]:
+        yield by_label(declared.SINK_LAG, looks.lag_by_topic)
+        yield from sink_families(loop)
+
+    insert_secs_max = settings.clickhouse.timeout_secs
+    health = Health(
+        lambda: alive(facts(), insert_secs_max, time.monotonic()),
+        lambda: ready(facts(), insert_secs_max, time.monotonic()),
+    )
+    return served("sink", settings.sink.metrics_host, settings.sink.metrics_port, families, health)
 
 
 def sink_families(loop: SinkLoop) -> Iterator[Family]:
@@ -17,6 +40,7 @@ def sink_families(loop: SinkLoop) -> Iterator[Family]:
     waiting = loop.rows_waiting()
     written = loop.written()
     yield by_label(declared.SINK_MESSAGES, loop.messages_by_topic)
+    yield by_label(declared.SINK_MESSAGES_MISSED, loop.missed_by_topic)
     yield by_label(declared.SINK_ROWS_READ, loop.rows_by_topic)
     yield by_label(declared.SINK_ROWS_WRITTEN, written.rows)
     yield by_label(declared.SINK_ROWS_WAITING, waiting)
@@ -24,3 +48,7 @@ def sink_families(loop: SinkLoop) -> Iterator[Family]:
     yield by_label(declared.SINK_RETRIES, written.retries)
     yield by_label(declared.SINK_ROWS_REFUSED, written.rows_refused)
     yield by_label(declared.SINK_ROWS_LEFT, written.rows_left)
+    yield by_label(declared.SINK_REBALANCES, loop.rebalances)
+    yield one(declared.SINK_COMMIT_FAILURES, loop.commit_failures)
+    yield spread(declared.SINK_BATCH_ROWS, {(table,): some for table, some in written.batch_rows.items()})
+    yield spread(declared.SINK_LATENCY, {(table,): some for table, some in written.latency_secs.items()})

@@ -18,6 +18,9 @@ from sinks.base import SinkBusy
 DELIVERY_SECS_MAX = 10.0
 DETAIL_CHARS_MAX = 1_000
 
+RECORD_ID = "record_id"
+"""Header of a reject that may come twice: both are one row."""
+
 
 def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes | None]], raw: bytes) -> bytes:
     """The row of one message on the rejects topic."""
@@ -30,7 +33,7 @@ def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes
         Device=said.get("device", ""),
         RawBase64=base64.b64encode(raw).decode("ascii"),
         # The time is in it because offsets start again where the topic is made anew.
-        RecordId=f"{place}@{timestamp_ms}",
+        RecordId=said.get(RECORD_ID) or f"{place}@{timestamp_ms}",
     )
     return msgspec.json.encode(row)
 
@@ -43,8 +46,11 @@ class RejectsProducer:
         self._kafka = kafka
         self._producer: Producer | None = None
 
-    def send(self, raw: bytes, detail: str) -> None:
-        """Put one message there and wait until Kafka has it. Raises SinkBusy when it does not."""
+    def send(self, raw: bytes, detail: str, record_id: str) -> None:
+        """Put one message there and wait until Kafka has it. Raises SinkBusy when it does not.
+
+        Whoever does not live to know that it is there sends it again, with the same identity.
+        """
         if self._producer is None:
             self._producer = Producer(
                 {
@@ -59,7 +65,11 @@ class RejectsProducer:
             self._producer.produce(
                 self._topic,
                 value=raw,
-                headers={"reason": Reason.NOT_DELIVERABLE.value, "detail": detail[:DETAIL_CHARS_MAX]},
+                headers={
+                    "reason": Reason.NOT_DELIVERABLE.value,
+                    "detail": detail[:DETAIL_CHARS_MAX],
+                    RECORD_ID: record_id,
+                },
                 on_delivery=lambda error, _: failures.append(str(error)) if error else None,
             )
             if self._producer.flush(DELIVERY_SECS_MAX):

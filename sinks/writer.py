@@ -59,9 +59,13 @@ class Writer:
         self._retry_secs_max = retry_secs_max
         self._commit = commit
         self._reroute = reroute
+        self.failing_since: float | None = None
+        """The batch at hand could not be written since then, by the monotonic clock."""
+        self.failed_at = float("-inf")
+        """When a write failed last, likewise."""
         self._refused_in_a_row = 0
         self._warned_at = -WARN_SECS
-        self._batches: queue.SimpleQueue[Batch] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._held: list[Batch] = []
         self._changed = changed
         self._stopping = threading.Event()
@@ -112,7 +116,7 @@ class Writer:
     def stop(self) -> None:
         """Start to end; what is not written is left uncommitted."""
         self._stopping.set()
-        self._batches.put(Batch("", 0, 0, 0, 0.0, abandoned=True))
+        self._batches.put(None)
 
     def join(self, secs_max: float) -> None:
         """Wait for the end, but no longer than this: an insert that hangs is left behind."""
@@ -120,9 +124,9 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
-                batch = self._batches.get()
+            while (batch := self._batches.get()) and not self._stopping.is_set():
                 self._deliver(batch)
+                self.failing_since = None
                 with self._changed:
                     self._held = [other for other in self._held if other is not batch]
                     self.waiting = len(self._held)
@@ -134,9 +138,10 @@ class Writer:
 
     def _deliver(self, batch: Batch) -> None:
         pause = PAUSE_SECS_FIRST
+        again = batch.end is not None
         while not batch.abandoned and not self._stopping.is_set():
             try:
-                refusals = write(self._sink, self._tables[batch.topic], batch)
+                refusals = write(self._sink, self._tables[batch.topic], batch, again=again)
                 self._settle(batch, refusals)
             except SinkBusy as error:
                 self._tell(logging.WARNING, "sink is busy, will retry", batch, error)
@@ -144,6 +149,9 @@ class Writer:
                 self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
             else:
                 return
+            again = True
+            self.failed_at = time.monotonic()
+            self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
             self.counts.retries[self._tables[batch.topic]] += 1
             self._stopping.wait(pause)
             pause = min(pause * 2, self._retry_secs_max)
@@ -163,6 +171,11 @@ class Writer:
         self.counts.rows_refused[table] += lost
         self.counts.rows[table] += batch.rows - lost
         self.counts.batches[table] += 1
+        self.counts.batch_rows[table].add(batch.rows - lost)
+        now = time.time()
+        for message in batch.messages:
+            # Two clocks may differ by a little more than the way took.
+            self.counts.latency_secs[table].add(max(0.0, now - message.timestamp_ms / 1000))
         if not batch.abandoned:
             self._commit(batch)
 
@@ -176,26 +189,37 @@ class Writer:
         )
 
 
-def write(sink: Sink, table: str, batch: Batch) -> list[Refusal]:
+def write(sink: Sink, table: str, batch: Batch, *, again: bool = False) -> list[Refusal]:
     """Write the batch whole; where its rows are refused, halve it until the messages at fault stand alone.
 
     Each part has a token of its own, so that doing it all again after a crash adds nothing.
     """
-    return _write(sink, table, batch, batch.messages)
+    return _write(sink, table, batch, _Part(batch.start, batch.next_offset, batch.messages), again)
 
 
-def _write(sink: Sink, table: str, batch: Batch, messages: list[Message]) -> list[Refusal]:
+class _Part(NamedTuple):
+    """Messages of a batch, and the piece of the partition that they stand for."""
+
+    start: int
+    end: int
+    messages: list[Message]
+
+
+def _write(sink: Sink, table: str, batch: Batch, part: _Part, again: bool) -> list[Refusal]:
+    start, end, messages = part
     rows = [message.value for message in messages if message.value]
     if not rows:
         return []
     try:
-        sink.write(table, rows, token(batch.topic, batch.partition, messages))
+        sink.write(table, rows, token(batch.topic, batch.partition, start, end, messages[-1]), again=again)
     except RowsRefused as error:
         if len(messages) == 1:
             return [Refusal(messages[0], str(error))]
         middle = len(messages) // 2
+        halves = messages[:middle], messages[middle:]
+        between = halves[1][0].offset
         return [
-            *_write(sink, table, batch, messages[:middle]),
-            *_write(sink, table, batch, messages[middle:]),
+            *_write(sink, table, batch, _Part(start, between, halves[0]), again),
+            *_write(sink, table, batch, _Part(between, end, halves[1]), again),
         ]
     return []

@@ -1,7 +1,7 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
-    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects
-        ▲                            │
+    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects,
+        ▲                            │        sensor-gaps, device-coverage
       Ticker                         └──► state: RocksDB, changelog
 
 Faust brings the group, the assignment, the recovery of the state and the commits; `guards.py` says in which order the
@@ -14,11 +14,13 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
 
+from schemas.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from streams.delivery import Courier, Parcel
@@ -27,13 +29,15 @@ from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.reject_guard import RejectGuard
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
 from streams.worker_batch import Bench
 from streams.worker_counters import WorkerCounters
 from streams.worker_disk import blame_disk, watch_store
+from streams.worker_health import WorkerFacts
 from streams.worker_logs import quiet_libraries
-from streams.worker_metrics import serve_metrics
+from streams.worker_metrics import serve_pages
 from streams.worker_settings import faust_settings
 from streams.worker_shapes import MakePipeline
 from streams.worker_start import own_folder, wait_for_kafka
@@ -46,15 +50,22 @@ BOOKS_SECS_MAX = 2.0
 
 def build_app(settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> faust.App:
     """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
-    return Worker(settings, partitions, make_pipeline).app
+    return Worker(settings, partitions, make_pipeline, WorkerCounters(), WorkerFacts()).app
 
 
 class Worker:
     """One worker: the Faust app and everything that guards it."""
 
-    def __init__(self, settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        make_pipeline: MakePipeline,
+        counters: WorkerCounters,
+        facts: WorkerFacts,
+    ) -> None:
         worker = settings.worker
-        self.counters = WorkerCounters()
+        self.counters, self.facts = counters, facts
         self.app = faust.App(worker.group, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
@@ -80,6 +91,8 @@ class Worker:
             lease=self._lease,
             stands_at=self.group.stands_at,
             counters=self.counters,
+            rejects=RejectGuard(worker, self.counters),
+            long_secs=worker.stall_secs_max / 3,
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
         self.app.task(Ticker(self._topic, self._send, lambda: self._own, self.counters).run)
@@ -111,7 +124,9 @@ class Worker:
         for event in events:
             message = event.message
             if message.generation_id != generation:
-                # Read before a rebalance that has happened since; whoever has the partition now reads it again.
+                # Read before a rebalance that has happened since; whoever has the partition now reads it again. Faust's
+                # stream holds on to the last message it took: while that counts as unacknowledged, no rebalance ends.
+                self.app.consumer.unacked.discard(message)
                 self.counters.messages_stale += 1
                 continue
             batch.setdefault(message.partition, []).append(_message(message))
@@ -137,6 +152,7 @@ class Worker:
         self.app.flow_control.suspend()
         consumer._add_gap = _no_gap
         self.bench.forget()
+        self.facts.recovered = True
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
         (assigned,) = args
@@ -144,11 +160,15 @@ class Worker:
         self._lease.watch(consumer._thread._consumer._coordinator)
         self.bench.forget()
         self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
+        self.facts.joined = True
+        self.counters.rebalances["assigned"] += 1
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         self._lease.joining()  # aiokafka tells this right before it asks for partitions, the first time as well
         self._own = frozenset()
         self.bench.forget()
+        self.facts.joined = self.facts.recovered = False
+        self.counters.rebalances["revoked"] += 1
 
     def books(self) -> list[dict[str, int]]:
         """The pipelines' books, for another thread; read in the event loop, where nothing changes them meanwhile."""
@@ -166,11 +186,11 @@ class Worker:
         return self._own
 
     def sign_of_work(self) -> object:
-        """Changes while a recovery goes forward, when nothing can be committed."""
+        """Changes while a recovery or a large batch goes forward, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
         if not recovery.in_recovery:
-            return None
+            return self.bench.goes_forward()
         return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
 
 
@@ -209,19 +229,24 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     except OSError as error:
         blame_disk(error, data_dir)
         raise
+    counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
+    worker: Worker | None = None
+    # Served before Kafka is there: whoever looks in learns what the worker waits for.
+    serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [])
     partitions = wait_for_kafka(settings)
+    facts.started = True
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, partitions, make_pipeline)
+    worker = Worker(settings, partitions, make_pipeline, counters, facts)
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()
     # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
-    serve_metrics(settings.worker, worker.counters, worker.books)
     Watchdog(
         worker.group,
+        facts.looks,
         stall_secs_max=settings.worker.stall_secs_max,
         stop_secs_max=settings.worker.stop_secs_max,
         partitions=partitions,
@@ -245,15 +270,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
 
 
 def _message(raw: Any) -> Message:
-    headers = dict(raw.headers or ())
-    dialect = headers.get("dialect", b"")
-    return Message(
-        raw.offset,
-        round(raw.timestamp * 1000),
-        raw.key or b"",
-        raw.value or b"",
-        dialect.decode(errors="replace") if isinstance(dialect, bytes) else dialect,
-    )
+    return Message.read(raw.offset, round(raw.timestamp * 1000), raw.key, raw.value, dict(raw.headers or ()))
 
 
 async def _no_sleep(*_: object) -> None:

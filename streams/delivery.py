@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -17,7 +18,16 @@ from faust.exceptions import ProducerSendError
 
 from schemas.events import Reason, Reject
 from schemas.settings import Settings
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, topic_name
+from schemas.topics import (
+    BLOCK_ALERTS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    NETWORK_EVENTS,
+    REJECTS,
+    SENSOR_GAPS,
+    STATE_CHANGELOG,
+    topic_name,
+)
 from streams.pipeline import Output
 from streams.worker_counters import WorkerCounters
 
@@ -26,6 +36,8 @@ log = logging.getLogger(__name__)
 ROWS_BYTES_MAX = 900_000
 """Size of a message of rows, unless one row alone is larger."""
 DETAIL_CHARS_MAX = 500
+TOGETHER_MAX = 5_000
+"""Messages sent before the first is waited for."""
 PAUSE_SECS_FIRST = 0.1
 PAUSE_SECS_MAX = 5.0
 
@@ -60,12 +72,19 @@ class Courier:
     def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
         self._send = send
         self._counters = counters
-        names = (NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, STATE_CHANGELOG)
+        names = (
+            NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, SENSOR_GAPS, DEVICE_COVERAGE, STATE_CHANGELOG
+        )  # fmt: skip
         self._topics = {name: topic_name(settings, name) for name in names}
 
     def parcels(self, partition: int, output: Output) -> Iterator[Parcel]:
         """The messages of what a pipeline made; they stay in the partition of their input."""
-        for name, rows in ((NETWORK_EVENTS, output.network_events), (DEVICE_EVENTS, output.device_events)):
+        for name, rows in (
+            (NETWORK_EVENTS, output.network_events),
+            (DEVICE_EVENTS, output.device_events),
+            (SENSOR_GAPS, output.sensor_gaps),
+            (DEVICE_COVERAGE, output.coverage),
+        ):
             for value in packed(rows, ROWS_BYTES_MAX):
                 yield Parcel(self._topics[name], partition, None, value)
         for device, alert in output.alerts:
@@ -77,8 +96,16 @@ class Courier:
         """The changelog message of a state entry."""
         return Parcel(self._topics[STATE_CHANGELOG], partition, key, value)
 
-    async def deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
+    async def deliver(self, parcels: Iterable[Parcel], check: Check) -> dict[int, int]:
         """Return when Kafka has every message: the last offset given out in each partition."""
+        last: dict[int, int] = {}
+        waiting = iter(parcels)
+        while some := list(islice(waiting, TOGETHER_MAX)):
+            for partition, offset in (await self._deliver(some, check)).items():
+                last[partition] = max(offset, last.get(partition, -1))
+        return last
+
+    async def _deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
         last: dict[int, int] = {}
         pause_secs = PAUSE_SECS_FIRST
         while parcels:

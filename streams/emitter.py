@@ -35,6 +35,12 @@ class Output:
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Key (device) and JSON of each alert."""
     rejects: list[Reject] = field(default_factory=list)
+    lines: int = 0
+    """Lines read, whatever became of them."""
+    sensor_gaps: list[bytes] = field(default_factory=list)
+    """Rows of SensorGaps, as rows are."""
+    coverage: list[bytes] = field(default_factory=list)
+    """Rows of DeviceCoverage, likewise."""
 
 
 class Emitter:

@@ -17,6 +17,7 @@ its own. Whatever runs the worker (`unproxy up`, systemd, compose) starts it aga
     watchdog.py          a stop that does not end                         77
     continuity.py        messages between the last one and this are gone  78
     worker_disk.py       the disk under the local state is full, damaged  70
+    reject_guard.py      too many lines are rejected (if it is so set)    79
     here                 anything unexpected                              70
 
 `os._exit` and not `sys.exit`: Faust acknowledges what was at hand when an agent is left by an exception.
@@ -43,6 +44,7 @@ class Exit(IntEnum):
     STALLED = 76
     STOP_HANGS = 77
     HOLE = 78
+    REJECTS = 79
 
 
 def end(code: Exit, why: str) -> NoReturn:

@@ -6,25 +6,36 @@ it knows no broker, no clock and no disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import Dialect, Ignored, Micros, Reason, Reject
+from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
+from streams.gaps import Heard
+from streams.presence import Presence
 from streams.settler import LEAP
 from streams.state import Device
 from streams.store import NEVER, Store
 
 __all__ = ["Message", "Output", "Pipeline"]
 
+NUMBER_DIGITS_MAX = 14
+SENSOR_CHARS_MAX = 255
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
+MESSAGE_LINES_MAX = 100_000
+"""A message of more is rejected whole: no sensor's lines are so short, and a million rejects would hold up all others."""
+KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
+
+NEAR_BOUND = 0.8
+"""Share of connections_max from which on a device is counted as near its bound."""
 
 
 class Message(NamedTuple):
@@ -39,6 +50,21 @@ class Message(NamedTuple):
     value: bytes
     """Lines separated by a newline."""
     dialect: str
+    sensor: str = ""
+    """Who wrote them; "" where the producer does not say."""
+    seq: int = 0
+    """Number of the first line, counted per device, dialect and sensor; 0 where they are not numbered."""
+    lines: int = 1
+    """How many numbers it takes up."""
+
+    @classmethod
+    def read(
+        cls, offset: int, logged_ms: int, key: bytes | None, value: bytes | None, headers: Mapping[str, object]
+    ) -> Message:
+        """A message as it stands in the log; of headers that make no sense it is as if they were not there."""
+        dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
+        seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
+        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines)
 
 
 class Pipeline:
@@ -47,6 +73,7 @@ class Pipeline:
     def __init__(self, settings: CorrelationSettings) -> None:
         self.correlator = Correlator(settings)
         self.emitter = Emitter(self.correlator)
+        self.presence = Presence(settings, self.emitter)
         self.store = Store()
         self.devices: dict[str, Device] = self.store.devices
         self._dialects = dialects()
@@ -58,7 +85,11 @@ class Pipeline:
 
         Gives those written for input at or after an offset: a crash may have kept them from the changelog.
         """
-        return self.store.restore(entries, since)
+        before = len(self.devices)
+        late = self.store.restore(entries, since)
+        for device in islice(self.devices.values(), before, None):
+            self.presence.remember(device)
+        return late
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """The state entries to write now, once the output was delivered."""
@@ -66,17 +97,25 @@ class Pipeline:
 
     def take(self, message: Message) -> None:
         """Take one message in; one that is in the state already does nothing."""
-        if message.dialect == TICK_DIALECT:
+        if message.dialect == TICK_DIALECT and not message.value:
             self._tick(message)
             return
         home = self._device(message.key)
         dialect = self._dialects.get(message.dialect)
         value = message.value
-        for line in value.split(b"\n") if b"\n" in value else (value,):
+        lines: Iterable[bytes] = (value,)
+        if b"\n" in value:
+            lines = value.split(b"\n")
+            if len(lines) > MESSAGE_LINES_MAX:
+                dialect, lines = None, (value,)
+        for line in lines:
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
+        numbered = message.seq and home.name and message.offset > home.facts.offset
+        if numbered:
+            self._changed.setdefault(home.name, home)
         for device in self._changed.values():
-            self._close(device, message)
+            self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
 
     def drain(self) -> Output:
@@ -87,6 +126,7 @@ class Pipeline:
         """Settle everything that waits, as at the end of a recording."""
         for device in self.devices.values():
             self.correlator.finish(device)
+            self.presence.finish(device)
             self.emitter.emit(device)
             self.store.changed[device.name] = device
 
@@ -98,16 +138,24 @@ class Pipeline:
                 total[what] = total.get(what, 0) + count
         settled = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
         total["waiting"] = total.get("connections", 0) - settled
+        sizes = [device.size for device in self.devices.values()]
+        total["devices"], total["kept"] = len(sizes), sum(sizes)
+        total["devices_near_bound"] = sum(size > NEAR_BOUND * self.correlator.connections_max for size in sizes)
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
-    def _close(self, device: Device, message: Message) -> None:
+    def _close(self, device: Device, message: Message, seq: int) -> None:
         """The message is in a device's state: its rows leave."""
         facts = device.facts
+        if device.times or seq:
+            heard = Heard(seq, message.lines, 0, 0, message.logged_ms)
+            self.presence.hear(device, message.dialect, message.sensor, heard)
+            device.times.clear()
         facts.offset, facts.logged_ms = message.offset, max(facts.logged_ms, message.logged_ms)
         if device.read:
             counts = facts.counts
             counts["read"] = counts.get("read", 0) + device.read
             counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            self.emitter.output.lines += device.read
             device.read = device.parsed = 0
         self._let_go(device, facts.now)
 
@@ -125,7 +173,13 @@ class Pipeline:
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name:
-                device = self._device(named.encode("utf-8", "replace"))
+                if len(named) <= DEVICE_CHARS_MAX:
+                    device = self._device(named.encode("utf-8", "replace"))
+                else:
+                    detail = (
+                        f"the device's name has {len(named)} characters; at most {DEVICE_CHARS_MAX} are taken for one"
+                    )
+                    parsed, kind = Reject(Reason.NO_DEVICE, detail, line), Reject
             elif not named and not home.name:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -141,6 +195,7 @@ class Pipeline:
         if handler is not None:
             device.parsed += 1
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
+            device.times.append(at)
             if not facts.now >= at >= facts.now - LEAP:
                 self.correlator.see_time(device, at, getattr(parsed, "ended", 0))
             handler(device, parsed)
@@ -150,6 +205,7 @@ class Pipeline:
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
+            device.times.append(parsed.at)
             self._count(facts.counts, f"ignored:{parsed.kind}")
             self.correlator.see_sensor(device, parsed.at)
             self.correlator.see_time(device, parsed.at)
@@ -159,7 +215,8 @@ class Pipeline:
         counts[what] = counts.get(what, 0) + 1
 
     def _device(self, key: bytes) -> Device:
-        name = key.decode("utf-8", "replace")
+        # A longer key is no device's name: its lines are those of whom they name themselves.
+        name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
         device = self.devices.get(name)
         if device is None:
             device = self.devices[name] = Device(name)
@@ -172,6 +229,8 @@ class Pipeline:
                 continue
             passed = (message.logged_ms - facts.logged_ms) * 1000
             self.correlator.be_quiet(device, passed)
+            if passed >= device.quiet_due:
+                self.presence.be_quiet(device, passed, message.logged_ms)
             facts.offset = message.offset
             self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
 
@@ -183,14 +242,31 @@ class Pipeline:
             passed = (logged_ms - facts.logged_ms) * 1000
             if facts.logged_ms and (
                 (facts.now + passed) // MICROS >= device.next_due
+                or passed >= device.quiet_due
                 or (device.parked and passed >= idle)
                 or (device.alerts and passed >= KEPT)
             ):
                 yield device
 
 
+def _text(header: object) -> str:
+    return header.decode(errors="replace") if isinstance(header, bytes) else header if isinstance(header, str) else ""
+
+
+def _number(header: object) -> int:
+    """A whole number as ASCII; 0 for anything else."""
+    if isinstance(header, str):
+        header = header.encode(errors="replace")
+    if isinstance(header, bytes) and header.isdigit() and len(header) <= NUMBER_DIGITS_MAX:
+        return int(header)
+    return 0
+
+
 def _unread(message: Message, line: bytes) -> Reject:
-    """The reject for a line that no dialect may read."""
+    """The reject for a line that no dialect may read, or for a message of too many lines as if it were one."""
+    if b"\n" in line:
+        lines = line.count(b"\n") + 1
+        return Reject(Reason.TOO_LONG, f"{lines} lines in one message; at most {MESSAGE_LINES_MAX} are read", line)
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

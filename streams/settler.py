@@ -18,6 +18,7 @@ from streams.state import (
     BY_SNI,
     BY_VERDICT,
     FROM_FLOW,
+    GROUP_MAX,
     REACHED,
     UNDECIDED,
     Connection,
@@ -144,8 +145,11 @@ class Settler:
 
     def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
         """A new connection of a 5-tuple, to be looked at when it is due."""
+        if group is not None and len(group) >= GROUP_MAX:
+            self._let_oldest_go(device, key)
+            group = device.group(key)
         if device.size >= self.connections_max:
-            self._let_oldest_go(device)
+            self._let_oldest_go(device, next(iter(device.groups)))
             group = device.group(key)
         connection = Connection()
         if group is None:
@@ -300,8 +304,7 @@ class Settler:
             device.rest(key)
         device.touched[key] = None
 
-    def _let_oldest_go(self, device: Device) -> None:
-        key = next(iter(device.groups))
+    def _let_oldest_go(self, device: Device, key: str) -> None:
         group = device.group(key)
         assert group, "a group is never empty"
         oldest = group[0]

@@ -15,6 +15,7 @@ import heapq
 import msgspec
 
 from schemas.events import Micros, Process
+from streams.gaps import Sensor
 
 EVIDENCE_MAX = 256
 """Distinct evidence remembered per connection to tell repeats. Beyond it the oldest is forgotten: a repeat of it counts twice."""
@@ -25,10 +26,15 @@ INNER_MAX = 16
 """Names spoken inside kept per connection; further ones are not looked at."""
 JUDGED_MAX = 256
 """Judged requests remembered per connection. Beyond it the oldest is forgotten: told already, a repeat of it counts again."""
+GROUP_MAX = 64
+"""Connections of one 5-tuple kept. Beyond it the oldest gets its row and leaves: each event of a 5-tuple looks at all of them."""
 PROXIES_MAX = 1_000
 """Proxies learnt per device; further ones are proxies for their own connections only."""
 ALERTS_MAX = 10_000
 """Alerts folded at a time per device. Beyond it the oldest is forgotten: its next request begins a new count."""
+SENSORS_MAX = 64
+"""Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
+NEVER: Micros = 1 << 62
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
 """What is known of requests to one destination, as bits."""
@@ -249,6 +255,8 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
 
 _pack_alert = msgspec.msgpack.Encoder().encode
 _unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
+_pack_sensor = msgspec.msgpack.Encoder().encode
+_unpack_sensor = msgspec.msgpack.Decoder(Sensor).decode
 
 
 class Facts(msgspec.Struct, array_like=True, gc=False):
@@ -275,10 +283,19 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     groups_seen: int = 0
     """How many 5-tuples were first seen: the next one's number."""
     counts: dict[str, int] = {}
+    heard: Micros = 0
+    """The device's own clock when it was heard last; 0 before."""
+    heard_ms: int = 0
+    """The log's time then: `logged_ms` is also that of lines that could not be read, or whose time is not believed."""
+    habit: Micros = 0
+    """The longest it was quiet of late."""
+    silences: int = 0
+    silent_ms: int = 0
+    """The log's time when it was found silent; 0 while it is not."""
 
 
 class Device:
-    """State of one device: facts, groups by 5-tuple, alerts, and the timers of its connections."""
+    """State of one device: facts, groups by 5-tuple, alerts, sensors, and the timers of its connections."""
 
     __slots__ = (
         "alerts",
@@ -291,11 +308,15 @@ class Device:
         "next_due",
         "parked",
         "parsed",
+        "quiet_due",
         "read",
+        "sensors",
         "size",
         "timers",
+        "times",
         "touched",
         "touched_alerts",
+        "touched_sensors",
     )
 
     def __init__(self, name: str) -> None:
@@ -306,6 +327,8 @@ class Device:
         self.timers: dict[int, str | dict[str, None]] = {}
         """Groups to be looked at by second. Most seconds have one or none: that is its name alone, as a dict would weigh
         as much as the group's state."""
+        self.sensors: dict[str, Sensor] = {}
+        """By dialect and name, with a zero byte between them."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
@@ -315,12 +338,17 @@ class Device:
         self.read = 0
         self.parsed = 0
         """Lines of the message at hand; they are in the facts' counts when it is done."""
+        self.times: list[Micros] = []
+        """Times that these lines tell."""
+        self.quiet_due = NEVER
+        """How long it must be quiet until its presence is looked at (`streams.presence`)."""
         self.dirty: dict[str, None] = {}
         """5-tuples whose rows may have changed, in order."""
         self.dirty_alerts: dict[str, None] = {}
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
-        """Groups and alerts that changed since the last checkpoint, in order."""
+        self.touched_sensors: dict[str, None] = {}
+        """Groups, alerts and sensors that changed since the last checkpoint, in order."""
 
     def group(self, key: str) -> Group | None:
         """The connections of a 5-tuple, hot."""
@@ -379,17 +407,24 @@ class Device:
         for key in self.touched_alerts:
             alert = self.alerts.get(key)
             changed["a" + key] = None if alert is None else _pack_alert(alert)
-        self.touched.clear()
-        self.touched_alerts.clear()
+        for key in self.touched_sensors:
+            sensor = self.sensors.get(key)
+            changed["s" + key] = None if sensor is None else _pack_sensor(sensor)
+        self._all_told()
         return changed
 
     def items(self) -> dict[str, bytes | None]:
-        """All items of the state, packed. An item is `c` + 5-tuple or `a` + alert key."""
+        """All items of the state, packed. An item is `c` + 5-tuple, `a` + alert key or `s` + sensor."""
         whole = {"c" + key: self._packed_group(key) for key in self.groups}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
+        whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
+        self._all_told()
+        return whole
+
+    def _all_told(self) -> None:
         self.touched.clear()
         self.touched_alerts.clear()
-        return whole
+        self.touched_sensors.clear()
 
     def _packed_group(self, key: str) -> bytes | None:
         group = self.groups.get(key)
@@ -402,6 +437,8 @@ class Device:
             if item[0] == "c":
                 connections = _unpack(packed)
                 groups.append((connections[0].number, item[1:], packed, connections))
+            elif item[0] == "s":
+                self.sensors[item[1:]] = _unpack_sensor(packed)
             else:
                 self.alerts[item[1:]] = _unpack_alert(packed)
         for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from schemas.health import Looks, Standstill
 from streams.guard_group import GroupView, Progress
 from streams.guards import Exit, end
 
@@ -29,31 +30,25 @@ class Stall:
 
     def __init__(self, secs_max: float) -> None:
         self._secs_max = secs_max
-        self._moved: dict[int, tuple[int, float]] = {}
+        self._standstill = Standstill[int]()
         self._sign: object = None
 
     def forget(self) -> None:
         """The broker was away or the partitions changed: standing still so far says nothing."""
-        self._moved.clear()
+        self._standstill.forget()
 
     def stalled(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> Collection[int]:
         """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving."""
         if sign != self._sign:
             self._sign = sign
             self.forget()
-        for partition in self._moved.keys() - progress.keys():
-            del self._moved[partition]
-        late = []
-        for partition, (committed, newest) in progress.items():
-            if committed >= newest:
-                self._moved.pop(partition, None)
-                continue
-            before = self._moved.get(partition)
-            if before is None or before[0] != committed:
-                self._moved[partition] = (committed, now)
-            elif now - before[1] > self._secs_max:
-                late.append(partition)
-        return late
+        self._standstill.look(progress, now)
+        return [partition for partition, since in self._standstill.since.items() if now - since > self._secs_max]
+
+    def standing_since(self, *, everywhere: bool) -> float | None:
+        """Since when some partition's input waits without a commit; or that of every one where input waits."""
+        since = self._standstill.since.values()
+        return (max if everywhere else min)(since, default=None)
 
 
 class Watchdog(threading.Thread):
@@ -62,6 +57,7 @@ class Watchdog(threading.Thread):
     def __init__(
         self,
         group: GroupView,
+        looks: Looks,
         *,
         stall_secs_max: float,
         stop_secs_max: float,
@@ -74,6 +70,7 @@ class Watchdog(threading.Thread):
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._group = group
+        self._looks = looks
         self._stall_secs_max = stall_secs_max
         self._stop_secs_max = stop_secs_max
         self._all_partitions = range(partitions)
@@ -113,6 +110,7 @@ class Watchdog(threading.Thread):
             if self._answered:
                 log.warning("Kafka does not answer, the worker goes on when it does")
             self._answered = False
+            self._looks.silent(now)
             return
         if not self._answered:
             log.info("Kafka answers again")
@@ -120,6 +118,8 @@ class Watchdog(threading.Thread):
         late = stall.stalled(progress, now, self._sign_of_work())
         behind = [place for place in progress.values() if place.committed < place.end]
         # A spare worker has no partitions; only a group that stands still everywhere concerns it.
+        lag = sum(place.end - place.committed for place in behind) if own else 0
+        self._looks.answered(lag, stall.standing_since(everywhere=not own), now)
         if late and (own or len(late) == len(behind)):
             where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
             end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")

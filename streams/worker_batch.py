@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 from schemas.settings import CorrelationSettings
 from streams.continuity import Continuity
-from streams.delivery import Check, Courier, Parcel
+from streams.delivery import Check, Courier
 from streams.guards import Exit, end
 from streams.lease import Lease
-from streams.pipeline import Message
+from streams.pipeline import Message, Output
+from streams.reject_guard import RejectGuard
 from streams.worker_counters import WorkerCounters
 from streams.worker_shapes import MakePipeline, PipelineLike
 from streams.worker_state import Entry, StateStore
+
+PORTION_BYTES = 2 << 20
+"""Input taken before its output is looked at."""
+REJECTS_TOGETHER_MAX = 20_000
+"""Beyond it they leave at once: a file that is no sensor's makes a million of them in a batch."""
 
 StandsAt = Callable[[int], int]
 """Asks the broker for the offset from which the group has to go on in a partition; may block."""
@@ -33,6 +41,8 @@ class Bench:
         lease: Lease,
         stands_at: StandsAt,
         counters: WorkerCounters,
+        rejects: RejectGuard,
+        long_secs: float,
     ) -> None:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
@@ -41,8 +51,11 @@ class Bench:
         self._lease = lease
         self._stands_at = stands_at
         self._counters = counters
+        self._rejects = rejects
+        self._long_secs = long_secs
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
+        self._began = 0.0
         self.busy = False
         """A batch is at hand."""
 
@@ -55,24 +68,40 @@ class Bench:
         """What the pipelines of our partitions count."""
         return [pipeline.book() for pipeline in self._pipelines.values()]
 
+    def goes_forward(self) -> int | None:
+        """Changes while a large batch is on its way to Kafka, when nothing can be committed; None at other times."""
+        long = self.busy and time.monotonic() - self._began > self._long_secs
+        # A copy, as the watchdog's thread asks while topics may be added.
+        return sum(tuple(self._counters.delivered.values())) if long else None
+
     async def handle(self, batch: dict[int, list[Message]]) -> None:
         """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
-        self.busy = True
+        self.busy, self._began = True, time.monotonic()
         born = self._lease.membership()
         check = partial(self._lease.check, born)
 
-        parcels: list[Parcel] = []
+        made: list[tuple[int, Output]] = []
+        rejects = 0
         entries: dict[int, dict[bytes, bytes]] = {}
         touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
             pipeline, again = await self._pipeline(part, messages)
             entries[part] = dict(again)
             touched[part] = pipeline
-            for message in messages:
-                pipeline.take(message)
-            parcels.extend(self._courier.parcels(part, pipeline.drain()))
+            for portion in _portions(messages):
+                for message in portion:
+                    pipeline.take(message)
+                output = pipeline.drain()
+                made.append((part, output))
+                rejects += len(output.rejects)
+                if rejects > REJECTS_TOGETHER_MAX:
+                    await self._deliver(made, check)
+                    made, rejects = [], 0
             await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
-        await self._courier.deliver(parcels, check)
+        await self._deliver(made, check)
+        now = time.time()
+        for messages in batch.values():
+            self._counters.note_delivered(messages, now)
 
         await check()
         for part, pipeline in touched.items():
@@ -87,8 +116,15 @@ class Bench:
 
         await check()
         self._counters.batches += 1
-        self._counters.messages += sum(len(messages) for messages in batch.values())
+        handled = sum(len(messages) for messages in batch.values())
+        self._counters.messages += handled
+        self._counters.batch_messages.add(handled)
         self.busy = False
+
+    async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:
+        """Outputs by partition, once it is clear that they may leave."""
+        self._rejects.judge([output for _, output in made])
+        await self._courier.deliver(chain.from_iterable(self._courier.parcels(*some) for some in made), check)
 
     async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, list[Entry]]:
         """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
@@ -122,3 +158,17 @@ class Bench:
             self._store.note_changelog(part, offset)
         self._counters.checkpoint_entries += len(parcels)
         self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)
+
+
+def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Messages in order, some at a time."""
+    some: list[Message] = []
+    size = 0
+    for message in messages:
+        some.append(message)
+        size += len(message.value)
+        if size >= PORTION_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,26 +1,38 @@
-"""The worker's page for Prometheus: its own counters, and the pipelines' books, summed."""
+"""The worker's pages: its own counters and the pipelines' books, summed, for Prometheus; and its health."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import schemas.metrics as declared
-from schemas.exporter import Family, by_label, family, one, serve
+from schemas.exporter import Family, by_label, family, one, serve, spread
+from schemas.health import Health
 from schemas.metrics import Metric
 from schemas.settings import WorkerSettings
 from streams.worker_counters import WorkerCounters
+from streams.worker_health import WorkerFacts, alive, ready
 
 Books = Callable[[], Iterable[Mapping[str, int]]]
 """Gives the books of all own partitions; called in the exporter's thread."""
 
 
-def serve_metrics(worker: WorkerSettings, counters: WorkerCounters, books: Books) -> None:
-    """Serve /metrics in a thread for the rest of the process, if the settings name a port. Raises SettingsError."""
-    serve("worker", worker.metrics_host, worker.metrics_port, lambda: worker_families(counters, books()))
+def serve_pages(worker: WorkerSettings, counters: WorkerCounters, facts: WorkerFacts, books: Books) -> None:
+    """Serve the pages in a thread for the rest of the process, if the settings name a port. Raises SettingsError."""
+    serve(
+        "worker",
+        worker.metrics_host,
+        worker.metrics_port,
+        lambda: worker_families(counters, facts.looks.lag, books()),
+        Health(
+            lambda: alive(facts, worker.stall_secs_max, time.monotonic()),
+            lambda: ready(facts, worker.stall_secs_max, time.monotonic()),
+        ),
+    )
 
 
-def worker_families(own: WorkerCounters, books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
+def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
     """All that a worker counts, as Prometheus wants it."""
     yield one(declared.WORKER_MESSAGES, own.messages)
     yield one(declared.WORKER_BATCHES, own.batches)
@@ -31,7 +43,13 @@ def worker_families(own: WorkerCounters, books: Iterable[Mapping[str, int]]) -> 
     yield one(declared.WORKER_CHECKPOINT_BYTES, own.checkpoint_bytes)
     yield one(declared.WORKER_LEASE_WAITS, own.lease_waits)
     yield one(declared.WORKER_TICKS, own.ticks)
+    yield one(declared.WORKER_LAG, lag)
+    yield by_label(declared.WORKER_REBALANCES, own.rebalances)
+    yield one(declared.REJECT_RATE, own.reject_rate)
+    yield one(declared.REJECT_RATE_OVER, own.reject_rate_over)
     yield by_label(declared.WORKER_DELIVERED, own.delivered)
+    yield spread(declared.WORKER_BATCH_MESSAGES, {(): own.batch_messages})
+    yield spread(declared.WORKER_LATENCY, {(): own.latency_secs})
     yield from book_families(books)
 
 

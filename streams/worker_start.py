@@ -18,12 +18,12 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings, SettingsError
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, TELEMETRY, topic_name
+from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
 from streams.lease import sweep
 
 log = logging.getLogger(__name__)
 
-NAMES = (TELEMETRY, NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, STATE_CHANGELOG)
+NAMES = (TELEMETRY, *TABLE_OF_TOPIC, STATE_CHANGELOG)
 GOOD_ANSWERS = 3
 ROUND_SECS = 0.2
 ASK_SECS_MAX = 0.5

@@ -7,7 +7,7 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.clock import MICROS, parse_micros
 from schemas.dialects import dialects
@@ -60,11 +60,11 @@ class Score(NamedTuple):
     outcomes: dict[tuple[str, str], int]
 
 
-def score(rows: Iterable[Row]) -> Score:
-    """How many true requests have a row of their own, and how many rows claim what nobody asked for."""
-    truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
-    certain = [t for t in truth if t.get("client_port") and t.get("port_certain") is not False]
-    vague = {(t["device"], t["host"], t["port"]) for t in truth if t not in certain}
+def score(rows: Iterable[Row], truth: Iterable[Row] | None = None) -> Score:
+    """How many true requests (the sample's, if not given) have a row, and how many rows claim what nobody asked for."""
+    told: list[Any] = [json.loads(line) for line in TRUTH.read_text().splitlines()] if truth is None else list(truth)
+    certain = [t for t in told if _is_certain(t)]
+    vague = {(t["device"], t["host"], t["port"]) for t in told if not _is_certain(t)}
     by_tuple: dict[tuple[object, ...], list[Row]] = {}
     hops: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -114,6 +114,11 @@ def score(rows: Iterable[Row]) -> Score:
         number = len(own(place, begun, hops.get(place, ())))
         counted[number] = counted.get(number, 0) + 1
     return Score(len(certain), right, wrong, len(false_rows), process_wrong, counted, outcomes)
+
+
+def _is_certain(t: Row) -> bool:
+    """Its connection is known for sure."""
+    return bool(t.get("client_port")) and t.get("port_certain") is not False
 
 
 def _tuple(t: Row) -> tuple[object, ...]:

@@ -23,9 +23,11 @@ from sinks.clickhouse import connect
 from sinks.migrate import migrate
 from streams.pipeline import Message, Pipeline
 from tests.conftest import SettingsMaker
-from tests.factories import Row, latest
+from tests.factories import DEVICE, Row, latest
 from tests.sample import SampleLine, sample
+from tests.streams.presence_story import Sent, clock, in_a_row, message
 from tests.streams.worker_process import wait_until
+from unproxy.cli import run
 from unproxy.up.parts import write_settings
 
 SHUFFLE_MICROS = 2_000_000
@@ -145,6 +147,61 @@ def differences(found: dict[object, Row], wanted: dict[object, Row]) -> dict[obj
             if one.get(name) != other.get(name)
         }
     return apart
+
+
+def test_what_is_lost_on_the_way_shows_until_it_comes(
+    settings_for: SettingsMaker,
+    tmp_path: Path,
+    parts: Callable[[str, Path], Part],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A message that never came is a row and an answer of `coverage`; sent after all, it is gone; silence and restart stay."""
+    settings = settings_for(worker={"session_timeout_secs": 6}, correlation={"silence_secs": 4})
+    with_database(settings)
+    file = tmp_path / "settings.toml"
+    write_settings(settings, file)
+    parts("sink", file)
+    parts("worker", file)
+    producer = Producer({**client_config(settings.kafka), "partitioner": "murmur2_random"})
+
+    def send(*some: Sent) -> None:
+        for one in some:
+            headers = {"dialect": "suricata", "sensor": "host:eve", "seq": str(one.seq), "lines": str(one.lines)}
+            producer.produce(topic_name(settings, TELEMETRY), message(0, one).value, DEVICE, headers={**headers})
+        assert producer.flush(30) == 0
+
+    def gaps() -> list[Row]:
+        return ask(settings, "select * from SensorGaps order by DetectedAt, FromTime")
+
+    def coverage(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run(["--config", str(file), "coverage", DEVICE, *arguments]) == 0
+        return capsys.readouterr().out
+
+    first, lost, third = in_a_row([5, 7, 5])
+    send(first, third)
+    wait_until(lambda: [gap["Kind"] for gap in gaps()] == ["loss", "silence"], "the gap, then silence", 60)
+    loss, silence = gaps()
+    assert (loss["LinesMissing"], loss["FromSeq"], loss["ToSeq"], loss["Status"]) == (7, 6, 13, "open")
+    assert (silence["FromTime"], silence["ToTime"], silence["Status"]) == (clock(16), None, "open")
+    assert "partly seen" in coverage(clock(0), clock(10))
+    assert "7 lines missing between 2026-11-24 19:07:32.000 and 2026-11-24 19:07:40.000" in coverage(
+        clock(0), clock(10)
+    )
+    assert "silent from 2026-11-24 19:07:44.000 on, it still is" in coverage(clock(60))
+    assert coverage(clock(0), clock(3)).count(": seen\n") == 1
+
+    send(lost)
+    wait_until(lambda: "loss" not in [gap["Kind"] for gap in gaps()], "the gap is filled", 60)
+    assert coverage(clock(0), clock(10)).count(": seen\n") == 1
+
+    send(Sent(1, 5, 600))
+    wait_until(lambda: "restart" in [gap["Kind"] for gap in gaps()], "the restart", 60)
+    found = {gap["Kind"]: gap for gap in gaps() if gap["Status"] == "closed"}
+    assert (found["restart"]["FromTime"], found["restart"]["LinesMissing"]) == (clock(16), None)
+    capsys.readouterr()
+    assert run(["--config", str(file), "query", "--kql", "SensorGaps | take 10", "--format", "csv"]) == 0
+    assert "restart" in capsys.readouterr().out
 
 
 def with_database(settings: Settings) -> None:

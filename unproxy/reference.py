@@ -129,11 +129,12 @@ def _rows_page() -> str:
         "known. Of rows with the same `RecordId` the one with the highest `Version` holds.",
         "Every table stores times in UTC, with microseconds. `TimeGenerated` is an alias of `Timestamp`.",
     ]
-    for table in ("DeviceNetworkEvents", "DeviceEvents", "Rejects"):
+    for table in ("DeviceNetworkEvents", "DeviceEvents", "SensorGaps", "DeviceCoverage", "Rejects"):
         blocks += _columns(table)
     blocks += ["## Closed sets", "A new word in one of these is a change of contract."]
     sets = (record.Layer, record.Outcome, record.ResolvedBy, record.Confidence, record.UnresolvedReason)
-    rows = ((f"`{kind.__name__}`", _members(kind)) for kind in (*sets, ProtectionMode, Reason))
+    gaps = (record.GapKind, record.GapStatus)
+    rows = ((f"`{kind.__name__}`", _members(kind)) for kind in (*sets, *gaps, ProtectionMode, Reason))
     blocks.append(_table(("set", "words"), rows))
     return _page("Rows", *blocks)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.events import Reason, Reject
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
-from schemas.topics import topics
+from schemas.topics import TELEMETRY, topic_name, topics
 from unproxy.errors import Damaged, Failed, Fixable, KafkaAway
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient, ClusterMetadata
 
     from producers.report import Report
+    from producers.simulation import WorldSettings
     from producers.source import Line, Source
     from streams.pipeline import Message, Pipeline
 
@@ -116,6 +117,73 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
     fresh = file.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(content))
     fresh.replace(file)
+
+
+def simulated_world(**values: Any) -> WorldSettings:
+    """The settings of a world. Raises Fixable for one that cannot be."""
+    from producers.simulation import WorldError, WorldSettings
+
+    try:
+        return WorldSettings(**values)
+    except WorldError as error:
+        raise Fixable(str(error)) from None
+
+
+def simulate_to_kafka(
+    settings: Settings, world: WorldSettings, stop: Event, *, speed: float, processes: int, truth: Path | None
+) -> list[str]:
+    """Publish a world until it ends or `stop` is set; gives what was in it, in words. Raises Failed."""
+    from producers.publisher import PublisherFailed
+    from producers.simulation.shards import feed_all, processes_for
+    from producers.simulation.summary import in_words
+
+    partitions_of(settings, topic_name(settings, TELEMETRY))
+    try:
+        told = feed_all(
+            settings,
+            world,
+            stop=stop,
+            speed=speed,
+            processes=processes or processes_for(world, speed),
+            truth=truth,
+            progress=_report_to(None),
+        )
+    except PublisherFailed as error:
+        raise Failed(str(error)) from None
+    except OSError as error:
+        raise Fixable(f"{truth}: cannot be written: {error.strerror}; name another file") from None
+    done = told.report
+    if done.unacknowledged_messages:
+        raise Failed(f"{settings.kafka.bootstrap}: did not acknowledge {done.unacknowledged_messages} messages")
+    ended = "stopped early" if stop.is_set() else "whole"
+    sent = f"{done.lines:>10,}  in {done.messages:,} messages, all acknowledged by {settings.kafka.bootstrap}, {ended}"
+    return [*in_words(told.tally), f"{'published':13}{sent}"]
+
+
+def simulate_to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
+    """Write a world into a new folder, until it ends or `stop` is set; gives what was in it, in words."""
+    from producers.simulation.folder import write_folder
+    from producers.simulation.summary import in_words
+
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise Fixable(f"{folder}: is not empty; name a new folder")
+        tally = write_folder(world, folder, stop, _tell_lines())
+    except OSError as error:
+        raise Fixable(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
+    return in_words(tally)
+
+
+def _tell_lines() -> Callable[[int], None]:
+    due = time.monotonic() + REPORT_SECS
+
+    def tell(lines: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + REPORT_SECS
+            log.info("writing", extra={"lines": lines})
+
+    return tell
 
 
 def run_worker(settings: Settings) -> int:

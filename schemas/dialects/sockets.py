@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from schemas.clock import parse_micros
-from schemas.events import ConnectionOpened, Dialect, Micros, Parsed, Process, Reason, Reject, flow_of
+from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Dialect, Micros, Parsed, Process, Reason, Reject, flow_of
 
 RESULTS = frozenset({"success", "failed", "open"})
 
@@ -78,7 +78,7 @@ def parse(raw: bytes) -> Parsed:
         established,
         ended,
         line.result == "failed",
-        Process(line.pid, line.process or ""),
+        Process(line.pid, (line.process or "")[:TEXT_CHARS_MAX]),
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
     )
 

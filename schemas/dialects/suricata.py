@@ -14,6 +14,7 @@ import msgspec
 from schemas.address import split_authority
 from schemas.clock import parse_micros
 from schemas.events import (
+    TEXT_CHARS_MAX,
     Action,
     ConnectionClosed,
     Dialect,
@@ -210,8 +211,8 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
         target,
         split_authority(host, 443)[0] if host else "",
         status,
-        alert.signature,
-        alert.category,
+        alert.signature[:TEXT_CHARS_MAX],
+        alert.category[:TEXT_CHARS_MAX],
         f"alert/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
     )
 

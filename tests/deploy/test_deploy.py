@@ -119,7 +119,7 @@ def test_dependencies_exist() -> None:
 
 def test_prometheus_reads_every_part() -> None:
     """The scraped host names and ports are those of workers and sink."""
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     scraped = {
         target for job in config["scrape_configs"] for part in job["static_configs"] for target in part["targets"]
     }
@@ -131,6 +131,15 @@ def test_prometheus_reads_every_part() -> None:
     }
 
     assert scraped == served
+
+
+def test_workers_and_sink_are_asked_for_their_health() -> None:
+    """Each has a health check that asks /healthz on its own metrics port."""
+    for name, service in OURS.items():
+        ports = [value for variable, value in service["environment"].items() if variable.endswith("__METRICS_PORT")]
+        checks = service.get("healthcheck", {}).get("test", [])
+
+        assert [f"http://127.0.0.1:{port}/healthz" in " ".join(checks) for port in ports] == [True] * len(ports), name
 
 
 def test_dockerfile_copies_what_exists() -> None:

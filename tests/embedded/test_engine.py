@@ -281,6 +281,19 @@ def test_slow_query_holds_nobody_up(client: Client) -> None:
     slow.join()
 
 
+def test_insert_that_fails_at_its_end(client: Client) -> None:
+    """What could be read and not be stored is an error with ClickHouse's code; the library says nothing of it."""
+    client.command("ALTER TABLE rows MODIFY SETTING parts_to_delay_insert = 0, parts_to_throw_insert = 1")
+    client.command("SYSTEM STOP MERGES rows")
+    client.raw_insert("rows", insert_block=lines(1), fmt="JSONEachRow")
+    for _ in range(2):
+        with pytest.raises(DatabaseError, match="TOO_MANY_PARTS") as refused:
+            client.raw_insert("rows", insert_block=lines(2), fmt="JSONEachRow")
+
+    assert refused.value.code == 252
+    assert numbers(client) == [1]
+
+
 def test_killed_and_started_again(own: Engine) -> None:
     """Acknowledged rows and tokens survive kill -9; the address stays."""
     token = {"insert_deduplication_token": "batch 1"}

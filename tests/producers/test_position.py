@@ -20,8 +20,8 @@ def adopt(positions: Positions, path: Path, *, growing: bool = True) -> SourceFi
         return positions.adopt(parse_source(f"suricata:{path}"), str(path), stream, growing=growing)
 
 
-def batch(file: SourceFile, start: int) -> Batch:
-    return Batch("dev-a", "suricata", "sensor", file, start, 0, 0.0)
+def batch(file: SourceFile, start: int, seq: int = 0, lines: int = 0) -> Batch:
+    return Batch("dev-a", "suricata", "sensor", file, start, 0, 0.0, seq=seq, lines=[b"x"] * lines)
 
 
 def test_kept_offset_is_the_first_unacknowledged(tmp_path: Path, write: Writer) -> None:
@@ -39,18 +39,35 @@ def test_kept_offset_is_the_first_unacknowledged(tmp_path: Path, write: Writer) 
 
 
 def test_everything_acknowledged_is_kept_as_read(tmp_path: Path, write: Writer) -> None:
-    """With nothing outstanding, the kept offset is where reading ended; message counts are kept, too."""
+    """With nothing outstanding, the kept offset is where reading ended; the count of lines is kept, too."""
     write(tmp_path / "log", [b"0123456789"] * 10)
     positions = Positions(tmp_path / "state")
-    adopt(positions, tmp_path / "log").taken = 110
-    positions.acknowledge(("dev-a", "suricata", "sensor"), 7)
-    positions.acknowledge(("dev-a", "suricata", "sensor"), 6)
+    file = adopt(positions, tmp_path / "log")
+    file.taken = 110
+    positions.acknowledge(batch(file, 0, seq=5, lines=3))
+    positions.acknowledge(batch(file, 0, seq=1, lines=4))
     positions.save([])
     positions.close()
 
     again = Positions(tmp_path / "state")
     assert adopt(again, tmp_path / "log").taken == 110
     assert again.seqs == {("dev-a", "suricata", "sensor"): 7}
+    again.close()
+
+
+def test_what_is_sent_again_keeps_its_number(tmp_path: Path, write: Writer) -> None:
+    """Where a later message was acknowledged before an earlier one, the count goes back with the offset."""
+    write(tmp_path / "log", [b"0123456789"] * 10)
+    positions = Positions(tmp_path / "state")
+    file = adopt(positions, tmp_path / "log")
+    positions.acknowledge(batch(file, 0, seq=1, lines=2))
+    positions.acknowledge(batch(file, 55, seq=6, lines=5))
+    positions.save([batch(file, 22, seq=3, lines=3), batch(file, 99)])
+    positions.close()
+
+    again = Positions(tmp_path / "state")
+    assert adopt(again, tmp_path / "log").taken == 22
+    assert again.seqs == {("dev-a", "suricata", "sensor"): 2}
     again.close()
 
 

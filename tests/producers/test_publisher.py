@@ -53,7 +53,7 @@ def publishing(
         settings,
         clock=Clock(),
         stopping=stopping,
-        acknowledged=lambda _, seq: acknowledged.append(seq),
+        acknowledged=lambda batch: acknowledged.append(batch.seq),
         last_seq=lambda _: last_seq,
     )
     try:
@@ -89,13 +89,17 @@ def test_keys_land_where_faust_puts_them(kafka_settings_for: Callable[..., Setti
 
 
 def test_message_says_what_it_is(kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf) -> None:
-    """Value, key and headers are the contract; numbers go on from the kept ones, per device."""
+    """Value, key and headers are the contract; lines are numbered on from the kept count, per device."""
     settings = kafka_settings_for()
     with publishing(settings, last_seq=41) as (publisher, acknowledged):
         publisher.send(batch("dev-a", b"one", b"two"))
         publisher.send(batch("dev-b", b"other"))
         publisher.send(batch("dev-a", b"three"))
+        assert publisher.facts().waiting == 3
+        assert publisher.facts().quiet_since is not None
         assert publisher.flush(30)
+        assert publisher.facts() == (0, None)
+        assert publisher.answers()
 
     found = sorted(
         ((message.key(), message.value(), headers(message)) for message in messages_of(settings, TELEMETRY)),
@@ -103,11 +107,11 @@ def test_message_says_what_it_is(kafka_settings_for: Callable[..., Settings], me
     )
     common = {"dialect": b"suricata", "sensor": b"host:eve.json"}
     assert found == [
-        (b"dev-a", b"one\ntwo", {**common, "seq": b"42"}),
-        (b"dev-a", b"three", {**common, "seq": b"43"}),
-        (b"dev-b", b"other", {**common, "seq": b"42"}),
+        (b"dev-a", b"one\ntwo", {**common, "seq": b"42", "lines": b"2"}),
+        (b"dev-a", b"three", {**common, "seq": b"44", "lines": b"1"}),
+        (b"dev-b", b"other", {**common, "seq": b"42", "lines": b"1"}),
     ]
-    assert sorted(acknowledged) == [42, 42, 43]
+    assert sorted(acknowledged) == [42, 42, 44]
     assert publisher.unacknowledged_bytes == 0
 
 
@@ -140,6 +144,8 @@ def test_without_broker_sending_waits(caplog: pytest.LogCaptureFixture) -> None:
         assert sent == 5
         assert len(list(publisher.outstanding())) == 5
         assert not publisher.flush(0.1)
+        assert publisher.facts().waiting == 5
+        assert not publisher.answers()
     assert acknowledged == []
     assert "kafka is out of reach, waiting for it" in caplog.text
 

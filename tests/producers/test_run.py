@@ -85,11 +85,14 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
     assert report.messages == report.acknowledged_messages == len(messages)
     assert report.unacknowledged_messages == report.too_long == 0
     places = defaultdict(set)
-    seqs = defaultdict(list)
+    seqs: dict[tuple[bytes | None, bytes, bytes], list[int]] = defaultdict(list)
     for message in messages:
         found = headers(message)
         places[message.key()].add(message.partition())
-        seqs[message.key(), found["dialect"], found["sensor"]].append(int(found["seq"]))
+        assert int(found["lines"]) == len(lines_of([message]))
+        seqs[message.key(), found["dialect"], found["sensor"]] += range(
+            int(found["seq"]), int(found["seq"]) + int(found["lines"])
+        )
         parser = dialects()[found["dialect"].decode()]
         assert {parser.device_of(line).encode() for line in (message.value() or b"").split(b"\n")} == {message.key()}
     assert {len(partitions) for partitions in places.values()} == {1}
@@ -196,9 +199,10 @@ def test_kill_loses_nothing(
     arrived = lines_of(messages)
     assert set(arrived) == set(lines)
     assert len(lines) < len(arrived) < 1.7 * len(lines)
-    numbers = defaultdict(set)
+    numbers: dict[bytes | None, set[int]] = defaultdict(set)
     for message in messages:
-        numbers[message.key()].add(int(headers(message)["seq"]))
+        first = int(headers(message)["seq"])
+        numbers[message.key()].update(range(first, first + int(headers(message)["lines"])))
     assert all(seqs == set(range(1, max(seqs) + 1)) for seqs in numbers.values())
     assert run(settings, f"suricata:{tmp_path}/log").lines == 0
 

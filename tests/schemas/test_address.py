@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import address
 from schemas.address import canonical_host, canonical_ip, ip_type, is_ip, registrable_domain, split_authority
+from schemas.events import flow_of
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,23 @@ def test_ip_type(ip: str, kind: str) -> None:
 def test_is_ip(text: str, is_address: bool) -> None:
     """An address literal, and nothing else."""
     assert is_ip(text) is is_address
+
+
+def test_long_authorities_are_not_remembered() -> None:
+    """What is worked out is remembered, but not a megabyte of text each time somebody sends one."""
+    before = address._remembered.cache_info().currsize, address.canonical_host.cache_info().currsize
+    long = "u" * 100_000
+
+    assert split_authority(f"{long}@a.example:443", 0) == ("a.example", 443)
+    assert split_authority(long, 80) == ("", 0)
+    after = address._remembered.cache_info().currsize, address.canonical_host.cache_info().currsize
+    assert after[0] == before[0]
+    assert after[1] <= before[1] + 1
+
+
+def test_addresses_without_end_are_refused() -> None:
+    """An address may carry a zone, which may be anything; it is not taken in at any length."""
+    with pytest.raises(ValueError, match="100009 and 8 characters"):
+        flow_of(f"fe80::1%e{'z' * 100_000}", 1, "10.0.0.1", 2)
+
+    assert flow_of("fe80::1%eth0", 1, "10.0.0.1", 2).key == "fe80::1 1 10.0.0.1 2"

@@ -12,7 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
-from schemas.ddl import first_migration, migrations, quoted
+from schemas.ddl import migrations, quoted
 from schemas.record import TABLES, columns
 from schemas.settings import ClickHouseSettings
 from sinks import migrate as migrating
@@ -36,9 +36,17 @@ def database(client: Client, unique: str) -> str:
     return unique
 
 
-def test_file_and_classes_agree() -> None:
-    """The first migration is what the classes say; `python -m schemas.ddl` writes it."""
-    assert migrations()[0].text == first_migration()
+@pytest.mark.parametrize("title", ddl.MADE)
+def test_file_and_classes_agree(title: str) -> None:
+    """Migrations that make tables are what the classes say; `python -m schemas.ddl` writes them."""
+    (migration,) = (found for found in migrations() if found.title == title)
+
+    assert migration.text == ddl.made(title)
+
+
+def test_every_table_is_made_once() -> None:
+    """No class is without its table."""
+    assert sorted(name for names in ddl.MADE.values() for name in names) == sorted(TABLES)
 
 
 def test_numbers_have_no_gaps() -> None:
@@ -48,7 +56,7 @@ def test_numbers_have_no_gaps() -> None:
     assert [migration.number for migration in found] == list(range(1, len(found) + 1))
     assert all(migration.statements("x") for migration in found)
     assert found[0].title == "0001_tables"
-    assert len(found[0].statements("x")) == 2 * len(TABLES)
+    assert len(found[0].statements("x")) == 2 * len(ddl.MADE["0001_tables"])
 
 
 def test_names_are_quoted() -> None:
@@ -148,6 +156,37 @@ def test_reject_shows_its_bytes(client: Client, database: str, written: Any) -> 
     written({"RecordId": "a", "RejectedAt": "2026-11-24T10:00:00.000000Z", "RawBase64": "AP9hCg=="}, table="Rejects")
 
     assert client.command(f"SELECT hex(Raw) FROM {database}.Rejects") == "00FF610A"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"optimize_move_to_prewhere_if_final": 1}, {"do_not_merge_across_partitions_select_final": 1}],
+    ids=str,
+)
+def test_filled_gaps_are_not_shown(client: Client, database: str, written: Any, settings: dict[str, Any]) -> None:
+    """What is filled disappears, its history stays; an older, open version never shows in its place."""
+    common = {"DeviceId": "dev", "DetectedAt": "2026-11-24T10:00:00.000000Z", "Kind": "loss"}
+    for record, version, status in (("a", 1, "open"), ("b", 2, "filled"), ("b", 1, "open"), ("c", 1, "closed")):
+        written({**common, "RecordId": record, "Version": version, "Status": status}, table="SensorGaps")
+    shown = client.query(f"SELECT RecordId, Status FROM {database}.SensorGaps ORDER BY 1", settings=settings)
+
+    assert shown.result_rows == [("a", "open"), ("c", "closed")]
+    assert client.command(f"SELECT count() FROM {database}.SensorGaps_versions") == 4
+
+
+def test_coverage_is_merged(client: Client, database: str, written: Any) -> None:
+    """Of the same five minutes the earliest and the latest time hold, in whatever order rows came, merged or not."""
+    common = {"DeviceId": "dev", "DeviceName": "dev", "Dialect": "d", "Bucket": "2026-11-24T10:00:00.000000Z"}
+    for record, first, last in (("a", "02", "03"), ("a", "01", "02"), ("b", "04", "04"), ("a", "02", "05")):
+        times = {"FirstTime": f"2026-11-24T10:{first}:00.000000Z", "LastTime": f"2026-11-24T10:{last}:00.000000Z"}
+        written({**common, **times, "RecordId": record, "Sensor": record}, table="DeviceCoverage")
+    question = f"SELECT Sensor, toMinute(FirstTime), toMinute(LastTime) FROM {database}.DeviceCoverage ORDER BY 1"
+
+    assert client.query(question).result_rows == [("a", 1, 5), ("b", 4, 4)]
+    client.command(f"SYSTEM START MERGES {database}.DeviceCoverage_versions")
+    client.command(f"OPTIMIZE TABLE {database}.DeviceCoverage_versions FINAL")
+    assert client.query(question).result_rows == [("a", 1, 5), ("b", 4, 4)]
+    assert client.command(f"SELECT count() FROM {database}.DeviceCoverage_versions") == 2
 
 
 @pytest.mark.parametrize("newer_first", [False, True])

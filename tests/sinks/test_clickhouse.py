@@ -11,8 +11,9 @@ import pytest
 from schemas.settings import ClickHouseSettings
 from sinks import clickhouse
 from sinks.base import RowsRefused, SinkBusy, SinkRefused
-from sinks.clickhouse import ClickHouseSink, connect
+from sinks.clickhouse import NAMES_MAX, ClickHouseSink, connect
 from sinks.migrate import migrate
+from sinks.presence import all_there
 from unproxy.embedded.engine import Engine
 
 TABLE = "DeviceNetworkEvents"
@@ -121,3 +122,37 @@ def test_compressed_is_the_same(config: ClickHouseSettings, sink: ClickHouseSink
     sink.write(TABLE, [row(number) for number in range(5_000)], "a")
 
     assert ask(config, f"SELECT (count(), uniqExact(RecordId)) FROM {config.database}.{TABLE}") == (5_000, 5_000)
+
+
+def test_rows_that_vanish_are_told(
+    config: ClickHouseSettings, sink: ClickHouseSink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where rows are never to be seen, by a TTL or a row policy, it is told, and the sink goes on."""
+    make_tables(config)
+    monkeypatch.setattr(clickhouse, "all_there", lambda *_: False)
+    sink.write(TABLE, [row()], "a", again=True)
+
+    assert "ClickHouse took rows and does not have them" in caplog.text
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 1 + NAMES_MAX
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        (TABLE, [row(1, DeviceId="d'\\"), row(1, DeviceId="d'\\", Version=3) + b"\n" + row(2)]),
+        ("DeviceEvents", [row(1)]),
+        ("BlockAlerts", [msgspec.json.encode({"AlertId": "a", "Version": 2, "DeviceId": "d"})]),
+        ("Rejects", [msgspec.json.encode({"RecordId": "r", "Reason": "malformed"})]),
+    ],
+)
+def test_rows_are_looked_for(config: ClickHouseSettings, sink: ClickHouseSink, table: str, rows: list[bytes]) -> None:
+    """Each table's rows are found when they are there, merged or not, and missed when one is not."""
+    make_tables(config)
+    with connect(config) as client:
+        assert not all_there(client, config.database, table, rows)
+        sink.write(table, rows[:1], "a")
+        assert all_there(client, config.database, table, rows) == (len(rows) == 1)
+        sink.write(table, rows[1:] or rows, "b")
+        assert all_there(client, config.database, table, rows)
+        client.command(f"OPTIMIZE TABLE {config.database}.{table}_versions FINAL")
+        assert all_there(client, config.database, table, [*rows, b"not to be read"])

@@ -2,119 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, TopicPartition
 
-from schemas.kafka_config import client_config
-from schemas.settings import PREFIX, Settings
+from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
-from sinks.base import Sink
-from sinks.clickhouse import ClickHouseSink, connect
-from sinks.consumer import SinkLoop
 from sinks.lag import lag
 from sinks.memory import MemorySink
-from sinks.metrics import sink_families
-from sinks.migrate import migrate
+from tests.sinks.sink_world import (
+    SinkProcess,
+    ask,
+    loop_of,
+    messages,
+    nothing_waits,
+    prepare,
+    publish,
+    row,
+    told,
+    until,
+)
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import free_port
 from unproxy.up.meter import scrape
-
-PARTITIONS = 4
-
-
-def row(number: int, **changes: Any) -> bytes:
-    """A row that DeviceNetworkEvents and DeviceEvents both take."""
-    fields = {
-        "Timestamp": "2026-11-24T10:00:00.000000Z",
-        "DeviceId": f"dev-{number % 7}",
-        "RecordId": f"r{number}",
-        "Version": 1,
-        "DestinationHost": "example.com",
-    }
-    return msgspec.json.encode({**fields, **changes})
-
-
-def publish(
-    settings: Settings, topic: str, values: Sequence[bytes], headers: dict[str, str | bytes | None] | None = None
-) -> None:
-    """Put messages on a topic, spread over its partitions."""
-    producer = Producer({**client_config(settings.kafka), "linger.ms": 5})
-    for number, value in enumerate(values):
-        producer.produce(topic_name(settings, topic), value=value, partition=number % PARTITIONS, headers=headers or {})
-    assert producer.flush(20.0) == 0
-
-
-def messages(count: int, rows_each: int = 5) -> list[bytes]:
-    """So many messages of network rows, all different."""
-    return [b"\n".join(row(n * rows_each + i) for i in range(rows_each)) for n in range(count)]
-
-
-def until(fact: Callable[[], bool], secs_max: float = 40.0) -> None:
-    """Wait for a fact."""
-    deadline = time.monotonic() + secs_max
-    pause = threading.Event()
-    while not fact():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        pause.wait(0.02)
-
-
-def ask(settings: Settings, query: str) -> Any:
-    """One value from the database."""
-    with connect(settings.clickhouse) as client:
-        return client.query(query.replace("DB", settings.clickhouse.database)).result_rows[0][0]
-
-
-def prepare(settings: Settings) -> Settings:
-    """Make the tables."""
-    with connect(settings.clickhouse) as client:
-        migrate(client, settings.clickhouse.database)
-    return settings
-
-
-@contextmanager
-def loop_of(settings: Settings, *sinks: Sink) -> Iterator[SinkLoop]:
-    """A running loop; it must end within two seconds, and with no error."""
-    loop = SinkLoop(settings, sinks or [ClickHouseSink(settings.clickhouse) for _ in range(2)])
-    stop = threading.Event()
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            loop.run(stop)
-        except BaseException as error:  # noqa: BLE001  # told in the test's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        stop.set()
-        asked = time.monotonic()
-        thread.join(10.0)
-        took = time.monotonic() - asked
-    assert errors == []
-    assert took < 2.0
-
-
-def told(loop: SinkLoop, name: str) -> dict[str, int]:
-    """What a metric says by label; labels without anything are left out."""
-    samples = [sample for family in sink_families(loop) for sample in family.samples if sample.name == name]
-    return {"".join(sample.labels.values()): int(sample.value) for sample in samples if sample.value}
-
 
 SettingsMaker = Callable[..., Settings]
 
@@ -130,7 +46,7 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
 
     with loop_of(settings) as loop:
         until(lambda: loop.rows_written == 55)
-        until(lambda: not any(lag(settings).values()))
+        until(lambda: nothing_waits(settings))
 
         assert loop.rows_read == 55
         assert loop.batches >= 4
@@ -140,8 +56,12 @@ def test_all_topics_arrive(settings_for: SettingsMaker) -> None:
         assert told(loop, "unproxy_sink_rows_read_total") == {topic_name(settings, k): v for k, v in read.items()}
         assert told(loop, "unproxy_sink_messages_total") == {topic_name(settings, k): v for k, v in carried.items()}
         assert told(loop, "unproxy_sink_rows_written_total") == {TABLE_OF_TOPIC[k]: v for k, v in read.items()}
-        assert told(loop, "unproxy_sink_batches_written_total").keys() == {*TABLE_OF_TOPIC.values()}
+        assert told(loop, "unproxy_sink_batches_written_total").keys() == {TABLE_OF_TOPIC[name] for name in read}
         until(lambda: not told(loop, "unproxy_sink_rows_waiting"))
+        assert told(loop, "unproxy_sink_batch_rows_count") == told(loop, "unproxy_sink_batches_written_total")
+        assert told(loop, "unproxy_sink_batch_rows_sum") == told(loop, "unproxy_sink_rows_written_total")
+        assert told(loop, "unproxy_sink_latency_seconds_count") == {TABLE_OF_TOPIC[k]: v for k, v in carried.items()}
+        assert told(loop, "unproxy_sink_rebalances_total") == {"assigned": 1}
     assert ask(settings, "SELECT uniqExact(RecordId) FROM DB.DeviceNetworkEvents") == 50
     assert ask(settings, "SELECT count() FROM DB.DeviceEvents") == 3
     assert ask(settings, "SELECT DestinationHosts FROM DB.BlockAlerts") == ["h"]
@@ -162,16 +82,15 @@ def test_killed_sink_loses_and_doubles_nothing(settings_for: SettingsMaker, tmp_
 
     seen = 0
     for _ in range(2):
-        process = start_sink(settings, tmp_path)
+        process = SinkProcess(settings, tmp_path / "sink.log").start()
         before = seen
         until(lambda before=before: ask(settings, stored) > before)  # type: ignore[misc]  # mypy cannot infer it
         until(lambda: (scrape(port) or {}).get("unproxy_sink_rows_written_total", {})["DeviceNetworkEvents"] > 0)
         process.kill()
-        process.wait()
         seen = ask(settings, stored)
         assert seen < 5_000, "it was too quick to be killed in the middle"
     with loop_of(settings):
-        until(lambda: not any(lag(settings).values()))
+        until(lambda: nothing_waits(settings))
 
     assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (5_000, 5_000)
 
@@ -185,26 +104,6 @@ def test_rows_left_to_another_are_counted(kafka_settings_for: SettingsMaker) -> 
 
     until(lambda: told(loop, "unproxy_sink_rows_left_total") == {"DeviceNetworkEvents": 20})
     assert told(loop, "unproxy_sink_rows_waiting") == {}
-
-
-def start_sink(settings: Settings, folder: Path) -> subprocess.Popen[bytes]:
-    """The sink as a process of its own, with settings from the environment."""
-    given = {
-        "KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
-        "KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "CLICKHOUSE__URL": settings.clickhouse.url,
-        "CLICKHOUSE__DATABASE": settings.clickhouse.database,
-        "SINK__GROUP": settings.sink.group,
-        "SINK__NAME": settings.sink.name,
-        "SINK__METRICS_PORT": str(settings.sink.metrics_port),
-        "SINK__BATCH_ROWS_MAX": str(settings.sink.batch_rows_max),
-        "SINK__BATCH_AGE_SECS_MAX": str(settings.sink.batch_age_secs_max),
-    }
-    code = "import threading as t, schemas.settings as s, sinks.consumer as c; c.run(s.load(), t.Event())"
-    house = str(Path(consuming.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": house, **{PREFIX + name: value for name, value in given.items()}}
-    with (folder / "sink.log").open("ab") as output:
-        return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=folder, stdout=output, stderr=output)
 
 
 def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
@@ -224,7 +123,7 @@ def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMak
             until(lambda: loop.retries > 0)
             assert loop.rows_written < 3_000
             engine.start()
-            until(lambda: not any(lag(settings).values()))
+            until(lambda: nothing_waits(settings))
 
         assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (3_000, 3_000)
     finally:
@@ -237,8 +136,12 @@ def test_missing_tables_are_waited_for(settings_for: SettingsMaker, caplog: pyte
     publish(settings, NETWORK_EVENTS, messages(4))
     with loop_of(settings) as loop:
         until(lambda: loop.retries > 1)
+        since = loop.failing_since
+        assert since is not None
+        assert since <= loop.failed_at <= time.monotonic()
         prepare(settings)
         until(lambda: loop.rows_written == 20)
+        until(lambda: loop.failing_since is None)
 
         assert told(loop, "unproxy_sink_retries_total")["DeviceNetworkEvents"] == loop.retries
     assert any("run `unproxy migrate`" in record.__dict__.get("error", "") for record in caplog.records)
@@ -270,9 +173,9 @@ def test_two_sinks_share(settings_for: SettingsMaker) -> None:
         until(lambda: first.rows_written > 0)
         with loop_of(settings) as second:
             publish(settings, NETWORK_EVENTS, [value.replace(b'"r', b'"s') for value in messages(200)])
-            until(lambda: second.rows_written > 0 or not any(lag(settings).values()))
+            until(lambda: second.rows_written > 0 or nothing_waits(settings))
         publish(settings, NETWORK_EVENTS, [value.replace(b'"r', b'"t') for value in messages(200)])
-        until(lambda: not any(lag(settings).values()))
+        until(lambda: nothing_waits(settings))
 
     assert ask(settings, "SELECT (count(), uniqExact(RecordId)) FROM DB.DeviceNetworkEvents") == (3_000, 3_000)
 
@@ -284,9 +187,9 @@ class Closed(MemorySink):
         super().__init__()
         self.opened = threading.Event()
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         self.opened.wait()
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +231,15 @@ def test_stop_while_clickhouse_hangs(kafka_settings_for: SettingsMaker) -> None:
         connection.close()
 
     assert sum(lag(settings).values()) == 4
+
+
+def test_failed_commits_are_counted() -> None:
+    """A commit that Kafka does not take is counted, once, however many partitions are in it."""
+    settings = Settings.model_validate({"kafka": {"bootstrap": "127.0.0.1:1"}})
+    with loop_of(settings, MemorySink()) as loop:
+        loop._offsets.answered(KafkaError(KafkaError._TRANSPORT), [TopicPartition("topic", part, 5) for part in (0, 1)])
+
+        assert told(loop, "unproxy_sink_commit_failures_total") == {"": 1}
 
 
 def test_stop_while_kafka_is_away(caplog: pytest.LogCaptureFixture) -> None:

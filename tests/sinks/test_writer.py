@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.base import RowsRefused, SinkBusy, SinkRefused
-from sinks.batch import Batch, Message
+from sinks.batch import Batch, Limits, Message
 from sinks.memory import MemorySink
 from sinks.writer import REFUSED_IN_A_ROW_MAX, Refusal, Writer, write
 
@@ -20,10 +20,10 @@ from sinks.writer import REFUSED_IN_A_ROW_MAX, Refusal, Writer, write
 class Picky(MemorySink):
     """Refuses writes that hold a bad row, as ClickHouse does: whole."""
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         if any(b"bad" in piece for piece in rows):
             raise RowsRefused("bad row")
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 class Moody(MemorySink):
@@ -33,15 +33,15 @@ class Moody(MemorySink):
         super().__init__()
         self.moods = list(moods)
 
-    def write(self, table: str, rows: Sequence[bytes], token: str) -> None:
+    def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         if self.moods:
             raise self.moods.pop(0)
-        super().write(table, rows, token)
+        super().write(table, rows, token, again=again)
 
 
 def batch(*values: bytes, partition: int = 0) -> Batch:
     """A batch of messages from offset 0 on."""
-    made = Batch("topic", partition, 1_000, 1_000_000, 1.0)
+    made = Batch("topic", partition, Limits(1_000, 1_000_000, 1.0), 0)
     for offset, value in enumerate(values):
         made.add(Message(offset, 0, value), 0.0)
     return made

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from schemas.events import Action, Event
+from streams.state import GROUP_MAX
 from tests.factories import (
     PORT,
     PROXY,
     World,
     connection,
     flow_end,
+    latest,
     micros,
     name,
     request,
@@ -223,6 +225,17 @@ def test_what_comes_late_between_what_is_new_is_joined_as_well() -> None:
 
     assert [row["InitiatingProcessId"] for row in old] == list(range(20))
     assert len(world.finish().connections) == 40
+
+
+def test_a_5_tuple_with_too_many_connections_lets_its_oldest_go() -> None:
+    """However many flows claim one 5-tuple, each event looks at a few: those that leave have their row."""
+    flows = [str(number) for number in range(1, GROUP_MAX + 11)]
+    world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
+    assert world.device.size == GROUP_MAX
+    assert world.counts["left:too_many"] == 10
+
+    world.finish()
+    assert len([row for row in latest(world.versions) if row["Layer"] == "connection"]) == len(flows)
 
 
 def test_a_device_with_too_many_connections_lets_the_oldest_go() -> None:

@@ -7,9 +7,10 @@ import random
 
 import pytest
 
-from schemas.events import Reason
+from schemas.events import DEVICE_CHARS_MAX, Reason
 from schemas.settings import CorrelationSettings
-from streams.pipeline import LINE_BYTES_MAX, Message, Pipeline
+from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
+from streams.worker_metrics import book_families
 from tests.sample import sample
 
 KERNEL = (
@@ -56,6 +57,18 @@ def test_blank_lines_are_no_lines() -> None:
     assert pipeline.book()["read"] == pipeline.book()["parsed"] == 1
 
 
+def test_a_message_of_too_many_lines_is_rejected_whole() -> None:
+    """What has more lines than any sensor's message is one reject with all its bytes; one line less is read."""
+    whole = b"\n".join([b"x"] * (MESSAGE_LINES_MAX + 1))
+    pipeline = pipeline_after(Message(1, 1, b"dev", whole, "suricata"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.raw) == (Reason.TOO_LONG, whole)
+    assert pipeline.book()["read"] == pipeline.book()["rejected:too_long"] == 1
+
+    assert len(pipeline_after(Message(1, 1, b"dev", whole[2:], "suricata")).drain().rejects) == MESSAGE_LINES_MAX
+    assert pipeline_after(Message(1, 1, b"dev", b"\n" * 1_000_000, "suricata")).book() == {"waiting": 0}
+
+
 def test_a_message_taken_before_does_nothing() -> None:
     """The offset in the state says what was done already."""
     message = Message(7, 1, b"dev", KERNEL % b"dev", "sockets")
@@ -89,6 +102,52 @@ def test_ticks_settle_a_quiet_device() -> None:
     assert pipeline.devices["dev"].facts.offset == 3
 
 
+def test_lines_in_a_tick_do_not_vanish() -> None:
+    """A tick has no lines: a message that says it is one and brings some is rejected line by line."""
+    pipeline = pipeline_after(Message(1, 1, b"dev", b"one\ntwo", "tick"))
+
+    assert [reject.raw for reject in pipeline.drain().rejects] == [b"one", b"two"]
+    assert pipeline.book()["read"] == pipeline.book()["rejected:unknown_dialect"] == 2
+
+
+def test_a_name_without_end_is_no_device() -> None:
+    """A line that names a device of 256 characters is rejected; behind a key that is too long, lines name their own."""
+    pipeline = pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * (DEVICE_CHARS_MAX + 1)), "sockets"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.device) == (Reason.NO_DEVICE, "dev")
+    assert pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * DEVICE_CHARS_MAX), "sockets")).drain().rejects == []
+
+    pipeline = pipeline_after(Message(1, 1, b"k" * 3_000, b"junk\n" + KERNEL % b"dev", "sockets"))
+    assert {name for name, device in pipeline.devices.items() if device.groups} == {"dev"}
+    assert max(map(len, pipeline.devices)) <= DEVICE_CHARS_MAX
+    assert [reject.device for reject in pipeline.drain().rejects] == [""]
+
+
+def test_state_entries_stay_small_whatever_a_line_says() -> None:
+    """A line may be a megabyte; what it leaves in the state, and in rows, is not."""
+    long = b"x" * 900_000
+    eve = (
+        b'{"timestamp":"2026-11-24T19:07:28.397055+0000","flow_id":1,"event_type":"%s","src_ip":"10.0.0.1","src_port":1000,'
+        b'"dest_ip":"10.9.9.9","dest_port":3128,"proto":"TCP","host":"dev",'
+        b'"http":{"hostname":"%s","url":"http://a.example/","http_method":"GET"},'
+        b'"alert":{"action":"blocked","signature":"%s","category":"%s"}}'
+    )
+    pipeline = pipeline_after(
+        Message(1, 1, b"dev", (KERNEL % b"dev").replace(b'"p"', b'"%s"' % long), "sockets"),
+        Message(2, 1, b"dev", (KERNEL % b"dev").replace(b".000000Z", b".000000" + b"0" * 900_000 + b"Z"), "sockets"),
+        Message(3, 1, b"dev", eve % (b"http", long, b"", b""), "suricata"),
+        Message(4, 1, b"dev", eve % (b"alert", b"a.example", long, b""), "suricata"),
+        Message(5, 1, b"dev", eve % (b"alert", b"a.example", b"", long), "suricata"),
+    )
+    pipeline.finish()
+    output = pipeline.drain()
+    made = [*output.network_events, *output.device_events, *(alert for _, alert in output.alerts)]
+
+    assert len(made) > 3
+    assert max(map(len, made)) < 10_000
+    assert max(len(key) + len(value) for key, value in pipeline.checkpoint()) < 20_000
+
+
 def test_a_replayed_tick_does_nothing() -> None:
     """A tick that is in the state already moves no clock."""
     pipeline = Pipeline(CorrelationSettings())
@@ -98,6 +157,19 @@ def test_a_replayed_tick_does_nothing() -> None:
     pipeline.take(Message(3, 70_000, b"", b"", "tick"))
 
     assert pipeline.devices["dev"].facts.now == now
+
+
+def test_the_size_of_the_state_is_told() -> None:
+    """Devices, connections kept, and devices that come near their bound; what has left does not count."""
+    pipeline = Pipeline(CorrelationSettings(connections_max=5))
+    for number, device in enumerate([b"a", b"a", b"a", b"a", b"a", b"a", b"b"]):
+        line = (KERNEL % device).replace(b":1000,", b":%d," % (1000 + number))
+        pipeline.take(Message(number, number, device, line, "sockets"))
+    shown = {sample.name: sample.value for made in book_families([pipeline.book()]) for sample in made.samples}
+
+    assert shown["unproxy_devices"] == 2
+    assert shown["unproxy_connections_kept"] == 5 + 1
+    assert shown["unproxy_devices_near_bound"] == 1
 
 
 def test_ten_thousand_mutated_lines() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from streams.worker_start import own_folder
 from tests.streams.worker_process import WorkerProcess, committed, delete_before, ends, produce, read_all, wait_until
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.service import free_port
+from unproxy.up.meter import scrape
 
 SettingsFor = Callable[..., Settings]
 Start = Callable[..., WorkerProcess]
@@ -51,6 +53,19 @@ def done(settings: Settings) -> bool:
     return committed(settings) == ends(settings)
 
 
+def verdict(settings: Settings, page: str) -> tuple[bool, str]:
+    """What /healthz or /readyz says; not well when nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/{page}") as answer:
+            told = json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            told = json.load(error)
+    except urllib.error.URLError as error:
+        return False, str(error)
+    return told["ok"], told["why"]
+
+
 def header(message: Message, name: str) -> bytes:
     """One header of a message."""
     value = dict(message.headers() or [])[name]
@@ -66,6 +81,8 @@ def test_outputs_stay_in_the_partition_of_their_input(kafka_settings_for: Settin
     wait_until(lambda: len(rows(settings)) >= 4, "rows of three lines and of an empty message")
     wait_until(lambda: len(read_all(settings, REJECTS)) == 1, "the reject")
     page = urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/metrics").read().decode()
+    wait_until(lambda: verdict(settings, "readyz") == (True, "Kafka answers"), "it is ready")
+    assert verdict(settings, "healthz")[0]
     assert worker.stop() == 0
 
     found = read_all(settings, NETWORK_EVENTS)
@@ -86,6 +103,9 @@ def test_outputs_stay_in_the_partition_of_their_input(kafka_settings_for: Settin
     assert header(reject, "detail") == b"x" * 500
     assert all(metric.name in page for metric in WORKER)
     assert "unproxy_lines_read_total 6.0" in page
+    assert "unproxy_worker_latency_seconds_count 3.0" in page
+    assert 'unproxy_worker_latency_seconds_bucket{le="30.0"} 3.0' in page
+    assert 'unproxy_worker_rebalances_total{change="assigned"} 1.0' in page
     assert "WARNING" not in worker.says()
 
 
@@ -123,6 +143,61 @@ def test_a_hole_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -
     assert "messages are gone" in worker.says()
 
 
+def test_too_many_rejects_are_an_alarm(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """The share of rejected lines and whether it is too large are metrics; it begins and ends with a line in the log."""
+    settings = kafka_settings_for(
+        worker={"metrics_port": free_port(), "reject_lines_min": 10, "reject_rate_max": 0.25, "reject_window_secs": 30}
+    )
+
+    def shown(words: str) -> bool:
+        page = urllib.request.urlopen(f"http://127.0.0.1:{settings.worker.metrics_port}/metrics").read().decode()
+        return words in page
+
+    worker = start(settings)
+    produce(settings, [(0, b"dev", b"\n".join([b"good"] * 7 + [b"reject"] * 3))])
+    wait_until(lambda: done(settings), "ten lines")
+    wait_until(lambda: shown("unproxy_reject_rate 0.3\n"), "the share")
+    assert shown("unproxy_reject_rate_over_limit 1.0\n")
+    produce(settings, [(1, b"dev", b"\n".join([b"good"] * 10))])
+    wait_until(lambda: shown("unproxy_reject_rate_over_limit 0.0\n"), "the end of the alarm")
+
+    assert worker.stop() == 0
+    assert shares_said(worker) == [
+        "too many lines are rejected",
+        "the share of rejected lines is below its limit again",
+    ]
+
+
+def shares_said(worker: WorkerProcess) -> list[str]:
+    """What a worker's log says of rejects."""
+    return [line.rpartition(": ")[2] for line in worker.says().splitlines() if "reject_guard" in line]
+
+
+def test_too_many_rejects_stop_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
+    """If so set, the process ends with 79 before anything is acknowledged, each time, until the limit is another one."""
+    settings = kafka_settings_for(worker={"stop_on_rejects": True, "reject_lines_min": 10})
+    produce(settings, [(0, b"dev", b"good")])
+    worker = start(settings)
+    wait_until(lambda: done(settings), "the good line")
+    before = committed(settings)
+    produce(settings, [(0, b"dev", b"\n".join([b"reject this"] * 12))])
+
+    assert worker.wait() == 79
+    assert "12 of 13 lines within 60 s were rejected" in worker.says()
+    assert "the latest one is malformed (dialect 'x', device 'dev')" in worker.says()
+    # Fewer lines than make an alarm, at first: what made it once is not let through bit by bit.
+    patient = settings.worker.model_copy(update={"reject_lines_min": 1_000})
+    assert start(settings.model_copy(update={"worker": patient})).wait() == 79
+    assert committed(settings)[0] == before[0]
+    assert read_all(settings, REJECTS) == []
+
+    mended = settings.worker.model_copy(update={"reject_rate_max": 1.0})
+    last = start(settings.model_copy(update={"worker": mended}))
+    wait_until(lambda: len(read_all(settings, REJECTS)) == 12, "the rejects")
+    wait_until(lambda: committed(settings)[0] > before[0], "a commit")
+    assert last.stop() == 0
+
+
 def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
     """An exception in the pipeline ends the process with 70, and the batch is not committed."""
     settings = kafka_settings_for()
@@ -136,11 +211,18 @@ def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: 
 
 
 def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
-    """Input without a commit for stall_secs_max ends the process with 76, even when its event loop hangs."""
-    settings = kafka_settings_for(worker={"stall_secs_max": 3})
+    """Input without a commit for stall_secs_max ends the process with 76, even when its event loop hangs.
+
+    Its pages answer all the same, and told it before.
+    """
+    settings = kafka_settings_for(worker={"stall_secs_max": 5, "metrics_port": free_port()})
     produce(settings, [(0, b"dev", b"hang")])
     worker = start(settings)
+    wait_until(lambda: "nothing was committed for" in verdict(settings, "healthz")[1], "it is not well")
+    page = scrape(settings.worker.metrics_port) or {}
 
+    assert page["unproxy_worker_lag_messages"][""] >= 1
+    assert page["unproxy_alive"] == {"": 0}
     assert worker.wait() == 76
     assert "partition 0 at 0 of" in worker.says()
 
@@ -177,12 +259,17 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
     own = Broker(tmp_path / "kafka", port=port)
     settings = kafka_settings_for()
     kafka = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{port}"})
-    settings = settings.model_copy(update={"kafka": kafka})
-    other_worker = settings.worker.model_copy(update={"data_dir": str(tmp_path / "other"), "name": "other"})
+    watched = settings.worker.model_copy(update={"metrics_port": free_port()})
+    settings = settings.model_copy(update={"kafka": kafka, "worker": watched})
+    other_worker = settings.worker.model_copy(
+        update={"data_dir": str(tmp_path / "other"), "name": "other", "metrics_port": 0}
+    )
     worker = start(settings)
     other = start(settings.model_copy(update={"worker": other_worker}))
     wait_until(lambda: f"waiting for Kafka at 127.0.0.1:{port}" in worker.says(), "the worker says what for")
     wait_until(lambda: "waiting for Kafka" in other.says(), "the other as well")
+    assert verdict(settings, "healthz")[0]
+    assert verdict(settings, "readyz") == (False, "waits for Kafka and its topics; the log says what is missing")
     began = time.monotonic()
     assert other.stop() == 0
     assert time.monotonic() - began < 1.5
@@ -191,11 +278,15 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
         create_topics(own.bootstrap, topics(settings))
         produce(settings, [(0, b"dev", b"before")])
         wait_until(lambda: len(rows(settings)) == 1, "a row")
+        wait_until(lambda: verdict(settings, "readyz")[0], "it is ready")
 
         own.kill()
+        wait_until(lambda: "Kafka has not answered" in verdict(settings, "readyz")[1], "it is not ready any more")
+        assert verdict(settings, "healthz")[0]
         own.start()
         produce(settings, [(0, b"dev", b"after")])
         wait_until(lambda: {row["n"] for row in rows(settings)} == {1, 2}, "a row after the restart")
+        wait_until(lambda: verdict(settings, "readyz")[0], "it is ready again")
 
         own.kill()
         began = time.monotonic()

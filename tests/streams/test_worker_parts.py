@@ -16,21 +16,22 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
 from schemas.events import Reason, Reject
+from schemas.health import Looks
 from schemas.metrics import METRICS, Kind
 from schemas.settings import Settings, SettingsError
-from schemas.topics import REJECTS, topic_name
+from schemas.topics import REJECTS, TICK_DIALECT, topic_name
 from streams import watchdog
 from streams.app import Worker
 from streams.continuity import Continuity
 from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.guard_group import Progress
 from streams.guards import Exit
-from streams.lease import Lease, put_aside, sweep
-from streams.pipeline import Output
+from streams.lease import Lease, Membership, put_aside, sweep
+from streams.pipeline import Message, Output
 from streams.watchdog import Stall
 from streams.worker_counters import WorkerCounters
 from streams.worker_logs import OnceInAWhile
-from streams.worker_metrics import book_families
+from streams.worker_metrics import book_families, worker_families
 from streams.worker_settings import faust_settings
 
 SETTINGS = Settings()
@@ -75,6 +76,12 @@ def deliver(wire: Wire, parcels: list[Parcel]) -> tuple[dict[int, int], WorkerCo
     return asyncio.run(Courier(SETTINGS, wire.send, counters).deliver(parcels, _safe)), counters
 
 
+def told(counters: WorkerCounters) -> dict[str, float]:
+    """What the page says of them, of what has no labels."""
+    made = worker_families(counters, 0, [])
+    return {sample.name: sample.value for family in made for sample in family.samples if not sample.labels}
+
+
 def test_failed_deliveries_are_sent_again_in_order() -> None:
     """What failed is sent again, and with it what came after in its partition; other partitions are left alone."""
     wire = Wire(fails={b"b": KafkaTimeoutError()})
@@ -83,7 +90,8 @@ def test_failed_deliveries_are_sent_again_in_order() -> None:
 
     assert [parcel.value for parcel in wire.sent] == [b"a", b"c", b"d", b"b", b"c"]
     assert last == {0: 5, 1: 3}
-    assert (counters.resends, counters.delivered) == (2, {"t": 4})
+    assert counters.delivered == {"t": 4}
+    assert told(counters)["unproxy_worker_resends_total"] == 2
 
 
 def test_too_large_is_poison() -> None:
@@ -98,7 +106,7 @@ def test_too_large_is_poison() -> None:
     assert dict(kept.headers)["device"] == b"dev"
     assert (cut.partition, cut.value) == (2, b"y" * 25)
     assert dict(cut.headers)["cut_from_bytes"] == b"100"
-    assert counters.undeliverable == 4
+    assert told(counters)["unproxy_worker_undeliverable_total"] == 4
 
 
 def test_our_own_mistakes_are_not_retried() -> None:
@@ -157,6 +165,60 @@ def test_a_stall_is_lag_without_commit() -> None:
     assert list(stall.stalled({0: Progress(6, 9)}, 231, "recovery at 7")) == [0]
 
 
+def test_latency_is_the_logs_time_to_delivery() -> None:
+    """Each message counts from its time in the log; ticks do not, and a clock that is behind makes no negative time."""
+    counters = WorkerCounters()
+    messages = [Message(n, ms, b"dev", b"x", "lab") for n, ms in enumerate((7_000, 9_000, 12_000))]
+    counters.note_delivered([*messages, Message(3, 5_000, b"", b"", TICK_DIALECT)], 10.0)
+
+    assert told(counters)["unproxy_worker_latency_seconds_count"] == 3
+    assert told(counters)["unproxy_worker_latency_seconds_sum"] == 3.0 + 1.0 + 0.0
+
+
+class Read(SimpleNamespace):
+    """A message as Faust hands it over: one of its kind."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a namespace is equal by content and has none
+
+
+class Group:
+    """As much of a stream, a lease and a bench as the agent's step needs; the group is at generation 2."""
+
+    def __init__(self) -> None:
+        self.counters = WorkerCounters()
+        self.handled: list[int] = []
+        self.unacked: set[Any] = set()
+        self.acknowledged: list[int] = []
+        self._lease = self.bench = self.app = self.consumer = self
+
+    def membership(self) -> Membership:
+        return Membership(2, "m")
+
+    async def handle(self, batch: dict[int, list[Message]]) -> None:
+        self.handled += [message.offset for messages in batch.values() for message in messages]
+
+    async def ack(self, event: Any) -> None:
+        self.acknowledged.append(event.message.offset)
+
+
+def test_stale_messages_are_left_aside() -> None:
+    """What was read before a rebalance is neither handled nor acknowledged, and counted."""
+    group: Any = Group()
+
+    def event(offset: int, generation: int) -> Any:
+        raw = {"offset": offset, "generation_id": generation, "partition": 0, "timestamp": 1.0}
+        message = Read(**raw, headers=(), key=b"dev", value=b"x")
+        group.unacked.add(message)
+        return SimpleNamespace(message=message)
+
+    events = [event(5, 1), event(6, 2), event(7, 1)]
+    asyncio.run(Worker._handle(group, group, events))
+
+    assert group.handled == group.acknowledged == [6]
+    assert {message.offset for message in group.unacked} == {6}
+    assert told(group.counters)["unproxy_worker_messages_stale_total"] == 2
+
+
 class Coordinator:
     """As much of aiokafka's as the lease needs."""
 
@@ -184,7 +246,7 @@ def test_an_old_lease_waits_for_a_heartbeat(tmp_path: Path) -> None:
         coordinator.accepts = True
         await coordinator._do_heartbeat()
         await check
-        return waited, counters.lease_waits == 1
+        return waited, told(counters)["unproxy_worker_lease_waits_total"] == 1
 
     assert asyncio.run(scene()) == (True, True)
 
@@ -263,7 +325,7 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) 
     nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
     limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
     guard: Any = watchdog.Watchdog
-    guard(None, **limits, **nothing, stopping=lambda: 1 / 0).run()
+    guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0).run()
 
     assert ended == [Exit.UNEXPECTED]
 

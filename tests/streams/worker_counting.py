@@ -55,6 +55,7 @@ class CountingPipeline:
         for line in message.value.split(b"\n"):
             count += 1
             self._lines += 1
+            self._output.lines += 1
             self._line(message, line.decode(errors="replace"), line, count)
         self._keep(message.key, (message.offset, count, message.logged_ms, True))
 

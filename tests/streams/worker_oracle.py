@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schemas.settings import Settings
-from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, STATE_CHANGELOG, TELEMETRY
+from schemas.topics import (
+    BLOCK_ALERTS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    NETWORK_EVENTS,
+    REJECTS,
+    SENSOR_GAPS,
+    STATE_CHANGELOG,
+    TABLE_OF_TOPIC,
+    TELEMETRY,
+)
 from streams.pipeline import Message, Output
 from tests.streams.worker_counting import CountingPipeline
 from tests.streams.worker_process import PARTITIONS, committed, read_all
@@ -40,12 +50,12 @@ def judge(settings: Settings) -> Verdict:
     possible: Counter[tuple[Place, bytes]] = Counter()
     inputs = 0
     for raw in read_all(settings, TELEMETRY):
-        offset, partition, dialect = raw.offset(), raw.partition(), dict(raw.headers() or [])["dialect"]
+        offset, partition = raw.offset(), raw.partition()
         assert offset is not None
         assert partition is not None
-        assert isinstance(dialect, bytes)
         pipeline = pipelines[partition]
-        pipeline.take(Message(offset, raw.timestamp()[1], raw.key() or b"", raw.value() or b"", dialect.decode()))
+        headers = dict(raw.headers() or [])
+        pipeline.take(Message.read(offset, raw.timestamp()[1], raw.key(), raw.value(), headers))
         results = list(_results(partition, pipeline.drain()))
         possible.update(results)
         is_done = offset < done[partition]
@@ -59,7 +69,7 @@ def judge(settings: Settings) -> Verdict:
             versions.append(value)
 
     found: Counter[tuple[Place, bytes]] = Counter()
-    for topic in (NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS):
+    for topic in TABLE_OF_TOPIC:
         for made in read_all(settings, topic):
             found.update(((topic, made.partition() or 0), line) for line in (made.value() or b"").split(b"\n"))
     kept = {
@@ -81,3 +91,5 @@ def _results(partition: int, output: Output) -> Iterator[tuple[Place, bytes]]:
     yield from (((DEVICE_EVENTS, partition), row) for row in output.device_events)
     yield from (((BLOCK_ALERTS, partition), alert) for _, alert in output.alerts)
     yield from (((REJECTS, partition), reject.raw) for reject in output.rejects)
+    yield from (((SENSOR_GAPS, partition), row) for row in output.sensor_gaps)
+    yield from (((DEVICE_COVERAGE, partition), row) for row in output.coverage)

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas.settings import Settings
-from schemas.topics import BLOCK_ALERTS, NETWORK_EVENTS, REJECTS, topic_name
+from schemas.topics import BLOCK_ALERTS, DEVICE_COVERAGE, NETWORK_EVENTS, REJECTS, SENSOR_GAPS, topic_name
 from unproxy import wiring
 from unproxy.query.where import of_settings
 from unproxy.up import book
@@ -96,3 +96,21 @@ def test_older_version_in_the_table_shows(counted: Counted) -> None:
 
     assert not line.balances
     assert "other versions" in str(line)
+
+
+def test_what_is_not_shown_is_counted(settings: Settings, counted: Counted) -> None:
+    """A gap that was filled is on the topic and among the versions, though hunters do not see it; coverage is merged."""
+    wiring.migrate(settings)
+    client = of_settings(settings)
+    gaps = "('g0', 'dev', 1, 'open'), ('g0', 'dev', 2, 'filled'), ('g1', 'dev', 1, 'open')"
+    for insert in (
+        f"INSERT INTO SensorGaps_versions (RecordId, DeviceId, Version, Status) VALUES {gaps}",
+        "INSERT INTO DeviceCoverage_versions (RecordId, DeviceId) VALUES ('c0', 'dev'), ('c0', 'dev'), ('c1', 'dev')",
+    ):
+        list(client.lines(insert, output="Null"))
+    coverage = [f'{{"RecordId":"{name}"}}' for name in ("c0", "c1", "c0")]
+    gap_rows = [f'{{"RecordId":"{name}","Version":{version}}}' for name, version in (("g0", 1), ("g0", 2), ("g1", 1))]
+    lines = counted({SENSOR_GAPS: gap_rows, DEVICE_COVERAGE: coverage, NETWORK_EVENTS: [row(0, 0)]}, 1)
+
+    assert all(line.balances for line in lines.values())
+    assert (lines["SensorGaps"].total, lines["DeviceCoverage"].total) == (2, 2)

@@ -27,7 +27,7 @@ def example_of(command: Any) -> list[str]:
 
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
-    wanted = "up replay produce worker sink migrate query timeline event alerts check topics"
+    wanted = "up replay produce simulate worker sink migrate query timeline coverage event alerts rejects check topics"
 
     assert sorted(wanted.split()) == VERBS
 
@@ -71,12 +71,19 @@ def test_help_loads_nothing_heavy() -> None:
         ["query"],
         ["query", "--formt", "csv", "x"],
         ["timeline", "dev-a", "--from", "yesterday"],
+        ["coverage", "dev-a", "at noon"],
+        ["coverage", "dev-a", "2026-11-25", "2026-11-24"],
         ["--config", "/nowhere.toml", "check"],
         ["replay", "nonsense:file"],
         ["replay", "suricata:/nowhere.json"],
         ["up", "suricata:/nowhere.json"],
         ["query", "--data", "/nowhere", "SELECT 1"],
         ["event", "--data", "/nowhere", "0123456789"],
+        ["rejects", "--reason", "nonsense"],
+        ["rejects", "--since", "yesterday"],
+        ["rejects", "--again"],
+        ["rejects", "--dry-run"],
+        ["rejects", "--replay", "--data", "/nowhere"],
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

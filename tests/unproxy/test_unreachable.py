@@ -48,6 +48,8 @@ ONE_SHOTS = (
     Verb("timeline dev-b", "set clickhouse.url"),
     Verb("event abcdefgh", "set clickhouse.url"),
     Verb("alerts", "set clickhouse.url"),
+    Verb("rejects", "set clickhouse.url"),
+    Verb("rejects --replay", "set kafka.bootstrap"),
     Verb("migrate", "set clickhouse.url"),
     Verb("topics --create", "set kafka.bootstrap"),
     Verb("check", "set clickhouse.url"),

@@ -4,13 +4,43 @@ from __future__ import annotations
 
 import typer
 
-from unproxy.commands import alerts, check, event, migrate, parts, produce, query, replay, timeline, topics, up
+from unproxy.commands import (
+    alerts,
+    check,
+    coverage,
+    event,
+    migrate,
+    parts,
+    produce,
+    query,
+    rejects,
+    replay,
+    simulate,
+    timeline,
+    topics,
+    up,
+)
 
 FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceError", "ClickException"})
 """Errors whose message says what to do. By name: importing the rooms they are from would cost every --help its time,
 and typer brings its own copy of click in some versions."""
 
-_IN_ORDER = (up, replay, query, timeline, event, alerts, produce, parts, migrate, topics, check)
+_IN_ORDER = (
+    up,
+    replay,
+    query,
+    timeline,
+    coverage,
+    event,
+    alerts,
+    rejects,
+    produce,
+    simulate,
+    parts,
+    migrate,
+    topics,
+    check,
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -46,7 +46,7 @@ def timeline(
     from unproxy.query import timeline as lines
     from unproxy.query.where import tables
 
-    wanted = lines.Wanted(device, _time("--from", since), _time("--to", until), process, text, limit)
+    wanted = lines.Wanted(device, utc_time("--from", since), utc_time("--to", until), process, text, limit)
     with tables(state_of(context), data) as client:
         found = lines.entries(client.rows(*lines.question(wanted)))
         known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceNetworkEvents ORDER BY 1 LIMIT 20")
@@ -59,7 +59,7 @@ def timeline(
         typer.echo(f"no such connections of {device}; known devices: {names}", err=True)
 
 
-def _time(option: str, given: str) -> str:
+def utc_time(option: str, given: str) -> str:
     """A time as ClickHouse reads it; refused here, where the option's name is known."""
     from schemas.clock import iso_micros, parse_micros
 

@@ -17,6 +17,7 @@ SCREEN_CHARS_WITHOUT_TERMINAL = 140
 PREFERRED = (
     "Timestamp", "DeviceName", "InitiatingProcessFileName", "RemoteUrl", "Outcome", "RemoteIP", "RemotePort",
     "Layer", "ProxyIP", "ProxyPort", "ActionType", "ResolvedBy", "UnresolvedReason", "InitiatingProcessId", "Kind",
+    "Status", "FromTime", "ToTime", "LinesMissing",
     "DestinationDomain", "Count", "LastTime", "LocalIP", "LocalPort", "ProtectionMode", "Confidence",
     "DestinationHost", "DestinationPort", "ConnectionId", "RecordId",
 )  # fmt: skip

@@ -4,8 +4,8 @@
     connections           = resolved + unresolved (reason) + waiting      the same
     rows on the topics    = rows in the table + waiting                   counted on both sides, row by row
 
-Of a row on a topic only the latest version counts, as in the table. Both sides are summed over the versions, too: a
-table that holds the right number of rows in the wrong version does not balance.
+Of a row on a topic only the latest version counts, as in the table, whether hunters are shown it or not. Both sides are
+summed over the versions, too: a table that holds the right number of rows in the wrong version does not balance.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from schemas.ddl import VERSIONS
+from schemas.record import TABLES, columns
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from unproxy.query.client import Client
@@ -105,8 +107,9 @@ def of_rows(settings: Settings, client: Client, ends: Offsets, committed: Offset
         if produced is None:
             yield Line(0, f"rows of {table}", {"waiting": 0}, f" (too many to count; {behind} messages behind)")
             continue
-        versions = "0" if name == REJECTS else "sum(Version)"
-        (row,) = client.rows(f"SELECT count() AS n, toUInt64({versions}) AS versions FROM {table}")
+        versioned = any(column.name == "Version" for column in columns(TABLES[table]))
+        versions = "sum(Version)" if versioned else "0"
+        (row,) = client.rows(f"SELECT count() AS n, toUInt64({versions}) AS versions FROM {table}{VERSIONS} FINAL")
         written = min(row["n"], len(produced.latest)) if produced.expired else row["n"]
         wrong = (
             ""

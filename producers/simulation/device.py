@@ -1,0 +1,307 @@
+"""One device: its ports, its sensors and what they write. What happens on it is in `traffic`.
+
+Everything that comes of a connection is known when it opens, so its lines are written at once, each into the slice of time in
+which it arrives. A device holds what is still to come of its open connections and of those that its sensor still remembers,
+and nothing else. It is drawn from its own random numbers: no other device changes it.
+
+Times are by the device's own clock; only where a line lies in the feed is by a right one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from producers.simulation import eve, sockets, truth
+from producers.simulation.connection import Connection
+from producers.simulation.fleet import PROXIES, PROXIES_V6, Program, Remote, profile_of
+from producers.simulation.journal import DIRECT, PROXIED, SLICE, SOCKETS, SURICATA, Journal, Written
+from producers.simulation.outages import is_in
+from producers.simulation.settings import WorldSettings
+from schemas.clock import MICROS
+from schemas.events import Micros, ProtectionMode
+
+PORT_FIRST, PORT_COUNT = 32_768, 28_232
+LONG: Micros = 30 * MICROS
+"""The port of a longer connection is passed over until its sensor has forgotten it; others are free before their turn comes."""
+REMEMBERED: Micros = 15 * MICROS
+"""A flow is logged up to so long after its timeout; then its 5-tuple may come again."""
+FOLDED: Micros = 50_000
+"""A connection that is over so soon makes one line of the kernel sensor, not two."""
+SHUTDOWN: Micros = 300_000
+"""A sensor that is stopped takes so long to write what it knows."""
+STATS: Micros = 8 * MICROS
+
+
+class Device:
+    """Opens connections and writes what its sensors say of them."""
+
+    def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
+        chance = Random(f"{world.seed}/{number}")
+        self.draw = chance.random
+        self.tally = tally
+        self.profile = profile = profile_of(world, number, chance)
+        self.name = profile.name
+        self.end = world.end + profile.skew
+        self._pairs: dict[Remote, eve.Pair] = {}
+        self._tail = f',"host":"{self.name}"}}'
+        self.interface = "" if profile.inline else '"in_iface":"eth0",'
+        self._skew, self._begin = profile.skew, world.begin
+        self._timeout = round(world.flow_timeout_secs * MICROS)
+        self.journal = Journal(world, self.draw, tally)
+        self._put, self._put_oddly = self.journal.put, self.journal.put_oddly
+        self._truth = tells
+        self._requests = 0
+        self._port = int(self.draw() * PORT_COUNT)
+        self._busy: dict[int, Micros] = {}
+        self._pid = 1_000 + int(self.draw() * 20_000)
+        self._pids: dict[str, int] = {}
+        self._down = tuple(outage for outage in profile.outages if outage.kind in ("restart", "off"))
+        self._lost = tuple(outage for outage in profile.outages if outage.kind == "loss")
+        self._kernel_lost = tuple(outage for outage in profile.outages if outage.kind == "kernel")
+        self._stats = world.begin + profile.skew + int(self.draw() * STATS)
+        first = int(self.draw() * len(PROXIES))
+        self._proxies = (PROXIES[first], PROXIES[first], PROXIES[int(self.draw() * len(PROXIES))])
+        tally["devices"] += 1
+        tally["clocks hours wrong"] += abs(profile.skew) > 1_800 * MICROS
+        tally["mode changes"] += len(profile.modes) - 1
+        for outage in profile.outages:
+            tally[f"outages: {outage.kind}"] += 1
+
+    def written(self, index: int) -> tuple[list[Written], list[Written]]:
+        """What arrives in this slice from each of the sensors, in order. Ask for each slice once, in order."""
+        until = self._begin + self._skew + (index + 1) * SLICE
+        while self._stats < until and self._stats < self.end:
+            if not (is_in(self._down, self._stats) or is_in(self._lost, self._stats)):
+                uptime = (self._stats - self._begin - self._skew) // MICROS
+                self._put(SURICATA, self._stats - self._skew, eve.stats(self.name, self._stats, uptime))
+            self._stats += STATS
+        return self.journal.written(index)
+
+    def mode(self, at: Micros) -> ProtectionMode:
+        """The protection mode at a time."""
+        return self.profile.mode_at(at)
+
+    def proxy(self) -> Remote:
+        """The proxy for the next connection."""
+        if self.profile.local[1] is not None and self.draw() < 0.5:
+            return PROXIES_V6[int(self.draw() * len(PROXIES_V6))]
+        return self._proxies[int(self.draw() * 3)]
+
+    def connect(
+        self, start: Micros, remote: Remote, program: Program, *, port: int = 0, answer: bool = True
+    ) -> Connection:
+        """Open a connection; `close` must be called for it in the end, as it writes the kernel's lines."""
+        draw = self.draw
+        slow = draw()
+        handshake = 80 + int(slow * 3_000) if slow < 0.99 else 60_000 + int(draw() * 700_000)
+        port = port or self._free_port(start)
+        if program.stays:
+            pid = self._pids.get(program.name) or self._pids.setdefault(program.name, self._next_pid())
+        else:
+            pid = self._next_pid()
+        return Connection(
+            start,
+            start + handshake if answer else 0,
+            program,
+            pid,
+            remote,
+            port,
+            self._wire(remote, port, start),
+            self._cut(start),
+            int(draw() * 25_000),
+            draw() < self.journal.odd_share,
+        )
+
+    def say(self, connection: Connection, at: Micros, line: str) -> bool:
+        """The network sensor writes of a connection, unless it is away; whether it did."""
+        if at >= connection.cut or (self._lost and is_in(self._lost, at)):
+            return False
+        if connection.odd:
+            self._put_oddly(SURICATA, at - self._skew + connection.lag, line)
+        else:
+            self._put(SURICATA, at - self._skew + connection.lag, line)
+        return True
+
+    def close(
+        self,
+        connection: Connection,
+        end: Micros,
+        spoken: str,
+        sent: int,
+        received: int,
+        *,
+        state: str = eve.FINISHED,
+        alerted: bool = False,
+        dropped: bool = False,
+        logged: Micros = 0,
+        unanswered: str = "",
+    ) -> bool:
+        """The connection ends: the kernel's lines and the flow record, `logged` earlier when the 5-tuple is used again.
+
+        `unanswered` is a request that the sensor logs only now, as no answer came; whether it did.
+        """
+        self._kernel(connection, end)
+        if end - connection.start > LONG:
+            self._keep_busy(connection, end)
+        due = logged or end + self._timeout + int(self.draw() * 11 * MICROS)
+        cut, reason, seen_until = connection.cut, "timeout", end
+        if due >= cut:
+            due, reason = cut + int(self.draw() * SHUTDOWN), "shutdown"
+            if end >= cut:
+                seen_until, state = cut, eve.ESTABLISHED
+        told = False
+        if connection.start < cut and not (self._lost and is_in(self._lost, due)):
+            wire, write = connection.wire, self._put_oddly if connection.odd else self._put
+            if unanswered:
+                told = True
+                write(SURICATA, due - self._skew, wire.http(due, 0, unanswered))
+            record = wire.flow(due, seen_until, spoken, state, reason, sent, received, alerted, dropped)
+            write(SURICATA, due - self._skew, record)
+        if cut < self.end and cut < end:
+            self._half_seen(connection, cut, end, sent, received)
+        return told
+
+    def old_tunnel(self, began: Micros, end: Micros, remote: Remote, program: Program) -> Connection:
+        """A connection that is older than the sensors: the network sensor sees packets of it, the kernel's nothing."""
+        connection = self.connect(began, remote, program)
+        connection.cut = began
+        if end - began > LONG:
+            self._keep_busy(connection, end)
+        self._half_seen(connection, began, end, 4_000, 30_000)
+        return connection
+
+    def tell(
+        self,
+        connection: Connection,
+        at: Micros,
+        method: str,
+        host: str,
+        port: int,
+        url: str,
+        status: int | None,
+        verdict: str,
+        scenario: str,
+        *,
+        seen: bool,
+        listed: bool = False,
+        inner_host: str = "",
+    ) -> None:
+        """What was really asked, for the truth."""
+        seq = connection.requests
+        connection.requests = seq + 1
+        self._requests += 1
+        self.tally["requests"] += 1
+        self.tally["requests that nobody could see"] += not seen
+        if not self._truth:
+            return
+        told = truth.request(
+            connection, self.profile, self._local(connection.remote).ip, at, method, host, port, url, status, verdict
+        )
+        told |= {"mode": str(self.mode(at)), "rid": f"{self.name}/{self._requests}", "scenario": scenario, "seq": seq}
+        told |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
+        self.journal.tell(at - self._skew, PROXIED, told)
+
+    def tell_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
+        """A connection that went past the proxies, for the truth."""
+        if self._truth:
+            told = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
+            self.journal.tell(at - self._skew, DIRECT, told)
+
+    def look_up(self, at: Micros, resolver: Remote, name: str) -> None:
+        """A name is resolved: lines that say nothing for us."""
+        if self._cut(at) > at and not is_in(self._lost, at):
+            flow_id, port = self._flow_id(), 32_768 + int(self.draw() * 28_000)
+            line = eve.dns(self.name, self.interface, at, flow_id, self.profile.local[0], port, resolver, name)
+            self._put(SURICATA, at - self._skew, line)
+
+    def _half_seen(self, connection: Connection, since: Micros, end: Micros, sent: int, received: int) -> None:
+        """What the sensor sees of a connection once it is back: packets in the middle, which way round is a guess."""
+        while since < end:
+            up = max((outage.until for outage in self._down if outage.since <= since < outage.until), default=since)
+            first = max(up, self._begin + self._skew) + int(self.draw() * 3 * MICROS)
+            if first >= end or first >= self.end:
+                return
+            cut = self._cut(first)
+            if cut > first:
+                due = end + self._timeout + int(self.draw() * 11 * MICROS)
+                reason = "timeout" if due < cut else "shutdown"
+                due = due if due < cut else cut + int(self.draw() * SHUTDOWN)
+                if not is_in(self._lost, due):
+                    wire, turned = self._wire(connection.remote, connection.port, first), self.draw() < 0.5
+                    last = min(end, cut)
+                    record = wire.flow(due, last, "", eve.MIDSTREAM, reason, sent, received, turned=turned)
+                    self._put(SURICATA, due - self._skew, record)
+            since = max(cut, first)
+            if cut >= self.end:
+                return
+
+    def _kernel(self, connection: Connection, end: Micros) -> None:
+        """What the kernel sensor says: once in all when it was quickly over, else at the beginning and at the end."""
+        start, established, remote = connection.start, connection.established, connection.remote
+        head = sockets.head(
+            self.name,
+            connection.pid,
+            connection.program.name,
+            self._local(remote).ip,
+            connection.port,
+            remote,
+        )
+        attempted = sockets.stamp(start)
+        if not established:
+            self._kernel_line(connection, end, sockets.failed(head, attempted, sockets.stamp(end)))
+            return
+        opened = sockets.stamp(established)
+        if end - established > FOLDED or end >= self.end:
+            if established - start > FOLDED:
+                self._kernel_line(connection, start, sockets.attempted(head, attempted))
+            self._kernel_line(connection, established, sockets.established(head, attempted, opened))
+        if end < self.end:
+            self._kernel_line(connection, end, sockets.closed(head, attempted, opened, sockets.stamp(end)))
+
+    def _kernel_line(self, connection: Connection, at: Micros, line: str) -> None:
+        if at < self.end and not (self._kernel_lost and is_in(self._kernel_lost, at)):
+            arrives = at - self._skew + (connection.lag >> 3)
+            if connection.odd:
+                self._put_oddly(SOCKETS, arrives, line)
+            else:
+                self._put(SOCKETS, arrives, line)
+
+    def _wire(self, remote: Remote, port: int, start: Micros) -> eve.Wire:
+        pair = self._pairs.get(remote)
+        if pair is None:
+            pair = eve.Pair(self._local(remote), remote)
+            if remote.kind:
+                self._pairs[remote] = pair
+        return eve.Wire(self._tail, self.interface, self._flow_id(), pair, port, start + 40)
+
+    def _local(self, remote: Remote) -> Remote:
+        v4, v6 = self.profile.local
+        return v6 if v6 is not None and ":" in remote.ip else v4
+
+    def _cut(self, start: Micros) -> Micros:
+        for outage in self._down:
+            if start < outage.until:
+                return max(outage.since, start)
+        return self.end
+
+    def _flow_id(self) -> int:
+        return 1 + int(self.draw() * 2_251_799_813_685_246)
+
+    def _next_pid(self) -> int:
+        self._pid = 1_000 + (self._pid - 999 + int(self.draw() * 5)) % 60_000
+        return self._pid
+
+    def _free_port(self, now: Micros) -> int:
+        while True:
+            self._port = (self._port + 1) % PORT_COUNT
+            port = PORT_FIRST + self._port
+            if not self._busy or self._busy.get(port, 0) <= now:
+                return port
+
+    def _keep_busy(self, connection: Connection, end: Micros) -> None:
+        busy = self._busy
+        busy[connection.port] = end + self._timeout + REMEMBERED
+        if len(busy) & 1023 == 0:
+            for port in [port for port, until in busy.items() if until <= connection.start]:
+                del busy[port]

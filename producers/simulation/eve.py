@@ -1,0 +1,234 @@
+"""EVE records as Suricata 7 writes them: the same keys in the same order as in the recorded sample."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha1
+
+from producers.simulation.fleet import Listed, Remote
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+TCP, UDP = 6, 17
+FINISHED, RESET, ESTABLISHED, REFUSED, MIDSTREAM = "finished", "reset", "established", "refused", "midstream"
+"""How a flow looked when its record was written."""
+
+_STATES = {
+    FINISHED: (
+        "closed",
+        '"tcp_flags":"1b","tcp_flags_ts":"1b","tcp_flags_tc":"1b","syn":true,"fin":true,"psh":true,"ack":true,"state":"closed"',
+    ),
+    RESET: (
+        "closed",
+        '"tcp_flags":"1e","tcp_flags_ts":"1e","tcp_flags_tc":"1a","syn":true,"rst":true,"psh":true,"ack":true,"state":"closed"',
+    ),
+    ESTABLISHED: (
+        "established",
+        '"tcp_flags":"1a","tcp_flags_ts":"1a","tcp_flags_tc":"1a","syn":true,"psh":true,"ack":true,"state":"established"',
+    ),
+    REFUSED: (
+        "closed",
+        '"tcp_flags":"16","tcp_flags_ts":"02","tcp_flags_tc":"14","syn":true,"rst":true,"ack":true,"state":"closed"',
+    ),
+    MIDSTREAM: ("new", ""),
+}
+_REGIONS = ',"ts_max_regions":1,"tc_max_regions":1'
+
+
+@lru_cache(maxsize=4_096)
+def second(seconds: int) -> str:
+    """A second as records spell it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def stamp(at: Micros) -> str:
+    """A time as records spell it."""
+    return f"{second(at // MICROS)}.{at % MICROS:06d}+0000"
+
+
+def community_id(local: Remote, port: int, other: Remote, protocol: int = TCP) -> str:
+    """Community ID version 1 of a flow, as the specification by Corelight makes it."""
+    return Pair(local, other).community_id(port, protocol)
+
+
+class Pair:
+    """Two hosts that talk: what the records of all flows between them share."""
+
+    __slots__ = ("_other_first", "_packed", "after", "back", "before", "local", "other")
+
+    def __init__(self, local: Remote, other: Remote) -> None:
+        self.local, self.other = local, other
+        self.before = f'","src_ip":"{local.full_ip}","src_port":'
+        self.after = f',"dest_ip":"{other.full_ip}","dest_port":{other.port},"proto":"TCP",'
+        self.back = f'","src_ip":"{other.full_ip}","src_port":{other.port},"dest_ip":"{local.full_ip}","dest_port":'
+        self._other_first = local.packed_ip > other.packed_ip
+        ordered = (other, local) if self._other_first else (local, other)
+        self._packed = b"\0\0" + ordered[0].packed_ip + ordered[1].packed_ip
+
+    def community_id(self, port: int, protocol: int = TCP) -> str:
+        """Community ID of a flow from this port."""
+        from_port, to_port = port, self.other.port
+        if self._other_first or (from_port > to_port and self.local.packed_ip == self.other.packed_ip):
+            from_port, to_port = to_port, from_port
+        content = self._packed + (protocol << 40 | from_port << 16 | to_port).to_bytes(6, "big")
+        return "1:" + b2a_base64(sha1(content, usedforsecurity=False).digest(), newline=False).decode()
+
+
+class Wire:
+    """One flow as a network sensor names it: what all its records share. `start` is its first packet."""
+
+    __slots__ = ("_community", "_ends", "_head", "_pair", "_port", "_tail", "_there", "start")
+
+    def __init__(self, tail: str, interface: str, flow_id: int, pair: Pair, port: int, start: Micros) -> None:
+        self.start = start
+        self._pair, self._port, self._tail = pair, port, tail
+        self._community = community = pair.community_id(port)
+        self._head = f'","flow_id":{flow_id},{interface}"event_type":"'
+        self._ends = ends = f"{pair.before}{port}{pair.after}"
+        self._there = f'{ends}"pkt_src":"wire/pcap","community_id":"{community}",'
+
+    def http(self, at: Micros, tx: int, exchange: str) -> str:
+        """A request with its answer, or without."""
+        return f'{{"timestamp":"{stamp(at)}{self._head}http{self._there}"tx_id":{tx},"http":{{{exchange}}}{self._tail}'
+
+    def fileinfo(self, at: Micros, tx: int, exchange: str, path: str, size: int) -> str:
+        """The body of an answer."""
+        return (
+            f'{{"timestamp":"{stamp(at)}{self._head}fileinfo{self._back()}"http":{{{exchange}}},"app_proto":"http",'
+            f'"fileinfo":{{"filename":"{path}","gaps":false,"state":"CLOSED","stored":false,"size":{size},"tx_id":{tx}}}'
+            f"{self._tail}"
+        )
+
+    def tls(self, at: Micros, name: str, *, tunnelled: bool) -> str:
+        """A client hello."""
+        tunnel = ',"from_proto":"http"' if tunnelled else ""
+        return (
+            f'{{"timestamp":"{stamp(at)}{self._head}tls{self._there}"tls":{{"sni":"{name}","version":"TLS 1.3"{tunnel}}}'
+            f"{self._tail}"
+        )
+
+    def alert(self, at: Micros, tx: int, listed: Listed, rule: str, deed: str, spoken: str) -> str:
+        """A verdict; `rule` is where the name stood, `deed` what the rule does, `spoken` the http or tls object."""
+        verdict = {
+            "alert": '"action":"alert"',
+            "drop": '"action":"drop"',
+            "reject": '"action":"drop","reject-target":"to_client","reject":["tcp-reset"]',
+        }[deed]
+        inside = spoken.startswith('"tls"')
+        protocol = '"app_proto":"tls","app_proto_orig":"http"' if inside else '"app_proto":"http"'
+        sent, received = (2067, 2789) if inside else (396, 245)
+        local, other = self._pair.local, self._pair.other
+        return (
+            f'{{"timestamp":"{stamp(at)}{self._head}alert{self._there}"tx_id":{tx},{_rule(listed, rule, deed, True)},'
+            f'{spoken},{protocol},"direction":"to_server","flow":{{"pkts_toserver":4,"pkts_toclient":3,"bytes_toserver":{sent},'
+            f'"bytes_toclient":{received},"start":"{stamp(self.start)}","src_ip":"{local.full_ip}",'
+            f'"dest_ip":"{other.full_ip}","src_port":{self._port},"dest_port":{other.port}}},'
+            f'"verdict":{{{verdict}}}{self._tail}'
+        )
+
+    def drop(self, at: Micros, size: int, listed: Listed, rule: str, deed: str, *, first: bool) -> str:
+        """One packet that was dropped: by the rule, then because its flow is."""
+        reason = "rules" if first else "flow drop"
+        alert = f',"tx_id":0,{_rule(listed, rule, deed, False)}' if first else ""
+        return (
+            f'{{"timestamp":"{stamp(at)}{self._head}drop{self._there}"direction":"to_server","drop":{{"len":{size},"tos":0,'
+            f'"ttl":64,"ipid":{8000 + at % 50_000},"tcpseq":{self.start % 2**32},"tcpack":{self.start * 7 % 2**32},"tcpwin":63,'
+            '"syn":false,"ack":true,"psh":true,"rst":false,"urg":false,"fin":false,"tcpres":0,"tcpurgp":0,'
+            f'"reason":"{reason}"}},"verdict":{{"action":"drop"}}{alert}{self._tail}'
+        )
+
+    def flow(
+        self,
+        at: Micros,
+        end: Micros,
+        spoken: str,
+        state: str,
+        reason: str,
+        sent: int,
+        received: int,
+        alerted: bool = False,
+        dropped: bool = False,
+        *,
+        turned: bool = False,
+    ) -> str:
+        """What is known of the flow when it leaves the sensor's table; `spoken` is app_proto with its comma, or empty."""
+        name, flags = _STATES[state]
+        ends = f'{self._pair.back}{self._port},"proto":"TCP",' if turned else self._ends
+        if turned:
+            sent, received = received, sent
+        tcp = f"{flags}{_REGIONS}" if flags else '"tcp_flags":"00","tcp_flags_ts":"00","tcp_flags_tc":"00"'
+        more = ',"action":"drop"' if dropped else ""
+        return (
+            f'{{"timestamp":"{stamp(at)}{self._head}flow{ends}{spoken}"flow":{{"pkts_toserver":{2 + sent // 400},'
+            f'"pkts_toclient":{received // 400 + (state != MIDSTREAM)},"bytes_toserver":{sent},"bytes_toclient":{received},'
+            f'"start":"{stamp(self.start)}","end":"{stamp(end)}","age":{(end - self.start) // MICROS},"state":"{name}",'
+            f'"reason":"{reason}","alerted":{"true" if alerted else "false"}{more}}},'
+            f'"community_id":"{self._community}","tcp":{{{tcp}}}{self._tail}'
+        )
+
+    def _back(self) -> str:
+        """Both ends of a packet that came from the other side."""
+        return f'{self._pair.back}{self._port},"proto":"TCP","pkt_src":"wire/pcap","community_id":"{self._community}",'
+
+
+def connect(host: str, port: int, agent: str, status: int | None) -> str:
+    """The http object of a CONNECT; without a status it was never answered."""
+    if status is None:
+        answer = '"length":0'
+    elif status == 200:
+        answer = '"status":200,"length":0'
+    else:
+        answer = f'"status":{status},"length":{3000 + status % 97}'
+    kind = '"http_content_type":"text/html",' if status not in (None, 200) else ""
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return (
+        f'"hostname":"{host}","http_port":{port},"url":"{place}","http_user_agent":"{agent}",{kind}'
+        f'"http_method":"CONNECT","protocol":"HTTP/1.1",{answer}'
+    )
+
+
+def get(host: str, url: str, agent: str, kind: str, status: int | None, size: int, method: str = "GET") -> str:
+    """The http object of a plain request; `url` is what was asked, absolute or not."""
+    answer = f'"http_method":"{method}","protocol":"HTTP/1.1"' + ("" if status is None else f',"status":{status}')
+    content = f'"http_content_type":"{kind}",' if status is not None else ""
+    return f'"hostname":"{host}","url":"{url}","http_user_agent":"{agent}",{content}{answer},"length":{size}'
+
+
+def tls_object(name: str, *, blocked: bool) -> str:
+    """The tls object of a verdict."""
+    return f'"tls":{{"sni":"{name}","version":"{"UNDETERMINED" if blocked else "TLS 1.3"}"}}'
+
+
+def dns(
+    device: str, interface: str, at: Micros, flow_id: int, local: Remote, port: int, other: Remote, name: str
+) -> str:
+    """A query for an address."""
+    return (
+        f'{{"timestamp":"{stamp(at)}","flow_id":{flow_id},{interface}"event_type":"dns","src_ip":"{local.full_ip}",'
+        f'"src_port":{port},"dest_ip":"{other.full_ip}","dest_port":{other.port},"proto":"UDP","pkt_src":"wire/pcap",'
+        f'"community_id":"{community_id(local, port, other, UDP)}","dns":{{"version":2,"type":"query","id":{flow_id % 65_536},'
+        f'"rrname":"{name}","rrtype":"A","tx_id":0,"opcode":0}},"host":"{device}"}}'
+    )
+
+
+def stats(device: str, at: Micros, uptime: int) -> str:
+    """A sensor's own numbers, cut short: nobody of us reads them."""
+    packets = 90 * uptime
+    return (
+        f'{{"timestamp":"{stamp(at)}","event_type":"stats","stats":{{"uptime":{uptime},"capture":{{"kernel_packets":{packets},'
+        f'"kernel_drops":0,"errors":0}},"decoder":{{"pkts":{packets},"bytes":{400 * packets},"invalid":0,"tcp":{packets}}},'
+        f'"flow":{{"memcap":0,"tcp":{packets // 20}}}}},"host":"{device}"}}'
+    )
+
+
+def _rule(listed: Listed, rule: str, deed: str, whole: bool) -> str:
+    where = {"CONNECT": ("CONNECT request line", 2), "tls": ("tls.sni", 3), "host": ("http.host", 1)}[rule]
+    domain = listed.word.replace("_", ".")
+    metadata = f',"metadata":{{"lab_domain":["{listed.word}"]}}' if whole else ""
+    return (
+        f'"alert":{{"action":"{"allowed" if deed == "alert" else "blocked"}","gid":1,"signature_id":{listed.number + where[1]},'
+        f'"rev":1,"signature":"LAB listed domain {domain} in {where[0]}","category":"Potential Corporate Privacy Violation",'
+        f'"severity":1{metadata}}}'
+    )

@@ -1,0 +1,55 @@
+"""What all errands are made of: how long a proxy takes, how long things last, one request with its answer."""
+
+from __future__ import annotations
+
+from producers.simulation.connection import Connection
+from producers.simulation.device import Device
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+HTTP, TLS, TUNNELLED, NOTHING = (
+    '"app_proto":"http",',
+    '"app_proto":"tls",',
+    '"app_proto":"tls","app_proto_orig":"http",',
+    "",
+)
+"""What a flow record says was spoken."""
+
+
+def ask(device: Device, at: Micros) -> tuple[Micros, Micros]:
+    """When the next request is sent, and when its answer is there."""
+    draw = device.draw
+    asked = at + 200 + int(draw() * 1_500)
+    luck = draw()
+    return asked, asked + 1_500 + int(luck * 40_000 if luck < 0.97 else luck * 1_500_000)
+
+
+def length(device: Device) -> Micros:
+    """How long something stays open: most for seconds, some for hours."""
+    luck, more = device.draw(), device.draw()
+    if luck < 0.55:
+        return 20_000 + int(more * more * 3 * MICROS)
+    if luck < 0.9:
+        return int((3 + 57 * more) * MICROS)
+    if luck < 0.985:
+        return int((60 + 840 * more) * MICROS)
+    return int((900 + 20_000 * more) * MICROS)
+
+
+def plain_exchange(
+    device: Device, connection: Connection, at: Micros, tx: int, spoken: str, path: str, size: int
+) -> bool:
+    """A request and the body of its answer: a sensor in the path logs the body first."""
+    if at >= connection.cut:
+        return False
+    http = connection.wire.http(at, tx, spoken)
+    if size == 0:
+        return device.say(connection, at, http)
+    if device.profile.inline:
+        device.say(connection, at, connection.wire.fileinfo(at, tx, spoken, path, size))
+        return device.say(connection, at, http)
+    seen = device.say(connection, at, http)
+    later = at + 800 + size // 8
+    if later < connection.cut:
+        device.say(connection, later, connection.wire.fileinfo(later, tx, spoken, path, size))
+    return seen

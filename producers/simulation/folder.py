@@ -1,0 +1,78 @@
+"""A world into files, as its sensors would have left them, and the truth beside it.
+
+NAME.eve.json  NAME.sockets.jsonl   of each device: `unproxy replay 'suricata:DIR/*.eve.json' 'sockets:DIR/*.sockets.jsonl'`
+truth.jsonl    direct.jsonl         what was really asked, through proxies and past them
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from producers.simulation.settings import WorldSettings
+from producers.simulation.world import World
+
+TRUTH_FILE, DIRECT_FILE = "truth.jsonl", "direct.jsonl"
+ENDINGS = (".sockets.jsonl", ".eve.json")
+"""Of the files of a device's streams."""
+WAITING_BYTES_MAX = 32 * 1024 * 1024
+"""Lines are held back until they are worth opening their files for: there may be more devices than open files."""
+
+
+class Folder:
+    """Files that grow, opened only for as long as something is written to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: dict[str, list[bytes]] = {}
+        self._waiting_bytes = 0
+
+    def add(self, name: str, lines: list[bytes]) -> None:
+        """Lines for the end of a file."""
+        self._waiting.setdefault(name, []).extend(lines)
+        self._waiting_bytes += sum(map(len, lines))
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        for name, lines in self._waiting.items():
+            with (self.path / name).open("ab") as file:
+                file.write(b"\n".join([*lines, b""]))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def write_folder(
+    settings: WorldSettings, path: Path, stop: Event, progress: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
+    """Write a world into a new or empty folder; gives the world's tally. `progress` is told the lines so far.
+
+    Raises OSError.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    folder = Folder(path)
+    files = {TRUTH_FILE: list[bytes](), DIRECT_FILE: list[bytes]()}
+    world = World(
+        settings,
+        truth=lambda told: files[TRUTH_FILE].append(json.dumps(told).encode()),
+        direct=lambda told: files[DIRECT_FILE].append(json.dumps(told).encode()),
+    )
+    lines_so_far = 0
+    for _, said in world.slices():
+        for one in said:
+            for ending, lines in zip(ENDINGS, one.lines, strict=True):
+                if lines:
+                    lines_so_far += len(lines)
+                    folder.add(one.device + ending, [line for _, line in lines])
+        for name, told in files.items():
+            folder.add(name, told)
+            told.clear()
+        progress(lines_so_far)
+        if stop.is_set():
+            break
+    folder.write()
+    return world.tally

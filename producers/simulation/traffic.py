@@ -1,0 +1,204 @@
+"""The ordinary things: pages, tunnels, several hosts over one connection, and what goes past the proxies.
+
+Each function is one errand of a program, from its first connection to its last. It writes what the sensors would say of it
+(`Device.say`, `Device.close`) and what was really done (`Device.tell`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from producers.simulation import eve
+from producers.simulation.connection import Connection
+from producers.simulation.device import Device
+from producers.simulation.exchanges import HTTP, TLS, TUNNELLED, ask, length, plain_exchange
+from producers.simulation.fleet import (
+    AGENT,
+    BROWSERS,
+    PATHS,
+    PROXY_NAME,
+    RESOLVER,
+    SERVERS,
+    SITES,
+    STRANGERS,
+    TOOLS,
+    Program,
+    Remote,
+)
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+
+class Ending(NamedTuple):
+    """How the last request of a connection went: noticed by network protection, stopped by it, and when it was over."""
+
+    alerted: bool
+    dropped: bool
+    at: Micros
+
+
+def page(device: Device, start: Micros) -> None:
+    """A browser opens a page: several connections at once."""
+    draw = device.draw
+    program = BROWSERS[int(draw() * 2)]
+    proxy = device.proxy()
+    for _ in range(2 + int(draw() * 4)):
+        start += int(draw() * 120_000)
+        if draw() < 0.8:
+            tunnel(device, start, program, proxy)
+        else:
+            keep_alive(device, start, program, proxy)
+
+
+def one_tunnel(device: Device, start: Micros) -> None:
+    """A tool or an agent fetches something over HTTPS."""
+    draw = device.draw
+    tunnel(device, start, AGENT if draw() < 0.2 else TOOLS[int(draw() * len(TOOLS))], device.proxy())
+
+
+def one_keep_alive(device: Device, start: Micros) -> None:
+    """A tool fetches several things over plain HTTP."""
+    keep_alive(device, start, TOOLS[int(device.draw() * len(TOOLS))], device.proxy())
+
+
+def tunnel(
+    device: Device, start: Micros, program: Program, proxy: Remote, *, host: str = "", scenario: str = "tunnel"
+) -> None:
+    """CONNECT, then TLS for as long as it takes."""
+    if start >= device.end:
+        return
+    draw = device.draw
+    connection = device.connect(start, proxy, program)
+    wire, host = connection.wire, host or SITES[int(draw() * len(SITES))]
+    asked, answered = ask(device, connection.established)
+    seen = device.say(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
+    hello = answered + 900 + int(draw() * 4_000)
+    if hello < device.end:
+        device.say(connection, hello, wire.tls(hello, host, tunnelled=True))
+    if asked < device.end:
+        device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", scenario, seen=seen)
+    end = hello + length(device)
+    device.close(connection, end, TUNNELLED, 2_600 + int(draw() * 3_000), 3_700 + int(draw() * 90_000))
+    device.tally[f"connections: {scenario}"] += 1
+
+
+def keep_alive(
+    device: Device,
+    start: Micros,
+    program: Program,
+    proxy: Remote,
+    *,
+    scenario: str = "keep_alive",
+    last: Callable[[Connection, Micros], Ending] | None = None,
+) -> None:
+    """Plain HTTP to several hosts over one connection; `last` is asked at the end, as it may be the connection's, too."""
+    if start >= device.end:
+        return
+    draw = device.draw
+    connection = device.connect(start, proxy, program)
+    at, sent, received = connection.established, 0, 0
+    hosts = SITES[int(draw() * len(SITES))], SITES[int(draw() * len(SITES))], SITES[int(draw() * len(SITES))]
+    for tx in range(1 + int(draw() * draw() * 9)):
+        asked, at = ask(device, at)
+        if asked >= device.end:
+            break
+        host, (path, kind) = hosts[int(draw() * 3)], PATHS[int(draw() * len(PATHS))]
+        url, size = f"http://{host}{path}?r={asked % 1_000_000}", 60 + int(draw() * 8_000)
+        failed = draw()
+        status = 200 if failed > 0.1 else 404 if failed > 0.04 else 304 if failed > 0.02 else 503
+        exchange = eve.get(host, url, program.agent, kind, status, size)
+        seen = plain_exchange(device, connection, at, tx, exchange, path, size if status != 304 else 0)
+        verdict = "failed" if status == 503 else "allowed"
+        device.tell(connection, asked, "GET", host, 80, url, status, verdict, scenario, seen=seen)
+        sent, received = sent + 330, received + 300 + size
+        at += int(draw() * draw() * 2 * MICROS)
+    alerted = dropped = False
+    if last is not None and at < device.end:
+        alerted, dropped, at = last(connection, at)
+    end = at + 300 + int(draw() * 4_000_000 * draw())
+    state = eve.ESTABLISHED if dropped else eve.FINISHED
+    device.close(connection, end, HTTP, sent + 400, received + 200, state=state, alerted=alerted, dropped=dropped)
+    device.tally[f"connections: {scenario}"] += 1
+
+
+def plain_in_tunnel(device: Device, start: Micros) -> None:
+    """CONNECT to port 80 and plain HTTP inside: the sensor counts its transactions from 0 again."""
+    draw = device.draw
+    program, host = TOOLS[int(draw() * len(TOOLS))], SITES[int(draw() * len(SITES))]
+    connection = device.connect(start, device.proxy(), program)
+    asked, at = ask(device, connection.established)
+    line = connection.wire.http(at, 0, eve.connect(host, 80, program.agent, 200))
+    seen = device.say(connection, at, line)
+    if asked < device.end:
+        device.tell(connection, asked, "CONNECT", host, 80, f"{host}:80", 200, "allowed", "plain_in_tunnel", seen=seen)
+    for tx in range(1 + int(draw() * 3)):
+        _, at = ask(device, at)
+        (path, kind), size = PATHS[int(draw() * len(PATHS))], 50 + int(draw() * 5_000)
+        exchange = eve.get(host, f"{path}?r={at % 1_000_000}", program.agent, kind, 200, size)
+        plain_exchange(device, connection, at, tx, exchange, path, size)
+    device.close(connection, at + 2_000 + int(draw() * 90_000), HTTP, 900, 7_000)
+    device.tally["connections: plain_in_tunnel"] += 1
+
+
+def address_asked(device: Device, start: Micros) -> None:
+    """CONNECT to an address; only the name inside the tunnel tells more."""
+    draw = device.draw
+    program, server = TOOLS[int(draw() * len(TOOLS))], SERVERS[int(draw() * len(SERVERS))]
+    tunnel(device, start, program, device.proxy(), host=server.ip, scenario="address")
+
+
+def stranger(device: Device, start: Micros) -> None:
+    """A program uses a proxy that nobody knows; on most devices nobody does."""
+    proxy = STRANGERS[int(device.draw() * len(STRANGERS))]
+    if device.profile.knows_stranger:
+        tunnel(device, start, TOOLS[0], proxy, scenario="stranger")
+    else:
+        one_tunnel(device, start)
+
+
+def direct_tls(device: Device, start: Micros) -> None:
+    """HTTPS past the proxies."""
+    draw = device.draw
+    host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]
+    device.look_up(start, RESOLVER, host)
+    connection = device.connect(start + 1_500, server, BROWSERS[1])
+    _, hello = ask(device, connection.established)
+    device.say(connection, hello, connection.wire.tls(hello, host, tunnelled=False))
+    end = hello + length(device)
+    device.tell_direct(connection, start, end, host)
+    device.close(connection, end, TLS, 3_500, 12_000)
+    device.tally["connections: direct"] += 1
+
+
+def direct_http(device: Device, start: Micros) -> None:
+    """Plain HTTP past the proxies."""
+    draw = device.draw
+    host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]._replace(port=80)
+    program, (path, kind) = TOOLS[int(draw() * len(TOOLS))], PATHS[int(draw() * len(PATHS))]
+    device.look_up(start, RESOLVER, host)
+    connection = device.connect(start + 1_500, server, program)
+    _, at = ask(device, connection.established)
+    exchange = eve.get(host, path, program.agent, kind, 200, 512)
+    plain_exchange(device, connection, at, 0, exchange, path, 512)
+    end = at + 1_000 + int(draw() * 60_000)
+    device.tell_direct(connection, start, end, host)
+    device.close(connection, end, HTTP, 420, 1_300)
+    device.tally["connections: direct"] += 1
+
+
+def name_looked_up(device: Device, start: Micros) -> None:
+    """The proxy's name is resolved."""
+    device.look_up(start, RESOLVER, PROXY_NAME)
+    device.look_up(start + 400, RESOLVER, PROXY_NAME)
+
+
+def older_tunnel(device: Device, begin: Micros) -> None:
+    """A tunnel that was open before the sensors were started."""
+    draw = device.draw
+    began = begin - int((5 + 3_000 * draw()) * MICROS)
+    host = SITES[int(draw() * len(SITES))]
+    connection = device.old_tunnel(began, begin + int((2 + 600 * draw()) * MICROS), device.proxy(), AGENT)
+    at = connection.established
+    device.tell(connection, at, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "older_than_sensor", seen=False)
+    device.tally["connections: older_than_sensor"] += 1

@@ -1,0 +1,130 @@
+"""A world, or a share of its devices: slice after slice of what arrives, and what was really asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from operator import itemgetter
+from typing import NamedTuple
+
+from producers.simulation.device import Device
+from producers.simulation.errands import ERRANDS, LINES_PER_ERRAND
+from producers.simulation.journal import DIRECT, PROXIED, SLICE, Told, Written
+from producers.simulation.settings import SimulatedLine, WorldSettings
+from producers.simulation.traffic import older_tunnel
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+OLDER_SHARE = 0.25
+"""Devices with a tunnel that is older than their sensors."""
+
+Tell = Callable[[dict[str, object]], None]
+
+
+class Stream(NamedTuple):
+    """What one sensor writes in one dialect."""
+
+    dialect: str
+    sensor: str
+
+
+class Said(NamedTuple):
+    """What one device's sensors wrote in one slice of time, each in order."""
+
+    device: str
+    streams: tuple[Stream, Stream]
+    lines: tuple[list[Written], list[Written]]
+
+
+class World:
+    """Some of a world's devices: every `shards`-th from `shard` on. Run through it once; `tally` then says what was in it.
+
+    `truth` is called with each proxied request and `direct` with each connection past the proxies, when it begins.
+    """
+
+    def __init__(
+        self,
+        settings: WorldSettings,
+        *,
+        shard: int = 0,
+        shards: int = 1,
+        truth: Tell | None = None,
+        direct: Tell | None = None,
+    ) -> None:
+        self.settings = settings
+        self.tally: Counter[str] = Counter()
+        self._tell = {PROXIED: truth, DIRECT: direct}
+        self._wants_truth = truth is not None or direct is not None
+        self._residents = [
+            _Resident(settings, number, self.tally, tells=self._wants_truth)
+            for number in range(shard, settings.devices, shards)
+        ]
+
+    @property
+    def waiting(self) -> int:
+        """How many lines are written and have not arrived: those of what is open or remembered by a sensor."""
+        return sum(resident.device.journal.waiting for resident in self._residents)
+
+    def slices(self) -> Iterator[tuple[Micros, list[Said]]]:
+        """For each slice of time its end, and what each device wrote; devices without a word are left out."""
+        index, begin, end = 0, self.settings.begin, self.settings.end
+        while begin + index * SLICE < end or any(resident.device.journal.waits for resident in self._residents):
+            said = []
+            told: list[Told] = []
+            kernel = network = 0
+            for resident in self._residents:
+                written = resident.written(index)
+                if any(written):
+                    kernel, network = kernel + len(written[0]), network + len(written[1])
+                    said.append(Said(resident.device.name, resident.streams, written))
+                if self._wants_truth:
+                    told += resident.device.journal.told(index)
+            self._tell_in_order(told)
+            self.tally["lines: sockets"] += kernel
+            self.tally["lines: suricata"] += network
+            index += 1
+            yield begin + index * SLICE, said
+
+    def lines(self) -> Iterator[SimulatedLine]:
+        """All lines as they arrive; of those that arrive at once, each sensor's in its own order."""
+        for _, said in self.slices():
+            arrived = [
+                (at, one.device, stream, line)
+                for one in said
+                for stream, lines in zip(one.streams, one.lines, strict=True)
+                for at, line in lines
+            ]
+            arrived.sort(key=itemgetter(0))
+            for at, device, (dialect, sensor), line in arrived:
+                yield SimulatedLine(at, device, sensor, dialect, line)
+
+    def _tell_in_order(self, told: list[Told]) -> None:
+        for _, kind, truth in sorted(told, key=itemgetter(0)):
+            tell = self._tell[kind]
+            if tell is not None:
+                tell(truth)
+
+
+class _Resident:
+    """A device at work: errand after errand until the end."""
+
+    def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
+        self.device = device = Device(settings, number, tally, tells=tells)
+        self.streams = (
+            Stream("sockets", f"{device.name}:/var/log/sockets.jsonl"),
+            Stream("suricata", f"{device.name}:/var/log/suricata/eve.json"),
+        )
+        lines_per_sec = settings.lines_per_sec / settings.devices * device.profile.activity
+        self._gap = 2 * LINES_PER_ERRAND / lines_per_sec * MICROS
+        self._begin = settings.begin + device.profile.skew
+        self._next = self._begin + int(device.draw() * self._gap)
+        if device.draw() < OLDER_SHARE:
+            older_tunnel(device, self._begin)
+
+    def written(self, index: int) -> tuple[list[Written], list[Written]]:
+        """What its sensors wrote in this slice."""
+        device, until = self.device, self._begin + (index + 1) * SLICE
+        while self._next < until and self._next < device.end:
+            ERRANDS[int(device.draw() * len(ERRANDS))](device, self._next)
+            self._next += 1 + int(device.draw() * self._gap)
+        return device.written(index)

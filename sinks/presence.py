@@ -1,0 +1,78 @@
+"""Whether rows that a table took are there.
+
+ClickHouse writes a token down before it puts the rows in place: a write and a rename, some 60 µs apart. Killed between the
+two, it takes the next insert with this token for a repetition, drops it and says that all is well. So whoever repeats an
+insert has to look; only then, as it costs decoding the rows' keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice
+
+import msgspec
+from clickhouse_connect.driver.client import Client
+
+from schemas.ddl import VERSIONS, identity, quoted
+
+KEYS_MAX = 5_000
+"""Rows asked for at once."""
+
+_QUERY_BYTES_MAX = 64 * 1024 * 1024
+
+Key = tuple[str, ...]
+
+
+def all_there(client: Client, database: str, table: str, rows: Sequence[bytes]) -> bool:
+    """Whether each of these rows is in the table, in this version or a later one. Raises ClickHouseError."""
+    wanted = _versions_by_key(table, rows)
+    return all(_found(client, f"{quoted(database)}.{quoted(table + VERSIONS)}", table, some) for some in _some(wanted))
+
+
+def _found(client: Client, place: str, table: str, wanted: Mapping[Key, int]) -> bool:
+    columns, version = identity(table)
+    names = ", ".join(map(quoted, columns))
+    keys = ", ".join(f"({', '.join(map(_text, key))})" for key in wanted)
+    highest = f"max({quoted(version)})" if version else "0"
+    answer = client.query(
+        f"SELECT {names}, {highest} FROM {place} WHERE ({names}) IN ({keys}) GROUP BY {names}",
+        settings={"max_query_size": _QUERY_BYTES_MAX},
+    )
+    there = {tuple(map(str, values[:-1])): int(values[-1]) for values in answer.result_rows}
+    return all(key in there and there[key] >= version for key, version in wanted.items())
+
+
+def _versions_by_key(table: str, rows: Sequence[bytes]) -> dict[Key, int]:
+    columns, version = identity(table)
+    decoder = _decoder(table)
+    wanted: dict[Key, int] = {}
+    for piece in rows:
+        try:
+            decoded = decoder.decode_lines(piece)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            # ClickHouse reads more than we do; the rest of the batch tells as well, as it lands whole.
+            continue
+        for row in decoded:
+            key = tuple(getattr(row, column) for column in columns)
+            wanted[key] = max(wanted.get(key, 0), getattr(row, version) if version else 0)
+    return wanted
+
+
+@cache
+def _decoder(table: str) -> msgspec.json.Decoder[msgspec.Struct]:
+    columns, version = identity(table)
+    texts = [(column, str, "") for column in columns]
+    numbers = [(version, int, 0)] if version else []
+    return msgspec.json.Decoder(msgspec.defstruct("Identity", [*texts, *numbers]), strict=False)
+
+
+def _some(wanted: Mapping[Key, int]) -> Iterator[dict[Key, int]]:
+    left = iter(wanted.items())
+    while some := dict(islice(left, KEYS_MAX)):
+        yield some
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,60 @@
+"""Looks after the sink from outside: how far the group is in our partitions, as the broker has it, every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from confluent_kafka import KafkaException
+
+from schemas.health import Looks, Standstill
+from schemas.settings import Settings
+from schemas.topics import TABLE_OF_TOPIC, topic_name
+from sinks.lag import GroupView, Place, by_topic
+
+ASK_SECS = 2.0
+ANSWER_SECS_MAX = 1.0
+STOP_SECS_MAX = 0.1
+"""Asking may take longer; then the thread is left behind."""
+
+
+class Watch(threading.Thread):
+    """Writes down what it sees, for the health pages."""
+
+    def __init__(self, settings: Settings, looks: Looks, own: Callable[[], Collection[Place]]) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._looks = looks
+        self._own = own
+        self._topics = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
+        self._group = GroupView(settings, ANSWER_SECS_MAX, log_level=0)
+        self._standstill = Standstill[Place]()
+        self._stopped = threading.Event()
+        looks.lag_by_topic = dict.fromkeys(self._topics, 0)
+
+    def run(self) -> None:
+        """Look again and again until told to stop."""
+        while not self._stopped.is_set():
+            self.look()
+            self._stopped.wait(ASK_SECS)
+        self._group.close()
+
+    def look(self) -> None:
+        """Ask once."""
+        try:
+            progress = self._group.progress(self._own() or [(self._topics[0], 0)])
+        except KafkaException:
+            self._standstill.forget()
+            self._looks.silent(time.monotonic())
+            return
+        now = time.monotonic()
+        ours = {place: at for place, at in progress.items() if place in self._own()}
+        self._standstill.look(ours, now)
+        self._looks.lag_by_topic = by_topic(self._topics, ours)
+        lag = sum(self._looks.lag_by_topic.values())
+        self._looks.answered(lag, min(self._standstill.since.values(), default=None), now)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self.join(STOP_SECS_MAX)

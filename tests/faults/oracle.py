@@ -1,0 +1,221 @@
+"""The oracle: what a disturbed run left behind, held against the very same log worked through in peace.
+
+accounted    every line that a sensor wrote is in the log; every message of the log is acknowledged
+the same     the rows, verdicts, alerts and rejects on the topics are those of one undisturbed pipeline over that log,
+             byte for byte; none is missing, none is there that should not be
+once         hunters see each of them once, with the content of its latest version
+the truth    no row claims a destination that the simulated fleet did not reach
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import clickhouse_connect
+from msgspec import to_builtins
+
+from schemas.record import TABLES, columns
+from schemas.settings import Settings
+from schemas.topics import (
+    BLOCK_ALERTS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    NETWORK_EVENTS,
+    REJECTS,
+    SENSOR_GAPS,
+    TABLE_OF_TOPIC,
+    TELEMETRY,
+)
+from streams.pipeline import Message, Output, Pipeline
+from tests.factories import latest
+from tests.sample import score
+from tests.streams.worker_process import PARTITIONS, committed, read_all
+
+SHOWN_MAX = 3
+KEYS = {"BlockAlerts": "AlertId"}
+Row = dict[str, Any]
+
+
+@dataclass
+class Verdict:
+    """What is wrong; nothing is when every count is zero."""
+
+    lines: int = 0
+    rows: int = 0
+    lost: int = 0
+    extra: int = 0
+    doubled_for_hunters: int = 0
+    differing_for_hunters: int = 0
+    wrong: int = 0
+    requests: int = 0
+    """Of the simulated fleet, those whose port is certain."""
+    right: int = 0
+    """Of these, those whose destination stands on a row of their connection."""
+    published_twice: int = 0
+    """Rows on the topics more than once: allowed, as at least once is what is promised there."""
+    stored_twice: int = 0
+    """Rows in the tables of versions more than once: allowed, hidden by the views."""
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Nothing lost, nothing doubled, nothing wrong."""
+        return not (
+            self.lost
+            or self.extra
+            or self.doubled_for_hunters
+            or self.differing_for_hunters
+            or self.wrong
+            or self.details
+        )
+
+    def say(self, what: str, examples: Iterable[object]) -> None:
+        """Note some examples of what is wrong."""
+        self.details.extend(
+            f"{what}: {str(example)[:600]}" for example, _ in zip(examples, range(SHOWN_MAX), strict=False)
+        )
+
+
+def lines_in_the_log(settings: Settings) -> Counter[bytes]:
+    """Every line on the telemetry topic, and how often."""
+    return Counter(
+        line for raw in read_all(settings, TELEMETRY) for line in (raw.value() or b"").split(b"\n") if line.strip()
+    )
+
+
+def missing_lines(settings: Settings, written: Counter[bytes]) -> Counter[bytes]:
+    """Lines that a sensor wrote and that are not in the log as often."""
+    return written - lines_in_the_log(settings)
+
+
+def judge(settings: Settings, written: Counter[bytes]) -> Verdict:
+    """Everything but the truth, which `judge_truth` adds."""
+    verdict = Verdict(lines=written.total())
+    found_lines = lines_in_the_log(settings)
+    lost = written - found_lines
+    strange = [line for line in found_lines if line not in written]
+    verdict.lost += lost.total()
+    verdict.extra += len(strange)
+    verdict.say("line not in the log", lost)
+    verdict.say("line in the log that no sensor wrote", strange)
+    must, may = _undisturbed(settings)
+    for topic, table in TABLE_OF_TOPIC.items():
+        found = Counter(_found(settings, topic))
+        missing = [row for row in must[topic] if row not in found]
+        extra = [row for row in found if row not in must[topic] and row not in may[topic]]
+        verdict.rows += len(found)
+        verdict.lost += len(missing)
+        verdict.extra += len(extra)
+        verdict.published_twice += found.total() - len(found)
+        verdict.say(f"missing on {topic}", missing)
+        verdict.say(f"strange on {topic}", extra)
+        if topic == REJECTS:
+            _same_number(settings, table, read_all(settings, topic), verdict)
+        else:
+            _same_for_hunters(settings, table, found, verdict)
+    return verdict
+
+
+def _undisturbed(settings: Settings) -> tuple[dict[str, set[bytes]], dict[str, set[bytes]]]:
+    """What the log must give, and what it may: a worker may be ended between its results and its commit."""
+    done = committed(settings)
+    pipelines = {partition: Pipeline(settings.correlation) for partition in range(PARTITIONS)}
+    must: dict[str, set[bytes]] = {topic: set() for topic in TABLE_OF_TOPIC}
+    may: dict[str, set[bytes]] = {topic: set() for topic in TABLE_OF_TOPIC}
+    for raw in read_all(settings, TELEMETRY):
+        offset, partition = raw.offset(), raw.partition()
+        assert offset is not None
+        assert partition is not None
+        pipeline = pipelines[partition]
+        pipeline.take(message(raw))
+        into = must if offset < done[partition] else may
+        for topic, rows in _by_topic(pipeline.drain()):
+            into[topic].update(rows)
+    return must, may
+
+
+def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:
+    yield NETWORK_EVENTS, output.network_events
+    yield DEVICE_EVENTS, output.device_events
+    yield BLOCK_ALERTS, (alert for _, alert in output.alerts)
+    yield REJECTS, (reject.raw for reject in output.rejects)
+    yield SENSOR_GAPS, output.sensor_gaps
+    yield DEVICE_COVERAGE, output.coverage
+
+
+def _found(settings: Settings, topic: str) -> Iterator[bytes]:
+    for made in read_all(settings, topic):
+        value = made.value() or b""
+        yield from (value,) if topic == REJECTS else value.split(b"\n")
+
+
+def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], verdict: Verdict) -> None:
+    """The view shows each identity once, with the content of its latest version."""
+    key = KEYS.get(table, "RecordId")
+    wanted = {row[key]: _content(row) for row in _seen(table, [json.loads(row) for row in found], key)}
+    names = ", ".join(f"`{column.name}`" for column in columns(TABLES[table]))
+    rows = [_content(row) for row in ask(settings, f"select {names} from {table}")]
+    seen = {row[key]: row for row in rows}
+    doubled = [identity for identity, times in Counter(row[key] for row in rows).items() if times > 1]
+    apart = [identity for identity in wanted.keys() | seen.keys() if wanted.get(identity) != seen.get(identity)]
+    stored = ask(settings, f"select count() as n from {table}_versions")[0]["n"]
+    verdict.doubled_for_hunters += len(doubled)
+    verdict.differing_for_hunters += len(apart)
+    verdict.stored_twice += max(int(stored) - found.total(), 0)
+    verdict.say(f"twice in {table}", doubled)
+    verdict.say(f"differs in {table}", [(wanted.get(identity), seen.get(identity)) for identity in apart])
+
+
+def _seen(table: str, rows: list[Row], key: str) -> list[Row]:
+    """What the view makes of the versions of its rows."""
+    if table != "DeviceCoverage":
+        return [row for row in latest(rows, key) if row.get("Status") != "filled"]
+    merged: dict[str, Row] = {}
+    for row in rows:
+        other = merged.setdefault(row[key], dict(row))
+        other["FirstTime"] = min(other["FirstTime"], row["FirstTime"])
+        other["LastTime"] = max(other["LastTime"], row["LastTime"])
+        other["DeviceName"] = max(other["DeviceName"], row["DeviceName"])
+    return list(merged.values())
+
+
+def _same_number(settings: Settings, table: str, messages: list[Any], verdict: Verdict) -> None:
+    """A reject's identity is its place in the topic, so there are as many rows as messages."""
+    seen = int(ask(settings, f"select count() as n from {table}")[0]["n"])
+    if seen != len(messages):
+        verdict.differing_for_hunters += abs(seen - len(messages))
+        verdict.say(f"{table} has {seen} rows, the topic {len(messages)}", [""])
+
+
+def judge_truth(settings: Settings, truth: list[Row], verdict: Verdict) -> None:
+    """No row of the table claims a destination that was not reached."""
+    result = score(ask(settings, "select * from DeviceNetworkEvents"), truth)
+    verdict.wrong += result.wrong + result.wrong_rows
+    verdict.requests, verdict.right = result.requests, result.right
+
+
+def message(raw: Any) -> Message:
+    """A message of the log as the worker reads it."""
+    return Message.read(raw.offset(), raw.timestamp()[1], raw.key(), raw.value(), dict(raw.headers() or ()))
+
+
+def ask(settings: Settings, query: str) -> list[Row]:
+    """Rows of an answer as JSON has them."""
+    host, _, port = settings.clickhouse.url.removeprefix("http://").partition(":")
+    client = clickhouse_connect.get_client(host=host, port=int(port), database=settings.clickhouse.database)
+    options = {"output_format_json_quote_64bit_integers": 0, "date_time_output_format": "iso"}
+    try:
+        raw = client.raw_query(query, fmt="JSONEachRow", settings=options)
+    finally:
+        client.close()
+    return [json.loads(line) for line in raw.splitlines()]
+
+
+def _content(row: object) -> Row:
+    """Without what is empty, which the topic leaves out and the table does not."""
+    content: Row = to_builtins(row)
+    return {name: value for name, value in content.items() if value not in ("", None, [])}

@@ -1,0 +1,187 @@
+"""One run: a seed in, a verdict out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.settings import Settings
+from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name
+from tests.faults.load import Load
+from tests.faults.oracle import Verdict, judge, judge_truth, missing_lines
+from tests.faults.schedule import Fault, Kind, Schedule, schedule
+from tests.faults.stage import Stage
+from tests.faults.watch import PARTITIONS, Watch, went_on_after
+
+log = logging.getLogger(__name__)
+
+DEVICES = 24
+LINES_PER_SEC = 1_200
+FIRST_COMMIT_SECS_MAX = 40.0
+LOGGED_SECS_MAX = 60.0
+DRAINED_SECS_MAX = 90.0
+STOP_SECS_MAX = 10.0
+TICKS_SECS = 3.0
+POLL_SECS = 0.1
+CAUGHT_CODES = {75, 78}
+"""A guard of the worker ended it."""
+
+
+@dataclass
+class Result:
+    """What a run gave."""
+
+    seed: int
+    verdict: Verdict = field(default_factory=Verdict)
+    faults: list[tuple[str, float, float | None]] = field(default_factory=list)
+    """Kind, when it began, and seconds until all partitions went on, where that was seen."""
+    exits: dict[str, list[int]] = field(default_factory=dict)
+    stop_secs: float = 0.0
+    """The longest graceful stop."""
+    secs: float = 0.0
+    trouble: str = ""
+    """Why the run could not be judged, or what else is not as promised."""
+
+    @property
+    def good(self) -> bool:
+        """Nothing is wrong."""
+        return self.verdict.good and not self.trouble
+
+    def plain(self) -> dict[str, Any]:
+        """For a file."""
+        return {**asdict(self), "good": self.good}
+
+
+def run(
+    seed: int,
+    folder: Path,
+    *,
+    kinds: tuple[Kind, ...] = tuple(Kind),
+    planned: Schedule | None = None,
+    broken: str = "",
+    keep: bool = False,
+    devices: int = DEVICES,
+    lines_per_sec: float = LINES_PER_SEC,
+) -> Result:
+    """Play one seed in a folder of its own. Logs are kept there when something is wrong, or when asked to."""
+    began = time.monotonic()
+    plan = planned or schedule(seed, kinds)
+    result = Result(seed)
+    load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=devices, lines_per_sec=lines_per_sec)
+    stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken)
+    try:
+        _play(stage, load, plan, result)
+    except Exception as error:  # noqa: BLE001  # a run that fails in any way is a result, with its traceback
+        result.trouble = f"{error!r}\n{traceback.format_exc()}"
+    finally:
+        result.exits = {part.name: part.exits for part in stage.parts}
+        if keep or not result.good:
+            stage.keep_logs(folder / "kept")
+        stage.close()
+        for path in folder.iterdir():
+            if path.name != "kept":
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        result.secs = round(time.monotonic() - began, 1)
+    if 78 in [code for codes in result.exits.values() for code in codes]:
+        result.trouble = result.trouble or "a worker found a hole in the offsets"
+    return result
+
+
+def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
+    watch = Watch(stage.direct)
+    stage.begin()
+    _until(
+        lambda: bool(watch.workers) and all(o >= 0 for o in watch.workers[-1].offsets),
+        FIRST_COMMIT_SECS_MAX,
+        "first commits",
+    )
+    load.begin()
+    ended = _disturb(stage, plan, time.monotonic())
+    load.join()
+    for ender in ended:
+        ender.join()
+    _until(lambda: not missing_lines(stage.direct, load.values), LOGGED_SECS_MAX, "all lines in the log", fatal=False)
+    stage.producer.stop()
+    correlation = stage.settings.correlation
+    time.sleep(correlation.patience_secs + correlation.lateness_secs + TICKS_SECS)
+    _drained(stage.direct, stage.settings.worker.group, [TELEMETRY])
+    stops = [worker.stop() for worker in stage.workers]
+    _drained(stage.direct, stage.settings.sink.group, list(TABLE_OF_TOPIC))
+    stops += [sink.stop() for sink in stage.sinks]
+    watch.close()
+    result.stop_secs = round(max(stops), 1)
+    if result.stop_secs > STOP_SECS_MAX:
+        result.trouble = f"a graceful stop took {result.stop_secs} s"
+    for fault, ender in zip(plan.faults, ended, strict=True):
+        looks = watch.sinks if fault.kind.startswith(("sink", "ClickHouse")) else watch.workers
+        went_on = went_on_after(looks, ender.over_at)
+        result.faults.append((fault.kind.value, fault.at_secs, None if went_on is None else round(went_on, 2)))
+    result.verdict = judge(stage.direct, load.values)
+    judge_truth(stage.direct, load.truth, result.verdict)
+
+
+class _Ender(threading.Thread):
+    """Ends one fault when its time is over."""
+
+    def __init__(self, fault: Fault, end: Callable[[], object], at: float) -> None:
+        super().__init__(name=f"end of {fault.kind}", daemon=True)
+        self.over_at = at
+        self.problem = ""
+        self._fault, self._end = fault, end
+        self.start()
+
+    def run(self) -> None:
+        """Wait, then end it."""
+        time.sleep(self._fault.secs)
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001  # told by the main thread
+            self.problem = repr(error)
+        self.over_at = time.monotonic()
+
+
+def _disturb(stage: Stage, plan: Schedule, began: float) -> list[_Ender]:
+    ended = []
+    for fault in plan.faults:
+        time.sleep(max(0.0, began + fault.at_secs - time.monotonic()))
+        log.info("fault", extra={"kind": fault.kind.value, "target": fault.target, "secs": fault.secs})
+        end = stage.inject(fault)
+        ended.append(_Ender(fault, end, time.monotonic()))
+    return ended
+
+
+def _drained(settings: Settings, group: str, topics: list[str]) -> None:
+    """Return when the group has acknowledged everything that is in the topics now."""
+    consumer = Consumer({"bootstrap.servers": settings.kafka.bootstrap, "group.id": group, "enable.auto.commit": False})
+    try:
+        places = [TopicPartition(topic_name(settings, topic), part) for topic in topics for part in range(PARTITIONS)]
+        ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
+
+        def behind() -> bool:
+            return all(
+                place.offset >= ends[place.topic, place.partition] or not ends[place.topic, place.partition]
+                for place in consumer.committed(places, timeout=10)
+            )
+
+        _until(behind, DRAINED_SECS_MAX, f"{group} through with {', '.join(topics)}")
+    finally:
+        consumer.close()
+
+
+def _until(fact: Callable[[], bool], secs_max: float, what: str, *, fatal: bool = True) -> None:
+    deadline = time.monotonic() + secs_max
+    while not fact():
+        if time.monotonic() > deadline:
+            if fatal:
+                raise TimeoutError(f"not within {secs_max:.0f} s: {what}")
+            return
+        time.sleep(POLL_SECS)

@@ -1,0 +1,261 @@
+"""The stage: a real broker, a ClickHouse engine, workers, sinks and a producer, and every way to disturb them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from producers.simulation import confirmed_proxies
+from schemas.settings import PREFIX, Settings
+from schemas.topics import topics
+from sinks.clickhouse import connect
+from sinks.migrate import migrate
+from tests.faults.disk import SmallDisk
+from tests.faults.parts import Keeper, Part
+from tests.faults.schedule import Fault, Kind
+from tests.faults.tcp_proxy import TcpProxy
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.engine import Engine
+from unproxy.embedded.service import EmbeddedError, free_port
+from unproxy.up.parts import write_settings
+
+SESSION_SECS = 6.0
+WORKERS = 2
+SINKS = 2
+DISK_MB = 400
+INSERT_BYTES_MIN = 2_000
+INSERT_SECS_MAX = 5.0
+"""How long an insert to die in is waited for."""
+START_TRIES_MAX = 20
+PROXIED = "PROXIED"
+
+
+class ProxiedBroker(Broker):
+    """A broker that tells the parts to come through a proxy; we ourselves go straight to it."""
+
+    def __init__(self, folder: Path, inner_port: int, proxy_port: int) -> None:
+        super().__init__(folder)
+        self._inner_port, self._proxy_port = inner_port, proxy_port
+
+    def _prepare(self, port: int) -> tuple[list[str], dict[str, str]]:
+        command, environment = super()._prepare(port)
+        text = self._properties_file.read_text()
+        for key, listener in (
+            ("listeners", f"{PROXIED}://127.0.0.1:{self._inner_port}"),
+            ("advertised.listeners", f"{PROXIED}://127.0.0.1:{self._proxy_port}"),
+            ("listener.security.protocol.map", f"{PROXIED}:PLAINTEXT"),
+        ):
+            text = text.replace(f"\n{key}=", f"\n{key}={listener},")
+        self._properties_file.write_text(text + "inter.broker.listener.name=PLAINTEXT\n")
+        return command, dict(environment)
+
+
+class Stage:
+    """Everything that runs in one run."""
+
+    def __init__(self, folder: Path, *, standby_replicas: int, files: list[str], broken: str = "") -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.worker_disks = [SmallDisk(folder / f"disk-worker-{n}", DISK_MB) for n in range(WORKERS + 1)]
+        self.engine_disk = SmallDisk(folder / "disk-clickhouse", DISK_MB)
+        inner, proxy_port, http_port = free_port(), free_port(), free_port()
+        self.broker = ProxiedBroker(folder / "kafka", inner, proxy_port)
+        self.engine = Engine(self.engine_disk.folder / "clickhouse")
+        self.broker.start()
+        self.engine.start()
+        self.to_kafka = TcpProxy(proxy_port, inner)
+        self.to_clickhouse = TcpProxy(http_port, self.engine.port)
+        self.settings = Settings.model_validate(
+            {
+                "kafka": {"bootstrap": f"127.0.0.1:{proxy_port}"},
+                "clickhouse": {"url": f"http://127.0.0.1:{http_port}", "timeout_secs": 6},
+                "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
+                "publisher": {"state_dir": str(folder / "producer")},
+                "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
+                "sink": {"session_timeout_secs": SESSION_SECS, "retry_secs_max": 2},
+            }
+        )
+        config = folder / "settings.toml"
+        write_settings(self.settings, config)
+        self.direct = self.settings.model_copy(
+            update={
+                "kafka": self.settings.kafka.model_copy(update={"bootstrap": self.broker.bootstrap}),
+                "clickhouse": self.settings.clickhouse.model_copy(update={"url": self.engine.url, "timeout_secs": 60}),
+            }
+        )
+        """The same, past the proxies."""
+        create_topics(self.broker.bootstrap, topics(self.settings))
+        client = connect(self.direct.clickhouse)
+        migrate(client, self.settings.clickhouse.database)
+        client.close()
+        self.workers = [self._worker(number, config, broken) for number in range(WORKERS + 1)]
+        self.sinks = [self._sink(number, config) for number in range(SINKS)]
+        command = ["-m", "unproxy", "produce", "--follow", *files]
+        self.producer = Part("producer", command, config, {}, self.logs / "producer.log")
+        self.parts = [*self.workers, *self.sinks, self.producer]
+        self._keeper = Keeper(self.parts)
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Start our own parts; the last worker waits until it is asked to join."""
+        for part in (*self.workers[:WORKERS], *self.sinks, self.producer):
+            part.start()
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        self._keeper.close()
+        for part in self.parts:
+            part.kill()
+        for pid in (self._pid_of(self.broker), self._pid_of(self.engine)):
+            if pid:
+                _go_on(pid)
+        for proxy in (self.to_kafka, self.to_clickhouse):
+            proxy.close()
+        self.engine.kill()
+        self.broker.kill()
+        for disk in (*self.worker_disks, self.engine_disk):
+            disk.close()
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy what was said to where it is kept."""
+        shutil.copytree(self.logs, folder, dirs_exist_ok=True)
+        for server in (self.broker, self.engine):
+            if server.log_file.exists():
+                shutil.copy(server.log_file, folder)
+
+    def inject(self, fault: Fault) -> Callable[[], None]:
+        """Let it go wrong; gives what ends it."""
+        worker = fault.target % WORKERS
+        sink = self.sinks[fault.target % SINKS]
+        match fault.kind:
+            case Kind.WORKER_KILL:
+                self.workers[worker].kill()
+            case Kind.WORKER_CRASH:
+                self.workers[worker].signal(signal.SIGUSR1)
+            case Kind.WORKER_TERM:
+                self.workers[worker].signal(signal.SIGTERM)
+            case Kind.WORKER_ZOMBIE:
+                # It stops itself in the middle of a batch, where a zombie could do harm.
+                self.workers[worker].signal(signal.SIGUSR2)
+                return lambda: self.workers[worker].signal(signal.SIGCONT)
+            case Kind.WORKER_JOINS:
+                self.workers[WORKERS].start()
+                return lambda: self._let_go(self.workers[WORKERS])
+            case Kind.WORKER_LEAVES:
+                return self._leave(self.workers[worker])
+            case Kind.WORKER_DISK_LOST:
+                self.workers[worker].kill(self.worker_disks[worker].folder)
+            case Kind.WORKER_DISK_FULL:
+                self.worker_disks[worker].fill()
+                return self.worker_disks[worker].free
+            case Kind.SINK_KILL:
+                sink.kill()
+            case Kind.SINK_TERM:
+                sink.signal(signal.SIGTERM)
+            case Kind.SINK_ZOMBIE:
+                sink.signal(signal.SIGSTOP)
+                return lambda: sink.signal(signal.SIGCONT)
+            case Kind.SINK_LEAVES:
+                return self._leave(sink)
+            case Kind.PRODUCER_KILL:
+                self.producer.kill()
+            case Kind.BROKER_KILL:
+                self.broker.kill()
+                return lambda: self._start_again(self.broker)
+            case Kind.BROKER_AWAY:
+                self.broker.stop()
+                return lambda: self._start_again(self.broker)
+            case Kind.BROKER_HANGS:
+                return self._hang(self._pid_of(self.broker))
+            case Kind.NETWORK_CUT:
+                self.to_kafka.cut()
+            case Kind.NETWORK_STALLS:
+                self.to_kafka.stall()
+                return self.to_kafka.heal
+            case Kind.CLICKHOUSE_REFUSES:
+                self.to_clickhouse.refuse()
+                return self.to_clickhouse.heal
+            case Kind.CLICKHOUSE_HANGS:
+                return self._hang(self._pid_of(self.engine))
+            case Kind.CLICKHOUSE_DIES:
+                return self._die_in_an_insert()
+            case Kind.CLICKHOUSE_DISK_FULL:
+                self.engine_disk.fill()
+                return self.engine_disk.free
+        return _nothing
+
+    @staticmethod
+    def _leave(part: Part) -> Callable[[], None]:
+        part.stop()
+        return part.start
+
+    @staticmethod
+    def _let_go(part: Part) -> None:
+        part.stop()
+
+    def _die_in_an_insert(self) -> Callable[[], None]:
+        dead = threading.Event()
+
+        def die() -> None:
+            self.engine.kill()
+            dead.set()
+
+        def live_again() -> None:
+            dead.wait(INSERT_SECS_MAX)
+            self._start_again(self.engine)
+
+        self.to_clickhouse.at_upload(INSERT_BYTES_MIN, die)
+        return live_again
+
+    @staticmethod
+    def _hang(pid: int) -> Callable[[], None]:
+        if not pid:
+            return _nothing
+        os.kill(pid, signal.SIGSTOP)
+        return lambda: _go_on(pid)
+
+    @staticmethod
+    def _pid_of(server: Broker | Engine) -> int:
+        return server.pid if server.running else 0
+
+    def _start_again(self, server: Broker | Engine) -> None:
+        """Two faults of one server may overlap; where the disk is full at the moment, try on."""
+        with self._lock:
+            for _ in range(START_TRIES_MAX):
+                try:
+                    server.start()
+                    return
+                except EmbeddedError:
+                    time.sleep(0.5)
+            raise RuntimeError(f"{server.name} does not start again")
+
+    def _worker(self, number: int, config: Path, broken: str) -> Part:
+        name = f"worker-{number + 1}"
+        own = {
+            f"{PREFIX}WORKER__NAME": name,
+            f"{PREFIX}WORKER__DATA_DIR": str(self.worker_disks[number].folder / "state"),
+        }
+        command = ["-m", "tests.faults.worker", *([broken] if broken else [])]
+        return Part(name, command, config, own, self.logs / f"{name}.log")
+
+    def _sink(self, number: int, config: Path) -> Part:
+        name = f"sink-{number + 1}"
+        own = {f"{PREFIX}SINK__NAME": name}
+        return Part(name, ["-m", "unproxy", "sink"], config, own, self.logs / f"{name}.log")
+
+
+def _nothing() -> None:
+    """For what is over as soon as it is done."""
+
+
+def _go_on(pid: int) -> None:
+    """Another fault may have killed it meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)

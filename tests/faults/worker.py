@@ -1,0 +1,206 @@
+"""The worker of a run: the real one, that ends between two steps of a batch when a signal asks for it; or a broken one.
+
+    python -m tests.faults.worker [BREAK]
+
+Each break takes away one thing that the worker must not lack (see BREAKS), to see that a run tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any, NoReturn
+
+from schemas.settings import load
+from streams import watchdog
+from streams.app import Worker, run
+from streams.delivery import Check, Courier, Parcel
+from streams.guards import Exit, end
+from streams.lease import Lease
+from streams.worker_batch import Bench
+from streams.worker_state import StateStore
+from unproxy.telemetry import set_up
+
+STEPS = ("outputs delivered", "state written locally", "state in the changelog")
+HOLE_AFTER_MESSAGES = 60
+
+
+def _replace(owner: object, name: str, by: object) -> None:
+    """Put something else in a name's place, for the life of this process."""
+    setattr(owner, name, by)
+
+
+def ack_before_delivery() -> None:
+    """Input is acknowledged before anything made from it is delivered."""
+    handle = Worker._handle
+
+    async def handle_acknowledged(worker: Worker, stream: Any, events: list[Any]) -> None:
+        for event in events:
+            await stream.ack(event)
+        await worker.app.consumer.commit()
+        await handle(worker, stream, events)
+
+    _replace(Worker, "_handle", handle_acknowledged)
+
+
+def state_before_outputs() -> None:
+    """The state, with the input's offset in it, is durable before the outputs are."""
+    deliver = Courier.deliver
+    held: list[tuple[Courier, list[Parcel], Check]] = []
+
+    async def deliver_late(courier: Courier, given: Iterable[Parcel], check: Check) -> dict[int, int]:
+        parcels = list(given)
+        changelog = courier._topics["state-changelog"]
+        if any(parcel.topic == changelog for parcel in parcels):
+            done = await deliver(courier, parcels, check)
+            _end_when_asked(STEPS[2])
+            while held:
+                await deliver(*held.pop())
+            return done
+        held.append((courier, parcels, check))
+        return {}
+
+    _replace(Courier, "deliver", deliver_late)
+
+
+def no_recovery_hook() -> None:
+    """What was read ahead is not dropped after a recovery, and Faust may step over what it takes for a gap."""
+
+    async def nothing(worker: Worker, *_: object) -> None:
+        worker.bench.forget()
+
+    _replace(Worker, "_hold_flow", nothing)
+
+
+def no_state_on_replay() -> None:
+    """State that an earlier life wrote locally and not to the changelog is not written again."""
+    original = Bench._pipeline
+
+    async def forgetful(bench: Bench, part: int, messages: Any) -> Any:
+        pipeline, _ = await original(bench, part, messages)
+        return pipeline, ()
+
+    _replace(Bench, "_pipeline", forgetful)
+
+
+def no_lease() -> None:
+    """Nobody asks whether the partitions are still ours."""
+
+    async def never(*_: object) -> None:
+        return None
+
+    _replace(Lease, "check", never)
+
+
+def hole_in_the_offsets() -> None:
+    """A message vanishes between Kafka and the agent."""
+    handle = Worker._handle
+    seen = count()
+
+    async def handle_some(worker: Worker, stream: Any, events: list[Any]) -> None:
+        kept = []
+        for event in events:
+            if next(seen) == HOLE_AFTER_MESSAGES:
+                await stream.ack(event)
+            else:
+                kept.append(event)
+        if kept:
+            await handle(worker, stream, kept)
+
+    _replace(Worker, "_handle", handle_some)
+
+
+BREAKS: dict[str, Callable[[], None]] = {
+    "ack-before-delivery": ack_before_delivery,
+    "state-before-outputs": state_before_outputs,
+    "no-recovery-hook": no_recovery_hook,
+    "no-state-on-replay": no_state_on_replay,
+    "no-lease": no_lease,
+    "hole-in-the-offsets": hole_in_the_offsets,
+}
+
+
+STEP_OF_BREAK = {"state-before-outputs": STEPS[2], "no-state-on-replay": STEPS[1], "no-lease": STEPS[1]}
+"""Where a broken worker ends when it is asked to: where the break shows."""
+_steps: Sequence[str] = STEPS
+_asked: tuple[str, signal.Signals] | None = None
+
+
+def _ask(signum: int, _frame: object) -> None:
+    global _asked
+    _asked = random.choice(_steps), signal.SIGKILL if signum == signal.SIGUSR1 else signal.SIGSTOP
+
+
+def _end_when_asked(step: str) -> None:
+    global _asked
+    if _asked is not None and _asked[0] == step:
+        _, how = _asked
+        _asked = None
+        os.kill(os.getpid(), how)
+
+
+def end_between_steps() -> None:
+    """At one of the worst points of its next batch the worker kills itself on SIGUSR1, and stops itself on SIGUSR2."""
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, _ask)
+    write, publish = StateStore.write, Bench._publish
+
+    def write_or_end(store: StateStore, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        _end_when_asked(STEPS[0])
+        write(store, partition, entries)
+        _end_when_asked(STEPS[1])
+
+    async def publish_and_end(bench: Bench, entries: Any, check: Check) -> None:
+        await publish(bench, entries, check)
+        if any(entries.values()):
+            _end_when_asked(STEPS[2])
+
+    _replace(StateStore, "write", write_or_end)
+    _replace(Bench, "_publish", publish_and_end)
+
+
+def tell_where_it_stands() -> None:
+    """When the watchdog ends the worker, say where each of its tasks waits."""
+    make, stalled = Worker.__init__, end
+    made: list[Worker] = []
+
+    def make_and_keep(worker: Worker, *arguments: Any) -> None:
+        make(worker, *arguments)
+        made.append(worker)
+
+    def tell_and_end(code: Exit, why: str) -> NoReturn:
+        if code is Exit.STALLED:
+            for task in asyncio.all_tasks(made[0].app.loop):
+                print("stands:", " < ".join(_awaited(task.get_coro())), file=sys.stderr)
+        stalled(code, why)
+
+    _replace(Worker, "__init__", make_and_keep)
+    _replace(watchdog, "end", tell_and_end)
+
+
+def _awaited(waits: Any) -> list[str]:
+    """What a coroutine waits in, the innermost first."""
+    chain: list[str] = []
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None) or getattr(waits, "gi_frame", None)
+        if frame is not None:
+            chain.insert(0, f"{frame.f_code.co_name}:{frame.f_lineno}")
+        waits = (
+            getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None) or getattr(waits, "gi_yieldfrom", None)
+        )
+    return chain
+
+
+if __name__ == "__main__":
+    set_up(service=True, verbose="FAULTS_VERBOSE" in os.environ)
+    if sys.argv[1:]:
+        BREAKS[sys.argv[1]]()
+        _steps = (STEP_OF_BREAK.get(sys.argv[1], STEPS[0]),)
+    end_between_steps()
+    tell_where_it_stands()
+    run(load())

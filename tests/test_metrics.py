@@ -1,0 +1,133 @@
+"""Each declared metric is seen to move: most on the pages of a whole path, the rest by the tests named here."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.metrics import METRICS
+from tests.conftest import SettingsMaker
+from tests.sample import SAMPLE_FILES
+from tests.streams.worker_process import wait_until
+from tests.test_whole_path import with_database
+from unproxy.embedded.service import free_port
+from unproxy.up.meter import scrape
+from unproxy.up.parts import write_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+LINE_BYTES_MAX = 200_000
+
+MOVED_ELSEWHERE = {
+    "unproxy_book": "tests/streams/test_worker_parts.py::test_books_become_metrics",
+    "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
+    "unproxy_worker_messages_stale_total": "tests/streams/test_worker_parts.py::test_stale_messages_are_left_aside",
+    "unproxy_worker_resends_total": (
+        "tests/streams/test_worker_parts.py::test_failed_deliveries_are_sent_again_in_order"
+    ),
+    "unproxy_worker_undeliverable_total": "tests/streams/test_worker_parts.py::test_too_large_is_poison",
+    "unproxy_worker_lease_waits_total": "tests/streams/test_worker_parts.py::test_an_old_lease_waits_for_a_heartbeat",
+    "unproxy_worker_lag_messages": "tests/streams/test_worker.py::test_standing_still_ends_the_worker",
+    "unproxy_reject_rate": "tests/streams/test_worker.py::test_too_many_rejects_are_an_alarm",
+    "unproxy_reject_rate_over_limit": "tests/streams/test_worker.py::test_too_many_rejects_are_an_alarm",
+    "unproxy_sensor_gaps_total": "tests/streams/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_sensor_gaps_filled_total": "tests/streams/test_presence.py::test_filled_gaps_are_counted",
+    "unproxy_sensor_gaps_forgotten_total": "tests/streams/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_sensor_gap_lines": "tests/streams/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_devices_silent": "tests/streams/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_sink_messages_missed_total": "tests/sinks/test_delivery.py::test_retention_that_passes_the_sink",
+    "unproxy_sink_retries_total": "tests/sinks/test_consumer.py::test_missing_tables_are_waited_for",
+    "unproxy_sink_rows_refused_total": "tests/sinks/test_consumer.py::test_bad_rows_go_to_rejects",
+    "unproxy_sink_rows_left_total": "tests/sinks/test_consumer.py::test_rows_left_to_another_are_counted",
+    "unproxy_sink_lag_messages": "tests/sinks/test_watch.py::test_lag_is_seen_from_outside",
+    "unproxy_sink_commit_failures_total": "tests/sinks/test_consumer.py::test_failed_commits_are_counted",
+    "unproxy_publisher_resends_total": (
+        "tests/producers/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
+    ),
+}
+"""What moves only in trouble, or too briefly for a page that is read now and then: the test that sees it move."""
+
+Start = Callable[..., None]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `unproxy …` as a process of its own; ended afterwards."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str) -> None:
+        with (tmp_path / "parts.log").open("ab") as log:
+            started.append(subprocess.Popen([sys.executable, "-m", "unproxy", *arguments], stdout=log, stderr=log))
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, start: Start) -> None:
+    """Producer, worker and sink over the sample and bad lines: all but what is named above leaves zero on their pages."""
+    ports = {section: free_port() for section in ("publisher", "worker", "sink")}
+    settings = settings_for(
+        publisher={"metrics_port": ports["publisher"], "line_bytes_max": LINE_BYTES_MAX},
+        worker={"metrics_port": ports["worker"]},
+        sink={"metrics_port": ports["sink"]},
+    )
+    with_database(settings)
+    file = tmp_path / "settings.toml"
+    write_settings(settings, file)
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(b"x" * (LINE_BYTES_MAX + 1) + b"\n")
+    sources = [f"{dialect}:{unpacked(path, tmp_path)}" for dialect, path in SAMPLE_FILES]
+    start("--config", str(file), "worker")
+    start("--config", str(file), "sink")
+    start("--config", str(file), "produce", "--follow", *sources, f"suricata:{bad}")
+    wanted = {metric.name for metric in METRICS} - MOVED_ELSEWHERE.keys()
+    moved: set[str] = set()
+
+    def all_moved() -> bool:
+        with bad.open("ab") as lines:
+            lines.write(b"no line of any sensor\n" * 20)
+        for port in ports.values():
+            moved.update(not_zero(port))
+        return wanted <= moved
+
+    try:
+        wait_until(all_moved, "every metric leaves zero", 90.0)
+    finally:
+        assert sorted(wanted - moved) == []
+
+
+def unpacked(path: Path, folder: Path) -> Path:
+    """A sample file as a sensor writes it."""
+    plain = folder / path.stem
+    plain.write_bytes(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+    return plain
+
+
+def not_zero(port: int) -> set[str]:
+    """Names of the metrics with a value on a page; of a histogram, its count is the value."""
+    told = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
+    return told | {name.removesuffix("_count") for name in told}
+
+
+def test_the_others_are_moved_by_name() -> None:
+    """Each test named above is there, and its code names the metric that it sees move."""
+    unknown = MOVED_ELSEWHERE.keys() - {metric.name for metric in METRICS}
+    silent = [name for name, test in MOVED_ELSEWHERE.items() if name.removesuffix("_total") not in code_of(test)]
+
+    assert unknown == set()
+    assert silent == []
+
+
+def code_of(test: str) -> str:
+    """The source of a test function; empty when there is none."""
+    path, _, name = test.partition("::")
+    source = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    return (ast.get_source_segment(source, found[0]) or "") if found else ""

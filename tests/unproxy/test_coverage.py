@@ -1,0 +1,139 @@
+"""`unproxy coverage`: how rows become an answer, and times as people give them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.clock import MICROS, parse_micros
+from unproxy.query.coverage import Answer, Verdict, answer, as_objects, lines, moment, stretches
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def at(clock: str) -> int:
+    """A time of the day."""
+    return parse_micros(f"2026-11-24T{clock}")
+
+
+def heard(first: str, last: str, sensor: str = "s") -> dict[str, Any]:
+    """A row of DeviceCoverage."""
+    times = {"FirstTime": f"2026-11-24T{first}:00Z", "LastTime": f"2026-11-24T{last}:00Z"}
+    return {"Dialect": "suricata", "Sensor": sensor, **times}
+
+
+def gap(kind: str = "loss", sensor: str = "s", **given: Any) -> dict[str, Any]:
+    """A row of SensorGaps from 10:06 to 10:07."""
+    place = {"Dialect": "", "Sensor": ""} if kind == "silence" else {"Dialect": "suricata", "Sensor": sensor}
+    times = {"FromTime": "2026-11-24T10:06:00.000000Z", "ToTime": "2026-11-24T10:07:00.000000Z"}
+    return {"Kind": kind, "Status": "open", "LinesMissing": 1_200, **place, **times, **given}
+
+
+def asked(since: str, until: str, coverage: list[dict[str, Any]], gaps: list[dict[str, Any]] | None = None) -> Answer:
+    """The answer for sensors s and t."""
+    sensors = [{"Dialect": "suricata", "Sensor": name} for name in ("s", "t")]
+    return answer("dev", at(since), at(until), sensors, coverage, gaps or [])
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "verdict"),
+    [
+        ("10:05", "10:06", Verdict.SEEN),
+        ("10:01", "10:12", Verdict.SEEN),
+        ("10:00", "10:02", Verdict.PARTLY),
+        ("10:11", "10:25", Verdict.PARTLY),
+        ("10:14", "10:16", Verdict.NOT),
+        ("09:00", "10:00", Verdict.NOT),
+        ("09:00", "11:00", Verdict.PARTLY),
+    ],
+)
+def test_a_sensor_was_seen_or_not(since: str, until: str, verdict: Verdict) -> None:
+    """Seen is heard before and after with less than five minutes between; buckets that follow each other are one stretch."""
+    rows = [heard("10:01", "10:04"), heard("10:08", "10:09"), heard("10:10", "10:12"), heard("10:20", "10:22")]
+    found = asked(since, until, rows).witnesses[0]
+
+    assert found.verdict is verdict
+
+
+def test_a_device_is_seen_when_all_its_sensors_saw_it() -> None:
+    """One of two is partly; neither is not at all."""
+    both = [heard("10:00", "10:10"), heard("10:00", "10:10", "t")]
+
+    assert asked("10:05", "10:06", both).verdict is Verdict.SEEN
+    assert asked("10:05", "10:06", both[:1]).verdict is Verdict.PARTLY
+    assert asked("10:05", "10:06", []).verdict is Verdict.NOT
+
+
+def test_missing_lines_make_it_partly() -> None:
+    """Heard all the while, but some lines never came."""
+    found = asked("10:05", "10:08", [heard("10:00", "10:10"), heard("10:00", "10:10", "t")], [gap()])
+
+    assert [witness.verdict for witness in found.witnesses] == [Verdict.PARTLY, Verdict.SEEN]
+    assert lines(found)[1:3] == [
+        "  suricata s  partly seen  2026-11-24 10:05:00.000 to 2026-11-24 10:08:00.000",
+        "    1,200 lines missing between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000",
+    ]
+
+
+def test_every_kind_of_gap_is_put_in_words() -> None:
+    """A restart, a silence that lasts, one that is over, a line whose time nobody knows."""
+    gaps = [
+        gap("restart", LinesMissing=None),
+        gap(LinesMissing=1, FromTime=None),
+        gap("silence", ToTime=None),
+        gap("silence"),
+    ]
+    said = "\n".join(lines(asked("10:05", "10:08", [], gaps)))
+
+    assert "numbering began anew between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000: what was lost" in said
+    assert "1 line missing between an unknown time and" in said
+    assert "  silent from 2026-11-24 10:06:00.000 on, it still is" in said
+    assert "  silent from 2026-11-24 10:06:00.000 to 2026-11-24 10:07:00.000" in said
+
+
+def test_programs_get_the_same() -> None:
+    """One object a sensor, with the gaps that concern it, the device's silence with each."""
+    first, second = as_objects(asked("10:05", "10:08", [heard("10:00", "10:10")], [gap(), gap("silence")]))
+
+    assert (first["DeviceVerdict"], first["Verdict"], second["Verdict"]) == ("partly seen", "partly seen", "not seen")
+    assert first["Seen"] == [["2026-11-24T10:05:00.000000Z", "2026-11-24T10:08:00.000000Z"]]
+    assert [[row["Kind"] for row in one["Gaps"]] for one in (first, second)] == [["loss", "silence"], ["silence"]]
+
+
+def test_many_stretches_are_cut() -> None:
+    """Ten are shown, and how many more there are."""
+    rows = [heard(f"{hour:02}:01", f"{hour:02}:02") for hour in range(12)]
+
+    assert lines(asked("00:00", "23:00", rows))[1].endswith("09:02:00.000, +2 more")
+
+
+def test_stretches_of_any_order() -> None:
+    """Spans overlap where a sensor was late."""
+    assert stretches([(10, 20), (5, 12), (500 * MICROS, 501 * MICROS)]) == [(5, 20), (500 * MICROS, 501 * MICROS)]
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "expected"),
+    [
+        ("10:05", "", "2026-11-24T10:05:00"),
+        ("12:30", "", "2026-11-23T12:30:00"),
+        ("10:05:30.5", "", "2026-11-24T10:05:30.5"),
+        ("00:10", "2026-11-20T23:50:00", "2026-11-21T00:10:00"),
+        ("10:10", "2026-11-20T10:05:00", "2026-11-20T10:10:00"),
+        ("2026-11-20T10:05", "", "2026-11-20T10:05:00"),
+        ("2026-11-20", "", "2026-11-20T00:00:00"),
+        ("2026-11-20T10:05:00+02:00", "", "2026-11-20T08:05:00"),
+    ],
+)
+def test_times_as_people_give_them(text: str, after: str, expected: str) -> None:
+    """A time of day is the latest one, or the first one after the beginning; anything else is a time as ISO 8601 has it."""
+    assert moment(text, NOW, parse_micros(after) if after else 0) == parse_micros(expected)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "10", "25:00", "1900-01-01"])
+def test_other_words_are_no_times(text: str) -> None:
+    """They are refused."""
+    with pytest.raises(ValueError, match=r".*"):
+        moment(text, NOW)

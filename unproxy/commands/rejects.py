@@ -1,0 +1,105 @@
+"""`unproxy rejects`: lines that could not be read, and their way back once they can."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of, stop_asked
+from unproxy.commands.query import DataOption
+from unproxy.commands.timeline import Shape, ShapeOption, utc_time
+from unproxy.errors import Fixable
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+    from unproxy.rejects.positions import Wanted
+    from unproxy.rejects.replay import Account
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("rejects --since 2026-11-24"))(rejects)
+
+
+def rejects(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(metavar="R", help="Only this reason, such as malformed.")] = "",
+    dialect: Annotated[str, typer.Option(metavar="D", help="Only lines of this dialect.")] = "",
+    device: Annotated[str, typer.Option(metavar="D", help="Only lines of this device.")] = "",
+    since: Annotated[str, typer.Option(metavar="T", help="Rejected at this time (UTC) or later.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Kinds shown at most, the most frequent ones.")] = 100,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Publish them to be read again, each once; for after a fix.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --replay: say what would be replayed, and do nothing.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="With --replay: also what was replayed before.")] = False,
+    shape: ShapeOption = Shape.TEXT,
+    data: DataOption = None,
+) -> None:
+    """Show which lines could not be read, or replay them after a fix.
+
+    Shows what the table holds, by reason and dialect with an example. --replay takes them from Kafka instead: it needs no
+    ClickHouse, and what was replayed before is left out.
+    """
+    from schemas.events import Reason
+    from unproxy.query import rejects as found
+    from unproxy.query.where import kafka_settings, tables
+
+    if reason and reason not in set(Reason):
+        raise typer.BadParameter(f'"{reason}" is none of {", ".join(Reason)}', param_hint="--reason")
+    if (dry_run or again) and not replay:
+        raise Fixable(f"{'--dry-run' if dry_run else '--again'} goes with --replay")
+    state = state_of(context)
+    begin = utc_time("--since", since)
+    if replay:
+        _replay(kafka_settings(state, data), _wanted(reason, dialect, device, begin), again, dry_run, shape)
+        return
+    with tables(state, data) as client:
+        rows = found.stored(client, found.Wanted(reason, dialect, device, begin, limit))
+    for row in rows:
+        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(found.lines(row)))
+    if not rows:
+        typer.echo("no such rejects", err=True)
+
+
+def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:
+    from schemas.clock import parse_micros
+    from unproxy.rejects.positions import ANY, Wanted
+
+    return Wanted(reason or ANY, dialect or ANY, device, parse_micros(since) // 1_000 if since else 0)
+
+
+def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shape: Shape) -> None:
+    from unproxy.rejects.replay import Replay, Stopped
+
+    def say(what: str) -> None:
+        typer.echo(f"unproxy: {what}", err=True)
+
+    # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
+    run = Replay(settings, wanted, again=again, dry_run=dry_run, say=say)
+    with stop_asked() as stop:
+        try:
+            account = run.until(stop)
+        except Stopped:
+            say(f"stopped; {run.account.replayed:,} were replayed")
+            raise KeyboardInterrupt from None
+    _tell(account, dry_run, shape)
+    if not account.replayed:
+        typer.echo("nothing to replay" + (f"; {account.before:,} were before" if account.before else ""), err=True)
+    elif not wanted.is_whole and not dry_run:
+        typer.echo("with --device or --since nothing is remembered: the next --replay takes these again", err=True)
+
+
+def _tell(account: Account, dry_run: bool, shape: Shape) -> None:
+    from unproxy.query.formats import printable
+
+    for (reason, dialect, why), count in sorted(account.done.items(), key=lambda item: (-item[1], item[0])):
+        done = "left" if why else "to replay" if dry_run else "replayed"
+        if shape is Shape.JSONL:
+            typer.echo(json.dumps({"Reason": reason, "Dialect": dialect, "Count": count, "Done": done, "Why": why}))
+        else:
+            typer.echo(printable(f"{count:,} {done}  {reason}  {dialect or 'no dialect'}{f'  {why}' if why else ''}"))

@@ -1,0 +1,83 @@
+"""`unproxy simulate`: a fleet that does not exist, with the truth about it, onto Kafka or into files."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unproxy.commands.common import example, service_of, stop_asked
+from unproxy.errors import Fixable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("simulate --devices 20 --seed 7 --out world"))(simulate)
+
+
+def simulate(
+    context: typer.Context,
+    devices: Annotated[int, typer.Option(metavar="N", help="Devices in the fleet.")] = 50,
+    rate: Annotated[float, typer.Option(metavar="X", help="Lines of the fleet in a second of its own time.")] = 2_000.0,
+    duration: Annotated[float, typer.Option(metavar="SECS", help="How long the fleet works.")] = 30.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="One seed is one world.")] = 1,
+    start: Annotated[
+        str,
+        typer.Option(metavar="T", help="When it starts (UTC); into files 2026-11-24T09:00:00, to Kafka now."),
+    ] = "",
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Sensors restart, lose lines, are switched off for a while.")
+    ] = False,
+    flow_timeout: Annotated[
+        float, typer.Option(metavar="SECS", help="How long after its end a flow is logged, at the earliest.")
+    ] = 60.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder for files and truth, instead of Kafka.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="To Kafka: where the truth goes.")] = None,
+    speed: Annotated[
+        float, typer.Option(metavar="X", min=0, help="To Kafka: times the fleet's own pace; 0 is as fast as it goes.")
+    ] = 1.0,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=0, help="To Kafka: processes that publish; 0 is as many as it takes.")
+    ] = 0,
+) -> None:
+    """Make up a fleet's sensor lines, with the truth about them.
+
+    The same options make the same lines and the same truth, byte for byte, wherever they go. Ctrl-C ends it early. What
+    was in the world goes to stderr.
+    """
+    from unproxy import wiring
+
+    state = service_of(context)
+    values: dict[str, Any] = {
+        "seed": seed,
+        "devices": devices,
+        "lines_per_sec": rate,
+        "duration_secs": duration,
+        "gaps": gaps,
+        "flow_timeout_secs": flow_timeout,
+    }
+    began = _time(start) if start else None if out else datetime.now(UTC)
+    world = wiring.simulated_world(**values, **({"start": began} if began else {}))
+    if out and truth:
+        raise Fixable(f"--truth is for Kafka; with --out the truth is in {out}/truth.jsonl")
+    with stop_asked() as stop:
+        if out:
+            said = wiring.simulate_to_folder(world, out, stop)
+        else:
+            said = wiring.simulate_to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
+    typer.echo("\n".join(said), err=True)
+    if out:
+        replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"
+        typer.echo("\n".join(["", *example(replay).splitlines()[1:]]), err=True)
+
+
+def _time(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise Fixable(f'--start "{text}" is not a time; write it as 2026-11-24T09:00:00') from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,0 +1,201 @@
+"""Was a device seen? From DeviceCoverage and SensorGaps: per sensor when it was heard, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any
+
+from schemas.clock import MICROS, iso_micros, parse_micros
+from schemas.events import Micros
+from schemas.record import COVERAGE_SECS, GapKind
+from unproxy.query.client import Client
+from unproxy.query.formats import printable
+
+QUIET: Micros = COVERAGE_SECS * MICROS
+"""A sensor quiet for less was there all the while: its rows cannot tell more exactly."""
+MINUTE: Micros = 60 * MICROS
+STRETCHES_SHOWN = 10
+NAME_CHARS_MAX = 60
+
+Row = Mapping[str, Any]
+Span = tuple[Micros, Micros]
+
+
+class Verdict(StrEnum):
+    """Whether something was seen."""
+
+    SEEN = "seen"
+    PARTLY = "partly seen"
+    NOT = "not seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """One sensor of the device."""
+
+    dialect: str
+    sensor: str
+    stretches: Sequence[Span]
+    """When it was heard, never quiet for long, within the time asked for."""
+    gaps: Sequence[Row]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a device's presence."""
+
+    device: str
+    since: Micros
+    until: Micros
+    witnesses: Sequence[Witness] = field(default_factory=list)
+    silences: Sequence[Row] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the device: what all its sensors agree on, else partly."""
+        verdicts = {witness.verdict for witness in self.witnesses}
+        return verdicts.pop() if len(verdicts) == 1 else Verdict.PARTLY if verdicts else Verdict.NOT
+
+
+def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
+    """A time as a person gives it (UTC); of a time of day the latest one, or the first one after another. Raises ValueError."""
+    try:
+        of_day = time.fromisoformat(text)
+    except ValueError:
+        return parse_micros(text)
+    if of_day.tzinfo or ":" not in text:
+        return parse_micros(text)
+    near = datetime.fromtimestamp(after / MICROS, UTC) if after else now
+    at = datetime.combine(near.date(), of_day, UTC)
+    if after and at <= near:
+        at += timedelta(days=1)
+    elif not after and at > near:
+        at -= timedelta(days=1)
+    return parse_micros(at.isoformat())
+
+
+def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | None:
+    """What the tables know; None when they have never heard of the device. 0 is the beginning, and the end, of all."""
+    named = {"device": device}
+    sensors = client.rows(_SENSORS, named)
+    if not sensors:
+        return None
+    since = since or min(parse_micros(row["first"]) for row in sensors)
+    until = until or max(parse_micros(row["last"]) for row in sensors)
+    asked = {
+        **named,
+        "since": iso_micros(since),
+        "until": iso_micros(until),
+        "before": iso_micros(max(0, since - 2 * QUIET)),
+        "behind": iso_micros(until + 2 * QUIET),
+    }
+    return answer(device, since, until, sensors, client.rows(_COVERAGE, asked), client.rows(_GAPS, asked))
+
+
+def answer(
+    device: str, since: Micros, until: Micros, sensors: Iterable[Row], coverage: Iterable[Row], gaps: Sequence[Row]
+) -> Answer:
+    """The tables' rows put together."""
+    heard: dict[tuple[str, str], list[Span]] = {(row["Dialect"], row["Sensor"]): [] for row in sensors}
+    for row in coverage:
+        spans = heard.setdefault((row["Dialect"], row["Sensor"]), [])
+        spans.append((parse_micros(row["FirstTime"]), parse_micros(row["LastTime"])))
+    witnesses = []
+    for (dialect, sensor), spans in sorted(heard.items()):
+        missing = [row for row in gaps if (row["Dialect"], row["Sensor"]) == (dialect, sensor)]
+        within = [(a, b) for a, b in stretches(spans) if a < until and b >= since]
+        whole = any(a <= since and b >= until for a, b in within)
+        verdict = Verdict.NOT if not within else Verdict.SEEN if whole and not missing else Verdict.PARTLY
+        clipped = [(max(a, since), min(b, until)) for a, b in within]
+        witnesses.append(Witness(dialect, sensor, clipped, missing, verdict))
+    return Answer(device, since, until, witnesses, [row for row in gaps if row["Kind"] == GapKind.SILENCE])
+
+
+def stretches(spans: Iterable[Span]) -> list[Span]:
+    """Spans put together where less than five minutes lie between them."""
+    joined: list[Span] = []
+    for first, last in sorted(spans):
+        if joined and first - joined[-1][1] < QUIET:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+_DEVICE = "(DeviceName = {device:String} OR DeviceId = {device:String})"
+_TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
+_SENSORS = (
+    f"SELECT Dialect, Sensor, min(FirstTime) AS first, max(LastTime) AS last FROM DeviceCoverage WHERE {_DEVICE} "
+    "GROUP BY Dialect, Sensor"
+)
+_COVERAGE = (
+    f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {_DEVICE} "
+    f"AND Bucket >= {_TIME % 'before'} AND Bucket < {_TIME % 'behind'}"
+)
+# A silence that lasts has no end yet. Where lines tell no time, when it was noticed is the nearest there is.
+_GAPS = (
+    f"SELECT * FROM SensorGaps WHERE {_DEVICE} AND coalesce(FromTime, DetectedAt) < {_TIME % 'until'} "
+    f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {_TIME % 'since'}) "
+    "ORDER BY FromTime, FromSeq, RecordId"
+)
+
+
+def lines(found: Answer) -> list[str]:
+    """The answer for people."""
+    said = [f"{found.device} from {_clock(found.since)} to {_clock(found.until)} (UTC): {found.verdict}"]
+    names = [f"{witness.dialect} {witness.sensor}".rstrip() for witness in found.witnesses]
+    width = min(max(map(len, names), default=0), NAME_CHARS_MAX)
+    for name, witness in zip(names, found.witnesses, strict=True):
+        times = [f"{_clock(a)} to {_clock(b)}" for a, b in witness.stretches[:STRETCHES_SHOWN]]
+        more = len(witness.stretches) - len(times)
+        said.append(
+            f"  {name:{width}}  {witness.verdict:11}  {', '.join(times)}{f', +{more} more' if more else ''}".rstrip()
+        )
+        said += [f"    {gap_line(row)}" for row in witness.gaps]
+    said += [f"  {gap_line(row)}" for row in found.silences]
+    return [printable(line) for line in said]
+
+
+def gap_line(row: Row) -> str:
+    """One gap in words."""
+    place = f"between {_shown(row['FromTime'])} and {_shown(row['ToTime'])}"
+    if row["Kind"] == GapKind.SILENCE:
+        end = f"to {_shown(row['ToTime'])}" if row["ToTime"] else "on, it still is"
+        return f"silent from {_shown(row['FromTime'])} {end}"
+    if row["Kind"] == GapKind.RESTART:
+        return f"numbering began anew {place}: what was lost then is not known"
+    count = row["LinesMissing"]
+    return f"{count:,} line{'s' if count != 1 else ''} missing {place}"
+
+
+def as_objects(found: Answer) -> list[dict[str, Any]]:
+    """The answer for programs: one object a sensor."""
+    return [
+        {
+            "DeviceName": found.device,
+            "From": iso_micros(found.since),
+            "To": iso_micros(found.until),
+            "DeviceVerdict": found.verdict,
+            "Dialect": witness.dialect,
+            "Sensor": witness.sensor,
+            "Verdict": witness.verdict,
+            "Seen": [[iso_micros(a), iso_micros(b)] for a, b in witness.stretches],
+            "Gaps": [
+                {name: row[name] for name in ("Kind", "Status", "FromTime", "ToTime", "LinesMissing")}
+                for row in [*witness.gaps, *found.silences]
+            ],
+        }
+        for witness in found.witnesses
+    ]
+
+
+def _clock(at: Micros) -> str:
+    return _shown(iso_micros(at))
+
+
+def _shown(at: str | None) -> str:
+    return at.replace("T", " ").removesuffix("Z")[:23] if at else "an unknown time"

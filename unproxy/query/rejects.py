@@ -1,0 +1,83 @@
+"""Rejects in the table: how many of which kind, since when, and one of each."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unproxy.query.client import Client
+from unproxy.query.formats import printable
+
+RAW_CHARS_SHOWN = 160
+DETAIL_CHARS_SHOWN = 300
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rejects are asked for; empty for any."""
+
+    reason: str = ""
+    dialect: str = ""
+    device: str = ""
+    since: str = ""
+    limit: int = 100
+
+
+def stored(client: Client, wanted: Wanted) -> Sequence[Row]:
+    """One row for each reason and dialect, the most frequent first, with the latest reject as its example."""
+    conditions, parameters = ["1"], {"limit": wanted.limit}
+    asked: dict[str, object] = dict(parameters)
+    for column, value in (("Reason", wanted.reason), ("Dialect", wanted.dialect), ("Device", wanted.device)):
+        if value:
+            conditions.append(f"{column} = {{{column}:String}}")
+            asked[column] = value
+    if wanted.since:
+        conditions.append("RejectedAt >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
+        asked["since"] = wanted.since
+    latest = (
+        "argMax(tuple(Device, Detail, substring(RawBase64, 1, 400), length(RawBase64)), tuple(RejectedAt, RecordId))"
+    )
+    rows = client.rows(
+        f"SELECT Reason, Dialect, count() AS Count, uniqExact(Device) AS Devices, min(RejectedAt) AS FirstTime, "
+        f"max(RejectedAt) AS LastTime, {latest} AS Example FROM Rejects WHERE {' AND '.join(conditions)} "
+        "GROUP BY Reason, Dialect ORDER BY Count DESC, Reason, Dialect LIMIT {limit:UInt64}",
+        asked,
+    )
+    return [_readable(row) for row in rows]
+
+
+def _readable(row: Row) -> Row:
+    device, detail, begin, length = row["Example"]
+    raw = base64.b64decode(begin)
+    text = raw.decode("utf-8", "backslashreplace")[:RAW_CHARS_SHOWN]
+    known = {name: value for name, value in row.items() if name != "Example"}
+    return {
+        **known,
+        "ExampleDevice": device,
+        "ExampleDetail": detail,
+        "ExampleRaw": printable(text),
+        "ExampleBytes": length // 4 * 3,
+    }
+
+
+def lines(row: Row) -> list[str]:
+    """One kind of reject for people: how many since when, what is wrong with one of them, how it begins."""
+    count, devices = row["Count"], row["Devices"]
+    return [
+        f"{row['Reason']}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"
+        f" device{_s(devices)}  {_clock(row['FirstTime'])} to {_clock(row['LastTime'])}",
+        f"    {printable(row['ExampleDetail'])[:DETAIL_CHARS_SHOWN]}",
+        f"    {printable(row['ExampleDevice']) or 'no device'}: {row['ExampleRaw']}",
+    ]
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _clock(time: str) -> str:
+    return time.replace("T", " ").removesuffix("Z")[:19]
