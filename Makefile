@@ -37,7 +37,7 @@ soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each ru
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7.
 	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
 
-bench: $(MADE)  ## The figures: correlator, worker, sink, each beside its floor.
+bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(MADE)  ## Style and formatting.

@@ -111,7 +111,7 @@ def _engine(folder: Path) -> Iterator[Engine]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure the parts, each beside its floor in the same run. Figures on stdout, progress on stderr.",
+        description="Measure the parts beside their floors, restarts and recovery times. Figures on stdout, progress on stderr.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -11,7 +11,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was measured once: `part` is correlator, worker or sink."""
+    """What was measured once: `part` is one of the bench's parts."""
 
     part: str
     name: str
