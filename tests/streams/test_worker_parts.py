@@ -333,7 +333,8 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) 
 def test_a_recovery_shows_that_it_works() -> None:
     """The watchdog sees a recovery go forward, from before its offsets are known; there is nothing to see else."""
     recovery: Any = SimpleNamespace(in_recovery=True)
-    worker: Any = SimpleNamespace(app=SimpleNamespace(tables=SimpleNamespace(recovery=recovery)))
+    bench = SimpleNamespace(goes_forward=lambda: None)
+    worker: Any = SimpleNamespace(app=SimpleNamespace(tables=SimpleNamespace(recovery=recovery)), bench=bench)
     signs = []
     for recovery.active_offsets in ({}, {0: None}, {0: 3, 1: None}, {0: 3, 1: 4}):
         signs.append(Worker.sign_of_work(worker))
