@@ -72,6 +72,8 @@ class _FlowPart(msgspec.Struct, gc=False):
     dest_port: Port = 0
     start: str = ""
     end: str = ""
+    state: str = ""
+    reason: str = ""
     bytes_toserver: Count = 0
     bytes_toclient: Count = 0
     pkts_toclient: Count = 0
@@ -117,6 +119,7 @@ _EVE = msgspec.json.Decoder(_Eve)
 _HEAD = msgspec.json.Decoder(_Head)
 _DEVICE = msgspec.json.Decoder(_Device)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NO_END = frozenset({"shutdown", "forced"})
 _FOR_US = frozenset({"http", "tls", "alert", "flow"})
 
 
@@ -173,12 +176,14 @@ def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
 def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClosed:
     to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
+    # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
+    let_go = part.state != "closed" and part.reason in _NO_END
     return ConnectionClosed(
         eve.host,
         at,
         flow,
         parse_micros(part.start) if part.start else 0,
-        parse_micros(part.end) if part.end else 0,
+        parse_micros(part.end) if part.end and not let_go else 0,
         part.bytes_toserver,
         part.bytes_toclient,
         bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,

@@ -124,3 +124,23 @@ def test_golden_input_is_real() -> None:
     for dialect in EVERY:
         for line in real_lines(dialect):
             assert line in recorded or b"constructed" in line
+
+
+def test_a_flow_that_a_stopped_sensor_lets_go_has_not_ended() -> None:
+    """Suricata writes all flows when it is stopped, and the ones it prunes; those go on, the closed ones do not."""
+    line = (
+        b'{"timestamp":"2026-11-24T10:00:00.000000+0000","flow_id":7,"event_type":"flow","host":"h","src_ip":"10.0.0.1",'
+        b'"src_port":1000,"dest_ip":"10.0.0.2","dest_port":3128,"proto":"TCP","flow":{"start":"2026-11-24T09:59:00.000000+0000",'
+        b'"end":"2026-11-24T09:59:30.000000+0000","state":"%s","reason":"%s"}}'
+    )
+    ended = {
+        (state, reason): getattr(dialects()["suricata"].parse(line % (state, reason)), "ended", None)
+        for state in (b"established", b"closed")
+        for reason in (b"shutdown", b"forced", b"timeout")
+    }
+
+    assert [pair for pair, at in ended.items() if at == 0] == [
+        (b"established", b"shutdown"),
+        (b"established", b"forced"),
+    ]
+    assert None not in ended.values()
