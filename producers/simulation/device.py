@@ -14,7 +14,8 @@ from random import Random
 
 from producers.simulation import eve, sockets, truth
 from producers.simulation.connection import Connection
-from producers.simulation.fleet import PROXIES, PROXIES_V6, Program, Remote, profile_of
+from producers.simulation.dns import Lookup
+from producers.simulation.fleet import PROXIES, PROXIES_V6, PROXY_NAME, RESOLVER, Program, Remote, profile_of
 from producers.simulation.journal import DIRECT, PROXIED, SLICE, SOCKETS, SURICATA, Journal, Written
 from producers.simulation.outages import is_in
 from producers.simulation.settings import WorldSettings
@@ -30,6 +31,8 @@ FOLDED: Micros = 50_000
 """A connection that is over so soon makes one line of the kernel sensor, not two."""
 SHUTDOWN: Micros = 300_000
 """A sensor that is stopped takes so long to write what it knows."""
+LOOKED_UP: Micros = 10_000
+"""A name is looked up within this time."""
 STATS: Micros = 8 * MICROS
 
 
@@ -91,8 +94,14 @@ class Device:
     def connect(
         self, start: Micros, remote: Remote, program: Program, *, port: int = 0, answer: bool = True
     ) -> Connection:
-        """Open a connection; `close` must be called for it in the end, as it writes the kernel's lines."""
+        """Open a connection; `close` must be called for it in the end, as it writes the kernel's lines.
+
+        A program that was started for it looks up the proxy's name first, unless it has a `port` of its own and the address, too.
+        """
         draw = self.draw
+        if remote.kind and not (program.stays or port):
+            self.look_up(start, PROXY_NAME, remote.ip)
+            start += LOOKED_UP
         slow = draw()
         handshake = 80 + int(slow * 3_000) if slow < 0.99 else 60_000 + int(draw() * 700_000)
         port = port or self._free_port(start)
@@ -208,12 +217,24 @@ class Device:
             told = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
             self.journal.tell(at - self._skew, DIRECT, told)
 
-    def look_up(self, at: Micros, resolver: Remote, name: str) -> None:
-        """A name is resolved: lines that say nothing for us."""
-        if self._cut(at) > at and not is_in(self._lost, at):
-            flow_id, port = self._flow_id(), 32_768 + int(self.draw() * 28_000)
-            line = eve.dns(self.name, self.interface, at, flow_id, self.profile.local[0], port, resolver, name)
-            self._put(SURICATA, at - self._skew, line)
+    def look_up(self, at: Micros, name: str, address: str) -> None:
+        """A name is resolved: lines that say nothing to us."""
+        cut = self._cut(at)
+        if at >= cut or is_in(self._lost, at):
+            return
+        draw, skew = self.draw, self._skew
+        pair = self._pair(RESOLVER)
+        port, took = PORT_FIRST + int(draw() * PORT_COUNT), 200 + int(draw() * 9_000)
+        lookup = Lookup(self._tail, self.interface, self._flow_id(), pair, port, at, took)
+        for when, line in lookup.lines(name, address):
+            if when < cut:
+                self._put(SURICATA, when - skew, line)
+        due = at + self._timeout + int(draw() * 11 * MICROS)
+        reason = "timeout"
+        if due >= cut:
+            due, reason = cut + int(draw() * SHUTDOWN), "shutdown"
+        if not is_in(self._lost, due):
+            self._put(SURICATA, due - skew, lookup.flow(due, reason))
 
     def _half_seen(self, connection: Connection, since: Micros, end: Micros, sent: int, received: int) -> None:
         """What the sensor sees of a connection once it is back: packets in the middle, which way round is a guess."""
@@ -268,12 +289,15 @@ class Device:
                 self._put(SOCKETS, arrives, line)
 
     def _wire(self, remote: Remote, port: int, start: Micros) -> eve.Wire:
+        return eve.Wire(self._tail, self.interface, self._flow_id(), self._pair(remote), port, start + 40)
+
+    def _pair(self, remote: Remote) -> eve.Pair:
         pair = self._pairs.get(remote)
         if pair is None:
             pair = eve.Pair(self._local(remote), remote)
             if remote.kind:
                 self._pairs[remote] = pair
-        return eve.Wire(self._tail, self.interface, self._flow_id(), pair, port, start + 40)
+        return pair
 
     def _local(self, remote: Remote) -> Remote:
         v4, v6 = self.profile.local

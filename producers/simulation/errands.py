@@ -10,7 +10,6 @@ from producers.simulation.traffic import (
     address_asked,
     direct_http,
     direct_tls,
-    name_looked_up,
     one_keep_alive,
     one_tunnel,
     page,
@@ -33,12 +32,11 @@ Errand = Callable[[Device, Micros], None]
 """What is done on a device from a time on."""
 
 _SHARES: tuple[tuple[Errand, int], ...] = (
-    (page, 330),
-    (one_tunnel, 200),
-    (one_keep_alive, 110),
+    (page, 350),
+    (one_tunnel, 230),
+    (one_keep_alive, 130),
     (direct_tls, 90),
     (direct_http, 30),
-    (name_looked_up, 70),
     (listed_tunnel, 40),
     (listed_plain, 25),
     (asked_to_log_in, 20),
@@ -55,5 +53,5 @@ _SHARES: tuple[tuple[Errand, int], ...] = (
 )
 ERRANDS: tuple[Errand, ...] = tuple(errand for errand, share in _SHARES for _ in range(share))
 """One drawn from it is one errand in its due share."""
-LINES_PER_ERRAND = 10.0
+LINES_PER_ERRAND = 14.0
 """On average, flow records included."""

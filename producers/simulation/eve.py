@@ -201,18 +201,6 @@ def tls_object(name: str, *, blocked: bool) -> str:
     return f'"tls":{{"sni":"{name}","version":"{"UNDETERMINED" if blocked else "TLS 1.3"}"}}'
 
 
-def dns(
-    device: str, interface: str, at: Micros, flow_id: int, local: Remote, port: int, other: Remote, name: str
-) -> str:
-    """A query for an address."""
-    return (
-        f'{{"timestamp":"{stamp(at)}","flow_id":{flow_id},{interface}"event_type":"dns","src_ip":"{local.full_ip}",'
-        f'"src_port":{port},"dest_ip":"{other.full_ip}","dest_port":{other.port},"proto":"UDP","pkt_src":"wire/pcap",'
-        f'"community_id":"{community_id(local, port, other, UDP)}","dns":{{"version":2,"type":"query","id":{flow_id % 65_536},'
-        f'"rrname":"{name}","rrtype":"A","tx_id":0,"opcode":0}},"host":"{device}"}}'
-    )
-
-
 def stats(device: str, at: Micros, uptime: int) -> str:
     """A sensor's own numbers, cut short: nobody of us reads them."""
     packets = 90 * uptime

@@ -26,7 +26,7 @@ class Remote(NamedTuple):
     full_ip: str
     packed_ip: bytes
     kind: str = ""
-    """confirmed, learnt, unknown: what a proxy is; "" for a server."""
+    """confirmed, learnt, unknown: what a proxy is; "" for one of many servers."""
 
 
 class Program(NamedTuple):
@@ -57,7 +57,7 @@ def remote(ip: str, port: int, kind: str = "") -> Remote:
 
 
 PROXY_NAME = "proxy.corp.test"
-RESOLVER = remote("203.0.113.53", 53)
+RESOLVER = remote("203.0.113.53", 53, "resolver")
 PROXIES = (
     remote("10.250.0.10", 3128, "confirmed"),
     remote("10.250.0.11", 3128, "confirmed"),

@@ -131,6 +131,7 @@ class _Parent:
                     self._told[end] = end.recv()
                 except EOFError:
                     open_ends.discard(end)
+                    end.close()
                     self._children[end].join()
                     if self._children[end].exitcode and not self._told[end].error:
                         self._told[end].error = f"a process of the simulation ended with {self._children[end].exitcode}"
@@ -172,14 +173,14 @@ def _child(
         signal.signal(wanted, lambda *_: stop.set())
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
-    def progress(report: Report) -> None:
+    def tell(told: Told) -> None:
         try:
-            pipe.send(Told(report))
+            pipe.send(told)
         except OSError:
-            stop.set()  # nobody is there any more to stop us
+            stop.set()  # nobody is there any more who could stop us
 
     try:
-        told = _share(settings, world, shard, shards, stop, speed, began, truth, progress)
+        told = _share(settings, world, shard, shards, stop, speed, began, truth, lambda report: tell(Told(report)))
     except PublisherFailed as error:
         told = Told(error=str(error))
-    pipe.send(told)
+    tell(told)

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from producers.simulation import eve
 from producers.simulation.connection import Connection
-from producers.simulation.device import Device
+from producers.simulation.device import LOOKED_UP, Device
 from producers.simulation.exchanges import HTTP, TLS, TUNNELLED, ask, length, plain_exchange
 from producers.simulation.fleet import (
     AGENT,
     BROWSERS,
     PATHS,
     PROXY_NAME,
-    RESOLVER,
     SERVERS,
     SITES,
     STRANGERS,
@@ -43,6 +42,8 @@ def page(device: Device, start: Micros) -> None:
     draw = device.draw
     program = BROWSERS[int(draw() * 2)]
     proxy = device.proxy()
+    if draw() < 0.3:
+        device.look_up(start, PROXY_NAME, proxy.ip)
     for _ in range(2 + int(draw() * 4)):
         start += int(draw() * 120_000)
         if draw() < 0.8:
@@ -161,8 +162,8 @@ def direct_tls(device: Device, start: Micros) -> None:
     """HTTPS past the proxies."""
     draw = device.draw
     host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]
-    device.look_up(start, RESOLVER, host)
-    connection = device.connect(start + 1_500, server, BROWSERS[1])
+    device.look_up(start, host, server.ip)
+    connection = device.connect(start + LOOKED_UP, server, BROWSERS[1])
     _, hello = ask(device, connection.established)
     device.say(connection, hello, connection.wire.tls(hello, host, tunnelled=False))
     end = hello + length(device)
@@ -176,8 +177,8 @@ def direct_http(device: Device, start: Micros) -> None:
     draw = device.draw
     host, server = SITES[int(draw() * len(SITES))], SERVERS[int(draw() * len(SERVERS))]._replace(port=80)
     program, (path, kind) = TOOLS[int(draw() * len(TOOLS))], PATHS[int(draw() * len(PATHS))]
-    device.look_up(start, RESOLVER, host)
-    connection = device.connect(start + 1_500, server, program)
+    device.look_up(start, host, server.ip)
+    connection = device.connect(start + LOOKED_UP, server, program)
     _, at = ask(device, connection.established)
     exchange = eve.get(host, path, program.agent, kind, 200, 512)
     plain_exchange(device, connection, at, 0, exchange, path, 512)
@@ -185,12 +186,6 @@ def direct_http(device: Device, start: Micros) -> None:
     device.tell_direct(connection, start, end, host)
     device.close(connection, end, HTTP, 420, 1_300)
     device.tally["connections: direct"] += 1
-
-
-def name_looked_up(device: Device, start: Micros) -> None:
-    """The proxy's name is resolved."""
-    device.look_up(start, RESOLVER, PROXY_NAME)
-    device.look_up(start + 400, RESOLVER, PROXY_NAME)
 
 
 def older_tunnel(device: Device, begin: Micros) -> None:

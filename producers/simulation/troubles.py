@@ -141,12 +141,12 @@ def encrypted(device: Device, start: Micros) -> None:
 def unreachable(device: Device, start: Micros) -> None:
     """The proxy refuses the connection itself."""
     connection = device.connect(start, device.proxy(), TOOLS[0], answer=False)
-    device.close(connection, start + 400, NOTHING, 74, 60, state=eve.REFUSED)
+    device.close(connection, connection.start + 400, NOTHING, 74, 60, state=eve.REFUSED)
     device.tally["connections: unreachable"] += 1
 
 
 def silent(device: Device, start: Micros) -> None:
     """A browser opens a connection in advance and never asks anything on it."""
     connection = device.connect(start, device.proxy(), BROWSERS[0])
-    device.close(connection, start + 500_000 + int(device.draw() * 20 * MICROS), NOTHING, 216, 112)
+    device.close(connection, connection.start + 500_000 + int(device.draw() * 20 * MICROS), NOTHING, 216, 112)
     device.tally["connections: silent"] += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from tests.faults.report import judged, table
 from tests.faults.worker import BREAKS
 
 MODULE = "tests.faults"
+EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
@@ -49,6 +51,7 @@ def main() -> int:
     if given.broken is None and given.seed is None:
         parser.error("name --seed, --seeds or --broken")
     enter_namespace(MODULE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))  # so that nothing is left running
     return _one(out, given.seed or 1, given.broken or "", given.kinds or [], keep=given.keep)
 
 

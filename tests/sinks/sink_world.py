@@ -25,7 +25,7 @@ from confluent_kafka import KafkaException, Producer
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
-from schemas.topics import topic_name
+from schemas.topics import TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
 from sinks.consumer import SinkLoop, run
@@ -89,9 +89,14 @@ def ask(settings: Settings, query: str) -> Any:
 
 
 def prepare(settings: Settings) -> Settings:
-    """Make the tables."""
+    """Make the tables, without merges: these would do away with what stands twice."""
     with connect(settings.clickhouse) as client:
         migrate(client, settings.clickhouse.database)
+        for table in TABLE_OF_TOPIC.values():
+            client.command(
+                f"ALTER TABLE `{settings.clickhouse.database}`.`{table}_versions` MODIFY SETTING "
+                "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
+            )
     return settings
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psutil
 import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
@@ -20,7 +24,7 @@ from producers.simulation import World, WorldSettings, simulate, truth
 from producers.simulation.feed import feed
 from producers.simulation.shards import feed_all, processes_for
 from producers.simulation.truth import TruthFile
-from schemas.settings import Settings
+from schemas.settings import PREFIX, Settings
 from schemas.topics import TELEMETRY
 
 SMALL = WorldSettings(seed=21, devices=9, lines_per_sec=600, duration_secs=6, flow_timeout_secs=2)
@@ -188,3 +192,33 @@ def test_processes_follow_the_pace() -> None:
     assert processes_for(SMALL, 1.0) == 1
     assert 1 <= processes_for(WorldSettings(devices=500, lines_per_sec=100_000), 0.0) <= 8
     assert processes_for(WorldSettings(devices=1, lines_per_sec=100), 0.0) == 1
+
+
+def test_processes_end_with_their_parent(kafka_settings_for: SettingsFor) -> None:
+    """When the parent is killed its processes end by themselves, without a word."""
+    settings = kafka_settings_for()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unproxy", "simulate", "--devices", "8", "--duration", "9999", "--processes", "2"],
+        env={
+            **os.environ,
+            f"{PREFIX}KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+            f"{PREFIX}KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        next(line for line in process.stderr if "publishing" in line and "lines=0 " not in line)
+        children = psutil.Process(process.pid).children()
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=30)
+        said = process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+    assert len(children) >= 2
+    assert alive == []
+    assert "Traceback" not in said
