@@ -74,7 +74,7 @@ def written(settings: WorldSettings) -> dict[tuple[str, str, str], list[bytes]]:
 
 
 def test_every_line_arrives_once_and_in_order(kafka_settings_for: SettingsFor, messages_of: MessagesOf) -> None:
-    """Each file's lines are there as written; messages are counted from 1; a device lies where Faust looks for it."""
+    """Each file's lines are there as written; lines are counted from 1; a device lies where Faust looks for it."""
     settings = kafka_settings_for()
     report = feed(settings, World(SMALL), stop=Event(), speed=0)
     messages = messages_of(settings, TELEMETRY)
@@ -85,7 +85,9 @@ def test_every_line_arrives_once_and_in_order(kafka_settings_for: SettingsFor, m
     counted: dict[tuple[str, ...], list[int]] = {}
     for message in messages:
         told = headers(message)
-        counted.setdefault((device_of(message), told["dialect"], told["sensor"]), []).append(int(told["seq"]))
+        first = int(told["seq"])
+        numbers = counted.setdefault((device_of(message), told["dialect"], told["sensor"]), [])
+        numbers += range(first, first + int(told["lines"]))
         hashed: int = murmur2(device_of(message).encode())  # type: ignore[no-untyped-call]  # it has no types
         assert message.partition() == (hashed & 0x7FFFFFFF) % 4
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in counted.values())
