@@ -193,7 +193,7 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
     send(lost)
     wait_until(lambda: "loss" not in [gap["Kind"] for gap in gaps()], "the gap is filled", 60)
-    assert coverage(clock(0), clock(10)).count(": seen\n") == 1
+    wait_until(lambda: ": seen\n" in coverage(clock(0), clock(10)), "all of it is told once the device is quiet", 60)
 
     send(Sent(1, 5, 600))
     wait_until(lambda: "restart" in [gap["Kind"] for gap in gaps()], "the restart", 60)
