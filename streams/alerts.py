@@ -78,16 +78,27 @@ def _fold(device: Device, place: Place, connection: Connection, request: Request
     judged.counted, judged.folded, judged.told = key, request.evidence, tells
     latest = max(request.spoken, key=lambda j: (j.last, j.title))
     state.first = min(state.first or judged.at, *(j.at for j in request.spoken))
-    if (latest.last, latest.title) >= (state.last, state.title):
+    proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place.proxied else ("", None)
+    # Of requests at the very same time the one that compares highest tells, whichever came first.
+    if (latest.last, latest.title, proxy_ip, proxy_port or 0) >= _told(state):
         state.last, state.title = latest.last, latest.title
-        state.proxy_ip = place.remote_ip if place.proxied else ""
-        state.proxy_port = place.remote_port if place.proxied else None
+        state.proxy_ip, state.proxy_port = proxy_ip, proxy_port
     state.hosts = sorted({*state.hosts, request.host})[:HOSTS_MAX]
     state.event_ids = sorted({*state.event_ids, *(j.event_id for j in request.spoken)})[:EVENT_IDS_MAX]
-    if process is not None and latest.last >= state.process_at:
+    if process is not None and (latest.last, process.name, process.pid or 0, process.account) >= _by(state):
         state.process_at = latest.last
         state.process_name, state.pid, state.account = process.name, process.pid, process.account
     _touch(device, state)
+
+
+def _told(state: AlertState) -> tuple[Micros, str, str, int]:
+    """Of what the latest request told, what decides between two."""
+    return state.last, state.title, state.proxy_ip, state.proxy_port or 0
+
+
+def _by(state: AlertState) -> tuple[Micros, str, int, str]:
+    """Of whose request it was, what decides between two."""
+    return state.process_at, state.process_name, state.pid or 0, state.account
 
 
 def alert_key(request: Request) -> str:

@@ -119,3 +119,19 @@ def test_old_alerts_are_forgotten() -> None:
 
     forget_old(world.device, micros(86_400 * 2 + 1))
     assert world.device.alerts == {}
+
+
+def test_requests_at_the_same_time_tell_the_same_in_any_order() -> None:
+    """Of two that nobody can tell apart by time, the one that compares highest is on the alert, whichever came first."""
+    events = [
+        event
+        for number in (0, 1)
+        for event in (
+            connection(0, port=number + 1, pid=number + 1, remote=f"10.9.9.{number}"),
+            verdict(0.1, flow=str(number), port=number + 1, remote=f"10.9.9.{number}"),
+        )
+    ]
+    one, other = (latest(settle(order).alerts, "AlertId") for order in (events, events[::-1]))
+
+    assert one == other
+    assert one[0]["Count"] == 2
