@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="with --seeds: begin with this one instead of 1")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--broken", choices=["all", *BREAKS], help="a worker that is broken on purpose must be caught")
+    parser.add_argument("--outage", type=float, metavar="SECS", help="one run in which ClickHouse is away for so long")
     parser.add_argument("--kinds", nargs="+", metavar="WORD", help="only faults whose name holds one of these words")
     parser.add_argument("--keep", action="store_true", help="keep the logs of good runs, too")
     parser.add_argument("--out", type=Path, help="folder for results and the logs of failed runs")
@@ -48,16 +49,16 @@ def main() -> int:
     if given.broken == "all":
         codes = [_alone(["--broken", name], out, name) for name in BREAKS]
         return max(codes)
-    if given.broken is None and given.seed is None:
-        parser.error("name --seed, --seeds or --broken")
+    if given.broken is None and given.seed is None and not given.outage:
+        parser.error("name --seed, --seeds, --outage or --broken")
     enter_namespace(MODULE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))  # so that nothing is left running
-    return _one(out, given.seed or 1, given.broken or "", given.kinds or [], keep=given.keep)
+    return _one(out, given.seed or 1, given.broken or "", given.kinds or [], given.outage, keep=given.keep)
 
 
-def _one(out: Path, seed: int, broken: str, words: list[str], *, keep: bool) -> int:
+def _one(out: Path, seed: int, broken: str, words: list[str], away_secs: float | None, *, keep: bool) -> int:
     from tests.faults.breaking import run_broken
-    from tests.faults.run import run
+    from tests.faults.run import outage, run
     from tests.faults.schedule import Kind
 
     kinds = tuple(kind for kind in Kind if not words or any(word.lower() in kind.lower() for word in words))
@@ -67,7 +68,7 @@ def _one(out: Path, seed: int, broken: str, words: list[str], *, keep: bool) -> 
         caught = run_broken(broken, folder)
         print(f"{broken}: {caught.by or 'NOT CAUGHT'}", flush=True)
         return 0 if caught.by else 1
-    result = run(seed, folder, kinds=kinds, keep=keep)
+    result = run(seed, folder, kinds=kinds, keep=keep, planned=outage(away_secs) if away_secs else None)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(result.plain()) + "\n")
     print(judged(result.plain()), flush=True)

@@ -7,21 +7,26 @@ from statistics import median
 from typing import Any
 
 Plain = dict[str, Any]
+WRONGS = ("lost", "extra", "doubled_for_hunters", "differing_for_hunters", "wrong", "wrong_state")
 
 
 def judged(result: Plain) -> str:
     """One run in a line, and what is wrong below it."""
     verdict = result["verdict"]
-    faults = ", ".join(kind for kind, _, _ in result["faults"])
-    line = (
-        f"seed {result['seed']}: {'good' if result['good'] else 'FAILED'}; {verdict['lines']} lines, {verdict['rows']} rows, "
-        f"{verdict['right']} of {verdict['requests']} requests right; lost {verdict['lost']}, extra {verdict['extra']}, "
-        f"doubled {verdict['doubled_for_hunters']}, differing {verdict['differing_for_hunters']}, wrong {verdict['wrong']}, "
-        f"wrong state {verdict['wrong_state']}; "
-        f"twice on topics {verdict['published_twice']}, in tables {verdict['stored_twice']}; "
-        f"exits {result['exits']}; longest stop {result['stop_secs']} s; {result['secs']} s ({faults})"
+    counted = ", ".join(f"{name} {verdict[name]}" for name in WRONGS)
+    exits = ", ".join(f"{name} {codes}" for name, codes in result["exits"].items() if codes)
+    return "\n".join(
+        [
+            f"seed {result['seed']}: {'good' if result['good'] else 'FAILED'} in {result['secs']} s; {verdict['lines']} lines, "
+            f"{verdict['rows']} rows, {verdict['right']} of {verdict['requests']} requests right; {counted}",
+            f"  {', '.join(kind for kind, _, _ in result['faults'])}",
+            f"  ended: {exits or 'none'}; longest stop {result['stop_secs']} s; caught up after {result['caught_up_secs']} s; "
+            f"twice on topics {verdict['published_twice']}, in tables of versions {verdict['stored_twice']}",
+            f"  peak MB: {result['peak_mb']}",
+            *verdict["details"],
+            *filter(None, [result["trouble"]]),
+        ]
     )
-    return "\n".join([line, *verdict["details"], *filter(None, [result["trouble"]])])
 
 
 def table(results: Sequence[Plain]) -> str:
@@ -40,19 +45,7 @@ def table(results: Sequence[Plain]) -> str:
         seen = sorted(secs for secs in all_secs if secs is not None)
         middle, longest = (f"{median(seen):.1f}", f"{seen[-1]:.1f}") if seen else ("", "")
         lines.append(f"| {kind} | {len(all_secs)} | {len(runs[kind])} | {middle} | {longest} |")
-    sums = {
-        name: sum(result["verdict"][name] for result in results)
-        for name in (
-            "lines",
-            "rows",
-            "lost",
-            "extra",
-            "doubled_for_hunters",
-            "differing_for_hunters",
-            "wrong",
-            "wrong_state",
-        )
-    }
+    sums = {name: sum(result["verdict"][name] for result in results) for name in ("lines", "rows", *WRONGS)}
     good = sum(result["good"] for result in results)
     lines += [
         "",

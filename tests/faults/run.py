@@ -17,10 +17,11 @@ from confluent_kafka import Consumer, TopicPartition
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name
 from tests.faults.load import Load
+from tests.faults.memory import Memory
 from tests.faults.oracle import Verdict, judge, judge_truth, missing_lines
-from tests.faults.schedule import Fault, Kind, Schedule, schedule
+from tests.faults.schedule import FIRST_SECS, Fault, Kind, Schedule, schedule
 from tests.faults.stage import Stage
-from tests.faults.watch import PARTITIONS, Watch, went_on_after
+from tests.faults.watch import PARTITIONS, Watch, caught_up_after, went_on_after
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,13 @@ LOGGED_SECS_MAX = 60.0
 DRAINED_SECS_MAX = 90.0
 STOP_SECS_MAX = 10.0
 TICKS_SECS = 3.0
+OUTAGE_CALM_SECS = 150.0
+"""Load after a long absence: it must catch up meanwhile."""
 POLL_SECS = 0.1
-CAUGHT_CODES = {75, 78}
-"""A guard of the worker ended it."""
+EXITS = {-9, -10, -12, -15, 0, 75, 76, 77}
+"""How a part may end in a disturbed run: killed, stopped before it could listen, or by a guard that has a reason to."""
+EXIT_DISK = 70
+"""A worker without a disk to write on."""
 
 
 @dataclass
@@ -45,6 +50,10 @@ class Result:
     faults: list[tuple[str, float, float | None]] = field(default_factory=list)
     """Kind, when it began, and seconds until all partitions went on, where that was seen."""
     exits: dict[str, list[int]] = field(default_factory=dict)
+    peak_mb: dict[str, int] = field(default_factory=dict)
+    """Resident memory of each process at most."""
+    caught_up_secs: float | None = None
+    """After the last fault of the sinks or ClickHouse was over, until no rows waited any more."""
     stop_secs: float = 0.0
     """The longest graceful stop."""
     secs: float = 0.0
@@ -91,13 +100,19 @@ def run(
             if path.name != "kept":
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         result.secs = round(time.monotonic() - began, 1)
-    if 78 in [code for codes in result.exits.values() for code in codes]:
-        result.trouble = result.trouble or "a worker found a hole in the offsets"
+    allowed = EXITS | ({EXIT_DISK} if Kind.WORKER_DISK_FULL in {fault.kind for fault in plan.faults} else set())
+    if strange := {code for codes in result.exits.values() for code in codes} - allowed:
+        result.trouble = result.trouble or f"a part ended with {sorted(strange)}"
     return result
 
 
+def outage(secs: float) -> Schedule:
+    """ClickHouse is away for so long, while everything else works."""
+    return Schedule((Fault(Kind.CLICKHOUSE_REFUSES, FIRST_SECS, secs, 0),), FIRST_SECS + secs + OUTAGE_CALM_SECS)
+
+
 def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
-    watch = Watch(stage.direct)
+    watch, memory = Watch(stage.direct), Memory(stage.pids)
     stage.begin()
     _until(
         lambda: bool(watch.workers) and all(o >= 0 for o in watch.workers[-1].offsets),
@@ -118,11 +133,17 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     _drained(stage.direct, stage.settings.sink.group, list(TABLE_OF_TOPIC))
     stops += [sink.stop() for sink in stage.sinks]
     watch.close()
+    memory.close()
+    result.peak_mb = memory.peak_mb
     result.stop_secs = round(max(stops), 1)
     if result.stop_secs > STOP_SECS_MAX:
         result.trouble = f"a graceful stop took {result.stop_secs} s"
     for fault, ender in zip(plan.faults, ended, strict=True):
-        looks = watch.sinks if fault.kind.startswith(("sink", "ClickHouse")) else watch.workers
+        rows_wait = fault.kind.startswith(("sink", "ClickHouse"))
+        looks = watch.sinks if rows_wait else watch.workers
+        if rows_wait:
+            result.caught_up_secs = caught_up_after(watch.sinks, ender.over_at)
+        result.trouble = result.trouble or ender.problem
         went_on = went_on_after(looks, ender.over_at)
         result.faults.append((fault.kind.value, fault.at_secs, None if went_on is None else round(went_on, 2)))
     result.verdict = judge(stage.direct, load.values)

@@ -108,6 +108,11 @@ class Stage:
         for part in (*self.workers[:WORKERS], *self.sinks, self.producer):
             part.start()
 
+    def pids(self) -> dict[str, int]:
+        """Every process that runs, by name; 0 where there is none at the moment."""
+        servers = {"kafka": self._pid_of(self.broker), "clickhouse": self._pid_of(self.engine)}
+        return {part.name: part.pid for part in self.parts} | servers
+
     def close(self) -> None:
         """End whatever still runs."""
         self._keeper.close()

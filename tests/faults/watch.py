@@ -15,6 +15,8 @@ from schemas.topics import NETWORK_EVENTS, TELEMETRY, topic_name
 ASK_SECS = 0.2
 ANSWER_SECS_MAX = 1.0
 PARTITIONS = 4
+WAITING_MAX = 8
+"""Messages on their way at any moment of a healthy run."""
 
 
 class Look(NamedTuple):
@@ -22,6 +24,8 @@ class Look(NamedTuple):
 
     at: float
     offsets: tuple[int, ...]
+    waiting: int = 0
+    """Messages that are not committed."""
 
 
 class Watch(threading.Thread):
@@ -45,10 +49,13 @@ class Watch(threading.Thread):
                 places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
                 try:
                     found = consumer.committed(places, timeout=ANSWER_SECS_MAX)
+                    ends = [consumer.get_watermark_offsets(place, timeout=ANSWER_SECS_MAX)[1] for place in places]
                 except KafkaException:
                     continue
                 if not any(place.error for place in found):
-                    looks.append(Look(time.monotonic(), tuple(place.offset for place in found)))
+                    offsets = tuple(place.offset for place in found)
+                    waiting = sum(end - max(offset, 0) for end, offset in zip(ends, offsets, strict=True))
+                    looks.append(Look(time.monotonic(), offsets, waiting))
 
     def close(self) -> None:
         """Stop asking."""
@@ -67,6 +74,11 @@ def went_on_after(looks: Iterable[Look], since: float) -> float | None:
         elif before is not None and all(now > then for now, then in zip(look.offsets, before, strict=True)):
             return look.at - since
     return None
+
+
+def caught_up_after(looks: Iterable[Look], since: float) -> float | None:
+    """Seconds until hardly anything waited any more; None when that was not seen."""
+    return next((look.at - since for look in looks if look.at > since and look.waiting <= WAITING_MAX), None)
 
 
 def _asker(settings: Settings, group: str) -> Consumer:
