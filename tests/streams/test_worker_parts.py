@@ -342,3 +342,19 @@ def test_a_recovery_shows_that_it_works() -> None:
 
     assert signs == [0, 0, 3, 7]
     assert Worker.sign_of_work(worker) is None
+
+
+def test_what_a_rebalance_took_away_is_not_waited_for() -> None:
+    """A message of an earlier membership is left alone, and does not keep the next rebalance waiting for its acknowledgement."""
+    message = SimpleNamespace(generation_id=2, partition=0)
+    unacked = {id(message): message}
+    counters = WorkerCounters()
+    worker = SimpleNamespace(
+        _lease=SimpleNamespace(membership=lambda: Membership(3, "worker-1")),
+        app=SimpleNamespace(consumer=SimpleNamespace(unacked=SimpleNamespace(discard=lambda m: unacked.pop(id(m))))),
+        counters=counters,
+    )
+    asyncio.run(Worker._handle(worker, None, [SimpleNamespace(message=message)]))  # type: ignore[arg-type]  # its parts
+
+    assert unacked == {}
+    assert counters.messages_stale == 1
