@@ -93,6 +93,8 @@ def run(
         result.trouble = f"{error!r}\n{traceback.format_exc()}"
     finally:
         result.exits = {part.name: part.exits for part in stage.parts}
+        if strange := {code for codes in result.exits.values() for code in codes} - _allowed(plan):
+            result.trouble = result.trouble or f"a part ended with {sorted(strange)}"
         if keep or not result.good:
             stage.keep_logs(folder / "kept")
         stage.close()
@@ -100,10 +102,11 @@ def run(
             if path.name != "kept":
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         result.secs = round(time.monotonic() - began, 1)
-    allowed = EXITS | ({EXIT_DISK} if Kind.WORKER_DISK_FULL in {fault.kind for fault in plan.faults} else set())
-    if strange := {code for codes in result.exits.values() for code in codes} - allowed:
-        result.trouble = result.trouble or f"a part ended with {sorted(strange)}"
     return result
+
+
+def _allowed(plan: Schedule) -> set[int]:
+    return EXITS | ({EXIT_DISK} if Kind.WORKER_DISK_FULL in {fault.kind for fault in plan.faults} else set())
 
 
 def outage(secs: float) -> Schedule:
