@@ -98,9 +98,9 @@ class SinkLoop:
                 "topic.metadata.refresh.interval.ms": 10_000,
                 # A commit that a lost connection swallowed holds up all batches for so long.
                 "socket.timeout.ms": 10_000,
-                # Fetched ahead, in bytes as they come; they are many times larger once decompressed.
+                # Fetched ahead: so much is held, and one fetch more, which is many times larger once decompressed.
                 "queued.max.messages.kbytes": 32_768,
-                "fetch.max.bytes": 4_194_304,
+                "fetch.max.bytes": 1_048_576,
                 "max.partition.fetch.bytes": 1_048_576,
                 "fetch.wait.max.ms": 100,
                 # A full queue would otherwise put off the next fetch for a whole second.
