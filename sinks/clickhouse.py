@@ -95,6 +95,8 @@ class ClickHouseSink:
         try:
             if self._client is None:
                 self._client = connect(self._config)
+            if again and all_there(self._client, self._config.database, table, rows):
+                return
             self._insert(self._client, table, rows, token)
             if again:
                 self._look_after(self._client, table, rows, token)

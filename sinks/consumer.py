@@ -20,13 +20,14 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.health import Looks
-from schemas.kafka_config import client_config, what_to_do
+from schemas.kafka_config import what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits, Message
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
+from sinks.group import group_config
 from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
@@ -85,32 +86,7 @@ class SinkLoop:
         )
         self._offsets = Offsets(self._write, self._warn)
         self._consumer = Consumer(
-            {
-                **client_config(settings.kafka),
-                "group.id": settings.sink.group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "max.poll.interval.ms": 600_000,
-                "session.timeout.ms": round(settings.sink.session_timeout_secs * 1_000),
-                # News of members that come and go travels with it.
-                "heartbeat.interval.ms": 1_000,
-                **({"group.instance.id": settings.sink.name} if settings.sink.name else {}),
-                "topic.metadata.refresh.interval.ms": 10_000,
-                # A commit that a lost connection swallowed holds up all batches for so long.
-                "socket.timeout.ms": 10_000,
-                # Fetched ahead, in bytes as they come; they are many times larger once decompressed.
-                "queued.max.messages.kbytes": 32_768,
-                "fetch.max.bytes": 4_194_304,
-                "max.partition.fetch.bytes": 1_048_576,
-                "fetch.wait.max.ms": 100,
-                # A full queue would otherwise put off the next fetch for a whole second.
-                "fetch.queue.backoff.ms": 10,
-                "error_cb": self._on_error,
-                # Errors come to error_cb; the library's own log would tell each try to reconnect.
-                "log_level": 2,
-                "on_commit": self._offsets.answered,
-            }
+            {**group_config(settings), "error_cb": self._on_error, "on_commit": self._offsets.answered}
         )
         self._cutters: dict[Key, Cutter] = {}
         self.joined = False

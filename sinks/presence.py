@@ -1,8 +1,9 @@
 """Whether rows that a table took are there.
 
 ClickHouse writes a token down before it puts the rows in place: a write and a rename, some 60 µs apart. Killed between the
-two, it takes the next insert with this token for a repetition, drops it and says that all is well. So whoever repeats an
-insert has to look; only then, as it costs decoding the rows' keys.
+two, it takes the next insert with this token for a repetition, drops it and says that all is well. And it forgets: tokens
+count within a month of writing and for so many inserts, and are not synced to the disk. So whoever repeats an insert looks,
+before and after; only then, as it costs decoding the rows' keys.
 """
 
 from __future__ import annotations

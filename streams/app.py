@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
+from faust.types import TP
 
 from schemas.health import Looks
 from schemas.settings import Settings
@@ -145,14 +146,24 @@ class Worker:
     async def _hold_flow(self, *_: object) -> None:
         """After each recovery: drop what was read ahead, as Faust clears its queues only after reading has begun again.
 
-        Faust resumes both itself, right after it has gone back to the committed offsets.
+        Faust resumes both itself, right after it has gone back to the committed offsets. It does not go back in a
+        partition where nothing was committed yet, or nothing but 0: what was dropped there would be passed over.
         """
         consumer: Any = self.app.consumer
         consumer.stop_flow()
         self.app.flow_control.suspend()
         consumer._add_gap = _no_gap
         self.bench.forget()
+        await self._go_back(consumer)
         self.facts.recovered = True
+
+    async def _go_back(self, consumer: Any) -> None:
+        """To where the group stands, in every input partition of ours."""
+        ask = asyncio.get_running_loop().run_in_executor
+        own = [partition for partition in self._own if TP(self._topic, partition) in consumer.assignment()]
+        offsets = {TP(self._topic, part): await ask(None, self.group.stands_at, part) for part in own}
+        if offsets:
+            await consumer.seek_wait(offsets)
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
         (assigned,) = args

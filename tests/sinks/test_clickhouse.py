@@ -156,3 +156,20 @@ def test_rows_are_looked_for(config: ClickHouseSettings, sink: ClickHouseSink, t
         assert all_there(client, config.database, table, rows)
         client.command(f"OPTIMIZE TABLE {config.database}.{table}_versions FINAL")
         assert all_there(client, config.database, table, [*rows, b"not to be read"])
+
+
+def test_repeated_in_the_next_month(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
+    """Tokens count within a month of writing: a repetition in the next one is found by looking, and else stands twice."""
+    make_tables(config)
+    sink.write(TABLE, [row()], "a")
+    with connect(config) as client:
+        client.command(
+            f"ALTER TABLE {config.database}.{TABLE}_versions MODIFY COLUMN IngestedAt DateTime64(3, 'UTC') "
+            "MATERIALIZED addMonths(now64(3), 1)"
+        )
+    sink.write(TABLE, [row()], "a", again=True)
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 1
+    sink.write(TABLE, [row()], "a")
+
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 2
+    assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}") == 1
