@@ -39,14 +39,14 @@ DIES_AND_FORGETS = Schedule(
 SLEEPS_AND_FORGETS = Schedule(
     tuple(
         fault
-        for n in range(3)
+        for n in range(2)
         for fault in (
-            Fault(Kind.WORKER_ZOMBIE, 4.0 + 15.0 * n, 9.0, n),
-            Fault(Kind.WORKER_DISK_LOST, 14.0 + 15.0 * n, 0.0, 0),
-            Fault(Kind.WORKER_DISK_LOST, 14.1 + 15.0 * n, 0.0, 1),
+            Fault(Kind.WORKER_ZOMBIE, 4.0 + 24.0 * n, 16.0, n),
+            Fault(Kind.WORKER_DISK_LOST, 21.5 + 24.0 * n, 0.0, 0),
+            Fault(Kind.WORKER_DISK_LOST, 21.6 + 24.0 * n, 0.0, 1),
         )
     ),
-    54.0,
+    56.0,
 )
 PLANS = {
     "ack-before-delivery": DIES_OFTEN,

@@ -258,7 +258,7 @@ def test_a_topic_made_anew_is_read_from_its_start(kafka_settings_for: SettingsMa
     publish(settings, NETWORK_EVENTS, [row(number) for number in range(PARTITIONS)])
     sink = MemorySink()
     with loop_of(settings, sink):
-        until(lambda: nothing_waits(settings))
+        until(lambda: len(sink.rows.get("DeviceNetworkEvents", [])) >= PARTITIONS)
 
     assert len(sink.rows["DeviceNetworkEvents"]) == PARTITIONS
 

@@ -37,7 +37,7 @@ def state_of(pipeline: Pipeline) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, device in pipeline.devices.items():
         timers = {second: keys for second, keys in device.timers.items() if keys}
-        found[name] = (device.items(), repr(device.facts), bool(timers))
+        found[name] = (device.items(), msgspec.to_builtins(device.facts), bool(timers))
     return found
 
 
