@@ -14,6 +14,7 @@ import faust
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
+from faust.types import TP
 
 from schemas.events import Reason, Reject
 from schemas.health import Looks
@@ -358,3 +359,30 @@ def test_what_a_rebalance_took_away_is_not_waited_for() -> None:
 
     assert unacked == {}
     assert counters.messages_stale == 1
+
+
+def test_after_a_recovery_reading_begins_where_the_group_stands() -> None:
+    """Also where nothing was committed yet: Faust does not go back there, and what was dropped would be passed over."""
+    steps: list[object] = []
+
+    async def seek_wait(offsets: dict[TP, int]) -> None:
+        steps.append(offsets)
+
+    consumer = SimpleNamespace(
+        stop_flow=lambda: steps.append("stopped"),
+        assignment=lambda: {TP("telemetry", 0), TP("telemetry", 2), TP("changelog", 1)},
+        seek_wait=seek_wait,
+    )
+    worker = SimpleNamespace(
+        _own={0, 1, 2},
+        _topic="telemetry",
+        app=SimpleNamespace(consumer=consumer, flow_control=SimpleNamespace(suspend=lambda: None)),
+        bench=SimpleNamespace(forget=lambda: None),
+        group=SimpleNamespace(stands_at=lambda partition: {0: 0, 2: 7}[partition]),
+        facts=SimpleNamespace(recovered=False),
+    )
+    worker._go_back = lambda of: Worker._go_back(worker, of)  # type: ignore[arg-type]  # its parts
+    asyncio.run(Worker._hold_flow(worker))  # type: ignore[arg-type]  # likewise
+
+    assert steps == ["stopped", {TP("telemetry", 0): 0, TP("telemetry", 2): 7}]
+    assert worker.facts.recovered
