@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
-from faust.types import TP
 
 from schemas.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
+from streams.commits import Commits
 from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
@@ -72,6 +72,7 @@ class Worker:
         self._wait_secs = worker.batch_wait_secs
         self._topic = topic_name(settings, TELEMETRY)
         self._own: frozenset[int] = frozenset()
+        self._commits = Commits(self._topic)
         self._input = self.app.topic(self._topic, key_type=bytes, value_type=bytes, allow_empty=True)
         self._table: Any = self.app.Table(
             "state",
@@ -134,6 +135,8 @@ class Worker:
         if not batch:
             return
         await self.bench.handle(batch)
+        for partition, messages in batch.items():
+            self._commits.handled(partition, messages[-1].offset)
         for event in events:
             if event.message.generation_id == generation:
                 await stream.ack(event)
@@ -147,28 +150,21 @@ class Worker:
         """After each recovery: drop what was read ahead, as Faust clears its queues only after reading has begun again.
 
         Faust resumes both itself, right after it has gone back to the committed offsets. It does not go back in a
-        partition where nothing was committed yet, or nothing but 0: what was dropped there would be passed over.
+        partition where nothing was committed yet: what was dropped there is a hole, and the continuity check ends us.
         """
         consumer: Any = self.app.consumer
         consumer.stop_flow()
         self.app.flow_control.suspend()
         consumer._add_gap = _no_gap
         self.bench.forget()
-        await self._go_back(consumer)
         self.facts.recovered = True
-
-    async def _go_back(self, consumer: Any) -> None:
-        """To where the group stands, in every input partition of ours."""
-        ask = asyncio.get_running_loop().run_in_executor
-        own = [partition for partition in self._own if TP(self._topic, partition) in consumer.assignment()]
-        offsets = {TP(self._topic, part): await ask(None, self.group.stands_at, part) for part in own}
-        if offsets:
-            await consumer.seek_wait(offsets)
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
         (assigned,) = args
         consumer: Any = self.app.consumer
         self._lease.watch(consumer._thread._consumer._coordinator)
+        self._commits.watch(consumer)
+        self._commits.forget()
         self.bench.forget()
         self._own = frozenset(tp.partition for tp in assigned if tp.topic == self._topic)
         self.facts.joined = True
@@ -177,6 +173,7 @@ class Worker:
     async def _revoked(self, *_: Any, **__: Any) -> None:
         self._lease.joining()  # aiokafka tells this right before it asks for partitions, the first time as well
         self._own = frozenset()
+        self._commits.forget()
         self.bench.forget()
         self.facts.joined = self.facts.recovered = False
         self.counters.rebalances["revoked"] += 1

@@ -29,8 +29,8 @@ class Continuity:
         if first > start:
             return (
                 f"partition {partition}: the group stands at offset {start}, but the first message is {first}: "
-                f"{first - start} messages are gone (deleted by retention?); to accept that, move the group's offset "
-                f"with kafka-consumer-groups --reset-offsets"
+                f"{first - start} messages were passed over; where that comes again and again they are gone (deleted by "
+                f"retention?): to accept that, move the group's offset with kafka-consumer-groups --reset-offsets"
             )
         self._last[partition] = first - 1
         return ""

@@ -16,6 +16,7 @@ its own. Whatever runs the worker (`unproxy up`, systemd, compose) starts it aga
     watchdog.py          input waits, nothing is committed, Kafka is up   76
     watchdog.py          a stop that does not end                         77
     continuity.py        messages between the last one and this are gone  78
+    commits.py           what is committed was handled                    none: the commit is cut
     worker_disk.py       the disk under the local state is full, damaged  70
     reject_guard.py      too many lines are rejected (if it is so set)    79
     here                 anything unexpected                              70

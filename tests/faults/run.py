@@ -35,7 +35,7 @@ TICKS_SECS = 3.0
 OUTAGE_CALM_SECS = 150.0
 """Load after a long absence: it must catch up meanwhile."""
 POLL_SECS = 0.1
-EXITS = {-9, -10, -12, -15, 0, 75, 76, 77}
+EXITS = {-9, -10, -12, -15, 0, 75, 76, 77, 78}
 """How a part may end in a disturbed run: killed, stopped before it could listen, or by a guard that has a reason to."""
 EXIT_FENCED = 1
 EXIT_DISK = 70

@@ -23,6 +23,7 @@ from schemas.settings import Settings, SettingsError
 from schemas.topics import REJECTS, TICK_DIALECT, topic_name
 from streams import watchdog
 from streams.app import Worker
+from streams.commits import Commits
 from streams.continuity import Continuity
 from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.guard_group import Progress
@@ -148,7 +149,7 @@ def test_continuity_sees_holes() -> None:
     assert seen.follow(0, [6, 7, 8]) == ""
     assert "offset 10 follows 8" in seen.follow(0, [10])
     seen.forget()
-    assert "2 messages are gone" in seen.begin(0, 9, 7)
+    assert "2 messages were passed over" in seen.begin(0, 9, 7)
 
 
 def test_a_stall_is_lag_without_commit() -> None:
@@ -191,6 +192,7 @@ class Group:
         self.unacked: set[Any] = set()
         self.acknowledged: list[int] = []
         self._lease = self.bench = self.app = self.consumer = self
+        self._commits = Commits("telemetry")
 
     def membership(self) -> Membership:
         return Membership(2, "m")
@@ -345,44 +347,24 @@ def test_a_recovery_shows_that_it_works() -> None:
     assert Worker.sign_of_work(worker) is None
 
 
-def test_what_a_rebalance_took_away_is_not_waited_for() -> None:
-    """A message of an earlier membership is left alone, and does not keep the next rebalance waiting for its acknowledgement."""
-    message = SimpleNamespace(generation_id=2, partition=0)
-    unacked = {id(message): message}
-    counters = WorkerCounters()
-    worker = SimpleNamespace(
-        _lease=SimpleNamespace(membership=lambda: Membership(3, "worker-1")),
-        app=SimpleNamespace(consumer=SimpleNamespace(unacked=SimpleNamespace(discard=lambda m: unacked.pop(id(m))))),
-        counters=counters,
-    )
-    asyncio.run(Worker._handle(worker, None, [SimpleNamespace(message=message)]))  # type: ignore[arg-type]  # its parts
+def test_no_commit_passes_what_was_handled() -> None:
+    """Faust acknowledges what it skips; a commit is cut at what was done, and there is none before anything was."""
+    seen: list[object] = []
 
-    assert unacked == {}
-    assert counters.messages_stale == 1
+    async def commit(offsets: object, *, start_new_transaction: bool) -> bool:
+        seen.append((offsets, start_new_transaction))
+        return True
 
+    consumer = SimpleNamespace(_commit_offsets=commit)
+    commits = Commits("telemetry")
+    commits.watch(consumer)
+    commits.watch(consumer)
+    commits.handled(0, 4)
+    commits.handled(0, 3)
+    asked = {TP("telemetry", 0): 9, TP("telemetry", 1): 9, TP("other", 1): 9}
+    answers = [asyncio.run(consumer._commit_offsets(asked, start_new_transaction=False))]
+    commits.forget()
+    answers.append(asyncio.run(consumer._commit_offsets({TP("telemetry", 0): 9}, start_new_transaction=True)))
 
-def test_after_a_recovery_reading_begins_where_the_group_stands() -> None:
-    """Also where nothing was committed yet: Faust does not go back there, and what was dropped would be passed over."""
-    steps: list[object] = []
-
-    async def seek_wait(offsets: dict[TP, int]) -> None:
-        steps.append(offsets)
-
-    consumer = SimpleNamespace(
-        stop_flow=lambda: steps.append("stopped"),
-        assignment=lambda: {TP("telemetry", 0), TP("telemetry", 2), TP("changelog", 1)},
-        seek_wait=seek_wait,
-    )
-    worker = SimpleNamespace(
-        _own={0, 1, 2},
-        _topic="telemetry",
-        app=SimpleNamespace(consumer=consumer, flow_control=SimpleNamespace(suspend=lambda: None)),
-        bench=SimpleNamespace(forget=lambda: None),
-        group=SimpleNamespace(stands_at=lambda partition: {0: 0, 2: 7}[partition]),
-        facts=SimpleNamespace(recovered=False),
-    )
-    worker._go_back = lambda of: Worker._go_back(worker, of)  # type: ignore[arg-type]  # its parts
-    asyncio.run(Worker._hold_flow(worker))  # type: ignore[arg-type]  # likewise
-
-    assert steps == ["stopped", {TP("telemetry", 0): 0, TP("telemetry", 2): 7}]
-    assert worker.facts.recovered
+    assert seen == [({TP("telemetry", 0): 5, TP("other", 1): 9}, False)]
+    assert answers == [True, False]
