@@ -140,7 +140,7 @@ def test_a_hole_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -
 
     assert code == 78
     assert committed(settings)[0] == before
-    assert "messages are gone" in worker.says()
+    assert "messages were passed over" in worker.says()
 
 
 def test_too_many_rejects_are_an_alarm(kafka_settings_for: SettingsFor, start: Start) -> None:
