@@ -14,9 +14,9 @@ from tests.streams.worker_process import WorkerProcess, committed, ends, produce
 
 SettingsFor = Callable[..., Settings]
 OLD_DEVICES = 12_000
+"""Recovering them takes some seconds."""
 MOVES_MIN, MOVES_MAX = 2, 8
 """The guest may come too early or too late for a recovery: then once more."""
-"""Recovering them takes some seconds."""
 
 
 @contextmanager
