@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import clickhouse_connect
 from msgspec import to_builtins
 
 from schemas.record import TABLES, columns
@@ -35,6 +34,7 @@ from streams.pipeline import Message, Output, Pipeline
 from tests.sample import score
 from tests.streams.test_store import state_of
 from tests.streams.worker_process import PARTITIONS, committed, read_all
+from tests.test_whole_path import ask
 
 SHOWN_MAX = 3
 KEYS = {"BlockAlerts": "AlertId"}
@@ -251,18 +251,6 @@ def judge_truth(settings: Settings, truth: list[Row], verdict: Verdict) -> None:
 def message(raw: Any) -> Message:
     """A message of the log as the worker reads it."""
     return Message.read(raw.offset(), raw.timestamp()[1], raw.key(), raw.value(), dict(raw.headers() or ()))
-
-
-def ask(settings: Settings, query: str) -> list[Row]:
-    """Rows of an answer as JSON has them."""
-    host, _, port = settings.clickhouse.url.removeprefix("http://").partition(":")
-    client = clickhouse_connect.get_client(host=host, port=int(port), database=settings.clickhouse.database)
-    options = {"output_format_json_quote_64bit_integers": 0, "date_time_output_format": "iso"}
-    try:
-        raw = client.raw_query(query, fmt="JSONEachRow", settings=options)
-    finally:
-        client.close()
-    return [json.loads(line) for line in raw.splitlines()]
 
 
 def _content(row: object) -> Row:

@@ -137,6 +137,7 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     _until(lambda: not missing_lines(stage.direct, load.values), LOGGED_SECS_MAX, "all lines in the log", fatal=False)
     stage.producer.stop()
     correlation = stage.settings.correlation
+    # Nothing tells from outside that all is settled: the ticks of so many seconds see to it.
     time.sleep(correlation.patience_secs + correlation.lateness_secs + TICKS_SECS)
     _drained(stage.direct, stage.settings.worker.group, [TELEMETRY])
     stops = [worker.stop() for worker in stage.workers]
