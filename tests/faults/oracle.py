@@ -199,7 +199,7 @@ def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], ver
     seen = {row[key]: row for row in rows}
     doubled = [identity for identity, times in Counter(row[key] for row in rows).items() if times > 1]
     apart = [identity for identity in wanted.keys() | seen.keys() if wanted.get(identity) != seen.get(identity)]
-    stored = ask(settings, f"select count() as n from {table}_versions")[0]["n"]
+    stored = str(ask(settings, f"select count() as n from {table}_versions")[0]["n"])
     verdict.doubled_for_hunters += len(doubled)
     verdict.differing_for_hunters += len(apart)
     verdict.stored_twice += max(int(stored) - found.total(), 0)
@@ -235,7 +235,7 @@ def _latest(rows: list[Row], key: str, verdict: Verdict) -> list[Row]:
 
 def _same_number(settings: Settings, table: str, messages: list[Any], verdict: Verdict) -> None:
     """A reject's identity is its place in the topic, so there are as many rows as messages."""
-    seen = int(ask(settings, f"select count() as n from {table}")[0]["n"])
+    seen = int(str(ask(settings, f"select count() as n from {table}")[0]["n"]))
     if seen != len(messages):
         verdict.differing_for_hunters += abs(seen - len(messages))
         verdict.say(f"{table} has {seen} rows, the topic {len(messages)}", [""])

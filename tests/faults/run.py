@@ -38,8 +38,9 @@ POLL_SECS = 0.1
 EXITS = {-9, -10, -12, -15, 0, 75, 76, 77, 78}
 """How a part may end in a disturbed run: killed, stopped before it could listen, or by a guard that has a reason to."""
 EXIT_FENCED = 1
-EXIT_DISK = 70
-"""A worker without a disk to write on."""
+EXIT_UNEXPECTED = 70
+WORKER_GIVES_UP = {kind for kind in Kind if kind.startswith(("broker", "network"))} | {Kind.WORKER_DISK_FULL}
+"""Where a worker may end itself with 70: it has no disk to write on, or Faust starts just when Kafka is away."""
 
 
 @dataclass
@@ -110,8 +111,8 @@ def run(
 
 def _may(name: str, code: int, plan: Schedule) -> bool:
     """Whether a part may end so in such a run."""
-    if code == EXIT_DISK:
-        return Kind.WORKER_DISK_FULL in {fault.kind for fault in plan.faults}
+    if code == EXIT_UNEXPECTED:
+        return any(fault.kind in WORKER_GIVES_UP for fault in plan.faults)
     # librdkafka gives up a static member whose old identity commits after a long absence; the next start goes on.
     return code in EXITS or (name.startswith("sink") and code == EXIT_FENCED)
 
