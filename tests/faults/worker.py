@@ -41,6 +41,8 @@ def ack_before_delivery() -> None:
 
     async def handle_acknowledged(worker: Worker, stream: Any, events: list[Any]) -> None:
         for event in events:
+            # Else the commit would be cut.
+            worker._commits.handled(event.message.partition, event.message.offset)
             await stream.ack(event)
         await worker.app.consumer.commit()
         await handle(worker, stream, events)
