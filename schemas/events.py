@@ -138,10 +138,12 @@ class TlsName(msgspec.Struct, frozen=True, gc=False):
 
 
 class Action(StrEnum):
-    """What a device's network protection did about a request."""
+    """What a device's network protection did about a request; bypassed: the user went on past a warning."""
 
     BLOCKED = "blocked"
     AUDITED = "audited"
+    WARNED = "warned"
+    BYPASSED = "bypassed"
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +175,15 @@ class ProtectionMode(StrEnum):
     OFF = "off"
 
 
+class ModeEvidence(StrEnum):
+    """What tells of a device's protection mode."""
+
+    DEFENDER_SETTING = "defender_5007"
+    SENSOR_STATUS = "sensor_status"
+    VERDICT = "verdict"
+    SETTINGS = "settings"
+
+
 class ModeChanged(msgspec.Struct, frozen=True, gc=False):
     """The device's protection mode from `at` on, as a sensor reports it."""
 
@@ -180,6 +191,31 @@ class ModeChanged(msgspec.Struct, frozen=True, gc=False):
     at: Micros
     mode: ProtectionMode
     event_id: str
+    before: ProtectionMode | None = None
+    """The mode until then, where the sensor tells."""
+    evidence: ModeEvidence = ModeEvidence.SENSOR_STATUS
+
+
+class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
+    """A device's network protection judged a request and tells who asked, but not on which connection (Defender 1125, 1126)."""
+
+    device: str
+    at: Micros
+    action: Action
+    process: Process
+    """As far as the sensor tells; often only its path."""
+    host: str
+    """Host name or address that was asked for, normalised; of a URL its host."""
+    port: int
+    """0 where the sensor does not tell."""
+    url: str
+    """As the sensor writes it."""
+    title: str
+    category: str
+    """`ResponseCategory` as hunters know it, such as `CustomBlockList` or `Phishing`."""
+    event_id: str
+    category_group: str = ""
+    """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
@@ -218,7 +254,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
 
 
-Event = ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ModeChanged
+Event = ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ProcessVerdict | ModeChanged
 Parsed = Event | Ignored | Reject
 
 

@@ -62,6 +62,10 @@ class ClickHouseSettings(_Section):
     timeout_secs: float = Field(30.0, gt=0, description="How long one request may take")
 
 
+def _with_commas(given: object) -> object:
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
 class CorrelationSettings(_Section):
     """When a connection is settled, and how much may wait."""
 
@@ -84,7 +88,7 @@ class CorrelationSettings(_Section):
     @classmethod
     def _list(cls, given: object) -> object:
         """In the environment a list is written with commas."""
-        return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+        return _with_commas(given)
 
     @model_validator(mode="after")
     def _patience_outlasts_lateness(self) -> Self:
@@ -98,6 +102,41 @@ class CorrelationSettings(_Section):
     def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for entry in given:
             proxy_address(entry)
+        return given
+
+
+class ProtectionSettings(_Section):
+    """What is known of the devices' network protection beside what their sensors say, and how alerts are told."""
+
+    groups: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Device groups as GROUP=PATTERN, such as servers=srv-*; a group may have several patterns"
+    )
+    modes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Protection modes as DEVICE=block, audit or off, or @GROUP=…; what a sensor says later holds"
+    )
+    alert_gap_secs: float = Field(60.0, ge=0, description="One alert changes on the topic at most once in so much time")
+
+    @field_validator("groups", "modes", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("groups")
+    @classmethod
+    def _groups(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in given:
+            if not all(part.strip() for part in entry.partition("=")):
+                raise ValueError(f'"{entry}" is not GROUP=PATTERN')
+        return given
+
+    @field_validator("modes")
+    @classmethod
+    def _modes(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in given:
+            who, _, mode = entry.rpartition("=")
+            if not who.strip("@") or mode not in {"block", "audit", "off"}:
+                raise ValueError(f'"{entry}" is not DEVICE=block, DEVICE=audit or DEVICE=off (or @GROUP=…)')
         return given
 
 
@@ -167,6 +206,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     correlation: CorrelationSettings = CorrelationSettings()
+    protection: ProtectionSettings = ProtectionSettings()
     publisher: PublisherSettings = PublisherSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
