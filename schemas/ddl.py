@@ -106,6 +106,9 @@ _SHAPES = {
     "BlockAlerts": _Shape(("DeviceId", "AlertId"), "Version", ("AlertId",), ("LastTime",), ()),
     "Rejects": _Shape(("RecordId",), "", (), ("RejectedAt",), ("base64Decode(RawBase64) AS Raw",)),
     "SensorGaps": _Shape(("DeviceId", "RecordId"), "Version", (), ("FromTime",), (), shown_if="Status != 'filled'"),
+    "ProtectionModes": _Shape(
+        ("DeviceId", "RecordId"), "Version", (), ("FromTime",), (), shown_if="Status != 'withdrawn'"
+    ),
     "DeviceCoverage": _Shape(
         ("DeviceId", "Bucket", "Dialect", "Sensor", "RecordId"), "", (), ("Bucket",), (), merged=True
     ),
@@ -113,8 +116,12 @@ _SHAPES = {
 MADE = {
     "0001_tables": ("DeviceNetworkEvents", "DeviceEvents", "BlockAlerts", "Rejects"),
     "0002_sensor_gaps": ("SensorGaps", "DeviceCoverage"),
+    "0003_protection": ("ProtectionModes",),
 }
 """Migrations that make tables, by title, and which."""
+
+CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts")}
+"""Migrations that bring tables of earlier ones up to what the classes say; of these tables the earlier file stays as it was."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:
@@ -133,7 +140,21 @@ def made(title: str) -> str:
     parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]
     for name in MADE[title]:
         parts += [_table(name), _view(name)]
+    for name in CHANGED.get(title, ()):
+        parts += [_changes(name), _view(name, again=True)]
     return "\n".join(parts)
+
+
+def _changes(name: str) -> str:
+    place, before, changes = f"{{database}}.{quoted(name + VERSIONS)}", "", []
+    for column in columns(TABLES[name]):
+        where = f"AFTER {quoted(before)}" if before else "FIRST"
+        changes += [
+            f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.clickhouse} {where}",
+            f"COMMENT COLUMN {quoted(column.name)} {_text(column.about)}",
+        ]
+        before = column.name
+    return f"ALTER TABLE {place}\n    " + ",\n    ".join(changes) + ";\n"
 
 
 def _table(name: str) -> str:
@@ -156,14 +177,14 @@ def _table(name: str) -> str:
     )
 
 
-def _view(name: str) -> str:
+def _view(name: str, *, again: bool = False) -> str:
     shape = _SHAPES[name]
     shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown])
     where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""
     # All settings are ClickHouse's defaults; a profile that turns them over would let old versions show.
     kept = ", optimize_move_to_prewhere_if_final = 0" if shape.shown_if else ""
     return (
-        f"CREATE VIEW IF NOT EXISTS {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
+        f"CREATE {'OR REPLACE VIEW' if again else 'VIEW IF NOT EXISTS'} {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
         f"FROM {{database}}.{quoted(name + VERSIONS)} FINAL\n{where}"
         f"SETTINGS use_skip_indexes_if_final_exact_mode = 1, do_not_merge_across_partitions_select_final = 0{kept};\n"
     )

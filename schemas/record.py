@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from schemas.events import ProtectionMode
+from schemas.events import ModeEvidence, ProtectionMode
+from schemas.indicators import Severity
 
 
 def _text(about: str) -> Meta:
@@ -90,6 +91,7 @@ class ResolvedBy(StrEnum):
     VERDICT = "verdict"
     HOST_HEADER = "host_header"
     SNI = "sni"
+    PROCESS_TIME = "process_time"
     DIRECT = "direct"
     NONE = ""
 
@@ -230,12 +232,21 @@ class NetworkEvent(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
 
 
 class DeviceEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, frozen=True):
-    """A row of DeviceEvents: a verdict of a device's network protection."""
+    """A row of DeviceEvents: a verdict of a device's network protection.
+
+    One that names no connection is joined to it by process, destination and time where exactly one fits; else `ConnectionId`
+    is empty and `AdditionalFields` says why (`Unjoined`).
+    """
 
     Timestamp: Annotated[str, _time("When the request was judged")]
     DeviceId: Annotated[str, _text("The device, as its sensors name it")]
     DeviceName: Annotated[str, _text("The device's host name")]
-    ActionType: Annotated[str, _word("ExploitGuardNetworkProtectionBlocked or ExploitGuardNetworkProtectionAudited")]
+    ActionType: Annotated[
+        str,
+        _word(
+            "ExploitGuardNetworkProtectionBlocked, …Audited, SmartScreenUrlWarning or NetworkProtectionUserBypassEvent"
+        ),
+    ]
     RemoteUrl: Annotated[str, _text("What was asked for: URL, or host and port")]
     RemoteIP: Annotated[str, _text("Destination's address where known, else empty")]
     RemotePort: Annotated[int | None, _number("Destination's port", "Nullable(UInt16)")]
@@ -248,7 +259,7 @@ class DeviceEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, fr
     InitiatingProcessAccountName: Annotated[str, _text("Account that ran the process")]
     InitiatingProcessAccountDomain: Annotated[str, _text("Domain of the account")]
     AdditionalFields: Annotated[
-        str, _text("JSON: IsAudit, ResponseCategory, DisplayName, Uri, SignatureId where known")
+        str, _text("JSON: IsAudit, ResponseCategory, ResponseCategoryGroup, DisplayName, Uri; Confidence or Unjoined")
     ]
     ReportId: Annotated[int, _number("Number of the row within the device; RecordId is the key", "Int64")]
     RecordId: Annotated[str, _text("Identity of the row; of equal ones the highest Version holds")]
@@ -259,43 +270,115 @@ class DeviceEvent(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False, fr
     ProxyIP: Annotated[str, _text("The proxy's address; empty for a direct connection")]
     ProxyPort: Annotated[int | None, _number("The proxy's port", "Nullable(UInt16)")]
     ProtectionMode: Annotated[ProtectionMode, _word("Network protection in force then")]
-    Outcome: Annotated[Outcome, _word("blocked or audited")]
+    Outcome: Annotated[Outcome, _word("blocked, warned, bypassed or audited")]
 
 
 class AlertKind(StrEnum):
-    """What an alert is about."""
+    """What an alert is about.
+
+    The first four are what the device's protection did: stopped a request, warned, was passed over by the user, or only noted
+    it (or an indicator asks for no more than a note). `not_enforced`: an indicator says block or warn, and the request went
+    through. `unconfirmed_proxy`: something acts as a proxy that the settings do not name. `proxy_bypass`: a device that
+    always uses a proxy connected outside by itself. `host_mismatch`: another name inside a tunnel than the one asked for.
+    """
 
     BLOCKED = "blocked"
+    WARNED = "warned"
+    BYPASSED = "bypassed"
     AUDITED = "audited"
+    NOT_ENFORCED = "not_enforced"
+    UNCONFIRMED_PROXY = "unconfirmed_proxy"
+    PROXY_BYPASS = "proxy_bypass"
+    HOST_MISMATCH = "host_mismatch"
 
 
 class Alert(msgspec.Struct, kw_only=True, gc=False, frozen=True):
     """A message on `block-alerts` and a row of BlockAlerts: device + domain + UTC day + kind, folded.
 
-    Each change is published with the same AlertId and a higher Version. Count 0 means withdrawn: what looked audited
-    at first was blocked a moment later, and is counted by the blocked alert.
+    The first is published at once, later ones with the same AlertId and a higher Version as their number grows, at most one
+    in a while (`protection.alert_gap_secs`). Count 0 means withdrawn: what looked audited at first was blocked a moment
+    later, and is counted by the blocked alert. A suppressed alert is published like any other, and says so.
     """
 
     AlertId: Annotated[str, _text("Identity: device, kind, domain and UTC day")]
     Version: Annotated[int, _number("Grows with each change; not consecutive", "UInt64")]
-    Kind: Annotated[AlertKind, _word("blocked or audited")]
+    Kind: Annotated[
+        AlertKind,
+        _word(
+            "blocked, warned, bypassed, audited, not_enforced, unconfirmed_proxy, proxy_bypass or host_mismatch; an open set"
+        ),
+    ]
+    Severity: Annotated[Severity, _word("informational, low, medium or high: the indicator's, else the kind's")]
     DeviceId: Annotated[str, _text("The device, as its sensors name it")]
     DeviceName: Annotated[str, _text("The device's host name")]
-    DestinationDomain: Annotated[str, _text("Registrable domain of the destinations")]
+    DestinationDomain: Annotated[
+        str, _text("Registrable domain of the destinations; of an unconfirmed proxy its address")
+    ]
     DestinationHosts: Annotated[list[str], _number("Hosts of that domain, sorted; the first 32", "Array(String)")]
-    Count: Annotated[int, _number("Requests on the wire: not packets, not retransmissions", "UInt64")]
+    DestinationPort: Annotated[int | None, _number("Port of the latest request", "Nullable(UInt16)")]
+    Count: Annotated[
+        int,
+        _number("Requests on the wire: not packets, not retransmissions; of the proxy kinds connections", "UInt64"),
+    ]
     FirstTime: Annotated[str, _time("First request")]
     LastTime: Annotated[str, _time("Latest request")]
-    Outcome: Annotated[Outcome, _word("blocked or audited")]
+    Outcome: Annotated[Outcome, _word("What became of the latest request")]
     ProtectionMode: Annotated[ProtectionMode, _word("The device's network protection at the latest request")]
     InitiatingProcessFileName: Annotated[str, _text("Process of the latest request whose process is known")]
     InitiatingProcessId: Annotated[int | None, _number("Its PID", "Nullable(Int64)")]
+    InitiatingProcessFolderPath: Annotated[str, _text("Path of its image")]
+    InitiatingProcessCommandLine: Annotated[str, _text("Its command line")]
+    InitiatingProcessSHA256: Annotated[str, _text("SHA-256 of its image")]
     InitiatingProcessAccountName: Annotated[str, _text("Its account")]
     ProxyIP: Annotated[str, _text("Proxy of the latest request; empty when direct")]
     ProxyPort: Annotated[int | None, _number("Its port", "Nullable(UInt16)")]
-    Title: Annotated[str, _text("What the sensor calls it")]
+    ProxyName: Annotated[str, _text("Its name, where the settings tell it")]
+    Title: Annotated[str, _text("What the sensor or the indicator calls it")]
+    Category: Annotated[str, _text("The sensor's or the indicator's category")]
+    Confidence: Annotated[Confidence, _word("How sure the destination is: exact, strong or inferred")]
+    IndicatorId: Annotated[str, _text("The indicator that matches; empty for none")]
+    IndicatorValue: Annotated[str, _text("Its value")]
+    IndicatorAction: Annotated[str, _word("allow, warn, block or audit; empty without an indicator")]
+    IndicatorMatch: Annotated[
+        str, _word("full; host_only where a URL's prefix meets an encrypted request, of which only the host is seen")
+    ]
+    RecommendedAction: Annotated[str, _text("What a responder should do")]
+    Techniques: Annotated[
+        list[str], _number("MITRE ATT&CK techniques, where they are plain (attack.mitre.org)", "Array(String)")
+    ]
     EvidenceIds: Annotated[list[str], _number("Sensor records behind it; the first 32", "Array(String)")]
+    SuppressedBy: Annotated[str, _text("Who suppressed it; empty for nobody")]
+    SuppressedReason: Annotated[str, _text("Why")]
+    SuppressedUntil: Annotated[str | None, _maybe_time("Until when")]
     Query: Annotated[str, _text("KQL that finds the rows")]
+
+
+class ModeStatus(StrEnum):
+    """What became of a row of the history. `withdrawn` ones stay in the table of versions and are not shown."""
+
+    KNOWN = "known"
+    WITHDRAWN = "withdrawn"
+
+
+class ModeSpan(msgspec.Struct, kw_only=True, gc=False, frozen=True):
+    """A row of ProtectionModes: a time in which one mode was in force on a device.
+
+    A device without a row, or before its first one, is off: nothing is known of it.
+    """
+
+    DeviceId: Annotated[str, _text("The device, as its sensors name it")]
+    DeviceName: Annotated[str, _text("The device's host name")]
+    Mode: Annotated[ProtectionMode, _word("block, audit or off")]
+    FromTime: Annotated[str | None, _maybe_time("Since when; null where it was so as long as anything is known")]
+    ToTime: Annotated[str | None, _maybe_time("Until when; null while it lasts")]
+    Evidence: Annotated[
+        ModeEvidence,
+        _word("defender_5007, sensor_status, verdict (a block or a note proves it) or settings"),
+    ]
+    EvidenceId: Annotated[str, _text("The sensor's record")]
+    Status: Annotated[ModeStatus, _word("known or withdrawn; withdrawn ones are not shown")]
+    RecordId: Annotated[str, _text("Identity: device and beginning; of equal ones the highest Version holds")]
+    Version: Annotated[int, _number("Grows with each change; not consecutive", "UInt64")]
 
 
 class RejectRow(msgspec.Struct, kw_only=True, gc=False, frozen=True):
@@ -387,6 +470,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "Rejects": RejectRow,
     "SensorGaps": SensorGap,
     "DeviceCoverage": Coverage,
+    "ProtectionModes": ModeSpan,
 }
 """Table name to the class of its rows."""
 

@@ -17,6 +17,7 @@ INDICATORS = "indicators"
 REJECTS = "rejects"
 SENSOR_GAPS = "sensor-gaps"
 DEVICE_COVERAGE = "device-coverage"
+PROTECTION_MODES = "protection-modes"
 STATE_CHANGELOG = "state-changelog"
 
 TABLE_OF_TOPIC = {
@@ -26,6 +27,7 @@ TABLE_OF_TOPIC = {
     REJECTS: "Rejects",
     SENSOR_GAPS: "SensorGaps",
     DEVICE_COVERAGE: "DeviceCoverage",
+    PROTECTION_MODES: "ProtectionModes",
 }
 """Which table the sink writes a topic's messages to."""
 

@@ -1,94 +1,112 @@
-"""Folding of judged requests into alerts: device + kind + registrable domain + UTC day.
+"""Folding of findings into alerts: device + kind + registrable domain + UTC day.
 
-A tunnel is one request, though its CONNECT and the server name inside it may both be judged; a request on the wire counts
-once however many rules or packets speak of it. What was only audited at first and blocked a moment later moves from the
-audited alert to the blocked one.
+A request on the wire counts once however many rules, packets or sensors speak of it (`streams.alertable`). What was only
+audited at first and blocked a moment later moves from the audited alert to the blocked one: each alert counts what its
+findings stand for, and a finding that changes its kind is taken from one and given to another.
 """
 
 from __future__ import annotations
 
-from schemas.address import registrable_domain
-from schemas.clock import LATEST, iso_micros
-from schemas.events import Micros
-from schemas.record import Alert, AlertKind, Outcome
-from streams.findings import Place, identity, mode_at, mode_changes
-from streams.judged import Request
-from streams.state import ALERTS_MAX, AUDITED, BLOCKED, AlertState, Connection, Device, Judged
+from schemas.clock import LATEST
+from schemas.events import Micros, Process
+from schemas.record import AlertKind
+from streams.alertable import NAMED, NUMBERED, PLACED, Finding
+from streams.findings import Place
+from streams.protection import AlertState, Counted
+from streams.state import ALERTS_MAX, NEVER, Device
 
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
 KEPT: Micros = 2 * 86_400_000_000
 """How long an alert's state is kept after its last request."""
+PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
+"""Kinds that change with each connection: their further versions wait so many times as long."""
 
 
-NAMED, PLACED, NUMBERED = 1, 2, 4
-"""What an alert knows of a request beside its count: the process's name, the proxy, the process's PID."""
-
-
-def fold(device: Device, place: Place, connection: Connection, found: list[Request]) -> None:
-    """Count the judged requests of a connection, each under the one alert it belongs to."""
-    own = [request.judged for request in found]
-    for judged in connection.judged:
-        if judged.counted and not any(judged is one for one in own):
-            _hand_over(device, judged, found)
-    for request in found:
-        _fold(device, place, connection, request)
-
-
-def _hand_over(device: Device, name: Judged, found: list[Request]) -> None:
-    """A server name that was counted by itself turned out to be spoken inside a judged tunnel, which counts for both."""
-    heir = next((request for request in found if any(name is one for one in request.spoken)), None)
-    if heir is None or heir.judged.counted or alert_key(heir) != name.counted:
-        _withdraw(device, name)
-        return
-    heir.judged.counted, heir.judged.folded, heir.judged.told = name.counted, name.folded, name.told
-    name.counted, name.folded, name.told = "", 0, 0
-
-
-def _withdraw(device: Device, judged: Judged) -> None:
-    state = device.alerts.get(judged.counted)
-    if state is not None:
-        state.count -= 1
-        state.version += 1
-        if not state.count:
-            # What comes next begins anew; of several, those that stay do not say what this one added.
-            state.hosts, state.event_ids, state.title = [], [], ""
-            state.first = state.last = state.process_at = 0
-            state.process_name, state.pid, state.account = "", None, ""
-        _touch(device, state)
-    judged.counted, judged.folded, judged.told = "", 0, 0
-
-
-def _fold(device: Device, place: Place, connection: Connection, request: Request) -> None:
-    judged = request.judged
-    key = alert_key(request)
-    if not request.flags & BLOCKED and judged.tunnel and device.facts.block_from and not connection.settled:
-        return  # A device that blocks may let CONNECT pass and stop the name inside a moment later.
-    process = connection.kernel.process if connection.kernel is not None else None
-    tells = PLACED if place.proxied else 0
+def fold(
+    device: Device, place: Place | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
+) -> None:
+    """Count findings of one connection, each under the one alert it belongs to; `counted` is what is counted of it so far."""
+    moved: dict[str, list[Counted]] = {}
+    if counted:
+        there = {finding.name for finding in found}
+        for name in [name for name in counted if name not in there]:
+            gone = counted.pop(name)
+            moved.setdefault(gone.alert, []).append(gone)
+    tells = PLACED if place is not None and place.proxied else 0
     if process is not None:
         tells |= NUMBERED | (NAMED if process.name else 0)
-    if judged.counted == key and judged.folded == request.evidence and judged.told == tells:
+    for finding in found:
+        known = counted.get(finding.name)
+        if finding.deferred:
+            continue
+        key = finding.alert
+        if known is None and moved.get(key):
+            # Told under another name now: a server name that was counted by itself is spoken inside a judged tunnel.
+            known = counted[finding.name] = moved[key].pop()
+        stamp = 2 * finding.evidence + tells.bit_count()
+        if known is not None and (known.alert, known.weight, known.stamp) == (key, finding.weight, stamp):
+            continue
+        if known is not None and known.alert != key:
+            withdraw(device, known)
+            known = None
+        state = _state(device, key)
+        state.count += finding.weight - (known.weight if known is not None else 0)
+        before = known.stamp if known is not None else 0
+        state.version += max(stamp - before, 1)
+        counted[finding.name] = Counted(key, finding.weight, stamp)
+        _tell(state, finding, place, process)
+        touch(device, key)
+    for several in moved.values():
+        for gone in several:
+            withdraw(device, gone)
+
+
+def add(device: Device, place: Place, process: Process | None, finding: Finding) -> None:
+    """Count a finding for good: nothing that is learnt later takes it back."""
+    state = _state(device, finding.alert)
+    state.count += finding.weight
+    state.version += 1
+    _tell(state, finding, place, process)
+    touch(device, finding.alert)
+
+
+def withdraw(device: Device, counted: Counted) -> None:
+    """What was counted is not so."""
+    state = device.alerts.get(counted.alert)
+    if state is None:
         return
-    if judged.counted and judged.counted != key:
-        _withdraw(device, judged)
-    state = _state(device, key)
-    state.count += not judged.counted
-    state.version += 2 * (request.evidence - judged.folded) + (tells & ~judged.told).bit_count()
-    judged.counted, judged.folded, judged.told = key, request.evidence, tells
-    latest = max(request.spoken, key=lambda j: (j.last, j.title))
-    state.first = min(state.first or judged.at, *(j.at for j in request.spoken))
-    proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place.proxied else ("", None)
+    state.count -= counted.weight
+    state.version += 1
+    if not state.count:
+        # What comes next begins anew; of several, those that stay do not say what this one added.
+        state.hosts, state.event_ids, state.title = [], [], ""
+        state.first = state.last = state.process_at = 0
+        state.process_name, state.pid, state.account = "", None, ""
+        state.path = state.command_line = state.sha256 = ""
+        state.indicator, state.partial = None, False
+    touch(device, counted.alert)
+
+
+def _tell(state: AlertState, finding: Finding, place: Place | None, process: Process | None) -> None:
+    state.first = min(state.first or finding.at, finding.at)
+    proxied = place is not None and place.proxied
+    proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place is not None and proxied else ("", None)
     # Of requests at the very same time the one that compares highest tells, whichever came first.
-    if (latest.last, latest.title, proxy_ip, proxy_port or 0) >= _told(state):
-        state.last, state.title = latest.last, latest.title
+    if (finding.last, finding.title, proxy_ip, proxy_port or 0) >= _told(state):
+        state.last, state.title, state.category = finding.last, finding.title, finding.category
         state.proxy_ip, state.proxy_port = proxy_ip, proxy_port
-    state.hosts = sorted({*state.hosts, request.host})[:HOSTS_MAX]
-    state.event_ids = sorted({*state.event_ids, *(j.event_id for j in request.spoken)})[:EVENT_IDS_MAX]
-    if process is not None and (latest.last, process.name, process.pid or 0, process.account) >= _by(state):
-        state.process_at = latest.last
+        state.proxy_name = place.proxy_name if place is not None and proxied else ""
+        state.port, state.outcome, state.confidence = finding.port, finding.outcome, finding.confidence
+        state.indicator, state.partial = finding.indicator, finding.partial
+    hosts = {finding.host, *finding.more_hosts}
+    if not hosts <= set(state.hosts):
+        state.hosts = sorted({*state.hosts, *hosts})[:HOSTS_MAX]
+    state.event_ids = sorted({*state.event_ids, *finding.event_ids})[:EVENT_IDS_MAX]
+    if process is not None and (finding.last, process.name, process.pid or 0, process.account) >= _by(state):
+        state.process_at = finding.last
         state.process_name, state.pid, state.account = process.name, process.pid, process.account
-    _touch(device, state)
+        state.path, state.command_line, state.sha256 = process.path, process.command_line, process.sha256
 
 
 def _told(state: AlertState) -> tuple[Micros, str, str, int]:
@@ -101,63 +119,55 @@ def _by(state: AlertState) -> tuple[Micros, str, int, str]:
     return state.process_at, state.process_name, state.pid or 0, state.account
 
 
-def alert_key(request: Request) -> str:
-    """What folds together: kind, domain and UTC day."""
-    kind = AlertKind.BLOCKED if request.flags & BLOCKED else AlertKind.AUDITED
-    return f"{kind}|{registrable_domain(request.host)}|{iso_micros(request.judged.at)[:10]}"
-
-
 def _state(device: Device, key: str) -> AlertState:
     state = device.alerts.get(key)
     if state is None:
         if len(device.alerts) >= ALERTS_MAX:
             oldest = min(device.alerts, key=lambda known: (device.alerts[known].last, known))
-            del device.alerts[oldest]
-            device.touched_alerts[oldest] = None
+            let_go(device, oldest)
         kind, domain, day = key.split("|")
         state = device.alerts[key] = AlertState(kind, domain, day)
     return state
 
 
-def _touch(device: Device, state: AlertState) -> None:
-    key = f"{state.kind}|{state.domain}|{state.day}"
-    device.dirty_alerts[key] = None
+def touch(device: Device, key: str) -> None:
+    """An alert changed: it is to be published, and to be kept."""
+    if key not in device.dirty_alerts:
+        device.dirty_alerts[key] = None
+        device.held_due = 0
     device.touched_alerts[key] = None
+
+
+def let_go(device: Device, key: str) -> None:
+    """Forget an alert; what was not published of it is published first."""
+    state = device.alerts.pop(key)
+    device.dirty_alerts.pop(key, None)
+    device.touched_alerts[key] = None
+    if state.version > state.sent:
+        device.last_words.append(state)
 
 
 def forget_old(device: Device, now: Micros) -> None:
     """Let go of alerts whose day is long over; at the latest time there is, of all."""
     for key in [key for key, state in device.alerts.items() if state.last < now - KEPT or now == LATEST]:
-        del device.alerts[key]
-        device.touched_alerts[key] = None
+        let_go(device, key)
 
 
-def alert(device: Device, state: AlertState) -> Alert:
-    """The alert as it is published."""
-    action = "Blocked" if state.kind == AlertKind.BLOCKED else "Audited"
-    return Alert(
-        AlertId=identity(device.name, state.kind, state.domain, state.day),
-        Version=4 * state.version + mode_changes(device.facts, state.last),
-        Kind=AlertKind(state.kind),
-        DeviceId=device.name,
-        DeviceName=device.name,
-        DestinationDomain=state.domain,
-        DestinationHosts=state.hosts,
-        Count=state.count,
-        FirstTime=iso_micros(state.first),
-        LastTime=iso_micros(state.last),
-        Outcome=Outcome(state.kind),
-        ProtectionMode=mode_at(device.facts, state.last, BLOCKED if state.kind == AlertKind.BLOCKED else AUDITED),
-        InitiatingProcessFileName=state.process_name,
-        InitiatingProcessId=state.pid,
-        InitiatingProcessAccountName=state.account,
-        ProxyIP=state.proxy_ip,
-        ProxyPort=state.proxy_port,
-        Title=state.title,
-        EvidenceIds=state.event_ids,
-        Query=(
-            f'DeviceEvents | where DeviceId == "{device.name}" and DestinationDomain == "{state.domain}"'
-            f' and ActionType == "ExploitGuardNetworkProtection{action}"'
-            f" and Timestamp between (datetime({state.day}) .. 1d)"
-        ),
-    )
+def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
+    """The alerts to publish at this time of the device; the others wait, and `held_due` says how long."""
+    ready, device.last_words = device.last_words, []
+    waiting: Micros = NEVER
+    for key in list(device.dirty_alerts):
+        state = device.alerts[key]
+        next_at = state.sent_at + gap * PATIENT.get(AlertKind(state.kind), 1) if state.sent else now
+        if not (state.count or state.sent):
+            del device.dirty_alerts[key]  # Taken back before anybody heard of it.
+        elif next_at <= now or state.sent_at > now:
+            del device.dirty_alerts[key]
+            state.sent, state.sent_at = state.version, now
+            device.touched_alerts[key] = None
+            ready.append(state)
+        else:
+            waiting = min(waiting, next_at)
+    device.held_due = waiting
+    return ready

@@ -34,11 +34,13 @@ from schemas.events import (
     HttpExchange,
     Micros,
     ModeChanged,
-    ProtectionMode,
+    ModeEvidence,
+    ProcessVerdict,
     TlsName,
     Verdict,
 )
 from schemas.settings import CorrelationSettings
+from streams.alerts import touch
 from streams.evidence import (
     JUDGEMENT,
     NAME,
@@ -51,7 +53,10 @@ from streams.evidence import (
     evidence_key,
     flags_of_status,
 )
+from streams.loose import LooseVerdicts
 from streams.matching import flow_for_kernel, kernel_for_flow, wrongly_matched
+from streams.modes import hear, prove
+from streams.policy import Policy, note_hit
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
     AUDITED,
@@ -59,26 +64,34 @@ from streams.state import (
     BY_CONNECT,
     BY_URI,
     BY_VERDICT,
+    BYPASSED,
     PROXIES_MAX,
     REACHED,
+    WARNED,
     Connection,
+    Destination,
     Device,
     Inner,
     Kernel,
 )
 
+BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED, Action.BYPASSED: BYPASSED}
+
 
 class Correlator(Settler):
     """Takes events of devices. Rows are read off the devices by `streams.emitter`."""
 
-    def __init__(self, settings: CorrelationSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
+        super().__init__(settings, policy or Policy())
+        self.loose = LooseVerdicts(self)
+        self.wake_loose = self.loose.wake
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
             ConnectionClosed: self._closed,
             HttpExchange: self._http,
             TlsName: self._tls,
             Verdict: self._verdict,
+            ProcessVerdict: self._process_verdict,
             ModeChanged: self._mode,
         }
 
@@ -86,6 +99,11 @@ class Correlator(Settler):
         """Take one event in. Timers that are due before it fire first."""
         self.see_time(device, event.at, event.ended if isinstance(event, ConnectionOpened) else 0)
         self.handlers[event.__class__](device, event)
+
+    def finish(self, device: Device) -> None:
+        """Settle everything that waits, as at the end of a recording."""
+        super().finish(device)
+        self.loose.finish(device)
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
         device.facts.kernel_seen = True
@@ -169,9 +187,11 @@ class Correlator(Settler):
             if device.facts.proxies.get(ends_of(key)[4]) is not True:
                 self._learn(device, key, answered=answered)
             if host:
-                add_destination(
-                    connection, BY_CONNECT, host, port, f"{host}:{port}", flags, evidence, event.status, tunnel=True
+                target = f"{host}:{port}"
+                asked = add_destination(
+                    connection, BY_CONNECT, host, port, target, flags, evidence, event.status, tunnel=True
                 )
+                self._compare(device, asked, host, port, "", event, encrypted=True)
             else:
                 connection.unreadable += 1
         else:
@@ -182,9 +202,13 @@ class Correlator(Settler):
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)
                 self._learn(device, key, answered=event.status == 407)
-                add_destination(connection, BY_URI, host, port, url, flags, evidence, event.status, tunnel=False)
+                asked = add_destination(
+                    connection, BY_URI, host, port, url, flags, evidence, event.status, tunnel=False
+                )
+                self._compare(device, asked, host, port, url, event, encrypted=False)
             elif event.target.startswith(("/", "*")) and event.host:
                 add_name(connection, Inner(event.at, event.host, False, False, event.event_id))
+                self._compare_name(device, key, connection, event.host, event, path=event.target)
             else:
                 connection.unreadable += 1
         self._after_names(device, key, connection)
@@ -194,6 +218,7 @@ class Correlator(Settler):
         self._http_seen(device, event.at)
         if self._is_new(device, connection, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
+                self._compare_name(device, key, connection, event.sni, event, path="")
                 self._after_names(device, key, connection)
             else:
                 device.touched[key] = None
@@ -201,13 +226,13 @@ class Correlator(Settler):
     def _verdict(self, device: Device, event: Verdict) -> None:
         key, connection = self._locate(device, event.flow, event.at, event.started)
         self._http_seen(device, event.at)
-        self._mode_from(device, event.at, event.action)
+        self._prove_mode(device, event)
         said = f"{event.tx} {event.title} {event.host} {event.target}"
         if not self._is_new(device, connection, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
-        bits = BLOCKED if event.action is Action.BLOCKED else AUDITED
+        bits = BITS[event.action]
         evidence = (event.at, event.event_id)
         host, port, url, tunnel = event.host, 0, "", False
         if event.method == "CONNECT":
@@ -233,14 +258,72 @@ class Correlator(Settler):
             tunnel = True
             connection.inner_flags |= bits
             add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
-        add_judged(connection, event, host, port, url, tunnel, bits)
+        candidates = self.policy.match(
+            device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
+        )
+        add_judged(connection, event, host, port, url, tunnel, bits, candidates)
         self._after_names(device, key, connection)
         if event.started:
             self.join_late(device, key, connection, surely=not connection.settled)
 
+    def _process_verdict(self, device: Device, event: ProcessVerdict) -> None:
+        self._http_seen(device, event.at)
+        self._prove_mode(device, event)
+        self.loose.take(device, event, BITS[event.action])
+
     def _mode(self, device: Device, event: ModeChanged) -> None:
-        if event.mode is not ProtectionMode.OFF:
-            self._mode_from(device, event.at, Action.BLOCKED if event.mode is ProtectionMode.BLOCK else Action.AUDITED)
+        if hear(device, event):
+            self._mode_known_anew(device)
+
+    def heed_settings(self, device: Device, at: Micros) -> None:
+        """What the settings say of a device's mode: since ever for a new device, from now on where they say it anew."""
+        mode = self.policy.mode_of(device)
+        facts = device.facts
+        if (mode or "") == facts.settings_mode:
+            return
+        since = at if facts.settings_mode or facts.now else 0
+        facts.settings_mode = mode or ""
+        if mode is not None:
+            self._mode(device, ModeChanged(device.name, since, mode, "", evidence=ModeEvidence.SETTINGS))
+
+    def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
+        if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
+            self._mode_known_anew(device)
+
+    def _mode_known_anew(self, device: Device) -> None:
+        self.recheck(device)
+        for key, state in device.alerts.items():
+            state.sent = min(state.sent, max(state.version - 1, 0))
+            touch(device, key)
+
+    def _compare(
+        self,
+        device: Device,
+        asked: Destination | None,
+        host: str,
+        port: int,
+        url: str,
+        event: HttpExchange,
+        *,
+        encrypted: bool,
+    ) -> None:
+        """Does an indicator match what was asked of a proxy?"""
+        matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
+        if matches and asked is not None:
+            note_hit(asked.hits, matches, host, port, event.at, event.event_id)
+
+    def _compare_name(
+        self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
+    ) -> None:
+        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too."""
+        place = self.place(device, key, connection)
+        tls = isinstance(event, TlsName)
+        port = (443 if tls else 80) if place.proxied else place.remote_port
+        ip = "" if place.proxied else place.remote_ip
+        url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
+        matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
+        if matches:
+            note_hit(connection.hits, matches, host, port, event.at, event.event_id)
 
     def _after_names(self, device: Device, key: str, connection: Connection) -> None:
         if connection.settled:
@@ -293,18 +376,6 @@ class Correlator(Settler):
         facts = device.facts
         if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
             facts.http_first = at
-
-    def _mode_from(self, device: Device, at: Micros, action: Action) -> None:
-        facts = device.facts
-        known = facts.block_from if action is Action.BLOCKED else facts.audit_from
-        if (known and known <= at) or at < facts.now - LEAP:
-            return
-        if action is Action.BLOCKED:
-            facts.block_from = at
-        else:
-            facts.audit_from = at
-        self.recheck(device)
-        device.dirty_alerts.update(dict.fromkeys(device.alerts))
 
     def _learn(self, device: Device, key: str, *, answered: bool) -> None:
         """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.

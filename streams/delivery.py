@@ -23,6 +23,7 @@ from schemas.topics import (
     DEVICE_COVERAGE,
     DEVICE_EVENTS,
     NETWORK_EVENTS,
+    PROTECTION_MODES,
     REJECTS,
     SENSOR_GAPS,
     STATE_CHANGELOG,
@@ -84,6 +85,7 @@ class Courier:
             (DEVICE_EVENTS, output.device_events),
             (SENSOR_GAPS, output.sensor_gaps),
             (DEVICE_COVERAGE, output.coverage),
+            (PROTECTION_MODES, output.modes),
         ):
             for value in packed(rows, ROWS_BYTES_MAX):
                 yield Parcel(self._topics[name], partition, None, value)

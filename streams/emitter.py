@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from schemas.events import Reject
+from schemas.events import Micros, Reject
 from schemas.record import UnresolvedReason
-from streams.alerts import alert, fold
+from streams.alertable import findings, process_of
+from streams.alerts import add, due, fold, withdraw
 from streams.correlator import Correlator
 from streams.findings import (
     Place,
@@ -18,9 +19,11 @@ from streams.findings import (
     judged_version,
     unresolved_reason,
 )
-from streams.judged import keep_version, requests, sent_version
+from streams.habits import look_at
+from streams.judged import Request, keep_version, requests, sent_version
 from streams.matching import may_be_of_another
-from streams.rows import METHODS, connection_row, destination_row, encode, judged_row
+from streams.mode_rows import mode_row
+from streams.rows import METHODS, connection_row, destination_row, encode, judged_row, loose_row, loose_version
 from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device, Group
 
 
@@ -41,6 +44,8 @@ class Output:
     """Rows of SensorGaps, as rows are."""
     coverage: list[bytes] = field(default_factory=list)
     """Rows of DeviceCoverage, likewise."""
+    modes: list[bytes] = field(default_factory=list)
+    """Rows of ProtectionModes, likewise."""
 
 
 class Emitter:
@@ -48,6 +53,7 @@ class Emitter:
 
     def __init__(self, correlator: Correlator) -> None:
         self.correlator = correlator
+        self.policy = correlator.policy
         self.output = Output()
         correlator.before_leaving = self.emit_group
 
@@ -56,18 +62,41 @@ class Emitter:
         done, self.output = self.output, Output()
         return done
 
-    def emit(self, device: Device) -> None:
-        """Rows and alerts of one device for everything that changed."""
+    def emit(self, device: Device, now: Micros | None = None) -> None:
+        """Rows and alerts of one device for everything that changed; `now` is its time, where that is not its clock's."""
         for key in list(device.dirty):
             self.emit_group(device, key)
             group = device.groups.get(key)
             if isinstance(group, list) and _all_settled(group):
                 device.rest(key)
-        for key in device.dirty_alerts:
-            state = device.alerts.get(key)
-            if state is not None:
-                self.output.alerts.append((device.name.encode(), encode(alert(device, state))))
-        device.dirty_alerts.clear()
+        if device.loose_changed:
+            self._loose(device)
+        for orphan in device.orphaned:
+            withdraw(device, orphan)
+        device.orphaned.clear()
+        for span, status, version in device.mode_rows:
+            self.output.modes.append(encode(mode_row(device.name, span, status, version)))
+        device.mode_rows.clear()
+        at = device.facts.now if now is None else now
+        if at >= device.held_due or device.last_words:
+            self._publish(device, at, self.policy.alert_gap)
+
+    def publish_all(self, device: Device) -> None:
+        """What waits of a device's alerts, as at the end of a recording."""
+        self._publish(device, device.facts.now, 0)
+
+    def _publish(self, device: Device, now: Micros, gap: Micros) -> None:
+        for state in due(device, now, gap):
+            self.output.alerts.append((device.name.encode(), encode(self.policy.message(device, state))))
+
+    def _loose(self, device: Device) -> None:
+        device.loose_changed = False
+        for loose in device.facts.loose:
+            version = loose_version(device.facts, loose)
+            if version > loose.sent:
+                loose.sent = version
+                self.output.device_events.append(encode(loose_row(device, loose, version)))
+                self._count(device, "verdict_rows")
 
     def emit_group(self, device: Device, key: str) -> None:
         """Rows of the connections of one 5-tuple."""
@@ -77,7 +106,7 @@ class Emitter:
                 self._emit(device, key, group, connection)
 
     def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
-        if not (connection.settled or connection.destinations or connection.judged):
+        if not (connection.settled or connection.destinations or connection.judged or connection.hits):
             return
         facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)
@@ -110,8 +139,10 @@ class Emitter:
                     rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
         if len(rows) != before:
             self._count(device, "rows", len(rows) - before)
+        found: list[Request] = []
         if connection.judged and (connection.flow_id or connection.identity != UNDECIDED):
-            self._judged(device, place, connection)
+            found = self._judged(device, place, connection)
+        self._alert(device, place, connection, found)
 
     @staticmethod
     def _has_a_name(group: Group, connection: Connection, live: list[Destination]) -> bool:
@@ -122,7 +153,7 @@ class Emitter:
             return connection.settled or bool(live)
         return connection.settled and not (len(group) > 1 and may_be_of_another(group, connection))
 
-    def _judged(self, device: Device, place: Place, connection: Connection) -> None:
+    def _judged(self, device: Device, place: Place, connection: Connection) -> list[Request]:
         found = requests(place, connection)
         for request in found:
             version = judged_version(place, device.facts, connection, request.judged, request.evidence)
@@ -131,7 +162,15 @@ class Emitter:
                 row = judged_row(place, device.facts, connection, request, version)
                 self.output.device_events.append(encode(row))
                 self._count(device, "verdict_rows")
-        fold(device, place, connection, found)
+        return found
+
+    def _alert(self, device: Device, place: Place, connection: Connection, requests: list[Request]) -> None:
+        found = findings(device, place, connection, requests)
+        if found or connection.counted:
+            fold(device, place, process_of(connection), connection.counted, found)
+        listed = not place.proxied or self.correlator.is_listed(place)
+        for finding in look_at(device, place, connection, listed=listed):
+            add(device, place, process_of(connection), finding)
 
     def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
         facts, horizon = device.facts, self.correlator.horizon

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from schemas.address import split_authority
 from schemas.events import Micros, Verdict
+from streams.indicators import Match
+from streams.judged import judged_name
+from streams.protection import Judged
 from streams.state import (
     ASKED,
     BLOCKED,
@@ -15,10 +18,10 @@ from streams.state import (
     INNER_MAX,
     JUDGED_MAX,
     REACHED,
+    WARNED,
     Connection,
     Destination,
     Inner,
-    Judged,
 )
 
 URL_LENGTH_MAX = 256
@@ -70,15 +73,15 @@ def add_destination(
     status: int | None,
     *,
     tunnel: bool,
-) -> None:
-    """A destination was asked for; `evidence` is the record's time and id."""
+) -> Destination | None:
+    """A destination was asked for; `evidence` is the record's time and id. None where there are too many."""
     for found in connection.destinations:
         if found.port == port and found.host == host:
             break
     else:
         if len(connection.destinations) >= DESTINATIONS_MAX:
             connection.unreadable += 1
-            return
+            return None
         found = Destination(host, port, by, evidence[0], url)
         connection.destinations.append(found)
     found.superseded = False
@@ -88,7 +91,7 @@ def add_destination(
         found.first, found.url = evidence[0], url
     found.flags |= flags
     found.evidence += 1
-    found.requests += by != BY_VERDICT or flags == BLOCKED
+    found.requests += by != BY_VERDICT or flags in (BLOCKED, WARNED)
     if status is not None and (evidence[0], status) > (found.status_at, found.status):
         found.status_at, found.status = evidence[0], status
     ids = found.event_ids
@@ -100,6 +103,7 @@ def add_destination(
         del ids[EVENT_IDS_MAX:]
     if by == BY_CONNECT and connection.inner:
         connection.inner = [i for i in connection.inner if i.name != host]
+    return found
 
 
 def add_name(connection: Connection, inner: Inner) -> bool:
@@ -117,7 +121,16 @@ def add_name(connection: Connection, inner: Inner) -> bool:
     return True
 
 
-def add_judged(connection: Connection, event: Verdict, host: str, port: int, url: str, tunnel: bool, bits: int) -> None:
+def add_judged(
+    connection: Connection,
+    event: Verdict,
+    host: str,
+    port: int,
+    url: str,
+    tunnel: bool,
+    bits: int,
+    matches: tuple[Match, ...],
+) -> None:
     """A request was judged; several rules that speak of one request are one."""
     request = event.tx + 1 if event.method else 0
     for judged in connection.judged:
@@ -125,12 +138,19 @@ def add_judged(connection: Connection, event: Verdict, host: str, port: int, url
             break
     else:
         judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
-        if len(connection.judged) >= JUDGED_MAX:
-            del connection.judged[0]
-        connection.judged.append(judged)
+        judged.candidates = [(match.indicator, match.partial) for match in matches]
+        keep_judged(connection, judged)
     judged.flags |= bits
     judged.evidence += 1
     judged.last = max(judged.last, event.at)
     if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
         judged.at, judged.event_id = event.at, event.event_id
         judged.title, judged.category = event.title, event.category
+
+
+def keep_judged(connection: Connection, judged: Judged) -> None:
+    """Remember a judged request; at the bound the oldest is forgotten, and stays counted."""
+    if len(connection.judged) >= JUDGED_MAX:
+        oldest = connection.judged.pop(0)
+        connection.counted.pop(judged_name(oldest.request, oldest.tunnel, oldest.host), None)
+    connection.judged.append(judged)

@@ -12,18 +12,21 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode
 from schemas.record import Outcome, UnresolvedReason
+from streams.modes import mode_changes, told_mode
+from streams.protection import Judged
 from streams.state import (
     ASKED,
     AUDITED,
     BLOCKED,
+    BYPASSED,
     FAILED,
     FROM_FLOW,
     FROM_KERNEL,
     REACHED,
+    WARNED,
     Connection,
     Destination,
     Facts,
-    Judged,
 )
 
 SENSOR_STARTS: Micros = 1_000_000
@@ -67,23 +70,6 @@ def flow_name(connection: Connection) -> str:
     return str(connection.first)
 
 
-def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
-    """The device's protection mode at a time; a verdict is its own proof."""
-    if flags & BLOCKED or (facts.block_from and at >= facts.block_from):
-        return _BLOCK
-    if flags & AUDITED or (facts.audit_from and at >= facts.audit_from):
-        return _AUDIT
-    return _OFF
-
-
-_BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
-
-
-def mode_changes(facts: Facts, at: Micros) -> int:
-    """How many changes of mode are known up to a time: what the facts add to a version."""
-    return (0 < facts.audit_from <= at) + (0 < facts.block_from <= at)
-
-
 def outcome_of(flags: int) -> Outcome:
     """What became of requests with these bits; a block outweighs all."""
     return _OUTCOMES[flags]
@@ -92,6 +78,10 @@ def outcome_of(flags: int) -> Outcome:
 def _outcome(flags: int) -> Outcome:
     if flags & BLOCKED:
         return Outcome.BLOCKED
+    if flags & BYPASSED:
+        return Outcome.BYPASSED
+    if flags & WARNED:
+        return Outcome.WARNED
     if flags & AUDITED:
         return Outcome.AUDITED
     if flags & REACHED:
@@ -99,7 +89,7 @@ def _outcome(flags: int) -> Outcome:
     return Outcome.FAILED if flags & FAILED else Outcome.UNKNOWN
 
 
-_OUTCOMES = tuple(_outcome(flags) for flags in range(32))
+_OUTCOMES = tuple(_outcome(flags) for flags in range(128))
 
 
 def tunnel_end(connection: Connection) -> Destination | None:
@@ -207,8 +197,16 @@ def is_refused(connection: Connection) -> bool:
 
 
 def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
-    """The device had shown no HTTP-level event by then: a connection to a proxy would look like any other."""
-    return not connection.inner and (not facts.http_first or facts.http_first > connection.started + horizon)
+    """Nothing of HTTP level is seen: a connection to a proxy would look like any other.
+
+    So it is where the device's protection is said to be off; where nothing is said, until it has shown an HTTP-level event.
+    """
+    if connection.inner:
+        return False
+    told = told_mode(facts, connection.started) if facts.modes else None
+    if told is not None:
+        return told is ProtectionMode.OFF
+    return not facts.http_first or facts.http_first > connection.started + horizon
 
 
 def speaks_tls_to_proxy(connection: Connection) -> bool:

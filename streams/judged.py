@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streams.findings import Place, flow_name, identity, tunnel_end
-from streams.state import Connection, Judged
+from streams.protection import Judged
+from streams.state import Connection
 
 NO_TUNNEL = -1
 
@@ -23,6 +24,11 @@ class Request(NamedTuple):
     ordinal: int
     """Which of the connection's judged tunnels, in order of their CONNECT; NO_TUNNEL for a plain request."""
     evidence: int
+
+
+def judged_name(request: int, tunnel: bool, host: str) -> str:
+    """What tells a judged request from the connection's others: its transaction; of a name and of a plain one the host, too."""
+    return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
 
 
 def requests(place: Place, connection: Connection) -> list[Request]:

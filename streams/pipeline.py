@@ -19,6 +19,7 @@ from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
 from streams.gaps import Heard
+from streams.policy import Policy
 from streams.presence import Presence
 from streams.settler import LEAP
 from streams.state import Device
@@ -70,8 +71,9 @@ class Message(NamedTuple):
 class Pipeline:
     """State and rules of one input partition."""
 
-    def __init__(self, settings: CorrelationSettings) -> None:
-        self.correlator = Correlator(settings)
+    def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.correlator = Correlator(settings, self.policy)
         self.emitter = Emitter(self.correlator)
         self.presence = Presence(settings, self.emitter)
         self.store = Store()
@@ -97,6 +99,7 @@ class Pipeline:
 
     def take(self, message: Message) -> None:
         """Take one message in; one that is in the state already does nothing."""
+        self.policy.logged_ms = message.logged_ms
         if message.dialect == TICK_DIALECT and not message.value:
             self._tick(message)
             return
@@ -128,6 +131,7 @@ class Pipeline:
             self.correlator.finish(device)
             self.presence.finish(device)
             self.emitter.emit(device)
+            self.emitter.publish_all(device)
             self.store.changed[device.name] = device
 
     def book(self) -> dict[str, int]:
@@ -163,7 +167,7 @@ class Pipeline:
         """Rows and alerts of a device leave; what changed is to be written."""
         if device.alerts:
             forget_old(device, now)
-        self.emitter.emit(device)
+        self.emitter.emit(device, now)
         self.store.changed[device.name] = device
 
     def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
@@ -190,6 +194,8 @@ class Pipeline:
             self._changed[device.name] = device
             if device.parked:
                 self.correlator.speak_again(device)
+            if device.groups_in is None:
+                self.correlator.heed_settings(device, facts.now)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
@@ -244,6 +250,7 @@ class Pipeline:
                 (facts.now + passed) // MICROS >= device.next_due
                 or passed >= device.quiet_due
                 or (device.parked and passed >= idle)
+                or facts.now + passed >= device.held_due
                 or (device.alerts and passed >= KEPT)
             ):
                 yield device

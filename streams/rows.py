@@ -8,7 +8,18 @@ from msgspec.structs import replace
 from schemas.address import ip_type, is_ip, registrable_domain
 from schemas.clock import iso_micros
 from schemas.events import Micros, Process
-from schemas.record import Confidence, DeviceEvent, Layer, NetworkEvent, Outcome, ResolvedBy, UnresolvedReason
+from schemas.record import (
+    AlertKind,
+    Confidence,
+    DeviceEvent,
+    Layer,
+    NetworkEvent,
+    Outcome,
+    ResolvedBy,
+    UnresolvedReason,
+)
+from streams.alert_message import ACTIONS
+from streams.alertable import kind_of
 from streams.findings import (
     Place,
     connection_flags,
@@ -20,7 +31,6 @@ from streams.findings import (
     is_blind,
     is_refused,
     mismatch,
-    mode_at,
     outcome_of,
     start_of,
     time_of,
@@ -28,12 +38,15 @@ from streams.findings import (
     unresolved_reason,
 )
 from streams.judged import Request
+from streams.modes import mode_at, mode_changes
+from streams.protection import Judged, Loose
 from streams.state import (
     AUDITED,
     BLOCKED,
     BY_CONNECT,
     BY_HOST,
     BY_JUDGED_NAME,
+    BY_PROCESS,
     BY_SNI,
     BY_URI,
     BY_VERDICT,
@@ -42,6 +55,7 @@ from streams.state import (
     REACHED,
     Connection,
     Destination,
+    Device,
     Facts,
 )
 
@@ -58,6 +72,7 @@ METHODS = {
     BY_JUDGED_NAME: ResolvedBy.VERDICT,
     BY_HOST: ResolvedBy.HOST_HEADER,
     BY_SNI: ResolvedBy.SNI,
+    BY_PROCESS: ResolvedBy.PROCESS_TIME,
 }
 
 
@@ -68,12 +83,15 @@ SURENESS = {
     BY_JUDGED_NAME: Confidence.STRONG,
     BY_HOST: Confidence.STRONG,
     BY_SNI: Confidence.STRONG,
+    BY_PROCESS: Confidence.INFERRED,
 }
 
 
 _ACTIONS = {
     Outcome.ALLOWED: "ConnectionSuccess",
     Outcome.AUDITED: "ConnectionSuccess",
+    Outcome.BYPASSED: "ConnectionSuccess",
+    Outcome.WARNED: "ConnectionFailed",
     Outcome.BLOCKED: "ConnectionFailed",
     Outcome.FAILED: "ConnectionFailed",
     Outcome.UNKNOWN: "ConnectionAttempt",
@@ -100,7 +118,7 @@ def destination_row(
         place.device,  # DeviceName
         _ACTIONS[outcome],  # ActionType
         literal,  # RemoteIP
-        port,  # RemotePort
+        port or None,  # RemotePort
         destination.url,  # RemoteUrl
         place.local_ip,  # LocalIP
         place.local_port,  # LocalPort
@@ -119,7 +137,7 @@ def destination_row(
         place.remote_port,  # ProxyPort
         place.proxy_name,  # ProxyName
         host,  # DestinationHost
-        port,  # DestinationPort
+        port or None,  # DestinationPort
         registrable_domain(host),  # DestinationDomain
         outcome,  # Outcome
         mode_at(facts, at, flags),  # ProtectionMode
@@ -192,7 +210,7 @@ def connection_row(
         at = time_of(connection, first)
         resolution = (at - started) // 1000 if at > started else 0
         if len(live) == 1:
-            host, port = first.host, first.port
+            host, port = first.host, first.port or None
             mark = mismatch(connection, first) if connection.inner else ""
     else:
         why = unresolved_reason(facts, connection, horizon)
@@ -273,13 +291,12 @@ def _with_more(row: NetworkEvent, process: Process, additional: str) -> NetworkE
 def judged_row(place: Place, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
     """The row of one judged request."""
     judged, host, port = request.judged, request.host, request.port
-    audit = not request.flags & BLOCKED
     process = connection.kernel.process if connection.kernel is not None else NOBODY
     return DeviceEvent(
         Timestamp=iso_micros(judged.at),
         DeviceId=place.device,
         DeviceName=place.device,
-        ActionType=f"ExploitGuardNetworkProtection{'Audited' if audit else 'Blocked'}",
+        ActionType=ACTIONS[kind_of(request.flags)],
         RemoteUrl=judged.url or f"{host}:{port}",
         RemoteIP=host if is_ip(host) else "" if place.proxied else place.remote_ip,
         RemotePort=port or None,
@@ -291,14 +308,7 @@ def judged_row(place: Place, facts: Facts, connection: Connection, request: Requ
         InitiatingProcessCommandLine=process.command_line,
         InitiatingProcessAccountName=process.account,
         InitiatingProcessAccountDomain=process.domain,
-        AdditionalFields=encode(
-            {
-                "IsAudit": audit,
-                "ResponseCategory": judged.category,
-                "DisplayName": judged.title,
-                "Uri": judged.url or f"{host}:{port}",
-            }
-        ).decode(),
+        AdditionalFields=_said_of(judged, request.flags, f"{host}:{port}", {}),
         ReportId=int(request.record[:8], 16),
         RecordId=request.record,
         Version=version,
@@ -308,5 +318,59 @@ def judged_row(place: Place, facts: Facts, connection: Connection, request: Requ
         ProxyIP=place.remote_ip if place.proxied else "",
         ProxyPort=place.remote_port if place.proxied else None,
         ProtectionMode=mode_at(facts, judged.at, request.flags),
-        Outcome=Outcome.BLOCKED if not audit else Outcome.AUDITED,
+        Outcome=outcome_of(request.flags),
     )
+
+
+def loose_version(facts: Facts, loose: Loose) -> int:
+    """Version of the row of a verdict that names no connection."""
+    return 4 * (1 + loose.decided + (loose.flags != loose.judged.flags)) + mode_changes(facts, loose.at)
+
+
+def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:
+    """The row of a verdict that names no connection, joined or standing alone."""
+    judged, process, host = loose.judged, loose.process, loose.judged.host
+    more = (
+        {"Confidence": str(Confidence.INFERRED)} if loose.connection else {"Unjoined": loose.why} if loose.why else {}
+    )
+    return DeviceEvent(
+        Timestamp=iso_micros(loose.at),
+        DeviceId=device.name,
+        DeviceName=device.name,
+        ActionType=ACTIONS[kind_of(judged.flags)],
+        RemoteUrl=judged.url or host,
+        RemoteIP=host if is_ip(host) else "",
+        RemotePort=judged.port or None,
+        LocalIP="",
+        LocalPort=None,
+        InitiatingProcessFileName=process.name,
+        InitiatingProcessId=process.pid,
+        InitiatingProcessFolderPath=process.path,
+        InitiatingProcessCommandLine=process.command_line,
+        InitiatingProcessAccountName=process.account,
+        InitiatingProcessAccountDomain=process.domain,
+        AdditionalFields=_said_of(judged, loose.flags, host, more),
+        ReportId=int(loose.record[:8], 16),
+        RecordId=loose.record,
+        Version=version,
+        ConnectionId=loose.connection,
+        DestinationHost=host,
+        DestinationDomain=registrable_domain(host) if host else "",
+        ProxyIP="",
+        ProxyPort=None,
+        ProtectionMode=mode_at(device.facts, loose.at, loose.flags),
+        Outcome=outcome_of(loose.flags),
+    )
+
+
+def _said_of(judged: Judged, flags: int, uri: str, more: dict[str, str]) -> str:
+    """What hunters find in AdditionalFields of a verdict."""
+    said: dict[str, object] = {
+        "IsAudit": kind_of(flags) is AlertKind.AUDITED,
+        "ResponseCategory": judged.category,
+        "DisplayName": judged.title,
+        "Uri": judged.url or uri,
+    }
+    if judged.category_group:
+        said["ResponseCategoryGroup"] = judged.category_group
+    return encode({**said, **more}).decode()

@@ -11,6 +11,7 @@ from schemas.settings import CorrelationSettings, proxy_address
 from streams.evidence import add_destination
 from streams.findings import Place, speaks_tls_to_proxy
 from streams.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
+from streams.policy import Policy, note_hit
 from streams.state import (
     ASKED,
     BY_HOST,
@@ -19,6 +20,7 @@ from streams.state import (
     BY_VERDICT,
     FROM_FLOW,
     GROUP_MAX,
+    LOOSE_TIMER,
     REACHED,
     UNDECIDED,
     Connection,
@@ -43,14 +45,15 @@ def _rest_until(until: Micros) -> int:
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
-def _nothing(_device: Device, _key: str) -> None:
-    """What happens before connections leave when nobody asked to be told."""
+def _nothing(_device: Device, _what: object) -> None:
+    """What happens when nobody asked to be told."""
 
 
 class Settler:
     """Keeps the connections of devices and moves them through time."""
 
-    def __init__(self, settings: CorrelationSettings) -> None:
+    def __init__(self, settings: CorrelationSettings, policy: Policy) -> None:
+        self.policy = policy
         self.lateness = int(settings.lateness_secs * MICROS)
         self.patience = int(settings.patience_secs * MICROS)
         self.linger = int(settings.linger_secs * MICROS)
@@ -63,6 +66,8 @@ class Settler:
             ip, port, name = proxy_address(entry)
             self.proxies[f"{ip} {port}"] = name
         self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
+        self.wake_loose: Callable[[Device, int], None] = _nothing
+        """Called when verdicts that name no connection are to be decided."""
         self.before_leaving: Callable[[Device, str], None] = _nothing
         """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
 
@@ -143,6 +148,10 @@ class Settler:
         proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
         return Place(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
 
+    def is_listed(self, place: Place) -> bool:
+        """The settings name it as a proxy."""
+        return f"{place.remote_ip} {place.remote_port}" in self.proxies
+
     def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
         """A new connection of a 5-tuple, to be looked at when it is due."""
         if group is not None and len(group) >= GROUP_MAX:
@@ -164,7 +173,17 @@ class Settler:
         connection.due = -(-min(due, device.facts.now + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         self.count(device, "connections")
+        if not self.policy.indicators.empty:
+            self._compare_address(device, key, connection)
         return connection
+
+    def _compare_address(self, device: Device, key: str, connection: Connection) -> None:
+        """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
+        _, _, ip, port, _ = ends_of(key)
+        now = device.facts.now
+        matches = self.policy.match(device, "", port, "", ip, now, encrypted=False)
+        if matches:
+            note_hit(connection.hits, matches, "", port, now, "")
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
         """What the sensor said of two connections was the other way round."""
@@ -208,6 +227,12 @@ class Settler:
         self.count(device, "connections", -1)
         if other.booked:
             self.count(device, other.booked, -1)
+        connection.looked_at |= other.looked_at
+        for name, counted in other.counted.items():
+            if name in connection.counted:
+                device.orphaned.append(counted)
+            else:
+                connection.counted[name] = counted
         self.changed(device, key)
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
@@ -275,6 +300,8 @@ class Settler:
             for key in due[1]:
                 if key in device.groups:
                     self._wake(device, key, due[0], quiet=quiet)
+                elif key == LOOSE_TIMER:
+                    self.wake_loose(device, due[0])
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> None:
         group = device.group(key)

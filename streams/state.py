@@ -14,8 +14,10 @@ import heapq
 
 import msgspec
 
-from schemas.events import Micros, Process
+from schemas.events import Micros, Process, ProtectionMode
+from schemas.record import ModeStatus
 from streams.gaps import Sensor
+from streams.protection import AlertState, Counted, Hit, Judged, Loose, ModeEntry, Span
 
 EVIDENCE_MAX = 256
 """Distinct evidence remembered per connection to tell repeats. Beyond it the oldest is forgotten: a repeat of it counts twice."""
@@ -35,11 +37,15 @@ ALERTS_MAX = 10_000
 SENSORS_MAX = 64
 """Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
 NEVER: Micros = 1 << 62
+LOOSE_TIMER = "loose"
+"""Name of the timers of verdicts without a connection; no 5-tuple is called so."""
 
-REACHED, FAILED, ASKED, BLOCKED, AUDITED = 1, 2, 4, 8, 16
+REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32, 64
 """What is known of requests to one destination, as bits."""
+STOPPED = BLOCKED | WARNED | BYPASSED
+"""Verdicts that only a device in block mode gives."""
 
-BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI = 1, 2, 3, 4, 5, 6
+BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7
 """How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
 JUDGED_BUMP = 64
@@ -80,6 +86,7 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     moved: bool = False
     bump: int = 0
     """Added to the version since the connection's other half was found to be another one than some row said."""
+    hits: list[Hit] = []
 
 
 class Inner(msgspec.Struct, array_like=True, gc=False):
@@ -92,31 +99,6 @@ class Inner(msgspec.Struct, array_like=True, gc=False):
     """TLS from the first byte: spoken to whoever was connected to, not inside a tunnel."""
     event_id: str
     judged: bool = False
-
-
-class Judged(msgspec.Struct, array_like=True, gc=False):
-    """A request that network protection judged."""
-
-    at: Micros
-    host: str
-    port: int
-    request: int
-    """Transaction + 1; 0 for a TLS name."""
-    tunnel: bool
-    flags: int
-    url: str
-    title: str
-    category: str
-    event_id: str
-    evidence: int = 0
-    last: Micros = 0
-    sent: int = 0
-    counted: str = ""
-    """Key of the alert that counts it now."""
-    folded: int = 0
-    """Evidence that the alert has taken in."""
-    told: int = 0
-    """What the alert knows beside: its process, its proxy (bits)."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -163,6 +145,12 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     destinations: list[Destination] = []
     judged: list[Judged] = []
     seen: list[int] = []
+    hits: list[Hit] = []
+    """Indicators that match a name spoken on it, or where it goes."""
+    counted: dict[str, Counted] = {}
+    """What alerts count of it, by finding."""
+    looked_at: bool = False
+    """Its way was looked at (`streams.habits`): that happens once."""
 
     @property
     def live(self) -> list[Destination]:
@@ -207,8 +195,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         self.moved = True
         for destination in self.destinations:
             destination.moved = True
-        for judged in self.judged:
-            judged.told = 0
+        for counted in self.counted.values():
+            counted.stamp = 0
         if self.tunnel_rows or any(judged.sent for judged in self.judged):
             self.judged_bump += JUDGED_BUMP
 
@@ -225,32 +213,11 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 FLOW_FIELDS = (
     *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
     *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
-    *("judged_bump", "tunnel_rows"),
+    *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at"),
 )
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Group).decode
-
-
-class AlertState(msgspec.Struct, array_like=True, gc=False):
-    """One folded alert: device + kind + domain + UTC day."""
-
-    kind: str
-    domain: str
-    day: str
-    version: int = 0
-    count: int = 0
-    hosts: list[str] = []
-    first: Micros = 0
-    last: Micros = 0
-    process_name: str = ""
-    pid: int | None = None
-    account: str = ""
-    process_at: Micros = 0
-    proxy_ip: str = ""
-    proxy_port: int | None = None
-    title: str = ""
-    event_ids: list[str] = []
 
 
 _pack_alert = msgspec.msgpack.Encoder().encode
@@ -274,8 +241,14 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """Earliest HTTP-level event; 0 for none: network protection shows nothing."""
     kernel_seen: bool = False
     """The endpoint itself tells of its connections, too."""
-    audit_from: Micros = 0
-    block_from: Micros = 0
+    modes: list[ModeEntry] = []
+    """Changes of the protection mode, by time (`streams.modes`)."""
+    modes_forgotten: int = 0
+    modes_version: int = 0
+    modes_heard: dict[ProtectionMode, ModeEntry] = {}
+    """The latest word for each mode, also where it was known already."""
+    settings_mode: str = ""
+    """What the settings said when they were looked at last."""
     leap: Micros = 0
     """A time far ahead that one event claimed; the clock follows when a second one agrees."""
     proxies: dict[str, bool] = {}
@@ -292,6 +265,15 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     silences: int = 0
     silent_ms: int = 0
     """The log's time when it was found silent; 0 while it is not."""
+    habits: dict[str, list[int]] = {}
+    """By UTC day: connections through proxies, and those that went outside directly."""
+    loose: list[Loose] = []
+    """Verdicts that name no connection, of the last minutes (`streams.loose`)."""
+
+
+def peek(found: Group | bytes) -> Group:
+    """The connections of a 5-tuple, to look at and not to change: a group that rests goes on resting."""
+    return _unpack(found) if isinstance(found, bytes) else found
 
 
 class Device:
@@ -303,9 +285,15 @@ class Device:
         "dirty_alerts",
         "facts",
         "groups",
+        "groups_in",
         "heap",
+        "held_due",
+        "last_words",
+        "loose_changed",
+        "mode_rows",
         "name",
         "next_due",
+        "orphaned",
         "parked",
         "parsed",
         "quiet_due",
@@ -340,6 +328,18 @@ class Device:
         """Lines of the message at hand; they are in the facts' counts when it is done."""
         self.times: list[Micros] = []
         """Times that these lines tell."""
+        self.mode_rows: list[tuple[Span, ModeStatus, int]] = []
+        """Rows of the mode's history that are to be made, with their version."""
+        self.orphaned: list[Counted] = []
+        """Counted for connections that turned out to be another one's half."""
+        self.last_words: list[AlertState] = []
+        """Alerts that were forgotten before what is new of them was published."""
+        self.loose_changed = False
+        """Rows of verdicts without a connection may have changed."""
+        self.held_due: Micros = NEVER
+        """When, on its own clock, an alert may be published that must wait."""
+        self.groups_in: tuple[str, ...] | None = None
+        """Groups of devices it is in, as the settings say; None before they were asked."""
         self.quiet_due = NEVER
         """How long it must be quiet until its presence is looked at (`streams.presence`)."""
         self.dirty: dict[str, None] = {}
@@ -440,9 +440,15 @@ class Device:
             elif item[0] == "s":
                 self.sensors[item[1:]] = _unpack_sensor(packed)
             else:
-                self.alerts[item[1:]] = _unpack_alert(packed)
+                alert = self.alerts[item[1:]] = _unpack_alert(packed)
+                if alert.version > alert.sent:
+                    self.dirty_alerts[item[1:]] = None
+                    self.held_due = 0
         for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
             self.groups[key] = packed
             self.size += len(connections)
             for connection in connections:
                 self.wake_at(connection.due, key)
+        for loose in self.facts.loose:
+            if not loose.decided:
+                self.wake_at(loose.due, LOOSE_TIMER)

@@ -21,10 +21,11 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
-from schemas.record import DeviceEvent, NetworkEvent
+from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
+from streams.policy import Policy
 from streams.state import Device
 
 T0 = 1_795_547_248
@@ -164,14 +165,17 @@ Row = dict[str, object]
 class World:
     """One device with its correlator: events in, the latest version of each row out."""
 
-    def __init__(self, **settings: object) -> None:
-        self.correlator = Correlator(CorrelationSettings.model_validate(settings))
+    def __init__(self, policy: Policy | None = None, **settings: object) -> None:
+        self.correlator = Correlator(CorrelationSettings.model_validate(settings), policy)
         self.emitter = Emitter(self.correlator)
         self.device = Device(DEVICE)
         self.quiet_secs = 0.0
         self.versions: list[Row] = []
         self.verdicts: list[Row] = []
         self.alerts: list[Row] = []
+        self.unconfirmed: list[Row] = []
+        """Alerts about proxies that nobody listed."""
+        self.modes: list[Row] = []
 
     def see(self, *events: Event) -> World:
         """Take events in, each as a batch of its own."""
@@ -212,13 +216,18 @@ class World:
         """Settle what waits."""
         self.correlator.finish(self.device)
         self.emitter.emit(self.device)
+        self.emitter.publish_all(self.device)
         self._keep(self.emitter.drain())
         return self
 
     def _keep(self, output: Output) -> None:
         self.versions += (as_row(row, NetworkEvent) for row in output.network_events)
         self.verdicts += (as_row(row, DeviceEvent) for row in output.device_events)
-        self.alerts += (json.loads(alert) for _, alert in output.alerts)
+        for _, alert in output.alerts:
+            told = json.loads(alert)
+            # Nobody listed the proxy of these tests: that is told of each of them.
+            (self.unconfirmed if told["Kind"] == AlertKind.UNCONFIRMED_PROXY else self.alerts).append(told)
+        self.modes += (json.loads(row) for row in output.modes)
 
     @property
     def rows(self) -> list[Row]:

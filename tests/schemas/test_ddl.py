@@ -38,10 +38,17 @@ def database(client: Client, unique: str) -> str:
 
 @pytest.mark.parametrize("title", ddl.MADE)
 def test_file_and_classes_agree(title: str) -> None:
-    """Migrations that make tables are what the classes say; `python -m schemas.ddl` writes them."""
+    """Migrations that make tables are what the classes say, but for those that a later one changes."""
     (migration,) = (found for found in migrations() if found.title == title)
+    later = {name for other, names in ddl.CHANGED.items() if other > title for name in names}
 
-    assert migration.text == ddl.made(title)
+    assert later or migration.text == ddl.made(title)
+    for statement, said in zip(migration.statements("x"), _statements(ddl.made(title)), strict=True):
+        assert statement == said or any(f"`{name}" in statement for name in later)
+
+
+def _statements(text: str) -> list[str]:
+    return replace(migrations()[0], text=text).statements("x")
 
 
 def test_every_table_is_made_once() -> None:

@@ -1,0 +1,243 @@
+"""What of a connection is worth an alert: judged requests, those that an indicator matches, a name that was not asked for.
+
+A request on the wire is one finding, whoever speaks of it: what the device's own protection did outweighs what an indicator
+says should have been done, and a tunnel's CONNECT and the name inside it are one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from schemas.address import is_ip, registrable_domain
+from schemas.clock import iso_micros
+from schemas.events import Micros, Process, ProtectionMode
+from schemas.indicators import Indicator, IndicatorAction
+from schemas.record import AlertKind, Confidence, Outcome
+from streams.findings import Place, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
+from streams.indicators import process_matches
+from streams.judged import Request, judged_name
+from streams.modes import mode_at
+from streams.protection import Hit
+from streams.state import (
+    BLOCKED,
+    BY_CONNECT,
+    BY_PROCESS,
+    BY_URI,
+    BY_VERDICT,
+    BYPASSED,
+    STOPPED,
+    WARNED,
+    Connection,
+    Destination,
+    Device,
+)
+
+NAMED, PLACED, NUMBERED = 1, 2, 4
+"""What an alert knows of a finding beside its count: the process's name, the proxy, the process's PID."""
+
+
+class Finding(NamedTuple):
+    """One thing that an alert counts."""
+
+    name: str
+    """Tells it from the connection's others."""
+    kind: AlertKind
+    host: str
+    port: int
+    at: Micros
+    last: Micros
+    weight: int
+    """Requests that it stands for."""
+    evidence: int
+    title: str
+    category: str
+    event_ids: tuple[str, ...]
+    outcome: Outcome
+    confidence: Confidence
+    indicator: Indicator | None = None
+    partial: bool = False
+    deferred: bool = False
+    """It may still turn out to be another kind: what is counted of it already stays, nothing new is."""
+    more_hosts: tuple[str, ...] = ()
+
+    @property
+    def alert(self) -> str:
+        """What folds together: kind, domain and UTC day."""
+        return alert_key(self.kind, registrable_domain(self.host), self.at)
+
+
+def alert_key(kind: AlertKind, domain: str, at: Micros) -> str:
+    """The key of an alert in the state."""
+    return f"{kind}|{domain}|{iso_micros(at)[:10]}"
+
+
+def kind_of(flags: int) -> AlertKind:
+    """What a request with these bits is told as."""
+    if flags & BLOCKED:
+        return AlertKind.BLOCKED
+    if flags & BYPASSED:
+        return AlertKind.BYPASSED
+    return AlertKind.WARNED if flags & WARNED else AlertKind.AUDITED
+
+
+def process_of(connection: Connection) -> Process | None:
+    """Who opened it; None where nobody tells."""
+    return connection.kernel.process if connection.kernel is not None else None
+
+
+def findings(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
+    """All that alerts count of a connection."""
+    found = [_judged(device, connection, request) for request in requests]
+    if connection.hits or any(destination.hits for destination in connection.destinations):
+        found += _not_enforced(device, place, connection, requests)
+    if connection.connect and connection.inner and place.proxied:
+        found += _mismatches(connection)
+    return found
+
+
+def _judged(device: Device, connection: Connection, request: Request) -> Finding:
+    judged = request.judged
+    latest = max(request.spoken, key=lambda j: (j.last, j.title))
+    matched = [_holds(j.candidates, process_of(connection)) for j in request.spoken]
+    indicator, partial = next((one for one in matched if one is not None), (None, False))
+    return Finding(
+        judged_name(judged.request, judged.tunnel, judged.host),
+        kind_of(request.flags),
+        request.host,
+        request.port,
+        judged.at,
+        latest.last,
+        1,
+        request.evidence,
+        latest.title,
+        latest.category,
+        tuple(j.event_id for j in request.spoken),
+        outcome_of(request.flags),
+        judged.confidence or Confidence.EXACT,
+        indicator,
+        partial,
+        # A device that blocks may let CONNECT pass and stop the name inside a moment later.
+        deferred=not request.flags & STOPPED
+        and judged.tunnel
+        and not connection.settled
+        and mode_at(device.facts, judged.at) is ProtectionMode.BLOCK,
+        more_hosts=tuple(j.host for j in request.spoken if j.host),
+    )
+
+
+def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
+    """Requests that an indicator matches and that nobody judged."""
+    judged = Counter(request.host for request in requests if request.ordinal >= 0 or not request.flags & BLOCKED)
+    process, found = process_of(connection), []
+    end = tunnel_end(connection) if place.proxied else None
+    live = connection_flags(place, connection, connection.live)
+    for destination in connection.destinations:
+        for number, hit in enumerate(destination.hits):
+            told = min(judged[hit.host], hit.count)
+            judged[hit.host] -= told
+            outcome = outcome_of(destination_flags(connection, destination))
+            if hit.count > told:
+                name = f"h{number} {destination.host} {destination.port}"
+                found += _by_indicator(device, connection, hit, process, name, hit.count - told, outcome, destination)
+    named = any(hit.host for hit in connection.hits) or bool(connection.inner)
+    for number, hit in enumerate(connection.hits):
+        if hit.host:
+            # A name inside a tunnel: the request is the CONNECT's, unless that asked for another host.
+            if end is not None and (end.host == hit.host or end.hits):
+                continue
+            told = min(judged[hit.host], hit.count)
+            judged[hit.host] -= told
+        elif named and not place.proxied:
+            continue  # The name was compared together with the address.
+        else:
+            told = 0
+        if hit.count > told:
+            shown = hit if hit.host else _at_address(hit, place)
+            name = f"n{number}"
+            found += _by_indicator(device, connection, shown, process, name, hit.count - told, outcome_of(live), None)
+    return found
+
+
+def _at_address(hit: Hit, place: Place) -> Hit:
+    return Hit(hit.candidates, place.remote_ip, place.remote_port, hit.first, hit.last, hit.count, hit.event_ids)
+
+
+def _by_indicator(
+    device: Device,
+    connection: Connection,
+    hit: Hit,
+    process: Process | None,
+    name: str,
+    weight: int,
+    outcome: Outcome,
+    destination: Destination | None,
+) -> list[Finding]:
+    held = _holds(hit.candidates, process)
+    if held is None or held[0].action is IndicatorAction.ALLOW:
+        return []
+    indicator, partial = held
+    return [
+        Finding(
+            name,
+            AlertKind.AUDITED if indicator.action is IndicatorAction.AUDIT else AlertKind.NOT_ENFORCED,
+            hit.host,
+            hit.port,
+            hit.first,
+            hit.last,
+            weight,
+            hit.count,
+            indicator.title,
+            indicator.category,
+            tuple(hit.event_ids),
+            outcome,
+            _sureness(destination),
+            indicator,
+            partial,
+            # Whoever protects may still say what it did about it.
+            deferred=not connection.settled and mode_at(device.facts, hit.first) is not ProtectionMode.OFF,
+        )
+    ]
+
+
+def _sureness(destination: Destination | None) -> Confidence:
+    if destination is not None and destination.by in {BY_CONNECT, BY_URI, BY_VERDICT}:
+        return Confidence.EXACT
+    return Confidence.INFERRED if destination is not None and destination.by == BY_PROCESS else Confidence.STRONG
+
+
+def _holds(candidates: list[tuple[Indicator, bool]], process: Process | None) -> tuple[Indicator, bool] | None:
+    """The first whose process is the one that asked."""
+    for indicator, partial in candidates:
+        if not indicator.process:
+            return indicator, partial
+        if process is not None and process_matches(indicator, process.name, process.path):
+            return indicator, partial
+    return None
+
+
+def _mismatches(connection: Connection) -> list[Finding]:
+    found = []
+    for destination in connection.live:
+        other = mismatch(connection, destination)
+        if other and not is_ip(destination.host):
+            spoken = min((i.at, i.event_id) for i in connection.inner if i.name == other)
+            found.append(
+                Finding(
+                    f"m {destination.host} {destination.port}",
+                    AlertKind.HOST_MISMATCH,
+                    destination.host,
+                    destination.port,
+                    destination.first,
+                    max(destination.first, spoken[0]),
+                    1,
+                    len(connection.inner),
+                    f"{other} inside a tunnel to {destination.host}",
+                    "",
+                    (destination.event_ids[0][1], spoken[1]) if destination.event_ids else (spoken[1],),
+                    outcome_of(destination_flags(connection, destination)),
+                    Confidence.EXACT,
+                    more_hosts=(other,),
+                )
+            )
+    return found

@@ -1,0 +1,221 @@
+"""Verdicts that name a process and a destination, but no connection (Defender 1125 and 1126), joined to the one that fits.
+
+    verdict ──► row and alert at once, without a connection
+       │ the device's patience later
+       ▼
+    exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
+    none did, and exactly one went through a proxy nobody knows where to   joined, and the verdict names its destination
+    none, or several                                                       stands alone, with the reason
+
+A join by process and time is an inference, and says so. A warning that the user clicked away becomes `bypassed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from schemas.clock import MICROS
+from schemas.events import Micros, Process, ProcessVerdict
+from schemas.record import Confidence
+from streams.alertable import Finding, kind_of
+from streams.alerts import fold
+from streams.evidence import add_destination
+from streams.findings import Place, connection_id, identity, outcome_of
+from streams.protection import Judged, Loose
+from streams.settler import ends_of
+from streams.state import BY_PROCESS, BYPASSED, LOOSE_TIMER, WARNED, Connection, Destination, Device, peek
+
+if TYPE_CHECKING:
+    from streams.correlator import Correlator
+
+LOOSE_MAX = 256
+"""Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
+KEPT: Micros = 600 * MICROS
+"""How long a verdict is kept after its time, to know it again and to follow a warning."""
+GROUPS_MAX = 2_000
+"""5-tuples looked at for one verdict, the latest first."""
+SLACK: Micros = 2 * MICROS
+"""How far the clock of who judges and that of who connects may be apart."""
+ALONE, SEVERAL = "no_connection", "ambiguous"
+
+
+class LooseVerdicts:
+    """Keeps them, decides when it is time, and folds them into alerts."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self._correlator = correlator
+
+    def take(self, device: Device, event: ProcessVerdict, bits: int) -> None:
+        """A verdict came; one that came before changes nothing."""
+        facts = device.facts
+        record = identity(device.name, "process verdict", event.event_id, str(event.at), event.host)
+        if any(known.record == record for known in facts.loose):
+            return
+        while len(facts.loose) >= LOOSE_MAX:
+            if not facts.loose[0].decided:
+                self._decide(device, facts.loose[0])
+            del facts.loose[0]
+        matches = self._correlator.policy.match(
+            device, event.host, event.port, event.url, "", event.at, encrypted=False
+        )
+        judged = Judged(
+            event.at, event.host, event.port, 0, False, bits, event.url, event.title, event.category, event.event_id,
+            1, event.at, 0, event.category_group, Confidence.INFERRED, [(m.indicator, m.partial) for m in matches],
+        )  # fmt: skip
+        due = -(-(min(event.at, facts.now) + self._correlator.patience) // MICROS)
+        loose = Loose(event.at, bits, event.process, judged, record, due)
+        facts.loose.append(loose)
+        device.wake_at(due, LOOSE_TIMER)
+        self._follow_warning(device, loose)
+        self._fold(device, loose, None)
+
+    def wake(self, device: Device, second: int) -> None:
+        """Decide what is due, and forget what is old."""
+        loose = device.facts.loose
+        for one in [one for one in loose if not one.decided and one.due <= second]:
+            self._decide(device, one)
+        loose[:] = [one for one in loose if not one.decided or one.at + KEPT > second * MICROS]
+
+    def finish(self, device: Device) -> None:
+        """Decide all of them, as at the end of a recording."""
+        for one in device.facts.loose:
+            if not one.decided:
+                self._decide(device, one)
+
+    def _follow_warning(self, device: Device, loose: Loose) -> None:
+        """A warning and the user's click on it are one request."""
+        for other in device.facts.loose:
+            warned, clicked = (other, loose) if other.flags & WARNED else (loose, other)
+            if (
+                other is not loose
+                and warned.flags & WARNED
+                and clicked.flags & BYPASSED
+                and not clicked.flags & WARNED
+                and warned.judged.host == clicked.judged.host
+                and warned.at <= clicked.at < warned.at + KEPT
+                and _same_process(warned.process, clicked.process)
+            ):
+                warned.flags |= BYPASSED
+                clicked.follows = True
+                self._fold(device, clicked, None)
+                self._fold(device, warned, None)
+                return
+
+    def _decide(self, device: Device, loose: Loose) -> None:
+        loose.decided = True
+        named: list[tuple[str, int]] = []
+        unnamed: list[tuple[str, int]] = []
+        for key, number, connection in self._latest(device):
+            if _fits(connection, loose):
+                if _asked(key, connection, loose, self._correlator.patience) is not None:
+                    named.append((key, number))
+                elif self._may_be_it(device, key, connection, loose):
+                    unnamed.append((key, number))
+        found = named or unnamed
+        if len(found) != 1:
+            loose.why = SEVERAL if found else ALONE
+            self._fold(device, loose, None)
+            return
+        key, number = found[0]
+        group = device.group(key)
+        assert group is not None, "it was just looked at"
+        self._join(device, key, group[number], loose)
+
+    def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
+        judged, correlator = loose.judged, self._correlator
+        asked = _asked(key, connection, loose, correlator.patience)
+        if isinstance(asked, Destination):
+            asked.flags |= loose.flags
+            asked.evidence += 1
+            for hit in asked.hits[:1]:
+                hit.count = max(hit.count - 1, 0)
+        elif asked is None:
+            evidence = (loose.at, judged.event_id)
+            target = judged.url or judged.host
+            add_destination(
+                connection, BY_PROCESS, judged.host, judged.port, target, loose.flags, evidence, None, tunnel=False
+            )
+        else:
+            connection.inner_flags |= loose.flags
+        place = correlator.place(device, key, connection)
+        loose.connection = connection_id(place, connection)
+        correlator.changed(device, key)
+        if any(j.host == judged.host for j in connection.judged):
+            loose.follows = True  # Another sensor judged the same request and tells where.
+        self._fold(device, loose, place)
+
+    def _fold(self, device: Device, loose: Loose, place: Place | None) -> None:
+        device.loose_changed = True
+        judged = loose.judged
+        indicator, partial = judged.candidates[0] if judged.candidates else (None, False)
+        finding = Finding(
+            "v",
+            kind_of(loose.flags),
+            judged.host,
+            judged.port,
+            loose.at,
+            loose.at,
+            1,
+            1 + loose.decided,
+            judged.title,
+            judged.category,
+            (judged.event_id,),
+            outcome_of(loose.flags),
+            Confidence.INFERRED if loose.connection else Confidence.EXACT,
+            indicator,
+            partial,
+        )
+        fold(device, place, loose.process, loose.counted, [] if loose.follows else [finding])
+
+    def _may_be_it(self, device: Device, key: str, connection: Connection, loose: Loose) -> bool:
+        """A connection to a proxy that began then, and nobody knows where it goes."""
+        kernel = connection.kernel
+        assert kernel is not None, "only who has a process fits"
+        return (
+            not connection.destinations
+            and not connection.inner
+            and loose.at - self._correlator.patience <= kernel.started
+            and self._correlator.place(device, key, connection).proxied
+        )
+
+    @staticmethod
+    def _latest(device: Device) -> Iterator[tuple[str, int, Connection]]:
+        for key in islice(reversed(device.groups), GROUPS_MAX):
+            for number, connection in enumerate(peek(device.groups[key])):
+                yield key, number, connection
+
+
+def _fits(connection: Connection, loose: Loose) -> bool:
+    """It is that process's, and was open then."""
+    kernel = connection.kernel
+    return (
+        kernel is not None
+        and kernel.started <= loose.at + SLACK
+        and (not connection.ended or connection.ended >= loose.at - SLACK)
+        and _same_process(kernel.process, loose.process)
+    )
+
+
+def _asked(key: str, connection: Connection, loose: Loose, patience: Micros) -> Destination | str | None:
+    """What of a connection is the host that was judged: a destination, or its own remote end or name."""
+    judged = loose.judged
+    for destination in connection.destinations:
+        if (
+            destination.host == judged.host
+            and judged.port in (0, destination.port)
+            and abs(destination.first - loose.at) <= patience
+        ):
+            return destination
+    _, _, remote_ip, remote_port, _ = ends_of(key)
+    spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
+    return remote_ip if spoken and judged.port in (0, remote_port) else None
+
+
+def _same_process(one: Process, other: Process) -> bool:
+    if one.pid is not None and other.pid is not None and one.pid != other.pid:
+        return False
+    if one.name and other.name:
+        return one.name.lower() == other.name.lower()
+    return one.pid is not None and one.pid == other.pid

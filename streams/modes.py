@@ -1,0 +1,135 @@
+"""The history of a device's protection mode: what was in force when, by what evidence. Pure; late news included.
+
+    nothing known ──► off        said: Defender's setting, a sensor's status, our settings    proved: a verdict
+                                 from then on, until something else is said or proved
+
+A verdict proves the mode only upwards: who blocks may let a request pass with a note, so an audited request says nothing
+against block. What is said holds from its time on, whatever came before it, until the next that is said or proved.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from schemas.events import Action, Micros, ModeChanged, ModeEvidence, ProtectionMode
+from schemas.record import ModeStatus
+from streams.protection import ModeEntry, Span
+from streams.state import AUDITED, STOPPED, Device, Facts
+
+ENTRIES_MAX = 256
+"""Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
+
+_RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
+_BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
+
+
+def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
+    """The device's protection mode at a time; a verdict is its own proof."""
+    if flags & STOPPED:
+        return _BLOCK
+    mode = told_mode(facts, at) if facts.modes else None
+    return _AUDIT if flags & AUDITED and mode is not _BLOCK else mode or _OFF
+
+
+def told_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
+    """The mode that anything tells of for a time; None where nothing does."""
+    entry = _entry_at(facts, at)
+    return entry.mode if entry is not None else None
+
+
+def mode_changes(facts: Facts, at: Micros) -> int:
+    """How many changes of mode are known up to a time: what the facts add to a version."""
+    modes = facts.modes
+    if not modes:
+        return 0
+    return facts.modes_forgotten + bisect_right(modes, at, key=_time)
+
+
+def hear(device: Device, event: ModeChanged) -> bool:
+    """A sensor or the settings say the mode; False where that was known."""
+    before = spans(device.facts)
+    facts = device.facts
+    if event.before is not None and _entry_at(facts, event.at) is None:
+        _put(facts, ModeEntry(0, event.before, event.evidence, event.event_id))
+    known = _entry_at(facts, event.at)
+    if known is None or known.mode is not event.mode:
+        _put(facts, ModeEntry(event.at, event.mode, event.evidence, event.event_id))
+        _say_again(facts, event)
+    _note(facts, event.at, event.mode, event.evidence, event.event_id)
+    return _tell(device, before)
+
+
+def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
+    """A verdict shows that the device protects; False where that was known."""
+    mode = _AUDIT if action is Action.AUDITED else _BLOCK
+    facts = device.facts
+    _note(facts, at, mode, ModeEvidence.VERDICT, event_id)
+    if _RANK[mode] <= _RANK[told_mode(facts, at) or _OFF]:
+        return False
+    before = spans(facts)
+    _put(facts, ModeEntry(at, mode, ModeEvidence.VERDICT, event_id))
+    return _tell(device, before)
+
+
+def spans(facts: Facts) -> tuple[Span, ...]:
+    """The history, gapless from the first that is known; neighbours of one mode are one."""
+    found: list[Span] = []
+    for entry in facts.modes:
+        if not found or found[-1].mode is not entry.mode:
+            if found:
+                found[-1] = found[-1]._replace(until=entry.at)
+            found.append(Span(entry.at, 0, entry.mode, entry.evidence, entry.event_id))
+    return tuple(found)
+
+
+def _time(entry: ModeEntry) -> Micros:
+    return entry.at
+
+
+def _entry_at(facts: Facts, at: Micros) -> ModeEntry | None:
+    place = bisect_right(facts.modes, at, key=_time)
+    return facts.modes[place - 1] if place else None
+
+
+def _put(facts: Facts, entry: ModeEntry) -> None:
+    facts.modes.insert(bisect_right(facts.modes, entry.at, key=_time), entry)
+    if len(facts.modes) > ENTRIES_MAX:
+        del facts.modes[0]
+        facts.modes_forgotten += 1
+
+
+def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence, event_id: str) -> None:
+    """The latest word for each mode: what said nothing new may do so once something is said of the time before it."""
+    known = facts.modes_heard.get(mode)
+    if known is None or known.at < at:
+        facts.modes_heard[mode] = ModeEntry(at, mode, evidence, event_id)
+
+
+def _say_again(facts: Facts, event: ModeChanged) -> None:
+    """Something was said of a time before what is known already: what that said nothing new against, it does now."""
+    place = bisect_right(facts.modes, event.at, key=_time)
+    until = facts.modes[place].at if place < len(facts.modes) else 0
+    later = [
+        entry
+        for entry in facts.modes_heard.values()
+        if entry.at > event.at and (not until or entry.at < until) and entry.mode is not event.mode
+    ]
+    for entry in sorted(later, key=_time):
+        proves_nothing = entry.evidence is ModeEvidence.VERDICT and _RANK[entry.mode] < _RANK[event.mode]
+        if not proves_nothing:
+            _put(facts, entry)
+
+
+def _tell(device: Device, before: tuple[Span, ...]) -> bool:
+    """Note which rows of the history are new, different or gone."""
+    facts = device.facts
+    after = spans(facts)
+    if after == before:
+        return False
+    facts.modes_version += 1
+    known = set(before)
+    there = {span.since for span in after}
+    device.mode_rows += [(span, ModeStatus.KNOWN, facts.modes_version) for span in after if span not in known]
+    gone = [span for span in before if span.since not in there and span.since >= (after[0].since if after else 0)]
+    device.mode_rows += [(span, ModeStatus.WITHDRAWN, facts.modes_version) for span in gone]
+    return True

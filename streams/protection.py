@@ -1,0 +1,136 @@
+"""What is kept of protection: verdicts, indicators that matched, what alerts count, the history of the mode."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.events import Micros, ModeEvidence, Process, ProtectionMode
+from schemas.indicators import Indicator
+from schemas.record import Confidence, Outcome
+
+
+class Hit(msgspec.Struct, array_like=True, gc=False):
+    """Requests to one host that the same indicators matched when they came."""
+
+    candidates: list[tuple[Indicator, bool]]
+    """Best first; only the last has no condition on the process. True where only the host could be compared."""
+    host: str
+    port: int
+    first: Micros
+    last: Micros
+    count: int = 0
+    event_ids: list[str] = []
+
+
+class Judged(msgspec.Struct, array_like=True, gc=False):
+    """A request that network protection judged."""
+
+    at: Micros
+    host: str
+    port: int
+    request: int
+    """Transaction + 1; 0 for a TLS name."""
+    tunnel: bool
+    flags: int
+    url: str
+    title: str
+    category: str
+    event_id: str
+    evidence: int = 0
+    last: Micros = 0
+    sent: int = 0
+    category_group: str = ""
+    confidence: Confidence = Confidence.NONE
+    """NONE: as sure as the sensor that names the connection; inferred where process and time do."""
+    candidates: list[tuple[Indicator, bool]] = []
+    """Indicators that match it, as in `Hit`."""
+
+
+class Counted(msgspec.Struct, array_like=True, gc=False):
+    """What an alert counts for one finding of a connection."""
+
+    alert: str
+    weight: int
+    stamp: int
+    """Grows with what the alert was told of it."""
+
+
+class Loose(msgspec.Struct, array_like=True, gc=False):
+    """A verdict that names a process and no connection."""
+
+    at: Micros
+    flags: int
+    process: Process
+    judged: Judged
+    record: str
+    due: int
+    """Second at which it is decided."""
+    decided: bool = False
+    """Whether it is known which connection it is about, or that none is."""
+    follows: bool = False
+    """Another verdict tells of the same request: a warning that was clicked away, or another sensor's. It is counted there."""
+    connection: str = ""
+    why: str = ""
+    """Why it stands alone."""
+    sent: int = 0
+    counted: dict[str, Counted] = {}
+
+
+class AlertState(msgspec.Struct, array_like=True, gc=False):
+    """One folded alert: device + kind + domain + UTC day."""
+
+    kind: str
+    domain: str
+    day: str
+    version: int = 0
+    count: int = 0
+    hosts: list[str] = []
+    first: Micros = 0
+    last: Micros = 0
+    process_name: str = ""
+    pid: int | None = None
+    account: str = ""
+    process_at: Micros = 0
+    proxy_ip: str = ""
+    proxy_port: int | None = None
+    title: str = ""
+    event_ids: list[str] = []
+    proxy_name: str = ""
+    port: int = 0
+    outcome: Outcome = Outcome.UNKNOWN
+    category: str = ""
+    confidence: Confidence = Confidence.NONE
+    path: str = ""
+    command_line: str = ""
+    sha256: str = ""
+    indicator: Indicator | None = None
+    partial: bool = False
+    """The indicator could only be compared with the host."""
+    sent: int = 0
+    """The version that was published; 0 for none."""
+    sent_at: Micros = 0
+    """The device's time then."""
+
+
+class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """From a time on a mode is in force."""
+
+    at: Micros
+    """0 where nobody knows since when."""
+    mode: ProtectionMode
+    evidence: ModeEvidence
+    event_id: str
+
+
+class Span(NamedTuple):
+    """A time in which one mode was in force."""
+
+    since: Micros
+    """0 where nobody knows since when."""
+    until: Micros
+    """0 while it lasts."""
+    mode: ProtectionMode
+    evidence: ModeEvidence
+    event_id: str
