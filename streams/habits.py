@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from schemas.address import ip_type
-from schemas.clock import iso_micros
+from schemas.clock import MICROS, iso_micros
+from schemas.events import Micros
 from schemas.record import AlertKind, Confidence
 from streams.alertable import Finding
 from streams.findings import Place, connection_flags, direct_name, is_refused, outcome_of
@@ -15,6 +16,8 @@ PROXIED_MIN = 50
 """With fewer connections through proxies nothing is a habit."""
 DIRECT_SHARE_MAX = 0.01
 """Who goes outside directly more often than this does not always use a proxy."""
+
+MINUTE: Micros = 60 * MICROS
 
 _INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
 
@@ -32,7 +35,7 @@ def look_at(device: Device, place: Place, connection: Connection, *, listed: boo
         return [_finding(AlertKind.UNCONFIRMED_PROXY, place, connection, place.remote_ip, title)]
     if ip_type(place.remote_ip) in _INSIDE or is_refused(connection):
         return []
-    past = _always_uses_a_proxy(device.facts)
+    past = _always_uses_a_proxy(device.facts, connection.started)
     _count(device.facts, connection, place)
     if not past:
         return []
@@ -44,7 +47,8 @@ def look_at(device: Device, place: Place, connection: Connection, *, listed: boo
 def _finding(kind: AlertKind, place: Place, connection: Connection, host: str, title: str) -> Finding:
     at = connection.started
     kernel = connection.kernel
-    ids = tuple(d.event_ids[0][1] for d in connection.destinations[:1] if d.event_ids)
+    asked = min((d.event_ids[0] for d in connection.destinations if d.event_ids), default=None)
+    ids = (asked[1],) if asked is not None else (kernel.event_id,) if kernel is not None else ()
     return Finding(
         "",
         kind,
@@ -56,23 +60,36 @@ def _finding(kind: AlertKind, place: Place, connection: Connection, host: str, t
         1,
         title,
         "",
-        ids or ((kernel.event_id,) if kernel is not None else ()),
+        ids,
         outcome_of(connection_flags(place, connection, connection.live)),
         Confidence.EXACT,
     )
 
 
-def _always_uses_a_proxy(facts: Facts) -> bool:
-    proxied = sum(counts[0] for counts in facts.habits.values())
-    direct = sum(counts[1] for counts in facts.habits.values())
+def _always_uses_a_proxy(facts: Facts, started: Micros) -> bool:
+    """By the minutes before its own: in which order the lines of one moment came decides nothing."""
+    past = list(facts.habits.values())
+    if facts.habit_minute < started // MINUTE:
+        past.append(facts.habit_counts)
+    proxied, direct = (sum(counts[way] for counts in past) for way in (0, 1))
     return proxied >= PROXIED_MIN and direct <= DIRECT_SHARE_MAX * proxied
 
 
 def _count(facts: Facts, connection: Connection, place: Place) -> None:
-    day = iso_micros(connection.started)[:10]
-    counts = facts.habits.get(day)
-    if counts is None:
-        counts = facts.habits[day] = [0, 0]
-        for old in sorted(facts.habits)[:-DAYS_MAX]:
-            del facts.habits[old]
-    counts[not place.proxied] += 1
+    minute = connection.started // MINUTE
+    if minute > facts.habit_minute:
+        if facts.habit_minute:
+            _add(facts, facts.habit_minute * MINUTE, facts.habit_counts)
+        facts.habit_minute, facts.habit_counts = minute, [0, 0]
+    if minute == facts.habit_minute:
+        facts.habit_counts[not place.proxied] += 1
+    else:
+        _add(facts, connection.started, [int(place.proxied), int(not place.proxied)])
+
+
+def _add(facts: Facts, at: Micros, counts: list[int]) -> None:
+    day = iso_micros(at)[:10]
+    known = facts.habits.get(day, [0, 0])
+    facts.habits[day] = [known[0] + counts[0], known[1] + counts[1]]
+    for old in sorted(facts.habits)[:-DAYS_MAX]:
+        del facts.habits[old]

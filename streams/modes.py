@@ -39,10 +39,14 @@ def told_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
 
 def mode_changes(facts: Facts, at: Micros) -> int:
     """How many changes of mode are known up to a time: what the facts add to a version."""
-    modes = facts.modes
-    if not modes:
-        return 0
-    return facts.modes_forgotten + bisect_right(modes, at, key=_time)
+    changes = facts.modes_forgotten
+    mode: ProtectionMode | None = None
+    for entry in facts.modes:
+        if entry.at > at:
+            break
+        changes += entry.mode is not mode
+        mode = entry.mode
+    return changes
 
 
 def hear(device: Device, event: ModeChanged) -> bool:

@@ -266,7 +266,10 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     silent_ms: int = 0
     """The log's time when it was found silent; 0 while it is not."""
     habits: dict[str, list[int]] = {}
-    """By UTC day: connections through proxies, and those that went outside directly."""
+    """By UTC day: connections through proxies, and those that went outside directly; without those of `habit_minute`."""
+    habit_minute: int = 0
+    """The latest minute with connections, since the epoch."""
+    habit_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     loose: list[Loose] = []
     """Verdicts that name no connection, of the last minutes (`streams.loose`)."""
 
