@@ -58,8 +58,8 @@ def read(key: bytes | None, value: bytes | None) -> Indicator | Suppression | Re
         return Removed(mark, id_)
     try:
         said = _decode(value)
-    except RecursionError:
-        raise ValueError("the value is nested too deeply") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"the value cannot be read: {error}") from None
     one = said.indicator if mark == INDICATOR_MARK else said.suppression
     if one is None:
         raise ValueError(f"the key says {name[:100]}, the value is something else")

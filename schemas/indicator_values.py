@@ -1,9 +1,9 @@
 """What people write as an indicator, brought into the one spelling that is matched; or why it cannot be one.
 
-    Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` says what is said anyway:
-               names below it match, too
-    Address    RFC 5952; IPv4 inside IPv6 is IPv4; a network of one address is that address
-    URL        scheme and host in lower case, the scheme's own port and the fragment left out, the path as it is
+Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` says what is said anyway:
+           names below it match, too
+Address    RFC 5952; IPv4 inside IPv6 is IPv4; a network of one address is that address
+URL        scheme and host in lower case, the scheme's own port and the fragment left out, the path as it is
 """
 
 from __future__ import annotations
