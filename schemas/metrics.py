@@ -91,7 +91,8 @@ INDICATORS_UNREADABLE = _count(
     "unproxy_indicators_unreadable_total", "Messages of the topic of indicators that say nothing that can be used"
 )
 INDICATORS_AGE = _gauge(
-    "unproxy_indicators_age_seconds", "Since the worker last knew that it had read all there is on the topic of indicators"
+    "unproxy_indicators_age_seconds",
+    "Since the worker last knew that it had read all there is on the topic of indicators",
 )
 
 INDICATOR_FEED: tuple[Metric, ...] = (INDICATORS, SUPPRESSIONS, INDICATORS_UNREADABLE, INDICATORS_AGE)
