@@ -85,6 +85,18 @@ REJECT_RATE_OVER = _gauge(
     "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
 )
 
+INDICATORS = _gauge("unproxy_indicators", "Indicators that the worker knows, expired ones included")
+SUPPRESSIONS = _gauge("unproxy_suppressions", "Suppressions of alerts that the worker knows, expired ones included")
+INDICATORS_UNREADABLE = _count(
+    "unproxy_indicators_unreadable_total", "Messages of the topic of indicators that say nothing that can be used"
+)
+INDICATORS_AGE = _gauge(
+    "unproxy_indicators_age_seconds",
+    "Since the worker last knew that it had read all there is on the topic of indicators",
+)
+
+INDICATOR_FEED: tuple[Metric, ...] = (INDICATORS, SUPPRESSIONS, INDICATORS_UNREADABLE, INDICATORS_AGE)
+
 WORKER: tuple[Metric, ...] = (
     WORKER_MESSAGES,
     WORKER_BATCHES,
@@ -102,6 +114,7 @@ WORKER: tuple[Metric, ...] = (
     WORKER_LATENCY,
     REJECT_RATE,
     REJECT_RATE_OVER,
+    *INDICATOR_FEED,
 )
 
 BOOK: dict[str, Metric] = {

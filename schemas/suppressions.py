@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 
 import msgspec
 
 from schemas.events import Micros
 
 GROUP_MARK = "@"
+ID_BYTES = 12
 
 
 class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -60,3 +62,8 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             return True
         below = "." + self.domain
         return bool(hosts) and all(host == self.domain or host.endswith(below) for host in hosts)
+
+
+def suppression_id(kind: str, device: str, domain: str, indicator: str) -> str:
+    """A second suppression of the same alerts has the same id."""
+    return blake2b("\0".join((kind, device, domain, indicator)).encode(), digest_size=ID_BYTES).hexdigest()

@@ -41,6 +41,11 @@ class Ledger(Generic[T]):
         """Nothing at all, past entries neither."""
         return not self._latest and not self._past
 
+    def holds(self, id_: str, value: T) -> bool:
+        """Whether the latest of this id is just this."""
+        entry = self._latest.get(id_)
+        return entry is not None and entry.value == value
+
     def put(self, id_: str, value: T, since_ms: int) -> Entry[T]:
         """A value holds from then on; `end` says first that an earlier one does not."""
         entry = self._latest[id_] = Entry(value, since_ms)

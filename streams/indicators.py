@@ -60,11 +60,13 @@ class IndicatorSet:
         return self._ledger.empty
 
     def put(self, indicator: Indicator, since_ms: int = 0) -> None:
-        """It is in force for log times from then on, in place of an earlier one of the same id.
+        """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news.
 
         Raises ValueError for a value that is not of its type.
         """
         where = _where(indicator)
+        if self._ledger.holds(indicator.id, indicator):
+            return
         self.remove(indicator.id, since_ms)
         entry = self._ledger.put(indicator.id, indicator, since_ms)
         if isinstance(where, UrlParts):

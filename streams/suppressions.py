@@ -24,7 +24,9 @@ class SuppressionSet:
         return self._ledger.empty
 
     def put(self, suppression: Suppression, since_ms: int = 0) -> None:
-        """It is in force for log times from then on, in place of an earlier one of the same id."""
+        """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news."""
+        if self._ledger.holds(suppression.id, suppression):
+            return
         self.remove(suppression.id, since_ms)
         self._ledger.put(suppression.id, suppression, since_ms)
 

@@ -1,0 +1,133 @@
+"""From what a person, a file or an interface gives to an indicator, or to the reason why it is none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from schemas.clock import LATEST, MICROS, parse_micros
+from schemas.events import Micros
+from schemas.indicator_values import Unfit, Why, normal
+from schemas.indicators import Indicator, IndicatorAction, IndicatorType, Severity, indicator_id
+
+ACTIONS = {
+    "allow": IndicatorAction.ALLOW,
+    "allowed": IndicatorAction.ALLOW,
+    "warn": IndicatorAction.WARN,
+    "block": IndicatorAction.BLOCK,
+    "blockandremediate": IndicatorAction.BLOCK,
+    "alertandblock": IndicatorAction.BLOCK,
+    "audit": IndicatorAction.AUDIT,
+    "alert": IndicatorAction.AUDIT,
+}
+"""Defender's words, those of earlier years included."""
+UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+TEXT_CHARS_MAX = 8_192
+PORT_MAX = 65_535
+
+
+class Given(NamedTuple):
+    """An indicator as it was given; "" is not said."""
+
+    value: str
+    kind: IndicatorType | None = None
+    """None to find it out."""
+    action: str = ""
+    exact: bool = False
+    port: int = 0
+    process: str = ""
+    title: str = ""
+    severity: str = ""
+    category: str = ""
+    recommended: str = ""
+    expires: str = ""
+    groups: tuple[str, ...] = ()
+
+
+class Refused(NamedTuple):
+    """What was not taken, and why."""
+
+    value: str
+    why: Why
+    detail: str = ""
+
+    def in_words(self) -> str:
+        """Value and reason on a line."""
+        return f'"{self.value[:200]}": {self.why}' + (f" ({self.detail})" if self.detail else "")
+
+
+def indicator_of(given: Given, now: Micros, default_action: str = "block") -> Indicator | Refused:
+    """The indicator, normalised, unless there is a reason why not."""
+    try:
+        return _indicator(given, now, given.action or default_action)
+    except Unfit as error:
+        return Refused(given.value, error.why, error.detail)
+
+
+def _indicator(given: Given, now: Micros, action: str) -> Indicator:
+    found = normal(given.value, given.kind, exact=given.exact)
+    if found.port and given.port and found.port != given.port:
+        raise Unfit(Why.BAD_FIELD, f"port {given.port} beside a value with port {found.port}")
+    port = found.port or given.port
+    if not 0 <= port <= PORT_MAX:
+        raise Unfit(Why.BAD_FIELD, f"{port} is not a port")
+    for text in (given.process, given.title, given.category, given.recommended, *given.groups):
+        if len(text) > TEXT_CHARS_MAX:
+            raise Unfit(Why.BAD_FIELD, f"a text of {len(text)} characters; at most {TEXT_CHARS_MAX}")
+    process = given.process.strip().lower()
+    groups = tuple(sorted({group.strip() for group in given.groups if group.strip()}))
+    return Indicator(
+        id=indicator_id(found.type, found.value, port, process, groups),
+        type=found.type,
+        value=found.value,
+        action=_action(action),
+        subdomains=found.type is not IndicatorType.DOMAIN or not given.exact,
+        port=port,
+        process=process,
+        title=given.title.strip(),
+        severity=_severity(given.severity),
+        category=given.category.strip(),
+        recommended=given.recommended.strip(),
+        expires=_expiry(given.expires, now),
+        groups=groups,
+    )
+
+
+def moment(text: str, now: Micros) -> Micros:
+    """A time, or so long from now: 30m, 12h, 30d, 4w. Raises ValueError."""
+    text = text.strip()
+    number, unit = text[:-1], text[-1:].lower()
+    if unit in UNITS and number.isascii() and number.isdigit() and len(number) < 10:
+        return min(now + int(number) * UNITS[unit] * MICROS, LATEST)
+    return parse_micros(text)
+
+
+def now_micros() -> Micros:
+    """This moment, by the clock of this machine."""
+    return int(datetime.now(UTC).timestamp() * MICROS)
+
+
+def _expiry(text: str, now: Micros) -> Micros:
+    if not text.strip():
+        return 0
+    try:
+        expires = moment(text, now)
+    except (ValueError, OverflowError):
+        raise Unfit(Why.BAD_FIELD, f'expiry "{text[:40]}" is not a time') from None
+    if expires <= now:
+        raise Unfit(Why.EXPIRED, f"at {text[:40]}")
+    return expires
+
+
+def _action(text: str) -> IndicatorAction:
+    action = ACTIONS.get(text.strip().lower())
+    if action is None:
+        raise Unfit(Why.BAD_FIELD, f'action "{text[:40]}" is none of {", ".join(IndicatorAction)}')
+    return action
+
+
+def _severity(text: str) -> Severity:
+    try:
+        return Severity(text.strip().lower()) if text.strip() else Severity.MEDIUM
+    except ValueError:
+        raise Unfit(Why.BAD_FIELD, f'severity "{text[:40]}" is none of {", ".join(Severity)}') from None

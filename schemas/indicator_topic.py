@@ -1,0 +1,70 @@
+"""The topic `indicators`: one message is one indicator or one suppression as it is now; without value it is taken back.
+
+    key    i:ID of an indicator, s:ID of a suppression
+    value  {"indicator": {…}} or {"suppression": {…}}; none to take it back
+
+There is one partition, so that whoever reads it to its end has read everything.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.indicators import Indicator, IndicatorType
+from schemas.suppressions import Suppression
+
+PARTITION = 0
+INDICATOR_MARK, SUPPRESSION_MARK = "i:", "s:"
+_DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
+
+class Removed(NamedTuple):
+    """What was taken back."""
+
+    mark: str
+    """INDICATOR_MARK or SUPPRESSION_MARK."""
+    id: str
+
+
+class _Value(msgspec.Struct, omit_defaults=True, gc=False):
+    indicator: Indicator | None = None
+    suppression: Suppression | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Value).decode
+
+
+def key_of(one: Indicator | Suppression) -> bytes:
+    """The message's key."""
+    return f"{INDICATOR_MARK if isinstance(one, Indicator) else SUPPRESSION_MARK}{one.id}".encode()
+
+
+def value_of(one: Indicator | Suppression) -> bytes:
+    """The message's value: equal ones have equal bytes."""
+    return _encode(_Value(indicator=one) if isinstance(one, Indicator) else _Value(suppression=one))
+
+
+def read(key: bytes | None, value: bytes | None) -> Indicator | Suppression | Removed:
+    """What a message says. Raises ValueError, in words, for one that says nothing that can be used."""
+    name = (key or b"").decode("utf-8", "replace")
+    mark, id_ = name[:2], name[2:]
+    if mark not in (INDICATOR_MARK, SUPPRESSION_MARK) or not id_:
+        raise ValueError(f'the key "{name[:100]}" is not i:ID or s:ID')
+    if not value:
+        return Removed(mark, id_)
+    try:
+        said = _decode(value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"the value cannot be read: {error}") from None
+    one = said.indicator if mark == INDICATOR_MARK else said.suppression
+    if one is None:
+        raise ValueError(f"the key says {name[:100]}, the value is something else")
+    if one.id != id_:
+        raise ValueError(f'the key says {name[:100]}, the value has the id "{one.id[:100]}"')
+    if isinstance(one, Indicator) and one.type is IndicatorType.DOMAIN and not _DOMAIN.fullmatch(one.value):
+        raise ValueError(f'"{one.value[:100]}" is not a normalised domain')
+    return one

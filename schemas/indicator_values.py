@@ -1,0 +1,239 @@
+"""What people write as an indicator, brought into the one spelling that is matched; or why it cannot be one.
+
+Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` says what is said anyway:
+           names below it match, too
+Address    RFC 5952; IPv4 inside IPv6 is IPv4; a network of one address is that address
+URL        scheme and host in lower case, the scheme's own port and the fragment left out, the path as it is
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
+from urllib.parse import quote
+
+import idna
+from publicsuffixlist import PublicSuffixList
+
+from schemas.address import HOST_LENGTH_MAX, canonical_ip
+from schemas.indicators import DEFAULT_PORTS, IndicatorType, url_parts
+
+VALUE_CHARS_MAX = 4_096
+LABEL_CHARS_MAX = 63
+V4_BITS_MIN, V6_BITS_MIN = 8, 16
+"""A wider network is a slip of the hand."""
+
+_ICANN = PublicSuffixList(only_icann=True)
+_ALL = PublicSuffixList()
+_HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_NUMBERS = re.compile(r"[0-9.]+|0x[0-9a-f.x]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+_PATH_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
+_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_MAPPED_BITS = 96
+
+
+class Why(StrEnum):
+    """Why something is not taken as an indicator: a closed set, to be counted by."""
+
+    NOT_NETWORK = "not a network indicator"
+    MALFORMED = "not a domain, address or URL"
+    PUBLIC_SUFFIX = "public suffix"
+    TOO_WIDE = "too wide"
+    HOST_BITS = "address inside a network"
+    EXPIRED = "expired"
+    BAD_FIELD = "field says what it cannot"
+    REVOKED = "revoked"
+    NOT_FOR_DETECTION = "not for detection"
+    SOURCE = "source, not destination"
+    COMBINED = "combination"
+    UNSUPPORTED = "not supported"
+    THIS_MACHINE = "this machine"
+    UNREADABLE = "cannot be read"
+
+
+class Unfit(ValueError):
+    """A value that cannot be an indicator, and why."""
+
+    def __init__(self, why: Why, detail: str = "") -> None:
+        super().__init__(detail or why.value)
+        self.why, self.detail = why, detail
+
+
+class Normal(NamedTuple):
+    """A value in its one spelling."""
+
+    type: IndicatorType
+    value: str
+    port: int = 0
+    """Written behind a name or an address."""
+
+
+def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False) -> Normal:
+    """One spelling of a value; without a kind it is found out. Raises Unfit.
+
+    An address where a name was said is an address.
+    """
+    text = text.strip()
+    if not text or len(text) > VALUE_CHARS_MAX or _UNSEEN.search(text):
+        raise Unfit(Why.MALFORMED)
+    address = _address(text)
+    if address is not None:
+        if kind is IndicatorType.URL:
+            raise Unfit(Why.MALFORMED, "an address is no URL; write http:// or https:// before it")
+        return address
+    if kind in (IndicatorType.IP, IndicatorType.CIDR):
+        raise Unfit(Why.MALFORMED, "not an address or network")
+    if kind is IndicatorType.URL or (kind is None and ("/" in text or "?" in text)):
+        return Normal(IndicatorType.URL, _url(text))
+    if "/" in text:
+        raise Unfit(Why.MALFORMED, "a domain has no path; it may be a URL")
+    name, port = _with_port(text)
+    return Normal(IndicatorType.DOMAIN, _domain(name, exact=exact), port)
+
+
+def host_name(text: str) -> str:
+    """A host name as it is on the wire. Raises Unfit."""
+    host = text.removesuffix(".")
+    if not host.isascii():
+        try:
+            host = idna.uts46_remap(host, std3_rules=False, transitional=False)
+            host = ".".join(label if label.isascii() else f"xn--{_punycode(label)}" for label in host.split("."))
+        except (idna.IDNAError, UnicodeError):
+            raise Unfit(Why.MALFORMED) from None
+        host = host.removesuffix(".")
+    host = host.lower()
+    if len(host) > HOST_LENGTH_MAX or not _HOST.fullmatch(host) or _NUMBERS.fullmatch(host):
+        raise Unfit(Why.MALFORMED)
+    labels = host.split(".")
+    if max(map(len, labels)) > LABEL_CHARS_MAX or labels[-1].isdigit():
+        raise Unfit(Why.MALFORMED)
+    return host
+
+
+def _domain(text: str, *, exact: bool) -> str:
+    if exact and text.startswith(("*", ".")):
+        raise Unfit(Why.BAD_FIELD, "only the exact name, and all names below it: which of the two?")
+    host = host_name(text.removeprefix("*").removeprefix("."))
+    if _ICANN.publicsuffix(host, accept_unknown=False) == host:
+        raise Unfit(Why.PUBLIC_SUFFIX, f"{host} is nobody's own: everything below it would match")
+    if not exact:
+        if _ALL.publicsuffix(host, accept_unknown=False) == host:
+            raise Unfit(Why.PUBLIC_SUFFIX, f"names below {host} are other people's; only the exact name can be one")
+        if "." not in host:
+            raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match; only the exact name can be one")
+    return host
+
+
+def _address(text: str) -> Normal | None:
+    """An address or a network, also with a port; None for something else."""
+    if "/" in text:
+        return _network(text)
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return _only_address(bare, 0)
+    except ValueError as error:
+        if isinstance(error, Unfit):
+            raise
+    name, _, digits = text.rpartition(":")
+    name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    if not name or not _PORT.fullmatch(digits):
+        return None
+    try:
+        ip_address(name)
+    except ValueError:
+        return None
+    return _only_address(name, _port(digits))
+
+
+def _only_address(text: str, port: int) -> Normal:
+    address = canonical_ip(text)
+    if ip_address(address).is_unspecified:
+        raise Unfit(Why.THIS_MACHINE, f"{address} is no destination")
+    return Normal(IndicatorType.IP, address, port)
+
+
+def _network(text: str) -> Normal | None:
+    address, _, bits = text.partition("/")
+    try:
+        ip_address(address)
+    except ValueError:
+        return None
+    if not bits.isascii() or not bits.isdigit():
+        # What follows is a path: http:// was left away.
+        return None
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            wider = ip_network(text, strict=False)
+        except ValueError:
+            raise Unfit(Why.MALFORMED, "the network's length is out of range") from None
+        raise Unfit(Why.HOST_BITS, f"write {wider} for the network, {address} for the address") from None
+    network = _unmapped(network)
+    if network.prefixlen < (V4_BITS_MIN if network.version == 4 else V6_BITS_MIN):
+        raise Unfit(Why.TOO_WIDE, f"at least /{V4_BITS_MIN} for IPv4, /{V6_BITS_MIN} for IPv6")
+    if network.prefixlen == network.max_prefixlen:
+        return _only_address(str(network.network_address), 0)
+    return Normal(IndicatorType.CIDR, str(network))
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
+
+
+def _url(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    elif scheme.lower() not in DEFAULT_PORTS:
+        raise Unfit(Why.MALFORMED, f'"{scheme[:20]}" is not http or https')
+    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    authority = rest[:end]
+    if "\\" in authority:
+        raise Unfit(Why.MALFORMED, "a backslash before the path is read as host by some and as path by others")
+    if "@" in authority:
+        raise Unfit(Why.MALFORMED, "a user name before the host is never on the wire")
+    path = quote(rest[end:].partition("#")[0], safe=_PATH_SAFE)
+    parts = url_parts(f"{scheme.lower()}{separator}{_authority(authority)}{path}")
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    port = f":{parts.port}" if parts.port and parts.port != DEFAULT_PORTS.get(parts.scheme) else ""
+    return f"{parts.scheme}{separator}{host}{port}{parts.path}"
+
+
+def _authority(text: str) -> str:
+    """Host and port, the host normalised."""
+    if text.startswith("["):
+        name, _, rest = text[1:].partition("]")
+        if rest and rest[0] != ":":
+            raise Unfit(Why.MALFORMED)
+        port = _port(rest[1:]) if rest[1:] else 0
+    else:
+        name, port = _with_port(text)
+    try:
+        host = canonical_ip(name)
+    except ValueError:
+        host = host_name(name)
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if port else host
+
+
+def _with_port(text: str) -> tuple[str, int]:
+    name, colon, digits = text.partition(":")
+    return (name, _port(digits)) if colon else (text, 0)
+
+
+def _port(digits: str) -> int:
+    if not _PORT.fullmatch(digits) or not 0 < int(digits) < 65_536:
+        raise Unfit(Why.MALFORMED, f'"{digits[:20]}" is not a port')
+    return int(digits)
+
+
+def _punycode(label: str) -> str:
+    return label.encode("punycode").decode("ascii")

@@ -1,0 +1,247 @@
+"""`unproxy indicators`: what should be blocked, warned of, noted or allowed, whatever the sensor did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of, stop_asked
+from unproxy.commands.query import DataOption
+from unproxy.errors import Failed, Fixable
+
+if TYPE_CHECKING:
+    from schemas.indicators import Indicator
+    from unproxy.indicators.topic import Board
+
+
+class Action(StrEnum):
+    """What should happen to a matching request."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    BLOCK = "block"
+    AUDIT = "audit"
+
+
+class FileFormat(StrEnum):
+    """How a file is written."""
+
+    AUTO = "auto"
+    DEFENDER = "defender"
+    STIX = "stix"
+    MISP = "misp"
+    MISP_CSV = "misp-csv"
+    JSONL = "jsonl"
+    LIST = "list"
+
+
+class Shape(StrEnum):
+    """How a list is written."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb with its own verbs."""
+    family = typer.Typer(
+        name="indicators",
+        help="Say which destinations should be blocked, warned of, noted or allowed.",
+        epilog=example("indicators list"),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    family.command(epilog=example("indicators add evil.example --title 'Campaign 7' --expires 30d"))(add)
+    family.command("list", epilog=example("indicators list --format csv"))(list_)
+    family.command(epilog=example("indicators remove evil.example"))(remove)
+    family.command("import", epilog=example("indicators import --dry-run feed.csv"))(import_)
+    app.add_typer(family)
+
+
+def add(
+    context: typer.Context,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Domain, IP address, network or URL prefix.")],
+    action: Annotated[Action, typer.Option(help="What should happen.")] = Action.BLOCK,
+    exact: Annotated[bool, typer.Option("--exact", help="Of a domain: not the names below it.")] = False,
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65_535, help="Only this port; 0 for all.")] = 0,
+    process: Annotated[
+        str, typer.Option(metavar="NAME", help="Only requests of this process: file name, or whole path.")
+    ] = "",
+    title: Annotated[str, typer.Option(metavar="TEXT", help="What it is, for those who read the alert.")] = "",
+    severity: Annotated[str, typer.Option(metavar="S", help="informational, low, medium or high.")] = "medium",
+    category: Annotated[str, typer.Option(metavar="TEXT", help="Such as CommandAndControl.")] = "",
+    recommended: Annotated[str, typer.Option(metavar="TEXT", help="What a responder should do.")] = "",
+    expires: Annotated[
+        str, typer.Option(metavar="T", help="From then on it does nothing: a time (UTC), or 30d, 12h from now.")
+    ] = "",
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="G", help="Only devices of this group; may be given several times.")
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Add an indicator, or change the one for the same value, port, process and groups.
+
+    It holds from about two seconds later on, for requests that are logged from then on.
+    """
+    from schemas.indicator_given import Given, Refused, indicator_of, now_micros
+
+    given = Given(
+        value, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
+    )
+    made = indicator_of(given, now_micros())
+    if isinstance(made, Refused):
+        raise Fixable(made.in_words())
+    with board_of(context, data) as board:
+        board.put(made)
+        board.flush()
+    typer.echo(_line(made))
+
+
+def list_(
+    context: typer.Context,
+    shape: Annotated[
+        Shape, typer.Option("--format", help="A table for people, JSON lines, or CSV as Defender has it.")
+    ] = Shape.TEXT,
+    data: DataOption = None,
+) -> None:
+    """List the indicators there are, expired ones included.
+
+    What jsonl and csv write can be imported again.
+    """
+    with board_of(context, data) as board:
+        found = board.indicators()
+    for line in _lines(found, shape):
+        typer.echo(line)
+    typer.echo(f"{len(found):,} indicators", err=True)
+
+
+def remove(
+    context: typer.Context,
+    which: Annotated[
+        list[str],
+        typer.Argument(metavar="VALUE|ID", help="Values, each with all its ports, processes and groups; or IDs."),
+    ],
+    data: DataOption = None,
+) -> None:
+    """Remove indicators by value or ID."""
+    with board_of(context, data) as board:
+        known = board.indicators()
+        found = {name: of_name(known, name) for name in which}
+        going = {one.id: one for some in found.values() for one in some}
+        for one in going.values():
+            board.remove(one)
+        board.flush()
+    for one in going.values():
+        typer.echo(_line(one))
+    missing = [name for name, some in found.items() if not some]
+    if missing:
+        raise Failed(f"no indicator {', '.join(missing)}; `unproxy indicators list` shows them")
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file, gzipped or not.")],
+    form: Annotated[
+        FileFormat, typer.Option("--format", help="How it is written; auto looks what is in it.")
+    ] = FileFormat.AUTO,
+    action: Annotated[Action, typer.Option(help="For entries that name none.")] = Action.BLOCK,
+    exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Refused entries are told, and no failure.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be published; needs no Kafka, so all counts as new.")
+    ] = False,
+    data: DataOption = None,
+) -> None:
+    """Import indicators from a file.
+
+    Each refused entry is told on stderr with its place and reason; the others are published, those that are there already
+    left as they are. Exit code 1 when entries were refused, unless --lenient.
+    """
+    from schemas.indicator_given import now_micros
+    from unproxy.indicators.importing import carry
+    from unproxy.indicators.reading import Format, read_file
+
+    entries = read_file(file, Format(form), now=now_micros(), action=action, exact=exact)
+    if dry_run:
+        account = carry(entries, None, _say)
+    else:
+        with board_of(context, data) as board:
+            account = carry(entries, board, _say)
+    for line in account.in_words(dry_run):
+        typer.echo(line, err=True)
+    if account.refused and not lenient:
+        raise Failed(f"{file}: {account.refused.total():,} entries were refused; --lenient if that is as expected")
+
+
+@contextmanager
+def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
+    """The topic of the Kafka that is meant; Ctrl-C ends what is done with it."""
+    from unproxy.indicators.topic import Board, Stopped
+    from unproxy.query.where import kafka_settings
+
+    board = Board(kafka_settings(state_of(context), data))
+    with stop_asked() as board.stop:
+        try:
+            yield board
+        except Stopped:
+            typer.echo(f"stopped; {board.published:,} messages were published", err=True)
+            raise typer.Abort from None
+
+
+def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
+    """Those with this ID, or with this value in whatever spelling."""
+    from schemas.indicator_values import Unfit, normal
+
+    try:
+        value = normal(name, exact=not name.startswith(("*", "."))).value
+    except Unfit:
+        value = ""
+    return [one for one in known if one.id == name or (value and one.value == value)]
+
+
+def _say(what: str) -> None:
+    typer.echo(f"unproxy: {what}", err=True)
+
+
+def _line(one: Indicator) -> str:
+    from unproxy.query.formats import printable
+
+    return printable("  ".join(filter(None, (one.id, one.action, one.type, *map(str, _cells(one)[1:2]), one.title))))
+
+
+_NAMES = ("Id", "Value", "Type", "Action", "Severity", "Title", "Port", "Process", "Groups", "Expires", "Category")
+
+
+def _cells(one: Indicator) -> tuple[object, ...]:
+    from schemas.clock import iso_micros
+    from schemas.indicators import IndicatorType
+
+    below = "*." if one.type is IndicatorType.DOMAIN and one.subdomains else ""
+    expires = iso_micros(one.expires) if one.expires else ""
+    return (
+        one.id, below + one.value, one.type, one.action, one.severity, one.title, one.port or "", one.process,
+        list(one.groups) or "", expires, one.category,
+    )  # fmt: skip
+
+
+def _lines(found: Sequence[Indicator], shape: Shape) -> Iterator[str]:
+    import msgspec
+
+    from unproxy.indicators.defender import lines_of
+    from unproxy.query.formats import screen_width, table
+
+    if shape is Shape.CSV:
+        yield from lines_of(found)
+    elif shape is Shape.JSONL:
+        yield from (msgspec.json.encode(one).decode() for one in found)
+    elif found:
+        lines, left_out = table(_NAMES, (_cells(one) for one in found), screen_width())
+        yield from lines
+        if left_out:
+            typer.echo(f"not shown for lack of width: {', '.join(left_out)}", err=True)

@@ -1,0 +1,157 @@
+"""`unproxy suppress`: alerts that need not be seen for a while, with who says so and why."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unproxy.commands.common import example
+from unproxy.commands.indicators import board_of, of_name
+from unproxy.commands.query import DataOption
+from unproxy.commands.timeline import Shape, ShapeOption
+from unproxy.errors import Failed, Fixable
+
+if TYPE_CHECKING:
+    from schemas.suppressions import Suppression
+    from unproxy.indicators.topic import Board
+
+
+class Kind(StrEnum):
+    """Kinds of alerts; "" for all."""
+
+    ALL = ""
+    BLOCKED = "blocked"
+    WARNED = "warned"
+    BYPASSED = "bypassed"
+    AUDITED = "audited"
+    NOT_ENFORCED = "not_enforced"
+    UNCONFIRMED_PROXY = "unconfirmed_proxy"
+    PROXY_BYPASS = "proxy_bypass"
+    HOST_MISMATCH = "host_mismatch"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb with its own verbs."""
+    family = typer.Typer(
+        name="suppress",
+        help="Say which alerts need not be seen for a while, and why.",
+        epilog=example("suppress list"),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    family.command(epilog=example("suppress add --domain evil.example --device 'test-*' --until 7d --why 'red team'"))(
+        add
+    )
+    family.command("list", epilog=example("suppress list"))(list_)
+    family.command(epilog=example("suppress remove 0123456789abcdef01234567"))(remove)
+    app.add_typer(family)
+
+
+def add(
+    context: typer.Context,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands on every alert that is hidden.")],
+    until: Annotated[str, typer.Option(metavar="T", help="Until this time (UTC), or 30d, 12h from now.")],
+    who: Annotated[
+        str, typer.Option(metavar="NAME", help="Who says so; without it the name you are logged in by.")
+    ] = "",
+    kind: Annotated[Kind, typer.Option(help="Only alerts of this kind.")] = Kind.ALL,
+    device: Annotated[
+        str, typer.Option(metavar="D", help="Only devices that fit this pattern, such as test-*; @GROUP for a group.")
+    ] = "",
+    domain: Annotated[str, typer.Option(metavar="NAME", help="Only this domain and what lies below it.")] = "",
+    indicator: Annotated[str, typer.Option(metavar="VALUE|ID", help="Only alerts of this indicator.")] = "",
+    data: DataOption = None,
+) -> None:
+    """Suppress alerts until a time, or change the suppression of the same alerts.
+
+    They are still made and published, with who suppresses them and why, and marked as suppressed.
+    """
+    from getpass import getuser
+
+    from schemas.indicator_given import moment, now_micros
+    from schemas.suppressions import Suppression, suppression_id
+
+    now = now_micros()
+    try:
+        end = moment(until, now)
+    except (ValueError, OverflowError):
+        raise Fixable(f'--until "{until}" is not a time; write 2026-11-24T19:07:30 (UTC), or 30d') from None
+    if end <= now:
+        raise Fixable(f"--until {until} is past; name a time to come")
+    if not why.strip():
+        raise Fixable("--why is empty; say in a few words why these alerts need not be seen")
+    if not (kind or device or domain or indicator):
+        raise Fixable("this would hide every alert; name a --kind, --device, --domain or --indicator")
+    name, pattern = _domain(domain), device if device.startswith("@") else device.lower()
+    with board_of(context, data) as board:
+        wanted = _indicator_id(board, indicator)
+        made = Suppression(
+            suppression_id(kind, pattern, name, wanted), who or getuser(), why.strip(), end, kind, pattern, name, wanted
+        )
+        board.put(made)
+        board.flush()
+    typer.echo(_line(made))
+
+
+def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
+    """List the suppressions there are, past ones included."""
+    import msgspec
+
+    with board_of(context, data) as board:
+        found = board.suppressions()
+    for one in found:
+        typer.echo(msgspec.json.encode(one).decode() if shape is Shape.JSONL else _line(one))
+    typer.echo(f"{len(found):,} suppressions", err=True)
+
+
+def remove(
+    context: typer.Context,
+    which: Annotated[list[str], typer.Argument(metavar="ID", help="IDs, as `suppress list` shows them.")],
+    data: DataOption = None,
+) -> None:
+    """Remove suppressions: the alerts are seen again."""
+    with board_of(context, data) as board:
+        known = {one.id: one for one in board.suppressions()}
+        going = [known[name] for name in dict.fromkeys(which) if name in known]
+        for one in going:
+            board.remove(one)
+        board.flush()
+    for one in going:
+        typer.echo(_line(one))
+    missing = [name for name in which if name not in known]
+    if missing:
+        raise Failed(f"no suppression {', '.join(missing)}; `unproxy suppress list` shows them")
+
+
+def _domain(text: str) -> str:
+    from schemas.indicator_values import Unfit, host_name
+
+    try:
+        return host_name(text.removeprefix("*.")) if text else ""
+    except Unfit:
+        raise Fixable(f'--domain "{text}" is not a domain') from None
+
+
+def _indicator_id(board: Board, name: str) -> str:
+    """The ID of the one that is meant."""
+    if not name:
+        return ""
+    found = of_name(board.indicators(), name)
+    if not found:
+        raise Fixable(f"--indicator {name}: there is none; `unproxy indicators list` shows them")
+    if len(found) > 1:
+        raise Fixable(
+            f"--indicator {name}: there are {len(found)}; name one by ID: {', '.join(one.id for one in found[:5])}"
+        )
+    return found[0].id
+
+
+def _line(one: Suppression) -> str:
+    from schemas.clock import iso_micros
+    from unproxy.query.formats import printable
+
+    what = (("kind", one.kind), ("device", one.device), ("domain", one.domain), ("indicator", one.indicator))
+    said = "  ".join(f"{name}={value}" for name, value in what if value)
+    return printable(f"{one.id}  until {iso_micros(one.until)[:19]}Z  {said}  {one.who}: {one.why}")

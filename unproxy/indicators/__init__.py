@@ -1,0 +1,1 @@
+"""Indicators and suppressions of people and files, onto the topic `indicators` and back."""

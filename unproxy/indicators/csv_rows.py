@@ -1,0 +1,46 @@
+"""Rows of a CSV file by the names in its first line, whatever separates them; a row that cannot be read is told as such."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+
+from schemas.indicator_given import Refused
+from schemas.indicator_values import Why
+
+SEPARATORS = ",;\t"
+Row = Mapping[str, str]
+
+
+def names_in(line: str) -> list[str]:
+    """The columns that a first line names, in small letters without blanks and underscores; separated by what gives most."""
+    found = (_names(line, separator) for separator in SEPARATORS)
+    return max(found, key=len)
+
+
+def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
+    """Each row with where it stands, its cells by the names of the columns."""
+    source = iter(lines)
+    first = next(source, "")
+    separator = max(SEPARATORS, key=lambda one: len(_names(first, one)))
+    names = _names(first, separator)
+    reader = csv.reader(source, delimiter=separator)
+    while True:
+        begin = reader.line_num + 2
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield f"line {begin}", Refused("", Why.UNREADABLE, str(error))
+            continue
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield f"line {begin}", dict(zip(names, (cell.strip() for cell in cells), strict=False))
+
+
+def _names(line: str, separator: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+    return [cell.strip().lower().replace(" ", "").replace("_", "") for cell in cells]

@@ -1,0 +1,30 @@
+"""One entry of a file of indicators: where it stands, and what it says or why it says nothing to us."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from schemas.indicator_given import Given, Refused
+
+
+class Entry(NamedTuple):
+    """An entry as it was read."""
+
+    where: str
+    """Line of a text, path in JSON."""
+    said: Given | Refused
+
+
+def as_list(text: str) -> tuple[str, ...]:
+    """What is written with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def as_text(value: object) -> str:
+    """A value of a foreign file as text; "" for none."""
+    return "" if value is None else str(value).strip()
+
+
+def as_bool(value: object) -> bool:
+    """True, 1, "1", "true" and "yes"."""
+    return as_text(value).lower() in ("1", "true", "yes")

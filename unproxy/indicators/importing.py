@@ -1,0 +1,63 @@
+"""An import: every entry of a file to the topic, but those that are there already, and what was refused."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from schemas.indicator_given import Refused
+from schemas.indicator_topic import key_of, value_of
+from schemas.indicator_values import Why
+from unproxy.indicators.reading import Found
+from unproxy.indicators.topic import Board
+
+SAY_SECS = 2.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of the entries of a file."""
+
+    read: int = 0
+    published: int = 0
+    """New or changed."""
+    there: int = 0
+    """On the topic just so, or more than once in the file."""
+    refused: Counter[Why] = field(default_factory=Counter)
+
+    def in_words(self, dry_run: bool) -> Iterator[str]:
+        """For people, a line each."""
+        done = "to publish" if dry_run else "published, acknowledged"
+        yield f"{self.read:,} entries: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
+        yield from (f"{count:>12,} refused: {why}" for why, count in self.refused.most_common())
+
+
+def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
+    """Publish what is new; without a board only say what would be. Raises Fixable, KafkaAway, Failed, Stopped."""
+    account = Account()
+    known = board.latest(hash) if board is not None else {}
+    said_at = time.monotonic()
+    for found in entries:
+        account.read += 1
+        if isinstance(found.what, Refused):
+            account.refused[found.what.why] += 1
+            say(found.refusal())
+        else:
+            key, digest = key_of(found.what), hash(value_of(found.what))
+            if known.get(key) == digest:
+                account.there += 1
+            else:
+                known[key] = digest
+                account.published += 1
+                if board is not None:
+                    board.put(found.what)
+        if time.monotonic() - said_at >= SAY_SECS:
+            said_at = time.monotonic()
+            say(f"{account.read:,} entries read, {account.refused.total():,} refused")
+    if board is not None:
+        board.flush()
+    return account

@@ -1,0 +1,143 @@
+"""Indicators of MISP: events and attributes in JSON, as exported, as a feed has them, or as a search answers; and its CSV export.
+
+`hostname` is that one host, `domain` also what lies below it. What is not for detection (`to_ids`) is left out, and so are
+addresses that something came from (`ip-src`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.indicator_given import Given, Refused
+from schemas.indicator_values import Why
+from schemas.indicators import IndicatorType
+from unproxy.indicators.csv_rows import rows
+from unproxy.indicators.entry import Entry, as_bool, as_text
+
+NEEDED = {"type", "value", "toids"}
+"""Columns of the CSV export, as we spell them."""
+KINDS = {
+    "domain": IndicatorType.DOMAIN,
+    "hostname": IndicatorType.DOMAIN,
+    "url": IndicatorType.URL,
+    "ip-dst": IndicatorType.IP,
+    "ip": IndicatorType.IP,
+}
+WITH_PORT = {"ip-dst|port": "ip-dst", "hostname|port": "hostname"}
+DOMAIN_AND_IP = "domain|ip"
+SOURCES = ("ip-src", "ip-src|port")
+LEVELS = {"1": "high", "2": "medium", "3": "low"}
+
+Attribute = Mapping[str, Any]
+
+
+class _Attributes(msgspec.Struct):
+    Attribute: list[msgspec.Raw] = []
+    Object: list[msgspec.Raw] = []
+    info: Any = None
+    threat_level_id: Any = None
+    deleted: Any = None
+
+
+class Wrapped(msgspec.Struct):
+    """An event in its envelope, a search's answer, or attributes alone."""
+
+    Event: _Attributes | None = None
+    response: list[Wrapped] | Wrapped | None = None
+    Attribute: list[msgspec.Raw] = []
+    Object: list[msgspec.Raw] = []
+
+
+def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
+    """All entries of a JSON file."""
+    if isinstance(found, list):
+        for number, one in enumerate(found):
+            yield from entries(one, f"{where}[{number}]")
+        return
+    if found.response is not None:
+        yield from entries(found.response, f"{where}response")
+    if found.Event is not None:
+        yield from _of_event(found.Event, f"{where}.Event".removeprefix("."))
+    yield from _of_event(_Attributes(found.Attribute, found.Object), where)
+
+
+def csv_entries(lines: Iterable[str]) -> Iterator[Entry]:
+    """All entries of a CSV file."""
+    for where, row in rows(lines):
+        if isinstance(row, Refused):
+            yield Entry(where, row)
+            continue
+        attribute = {**row, "to_ids": row.get("toids")}
+        yield from (
+            Entry(where, said) for said in _said(attribute, row.get("eventinfo", ""), row.get("eventthreatlevelid", ""))
+        )
+
+
+def _of_event(event: _Attributes, where: str) -> Iterator[Entry]:
+    title, level = as_text(event.info), as_text(event.threat_level_id)
+    for name, raw in _attributes(event, where):
+        try:
+            attribute = msgspec.json.decode(raw, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            yield Entry(name, Refused("", Why.UNREADABLE, str(error)))
+            continue
+        own = attribute.get("Event") or {}
+        if isinstance(own, dict):
+            title, level = as_text(own.get("info")) or title, as_text(own.get("threat_level_id")) or level
+        yield from (Entry(name, said) for said in _said(attribute, title, level))
+
+
+def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.Raw]]:
+    """The event's own, then those of its objects."""
+    place = f"{where}." if where else ""
+    for number, raw in enumerate(event.Attribute):
+        yield f"{place}Attribute[{number}]", raw
+    for number, raw in enumerate(event.Object):
+        try:
+            inner = msgspec.json.decode(raw, type=_Attributes)
+        except msgspec.DecodeError:
+            yield f"{place}Object[{number}]", msgspec.Raw(b"[]")
+            continue
+        if not as_bool(inner.deleted):
+            yield from _attributes(inner, f"{place}Object[{number}]")
+
+
+def _said(attribute: Attribute, title: str, level: str) -> Iterator[Given | Refused]:
+    kind, value = as_text(attribute.get("type")), as_text(attribute.get("value"))
+    refused = _why_not(kind, attribute)
+    if refused is not None:
+        yield Refused(value, *refused)
+        return
+    given = Given(
+        value=value,
+        kind=KINDS.get(WITH_PORT.get(kind, kind)),
+        exact=kind.startswith("hostname"),
+        title=title or as_text(attribute.get("comment")),
+        severity=LEVELS.get(level, ""),
+        category=as_text(attribute.get("category")),
+    )
+    first, bar, second = value.partition("|")
+    if kind == DOMAIN_AND_IP:
+        yield given._replace(value=first, kind=IndicatorType.DOMAIN)
+        yield given._replace(value=second, kind=IndicatorType.IP)
+    elif kind not in WITH_PORT:
+        yield given
+    elif bar and second.isascii() and second.isdigit() and len(second) <= 5:
+        yield given._replace(value=first, port=int(second))
+    else:
+        yield Refused(value, Why.BAD_FIELD, "no port behind |")
+
+
+def _why_not(kind: str, attribute: Attribute) -> tuple[Why, str] | None:
+    if kind in SOURCES:
+        return Why.SOURCE, kind
+    if kind not in KINDS and kind not in WITH_PORT and kind != DOMAIN_AND_IP:
+        return Why.NOT_NETWORK, kind[:40]
+    if as_bool(attribute.get("deleted")):
+        return Why.REVOKED, "deleted"
+    if not as_bool(attribute.get("to_ids")):
+        return Why.NOT_FOR_DETECTION, "to_ids"
+    return None

@@ -1,0 +1,193 @@
+"""Files of indicators, whatever their format: recognised by what is in them, read entry by entry.
+
+Texts (CSV, lists, JSON lines) are read as a stream, so their size does not matter; JSON has to be in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import msgspec
+
+from schemas.clock import iso_micros
+from schemas.events import Micros
+from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicator_values import Why
+from schemas.indicators import Indicator, IndicatorType
+from streams.indicators import IndicatorSet
+from unproxy.errors import Fixable
+from unproxy.indicators import defender, misp, plain, stix
+from unproxy.indicators.csv_rows import names_in
+from unproxy.indicators.entry import Entry
+
+JSON_BYTES_MAX = 1 << 29
+LINE_CHARS_MAX = 1 << 20
+"""What is longer is cut, and then no entry."""
+BEGINNING_BYTES = 1 << 16
+_GZIP = b"\x1f\x8b"
+
+
+class Format(StrEnum):
+    """How indicators are written in a file."""
+
+    AUTO = "auto"
+    DEFENDER = "defender"
+    STIX = "stix"
+    MISP = "misp"
+    MISP_CSV = "misp-csv"
+    JSONL = "jsonl"
+    LIST = "list"
+
+
+class Found(NamedTuple):
+    """An entry, and what became of it."""
+
+    where: str
+    """File and place in it."""
+    what: Indicator | Refused
+
+    def refusal(self) -> str:
+        """Place, value and reason, of what was refused."""
+        assert isinstance(self.what, Refused)
+        return f"{self.where}: {self.what.in_words()}"
+
+
+_TEXTS: dict[Format, Callable[[Iterable[str]], Iterator[Entry]]] = {
+    Format.DEFENDER: defender.entries,
+    Format.MISP_CSV: misp.csv_entries,
+    Format.LIST: plain.entries,
+}
+
+
+def load_file(path: Path, form: Format = Format.AUTO) -> tuple[IndicatorSet, list[Found]]:
+    """The indicators of a file, in force at all times until they expire, and what was refused.
+
+    What has expired by now is kept: it may have been in force when the events were. Raises Fixable.
+    """
+    indicators = IndicatorSet()
+    refused = []
+    for found in read_file(path, form, now=0):
+        if isinstance(found.what, Refused):
+            refused.append(found)
+        else:
+            indicators.put(found.what)
+    return indicators, refused
+
+
+def read_file(
+    path: Path, form: Format = Format.AUTO, *, now: Micros, action: str = "block", exact: bool = False
+) -> Iterator[Found]:
+    """Each entry of a file, normalised or refused. `action` is for those that name none. Raises Fixable."""
+    for entry in _entries(path, form):
+        said = entry.said
+        if isinstance(said, Given):
+            given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
+            yield Found(f"{path}:{entry.where}", indicator_of(given, now, action))
+        else:
+            yield Found(f"{path}:{entry.where}", said)
+
+
+def _entries(path: Path, form: Format) -> Iterator[Entry]:
+    try:
+        with path.open("rb") as file:
+            packed = file.peek(2).startswith(_GZIP)
+            with io.BufferedReader(cast("io.RawIOBase", gzip.open(file))) if packed else file as content:
+                yield from _read(path, content, form)
+    except (OSError, EOFError) as error:
+        raise Fixable(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; name another file"
+        ) from None
+
+
+def _read(path: Path, content: io.BufferedReader, form: Format) -> Iterator[Entry]:
+    beginning = content.peek(BEGINNING_BYTES)
+    encoding = _encoding(beginning)
+    if form is Format.AUTO:
+        form = recognise(beginning.decode(encoding, "replace"))
+    if form in (Format.STIX, Format.MISP):
+        yield from _read_json(path, content, form)
+        return
+    lines = _lines(content, encoding)
+    yield from _jsonl(lines) if form is Format.JSONL else _TEXTS[form](lines)
+
+
+def recognise(beginning: str) -> Format:
+    """The format of a file that begins so; of JSON the two are told apart when it is read."""
+    text = beginning.lstrip("\ufeff \t\r\n")
+    first = text.partition("\n")[0]
+    if text.startswith(("{", "[{", "[\n", "[\r", "[ ")):
+        try:
+            msgspec.json.decode(first, type=Indicator)
+            return Format.JSONL
+        except msgspec.DecodeError:
+            return Format.STIX if '"objects"' in text or '"bundle"' in text else Format.MISP
+    names = set(names_in(first))
+    if names >= defender.NEEDED:
+        return Format.DEFENDER
+    return Format.MISP_CSV if names >= misp.NEEDED else Format.LIST
+
+
+def _read_json(path: Path, content: BinaryIO, form: Format) -> Iterator[Entry]:
+    raw = content.read(JSON_BYTES_MAX + 1)
+    if len(raw) > JSON_BYTES_MAX:
+        raise Fixable(f"{path}: more than {JSON_BYTES_MAX >> 20} MB of JSON at once; divide it")
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        if form is Format.STIX:
+            yield from stix.entries(msgspec.json.decode(raw, type=stix.Bundle))
+        else:
+            yield from misp.entries(msgspec.json.decode(raw, type=list[misp.Wrapped] | misp.Wrapped))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Fixable(f"{path}: is no {form.upper()} in JSON: {error}; name the right --format") from None
+
+
+def _jsonl(lines: Iterable[str]) -> Iterator[Entry]:
+    """What `unproxy indicators list --format jsonl` writes."""
+    read = msgspec.json.Decoder(Indicator).decode
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            said: Given | Refused = _given(read(line))
+        except (msgspec.DecodeError, RecursionError) as error:
+            said = Refused(line.strip()[:200], Why.UNREADABLE, str(error))
+        yield Entry(f"line {number}", said)
+
+
+def _given(one: Indicator) -> Given:
+    return Given(
+        value=one.value,
+        kind=IndicatorType.IP if one.type is IndicatorType.CIDR else one.type,
+        action=one.action,
+        exact=not one.subdomains,
+        port=one.port,
+        process=one.process,
+        title=one.title,
+        severity=one.severity,
+        category=one.category,
+        recommended=one.recommended,
+        expires=iso_micros(one.expires) if one.expires else "",
+        groups=one.groups,
+    )
+
+
+def _encoding(beginning: bytes) -> str:
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"  # a spreadsheet's "Unicode text"
+    return "utf-8-sig"
+
+
+def _lines(content: BinaryIO, encoding: str) -> Iterator[str]:
+    """Lines of at most so many characters; the rest of a longer one is left out."""
+    text = io.TextIOWrapper(content, encoding, "replace", newline=None)
+    while line := text.readline(LINE_CHARS_MAX):
+        rest = line
+        while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
+            rest = text.readline(LINE_CHARS_MAX)
+        yield line

@@ -1,0 +1,165 @@
+"""The topic `indicators` as commands need it: read to its end, and written until Kafka has everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from schemas.indicator_topic import PARTITION, key_of, read, value_of
+from schemas.indicators import Indicator
+from schemas.settings import Settings
+from schemas.suppressions import Suppression
+from schemas.topics import INDICATORS, topic_name
+from unproxy.errors import Failed, KafkaAway
+from unproxy.wiring import kafka_client_config, partitions_of
+
+ASK_SECS_MAX = 2.0
+POLL_SECS = 0.1
+AWAY_SECS_MAX = 30.0
+"""Without any progress for so long Kafka is away."""
+MESSAGES_MAX = 2_000
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """Told to stop; what Kafka has acknowledged holds."""
+
+
+class Board:
+    """What is on the topic, by key, and changes to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bootstrap = settings.kafka.bootstrap
+        self._topic = topic_name(settings, INDICATORS)
+        self._client: dict[str, Any] = kafka_client_config(settings)
+        self._failure = self._trouble = ""
+        self._heard_at = time.monotonic()
+        self._producer: Producer | None = None
+        self.stop = Event()
+        """Set by whoever wants an end."""
+        self.published = 0
+        """Messages that Kafka has acknowledged."""
+        partitions_of(settings, self._topic)
+
+    def latest(self, form: Callable[[bytes], T]) -> dict[bytes, T]:
+        """Something made of each value, by key, as the topic is now. Raises KafkaAway, and Stopped."""
+        found: dict[bytes, T] = {}
+        for key, value in self._read():
+            if value:
+                found[key] = form(value)
+            else:
+                found.pop(key, None)
+        return found
+
+    def indicators(self) -> list[Indicator]:
+        """All indicators, by value."""
+        known = [one for one in self._known() if isinstance(one, Indicator)]
+        return sorted(known, key=lambda one: (one.value, one.id))
+
+    def suppressions(self) -> list[Suppression]:
+        """All suppressions, those first that end first."""
+        known = [one for one in self._known() if isinstance(one, Suppression)]
+        return sorted(known, key=lambda one: (one.until, one.id))
+
+    def put(self, one: Indicator | Suppression) -> None:
+        """Say it as it is now; `flush` waits for Kafka."""
+        self._send(key_of(one), value_of(one))
+
+    def remove(self, one: Indicator | Suppression) -> None:
+        """Take it back."""
+        self._send(key_of(one), None)
+
+    def flush(self) -> None:
+        """Wait until Kafka has everything. Raises KafkaAway, Failed, and Stopped."""
+        self._heard_at = time.monotonic()
+        while self._producer is not None and len(self._producer):
+            self._check()
+            self._producer.poll(POLL_SECS)
+        if self._failure:
+            raise Failed(f"{self._bootstrap}: topic {self._topic} does not take it: {self._failure}")
+
+    def _known(self) -> Iterator[object]:
+        for key, value in self.latest(bytes).items():
+            try:
+                yield read(key, value)
+            except ValueError:
+                continue  # whatever it is, it does nothing; the workers count it
+
+    def _read(self) -> Iterator[tuple[bytes, bytes | None]]:
+        consumer = Consumer(
+            {
+                **self._client,
+                "group.id": "unproxy-indicators",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        )
+        try:
+            low, end = self._span(consumer)
+            place = low
+            consumer.assign([TopicPartition(self._topic, PARTITION, low)])
+            self._heard_at = time.monotonic()
+            while place < end:
+                self._check()
+                for message in consumer.consume(MESSAGES_MAX, POLL_SECS):
+                    self._heard_at = time.monotonic()
+                    error, offset = message.error(), message.offset() or 0
+                    if error is None:
+                        place = offset + 1
+                        yield message.key() or b"", message.value()
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        place = max(place, offset)
+        finally:
+            consumer.close()
+
+    def _span(self, consumer: Consumer) -> tuple[int, int]:
+        """A broker that has just begun does not know everything at once: ask again."""
+        since = time.monotonic()
+        while True:
+            try:
+                low, end = consumer.get_watermark_offsets(TopicPartition(self._topic, PARTITION), ASK_SECS_MAX)
+                return low, end
+            except KafkaException as error:
+                self._heard_at, self._trouble = since, error.args[0].str()
+                self._check()
+                self.stop.wait(POLL_SECS)
+
+    def _send(self, key: bytes, value: bytes | None) -> None:
+        if self._producer is None:
+            self._producer = Producer(
+                {
+                    **self._client,
+                    "enable.idempotence": True,
+                    "compression.type": "zstd",
+                    "message.timeout.ms": 0,  # how long to wait is decided here
+                    "linger.ms": 20,
+                }
+            )
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, PARTITION, on_delivery=self._delivered)
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._check()
+                self._producer.poll(POLL_SECS)
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        self._heard_at = time.monotonic()
+        if error is None:
+            self.published += 1
+        else:
+            self._failure = error.str()
+
+    def _check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
+        if time.monotonic() - self._heard_at >= AWAY_SECS_MAX:
+            why = self._failure or self._trouble or "no answer"
+            raise KafkaAway(f"{self._bootstrap}: Kafka went away ({why}); start the command again, what it did is done")
