@@ -1,8 +1,9 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
     telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects,
-        ▲                            │        sensor-gaps, device-coverage
-      Ticker                         └──► state: RocksDB, changelog
+        ▲                        ▲   │        sensor-gaps, device-coverage, protection-modes
+      Ticker                     │   └──► state: RocksDB, changelog
+    indicators ── IndicatorFeed ─┘
 
 Faust brings the group, the assignment, the recovery of the state and the commits; `guards.py` says in which order the
 work is done and why nothing can be lost. Importing this module opens nothing; `run` is the process.
@@ -27,9 +28,11 @@ from streams.commits import Commits
 from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
+from streams.indicator_feed import FeedError, IndicatorFeed
 from streams.lease import Lease
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.policy import Policy
 from streams.reject_guard import RejectGuard
 from streams.ticker import Ticker
 from streams.watchdog import Watchdog
@@ -47,11 +50,16 @@ from streams.worker_state import StateStore
 log = logging.getLogger(__name__)
 
 BOOKS_SECS_MAX = 2.0
+FEED_SECS_MAX = 300.0
+"""For the indicators to be read; a million take half a minute."""
 
 
 def build_app(settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> faust.App:
     """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
-    return Worker(settings, partitions, make_pipeline, WorkerCounters(), WorkerFacts()).app
+    policy = Policy(settings.protection)
+    return Worker(
+        settings, partitions, make_pipeline, policy, _feed(settings, policy), WorkerCounters(), WorkerFacts()
+    ).app
 
 
 class Worker:
@@ -62,10 +70,13 @@ class Worker:
         settings: Settings,
         partitions: int,
         make_pipeline: MakePipeline,
+        policy: Policy,
+        feed: IndicatorFeed,
         counters: WorkerCounters,
         facts: WorkerFacts,
     ) -> None:
         worker = settings.worker
+        self._feed = feed
         self.counters, self.facts = counters, facts
         self.app = faust.App(worker.group, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
@@ -88,6 +99,7 @@ class Worker:
         self.bench = Bench(
             settings.correlation,
             make_pipeline,
+            policy=policy,
             courier=Courier(settings, self._send, self.counters),
             store=StateStore(self._table),
             lease=self._lease,
@@ -134,6 +146,8 @@ class Worker:
             batch.setdefault(message.partition, []).append(_message(message))
         if not batch:
             return
+        # Nothing is judged by indicators that may have changed meanwhile.
+        await self._feed.wait_fresh(max(messages[-1].logged_ms for messages in batch.values()))
         await self.bench.handle(batch)
         for partition, messages in batch.items():
             self._commits.handled(partition, messages[-1].offset)
@@ -238,14 +252,20 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         blame_disk(error, data_dir)
         raise
     counters, facts = WorkerCounters(), WorkerFacts(Looks(silent_since=time.monotonic()))
+    policy = Policy(settings.protection)
+    feed = _feed(settings, policy)
     worker: Worker | None = None
     # Served before Kafka is there: whoever looks in learns what the worker waits for.
-    serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [])
+    serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [], feed.families)
     partitions = wait_for_kafka(settings)
+    try:
+        feed.load(FEED_SECS_MAX)
+    except FeedError as error:
+        end(Exit.UNEXPECTED, str(error))
     facts.started = True
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, partitions, make_pipeline, counters, facts)
+    worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts)
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()
@@ -275,6 +295,10 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
             end(Exit.UNEXPECTED, "Faust gave up; what it said is above")
     os.close(lock)
     end(Exit.DONE, "stopped")
+
+
+def _feed(settings: Settings, policy: Policy) -> IndicatorFeed:
+    return IndicatorFeed(settings, policy.indicators, policy.suppressions)
 
 
 def _message(raw: Any) -> Message:

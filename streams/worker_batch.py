@@ -14,6 +14,7 @@ from streams.delivery import Check, Courier
 from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.pipeline import Message, Output
+from streams.policy import Policy
 from streams.reject_guard import RejectGuard
 from streams.worker_counters import WorkerCounters
 from streams.worker_shapes import MakePipeline, PipelineLike
@@ -36,6 +37,7 @@ class Bench:
         correlation: CorrelationSettings,
         make_pipeline: MakePipeline,
         *,
+        policy: Policy,
         courier: Courier,
         store: StateStore,
         lease: Lease,
@@ -46,6 +48,7 @@ class Bench:
     ) -> None:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
+        self._policy = policy
         self._courier = courier
         self._store = store
         self._lease = lease
@@ -137,7 +140,7 @@ class Bench:
         if not self._continuity.knows(part):
             start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
             self._stop_at(self._continuity.begin(part, first, start))
-            pipeline = self._make_pipeline(self._correlation)
+            pipeline = self._make_pipeline(self._correlation, self._policy)
             for some in self._store.pieces(part):
                 again += pipeline.restore(some, first)
                 await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 import schemas.metrics as declared
 from schemas.exporter import Family, by_label, family, one, serve, spread
@@ -18,13 +19,19 @@ Books = Callable[[], Iterable[Mapping[str, int]]]
 """Gives the books of all own partitions; called in the exporter's thread."""
 
 
-def serve_pages(worker: WorkerSettings, counters: WorkerCounters, facts: WorkerFacts, books: Books) -> None:
+def serve_pages(
+    worker: WorkerSettings,
+    counters: WorkerCounters,
+    facts: WorkerFacts,
+    books: Books,
+    feed: Callable[[], Iterable[Family]],
+) -> None:
     """Serve the pages in a thread for the rest of the process, if the settings name a port. Raises SettingsError."""
     serve(
         "worker",
         worker.metrics_host,
         worker.metrics_port,
-        lambda: worker_families(counters, facts.looks.lag, books()),
+        lambda: chain(worker_families(counters, facts.looks.lag, books()), feed()),
         Health(
             lambda: alive(facts, worker.stall_secs_max, time.monotonic()),
             lambda: ready(facts, worker.stall_secs_max, time.monotonic()),

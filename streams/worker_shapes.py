@@ -7,6 +7,7 @@ from typing import Protocol
 
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Output
+from streams.policy import Policy
 
 
 class PipelineLike(Protocol):
@@ -28,4 +29,4 @@ class PipelineLike(Protocol):
         """Counters."""
 
 
-MakePipeline = Callable[[CorrelationSettings], PipelineLike]
+MakePipeline = Callable[[CorrelationSettings, Policy], PipelineLike]

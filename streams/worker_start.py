@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings, SettingsError
-from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
+from schemas.topics import INDICATORS, STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
 from streams.lease import sweep
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,11 @@ def _look(admin: AdminClient, settings: Settings) -> tuple[int, str]:
     except KafkaException as error:
         return 0, f"{str(error.args[0].str()).lower()}; start it, or set kafka.bootstrap"
     wanted = 0
-    for name in (topic_name(settings, short) for short in NAMES):
+    names = [topic_name(settings, short) for short in NAMES]
+    for name in (*names, topic_name(settings, INDICATORS)):
         if name not in topics:
-            return 0, f"topic {name} is missing; create it as deploy/topics.toml says"
+            return 0, f"topic {name} is missing; run `unproxy topics --create`"
+    for name in names:
         partitions = topics[name].partitions
         wanted = wanted or len(partitions)
         if len(partitions) != wanted:

@@ -212,8 +212,9 @@ def run_sink(settings: Settings) -> int:
 def pipeline(settings: Settings) -> Pipeline:
     """One pipeline, as a worker has for each partition."""
     from streams.pipeline import Pipeline
+    from streams.policy import Policy
 
-    return Pipeline(settings.correlation)
+    return Pipeline(settings.correlation, Policy(settings.protection))
 
 
 def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) -> Iterator[Message | Reject]:

@@ -24,6 +24,7 @@ from schemas.topics import (
     DEVICE_COVERAGE,
     DEVICE_EVENTS,
     NETWORK_EVENTS,
+    PROTECTION_MODES,
     REJECTS,
     SENSOR_GAPS,
     STATE_CHANGELOG,
@@ -31,6 +32,7 @@ from schemas.topics import (
     TELEMETRY,
 )
 from streams.pipeline import Message, Output, Pipeline
+from tests.faults.wishes import policy_of
 from tests.sample import score
 from tests.streams.test_store import state_of
 from tests.streams.worker_process import PARTITIONS, committed, read_all
@@ -128,7 +130,8 @@ def judge(settings: Settings, written: Counter[bytes]) -> Verdict:
 def _undisturbed(settings: Settings) -> tuple[dict[str, set[bytes]], dict[str, set[bytes]]]:
     """What the log must give, and what it may: a worker may be ended between its results and its commit."""
     done = committed(settings)
-    pipelines = {partition: Pipeline(settings.correlation) for partition in range(PARTITIONS)}
+    policy = policy_of(settings)
+    pipelines = {partition: Pipeline(settings.correlation, policy) for partition in range(PARTITIONS)}
     must: dict[str, set[bytes]] = {topic: set() for topic in TABLE_OF_TOPIC}
     may: dict[str, set[bytes]] = {topic: set() for topic in TABLE_OF_TOPIC}
     for raw in read_all(settings, TELEMETRY):
@@ -148,8 +151,9 @@ def _same_state(settings: Settings, verdict: Verdict) -> None:
     entries: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
     for raw in read_all(settings, STATE_CHANGELOG):
         entries[raw.partition() or 0][raw.key() or b""] = raw.value() or b""
-    kept = [Pipeline(settings.correlation) for _ in range(PARTITIONS)]
-    peaceful = [Pipeline(settings.correlation) for _ in range(PARTITIONS)]
+    policy = policy_of(settings)
+    kept = [Pipeline(settings.correlation, policy) for _ in range(PARTITIONS)]
+    peaceful = [Pipeline(settings.correlation, policy) for _ in range(PARTITIONS)]
     done = committed(settings)
     ends = []
     for partition, pipeline in enumerate(kept):
@@ -182,6 +186,7 @@ def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:
     yield REJECTS, (reject.raw for reject in output.rejects)
     yield SENSOR_GAPS, output.sensor_gaps
     yield DEVICE_COVERAGE, output.coverage
+    yield PROTECTION_MODES, output.modes
 
 
 def _found(settings: Settings, topic: str) -> Iterator[bytes]:
@@ -210,7 +215,7 @@ def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], ver
 def _seen(table: str, rows: list[Row], key: str, verdict: Verdict) -> list[Row]:
     """What the view makes of the versions of its rows."""
     if table != "DeviceCoverage":
-        return [row for row in _latest(rows, key, verdict) if row.get("Status") != "filled"]
+        return [row for row in _latest(rows, key, verdict) if row.get("Status") not in {"filled", "withdrawn"}]
     merged: dict[str, Row] = {}
     for row in rows:
         other = merged.setdefault(row[key], dict(row))

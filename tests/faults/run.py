@@ -22,6 +22,7 @@ from tests.faults.oracle import Verdict, judge, judge_truth, missing_lines
 from tests.faults.schedule import FIRST_SECS, Fault, Kind, Schedule, schedule
 from tests.faults.stage import Stage
 from tests.faults.watch import PARTITIONS, Watch, caught_up_after, went_on_after
+from tests.faults.wishes import say_in_the_middle
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,11 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
         "first commits",
     )
     load.begin()
+    middle = threading.Timer(plan.load_secs / 2, say_in_the_middle, [stage.direct])
+    middle.start()
     ended = _disturb(stage, plan, time.monotonic())
     load.join()
+    middle.join()
     for ender in ended:
         ender.join()
     _until(lambda: not missing_lines(stage.direct, load.values), LOGGED_SECS_MAX, "all lines in the log", fatal=False)

@@ -20,6 +20,7 @@ from tests.faults.disk import SmallDisk
 from tests.faults.parts import Keeper, Part
 from tests.faults.schedule import Fault, Kind
 from tests.faults.tcp_proxy import TcpProxy
+from tests.faults.wishes import PROTECTION, say_before
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError, free_port
@@ -79,6 +80,7 @@ class Stage:
                 "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
                 "publisher": {"state_dir": str(folder / "producer")},
                 "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
+                "protection": PROTECTION,
                 "sink": {"session_timeout_secs": SESSION_SECS, "retry_secs_max": 2},
             }
         )
@@ -92,6 +94,7 @@ class Stage:
         )
         """The same, past the proxies."""
         create_topics(self.broker.bootstrap, topics(self.settings))
+        say_before(self.direct)
         client = connect(self.direct.clickhouse)
         migrate(client, self.settings.clickhouse.database)
         client.close()

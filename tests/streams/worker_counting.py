@@ -15,6 +15,7 @@ from schemas.events import Reason, Reject
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message, Output
+from streams.policy import Policy
 
 SILENCE_MS = 2_000
 PADDING = "s" * 200
@@ -25,7 +26,7 @@ class CountingPipeline:
 
     slow_secs = 0.0
 
-    def __init__(self, _settings: CorrelationSettings) -> None:
+    def __init__(self, _settings: CorrelationSettings, _policy: Policy) -> None:
         self._state: dict[bytes, tuple[int, int, int, bool]] = {}
         self._touched: set[bytes] = set()
         self._output = Output()

@@ -19,6 +19,7 @@ from schemas.topics import (
     TELEMETRY,
 )
 from streams.pipeline import Message, Output
+from streams.policy import Policy
 from tests.streams.worker_counting import CountingPipeline
 from tests.streams.worker_process import PARTITIONS, committed, read_all
 
@@ -44,7 +45,10 @@ def judge(settings: Settings) -> Verdict:
     commit, so results and state of the input behind that may be there, or not.
     """
     done = committed(settings)
-    pipelines = {partition: CountingPipeline(settings.correlation) for partition in range(PARTITIONS)}
+    pipelines = {
+        partition: CountingPipeline(settings.correlation, Policy(settings.protection))
+        for partition in range(PARTITIONS)
+    }
     state: dict[tuple[int, bytes], list[bytes]] = {}
     expected: Counter[tuple[Place, bytes]] = Counter()
     possible: Counter[tuple[Place, bytes]] = Counter()

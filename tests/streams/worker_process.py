@@ -144,12 +144,12 @@ def produce(settings: Settings, messages: Iterable[tuple[int, bytes | None, byte
     assert producer.flush(30) == 0
 
 
-def read_all(settings: Settings, name: str) -> list[Message]:
+def read_all(settings: Settings, name: str, partitions: int = PARTITIONS) -> list[Message]:
     """Everything on a topic right now, partition by partition in order."""
     topic = topic_name(settings, name)
     consumer = _asker(settings, "reader")
     try:
-        spans = {partition: _watermarks(consumer, topic, partition) for partition in range(PARTITIONS)}
+        spans = {partition: _watermarks(consumer, topic, partition) for partition in range(partitions)}
         missing = {partition for partition, (low, high) in spans.items() if low < high}
         consumer.assign([TopicPartition(topic, partition, spans[partition][0]) for partition in missing])
         found = []
