@@ -33,6 +33,8 @@ TABLE_OF_TOPIC = {
 
 TICK_DIALECT = "tick"
 """Value of the dialect header on a message without lines that only carries the log's time."""
+END = b"end"
+"""Value of a tick that ends a recording: alerts whose next version would wait leave at once."""
 
 
 @dataclass(frozen=True, slots=True)

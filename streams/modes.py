@@ -10,6 +10,7 @@ against block. What is said holds from its time on, whatever came before it, unt
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 from schemas.events import Action, Micros, ModeChanged, ModeEvidence, ProtectionMode
 from schemas.record import ModeStatus
@@ -41,7 +42,7 @@ def mode_changes(facts: Facts, at: Micros) -> int:
     """How many changes of mode are known up to a time: what the facts add to a version."""
     changes = facts.modes_forgotten
     mode: ProtectionMode | None = None
-    for entry in facts.modes:
+    for entry in _that_count(facts):
         if entry.at > at:
             break
         changes += entry.mode is not mode
@@ -53,8 +54,10 @@ def hear(device: Device, event: ModeChanged) -> bool:
     """A sensor or the settings say the mode; False where that was known."""
     before = spans(device.facts)
     facts = device.facts
-    if event.before is not None and _entry_at(facts, event.at) is None:
-        _put(facts, ModeEntry(0, event.before, event.evidence, event.event_id))
+    if event.before is not None:
+        facts.modes = [entry for entry in facts.modes if entry.told_at <= event.at]
+        if _entry_at(facts, event.at) is None:
+            _put(facts, ModeEntry(0, event.before, event.evidence, event.event_id, event.at))
     known = _entry_at(facts, event.at)
     if known is None or known.mode is not event.mode:
         _put(facts, ModeEntry(event.at, event.mode, event.evidence, event.event_id))
@@ -78,7 +81,7 @@ def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
 def spans(facts: Facts) -> tuple[Span, ...]:
     """The history, gapless from the first that is known; neighbours of one mode are one."""
     found: list[Span] = []
-    for entry in facts.modes:
+    for entry in _that_count(facts):
         if not found or found[-1].mode is not entry.mode:
             if found:
                 found[-1] = found[-1]._replace(until=entry.at)
@@ -90,9 +93,22 @@ def _time(entry: ModeEntry) -> Micros:
     return entry.at
 
 
+def _that_count(facts: Facts) -> Iterator[ModeEntry]:
+    """Without verdicts that prove no more than what is in force anyway."""
+    rank = 0
+    for entry in facts.modes:
+        if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > rank:
+            rank = _RANK[entry.mode]
+            yield entry
+
+
 def _entry_at(facts: Facts, at: Micros) -> ModeEntry | None:
-    place = bisect_right(facts.modes, at, key=_time)
-    return facts.modes[place - 1] if place else None
+    found = None
+    for entry in _that_count(facts):
+        if entry.at > at:
+            break
+        found = entry
+    return found
 
 
 def _put(facts: Facts, entry: ModeEntry) -> None:

@@ -14,7 +14,7 @@ from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
 from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
 from schemas.settings import CorrelationSettings
-from schemas.topics import TICK_DIALECT
+from schemas.topics import END, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
@@ -34,6 +34,8 @@ LINE_BYTES_MAX = 1 << 20
 MESSAGE_LINES_MAX = 100_000
 """A message of more is rejected whole: no sensor's lines are so short, and a million rejects would hold up all others."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
+
+_TICKS = {b"", END}
 
 NEAR_BOUND = 0.8
 """Share of connections_max from which on a device is counted as near its bound."""
@@ -100,8 +102,10 @@ class Pipeline:
     def take(self, message: Message) -> None:
         """Take one message in; one that is in the state already does nothing."""
         self.policy.logged_ms = message.logged_ms
-        if message.dialect == TICK_DIALECT and not message.value:
+        if message.dialect == TICK_DIALECT and message.value in _TICKS:
             self._tick(message)
+            if message.value:
+                self._end(message)
             return
         home = self._device(message.key)
         dialect = self._dialects.get(message.dialect)
@@ -239,6 +243,13 @@ class Pipeline:
                 self.presence.be_quiet(device, passed, message.logged_ms)
             facts.offset = message.offset
             self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
+
+    def _end(self, message: Message) -> None:
+        for device in self.devices.values():
+            if device.dirty_alerts and message.offset >= device.facts.offset:
+                device.facts.offset = message.offset
+                self.emitter.publish_all(device)
+                self.store.changed[device.name] = device
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""

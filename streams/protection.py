@@ -122,6 +122,8 @@ class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     mode: ProtectionMode
     evidence: ModeEvidence
     event_id: str
+    told_at: Micros = 0
+    """Of what a change says of the time before it: the change's time. An earlier one knows better."""
 
 
 class Span(NamedTuple):

@@ -16,15 +16,21 @@ from schemas.events import (
     Event,
     Flow,
     HttpExchange,
+    ModeChanged,
+    ModeEvidence,
     Process,
+    ProcessVerdict,
+    ProtectionMode,
     TlsName,
     Verdict,
     flow_of,
 )
+from schemas.indicator_given import Given, Refused, indicator_of
 from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
+from streams.indicators import IndicatorSet
 from streams.policy import Policy
 from streams.state import Device
 
@@ -159,6 +165,46 @@ def flow_end(
     )
 
 
+def process_verdict(
+    at: float,
+    host: str = "bad.example",
+    *,
+    action: Action = Action.BLOCKED,
+    process: str = "curl",
+    pid: int | None = None,
+    port: int = 0,
+    number: int = 0,
+) -> ProcessVerdict:
+    """Network protection judged a request of a process, on a connection that it does not name."""
+    return ProcessVerdict(
+        DEVICE,
+        micros(at),
+        action,
+        Process(pid, process),
+        host,
+        port,
+        f"{host}/",
+        "",
+        "CustomBlockList",
+        f"1126/{number}/{at}",
+    )
+
+
+def mode(at: float, mode: ProtectionMode, before: ProtectionMode | None = None) -> ModeChanged:
+    """The device's protection mode changed."""
+    return ModeChanged(DEVICE, micros(at), mode, f"5007/{at}", before, ModeEvidence.DEFENDER_SETTING)
+
+
+def listing(*given: Given, modes: Sequence[str] = (), gap_secs: float = 0) -> Policy:
+    """Indicators, what the settings say of modes, and how long an alert's further versions wait."""
+    indicators = IndicatorSet()
+    for one in given:
+        made = indicator_of(one, 0)
+        assert not isinstance(made, Refused), made.in_words()
+        indicators.put(made)
+    return Policy(ProtectionSettings(modes=tuple(modes), alert_gap_secs=gap_secs), indicators)
+
+
 Row = dict[str, object]
 
 
@@ -167,10 +213,11 @@ class World:
 
     def __init__(self, policy: Policy | None = None, **settings: object) -> None:
         # Each version is published: how seldom they are is looked at where that is what a test is about.
-        policy = policy or Policy(ProtectionSettings(alert_gap_secs=0))
+        policy = policy or listing()
         self.correlator = Correlator(CorrelationSettings.model_validate(settings), policy)
         self.emitter = Emitter(self.correlator)
         self.device = Device(DEVICE)
+        self.correlator.heed_settings(self.device, 0)
         self.quiet_secs = 0.0
         self.versions: list[Row] = []
         self.verdicts: list[Row] = []

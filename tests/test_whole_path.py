@@ -100,7 +100,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
     settings_for: SettingsMaker, tmp_path: Path, parts: Callable[[str, Path], Part]
 ) -> None:
     """Shuffled, twice, cut at random, the worker killed -9 twice: the same ids, the same latest content, in the table."""
-    settings = settings_for(worker={"session_timeout_secs": 6})
+    settings = settings_for(worker={"session_timeout_secs": 6}, protection={"alert_gap_secs": 0})
     with_database(settings)
     file = tmp_path / "settings.toml"
     write_settings(settings, file)

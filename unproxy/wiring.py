@@ -341,6 +341,20 @@ def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_M
     return sorted(seen[topic])
 
 
+def tell_the_end(settings: Settings) -> None:
+    """Tell the workers that a recording has ended. Raises Failed."""
+    from confluent_kafka import Producer
+
+    from schemas.topics import END, TICK_DIALECT
+
+    name = topic_name(settings, TELEMETRY)
+    producer = Producer(kafka_client_config(settings))
+    for partition in partitions_of(settings, name):
+        producer.produce(name, END, partition=partition, headers={"dialect": TICK_DIALECT})
+    if producer.flush(KAFKA_SECS_MAX):
+        raise Failed(f"{settings.kafka.bootstrap}: does not take the end of the recording; look into its log")
+
+
 def create_topics(settings: Settings, replicas: int) -> list[str]:
     """Create the topics that are missing; gives their names. Raises Failed."""
     from confluent_kafka import KafkaError, KafkaException

@@ -130,7 +130,7 @@ class Up:
         settle_secs = correlation.patience_secs + correlation.lateness_secs + SETTLE_SECS_EXTRA
         readiness = Readiness(metered.telemetry, metered.results, self.workers, settle_secs)
         readiness.again(time.monotonic())
-        sent, restarts = producer.done, 0
+        sent, restarts, ended = producer.done, 0, False
         metered.start()
         with Progress(metered.telemetry, metered.results) as self.progress:
             while True:
@@ -140,8 +140,12 @@ class Up:
                     self._raise_if_called_wrongly(producer)
                     readiness.again(time.monotonic())
                 missing = readiness.look(metered.latest) if producer.done else "sending"
-                if not missing:
+                if not missing and ended:
                     break
+                if not missing:
+                    wiring.tell_the_end(settings)
+                    ended, missing = True, "ending"
+                    readiness.again(time.monotonic())
                 self.progress.show(missing, metered.latest)
                 time.sleep(LOOK_SECS)
         self.progress = None
