@@ -35,7 +35,11 @@ _NOT_MIGRATED = ("UNKNOWN_DATABASE",)
 
 
 class QueryRefused(Failed):
-    """The engine said no; the message says why."""
+    """The engine said no; the message says why, `code` is ClickHouse's number for it, 0 where it has none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class EngineAway(Failed):
@@ -91,7 +95,8 @@ class Client:
         try:
             response = self._ask(connection, f"?{urlencode(query)}", text)
             if response.status != http.client.OK:
-                raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")))
+                code = int(response.headers.get("X-ClickHouse-Exception-Code") or 0)
+                raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")), code)
             while chunk := response.read1(CHUNK_BYTES):
                 yield chunk
         except (OSError, http.client.HTTPException) as error:
