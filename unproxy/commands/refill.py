@@ -49,7 +49,7 @@ def refill(
     run meanwhile.
     """
     from schemas.topics import TABLE_OF_TOPIC
-    from unproxy.query.where import kafka_settings
+    from unproxy.query.where import kafka_settings, of_settings
     from unproxy.refill.refill import Refill
 
     known = list(TABLE_OF_TOPIC.values())
@@ -62,9 +62,12 @@ def refill(
         raise typer.BadParameter("is not after --since", param_hint="--until")
     settings = kafka_settings(state_of(context), data)
     tables = [name for name in known if not table or name in table]
+    of_settings(settings).ping()
+    # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
+    run = Refill(settings, tables, since_ms, until_ms, _say)
     if detach_damaged:
         _detach_damaged(settings, tables, utc_time("--since", since), dry_run, shape)
-    _write_again(Refill(settings, tables, since_ms, until_ms, _say), dry_run, shape)
+    _write_again(run, dry_run, shape)
 
 
 def _millis(option: str, given: str) -> int | None:
@@ -108,7 +111,6 @@ def _tell_part(part: Part, dry_run: bool, shape: Shape) -> None:
 def _write_again(run: Refill, dry_run: bool, shape: Shape) -> None:
     from unproxy.refill.refill import Stopped
 
-    # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
     with stop_asked() as stop:
         try:
             accounts = run.until(stop, dry_run=dry_run)

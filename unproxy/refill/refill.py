@@ -98,12 +98,21 @@ class Refill:
     say: Say
     accounts: dict[str, Account] = field(init=False)
     _stop: Event = field(init=False, default_factory=Event)
+    _places: list[tuple[str, TopicPartition]] = field(init=False)
+    """Table, and a partition of its topic."""
     _consumer: Consumer = field(init=False)
     _trouble: str = field(init=False, default="no answer")
     _said_at: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.accounts = {table: Account() for table in self.tables}
+        topics = {topic_name(self.settings, name): table for name, table in TABLE_OF_TOPIC.items()}
+        self._places = [
+            (table, TopicPartition(topic, partition))
+            for topic, table in topics.items()
+            if table in self.tables
+            for partition in partitions_of(self.settings, topic)
+        ]
         self._consumer = Consumer(
             {
                 **kafka_client_config(self.settings),
@@ -143,21 +152,16 @@ class Refill:
 
     def _spans(self) -> Iterator[_Span]:
         """From where to where each partition is to be read."""
-        for name, table in TABLE_OF_TOPIC.items():
-            if table not in self.tables:
-                continue
-            topic = topic_name(self.settings, name)
-            for partition in partitions_of(self.settings, topic):
-                place = TopicPartition(topic, partition)
-                first, end = self._asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
-                begin = self._offset_at(place, self.since_ms, end)
-                if self.until_ms is not None:
-                    end = self._offset_at(place, self.until_ms, end)
-                span = _Span(topic, table, partition, begin, end)
-                if 0 < begin == first:
-                    self._tell_deleted(span)
-                if begin < end:
-                    yield span
+        for table, place in self._places:
+            first, end = self._asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            begin = self._offset_at(place, self.since_ms, end)
+            if self.until_ms is not None:
+                end = self._offset_at(place, self.until_ms, end)
+            span = _Span(place.topic, table, place.partition, begin, end)
+            if 0 < begin == first:
+                self._tell_deleted(span)
+            if begin < end:
+                yield span
 
     def _offset_at(self, place: TopicPartition, time_ms: int, end: int) -> int:
         """The first message of this time or later; the end where there is none."""
