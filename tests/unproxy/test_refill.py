@@ -92,6 +92,8 @@ def test_a_damaged_part(kafka_settings_for: SettingsMaker, tmp_path: Path, capsy
         empty, cut = damage(settings.clickhouse, TABLE), damage(settings.clickhouse, "DeviceEvents", keep=0.1)
         with pytest.raises(Exception, match=r"CORRUPTED_DATA|CANNOT_READ_ALL_DATA"):
             shown(settings)
+        assert run(["--config", file_of(settings, tmp_path), "query", f"SELECT count() FROM {TABLE}"]) == 1
+        assert "; run `unproxy refill --since T --detach-damaged`" in capsys.readouterr().err
         command = ["--config", file_of(settings, tmp_path), "refill", "--since", BEGIN]
         assert run([*command, "--detach-damaged", "--dry-run"]) == 0
         planned = capsys.readouterr().out

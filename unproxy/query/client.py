@@ -31,7 +31,10 @@ _SUFFIX = re.compile(r"\s*\(version [^)]*\)\s*$")
 _EXPECTED = re.compile(r"\.? Expected one of: .*$", re.DOTALL)
 
 
-_NOT_MIGRATED = ("UNKNOWN_DATABASE",)
+_HINTS = {
+    "UNKNOWN_DATABASE": "run `unproxy migrate`",
+    "CORRUPTED_DATA": "run `unproxy refill --since T --detach-damaged`",
+}
 
 
 class QueryRefused(Failed):
@@ -115,8 +118,8 @@ class Client:
             connection.close()
 
     def _refusal(self, error: str) -> str:
-        hint = "; run `unproxy migrate`" if any(f"({name})" in error for name in _NOT_MIGRATED) else ""
-        return readable(error) + hint
+        hints = [f"; {hint}" for name, hint in _HINTS.items() if f"({name})" in error]
+        return "".join([readable(error), *hints])
 
     def _ask(self, connection: http.client.HTTPConnection, target: str, text: str) -> http.client.HTTPResponse:
         place = urlsplit(self.url)
