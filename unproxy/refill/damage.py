@@ -1,6 +1,6 @@
 """Parts of a table that ClickHouse cannot read any more, and how they are put aside.
 
-A disk that fills up while ClickHouse merges may leave a part behind that lacks a file, or half of one: from then on
+A disk that fills up while ClickHouse writes may leave a part behind that lacks a file, or half of one: from then on
 questions to the table fail. A detached part is asked no more. It stays in the table's folder `detached`; nothing is deleted.
 """
 
@@ -55,8 +55,9 @@ def damaged(client: Client, table: str, progress: Progress = lambda _, __: None)
 
 
 def detach(client: Client, part: Part) -> None:
-    """Put it aside. Raises Failed."""
-    list(client.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
+    """Put it aside; merges under way are waited for. Raises Failed."""
+    patient = replace(client, timeout_secs=PART_SECS_MAX)
+    list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
 
 
 def _active(client: Client, table: str) -> list[Part]:
