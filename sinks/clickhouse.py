@@ -21,7 +21,7 @@ from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
 from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
 from sinks.migrate import pending
-from sinks.presence import all_there
+from sinks.presence import UNREADABLE, all_there
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class ClickHouseSink:
         try:
             if self._client is None:
                 self._client = connect(self._config)
-            if again and all_there(self._client, self._config.database, table, rows):
+            if again and self._all_there(self._client, table, rows):
                 return
             self._insert(self._client, table, rows, token)
             if again:
@@ -121,17 +121,32 @@ class ClickHouseSink:
             self._insert(client, table, rows, f"{token}-1")
             return
         for number in range(1, NAMES_MAX + 1):
-            if all_there(client, self._config.database, table, rows):
+            if self._all_there(client, table, rows):
                 return
             log.warning(
                 "ClickHouse knows an insert whose rows it does not have, inserting them again", extra={"table": table}
             )
             self._insert(client, table, rows, f"{token}-{number}")
-        if not all_there(client, self._config.database, table, rows):
+        if not self._all_there(client, table, rows):
             log.error(
                 "ClickHouse took rows and does not have them; look for a TTL or a row policy on the table",
                 extra={"table": table, "rows": sum(piece.count(b"\n") + 1 for piece in rows)},
             )
+
+    def _all_there(self, client: Client, table: str, rows: Sequence[bytes]) -> bool:
+        """Whether the table has these rows. Where it cannot be read, nothing is wrong with them."""
+        try:
+            return all_there(client, self._config.database, table, rows)
+        except ClickHouseError as error:
+            refusal = _in_words(error, table, self._config)
+            if isinstance(error, Error) and error.code in UNREADABLE:
+                raise SinkRefused(
+                    f"ClickHouse cannot read {table} in database {self._config.database} at {self._config.url}, a part of "
+                    f"it is damaged; run `unproxy refill --since T --detach-damaged`: {_said(error)}"
+                ) from error
+            if isinstance(refusal, RowsRefused):
+                raise SinkBusy(str(refusal)) from error
+            raise refusal from error
 
     def _behind(self) -> bool:
         """Whether rows may only be refused because the tables lack a migration."""
@@ -191,7 +206,7 @@ def _compressed(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
 def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) -> SinkError:
     code = error.code if isinstance(error, Error) else None
     place = f"{table} in database {config.database} at {config.url}"
-    said = re.sub(r"\s+", " ", str(error))[:_DETAIL_CHARS_MAX]
+    said = _said(error)
     if code in _TABLE_MISSING:
         return SinkRefused(f"ClickHouse has no {place}; run `unproxy migrate`")
     if code in _NOT_ALLOWED:
@@ -203,6 +218,10 @@ def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) ->
     if code is None and not isinstance(error, DatabaseError):
         return SinkRefused(f"ClickHouse client: {said}")
     return SinkBusy(f"ClickHouse at {config.url} does not take rows now: {said}")
+
+
+def _said(error: ClickHouseError) -> str:
+    return re.sub(r"\s+", " ", str(error))[:_DETAIL_CHARS_MAX]
 
 
 SINK = Entry("clickhouse", ClickHouseSettings, ClickHouseSink)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -24,14 +23,14 @@ from schemas.kafka_config import what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
-from sinks.batch import Batch, Cutter, Limits, Message
+from sinks.batch import Batch, Cutter, Limits
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
 from sinks.group import group_config
 from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
-from sinks.rejects import RejectsProducer, reject_row
+from sinks.rejects import RejectsProducer, as_rows
 from sinks.watch import Watch
 from sinks.writer import WARN_SECS, Refusal, Writer
 
@@ -218,11 +217,7 @@ class SinkLoop:
             return
         if cutter.position is not None and cutter.position != offset:
             cutter = self._jump(TopicPartition(topic, partition, offset), cutter)
-        value, (_, timestamp_ms) = message.value() or b"", message.timestamp()
-        if topic == self._rejects_topic:
-            headers: Any = message.headers() or []
-            value = reject_row(f"{topic}/{partition}/{offset}", timestamp_ms, headers, value)
-        taken = Message(offset, timestamp_ms, value)
+        taken = as_rows(message, self._rejects_topic)
         self.messages_by_topic[topic] += 1
         self.rows_by_topic[topic] += taken.rows
         if ended := cutter.take(taken, now):

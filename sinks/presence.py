@@ -20,6 +20,22 @@ from schemas.ddl import VERSIONS, identity, quoted
 KEYS_MAX = 5_000
 """Rows asked for at once."""
 
+UNREADABLE = frozenset(
+    (
+        32,  # ATTEMPT_TO_READ_AFTER_EOF
+        33,  # CANNOT_READ_ALL_DATA
+        40,  # CHECKSUM_DOESNT_MATCH
+        107,  # FILE_DOESNT_EXIST
+        117,  # INCORRECT_DATA
+        226,  # NO_FILE_IN_DATA_PART
+        228,  # BAD_SIZE_OF_FILE_IN_DATA_PART
+        246,  # CORRUPTED_DATA
+        271,  # CANNOT_DECOMPRESS
+        432,  # UNKNOWN_CODEC
+    )
+)
+"""What ClickHouse answers to a question about a table that has a damaged part."""
+
 _QUERY_BYTES_MAX = 64 * 1024 * 1024
 
 Key = tuple[str, ...]

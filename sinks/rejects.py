@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Any
 
+import confluent_kafka
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
@@ -14,6 +16,7 @@ from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config
 from schemas.record import RejectRow
 from schemas.settings import KafkaSettings
 from sinks.base import SinkBusy
+from sinks.batch import Message
 
 DELIVERY_SECS_MAX = 10.0
 DETAIL_CHARS_MAX = 1_000
@@ -36,6 +39,17 @@ def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes
         RecordId=said.get(RECORD_ID) or f"{place}@{timestamp_ms}",
     )
     return msgspec.json.encode(row)
+
+
+def as_rows(raw: confluent_kafka.Message, rejects_topic: str) -> Message:
+    """A message of any of our topics as the sink writes it."""
+    topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
+    assert offset is not None
+    value, (_, timestamp_ms) = raw.value() or b"", raw.timestamp()
+    if topic == rejects_topic:
+        headers: Any = raw.headers() or []
+        value = reject_row(f"{topic}/{partition}/{offset}", timestamp_ms, headers, value)
+    return Message(offset, timestamp_ms, value)
 
 
 class RejectsProducer:

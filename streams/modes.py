@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from schemas.events import Action, Micros, ModeChanged, ModeEvidence, ProtectionMode
 from schemas.record import ModeStatus
 from streams.protection import ModeEntry, Span
-from streams.state import AUDITED, STOPPED, Device, Facts
+from streams.state import AUDITED, NEVER, STOPPED, Device, Facts
 
 ENTRIES_MAX = 256
 """Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
@@ -39,15 +39,16 @@ def told_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
 
 
 def mode_changes(facts: Facts, at: Micros) -> int:
-    """How many changes of mode are known up to a time: what the facts add to a version."""
-    changes = facts.modes_forgotten
-    mode: ProtectionMode | None = None
-    for entry in _that_count(facts):
+    """What the history adds to a version: grows whenever the mode at that time becomes another one."""
+    said, rank, proved = facts.modes_gone, 0, 0
+    for entry in facts.modes:
         if entry.at > at:
             break
-        changes += entry.mode is not mode
-        mode = entry.mode
-    return changes
+        if entry.evidence is ModeEvidence.VERDICT:
+            proved = max(proved, _RANK[entry.mode] - rank)
+        else:
+            said, rank, proved = said + 1, _RANK[entry.mode], 0
+    return (max(_RANK.values()) + 1) * said + proved
 
 
 def hear(device: Device, event: ModeChanged) -> bool:
@@ -55,13 +56,15 @@ def hear(device: Device, event: ModeChanged) -> bool:
     before = spans(device.facts)
     facts = device.facts
     if event.before is not None:
-        facts.modes = [entry for entry in facts.modes if entry.told_at <= event.at]
+        known_better = [entry for entry in facts.modes if entry.told_at <= event.at]
+        facts.modes_gone += len(facts.modes) - len(known_better)
+        facts.modes = known_better
         if _entry_at(facts, event.at) is None:
             _put(facts, ModeEntry(0, event.before, event.evidence, event.event_id, event.at))
     known = _entry_at(facts, event.at)
     if known is None or known.mode is not event.mode:
         _put(facts, ModeEntry(event.at, event.mode, event.evidence, event.event_id))
-        _say_again(facts, event)
+        _say_again(facts, event.at, event.mode)
     _note(facts, event.at, event.mode, event.evidence, event.event_id)
     return _tell(device, before)
 
@@ -75,6 +78,7 @@ def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
         return False
     before = spans(facts)
     _put(facts, ModeEntry(at, mode, ModeEvidence.VERDICT, event_id))
+    _say_again(facts, at, mode)
     return _tell(device, before)
 
 
@@ -115,7 +119,7 @@ def _put(facts: Facts, entry: ModeEntry) -> None:
     facts.modes.insert(bisect_right(facts.modes, entry.at, key=_time), entry)
     if len(facts.modes) > ENTRIES_MAX:
         del facts.modes[0]
-        facts.modes_forgotten += 1
+        facts.modes_gone += 1
 
 
 def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence, event_id: str) -> None:
@@ -125,18 +129,13 @@ def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence
         facts.modes_heard[mode] = ModeEntry(at, mode, evidence, event_id)
 
 
-def _say_again(facts: Facts, event: ModeChanged) -> None:
-    """Something was said of a time before what is known already: what that said nothing new against, it does now."""
-    place = bisect_right(facts.modes, event.at, key=_time)
-    until = facts.modes[place].at if place < len(facts.modes) else 0
-    later = [
-        entry
-        for entry in facts.modes_heard.values()
-        if entry.at > event.at and (not until or entry.at < until) and entry.mode is not event.mode
-    ]
+def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
+    """Something is known of a time before what is known already: what was no news after it then, is now."""
+    place = bisect_right(facts.modes, at, key=_time)
+    until = facts.modes[place].at if place < len(facts.modes) else NEVER
+    later = [entry for entry in facts.modes_heard.values() if at < entry.at < until and entry.mode is not mode]
     for entry in sorted(later, key=_time):
-        proves_nothing = entry.evidence is ModeEvidence.VERDICT and _RANK[entry.mode] < _RANK[event.mode]
-        if not proves_nothing:
+        if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]:
             _put(facts, entry)
 
 

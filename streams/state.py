@@ -243,7 +243,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """The endpoint itself tells of its connections, too."""
     modes: list[ModeEntry] = []
     """Changes of the protection mode, by time (`streams.modes`)."""
-    modes_forgotten: int = 0
+    modes_gone: int = 0
+    """Changes that are in it no more: too old, or known better."""
     modes_version: int = 0
     modes_heard: dict[ProtectionMode, ModeEntry] = {}
     """The latest word for each mode, also where it was known already."""

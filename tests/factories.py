@@ -26,6 +26,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicators import Indicator
 from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.correlator import Correlator
@@ -195,13 +196,18 @@ def mode(at: float, mode: ProtectionMode, before: ProtectionMode | None = None) 
     return ModeChanged(DEVICE, micros(at), mode, f"5007/{at}", before, ModeEvidence.DEFENDER_SETTING)
 
 
+def indicator(given: Given) -> Indicator:
+    """An indicator as a person gives it, normalised."""
+    made = indicator_of(given, 0)
+    assert not isinstance(made, Refused), made.in_words()
+    return made
+
+
 def listing(*given: Given, modes: Sequence[str] = (), gap_secs: float = 0) -> Policy:
     """Indicators, what the settings say of modes, and how long an alert's further versions wait."""
     indicators = IndicatorSet()
     for one in given:
-        made = indicator_of(one, 0)
-        assert not isinstance(made, Refused), made.in_words()
-        indicators.put(made)
+        indicators.put(indicator(one))
     return Policy(ProtectionSettings(modes=tuple(modes), alert_gap_secs=gap_secs), indicators)
 
 

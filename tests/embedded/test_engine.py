@@ -294,6 +294,29 @@ def test_insert_that_fails_at_its_end(client: Client) -> None:
     assert numbers(client) == [1]
 
 
+def test_insert_that_fails_beside_other_questions(engine: Engine, client: Client) -> None:
+    """What fails beside an insert is not what the insert failed of: nobody may take its rows for bad."""
+    client.command("ALTER TABLE rows MODIFY SETTING parts_to_delay_insert = 0, parts_to_throw_insert = 1")
+    client.command("SYSTEM STOP MERGES rows")
+    client.raw_insert("rows", insert_block=lines(1), fmt="JSONEachRow")
+    done = threading.Event()
+
+    def ask_nonsense() -> None:
+        while not done.is_set():
+            ask(engine, "/", b"SELECT toInt32('x')")
+
+    beside = threading.Thread(target=ask_nonsense)
+    beside.start()
+    try:
+        for _ in range(20):
+            with pytest.raises(DatabaseError) as refused:
+                client.raw_insert("rows", insert_block=lines(2), fmt="JSONEachRow")
+            assert refused.value.code == 252
+    finally:
+        done.set()
+        beside.join()
+
+
 def test_killed_and_started_again(own: Engine) -> None:
     """Acknowledged rows and tokens survive kill -9; the address stays."""
     token = {"insert_deduplication_token": "batch 1"}

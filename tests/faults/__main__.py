@@ -2,6 +2,7 @@
 
 python -m tests.faults --seed 7               one run; the same seed gives the same world and the same faults
 python -m tests.faults --seeds 100 --jobs 2   seeds 1 to 100, and the table of faults and recovery times
+python -m tests.faults --damage               one run in which a full disk leaves a part of a table damaged, and the cure
 python -m tests.faults --broken all           six workers broken on purpose: each must be caught
 """
 
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--broken", choices=["all", *BREAKS], help="a worker that is broken on purpose must be caught")
     parser.add_argument("--outage", type=float, metavar="SECS", help="one run in which ClickHouse is away for so long")
+    parser.add_argument("--damage", action="store_true", help="one run in which a full disk leaves a damaged part")
     parser.add_argument("--kinds", nargs="+", metavar="WORD", help="only faults whose name holds one of these words")
     parser.add_argument("--keep", action="store_true", help="keep the logs of good runs, too")
     parser.add_argument("--out", type=Path, help="folder for results and the logs of failed runs")
@@ -49,26 +51,28 @@ def main() -> int:
     if given.broken == "all":
         codes = [_alone(["--broken", name], out, name) for name in BREAKS]
         return max(codes)
-    if given.broken is None and given.seed is None and not given.outage:
-        parser.error("name --seed, --seeds, --outage or --broken")
+    if given.broken is None and given.seed is None and not given.outage and not given.damage:
+        parser.error("name --seed, --seeds, --outage, --damage or --broken")
     enter_namespace(MODULE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))  # so that nothing is left running
-    return _one(out, given.seed or 1, given.broken or "", given.kinds or [], given.outage, keep=given.keep)
+    return _one(out, given)
 
 
-def _one(out: Path, seed: int, broken: str, words: list[str], away_secs: float | None, *, keep: bool) -> int:
+def _one(out: Path, given: argparse.Namespace) -> int:
     from tests.faults.breaking import run_broken
-    from tests.faults.run import outage, run
+    from tests.faults.run import DAMAGE, outage, run
     from tests.faults.schedule import Kind
 
+    seed, words = given.seed or 1, given.kinds or []
     kinds = tuple(kind for kind in Kind if not words or any(word.lower() in kind.lower() for word in words))
-    folder = out / (broken or f"seed-{seed}")
+    folder = out / (given.broken or f"seed-{seed}")
     folder.mkdir(parents=True, exist_ok=True)
-    if broken:
-        caught = run_broken(broken, folder)
-        print(f"{broken}: {caught.by or 'NOT CAUGHT'}", flush=True)
+    if given.broken:
+        caught = run_broken(given.broken, folder)
+        print(f"{given.broken}: {caught.by or 'NOT CAUGHT'}", flush=True)
         return 0 if caught.by else 1
-    result = run(seed, folder, kinds=kinds, keep=keep, planned=outage(away_secs) if away_secs else None)
+    planned = outage(given.outage) if given.outage else DAMAGE if given.damage else None
+    result = run(seed, folder, kinds=kinds, keep=given.keep, planned=planned, damages=given.damage)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(result.plain()) + "\n")
     print(judged(result.plain()), flush=True)

@@ -23,6 +23,7 @@ def judged(result: Plain) -> str:
             f"  ended: {exits or 'none'}; longest stop {result['stop_secs']} s; caught up after {result['caught_up_secs']} s; "
             f"twice on topics {verdict['published_twice']}, in tables of versions {verdict['stored_twice']}",
             f"  peak MB: {result['peak_mb']}",
+            *(f"  damaged by a full disk, cured by `unproxy refill`: {part}" for part in result["cured"]),
             *verdict["details"],
             *filter(None, [result["trouble"]]),
         ]
@@ -51,4 +52,6 @@ def table(results: Sequence[Plain]) -> str:
         "",
         f"{good} of {len(results)} runs good; " + ", ".join(f"{name} {count}" for name, count in sums.items()),
     ]
+    if cured := [result["cured"] for result in results if result["cured"]]:
+        lines += ["", f"damaged parts cured by `unproxy refill`: {sum(map(len, cured))} in {len(cured)} runs"]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name
+from tests.faults.cure import Cure
 from tests.faults.load import Load
 from tests.faults.memory import Memory
 from tests.faults.oracle import Verdict, judge, judge_truth, missing_lines
@@ -40,6 +41,8 @@ EXITS = {-9, -10, -12, -15, 0, 75, 76, 77, 78}
 """How a part may end in a disturbed run: killed, stopped before it could listen, or by a guard that has a reason to."""
 EXIT_FENCED = 1
 EXIT_UNEXPECTED = 70
+DAMAGE = Schedule((Fault(Kind.CLICKHOUSE_DISK_FULL, FIRST_SECS + 3.0, 4.0, 0),), 14.0)
+"""For a run in which a part is damaged on purpose; by itself that happens once in many full disks."""
 WORKER_GIVES_UP = {kind for kind in Kind if kind.startswith(("broker", "network"))} | {Kind.WORKER_DISK_FULL}
 """Where a worker may end itself with 70: it has no disk to write on, or Faust starts just when Kafka is away."""
 
@@ -59,6 +62,8 @@ class Result:
     """After the last fault of the sinks or ClickHouse was over, until no rows waited any more."""
     stop_secs: float = 0.0
     """The longest graceful stop."""
+    cured: list[str] = field(default_factory=list)
+    """Parts that a full disk under ClickHouse left damaged, and that `unproxy refill` made good before the verdict."""
     secs: float = 0.0
     trouble: str = ""
     """Why the run could not be judged, or what else is not as promised."""
@@ -80,16 +85,20 @@ def run(
     kinds: tuple[Kind, ...] = tuple(Kind),
     planned: Schedule | None = None,
     broken: str = "",
+    damages: bool = False,
     keep: bool = False,
     devices: int = DEVICES,
     lines_per_sec: float = LINES_PER_SEC,
 ) -> Result:
-    """Play one seed in a folder of its own. Logs are kept there when something is wrong, or when asked to."""
+    """Play one seed in a folder of its own. Logs are kept there when something is wrong, or when asked to.
+
+    With `damages` a part is cut each time ClickHouse's disk was full.
+    """
     began = time.monotonic()
     plan = planned or schedule(seed, kinds)
     result = Result(seed)
     load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=devices, lines_per_sec=lines_per_sec)
-    stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken)
+    stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken, damages=damages)
     try:
         _play(stage, load, plan, result)
     except Exception as error:  # noqa: BLE001  # a run that fails in any way is a result, with its traceback
@@ -125,6 +134,9 @@ def outage(secs: float) -> Schedule:
 
 def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     watch, memory = Watch(stage.direct), Memory(stage.pids)
+    # A part that is damaged although no disk was full stays a failure.
+    disk_full = any(fault.kind is Kind.CLICKHOUSE_DISK_FULL for fault in plan.faults)
+    cure = Cure(stage.direct, stage.config) if disk_full else None
     stage.begin()
     _until(
         lambda: bool(watch.workers) and all(o >= 0 for o in watch.workers[-1].offsets),
@@ -146,8 +158,13 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     time.sleep(correlation.patience_secs + correlation.lateness_secs + TICKS_SECS)
     _drained(stage.direct, stage.settings.worker.group, [TELEMETRY])
     stops = [worker.stop() for worker in stage.workers]
-    _drained(stage.direct, stage.settings.sink.group, list(TABLE_OF_TOPIC))
+    # A sink that looks for rows in a damaged part waits until it is put aside.
+    meanwhile = cure.now_and_then if cure else _nothing
+    _drained(stage.direct, stage.settings.sink.group, list(TABLE_OF_TOPIC), meanwhile)
     stops += [sink.stop() for sink in stage.sinks]
+    if cure:
+        cure.look()
+        result.cured = cure.parts
     watch.close()
     memory.close()
     result.peak_mb = memory.peak_mb
@@ -196,7 +213,11 @@ def _disturb(stage: Stage, plan: Schedule, began: float) -> list[_Ender]:
     return ended
 
 
-def _drained(settings: Settings, group: str, topics: list[str]) -> None:
+def _nothing() -> None:
+    """For what needs no care while it is waited for."""
+
+
+def _drained(settings: Settings, group: str, topics: list[str], meanwhile: Callable[[], None] = _nothing) -> None:
     """Return when the group has acknowledged everything that is in the topics now."""
     consumer = Consumer({"bootstrap.servers": settings.kafka.bootstrap, "group.id": group, "enable.auto.commit": False})
     try:
@@ -204,6 +225,7 @@ def _drained(settings: Settings, group: str, topics: list[str]) -> None:
         ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
 
         def behind() -> bool:
+            meanwhile()
             return all(
                 place.offset >= ends[place.topic, place.partition] or not ends[place.topic, place.partition]
                 for place in consumer.committed(places, timeout=10)

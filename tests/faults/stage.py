@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from producers.simulation import confirmed_proxies
 from schemas.settings import PREFIX, Settings
 from schemas.topics import topics
@@ -21,6 +23,7 @@ from tests.faults.parts import Keeper, Part
 from tests.faults.schedule import Fault, Kind
 from tests.faults.tcp_proxy import TcpProxy
 from tests.faults.wishes import PROTECTION, say_before
+from tests.sinks.sink_world import damage
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError, free_port
@@ -60,7 +63,9 @@ class ProxiedBroker(Broker):
 class Stage:
     """Everything that runs in one run."""
 
-    def __init__(self, folder: Path, *, standby_replicas: int, files: list[str], broken: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, standby_replicas: int, files: list[str], broken: str = "", damages: bool = False
+    ) -> None:
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
@@ -84,7 +89,8 @@ class Stage:
                 "sink": {"session_timeout_secs": SESSION_SECS, "retry_secs_max": 2},
             }
         )
-        config = folder / "settings.toml"
+        self._damages = damages
+        self.config = config = folder / "settings.toml"
         write_settings(self.settings, config)
         self.direct = self.settings.model_copy(
             update={
@@ -196,7 +202,7 @@ class Stage:
                 return self._die_in_an_insert()
             case Kind.CLICKHOUSE_DISK_FULL:
                 self.engine_disk.fill()
-                return self.engine_disk.free
+                return self._free_and_damage if self._damages else self.engine_disk.free
         return _nothing
 
     @staticmethod
@@ -207,6 +213,17 @@ class Stage:
     @staticmethod
     def _let_go(part: Part) -> None:
         part.stop()
+
+    def _free_and_damage(self) -> None:
+        """The disk has space again, and a part lacks its marks, as ClickHouse's own merges may leave it."""
+        self.engine_disk.free()
+        for _ in range(START_TRIES_MAX):
+            # The part may be merged away just when it is cut.
+            with suppress(OSError, ValueError, ClickHouseError):
+                damage(self.direct.clickhouse, "DeviceNetworkEvents")
+                return
+            time.sleep(0.1)
+        raise RuntimeError("no part could be damaged")
 
     def _die_in_an_insert(self) -> Callable[[], None]:
         dead = threading.Event()

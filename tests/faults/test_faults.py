@@ -28,6 +28,14 @@ def test_disturbed_runs_lose_double_and_falsify_nothing(tmp_path: Path) -> None:
     assert "4 of 4 runs good" in done.stdout
 
 
+def test_a_part_damaged_by_a_full_disk_is_cured(tmp_path: Path) -> None:
+    """Sinks wait for rows in a part that cannot be read and reject none; `unproxy refill` brings all of them back."""
+    done = harness(tmp_path, "--damage")
+
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
+    assert "cured by `unproxy refill`: DeviceNetworkEvents_versions " in done.stdout
+
+
 def test_a_worker_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
     """The oracle is not blind: a worker that acknowledges before it delivers loses rows, and is told."""
     done = harness(tmp_path, "--broken", "ack-before-delivery")

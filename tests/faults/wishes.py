@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Producer
 
 from schemas.clock import LATEST
-from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicator_given import Given
 from schemas.indicator_topic import INDICATOR_MARK, PARTITION, Removed, key_of, read, value_of
 from schemas.indicators import Indicator
 from schemas.settings import Settings
@@ -13,6 +13,7 @@ from schemas.suppressions import Suppression, suppression_id
 from schemas.topics import INDICATORS, topic_name
 from streams.indicator_feed import GRACE_MS
 from streams.policy import Policy
+from tests.factories import indicator
 from tests.streams.worker_process import read_all
 
 PROTECTION = {
@@ -39,13 +40,13 @@ SUPPRESSION = Suppression(
 
 def say_before(settings: Settings) -> None:
     """What holds from the beginning."""
-    _publish(settings, [(key_of(one), value_of(one)) for one in map(_indicator, BEFORE)])
+    _publish(settings, [(key_of(one), value_of(one)) for one in map(indicator, BEFORE)])
 
 
 def say_in_the_middle(settings: Settings) -> None:
     """Something is added, something taken back, something suppressed."""
-    put: list[Indicator | Suppression] = [*map(_indicator, IN_THE_MIDDLE), SUPPRESSION]
-    removed: list[tuple[bytes, bytes | None]] = [(key_of(one), None) for one in map(_indicator, TAKEN_BACK)]
+    put: list[Indicator | Suppression] = [*map(indicator, IN_THE_MIDDLE), SUPPRESSION]
+    removed: list[tuple[bytes, bytes | None]] = [(key_of(one), None) for one in map(indicator, TAKEN_BACK)]
     _publish(settings, [*((key_of(one), value_of(one)) for one in put), *removed])
 
 
@@ -62,12 +63,6 @@ def policy_of(settings: Settings) -> Policy:
             assert isinstance(said, Removed)
             (policy.indicators if said.mark == INDICATOR_MARK else policy.suppressions).remove(said.id, since_ms)
     return policy
-
-
-def _indicator(given: Given) -> Indicator:
-    made = indicator_of(given, 0)
-    assert not isinstance(made, Refused), made
-    return made
 
 
 def _publish(settings: Settings, messages: list[tuple[bytes, bytes | None]]) -> None:

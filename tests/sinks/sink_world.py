@@ -24,7 +24,7 @@ import msgspec
 from confluent_kafka import KafkaException, Producer
 
 from schemas.kafka_config import client_config
-from schemas.settings import Settings
+from schemas.settings import ClickHouseSettings, Settings
 from schemas.topics import TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
@@ -98,6 +98,21 @@ def prepare(settings: Settings) -> Settings:
                 "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
             )
     return settings
+
+
+def damage(config: ClickHouseSettings, table: str, file: str = "data.*mrk*", keep: float = 0.0) -> str:
+    """Keep only so much of a file of the table's largest part, as a full disk may; the part's name."""
+    with connect(config) as client:
+        name, folder = client.query(
+            "SELECT name, path FROM system.parts WHERE active AND database = {database:String} AND table = {table:String} "
+            "ORDER BY rows DESC, name LIMIT 1",
+            parameters={"database": config.database, "table": f"{table}_versions"},
+        ).result_rows[0]
+        (path,) = Path(folder).glob(file)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(len(whole) * keep)])
+        client.command("SYSTEM DROP MARK CACHE")
+    return str(name)
 
 
 @contextmanager

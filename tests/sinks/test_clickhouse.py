@@ -14,6 +14,7 @@ from sinks.base import RowsRefused, SinkBusy, SinkRefused
 from sinks.clickhouse import NAMES_MAX, ClickHouseSink, connect
 from sinks.migrate import migrate
 from sinks.presence import all_there
+from tests.sinks.sink_world import damage
 from unproxy.embedded.engine import Engine
 
 TABLE = "DeviceNetworkEvents"
@@ -173,3 +174,33 @@ def test_repeated_in_the_next_month(config: ClickHouseSettings, sink: ClickHouse
 
     assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}_versions") == 2
     assert ask(config, f"SELECT count() FROM {config.database}.{TABLE}") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "keep", "says"),
+    [
+        ("data.*mrk*", 0.0, "Code: 246"),
+        ("data.*mrk*", 0.5, "Code: 33"),
+        ("data.bin", 0.5, "Code: 33"),
+    ],
+)
+def test_a_damaged_part_is_no_fault_of_the_rows(
+    config: ClickHouseSettings, sink: ClickHouseSink, file: str, keep: float, says: str
+) -> None:
+    """A table that cannot be read when rows are looked for: they are kept until somebody acts, then written once."""
+    make_tables(config)
+    rows = [row(number) for number in range(2_000)]
+    sink.write(TABLE, rows, "a")
+    part = damage(config, TABLE, file, keep)
+    for _ in range(2):
+        with pytest.raises(SinkRefused, match="run `unproxy refill --since T --detach-damaged`") as refused:
+            sink.write(TABLE, rows, "a", again=True)
+        assert says in str(refused.value)
+    with connect(config) as client:
+        client.command(f"ALTER TABLE `{config.database}`.{TABLE}_versions DETACH PART '{part}'")
+    sink.write(TABLE, rows, "a", again=True)
+
+    assert ask(config, f"SELECT (count(), uniqExact(RecordId)) FROM {config.database}.{TABLE}_versions") == (
+        2_000,
+        2_000,
+    )

@@ -27,7 +27,7 @@ def example_of(command: Any) -> list[str]:
 
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
-    wanted = "up replay produce simulate worker sink migrate query timeline coverage event alerts rejects check topics"
+    wanted = "up replay produce simulate worker sink migrate query timeline coverage event alerts rejects refill check topics"
 
     assert sorted(wanted.split()) == VERBS
 
@@ -84,6 +84,12 @@ def test_help_loads_nothing_heavy() -> None:
         ["rejects", "--again"],
         ["rejects", "--dry-run"],
         ["rejects", "--replay", "--data", "/nowhere"],
+        ["refill"],
+        ["refill", "--since", ""],
+        ["refill", "--since", "yesterday"],
+        ["refill", "--since", "2026-11-24", "--until", "2026-11-24"],
+        ["refill", "--since", "2026-11-24", "--table", "Nonsense"],
+        ["refill", "--since", "2026-11-24", "--data", "/nowhere"],
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

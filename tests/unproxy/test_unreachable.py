@@ -50,6 +50,8 @@ ONE_SHOTS = (
     Verb("alerts", "set clickhouse.url"),
     Verb("rejects", "set clickhouse.url"),
     Verb("rejects --replay", "set kafka.bootstrap"),
+    Verb("refill --since 2026-11-24", "set clickhouse.url"),
+    Verb("refill --since 2026-11-24 --detach-damaged", "set clickhouse.url"),
     Verb("migrate", "set clickhouse.url"),
     Verb("topics --create", "set kafka.bootstrap"),
     Verb("check", "set clickhouse.url"),

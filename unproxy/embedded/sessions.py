@@ -35,6 +35,11 @@ _CODE = re.compile(r"Code: (\d+)\. .*", re.DOTALL)
 _NAME = re.compile(r"\w+")
 SYNTAX_ERROR, UNKNOWN_SETTING, TOO_LARGE, UNKNOWN = 62, 115, 307, 1002
 
+_STORING_FAILED = frozenset((75, 76, 241, 243, 252))
+"""CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TOO_MANY_PARTS."""
+RECENT_SECS = 5
+"""How long ago an error may be that an insert is said to have failed of."""
+
 
 class RequestError(Exception):
     """The engine refused; `code` is ClickHouse's."""
@@ -112,9 +117,22 @@ class Sessions:
             return str(connection.query(asked, "TabSeparated").bytes().decode().strip())
 
     def _last_error(self) -> RequestError:
+        """What kept an insert from being stored, as far as can be told.
+
+        Other questions fail meanwhile, for reasons of their own. Theirs must not look as if these rows were bad: what is wrong
+        with rows is found when they are read, and told by the library.
+        """
+        reasons = ", ".join(map(str, sorted(_STORING_FAILED)))
         with chdb.connect(self._path) as connection:
-            asked = "SELECT code, name, last_error_message FROM system.errors ORDER BY last_error_time DESC LIMIT 1"
+            asked = (
+                "SELECT code, name, last_error_message FROM system.errors "
+                f"ORDER BY code IN ({reasons}) AND last_error_time >= now() - {RECENT_SECS} DESC, last_error_time DESC LIMIT 1"
+            )
             code, name, text = connection.query(asked, "TabSeparated").bytes().decode().strip().split("\t")
+        if int(code) not in _STORING_FAILED:
+            return RequestError(
+                UNKNOWN, f"The rows were read and not stored; the engine's last error: {text} ({name})."
+            )
         return RequestError(int(code), f"Code: {code}. DB::Exception: {text}. ({name})")
 
     def close(self) -> None:

@@ -31,11 +31,18 @@ _SUFFIX = re.compile(r"\s*\(version [^)]*\)\s*$")
 _EXPECTED = re.compile(r"\.? Expected one of: .*$", re.DOTALL)
 
 
-_NOT_MIGRATED = ("UNKNOWN_DATABASE",)
+_HINTS = {
+    "UNKNOWN_DATABASE": "run `unproxy migrate`",
+    "CORRUPTED_DATA": "run `unproxy refill --since T --detach-damaged`",
+}
 
 
 class QueryRefused(Failed):
-    """The engine said no; the message says why."""
+    """The engine said no; the message says why, `code` is ClickHouse's number for it, 0 where it has none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class EngineAway(Failed):
@@ -91,7 +98,8 @@ class Client:
         try:
             response = self._ask(connection, f"?{urlencode(query)}", text)
             if response.status != http.client.OK:
-                raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")))
+                code = int(response.headers.get("X-ClickHouse-Exception-Code") or 0)
+                raise QueryRefused(self._refusal(response.read().decode("utf-8", "replace")), code)
             while chunk := response.read1(CHUNK_BYTES):
                 yield chunk
         except (OSError, http.client.HTTPException) as error:
@@ -110,8 +118,8 @@ class Client:
             connection.close()
 
     def _refusal(self, error: str) -> str:
-        hint = "; run `unproxy migrate`" if any(f"({name})" in error for name in _NOT_MIGRATED) else ""
-        return readable(error) + hint
+        hints = [f"; {hint}" for name, hint in _HINTS.items() if f"({name})" in error]
+        return "".join([readable(error), *hints])
 
     def _ask(self, connection: http.client.HTTPConnection, target: str, text: str) -> http.client.HTTPResponse:
         place = urlsplit(self.url)
