@@ -112,7 +112,9 @@ def _filtered_connection(record: Record) -> Parsed:
         return _ignored(record, "_inbound")
     if direction not in OUTBOUND:
         raise ValueError(f"Direction is {direction[:40]!r}, neither %%14592 nor %%14593")
-    return _opened(record, values, ("SourceAddress", "SourcePort", "DestAddress", "DestPort"), 0, "Application", record.at)
+    return _opened(
+        record, values, ("SourceAddress", "SourcePort", "DestAddress", "DestPort"), 0, "Application", record.at
+    )
 
 
 def _opened(
@@ -161,9 +163,7 @@ def _setting(record: Record) -> Parsed:
         return _ignored(record)
     at = record.at
     event_id = f"defender/5007/{iso_micros(at)}"
-    return ModeChanged(
-        record.device, at, after or ProtectionMode.OFF, event_id, before, ModeEvidence.DEFENDER_SETTING
-    )
+    return ModeChanged(record.device, at, after or ProtectionMode.OFF, event_id, before, ModeEvidence.DEFENDER_SETTING)
 
 
 def _mode(setting: str) -> ProtectionMode | None:

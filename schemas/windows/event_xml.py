@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_BEGIN = re.compile(rb"<Event(?=[\s>])")
+_BEGINS = (b"<Event ", b"<Event>")
 _END = b"</Event>"
-_PROVIDER = re.compile(rb"<Provider\s[^<>]*?\bName=[\"']([^\"'<>]*)[\"']")
-_NUMBER = re.compile(rb"<EventID(?:\s[^<>]*)?>\s*(\d{1,5})\s*</EventID>")
-_TIME = re.compile(rb"<TimeCreated\s+SystemTime=[\"']([^\"'<>]*)[\"']")
-_CHANNEL = re.compile(rb"<Channel>([^<]*)</Channel>")
-_COMPUTER = re.compile(rb"<Computer>([^<]*)</Computer>")
-_DATA = re.compile(rb"<Data\s+Name=[\"']([^\"'<>]*)[\"']\s*(?:/>|>([^<]*)</Data>)")
+_SYSTEM_END = b"</System>"
+_PROVIDER = re.compile(r"<Provider\s[^<>]*?\bName=[\"']([^\"'<>]*)[\"']")
+_NUMBER = re.compile(r"<EventID(?:\s[^<>]*)?>\s*(\d{1,5})\s*</EventID>")
+_TIME = re.compile(r"<TimeCreated\s+SystemTime=[\"']([^\"'<>]*)[\"']")
+_DATA = re.compile(r"<Data\s+Name=[\"']([^\"'<>]*)[\"']\s*(?:/>|>([^<]*)</Data>)")
 _REFERENCE = re.compile(r"&(#x[0-9a-fA-F]{1,6}|#[0-9]{1,7}|amp|lt|gt|quot|apos);")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
@@ -34,33 +33,48 @@ class Head(NamedTuple):
 
 
 def head(raw: bytes) -> Head:
-    """The one event of a line, whatever stands around it. Raises ValueError."""
-    begun = _BEGIN.search(raw)
-    end = raw.find(_END)
-    if begun is None or end < begun.start():
-        raise ValueError("no whole <Event>")
-    event = raw[begun.start() : end + len(_END)]
-    if _BEGIN.search(raw, begun.end()):
-        raise ValueError("more than one <Event> in the line; each needs a line of its own")
+    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises ValueError."""
+    begun = [place for place in map(raw.find, _BEGINS) if place >= 0]
+    begin = min(begun, default=-1)
+    if begin < 0 or any(raw.find(mark, begin + 1) >= 0 for mark in _BEGINS):
+        raise ValueError("not one <Event> in the line; each needs a line of its own")
+    system_end, end = raw.find(_SYSTEM_END, begin), raw.find(_END, begin)
+    if system_end < 0:
+        raise ValueError("<Event> without </System>")
+    event = raw[begin : end + len(_END)] if end >= 0 else raw[begin:]
     if b"<!" in event:
         raise ValueError("<! inside an event")
-    system = event[: event.find(b"</System>")]
-    return Head(*(_first(pattern, system) for pattern in (_PROVIDER, _CHANNEL, _NUMBER, _COMPUTER, _TIME)), event)
+    system = raw[begin:system_end].decode("utf-8", "replace")
+    return Head(
+        _first(_PROVIDER, system),
+        _content(system, "<Channel>"),
+        _first(_NUMBER, system),
+        _content(system, "<Computer>"),
+        _first(_TIME, system),
+        event,
+    )
 
 
-def scan(event: bytes) -> dict[str, object]:
+def scan(event: bytes) -> dict[str, str]:
     """The named values of an event, or of its `EventData` alone."""
-    return {_plain(name): _plain(value) for name, value in _DATA.findall(event)}
+    written = event.decode("utf-8", "replace")
+    found = _DATA.findall(written)
+    if "&" not in written:
+        return dict(found)
+    return {_plain(name): _plain(value) for name, value in found}
 
 
-def _first(pattern: re.Pattern[bytes], system: bytes) -> str:
+def _first(pattern: re.Pattern[str], system: str) -> str:
     found = pattern.search(system)
     return _plain(found[1]) if found is not None else ""
 
 
-def _plain(written: bytes) -> str:
-    plain = written.decode("utf-8", "replace")
-    return _REFERENCE.sub(_referred, plain) if "&" in plain else plain
+def _content(system: str, tag: str) -> str:
+    return _plain(system.partition(tag)[2].partition("<")[0])
+
+
+def _plain(written: str) -> str:
+    return _REFERENCE.sub(_referred, written) if "&" in written else written
 
 
 def _referred(reference: re.Match[str]) -> str:

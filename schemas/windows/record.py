@@ -43,14 +43,16 @@ SOURCES = {
     "security": Source.SECURITY,
     "microsoft-windows-windows defender/operational": Source.DEFENDER,
 }
+NUMBER_DIGITS_MAX = 10
 _VALUES = msgspec.json.Decoder(Values)
 _TEXT = msgspec.json.Decoder(str)
 _UTC_TIME = {
-    b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
-    b'"': re.compile(rb'\\"UtcTime\\"\s*:\s*\\"([^"\\]{19,40})\\"'),
-    b"<": re.compile(rb"Name=[\"']UtcTime[\"']\s*>([^<]{19,40})<"),
+    b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
+    b'"': (b'\\"UtcTime\\"', re.compile(rb'\s*:\s*\\"([^"\\]{19,40})\\"')),
+    b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
 }
-"""Sysmon's own time by the first byte of the values. None of them can match inside another value, as quotes are escaped there."""
+"""What Sysmon's own time stands behind, by the first byte of the values. In none of them another value can look like that,
+as quotes or angle brackets are escaped there."""
 
 
 class Record(msgspec.Struct, gc=False):
@@ -72,9 +74,7 @@ class Record(msgspec.Struct, gc=False):
     @property
     def at(self) -> Micros:
         """When it happened. Of Sysmon's events only `UtcTime` is to be trusted: some shippers write local time with a Z."""
-        pattern = _UTC_TIME.get(self.data[:1]) if self.source is Source.SYSMON else None
-        found = pattern.search(self.data) if pattern is not None else None
-        return micros(found[1].decode("latin-1") if found is not None else self.logged)
+        return micros((self.source is Source.SYSMON and _utc_time(self.data)) or self.logged)
 
     def values(self) -> Values:
         """Its named values."""
@@ -98,6 +98,18 @@ def values_of(data: bytes) -> Values:
     return scan(data)
 
 
+def _utc_time(data: bytes) -> str:
+    mark, pattern = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"])
+    place = data.find(mark)
+    while place >= 0:
+        place += len(mark)
+        found = pattern.match(data, place)
+        if found is not None:
+            return found[1].decode("latin-1")
+        place = data.find(mark, place)
+    return ""
+
+
 def text(values: Values, name: str) -> str:
     """A value as text; "" where there is none, or a dash in its place."""
     value = values.get(name)
@@ -116,11 +128,11 @@ def needed(values: Values, name: str) -> str:
 
 def number(value: object, what: str, largest: int) -> int:
     """A whole number, also one written as text. Raises ValueError."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
+    if isinstance(value, str) and len(value) <= NUMBER_DIGITS_MAX and value.isdigit():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= largest:
-        raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")
-    return value
+    if isinstance(value, int) and 0 <= value <= largest and value is not True and value is not False:
+        return value
+    raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")
 
 
 def micros(written: str) -> Micros:

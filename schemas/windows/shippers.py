@@ -135,9 +135,7 @@ def read(raw: bytes) -> Record:
         return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
     if line.event_id is not None:
         source = source_of(line.source_name, line.log_name)
-        return Record(
-            source, _event_id(line.event_id), line.computer_name, line.timestamp, bytes(line.event_data)
-        )
+        return Record(source, _event_id(line.event_id), line.computer_name, line.timestamp, bytes(line.event_data))
     source = source_of(line.SourceName or line.Provider or line.EventSourceName, line.Channel)
     event_id, computer = _event_id(line.EventID), line.Hostname or line.Computer
     return Record(source, event_id, computer, _logged(line), bytes(line.EventData) or raw)
