@@ -30,6 +30,7 @@ from schemas.events import (
     Reject,
     flow_of,
 )
+from schemas.windows.event_xml import Malformed
 from schemas.windows.record import Missing, Record, Source, Values, micros, needed, number, text
 from schemas.windows.shippers import ecs_values, read
 
@@ -48,7 +49,7 @@ MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT
 PROTECTION_SETTING = "enablenetworkprotection"
 
 _PID_IN_MESSAGE = re.compile(r"Process ?I[dD]:\s{1,8}(\d{1,10})\b")
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Malformed)
 
 
 def parse(raw: bytes) -> Parsed:

@@ -21,6 +21,10 @@ _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
 
 
+class Malformed(ValueError):
+    """This is no event at all."""
+
+
 class Head(NamedTuple):
     """What stands in `System`, and the whole event."""
 
@@ -33,17 +37,17 @@ class Head(NamedTuple):
 
 
 def head(raw: bytes) -> Head:
-    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises ValueError."""
+    """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises Malformed."""
     begun = [place for place in map(raw.find, _BEGINS) if place >= 0]
     begin = min(begun, default=-1)
     if begin < 0 or any(raw.find(mark, begin + 1) >= 0 for mark in _BEGINS):
-        raise ValueError("not one <Event> in the line; each needs a line of its own")
+        raise Malformed("not one <Event> in the line; each needs a line of its own")
     system_end, end = raw.find(_SYSTEM_END, begin), raw.find(_END, begin)
     if system_end < 0:
-        raise ValueError("<Event> without </System>")
+        raise Malformed("<Event> without </System>")
     event = raw[begin : end + len(_END)] if end >= 0 else raw[begin:]
     if b"<!" in event:
-        raise ValueError("<! inside an event")
+        raise Malformed("<! inside an event")
     system = raw[begin:system_end].decode("utf-8", "replace")
     return Head(
         _first(_PROVIDER, system),

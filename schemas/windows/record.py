@@ -45,18 +45,16 @@ SOURCES = {
 }
 NUMBER_DIGITS_MAX = 10
 _VALUES = msgspec.json.Decoder(Values)
-_TEXT = msgspec.json.Decoder(str)
 _UTC_TIME = {
     b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
-    b'"': (b'\\"UtcTime\\"', re.compile(rb'\s*:\s*\\"([^"\\]{19,40})\\"')),
     b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
 }
-"""What Sysmon's own time stands behind, by the first byte of the values. In none of them another value can look like that,
-as quotes or angle brackets are escaped there."""
+"""What Sysmon's own time stands behind, by the first byte of the values. No other value can look like that, as quotes or angle
+brackets are escaped there."""
 
 
 class Record(msgspec.Struct, gc=False):
-    """One event. `data` holds its values: a JSON object, a JSON string of such an object, or XML."""
+    """One event. `data` holds its values: a JSON object, or XML."""
 
     source: Source
     event_id: int
@@ -88,13 +86,10 @@ def source_of(provider: str, channel: str) -> Source:
 
 def values_of(data: bytes) -> Values:
     """Named values as a shipper writes them. Raises msgspec.MsgspecError."""
-    first = data[:1]
-    if first == b"{":
+    if data.startswith(b"{"):
         values = _VALUES.decode(data)
         inner = values.get("Data")
         return inner if isinstance(inner, dict) else values
-    if first == b'"':
-        return values_of(_TEXT.decode(data).strip().encode("utf-8", "replace"))
     return scan(data)
 
 

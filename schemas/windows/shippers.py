@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.windows.event_xml import head
+from schemas.windows.event_xml import Malformed, head
 from schemas.windows.record import Missing, Record, Values, micros, number, source_of
 
 EVENT_ID_MAX = 65_535
@@ -112,16 +112,17 @@ class _Ecs(msgspec.Struct, gc=False):
 
 _LINE = msgspec.json.Decoder(_Line)
 _ECS = msgspec.json.Decoder(_Ecs)
+_TEXT = msgspec.json.Decoder(str)
 
 
 def read(raw: bytes) -> Record:
-    """The event of a line. Raises ValueError, Missing where something is not there, and msgspec's errors."""
+    """The event of a line. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
     if not raw.startswith(b"{"):
         json_begin, xml_begin = raw.find(b"{"), raw.find(b"<Event")
         if xml_begin >= 0 and not 0 <= json_begin < xml_begin:
             return _from_xml(raw)
         if json_begin < 0:
-            raise ValueError("neither JSON nor an <Event>")
+            raise Malformed("neither JSON nor an <Event>")
         raw = raw[json_begin:]
     line = _LINE.decode(raw)
     if line.winlog is not None:
@@ -138,7 +139,10 @@ def read(raw: bytes) -> Record:
         return Record(source, _event_id(line.event_id), line.computer_name, line.timestamp, bytes(line.event_data))
     source = source_of(line.SourceName or line.Provider or line.EventSourceName, line.Channel)
     event_id, computer = _event_id(line.EventID), line.Hostname or line.Computer
-    return Record(source, event_id, computer, _logged(line), bytes(line.EventData) or raw)
+    data = bytes(line.EventData)
+    if data.startswith(b'"'):
+        data = _TEXT.decode(data).strip().encode("utf-8", "replace")
+    return Record(source, event_id, computer, _logged(line), data or raw)
 
 
 def ecs_values(raw: bytes) -> Values:
