@@ -327,7 +327,7 @@ def test_local_time_with_a_z_is_not_believed() -> None:
 
 def test_local_time_of_nxlog_is_brought_to_utc() -> None:
     """5156 has no other time than `EventTime`: its zone is that by which NXLog's receipt differs from the collector's."""
-    times = {}
+    times: dict[str, dict[str, int]] = {}
     for line in lines("covenant_persiststartup.jsonl.gz"):
         parsed = parse(line)
         if isinstance(parsed, ConnectionOpened):
