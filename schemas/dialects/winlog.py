@@ -8,11 +8,13 @@ those of another machine, and UDP has none.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from schemas.address import canonical_host, split_authority
-from schemas.clock import iso_micros
+from schemas.clock import iso_micros, parse_micros
 from schemas.events import (
     TEXT_CHARS_MAX,
     Action,
@@ -31,15 +33,24 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.event_xml import Malformed
-from schemas.windows.record import Missing, Record, Source, Values, micros, needed, number, text
+from schemas.windows.record import (
+    FilteredConnection,
+    Missing,
+    Record,
+    Source,
+    SysmonConnection,
+    needed,
+    number,
+    text,
+)
 from schemas.windows.shippers import ecs_values, read
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
-KNOWN = {
-    Source.SYSMON: frozenset({*range(1, 30), 255}),
-    Source.SECURITY: frozenset({5031, *range(5150, 5160)}),
-    Source.DEFENDER: frozenset({1006, 1116, 1117, 1121, 1122, 5007, 5013}),
+KNOWN: dict[Source, frozenset[int]] = {
+    "sysmon": frozenset({*range(1, 30), 255}),
+    "security": frozenset({5031, *range(5150, 5160)}),
+    "defender": frozenset({1006, 1116, 1117, 1121, 1122, 5007, 5013}),
 }
 """Events that are counted by their number when they hold nothing for us; all others of a source are `other`."""
 INBOUND = frozenset({"%%14592", "inbound"})
@@ -55,7 +66,8 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Malform
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
-        return _event(read(raw))
+        record = read(raw)
+        return HANDLERS.get((record.source, record.event_id), _ignored)(record)
     except Missing as error:
         return Reject(Reason.INCOMPLETE, str(error), raw)
     except msgspec.ValidationError as error:
@@ -66,22 +78,9 @@ def parse(raw: bytes) -> Parsed:
         return Reject(Reason.BAD_VALUE, str(error), raw)
 
 
-def _event(record: Record) -> Parsed:
-    match record.source, record.event_id:
-        case Source.SYSMON, 3:
-            return _sysmon_connection(record)
-        case Source.SECURITY, 5156 | 5157:
-            return _filtered_connection(record)
-        case Source.DEFENDER, 1125 | 1126:
-            return _verdict(record)
-        case Source.DEFENDER, 5007:
-            return _setting(record)
-    return _ignored(record)
-
-
 def _ignored(record: Record, why: str = "") -> Ignored:
     source = record.source
-    if source is Source.OTHER:
+    if source == "other":
         return Ignored(record.device, record.at, "other")
     kind = str(record.event_id) if record.event_id in KNOWN[source] else "other"
     return Ignored(record.device, record.at, f"{source}_{kind}{why}")
@@ -89,64 +88,66 @@ def _ignored(record: Record, why: str = "") -> Ignored:
 
 def _sysmon_connection(record: Record) -> Parsed:
     """Sysmon tells of a connection once it is established."""
-    values = record.values()
-    if record.ecs and "SourceIp" not in values:
+    values = record.values(SysmonConnection)
+    if values.SourceIp is None and record.ecs:
         values = ecs_values(record.ecs)
-    if needed(values, "Protocol").lower() not in TCP:
+    if needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    initiated = needed(values, "Initiated").lower()
+    initiated = needed(values.Initiated, "Initiated").lower()
     if initiated == "false":
         return _ignored(record, "_inbound")
     if initiated != "true":
         raise ValueError(f"Initiated is {initiated[:40]!r}, neither true nor false")
-    at = record.at
-    return _opened(record, values, ("SourceIp", "SourcePort", "DestinationIp", "DestinationPort"), at, "Image", at)
+    flow = flow_of(
+        needed(values.SourceIp, "SourceIp"),
+        _port(values.SourcePort, "SourcePort"),
+        needed(values.DestinationIp, "DestinationIp"),
+        _port(values.DestinationPort, "DestinationPort"),
+    )
+    pid = text(values.ProcessId) or _pid_in_message(record)
+    process = _process(pid, text(values.Image), text(values.User))
+    time = text(values.UtcTime) or record.logged
+    at = parse_micros(time)
+    event_id = f"sysmon/3/{flow.local_port}/{time}"
+    return ConnectionOpened(record.device, at, flow, at, at, 0, False, process, event_id)
 
 
 def _filtered_connection(record: Record) -> Parsed:
     """The Windows Filtering Platform lets a connection be tried, or stops it; what came of it, it does not tell."""
-    values = record.values()
-    if needed(values, "Protocol").lower() not in TCP:
+    values = record.values(FilteredConnection)
+    if needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    direction = needed(values, "Direction").lower()
+    direction = needed(values.Direction, "Direction").lower()
     if direction in INBOUND:
         return _ignored(record, "_inbound")
     if direction not in OUTBOUND:
         raise ValueError(f"Direction is {direction[:40]!r}, neither %%14592 nor %%14593")
-    return _opened(
-        record, values, ("SourceAddress", "SourcePort", "DestAddress", "DestPort"), 0, "Application", record.at
+    flow = flow_of(
+        needed(values.SourceAddress, "SourceAddress"),
+        _port(values.SourcePort, "SourcePort"),
+        needed(values.DestAddress, "DestAddress"),
+        _port(values.DestPort, "DestPort"),
     )
-
-
-def _opened(
-    record: Record, values: Values, ends: tuple[str, str, str, str], established: Micros, program: str, at: Micros
-) -> ConnectionOpened:
-    local_ip, local_port, remote_ip, remote_port = (needed(values, end) for end in ends)
-    flow = flow_of(local_ip, _port(local_port), remote_ip, _port(remote_port))
-    return ConnectionOpened(
-        record.device,
-        at,
-        flow,
-        at,
-        established,
-        0,
-        record.event_id == 5157,
-        _process(_pid(record, values), text(values, program), text(values, "User")),
-        f"{record.source}/{record.event_id}/{flow.local_port}/{iso_micros(at)}",
-    )
+    # NXLog wrote the event log's own PID as `ProcessID` until it had a name for it, `ExecutionProcessID`.
+    nxlog_of_old = values.SourceModuleType is not None and values.ExecutionProcessID is None
+    pid = text(values.ProcessId) or ("" if nxlog_of_old else text(values.ProcessID)) or _pid_in_message(record)
+    process = _process(pid, text(values.Application), "")
+    at = parse_micros(record.logged)
+    event_id = f"security/{record.event_id}/{flow.local_port}/{record.logged}"
+    return ConnectionOpened(record.device, at, flow, at, 0, 0, record.event_id == 5157, process, event_id)
 
 
 def _verdict(record: Record) -> Parsed:
     values = _named_values(record)
-    url = needed(values, "destination")
+    url = needed(values.get("destination"), "Destination")
     host, port = _asked(url)
-    detected = text(values, "detectiontime")
-    at = micros(detected) if detected.endswith("Z") else record.at
+    detected = text(values.get("detectiontime"))
+    at = parse_micros(detected) if detected.endswith("Z") else record.at
     return ProcessVerdict(
         record.device,
         at,
         Action.BLOCKED if record.event_id == 1126 else Action.AUDITED,
-        _process(None, text(values, "processname"), text(values, "user")),
+        _process("", text(values.get("processname")), text(values.get("user"))),
         host,
         port,
         url[:TEXT_CHARS_MAX],
@@ -159,7 +160,7 @@ def _verdict(record: Record) -> Parsed:
 def _setting(record: Record) -> Parsed:
     """A value that is gone is as if it had never been set: off."""
     values = _named_values(record)
-    before, after = (_mode(text(values, name)) for name in ("oldvalue", "newvalue"))
+    before, after = (_mode(text(values.get(name))) for name in ("oldvalue", "newvalue"))
     if before is None and after is None:
         return _ignored(record)
     at = record.at
@@ -178,9 +179,9 @@ def _mode(setting: str) -> ProtectionMode | None:
     return mode
 
 
-def _named_values(record: Record) -> Values:
+def _named_values(record: Record) -> dict[str, Any]:
     """Defender's names have spaces, which shippers write as they are, as underscores or not at all."""
-    return {name.replace(" ", "").replace("_", "").lower(): value for name, value in record.values().items()}
+    return {name.replace(" ", "").replace("_", "").lower(): value for name, value in record.all_values().items()}
 
 
 def _asked(url: str) -> tuple[str, int]:
@@ -194,40 +195,41 @@ def _asked(url: str) -> tuple[str, int]:
     return host, port
 
 
-def _port(written: str) -> int:
-    port = number(written, "port", PORT_MAX)
+def _port(written: object, name: str) -> int:
+    port = number(needed(written, name), name, PORT_MAX)
     if not port:
-        raise ValueError("TCP with port 0")
+        raise ValueError(f"TCP with {name} 0")
     return port
 
 
-def _pid(record: Record, values: Values) -> int | None:
-    """The PID of who connects, not that of who wrote the event.
-
-    NXLog wrote the latter as `ProcessID` until it had a name of its own for it, `ExecutionProcessID`; and the former not at all,
-    except in the text.
-    """
-    pid = text(values, "ProcessId")
-    nxlog_of_old = "SourceModuleType" in values and "ExecutionProcessID" not in values
-    if not pid and record.source is Source.SECURITY and not nxlog_of_old:
-        pid = text(values, "ProcessID")
-    if not pid:
-        found = _PID_IN_MESSAGE.search(text(values, "Message"))
-        pid = found[1] if found is not None else ""
-    return number(pid, "PID", PID_MAX) if pid else None
+def _pid_in_message(record: Record) -> str:
+    """The text of an event may tell the PID where no value does."""
+    found = _PID_IN_MESSAGE.search(text(record.all_values().get("Message")))
+    return found[1] if found is not None else ""
 
 
-def _process(pid: int | None, path: str, user: str) -> Process:
-    r"""A process from its path as given (`C:\...` or `\device\harddiskvolume2\...`) and its user, `DOMAIN\name`."""
-    name = path.replace("\\", "/").rpartition("/")[2]
+def _process(pid: str, path: str, user: str) -> Process:
+    r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
+    name = path.rpartition("/" if path.startswith("/") else "\\")[2]
     domain, _, account = user.rpartition("\\")
     return Process(
-        pid,
+        number(pid, "PID", PID_MAX) if pid else None,
         name[:TEXT_CHARS_MAX],
         path[:TEXT_CHARS_MAX] if name != path else "",
         account=account[:TEXT_CHARS_MAX],
         domain=domain[:TEXT_CHARS_MAX],
     )
+
+
+HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
+    ("sysmon", 3): _sysmon_connection,
+    ("security", 5156): _filtered_connection,
+    ("security", 5157): _filtered_connection,
+    ("defender", 1125): _verdict,
+    ("defender", 1126): _verdict,
+    ("defender", 5007): _setting,
+}
+"""The events that are for us."""
 
 
 def written_at(raw: bytes) -> Micros:

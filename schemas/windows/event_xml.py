@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_BEGINS = (b"<Event ", b"<Event>")
-_END = b"</Event>"
-_SYSTEM_END = b"</System>"
-_PROVIDER = re.compile(r"<Provider\s[^<>]*?\bName=[\"']([^\"'<>]*)[\"']")
+_BEGIN, _END = b"<Event", b"</Event>"
+_SYSTEM_BEGIN, _SYSTEM_END = b"<System>", b"</System>"
 _NUMBER = re.compile(r"<EventID(?:\s[^<>]*)?>\s*(\d{1,5})\s*</EventID>")
-_TIME = re.compile(r"<TimeCreated\s+SystemTime=[\"']([^\"'<>]*)[\"']")
-_DATA = re.compile(r"<Data\s+Name=[\"']([^\"'<>]*)[\"']\s*(?:/>|>([^<]*)</Data>)")
+_DATA = re.compile(r"<Data Name=[\"']([^\"'<>]*)[\"']>([^<]*)</")
 _REFERENCE = re.compile(r"&(#x[0-9a-fA-F]{1,6}|#[0-9]{1,7}|amp|lt|gt|quot|apos);")
+_AFTER_NAME = (b" ", b">")
+_QUOTES = ('"', "'")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
 
@@ -38,23 +37,26 @@ class Head(NamedTuple):
 
 def head(raw: bytes) -> Head:
     """The one event of a line, whatever stands around it; syslog may have cut off its end. Raises Malformed."""
-    begun = [place for place in map(raw.find, _BEGINS) if place >= 0]
-    begin = min(begun, default=-1)
-    if begin < 0 or any(raw.find(mark, begin + 1) >= 0 for mark in _BEGINS):
-        raise Malformed("not one <Event> in the line; each needs a line of its own")
-    system_end, end = raw.find(_SYSTEM_END, begin), raw.find(_END, begin)
-    if system_end < 0:
-        raise Malformed("<Event> without </System>")
-    event = raw[begin : end + len(_END)] if end >= 0 else raw[begin:]
-    if b"<!" in event:
+    begin = raw.find(_BEGIN)
+    while begin >= 0 and raw[begin + len(_BEGIN) : begin + len(_BEGIN) + 1] not in _AFTER_NAME:
+        begin = raw.find(_BEGIN, begin + 1)
+    system_end = raw.find(_SYSTEM_END, begin)
+    if begin < 0 or system_end < 0:
+        raise Malformed("no <Event> with a whole <System>")
+    if raw.find(_SYSTEM_BEGIN, system_end) >= 0:
+        raise Malformed("more than one <Event> in the line; each needs a line of its own")
+    end = raw.rfind(_END)
+    event = raw[begin : end + len(_END)] if end > system_end else raw[begin:]
+    if b"!" in event and b"<!" in event:
         raise Malformed("<! inside an event")
     system = raw[begin:system_end].decode("utf-8", "replace")
+    number = _NUMBER.search(system)
     return Head(
-        _first(_PROVIDER, system),
+        _attribute(system, "<Provider Name="),
         _content(system, "<Channel>"),
-        _first(_NUMBER, system),
+        number[1] if number is not None else "",
         _content(system, "<Computer>"),
-        _first(_TIME, system),
+        _attribute(system, "<TimeCreated SystemTime="),
         event,
     )
 
@@ -65,12 +67,15 @@ def scan(event: bytes) -> dict[str, str]:
     found = _DATA.findall(written)
     if "&" not in written:
         return dict(found)
-    return {_plain(name): _plain(value) for name, value in found}
+    return {name: _plain(value) if "&" in value else value for name, value in found}
 
 
-def _first(pattern: re.Pattern[str], system: str) -> str:
-    found = pattern.search(system)
-    return _plain(found[1]) if found is not None else ""
+def _attribute(system: str, mark: str) -> str:
+    begin = system.find(mark) + len(mark)
+    if begin < len(mark):
+        return ""
+    quote = system[begin : begin + 1]
+    return _plain(system[begin + 1 : system.find(quote, begin + 1)]) if quote in _QUOTES else ""
 
 
 def _content(system: str, tag: str) -> str:

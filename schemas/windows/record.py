@@ -6,8 +6,7 @@ Most events of a Windows machine are not for us, so the values stay bytes until 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -15,36 +14,64 @@ from schemas.clock import parse_micros
 from schemas.events import Micros
 from schemas.windows.event_xml import scan
 
-Values = dict[str, Any]
-"""Names and values as shipped: strings, in some shapes also numbers and truth values."""
+Scalar = str | int | float | bool | None
+"""A value as shipped: a string, in some shapes also a number or a truth value."""
+Source = Literal["sysmon", "security", "defender", "other"]
+"""Who writes the events that we know."""
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
 class Missing(ValueError):
     """An event lacks what everything rests on."""
 
 
-class Source(StrEnum):
-    """Who writes the events that we know."""
-
-    SYSMON = "sysmon"
-    SECURITY = "security"
-    DEFENDER = "defender"
-    OTHER = "other"
-
-
-SOURCES = {
-    "microsoft-windows-sysmon": Source.SYSMON,
-    "linux-sysmon": Source.SYSMON,
-    "microsoft-windows-security-auditing": Source.SECURITY,
-    "microsoft-windows-windows defender": Source.DEFENDER,
+SOURCES: dict[str, Source] = {
+    "microsoft-windows-sysmon": "sysmon",
+    "linux-sysmon": "sysmon",
+    "microsoft-windows-security-auditing": "security",
+    "microsoft-windows-windows defender": "defender",
     # Channels, for shippers that leave the provider out.
-    "microsoft-windows-sysmon/operational": Source.SYSMON,
-    "linux-sysmon/operational": Source.SYSMON,
-    "security": Source.SECURITY,
-    "microsoft-windows-windows defender/operational": Source.DEFENDER,
+    "microsoft-windows-sysmon/operational": "sysmon",
+    "linux-sysmon/operational": "sysmon",
+    "security": "security",
+    "microsoft-windows-windows defender/operational": "defender",
 }
 NUMBER_DIGITS_MAX = 10
-_VALUES = msgspec.json.Decoder(Values)
+
+
+class SysmonConnection(msgspec.Struct, gc=False):
+    """Values of Sysmon 3."""
+
+    UtcTime: Scalar = None
+    ProcessId: Scalar = None
+    Image: Scalar = None
+    User: Scalar = None
+    Protocol: Scalar = None
+    Initiated: Scalar = None
+    SourceIp: Scalar = None
+    SourcePort: Scalar = None
+    DestinationIp: Scalar = None
+    DestinationPort: Scalar = None
+
+
+class FilteredConnection(msgspec.Struct, gc=False):
+    """Values of the Windows Filtering Platform's 5156 and 5157; the last two are a shipper's, beside them."""
+
+    ProcessID: Scalar = None
+    ProcessId: Scalar = None
+    Application: Scalar = None
+    Direction: Scalar = None
+    SourceAddress: Scalar = None
+    SourcePort: Scalar = None
+    DestAddress: Scalar = None
+    DestPort: Scalar = None
+    Protocol: Scalar = None
+    SourceModuleType: Scalar = None
+    ExecutionProcessID: Scalar = None
+
+
+_ALL = msgspec.json.Decoder(dict[str, Any])
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, FilteredConnection)}
 _UTC_TIME = {
     b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
     b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
@@ -72,25 +99,23 @@ class Record(msgspec.Struct, gc=False):
     @property
     def at(self) -> Micros:
         """When it happened. Of Sysmon's events only `UtcTime` is to be trusted: some shippers write local time with a Z."""
-        return micros((self.source is Source.SYSMON and _utc_time(self.data)) or self.logged)
+        return parse_micros((self.source == "sysmon" and _utc_time(self.data)) or self.logged)
 
-    def values(self) -> Values:
-        """Its named values."""
-        return values_of(self.data)
+    def values(self, kind: type[Kind]) -> Kind:
+        """The values of a kind of event. Raises msgspec.MsgspecError."""
+        if self.data.startswith(b"{"):
+            decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
+            return decoded
+        return msgspec.convert(scan(self.data), kind)
+
+    def all_values(self) -> dict[str, Any]:
+        """Whatever values it has. Raises msgspec.MsgspecError."""
+        return _ALL.decode(self.data) if self.data.startswith(b"{") else dict(scan(self.data))
 
 
 def source_of(provider: str, channel: str) -> Source:
     """Who wrote an event: the provider says, as a collector may put everything into one channel."""
-    return SOURCES.get((provider or channel).lower(), Source.OTHER)
-
-
-def values_of(data: bytes) -> Values:
-    """Named values as a shipper writes them. Raises msgspec.MsgspecError."""
-    if data.startswith(b"{"):
-        values = _VALUES.decode(data)
-        inner = values.get("Data")
-        return inner if isinstance(inner, dict) else values
-    return scan(data)
+    return SOURCES.get((provider or channel).lower(), "other")
 
 
 def _utc_time(data: bytes) -> str:
@@ -105,20 +130,19 @@ def _utc_time(data: bytes) -> str:
     return ""
 
 
-def text(values: Values, name: str) -> str:
+def text(value: object) -> str:
     """A value as text; "" where there is none, or a dash in its place."""
-    value = values.get(name)
     if isinstance(value, str):
         return "" if value == "-" else value
     return str(value) if isinstance(value, int | float) else ""
 
 
-def needed(values: Values, name: str) -> str:
+def needed(value: object, name: str) -> str:
     """A value as text. Raises Missing where there is none."""
-    value = text(values, name)
-    if not value:
+    written = text(value)
+    if not written:
         raise Missing(f"{name} is missing")
-    return value
+    return written
 
 
 def number(value: object, what: str, largest: int) -> int:
@@ -128,12 +152,3 @@ def number(value: object, what: str, largest: int) -> int:
     if isinstance(value, int) and 0 <= value <= largest and value is not True and value is not False:
         return value
     raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")
-
-
-def micros(written: str) -> Micros:
-    """A time with any number of decimals. Raises ValueError."""
-    if written[19:20] == ".":
-        decimals = written[20:].removesuffix("Z")
-        if decimals.isdigit() and len(decimals) <= 9:
-            return parse_micros(f"{written[:19]}.{decimals[:6]:0<6}Z")
-    return parse_micros(written)

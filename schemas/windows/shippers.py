@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
+from schemas.clock import parse_micros
 from schemas.windows.event_xml import Malformed, head
-from schemas.windows.record import Missing, Record, Values, micros, number, source_of
+from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, number, source_of
 
 EVENT_ID_MAX = 65_535
 QUARTER_HOUR = 15 * 60 * 1_000_000
@@ -57,6 +58,10 @@ class _Event(msgspec.Struct, gc=False):
     EventData: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _EventData(msgspec.Struct, gc=False):
+    Data: msgspec.Raw = msgspec.Raw(b"")
+
+
 class _Line(msgspec.Struct, gc=False):
     timestamp: str = msgspec.field(default="", name="@timestamp")
     winlog: _Winlog | None = None
@@ -83,18 +88,18 @@ class _Line(msgspec.Struct, gc=False):
 
 
 class _Address(msgspec.Struct, gc=False):
-    ip: Any = None
-    port: Any = None
+    ip: Scalar = None
+    port: Scalar = None
 
 
 class _Network(msgspec.Struct, gc=False):
-    transport: Any = None
-    direction: Any = None
+    transport: Scalar = None
+    direction: Scalar = None
 
 
 class _EcsProcess(msgspec.Struct, gc=False):
-    pid: Any = None
-    executable: Any = None
+    pid: Scalar = None
+    executable: Scalar = None
 
 
 class _EcsUser(msgspec.Struct, gc=False):
@@ -111,6 +116,7 @@ class _Ecs(msgspec.Struct, gc=False):
 
 
 _LINE = msgspec.json.Decoder(_Line)
+_INNER = msgspec.json.Decoder(_EventData)
 _ECS = msgspec.json.Decoder(_Ecs)
 _TEXT = msgspec.json.Decoder(str)
 
@@ -145,20 +151,20 @@ def read(raw: bytes) -> Record:
     return Record(source, event_id, computer, _logged(line), data or raw)
 
 
-def ecs_values(raw: bytes) -> Values:
-    """A connection that was moved to the Elastic Common Schema, under Sysmon's names. Raises msgspec's errors."""
+def ecs_values(raw: bytes) -> SysmonConnection:
+    """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
-    return {
-        "SourceIp": ecs.source.ip,
-        "SourcePort": ecs.source.port,
-        "DestinationIp": ecs.destination.ip,
-        "DestinationPort": ecs.destination.port,
-        "Protocol": ecs.network.transport,
-        "Initiated": ecs.network.direction in ("egress", "outbound"),
-        "ProcessId": ecs.process.pid,
-        "Image": ecs.process.executable,
-        "User": f"{ecs.user.domain}\\{ecs.user.name}" if ecs.user.domain else ecs.user.name,
-    }
+    return SysmonConnection(
+        ProcessId=ecs.process.pid,
+        Image=ecs.process.executable,
+        User=f"{ecs.user.domain}\\{ecs.user.name}" if ecs.user.domain else ecs.user.name,
+        Protocol=ecs.network.transport,
+        Initiated=ecs.network.direction in ("egress", "outbound"),
+        SourceIp=ecs.source.ip,
+        SourcePort=ecs.source.port,
+        DestinationIp=ecs.destination.ip,
+        DestinationPort=ecs.destination.port,
+    )
 
 
 def _from_xml(raw: bytes) -> Record:
@@ -171,6 +177,9 @@ def _from_event(event: _Event) -> Record:
     provider = system.Provider.attributes or system.Provider
     created = system.TimeCreated.attributes or system.TimeCreated
     event_id, data = _event_id(system.EventID), bytes(event.EventData)
+    if data.startswith(b"{"):
+        inner = bytes(_INNER.decode(data).Data)
+        data = inner if inner.startswith(b"{") else data
     return Record(source_of(provider.Name, system.Channel), event_id, system.Computer, created.SystemTime, data)
 
 
@@ -193,7 +202,7 @@ def _with_zone(line: _Line) -> str:
     written = line.EventTime
     if written[19:].strip(".0123456789") or not (line.EventReceivedTime and line.timestamp):
         return written
-    ahead = micros(line.EventReceivedTime) - micros(line.timestamp)
+    ahead = parse_micros(line.EventReceivedTime) - parse_micros(line.timestamp)
     quarters = round(ahead / QUARTER_HOUR)
     if abs(quarters) > ZONE_QUARTERS_MAX:
         return written

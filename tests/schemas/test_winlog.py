@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from schemas.clock import MICROS, iso_micros, parse_micros
 from schemas.dialects.winlog import DIALECT, device_of, parse, written_at
 from schemas.events import (
+    Action,
     ConnectionOpened,
     Ignored,
     ModeChanged,
     ModeEvidence,
     Parsed,
+    ProcessVerdict,
     ProtectionMode,
     Reason,
     Reject,
@@ -107,10 +109,24 @@ def filtering(**values: Any) -> dict[str, Any]:
     return {**usual, **values}
 
 
+def judged(**values: Any) -> dict[str, Any]:
+    """The values of a 1126."""
+    usual = {
+        "Product Name": "Microsoft Defender Antivirus",
+        "Detection Time": "2025-03-04T09:15:22.087Z",
+        "User": "CORP\\a.meyer",
+        "Destination": "https://Bad1.example./a?b=c",
+        "Process Name": "C:\\Program Files\\Browser\\browser.exe",
+    }
+    return {**usual, **{name.replace("_", " "): value for name, value in values.items()}}
+
+
 PROVIDERS = {
     3: ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational"),
     5156: ("Microsoft-Windows-Security-Auditing", "Security"),
     5157: ("Microsoft-Windows-Security-Auditing", "Security"),
+    1125: ("Microsoft-Windows-Windows Defender", "Microsoft-Windows-Windows Defender/Operational"),
+    1126: ("Microsoft-Windows-Windows Defender", "Microsoft-Windows-Windows Defender/Operational"),
     5007: ("Microsoft-Windows-Windows Defender", "Microsoft-Windows-Windows Defender/Operational"),
 }
 
@@ -459,6 +475,59 @@ def test_a_collectors_channel_does_not_matter() -> None:
     assert opened(parse(line.replace(b"Microsoft-Windows-Sysmon/Operational", b"ForwardedEvents")))
     assert opened(parse(line.replace(b'"provider_name": "Microsoft-Windows-Sysmon"', b'"provider_name": ""')))
     assert kind(parse(line.replace(b"Microsoft-Windows-Sysmon", b"Microsoft-Windows-Kernel-General"))) == "other"
+
+
+def verdict(parsed: Parsed) -> ProcessVerdict:
+    """It must be a verdict."""
+    assert isinstance(parsed, ProcessVerdict), parsed
+    return parsed
+
+
+@pytest.mark.parametrize("shape", shapes(1126, judged()))
+def test_one_verdict_in_every_shape(shape: str) -> None:
+    """1126: who asked for what and when; no port, no PID."""
+    event = verdict(parse(shapes(1126, judged())[shape]))
+
+    assert event.device == "ws-0142.corp.example"
+    assert (event.action, event.host, event.port) == (Action.BLOCKED, "bad1.example", 0)
+    assert event.url == "https://Bad1.example./a?b=c"
+    assert (event.process.pid, event.process.name, event.process.account) == (None, "browser.exe", "a.meyer")
+    assert iso_micros(event.at) == "2025-03-04T09:15:22.087000Z"
+    assert event.event_id == "defender/1126/bad1.example/2025-03-04T09:15:22.087000Z"
+
+
+def test_audited_is_not_blocked() -> None:
+    """1125 would have blocked."""
+    assert verdict(parse(xml(1125, judged()))).action is Action.AUDITED
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("https://bad1.example", "bad1.example", 0),
+        ("http://bad1.example:8080/x", "bad1.example", 8080),
+        ("http://u:p@bad1.example/x@y:1", "bad1.example", 0),
+        ("bad1.example", "bad1.example", 0),
+        ("bad1.example:8443", "bad1.example", 8443),
+        ("203.0.113.77", "203.0.113.77", 0),
+        ("2001:DB8:0:0:0:0:0:77", "2001:db8::77", 0),
+        ("https://[2001:db8::77]:8443/", "2001:db8::77", 8443),
+        ("https://bücher.example/", "xn--bcher-kva.example", 0),
+    ],
+)
+def test_what_was_asked_for(written: str, host: str, port: int) -> None:
+    """A URL, a host name or an address; a port only where it is written."""
+    event = verdict(parse(winlogbeat(1126, judged(Destination=written))))
+
+    assert (event.host, event.port) == (host, port)
+
+
+def test_verdict_without_its_own_time_or_destination() -> None:
+    """A detection time that may be local is not believed; without a destination there is no verdict."""
+    local = verdict(parse(winlogbeat(1126, judged(Detection_Time="04.03.2025 10:15:22"))))
+    assert iso_micros(local.at) == "2025-03-04T09:15:22.345000Z"
+    assert reject(parse(winlogbeat(1126, judged(Destination="-")))).reason is Reason.INCOMPLETE
+    assert reject(parse(winlogbeat(1126, judged(Destination="https://")))).reason is Reason.BAD_VALUE
 
 
 DEFENDER = r"HKLM\SOFTWARE\Microsoft\Windows Defender"
