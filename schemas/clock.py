@@ -15,6 +15,7 @@ EARLIEST = 0
 LATEST = 7_258_118_400 * MICROS
 """2200-01-01: a clock beyond it is broken, and the table's time type ends at 2299."""
 
+NANOSECOND_DIGITS = 9
 TEXT_CHARS_MAX = 40
 """The longest that any sensor writes; Python itself reads a time with a million decimals."""
 
@@ -35,6 +36,9 @@ def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
     if text[26:] in ("+0000", "Z") and text[19] == "." and text[20:26].isdigit():
         return _whole_second(text[:19]) + int(text[20:26])
+    decimals = text[20:].removesuffix("Z")
+    if text[19:20] == "." and decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
+        return _whole_second(text[:19]) + int(decimals[:6].ljust(6, "0"))
     if len(text) > TEXT_CHARS_MAX:
         raise ValueError(f"a time of {len(text)} characters")
     when = datetime.fromisoformat(text)

@@ -54,7 +54,8 @@ def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
 @given(data=st.data())
 def test_any_change_to_a_real_line_is_a_value(dialect: Dialect, data: st.DataObject) -> None:
     """Real lines with fields replaced by anything JSON can say: an event that can be written down, or a reject."""
-    line = json.loads(data.draw(st.sampled_from(real_lines(dialect))))
+    lines = [line for line in real_lines(dialect) if line.startswith(b"{")]
+    line = json.loads(data.draw(st.sampled_from(lines)))
     where = line
     for _ in range(data.draw(st.integers(0, 2))):
         inner = [value for value in where.values() if isinstance(value, dict)]
@@ -115,11 +116,8 @@ def test_a_strange_field_of_a_record_not_for_us_is_no_reject() -> None:
 
 def test_golden_input_is_real() -> None:
     """Each golden line stands in the recorded sample, except those marked as constructed."""
-    data = Path(__file__).parents[1] / "data" / "suricata"
     recorded = set()
-    for path in data.glob("*.jsonl.gz"):
-        recorded |= set(gzip.decompress(path.read_bytes()).splitlines())
-    for path in data.glob("*.json.gz"):
+    for path in (Path(__file__).parents[1] / "data").rglob("*.gz"):
         recorded |= set(gzip.decompress(path.read_bytes()).splitlines())
     for dialect in EVERY:
         for line in real_lines(dialect):

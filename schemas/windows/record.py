@@ -1,0 +1,154 @@
+"""One Windows event, whoever shipped it: who wrote it, its number, the computer, the time, and its named values.
+
+Most events of a Windows machine are not for us, so the values stay bytes until somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from schemas.clock import parse_micros
+from schemas.events import Micros
+from schemas.windows.event_xml import scan
+
+Scalar = str | int | float | bool | None
+"""A value as shipped: a string, in some shapes also a number or a truth value."""
+Source = Literal["sysmon", "security", "defender", "other"]
+"""Who writes the events that we know."""
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+
+class Missing(ValueError):
+    """An event lacks what everything rests on."""
+
+
+SOURCES: dict[str, Source] = {
+    "microsoft-windows-sysmon": "sysmon",
+    "linux-sysmon": "sysmon",
+    "microsoft-windows-security-auditing": "security",
+    "microsoft-windows-windows defender": "defender",
+    # Channels, for shippers that leave the provider out.
+    "microsoft-windows-sysmon/operational": "sysmon",
+    "linux-sysmon/operational": "sysmon",
+    "security": "security",
+    "microsoft-windows-windows defender/operational": "defender",
+}
+NUMBER_DIGITS_MAX = 10
+
+
+class SysmonConnection(msgspec.Struct, gc=False):
+    """Values of Sysmon 3."""
+
+    UtcTime: Scalar = None
+    ProcessId: Scalar = None
+    Image: Scalar = None
+    User: Scalar = None
+    Protocol: Scalar = None
+    Initiated: Scalar = None
+    SourceIp: Scalar = None
+    SourcePort: Scalar = None
+    DestinationIp: Scalar = None
+    DestinationPort: Scalar = None
+
+
+class FilteredConnection(msgspec.Struct, gc=False):
+    """Values of the Windows Filtering Platform's 5156 and 5157; the last two are a shipper's, beside them."""
+
+    ProcessID: Scalar = None
+    ProcessId: Scalar = None
+    Application: Scalar = None
+    Direction: Scalar = None
+    SourceAddress: Scalar = None
+    SourcePort: Scalar = None
+    DestAddress: Scalar = None
+    DestPort: Scalar = None
+    Protocol: Scalar = None
+    SourceModuleType: Scalar = None
+    ExecutionProcessID: Scalar = None
+
+
+_ALL = msgspec.json.Decoder(dict[str, Any])
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, FilteredConnection)}
+_UTC_TIME = {
+    b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
+    b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
+}
+"""What Sysmon's own time stands behind, by the first byte of the values. No other value can look like that, as quotes or angle
+brackets are escaped there."""
+
+
+class Record(msgspec.Struct, gc=False):
+    """One event. `data` holds its values: a JSON object, or XML."""
+
+    source: Source
+    event_id: int
+    computer: str
+    logged: str
+    data: bytes
+    ecs: bytes = b""
+    """The whole line where values may have been moved to fields of the Elastic Common Schema."""
+
+    @property
+    def device(self) -> str:
+        """The computer's name. Windows does not tell upper from lower case, and shippers differ in it."""
+        return self.computer.strip().rstrip(".").lower()
+
+    @property
+    def at(self) -> Micros:
+        """When it happened. Of Sysmon's events only `UtcTime` is to be trusted: some shippers write local time with a Z."""
+        return parse_micros((self.source == "sysmon" and _utc_time(self.data)) or self.logged)
+
+    def values(self, kind: type[Kind]) -> Kind:
+        """The values of a kind of event. Raises msgspec.MsgspecError."""
+        if self.data.startswith(b"{"):
+            decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
+            return decoded
+        return msgspec.convert(scan(self.data), kind)
+
+    def all_values(self) -> dict[str, Any]:
+        """Whatever values it has. Raises msgspec.MsgspecError."""
+        return _ALL.decode(self.data) if self.data.startswith(b"{") else dict(scan(self.data))
+
+
+def source_of(provider: str, channel: str) -> Source:
+    """Who wrote an event: the provider says, as a collector may put everything into one channel."""
+    return SOURCES.get((provider or channel).lower(), "other")
+
+
+def _utc_time(data: bytes) -> str:
+    mark, pattern = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"])
+    place = data.find(mark)
+    while place >= 0:
+        place += len(mark)
+        found = pattern.match(data, place)
+        if found is not None:
+            return found[1].decode("latin-1")
+        place = data.find(mark, place)
+    return ""
+
+
+def text(value: object) -> str:
+    """A value as text; "" where there is none, or a dash in its place."""
+    if isinstance(value, str):
+        return "" if value == "-" else value
+    return str(value) if isinstance(value, int | float) else ""
+
+
+def needed(value: object, name: str) -> str:
+    """A value as text. Raises Missing where there is none."""
+    written = text(value)
+    if not written:
+        raise Missing(f"{name} is missing")
+    return written
+
+
+def number(value: object, what: str, largest: int) -> int:
+    """A whole number, also one written as text. Raises ValueError."""
+    if isinstance(value, str) and len(value) <= NUMBER_DIGITS_MAX and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and 0 <= value <= largest and value is not True and value is not False:
+        return value
+    raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")

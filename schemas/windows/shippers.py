@@ -1,0 +1,210 @@
+"""The shapes in which shippers write a Windows event, told apart by content.
+
+| shape | told by |
+|---|---|
+| Winlogbeat 7 and 8, Elastic Agent | `winlog` |
+| Winlogbeat 6 | `event_id`, `event_data` |
+| NXLog, and flat exports of an event's properties | `EventID`, values beside it |
+| Azure tables WindowsEvent and SecurityEvent | `EventID`, `EventData` as a string of JSON or XML |
+| Azure table Syslog (Sysmon for Linux) | `SyslogMessage` with Event XML |
+| Event as nested JSON (Datadog agent, evtx_dump) | `Event` |
+| Event XML, in a root or not | `<Event` |
+| any of these behind a syslog header | `{` or `<Event` further on |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.clock import parse_micros
+from schemas.windows.event_xml import Malformed, head
+from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, number, source_of
+
+EVENT_ID_MAX = 65_535
+QUARTER_HOUR = 15 * 60 * 1_000_000
+ZONE_QUARTERS_MAX = 14 * 4
+"""No time zone is further from UTC than 14 hours."""
+
+
+class _Winlog(msgspec.Struct, gc=False):
+    event_id: Any = None
+    channel: str = ""
+    provider_name: str = ""
+    computer_name: str = ""
+    event_data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Attributes(msgspec.Struct, gc=False):
+    Name: str = ""
+    SystemTime: str = ""
+
+
+class _Attributed(_Attributes, gc=False):
+    attributes: _Attributes | None = msgspec.field(default=None, name="#attributes")
+
+
+class _System(msgspec.Struct, gc=False):
+    Provider: _Attributed = msgspec.field(default_factory=_Attributed)
+    EventID: Any = None
+    TimeCreated: _Attributed = msgspec.field(default_factory=_Attributed)
+    Channel: str = ""
+    Computer: str = ""
+
+
+class _Event(msgspec.Struct, gc=False):
+    System: _System
+    EventData: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _EventData(msgspec.Struct, gc=False):
+    Data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Line(msgspec.Struct, gc=False):
+    timestamp: str = msgspec.field(default="", name="@timestamp")
+    winlog: _Winlog | None = None
+    Event: _Event | str | None = None
+    SyslogMessage: str = ""
+    event_id: Any = None
+    source_name: str = ""
+    log_name: str = ""
+    computer_name: str = ""
+    event_data: msgspec.Raw = msgspec.Raw(b"")
+    EventID: Any = None
+    Channel: str = ""
+    SourceName: str = ""
+    Hostname: str = ""
+    EventTime: str = ""
+    EventReceivedTime: str = ""
+    TimeCreated: str = ""
+    SourceModuleType: str = ""
+    Provider: str = ""
+    EventSourceName: str = ""
+    Computer: str = ""
+    TimeGenerated: str = ""
+    EventData: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Address(msgspec.Struct, gc=False):
+    ip: Scalar = None
+    port: Scalar = None
+
+
+class _Network(msgspec.Struct, gc=False):
+    transport: Scalar = None
+    direction: Scalar = None
+
+
+class _EcsProcess(msgspec.Struct, gc=False):
+    pid: Scalar = None
+    executable: Scalar = None
+
+
+class _EcsUser(msgspec.Struct, gc=False):
+    domain: str = ""
+    name: str = ""
+
+
+class _Ecs(msgspec.Struct, gc=False):
+    source: _Address = msgspec.field(default_factory=_Address)
+    destination: _Address = msgspec.field(default_factory=_Address)
+    network: _Network = msgspec.field(default_factory=_Network)
+    process: _EcsProcess = msgspec.field(default_factory=_EcsProcess)
+    user: _EcsUser = msgspec.field(default_factory=_EcsUser)
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_INNER = msgspec.json.Decoder(_EventData)
+_ECS = msgspec.json.Decoder(_Ecs)
+_TEXT = msgspec.json.Decoder(str)
+
+
+def read(raw: bytes) -> Record:
+    """The event of a line. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
+    if not raw.startswith(b"{"):
+        json_begin, xml_begin = raw.find(b"{"), raw.find(b"<Event")
+        if xml_begin >= 0 and not 0 <= json_begin < xml_begin:
+            return _from_xml(raw)
+        if json_begin < 0:
+            raise Malformed("neither JSON nor an <Event>")
+        raw = raw[json_begin:]
+    line = _LINE.decode(raw)
+    if line.winlog is not None:
+        winlog = line.winlog
+        source = source_of(winlog.provider_name, winlog.channel)
+        event_id, data = _event_id(winlog.event_id), bytes(winlog.event_data)
+        return Record(source, event_id, winlog.computer_name, line.timestamp, data, ecs=raw)
+    if isinstance(line.Event, _Event):
+        return _from_event(line.Event)
+    if line.SyslogMessage:
+        return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
+    if line.event_id is not None:
+        source = source_of(line.source_name, line.log_name)
+        return Record(source, _event_id(line.event_id), line.computer_name, line.timestamp, bytes(line.event_data))
+    source = source_of(line.SourceName or line.Provider or line.EventSourceName, line.Channel)
+    event_id, computer = _event_id(line.EventID), line.Hostname or line.Computer
+    data = bytes(line.EventData)
+    if data.startswith(b'"'):
+        data = _TEXT.decode(data).strip().encode("utf-8", "replace")
+    return Record(source, event_id, computer, _logged(line), data or raw)
+
+
+def ecs_values(raw: bytes) -> SysmonConnection:
+    """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
+    ecs = _ECS.decode(raw)
+    return SysmonConnection(
+        ProcessId=ecs.process.pid,
+        Image=ecs.process.executable,
+        User=f"{ecs.user.domain}\\{ecs.user.name}" if ecs.user.domain else ecs.user.name,
+        Protocol=ecs.network.transport,
+        Initiated=ecs.network.direction in ("egress", "outbound"),
+        SourceIp=ecs.source.ip,
+        SourcePort=ecs.source.port,
+        DestinationIp=ecs.destination.ip,
+        DestinationPort=ecs.destination.port,
+    )
+
+
+def _from_xml(raw: bytes) -> Record:
+    provider, channel, event_id, computer, time, event = head(raw)
+    return Record(source_of(provider, channel), _event_id(event_id or None), computer, time, event)
+
+
+def _from_event(event: _Event) -> Record:
+    system = event.System
+    provider = system.Provider.attributes or system.Provider
+    created = system.TimeCreated.attributes or system.TimeCreated
+    event_id, data = _event_id(system.EventID), bytes(event.EventData)
+    if data.startswith(b"{"):
+        inner = bytes(_INNER.decode(data).Data)
+        data = inner if inner.startswith(b"{") else data
+    return Record(source_of(provider.Name, system.Channel), event_id, system.Computer, created.SystemTime, data)
+
+
+def _event_id(written: object) -> int:
+    if isinstance(written, dict):
+        written = written.get("#text")
+    if written is None:
+        raise Missing("no event id where any shipper has it")
+    return number(written, "event id", EVENT_ID_MAX)
+
+
+def _logged(line: _Line) -> str:
+    if line.SourceModuleType and line.EventTime:
+        return _with_zone(line)
+    return line.TimeGenerated or line.TimeCreated or line.timestamp or line.EventTime
+
+
+def _with_zone(line: _Line) -> str:
+    """NXLog's `EventTime` is local time without a zone. It wrote the same of the moment when it passed the event on."""
+    written = line.EventTime
+    if written[19:].strip(".0123456789") or not (line.EventReceivedTime and line.timestamp):
+        return written
+    ahead = parse_micros(line.EventReceivedTime) - parse_micros(line.timestamp)
+    quarters = round(ahead / QUARTER_HOUR)
+    if abs(quarters) > ZONE_QUARTERS_MAX:
+        return written
+    hours, quarter = divmod(abs(quarters), 4)
+    return f"{written}{'-' if quarters < 0 else '+'}{hours:02}:{quarter * 15:02}"
