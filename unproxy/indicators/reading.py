@@ -9,7 +9,6 @@ import codecs
 import gzip
 import io
 from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -25,24 +24,13 @@ from unproxy.errors import Fixable
 from unproxy.indicators import defender, misp, plain, stix
 from unproxy.indicators.csv_rows import names_in
 from unproxy.indicators.entry import Entry
+from unproxy.indicators.format import Format
 
 JSON_BYTES_MAX = 1 << 29
 LINE_CHARS_MAX = 1 << 20
 """What is longer is cut, and then no entry."""
 BEGINNING_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
-
-
-class Format(StrEnum):
-    """How indicators are written in a file."""
-
-    AUTO = "auto"
-    DEFENDER = "defender"
-    STIX = "stix"
-    MISP = "misp"
-    MISP_CSV = "misp-csv"
-    JSONL = "jsonl"
-    LIST = "list"
 
 
 class Found(NamedTuple):
@@ -88,9 +76,9 @@ def read_file(
         said = entry.said
         if isinstance(said, Given):
             given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
-            yield Found(f"{path}:{entry.where}", indicator_of(given, now, action))
+            yield Found(f"{path}: {entry.where}", indicator_of(given, now, action))
         else:
-            yield Found(f"{path}:{entry.where}", said)
+            yield Found(f"{path}: {entry.where}", said)
 
 
 def _entries(path: Path, form: Format) -> Iterator[Entry]:
