@@ -173,9 +173,9 @@ def _encoding(beginning: bytes) -> str:
 
 def _lines(content: BinaryIO, encoding: str) -> Iterator[str]:
     """Lines of at most so many characters; the rest of a longer one is left out."""
-    text = io.TextIOWrapper(content, encoding, "replace", newline=None)
-    while line := text.readline(LINE_CHARS_MAX):
-        rest = line
-        while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
-            rest = text.readline(LINE_CHARS_MAX)
-        yield line
+    with io.TextIOWrapper(content, encoding, "replace", newline=None) as text:
+        while line := text.readline(LINE_CHARS_MAX):
+            rest = line
+            while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
+                rest = text.readline(LINE_CHARS_MAX)
+            yield line
