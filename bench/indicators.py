@@ -148,7 +148,9 @@ def run_cases(counts: Sequence[int], destinations: int = DESTINATIONS, repeats: 
 
 def main() -> int:
     """One case, as JSON on stdout."""
-    parser = argparse.ArgumentParser(prog="python -m bench.indicators", description="One case of the indicators' bench.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.indicators", description="One case of the indicators' bench."
+    )
     parser.add_argument("--count", type=int, default=1_000_000, help="indicators (default %(default)s)")
     parser.add_argument(
         "--destinations", type=int, default=DESTINATIONS, help="destinations of one repeat (default %(default)s)"

