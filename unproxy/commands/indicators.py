@@ -107,7 +107,7 @@ def list_(
         found = board.indicators()
     for line in _lines(found, shape):
         typer.echo(line)
-    typer.echo(f"{len(found):,} indicators", err=True)
+    typer.echo(f"{len(found):,} indicator{'' if len(found) == 1 else 's'}", err=True)
 
 
 def remove(

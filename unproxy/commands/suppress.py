@@ -109,7 +109,7 @@ def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOpt
         found = board.suppressions()
     for one in found:
         typer.echo(msgspec.json.encode(one).decode() if shape is Shape.JSONL else _line(one))
-    typer.echo(f"{len(found):,} suppressions", err=True)
+    typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 
 def remove(
