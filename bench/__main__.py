@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import correlator, recovery, restart, sink, worker
+from bench import correlator, indicators, recovery, restart, sink, worker
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -18,8 +18,9 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError
 
-PARTS = ("correlator", "worker", "sink", "restart", "recovery")
+PARTS = ("correlator", "indicators", "worker", "sink", "restart", "recovery")
 SIZES = (1_000, 100_000, 1_000_000)
+INDICATORS = (1_000, 1_000_000)
 LINES_PER_MESSAGE = (100, 500)
 QUICK = 4
 """With --quick there is a quarter of everything, and not the largest size."""
@@ -51,6 +52,8 @@ def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
     less = QUICK if quick else 1
     if "correlator" in parts:
         cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
+    if "indicators" in parts:
+        cases += indicators.run_cases([size // less for size in INDICATORS])
     if "worker" in parts:
         for lines in LINES_PER_MESSAGE:
             with _folder() as folder, _broker(folder) as settings:

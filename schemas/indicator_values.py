@@ -210,8 +210,8 @@ def _url(text: str) -> str:
 def _authority(text: str) -> str:
     """Host and port, the host normalised."""
     if text.startswith("["):
-        name, _, rest = text[1:].partition("]")
-        if rest and rest[0] != ":":
+        name, closing, rest = text[1:].partition("]")
+        if not closing or (rest and rest[0] != ":"):
             raise Unfit(Why.MALFORMED)
         port = _port(rest[1:]) if rest[1:] else 0
     else:

@@ -11,9 +11,9 @@ broker's. The leaders of the two topics may be two brokers: their clocks may dif
 is missed comes after what was read: before the append time of the newest message, and GRACE_MS after it, everything is known.
 
 **What does not hold.** With producers' times on either topic (CreateTime, `unproxy check` tells of it), or with brokers' clocks
-further apart or set back, two workers may decide differently about the seconds around a change; nothing else is harmed. Compaction
-takes older versions of an indicator away after a day (deploy/topics.toml): a worker that starts later and reads older telemetry
-again judges it by what it finds.
+further apart or set back, two workers may decide differently about the seconds around a change; nothing else is harmed. After a
+day compaction takes older versions of an indicator away (deploy/topics.toml): a worker that starts later and reads older
+telemetry again judges it by what it finds.
 """
 
 from __future__ import annotations

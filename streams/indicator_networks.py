@@ -42,8 +42,8 @@ class Networks(Generic[T]):
     def find(self, ip: str) -> Iterator[T]:
         """What was put to networks that hold this address, the longest prefix first. Raises OSError for no address."""
         if ":" in ip:
-            return self._v6.find(int.from_bytes(socket.inet_pton(socket.AF_INET6, ip)))
-        return self._v4.find(int.from_bytes(socket.inet_pton(socket.AF_INET, ip)))
+            return self._v6.find(int.from_bytes(socket.inet_pton(socket.AF_INET6, ip))) if self._v6.items else iter(())
+        return self._v4.find(int.from_bytes(socket.inet_pton(socket.AF_INET, ip))) if self._v4.items else iter(())
 
     def _of(self, network: IPv4Network | IPv6Network) -> _Version[T]:
         return self._v4 if network.version == 4 else self._v6

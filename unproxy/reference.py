@@ -209,6 +209,9 @@ def _cli_page() -> str:
     for name, command in group.commands.items():
         context = typer.Context(command, info_name=name, parent=top, terminal_width=HELP_WIDTH)
         blocks += [f"## unproxy {name}", f"```\n{_help(context)}\n```"]
+        for below, verb in getattr(command, "commands", {}).items():
+            inner = typer.Context(verb, info_name=below, parent=context, terminal_width=HELP_WIDTH)
+            blocks += [f"### unproxy {name} {below}", f"```\n{_help(inner)}\n```"]
     return _page("Command line", "What `--help` says of each verb.", *blocks)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bench import __main__ as command
-from bench import correlator, recovery, restart, sink, worker
+from bench import correlator, indicators, recovery, restart, sink, worker
 from bench.figures import Case, as_json, table
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
@@ -80,6 +80,16 @@ def test_correlator_runs() -> None:
         assert case.figures["times the floor"] > 1
         assert case.figures["durable bytes/connection"] > 50
         assert case.figures["rows/event"] > 0.3
+
+
+def test_indicators_run() -> None:
+    """Cases in their own processes give all their figures, and the destinations that should match do."""
+    small, large = indicators.run_cases([100, 1_000], destinations=2_000, repeats=1)
+
+    assert small.figures["times the cost at 100"] == 1
+    for case in (small, large):
+        assert 0.01 < case.figures["share that matches"] < 0.1
+        assert case.figures["times the floor"] > 1
 
 
 def test_worker_runs(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ def example_of(command: Any) -> list[str]:
 
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
-    wanted = "up replay produce simulate worker sink migrate query timeline coverage event alerts rejects refill check topics"
+    wanted = (
+        "up replay produce simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
+        "rejects refill check topics"
+    )
 
     assert sorted(wanted.split()) == VERBS
 
@@ -54,6 +57,20 @@ def test_help_ends_with_the_example(verb: str, capsys: pytest.CaptureFixture[str
 
     assert lines[-2].strip() == "Example:"
     assert lines[-1].strip() == GROUP.commands[verb].epilog.splitlines()[-1].strip()
+
+
+@pytest.mark.parametrize(
+    ("verb", "below"), [(verb, below) for verb in VERBS for below in getattr(GROUP.commands[verb], "commands", ())]
+)
+def test_verbs_below_verbs_have_examples(verb: str, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Likewise where a verb has verbs of its own."""
+    command = GROUP.commands[verb].commands[below]
+    first, second, *rest = example_of(command)
+    assert (first, second) == (verb, below)
+    assert command.make_context(below, rest).command is command
+
+    assert run([verb, below, "--help"]) == 0
+    assert capsys.readouterr().out.rstrip().splitlines()[-1].strip() == command.epilog.splitlines()[-1].strip()
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -90,6 +107,11 @@ def test_help_loads_nothing_heavy() -> None:
         ["refill", "--since", "2026-11-24", "--until", "2026-11-24"],
         ["refill", "--since", "2026-11-24", "--table", "Nonsense"],
         ["refill", "--since", "2026-11-24", "--data", "/nowhere"],
+        ["indicators", "add"],
+        ["indicators", "add", "co.uk"],
+        ["indicators", "import", "/nowhere.csv", "--dry-run"],
+        ["indicators", "list", "--data", "/nowhere"],
+        ["suppress", "add", "--why", "x"],
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import typer
 from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.errors import Failed, Fixable
+from unproxy.indicators.format import Format
 
 if TYPE_CHECKING:
     from schemas.indicators import Indicator
@@ -26,18 +27,6 @@ class Action(StrEnum):
     WARN = "warn"
     BLOCK = "block"
     AUDIT = "audit"
-
-
-class FileFormat(StrEnum):
-    """How a file is written."""
-
-    AUTO = "auto"
-    DEFENDER = "defender"
-    STIX = "stix"
-    MISP = "misp"
-    MISP_CSV = "misp-csv"
-    JSONL = "jsonl"
-    LIST = "list"
 
 
 class Shape(StrEnum):
@@ -118,7 +107,7 @@ def list_(
         found = board.indicators()
     for line in _lines(found, shape):
         typer.echo(line)
-    typer.echo(f"{len(found):,} indicators", err=True)
+    typer.echo(f"{len(found):,} indicator{'' if len(found) == 1 else 's'}", err=True)
 
 
 def remove(
@@ -148,8 +137,8 @@ def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file, gzipped or not.")],
     form: Annotated[
-        FileFormat, typer.Option("--format", help="How it is written; auto looks what is in it.")
-    ] = FileFormat.AUTO,
+        Format, typer.Option("--format", help="How it is written; auto looks what is in it.")
+    ] = Format.AUTO,
     action: Annotated[Action, typer.Option(help="For entries that name none.")] = Action.BLOCK,
     exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
     lenient: Annotated[bool, typer.Option("--lenient", help="Refused entries are told, and no failure.")] = False,
@@ -165,9 +154,9 @@ def import_(
     """
     from schemas.indicator_given import now_micros
     from unproxy.indicators.importing import carry
-    from unproxy.indicators.reading import Format, read_file
+    from unproxy.indicators.reading import read_file
 
-    entries = read_file(file, Format(form), now=now_micros(), action=action, exact=exact)
+    entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
     if dry_run:
         account = carry(entries, None, _say)
     else:

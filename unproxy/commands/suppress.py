@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """Kinds of alerts; "" for all."""
+    """Kinds of alerts."""
 
-    ALL = ""
     BLOCKED = "blocked"
     WARNED = "warned"
     BYPASSED = "bypassed"
@@ -56,7 +55,7 @@ def add(
     who: Annotated[
         str, typer.Option(metavar="NAME", help="Who says so; without it the name you are logged in by.")
     ] = "",
-    kind: Annotated[Kind, typer.Option(help="Only alerts of this kind.")] = Kind.ALL,
+    kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
     device: Annotated[
         str, typer.Option(metavar="D", help="Only devices that fit this pattern, such as test-*; @GROUP for a group.")
     ] = "",
@@ -88,7 +87,14 @@ def add(
     with board_of(context, data) as board:
         wanted = _indicator_id(board, indicator)
         made = Suppression(
-            suppression_id(kind, pattern, name, wanted), who or getuser(), why.strip(), end, kind, pattern, name, wanted
+            suppression_id(kind or "", pattern, name, wanted),
+            who or getuser(),
+            why.strip(),
+            end,
+            kind or "",
+            pattern,
+            name,
+            wanted,
         )
         board.put(made)
         board.flush()
@@ -103,7 +109,7 @@ def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOpt
         found = board.suppressions()
     for one in found:
         typer.echo(msgspec.json.encode(one).decode() if shape is Shape.JSONL else _line(one))
-    typer.echo(f"{len(found):,} suppressions", err=True)
+    typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 
 def remove(

@@ -99,7 +99,7 @@ def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.R
         try:
             inner = msgspec.json.decode(raw, type=_Attributes)
         except msgspec.DecodeError:
-            yield f"{place}Object[{number}]", msgspec.Raw(b"[]")
+            yield f"{place}Object[{number}]", raw
             continue
         if not as_bool(inner.deleted):
             yield from _attributes(inner, f"{place}Object[{number}]")

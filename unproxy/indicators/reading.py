@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,24 +24,13 @@ from unproxy.errors import Fixable
 from unproxy.indicators import defender, misp, plain, stix
 from unproxy.indicators.csv_rows import names_in
 from unproxy.indicators.entry import Entry
+from unproxy.indicators.format import Format
 
 JSON_BYTES_MAX = 1 << 29
 LINE_CHARS_MAX = 1 << 20
 """What is longer is cut, and then no entry."""
 BEGINNING_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
-
-
-class Format(StrEnum):
-    """How indicators are written in a file."""
-
-    AUTO = "auto"
-    DEFENDER = "defender"
-    STIX = "stix"
-    MISP = "misp"
-    MISP_CSV = "misp-csv"
-    JSONL = "jsonl"
-    LIST = "list"
 
 
 class Found(NamedTuple):
@@ -88,16 +76,16 @@ def read_file(
         said = entry.said
         if isinstance(said, Given):
             given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
-            yield Found(f"{path}:{entry.where}", indicator_of(given, now, action))
+            yield Found(f"{path}: {entry.where}", indicator_of(given, now, action))
         else:
-            yield Found(f"{path}:{entry.where}", said)
+            yield Found(f"{path}: {entry.where}", said)
 
 
 def _entries(path: Path, form: Format) -> Iterator[Entry]:
     try:
         with path.open("rb") as file:
-            packed = file.peek(2).startswith(_GZIP)
-            with io.BufferedReader(cast("io.RawIOBase", gzip.open(file))) if packed else file as content:
+            packed = file.peek(len(_GZIP)).startswith(_GZIP)
+            with gzip.open(file) if packed else file as content:
                 yield from _read(path, content, form)
     except (OSError, EOFError) as error:
         raise Fixable(
@@ -105,7 +93,7 @@ def _entries(path: Path, form: Format) -> Iterator[Entry]:
         ) from None
 
 
-def _read(path: Path, content: io.BufferedReader, form: Format) -> Iterator[Entry]:
+def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> Iterator[Entry]:
     beginning = content.peek(BEGINNING_BYTES)
     encoding = _encoding(beginning)
     if form is Format.AUTO:
@@ -133,7 +121,7 @@ def recognise(beginning: str) -> Format:
     return Format.MISP_CSV if names >= misp.NEEDED else Format.LIST
 
 
-def _read_json(path: Path, content: BinaryIO, form: Format) -> Iterator[Entry]:
+def _read_json(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> Iterator[Entry]:
     raw = content.read(JSON_BYTES_MAX + 1)
     if len(raw) > JSON_BYTES_MAX:
         raise Fixable(f"{path}: more than {JSON_BYTES_MAX >> 20} MB of JSON at once; divide it")
@@ -183,11 +171,11 @@ def _encoding(beginning: bytes) -> str:
     return "utf-8-sig"
 
 
-def _lines(content: BinaryIO, encoding: str) -> Iterator[str]:
+def _lines(content: BufferedReader | gzip.GzipFile, encoding: str) -> Iterator[str]:
     """Lines of at most so many characters; the rest of a longer one is left out."""
-    text = io.TextIOWrapper(content, encoding, "replace", newline=None)
-    while line := text.readline(LINE_CHARS_MAX):
-        rest = line
-        while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
-            rest = text.readline(LINE_CHARS_MAX)
-        yield line
+    with TextIOWrapper(content, encoding, "replace", newline=None) as text:
+        while line := text.readline(LINE_CHARS_MAX):
+            rest = line
+            while len(rest) == LINE_CHARS_MAX and not rest.endswith("\n"):
+                rest = text.readline(LINE_CHARS_MAX)
+            yield line

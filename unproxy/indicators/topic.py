@@ -141,6 +141,7 @@ class Board:
                     "linger.ms": 20,
                 }
             )
+        self._heard_at = time.monotonic()
         while True:
             try:
                 self._producer.produce(self._topic, value, key, PARTITION, on_delivery=self._delivered)
