@@ -224,10 +224,14 @@ class ForwardSettings(_Section):
     url: SecretStr = Field(SecretStr(""), description="Webhook: where to POST; never told, as some hold a secret")
     secret: SecretStr = Field(SecretStr(""), description="Webhook: secret to sign with; better in the environment")
     secret_file: str = Field("", description="Webhook: file with that secret, instead of it")
-    headers_file: str = Field("", description="Webhook: file of headers to add, one `Name: value` a line, such as a token")
+    headers_file: str = Field(
+        "", description="Webhook: file of headers to add, one `Name: value` a line, such as a token"
+    )
     syslog_address: str = Field("127.0.0.1:601", description="Syslog: the receiver, as host:port")
     syslog_transport: Literal["tcp", "tls", "udp"] = Field("tcp", description="Syslog: how to get there")
-    syslog_facility: int = Field(16, ge=0, le=23, description="Syslog: facility; 4 is security, 16 to 23 are local0 to 7")
+    syslog_facility: int = Field(
+        16, ge=0, le=23, description="Syslog: facility; 4 is security, 16 to 23 are local0 to 7"
+    )
     syslog_bytes_max: int = Field(8_192, ge=1_024, description="Syslog: bytes of a message at most, over TCP and TLS")
     syslog_datagram_bytes_max: int = Field(2_048, ge=1_024, le=65_507, description="Syslog: the same over UDP")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")

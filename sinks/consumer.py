@@ -86,7 +86,11 @@ class SinkLoop:
         )
         self._offsets = Offsets(self._write, self._warn)
         self._consumer = Consumer(
-            {**group_config(settings.kafka, self._settings), "error_cb": self._on_error, "on_commit": self._offsets.answered}
+            {
+                **group_config(settings.kafka, self._settings),
+                "error_cb": self._on_error,
+                "on_commit": self._offsets.answered,
+            }
         )
         self._cutters: dict[Key, Cutter] = {}
         self.joined = False

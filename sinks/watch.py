@@ -22,7 +22,12 @@ class Watch(threading.Thread):
     """Writes down what it sees, for the health pages."""
 
     def __init__(
-        self, kafka: KafkaSettings, group: str, topics: Iterable[str], looks: Looks, own: Callable[[], Collection[Place]]
+        self,
+        kafka: KafkaSettings,
+        group: str,
+        topics: Iterable[str],
+        looks: Looks,
+        own: Callable[[], Collection[Place]],
     ) -> None:
         super().__init__(name="watch", daemon=True)
         self._looks = looks
