@@ -113,7 +113,7 @@ def reply_of(status: int, retry_after: str, now: float) -> Reply:
 def pause_of(retry_after: str, now: float) -> float:
     """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3): a number, or a date; 0 when it says neither."""
     try:
-        secs = float(retry_after) if retry_after.isdecimal() else _until(retry_after) - now
+        secs = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else _until(retry_after) - now
     except (ValueError, OverflowError):
         return 0.0
     return min(max(secs, 0.0), PAUSE_SECS_MAX)

@@ -10,9 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from unproxy.embedded.service import free_port
+
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+AUTHORITY = str(TLS / "localhost.crt")
+"""Who signed the certificate of localhost: itself. Its key is no secret."""
+
+
+def server_context() -> ssl.SSLContext:
+    """TLS of a receiver on localhost."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "localhost.pem")
+    return context
 
 
 class Posted(NamedTuple):
@@ -34,8 +47,9 @@ Answering = Callable[[Posted], int | tuple[int, dict[str, str]]]
 class WebhookServer:
     """Keeps what it accepted. `answering` gives status and headers, and may wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
+        self._context = context
         self.url = f"http://127.0.0.1:{self.port}/alerts?key=k1"
         self.answering: Answering = lambda _: 204
         self.requests: list[Posted] = []
@@ -75,6 +89,8 @@ class WebhookServer:
                 """A sender that was killed is none of ours."""
 
         self._server = Server(("127.0.0.1", self.port), Handler)
+        if self._context is not None:
+            self._server.socket = self._context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
