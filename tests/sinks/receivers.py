@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from unproxy.embedded.service import free_port
 
-
 TLS = Path(__file__).parents[1] / "data" / "tls"
 AUTHORITY = str(TLS / "localhost.crt")
 """Who signed the certificate of localhost: itself. Its key is no secret."""

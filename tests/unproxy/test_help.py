@@ -27,7 +27,7 @@ def example_of(command: Any) -> list[str]:
 
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
-    wanted = "up replay produce simulate worker sink migrate query timeline coverage event alerts rejects check topics"
+    wanted = "up replay produce simulate worker sink forward migrate query timeline coverage event alerts rejects check topics"
 
     assert sorted(wanted.split()) == VERBS
 
