@@ -246,9 +246,15 @@ class ForwardSettings(_Section):
     @field_validator("url")
     @classmethod
     def _url(cls, given: SecretStr) -> SecretStr:
-        parts = urlsplit(given.get_secret_value())
-        if given and (parts.scheme not in {"http", "https"} or not parts.hostname):
-            raise ValueError("it must begin with https:// or http:// and name a host")
+        if not given:
+            return given
+        try:
+            parts = urlsplit(given.get_secret_value())
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and parts.netloc.isascii()
+        except ValueError:
+            usable = False  # what was wrong with it may quote it
+        if not usable:
+            raise ValueError("it must begin with https:// or http:// and name a host, in ASCII")
         if parts.username is not None or parts.password is not None:
             raise ValueError("it must not hold a login; put an Authorization header into forward.headers_file")
         return given

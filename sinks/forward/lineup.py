@@ -38,7 +38,8 @@ class Item:
     @property
     def line(self) -> Line:
         """What must stay in order among itself."""
-        return self.partition, self.alert.AlertId if self.alert is not None else str(self.offset)
+        # No AlertId has a blank in it.
+        return self.partition, self.alert.AlertId if self.alert is not None else f"offset {self.offset}"
 
     @property
     def version(self) -> int:

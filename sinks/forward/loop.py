@@ -40,7 +40,7 @@ COMMIT_ANSWER_SECS_MAX = 30.0
 COMMITTED_SECS_MAX = 2.0
 """How long Kafka is waited for when it is asked where to begin; then it is asked again."""
 SENDING_SECS_MAX = 4.0
-LEAVING_SECS_MAX = 2.0
+LEAVING_SECS_MAX = 1.0
 """A stop waits so long for the requests under way, and then for the group."""
 
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
@@ -105,7 +105,7 @@ class Forwarder:
         return any(sender.answer is Answer.MISCONFIGURED for sender in self._senders)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; then end within seven seconds. Raises what cannot be retried."""
+        """Work until told to stop; then end within six seconds. Raises what cannot be retried."""
         self._stop = stop
         self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost

@@ -44,7 +44,6 @@ class Syslog:
     """Sends one message after another, on a connection that is kept."""
 
     parallel = 1
-    signs = False
 
     def __init__(self, settings: ForwardSettings) -> None:
         self._place = split_authority(settings.syslog_address, 0)

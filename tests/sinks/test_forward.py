@@ -7,6 +7,7 @@ import hmac
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,12 @@ def settings_of(make: SettingsMaker, receiver: WebhookServer, **changes: object)
 def versions(count: int, each: int = 1) -> list[tuple[str, int]]:
     """So many alerts with so many versions, round by round."""
     return [(f"a{name}", version) for version in range(1, each + 1) for name in range(count)]
+
+
+def slowly(_: Posted) -> int:
+    """A receiver that takes its time."""
+    threading.Event().wait(0.01)
+    return 200
 
 
 def in_order(received: list[tuple[str, int]]) -> bool:
@@ -96,7 +103,7 @@ def test_a_receiver_away_is_waited_for(kafka_settings_for: SettingsMaker, receiv
     with forwarding(settings) as forwarder:
         until(lambda: told(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 4)
         until(lambda: forwarder.desk.read == 200)
-        assert committed(settings, settings.forward.group).values() == set() or receiver.accepted == []
+        assert sum(committed(settings, settings.forward.group).values()) == 0
         assert forwarder.failing_since is not None
         assert told(forwarder, "unproxy_forward_alerts_waiting") == {"": 40}
         receiver.answering = lambda _: 500 if len(receiver.requests) < 4 else 200
@@ -115,12 +122,6 @@ def test_every_version_when_asked_for(kafka_settings_for: SettingsMaker, receive
     """Without coalescing each version arrives, in order, from a receiver that is slow; memory stays bounded."""
     settings = settings_of(kafka_settings_for, receiver, coalesce=False, waiting_max=20)
     publish(settings, [alert(name, version) for name, version in versions(15, each=12)])
-    slow = time.sleep
-
-    def slowly(_: Posted) -> int:
-        slow(0.01)
-        return 200
-
     receiver.answering = slowly
     most = 0
     with forwarding(settings) as forwarder:
@@ -291,12 +292,6 @@ def test_killed_at_any_moment_nothing_is_lost(
     )
     wanted = versions(30, each=10)
     publish(settings, [alert(name, version) for name, version in wanted])
-    slow = time.sleep
-
-    def slowly(_: Posted) -> int:
-        slow(0.01)
-        return 200
-
     receiver.answering = slowly
     with (tmp_path / "forward.log").open("ab") as log:
         for kill_after in (40, 90, 150):

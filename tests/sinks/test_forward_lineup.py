@@ -117,7 +117,8 @@ def test_laws(steps: list[tuple[int, bool, bool]], coalesce: bool) -> None:
         finish(0)
 
     assert dict(line.committable()) == {0: len(steps)}
-    for name, last in versions.items():
-        assert sent[name] == sorted(set(sent[name]))
-        assert (sent[name][0], sent[name][-1]) == (1, last)
-        assert coalesce or sent[name] == list(range(1, last + 1))
+    for alert_id, last in versions.items():
+        arrived = sent[alert_id]
+        assert arrived == sorted(set(arrived))
+        assert (arrived[0], arrived[-1]) == (1, last)
+        assert coalesce or arrived == list(range(1, last + 1))

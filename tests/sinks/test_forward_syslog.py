@@ -104,13 +104,9 @@ def test_cut_at_whole_fields() -> None:
     st.dictionaries(st.sampled_from(["Title", "Kind", "DeviceName", "Category", "Query"]), st.text()),
     st.integers(1_024, 3_000),
 )
-def test_laws(texts: dict[str, str], bytes_max: int) -> None:
+def test_laws(texts: dict[str, Any], bytes_max: int) -> None:
     """Whatever the texts: one line, within the bound, eight parts in the head, and each field reads back."""
-    try:
-        alert = seen(**texts)
-    except UnicodeEncodeError:
-        return
-    message = syslog_message(alert, 16, "host", bytes_max)
+    message = syslog_message(seen(**texts), 16, "host", bytes_max)
     line = message.partition(b" - CEF:")[2].decode()
     parts = re.split(r"(?<!\\)(?:\\\\)*\|", line, maxsplit=7)
     said = re.search(r"(?:^| )cat=((?:[^\\=]|\\.)*?) msg=", line)

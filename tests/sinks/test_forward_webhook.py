@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from schemas.settings import ForwardSettings, SettingsError, dump, load
+from schemas.settings import ForwardSettings, Settings, SettingsError, dump, load
 from sinks.forward.target import Answer
 from sinks.forward.webhook import PAUSE_SECS_MAX, Webhook, headers_of, pause_of, reply_of, secret_of, signed
 from tests.sinks.forward_world import seen
@@ -17,6 +19,7 @@ from tests.sinks.receivers import AUTHORITY, WebhookServer, server_context
 from unproxy.embedded.service import free_port
 
 NOW = 1_795_000_000.0
+GUIDE = Path(__file__).parents[2] / "docs" / "forward.md"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,18 @@ def test_files_that_are_missing(tmp_path: Path) -> None:
             Webhook(settings)
 
 
-@pytest.mark.parametrize("url", ["ftp://x.test", "x.test/hook", "https://", "https://kim:geheim@x.test/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x.test",
+        "x.test/hook",
+        "https://",
+        "https://kim:geheim@x.test/",
+        "https://geheim:99999/",
+        "https://[geheim/",
+        "https://geheimü.test",
+    ],
+)
 def test_urls_that_are_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused, without repeating it: it may hold a secret."""
     with pytest.raises(ValidationError):
@@ -155,10 +169,16 @@ def test_certificates_are_verified() -> None:
     assert "forward.ca_file" in replies[0].said
 
 
+def test_settings_of_the_guide() -> None:
+    """Each example in docs/forward.md is settings that there are."""
+    examples = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert [Settings.model_validate(tomllib.loads(text)).forward.target for text in examples] == ["webhook", "syslog"]
+
+
 def test_a_signature_as_the_guide_verifies_it(tmp_path: Path) -> None:
     """The example of docs/forward.md, run as it stands there: it takes what is right, and nothing else."""
-    guide = (Path(__file__).parents[2] / "docs/forward.md").read_text(encoding="utf-8")
-    code = guide.partition("```python\n")[2].partition("```")[0]
+    code = GUIDE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     body = b'{"AlertId":"a"}'
     headers = signed(b"key", 1_795_000_000, body)
     cases = [
