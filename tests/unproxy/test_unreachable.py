@@ -59,7 +59,6 @@ SERVICES = (
     Verb("produce sockets:sockets.jsonl", "set kafka.bootstrap"),
     Verb("worker", "set kafka.bootstrap"),
     Verb("sink", "set kafka.bootstrap"),
-    Verb("forward", "set kafka.bootstrap"),
     Verb("alerts --follow", "set kafka.bootstrap"),
 )
 
@@ -91,7 +90,6 @@ class Running:
             "UNPROXY_CLICKHOUSE__URL": clickhouse,
             "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": "1",
             "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
-            "UNPROXY_FORWARD__TARGET": "syslog",
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
