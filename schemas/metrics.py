@@ -193,6 +193,52 @@ SINK: tuple[Metric, ...] = (
 )
 """They balance: rows read = written + refused + left + waiting. A stop leaves what waits to the next start."""
 
+FORWARD_LAG = _gauge("unproxy_forward_lag_messages", "Messages of own partitions that are not committed yet")
+FORWARD_READ = _count("unproxy_forward_alerts_read_total", "Versions of alerts read")
+FORWARD_SENT = _count("unproxy_forward_alerts_sent_total", "Versions that the receiver has")
+FORWARD_SKIPPED = _count(
+    "unproxy_forward_alerts_skipped_total",
+    "Versions not sent: suppressed, not severe enough, of another kind, or superseded by a newer one that waits",
+    "reason",
+)
+FORWARD_REFUSED = _count(
+    "unproxy_forward_alerts_refused_total", "Versions that the receiver will never take, sent to rejects"
+)
+FORWARD_WAITING = _gauge("unproxy_forward_alerts_waiting", "Versions read and not done yet")
+FORWARD_LEFT = _count(
+    "unproxy_forward_alerts_left_total", "Versions read and not sent as their partition went to another forwarder"
+)
+FORWARD_MISSED = _count(
+    "unproxy_forward_messages_missed_total", "Messages that retention deleted before they were read: never sent"
+)
+FORWARD_RETRIES = _count("unproxy_forward_retries_total", "Tries that failed and were or will be repeated", "answer")
+FORWARD_MISCONFIGURED = _gauge(
+    "unproxy_forward_misconfigured", "1 while the receiver refuses until somebody acts: login, address, certificate"
+)
+FORWARD_COMMIT_FAILURES = _count(
+    "unproxy_forward_commit_failures_total", "Commits that Kafka did not take; their alerts were sent"
+)
+FORWARD_LATENCY = _spread(
+    "unproxy_forward_latency_seconds",
+    SECONDS,
+    "From when an alert was sent to its topic, by the worker's clock, to the receiver's answer, by the forwarder's",
+)
+FORWARD: tuple[Metric, ...] = (
+    FORWARD_LAG,
+    FORWARD_READ,
+    FORWARD_SENT,
+    FORWARD_SKIPPED,
+    FORWARD_REFUSED,
+    FORWARD_WAITING,
+    FORWARD_LEFT,
+    FORWARD_MISSED,
+    FORWARD_RETRIES,
+    FORWARD_MISCONFIGURED,
+    FORWARD_COMMIT_FAILURES,
+    FORWARD_LATENCY,
+)
+"""They balance: read = sent + skipped + refused + left + waiting."""
+
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
 PUBLISHER_MESSAGES = _count("unproxy_publisher_messages_total", "Messages Kafka acknowledged", "dialect")
@@ -208,4 +254,4 @@ PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_WAITING,
 )
 
-METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *PUBLISHER)
+METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER)

@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -198,6 +199,81 @@ class SinkSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
+class ForwardSettings(_Section):
+    """Where alerts are sent on to: one target a process; several targets are several processes, each with its own group."""
+
+    target: Literal["webhook", "syslog"] = Field("webhook", description="What kind of receiver it is")
+    group: str = Field("unproxy-forward", description="Consumer group; every target needs its own")
+    name: str = Field(
+        "", description="Stable and unique name of this process: it gets its partitions back at once; empty for none"
+    )
+    severity_min: Literal["informational", "low", "medium", "high"] = Field(
+        "informational", description="Less severe alerts are not sent"
+    )
+    kinds: Annotated[tuple[str, ...], NoDecode] = Field((), description="Only alerts of these kinds; empty for all")
+    coalesce: bool = Field(
+        True, description="Of several versions of one alert that wait only the first and the newest are sent"
+    )
+    parallel_max: int = Field(4, gt=0, le=64, description="Requests under way at once; one alert's are sent in order")
+    waiting_max: int = Field(1_000, gt=0, description="Alerts held while the receiver is away; then reading stops")
+    timeout_secs: float = Field(10.0, gt=0, le=60, description="How long a receiver may take to connect, or to answer")
+    retry_secs_max: float = Field(30.0, gt=0, description="Longest pause between two tries")
+    session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
+    ca_file: str = Field("", description="PEM file with the authorities to trust; empty for the system's")
+    client_cert_file: str = Field("", description="PEM file with certificate and key to show; empty for none")
+    url: SecretStr = Field(SecretStr(""), description="Webhook: where to POST; never told, as some hold a secret")
+    secret: SecretStr = Field(SecretStr(""), description="Webhook: secret to sign with; better in the environment")
+    secret_file: str = Field("", description="Webhook: file with that secret, instead of it")
+    headers_file: str = Field(
+        "", description="Webhook: file of headers to add, one `Name: value` a line, such as a token"
+    )
+    syslog_address: str = Field("127.0.0.1:601", description="Syslog: the receiver, as host:port")
+    syslog_transport: Literal["tcp", "tls", "udp"] = Field("tcp", description="Syslog: how to get there")
+    syslog_facility: int = Field(
+        16, ge=0, le=23, description="Syslog: facility; 4 is security, 16 to 23 are local0 to 7"
+    )
+    syslog_bytes_max: int = Field(8_192, ge=1_024, description="Syslog: bytes of a message at most, over TCP and TLS")
+    syslog_datagram_bytes_max: int = Field(2_048, ge=1_024, le=65_507, description="Syslog: the same over UDP")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of /metrics; 0 for none")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, given: SecretStr) -> SecretStr:
+        if not given:
+            return given
+        try:
+            parts = urlsplit(given.get_secret_value())
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and parts.netloc.isascii()
+        except ValueError:
+            usable = False  # what was wrong with it may quote it
+        if not usable:
+            raise ValueError("it must begin with https:// or http:// and name a host, in ASCII")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a login; put an Authorization header into forward.headers_file")
+        return given
+
+    @field_validator("syslog_address")
+    @classmethod
+    def _address(cls, given: str) -> str:
+        host, port = split_authority(given, 0)
+        if not host or not port:
+            raise ValueError(f'"{given}" is not host:port')
+        return given
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if self.secret and self.secret_file:
+            raise ValueError("either secret or secret_file, not both")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -210,6 +286,7 @@ class Settings(BaseSettings):
     publisher: PublisherSettings = PublisherSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
+    forward: ForwardSettings = ForwardSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -328,11 +405,17 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
             yield f"environment: {name} is not a setting{hint}"
 
 
+def _default(place: tuple[int | str, ...]) -> object:
+    """Of the setting at this place."""
+    return next((default for section, name, default, _ in described() if (section, name) == place[:2]), None)
+
+
 def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for one in error.errors():
         where = ".".join(str(part) for part in one["loc"])
         variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
         place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
-        secret = "password" in where
+        # What is wrong with a section as a whole has all of it as its input.
+        secret = len(one["loc"]) < 2 or isinstance(_default(one["loc"]), SecretStr)
         got = "" if secret else f" (got {one['input']!r})"
         yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

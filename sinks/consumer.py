@@ -85,7 +85,11 @@ class SinkLoop:
         )
         self._offsets = Offsets(self._write, self._warn)
         self._consumer = Consumer(
-            {**group_config(settings), "error_cb": self._on_error, "on_commit": self._offsets.answered}
+            {
+                **group_config(settings.kafka, self._settings),
+                "error_cb": self._on_error,
+                "on_commit": self._offsets.answered,
+            }
         )
         self._cutters: dict[Key, Cutter] = {}
         self.joined = False
@@ -130,6 +134,11 @@ class SinkLoop:
     def commit_failures(self) -> int:
         """Commits that Kafka did not take."""
         return self._offsets.failures
+
+    @property
+    def topics(self) -> list[str]:
+        """What it reads."""
+        return list(self._tables)
 
     @property
     def own(self) -> set[Key]:
@@ -392,7 +401,7 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     try:
         loop = SinkLoop(settings, sinks)
         looks = Looks(silent_since=time.monotonic())
-        watch = Watch(settings, looks, lambda: loop.own)
+        watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, lambda: loop.own)
         watch.start()
         try:
             with served_pages(settings, loop, looks):

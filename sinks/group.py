@@ -1,26 +1,26 @@
-"""How the sink's Kafka consumer behaves in its group, and how much it holds."""
+"""How our Kafka consumers behave in their groups, and how much they hold."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from schemas.kafka_config import client_config
-from schemas.settings import Settings
+from schemas.settings import ForwardSettings, KafkaSettings, SinkSettings
 
 
-def group_config(settings: Settings) -> dict[str, Any]:
+def group_config(kafka: KafkaSettings, member: SinkSettings | ForwardSettings) -> dict[str, Any]:
     """Settings of the consumer; callbacks are added by whoever has them."""
     return {
-        **client_config(settings.kafka),
-        "group.id": settings.sink.group,
+        **client_config(kafka),
+        "group.id": member.group,
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "cooperative-sticky",
         "max.poll.interval.ms": 600_000,
-        "session.timeout.ms": round(settings.sink.session_timeout_secs * 1_000),
+        "session.timeout.ms": round(member.session_timeout_secs * 1_000),
         # News of members that come and go travels with it.
         "heartbeat.interval.ms": 1_000,
-        **({"group.instance.id": settings.sink.name} if settings.sink.name else {}),
+        **({"group.instance.id": member.name} if member.name else {}),
         "topic.metadata.refresh.interval.ms": 10_000,
         # A commit that a lost connection swallowed holds up all batches for so long.
         "socket.timeout.ms": 10_000,

@@ -1,4 +1,4 @@
-"""How far the sink is behind: messages on each topic that are not in the tables yet, as the broker has it."""
+"""How far a group is behind: messages on each topic that it has not done yet, as the broker has it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from schemas.kafka_config import client_config
-from schemas.settings import Settings
+from schemas.settings import KafkaSettings, Settings
 from schemas.topics import TABLE_OF_TOPIC, topic_name
 
 ANSWER_SECS_MAX = 10.0
@@ -21,16 +21,18 @@ class Progress(NamedTuple):
     """How far the group is in one partition."""
 
     committed: int
-    """Next offset to write; the first one there where nothing was committed."""
+    """Next offset to do; the first one there where nothing was committed."""
     end: int
 
 
 class GroupView:
     """Asks the broker with a client of its own that joins no group; for one thread."""
 
-    def __init__(self, settings: Settings, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, group: str, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2
+    ) -> None:
         self._timeout_secs = timeout_secs
-        config = {**client_config(settings.kafka), "group.id": settings.sink.group}
+        config = {**client_config(kafka), "group.id": group}
         self._consumer = Consumer({**config, "enable.auto.commit": False, "log_level": log_level})
 
     def places(self, topics: Iterable[str]) -> list[Place]:
@@ -68,7 +70,7 @@ class GroupView:
 def lag(settings: Settings) -> dict[str, int]:
     """Messages not written yet, by topic. Raises KafkaException when Kafka does not answer."""
     names = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
-    group = GroupView(settings)
+    group = GroupView(settings.kafka, settings.sink.group)
     try:
         return by_topic(names, group.progress(group.places(names)))
     finally:

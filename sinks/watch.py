@@ -1,16 +1,15 @@
-"""Looks after the sink from outside: how far the group is in our partitions, as the broker has it, every few seconds."""
+"""Looks after a group's member from outside: how far it is in our partitions, as the broker has it, every few seconds."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from confluent_kafka import KafkaException
 
 from schemas.health import Looks, Standstill
-from schemas.settings import Settings
-from schemas.topics import TABLE_OF_TOPIC, topic_name
+from schemas.settings import KafkaSettings
 from sinks.lag import GroupView, Place, by_topic
 
 ASK_SECS = 2.0
@@ -22,12 +21,19 @@ STOP_SECS_MAX = 0.1
 class Watch(threading.Thread):
     """Writes down what it sees, for the health pages."""
 
-    def __init__(self, settings: Settings, looks: Looks, own: Callable[[], Collection[Place]]) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        group: str,
+        topics: Iterable[str],
+        looks: Looks,
+        own: Callable[[], Collection[Place]],
+    ) -> None:
         super().__init__(name="watch", daemon=True)
         self._looks = looks
         self._own = own
-        self._topics = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
-        self._group = GroupView(settings, ANSWER_SECS_MAX, log_level=0)
+        self._topics = list(topics)
+        self._group = GroupView(kafka, group, ANSWER_SECS_MAX, log_level=0)
         self._standstill = Standstill[Place]()
         self._stopped = threading.Event()
         looks.lag_by_topic = dict.fromkeys(self._topics, 0)

@@ -50,6 +50,20 @@ MOVED_ELSEWHERE = {
     "unproxy_sink_rows_left_total": "tests/sinks/test_consumer.py::test_rows_left_to_another_are_counted",
     "unproxy_sink_lag_messages": "tests/sinks/test_watch.py::test_lag_is_seen_from_outside",
     "unproxy_sink_commit_failures_total": "tests/sinks/test_consumer.py::test_failed_commits_are_counted",
+    "unproxy_forward_lag_messages": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_read_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_sent_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_waiting": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_retries_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_misconfigured": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_latency_seconds": "tests/sinks/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_skipped_total": "tests/sinks/test_forward.py::test_suppressed_and_unwanted_alerts_stay",
+    "unproxy_forward_alerts_refused_total": "tests/sinks/test_forward.py::test_refused_alerts_go_to_rejects",
+    "unproxy_forward_alerts_left_total": "tests/sinks/test_forward.py::test_partitions_move_between_forwarders",
+    "unproxy_forward_messages_missed_total": (
+        "tests/sinks/test_forward_pages.py::test_retention_that_passes_the_forwarder"
+    ),
+    "unproxy_forward_commit_failures_total": "tests/sinks/test_forward_pages.py::test_failed_commits_are_counted",
     "unproxy_publisher_resends_total": (
         "tests/producers/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
     ),

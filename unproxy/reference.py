@@ -195,7 +195,7 @@ def _metrics_page() -> str:
     )
     return _page(
         "Metrics",
-        "What `/metrics` of producers, workers and sinks tells Prometheus, each on its `metrics_port`.",
+        "What `/metrics` of producers, workers, sinks and forwarders tells Prometheus, each on its `metrics_port`.",
         _table(("name", "kind", "labels", "meaning"), rows),
     )
 

@@ -209,6 +209,29 @@ def run_sink(settings: Settings) -> int:
     return 0
 
 
+def run_forwarder(settings: Settings) -> int:
+    """Send alerts on to a webhook or syslog until a signal says stop."""
+    from sinks.base import SinkError
+    from sinks.forward.run import run
+
+    stop = Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    try:
+        run(settings, stop)
+    except SinkError as error:
+        raise Failed(str(error)) from None
+    return 0
+
+
+def try_receiver(settings: Settings) -> dict[str, str]:
+    """Send one sample alert to where alerts go; what was answered. Raises SettingsError."""
+    from sinks.forward.run import try_out
+
+    name, reply = try_out(settings.forward, time.time())
+    return {"target": name, "answer": reply.answer.value, "said": reply.said, "body": reply.body}
+
+
 def pipeline(settings: Settings) -> Pipeline:
     """One pipeline, as a worker has for each partition."""
     from streams.pipeline import Pipeline

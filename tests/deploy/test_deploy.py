@@ -29,10 +29,11 @@ def _options_of(verb: str) -> set[str]:
 
 
 def test_compose_has_every_part() -> None:
-    """Kafka, ClickHouse, two workers, a sink, Prometheus, and what prepares topics and tables once."""
-    parts = {"kafka", "clickhouse", "topics", "migrate", "worker-1", "worker-2", "sink", "prometheus"}
+    """Kafka, ClickHouse, two workers, a sink, Prometheus, what prepares topics and tables once, and a forwarder if wanted."""
+    parts = {"kafka", "clickhouse", "topics", "migrate", "worker-1", "worker-2", "sink", "forward", "prometheus"}
 
     assert set(SERVICES) == parts
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"forward"}
 
 
 def test_compose_sets_real_settings() -> None:
@@ -118,10 +119,18 @@ def test_dependencies_exist() -> None:
 
 
 def test_prometheus_reads_every_part() -> None:
-    """The scraped host names and ports are those of workers and sink."""
+    """The scraped host names and ports are those of workers, sink and forwarder."""
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     scraped = {
-        target for job in config["scrape_configs"] for part in job["static_configs"] for target in part["targets"]
+        target
+        for job in config["scrape_configs"]
+        for part in job.get("static_configs", [])
+        for target in part["targets"]
+    } | {
+        f"{name}:{part['port']}"
+        for job in config["scrape_configs"]
+        for part in job.get("dns_sd_configs", [])
+        for name in part["names"]
     }
     served = {
         f"{name}:{value}"

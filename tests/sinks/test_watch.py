@@ -36,13 +36,14 @@ def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -
     publish(settings, DEVICE_EVENTS, [b"{}"])
     own = {(network, 0), (network, 1), (verdicts, 0)}
     looks = Looks(silent_since=time.monotonic())
-    watch = Watch(settings, looks, lambda: own)
+    loop = SinkLoop(settings, [MemorySink()])
+    watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, lambda: own)
     watch.look()
     assert (looks.silent_since, looks.lag) == (None, 7)
     first = looks.standing_since
     watch.look()
     assert looks.standing_since == first is not None
-    with served_pages(settings, SinkLoop(settings, [MemorySink()]), looks):
+    with served_pages(settings, loop, looks):
         told = (scrape(port) or {})["unproxy_sink_lag_messages"]
     assert {topic: lag for topic, lag in told.items() if lag} == {network: 6, verdicts: 1}
 
@@ -62,7 +63,7 @@ def test_silence_is_seen() -> None:
     """Nobody listens where Kafka should be: that is written down, and since when."""
     settings = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}})
     looks = Looks()
-    watch = Watch(settings, looks, set)
+    watch = Watch(settings.kafka, "nobody", [NETWORK_EVENTS], looks, set)
     watch.look()
     since = looks.silent_since
     watch.look()

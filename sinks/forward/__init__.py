@@ -1,0 +1,1 @@
+"""Alerts from Kafka on to a webhook or a syslog receiver, at least once; one target a process."""

@@ -1,0 +1,92 @@
+"""An alert as the forwarder sees it: what decides whether it goes, and what a line of CEF is made of. Pure.
+
+Read generously: what is not there is empty, and a kind or a severity that a newer worker invented is passed on, not refused.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.events import Reason, Reject
+from schemas.indicators import Severity
+from schemas.settings import ForwardSettings
+
+SEVERITIES = tuple(Severity)
+"""From harmless to bad."""
+
+Id = Annotated[str, Meta(pattern="^[!-~]{1,128}$")]
+"""It becomes a header."""
+
+
+class ForwardedAlert(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """The fields of `schemas.record.Alert` that are looked at."""
+
+    AlertId: Id
+    Version: Annotated[int, Meta(ge=0)]
+    Kind: str = ""
+    Severity: str = ""
+    DeviceId: str = ""
+    DeviceName: str = ""
+    DestinationDomain: str = ""
+    DestinationHosts: list[str] = []
+    DestinationPort: int | None = None
+    Count: int = 1
+    FirstTime: str = ""
+    LastTime: str = ""
+    Outcome: str = ""
+    ProtectionMode: str = ""
+    InitiatingProcessFileName: str = ""
+    InitiatingProcessId: int | None = None
+    InitiatingProcessFolderPath: str = ""
+    InitiatingProcessCommandLine: str = ""
+    InitiatingProcessSHA256: str = ""
+    InitiatingProcessAccountName: str = ""
+    ProxyIP: str = ""
+    ProxyPort: int | None = None
+    ProxyName: str = ""
+    Title: str = ""
+    Category: str = ""
+    IndicatorAction: str = ""
+    IndicatorValue: str = ""
+    RecommendedAction: str = ""
+    Techniques: list[str] = []
+    SuppressedBy: str = ""
+    Query: str = ""
+
+
+class Skip(StrEnum):
+    """Why an alert is not sent; a metric's label."""
+
+    SUPPRESSED = "suppressed"
+    SEVERITY = "severity"
+    KIND = "kind"
+    SUPERSEDED = "superseded"
+    """A newer version of it waits, or is under way already."""
+
+
+_decoder = msgspec.json.Decoder(ForwardedAlert)
+
+
+def read(raw: bytes) -> ForwardedAlert | Reject:
+    """Read one message of block-alerts."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Reject(Reason.NOT_DELIVERABLE, f"not an alert: {error}", raw)
+
+
+def why_not(alert: ForwardedAlert, settings: ForwardSettings) -> Skip | None:
+    """Why this one is not wanted; None when it is. One whose severity nobody knows is."""
+    if alert.SuppressedBy:
+        return Skip.SUPPRESSED
+    if settings.kinds and alert.Kind not in settings.kinds:
+        return Skip.KIND
+    if alert.Severity in SEVERITIES and SEVERITIES.index(Severity(alert.Severity)) < SEVERITIES.index(
+        Severity(settings.severity_min)
+    ):
+        return Skip.SEVERITY
+    return None

@@ -1,0 +1,278 @@
+"""The forwarder's loop: block-alerts → lineup → senders → commit.
+
+One thread reads and commits, others send. An offset is committed only after everything before it was delivered, skipped or
+put on the rejects topic; so a crash, a stop or a rebalance sends some alerts again, and none is lost. While the receiver is
+away the lineup fills, the partitions are paused, and polling goes on, so that Kafka does not take us for dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import confluent_kafka
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from schemas.events import Reject
+from schemas.kafka_config import what_to_do
+from schemas.settings import Settings
+from schemas.topics import BLOCK_ALERTS, REJECTS, topic_name
+from sinks.base import SinkRefused
+from sinks.forward.alert import read, why_not
+from sinks.forward.desk import Desk
+from sinks.forward.lineup import Item
+from sinks.forward.sender import WARN_SECS, Sender
+from sinks.forward.target import Answer, Target
+from sinks.group import group_config
+from sinks.lag import Place
+from sinks.rejects import RejectsProducer
+
+log = logging.getLogger(__name__)
+
+MESSAGES_MAX = 64
+"""Messages taken from Kafka at once."""
+POLL_SECS = 0.05
+COMMIT_SECS = 0.2
+"""Time between two commits at least."""
+COMMIT_ANSWER_SECS_MAX = 30.0
+"""A commit without any answer for so long is given up."""
+COMMITTED_SECS_MAX = 2.0
+"""How long Kafka is waited for when it is asked where to begin; then it is asked again."""
+SENDING_SECS_MAX = 4.0
+LEAVING_SECS_MAX = 1.0
+"""A stop waits so long for the requests under way, and then for the group."""
+
+_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+"""Not every way on which they come says that they are fatal."""
+_USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+"""Of commits: members come and go."""
+
+
+class Forwarder:
+    """Carries alerts to one target; one `run` in its life."""
+
+    def __init__(self, settings: Settings, target: Target) -> None:
+        self._settings = settings.forward
+        self._bootstrap = settings.kafka.bootstrap
+        self._target = target
+        self.topic = topic_name(settings, BLOCK_ALERTS)
+        self.desk = Desk(coalesce=settings.forward.coalesce, waiting_max=settings.forward.waiting_max)
+        self.missed = 0
+        """Messages that retention deleted before they were read."""
+        self.commit_failures = 0
+        self.joined = False
+        """The group gave us partitions, or told that there are none for us."""
+        self._rejects = RejectsProducer(settings.kafka, topic_name(settings, REJECTS))
+        self._rerouting = threading.Lock()
+        self._own: set[int] = set()
+        self._paused: set[int] = set()
+        self._committed: dict[int, int] = {}
+        self._sent_at: float | None = None
+        """A commit is under way since then."""
+        self._commit_at = 0.0
+        self._warned_at = -WARN_SECS
+        self._stop = threading.Event()
+        self._consumer = Consumer(
+            {
+                **group_config(settings.kafka, settings.forward),
+                "error_cb": self._on_error,
+                "on_commit": self._on_commit,
+            }
+        )
+        self._senders = [
+            Sender(self.desk, target, self._reroute, settings.forward.retry_secs_max) for _ in range(target.parallel)
+        ]
+
+    @property
+    def own(self) -> set[Place]:
+        """Our partitions at the moment."""
+        return {(self.topic, partition) for partition in self._own}
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when an alert could not be sent, by the monotonic clock; None while none waits for that."""
+        return min((since for sender in self._senders if (since := sender.failing_since) is not None), default=None)
+
+    @property
+    def failed_at(self) -> float:
+        """When a try failed last."""
+        return max(sender.failed_at for sender in self._senders)
+
+    @property
+    def is_misconfigured(self) -> bool:
+        """The receiver refuses until somebody acts."""
+        return any(sender.answer is Answer.MISCONFIGURED for sender in self._senders)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; then end within six seconds. Raises what cannot be retried."""
+        self._stop = stop
+        self._consumer.subscribe(
+            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        for sender in self._senders:
+            sender.start()
+        try:
+            while not stop.is_set():
+                self._step()
+        finally:
+            self.desk.stop()
+            deadline = time.monotonic() + SENDING_SECS_MAX
+            for sender in self._senders:
+                sender.join(max(0.0, deadline - time.monotonic()))
+            # Leaving the group commits a last time, and asks the broker, who may be away.
+            leaving = threading.Thread(target=self._consumer.close, daemon=True)
+            leaving.start()
+            leaving.join(LEAVING_SECS_MAX)
+            self._rejects.close()
+
+    def _step(self) -> None:
+        for sender in self._senders:
+            if sender.failure is not None:
+                raise sender.failure
+        self._pause_while_full()
+        for message in self._consumer.consume(MESSAGES_MAX, POLL_SECS):
+            self._take(message)
+        self._commit_due(time.monotonic())
+
+    def _pause_while_full(self) -> None:
+        own = self._own
+        if self.desk.full and (fresh := own - self._paused):
+            self._consumer.pause([TopicPartition(self.topic, partition) for partition in fresh])
+            self._paused |= fresh
+        elif self._paused and not self.desk.full:
+            self._resume(self._paused)
+
+    def _resume(self, partitions: set[int]) -> None:
+        self._consumer.resume([TopicPartition(self.topic, partition) for partition in partitions])
+        self._paused = self._paused - partitions
+
+    def _take(self, message: confluent_kafka.Message) -> None:
+        if (error := message.error()) is not None:
+            self._on_error(error)
+            return
+        partition, offset, raw = message.partition(), message.offset(), message.value() or b""
+        assert partition is not None
+        assert offset is not None
+        expected = self.desk.expected(partition)
+        if expected is None:
+            # Fetched before the partition went.
+            return
+        if 0 <= expected < offset:
+            self._miss(partition, expected, offset)
+        _, timestamp_ms = message.timestamp()
+        alert = read(raw)
+        if isinstance(alert, Reject):
+            self.desk.add(Item(partition, offset, timestamp_ms, raw, None, alert.detail))
+        elif why := why_not(alert, self._settings):
+            self.desk.skip(partition, offset, why)
+        else:
+            self.desk.add(Item(partition, offset, timestamp_ms, raw, alert))
+
+    def _miss(self, partition: int, expected: int, offset: int) -> None:
+        self.missed += offset - expected
+        log.error(
+            "alerts were deleted before they were read; give the topic a longer retention, or look why nothing was sent",
+            extra={"topic": self.topic, "partition": partition, "from": expected, "to": offset - 1},
+        )
+
+    def _commit_due(self, now: float) -> None:
+        if self._sent_at is not None and now < self._sent_at + COMMIT_ANSWER_SECS_MAX:
+            return
+        if now >= self._commit_at:
+            self._commit_at = now + COMMIT_SECS
+            self._commit(self._own)
+
+    def _commit(self, partitions: set[int]) -> None:
+        """Tell Kafka what it does not know yet, without waiting."""
+        fresh = [
+            TopicPartition(self.topic, partition, offset)
+            for partition, offset in self.desk.committable().items()
+            if partition in partitions and 0 <= offset != self._committed.get(partition)
+        ]
+        if not fresh:
+            return
+        self._sent_at = time.monotonic()
+        try:
+            self._consumer.commit(offsets=fresh, asynchronous=True)
+        except KafkaException as error:
+            self._on_commit(error.args[0], fresh)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._sent_at = None
+        if trouble := error or next((place.error for place in partitions if place.error), None):
+            if trouble.code() not in _USUAL_ERRORS:
+                self.commit_failures += 1
+                self._warn("offsets could not be committed, will retry", str(trouble))
+            return
+        self._committed |= {place.partition: place.offset for place in partitions if place.partition in self._own}
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        known = self._where_to_begin(partitions)
+        if known is None:
+            return
+        for place in known:
+            self.desk.begin(place.partition, place.offset)
+            self._own = self._own | {place.partition}
+        consumer.incremental_assign(
+            [
+                TopicPartition(self.topic, place.partition, place.offset if place.offset >= 0 else OFFSET_BEGINNING)
+                for place in known
+            ]
+        )
+        self.joined = True
+        log.info("partitions assigned", extra={"partitions": len(partitions)})
+
+    def _where_to_begin(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
+        """What was committed of these partitions, negative for nothing. None when told to stop."""
+        while not self._stop.is_set():
+            try:
+                known = self._consumer.committed(partitions, timeout=COMMITTED_SECS_MAX)
+                if not (wrong := [place.error for place in known if place.error]):
+                    return known
+                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
+            except KafkaException as error:
+                self._on_error(error.args[0])
+        return None
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        self._commit({place.partition for place in partitions})
+        self._let_go(partitions)
+        log.info("partitions revoked", extra={"partitions": len(partitions)})
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer
+        self._let_go(partitions)
+        log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
+
+    def _let_go(self, partitions: list[TopicPartition]) -> None:
+        gone = {place.partition for place in partitions}
+        if paused := gone & self._paused:
+            # librdkafka remembers a pause: a partition that comes back would stay silent.
+            self._resume(paused)
+        self._own = self._own - gone
+        for partition in gone:
+            self._committed.pop(partition, None)
+            self.desk.leave(partition)
+
+    def _reroute(self, item: Item, why: str) -> None:
+        place = f"{self.topic}/{item.partition}/{item.offset}"
+        record_id = f"{self._settings.group}:{place}@{item.timestamp_ms}"
+        with self._rerouting:
+            self._rejects.send(item.raw, f"{place}: {self._target.name}: {why}", record_id)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _FATAL_ERRORS:
+            raise SinkRefused(
+                f"Kafka does not let this forwarder go on: {error.str()}; give each its own forward.name, or none, and "
+                "start it again"
+            )
+        if error.code() != KafkaError._PARTITION_EOF:
+            self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
+
+    def _warn(self, what: str, error: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_SECS:
+            self._warned_at = now
+            log.warning(what, extra={"error": error})

@@ -1,0 +1,106 @@
+"""Sends what the desk gives out, in a thread of its own, and keeps on until each alert is delivered or refused for good."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from sinks.base import SinkBusy
+from sinks.forward.desk import Desk
+from sinks.forward.lineup import Item
+from sinks.forward.target import Answer, Reply, Target
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECS_FIRST = 0.25
+WARN_SECS = 10.0
+"""How often the same trouble is told at most."""
+
+Reroute = Callable[[Item, str], None]
+"""Puts an alert on the rejects topic, with why. Raises SinkBusy."""
+
+
+class Sender(threading.Thread):
+    """One of those that send."""
+
+    def __init__(self, desk: Desk, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
+        super().__init__(name="forward-sender", daemon=True)
+        self.failing_since: float | None = None
+        """The alert at hand could not be sent since then, by the monotonic clock."""
+        self.failed_at = float("-inf")
+        """When a try failed last, likewise."""
+        self.answer: Answer | None = None
+        """To the try that failed last, while the alert at hand is not delivered."""
+        self.failure: BaseException | None = None
+        """A mistake of ours that ended the thread."""
+        self._desk = desk
+        self._target = target
+        self._reroute = reroute
+        self._retry_secs_max = retry_secs_max
+        self._warned_at = -WARN_SECS
+
+    def run(self) -> None:
+        """Send until the desk gives out nothing more."""
+        try:
+            while (item := self._desk.take()) is not None:
+                self._bring(item)
+        except BaseException as error:  # noqa: BLE001  # the reading thread must end on it, not wait for ever
+            self.failure = error
+
+    def _bring(self, item: Item) -> None:
+        pause = PAUSE_SECS_FIRST
+        while not item.abandoned and not self._desk.stopping.wait(self._desk.hold_secs()):
+            reply = self._try(item)
+            if reply.answer is Answer.DELIVERED:
+                self._recovered()
+                self._desk.delivered(item)
+                return
+            if reply.answer is Answer.REFUSED:
+                self._recovered()
+                self._desk.rerouted(item)
+                return
+            self._note(item, reply)
+            # Not all at the same moment: those who wait for one receiver would knock together.
+            self._desk.stopping.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._retry_secs_max)
+        self.failing_since = self.answer = None
+
+    def _try(self, item: Item) -> Reply:
+        """One try; REFUSED means that the rejects topic has it."""
+        reply = Reply(Answer.REFUSED, item.why) if item.alert is None else self._target.send(item.raw, item.alert)
+        if reply.answer is not Answer.REFUSED:
+            return reply
+        if item.alert is not None and not self._desk.may_reroute():
+            return Reply(Answer.MISCONFIGURED, f"refuses one alert after another; the last: {reply.said}")
+        try:
+            self._reroute(item, reply.said)
+        except SinkBusy as error:
+            return Reply(Answer.UNREACHABLE, str(error))
+        self._tell(logging.ERROR, "alert refused for good, it went to the rejects topic", item, reply)
+        return reply
+
+    def _note(self, item: Item, reply: Reply) -> None:
+        self.failed_at = time.monotonic()
+        self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
+        self.answer = reply.answer
+        self._desk.again(reply.answer, reply.pause_secs)
+        if reply.answer is Answer.MISCONFIGURED:
+            self._tell(logging.ERROR, "receiver refuses until somebody acts, will retry", item, reply)
+        else:
+            self._tell(logging.WARNING, "receiver takes nothing, will retry", item, reply)
+
+    def _recovered(self) -> None:
+        if self.failing_since is not None and self._warned_at >= self.failing_since:
+            log.info("receiver takes alerts again", extra={"target": self._target.name})
+        self.failing_since = self.answer = None
+
+    def _tell(self, level: int, what: str, item: Item, reply: Reply) -> None:
+        now = time.monotonic()
+        if now - self._warned_at < WARN_SECS:
+            return
+        self._warned_at = now
+        facts = {"target": self._target.name, "alert": item.line[1], "version": item.version, "said": reply.said}
+        log.log(level, what, extra={**facts, "waiting": self._desk.waiting})

@@ -1,0 +1,171 @@
+"""A webhook: each version of an alert is one POST, signed; the body is the message of `block-alerts`, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import ssl
+import time
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.response import BaseHTTPResponse
+
+from schemas.settings import ForwardSettings, SettingsError
+from sinks.forward.alert import ForwardedAlert
+from sinks.forward.target import Answer, Reply, content_of, tls_context
+
+ID_HEADER = "X-Unproxy-Alert-Id"
+VERSION_HEADER = "X-Unproxy-Alert-Version"
+TIMESTAMP_HEADER = "X-Unproxy-Timestamp"
+SIGNATURE_HEADER = "X-Unproxy-Signature"
+
+REFUSED = frozenset({400, 409, 413, 422})
+"""It is the alert that is not wanted."""
+BUSY = frozenset({408, 425, 429, 503})
+
+PAUSE_SECS_MAX = 600.0
+"""A Retry-After asks for no more than this."""
+BODY_BYTES_MAX = 2_048
+"""So much of an answer is looked at; of a longer one the connection is closed."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = {"content-type", "content-length", "transfer-encoding", "host", "connection"}
+
+
+class Webhook:
+    """Sends by HTTP, on connections that are kept."""
+
+    def __init__(self, settings: ForwardSettings) -> None:
+        url = settings.url.get_secret_value()
+        if not url:
+            raise SettingsError("forward.url: is missing; set it to where alerts should be posted")
+        parts = urlsplit(url)
+        self.name = f"{parts.scheme}://{parts.netloc}"
+        self.parallel = settings.parallel_max
+        self._path = urllib3.util.parse_url(url).request_uri
+        self._secret = secret_of(settings)
+        self._headers = {"User-Agent": "unproxy", **headers_of(settings), "Content-Type": "application/json"}
+        secure = {"ssl_context": tls_context(settings)} if parts.scheme == "https" else {}
+        self._pool = urllib3.connection_from_url(
+            self.name,
+            maxsize=self.parallel,
+            timeout=urllib3.Timeout(connect=settings.timeout_secs, read=settings.timeout_secs),
+            **secure,
+        )
+
+    @property
+    def signs(self) -> bool:
+        """Whether there is a secret to sign with."""
+        return bool(self._secret)
+
+    def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
+        """One POST; redirects are not followed."""
+        now = time.time()
+        headers = {**self._headers, ID_HEADER: alert.AlertId, VERSION_HEADER: str(alert.Version)}
+        headers |= signed(self._secret, int(now), raw)
+        try:
+            response = self._pool.urlopen(
+                "POST", self._path, body=raw, headers=headers, retries=False, redirect=False, preload_content=False
+            )
+            body = _beginning(response)
+        except HTTPError as error:
+            return _no_answer(error)
+        return reply_of(response.status, response.headers.get("Retry-After", ""), now)._replace(body=body)
+
+    def close(self) -> None:
+        """Close what is kept."""
+        self._pool.close()
+
+
+def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
+    """Headers that prove who sends and when: HMAC-SHA256 over `timestamp.body`; without a secret none."""
+    if not secret:
+        return {}
+    digest = hmac.new(secret, b"%d.%b" % (timestamp, body), hashlib.sha256).hexdigest()
+    return {TIMESTAMP_HEADER: str(timestamp), SIGNATURE_HEADER: f"sha256={digest}"}
+
+
+def reply_of(status: int, retry_after: str, now: float) -> Reply:
+    """What a status means."""
+    try:
+        said = f"answered {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        said = f"answered {status}"
+    if 200 <= status < 300:
+        return Reply(Answer.DELIVERED, said)
+    if status in REFUSED:
+        return Reply(Answer.REFUSED, said)
+    if status in BUSY:
+        return Reply(Answer.BUSY, said, pause_of(retry_after, now))
+    if status >= 500:
+        return Reply(Answer.FAILED, said, pause_of(retry_after, now))
+    if 300 <= status < 400:
+        return Reply(Answer.MISCONFIGURED, f"{said}; redirects are not followed, set forward.url to where it leads")
+    return Reply(Answer.MISCONFIGURED, f"{said}; check forward.url, the secret and forward.headers_file")
+
+
+def pause_of(retry_after: str, now: float) -> float:
+    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3): a number, or a date; 0 when it says neither."""
+    try:
+        secs = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else _until(retry_after) - now
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(secs, 0.0), PAUSE_SECS_MAX)
+
+
+def secret_of(settings: ForwardSettings) -> bytes:
+    """What to sign with; empty for nothing. Raises SettingsError."""
+    if not settings.secret_file:
+        return settings.secret.get_secret_value().encode()
+    secret = content_of("secret_file", settings.secret_file).strip()
+    if not secret:
+        raise SettingsError(f"forward.secret_file: {settings.secret_file} is empty; write the secret into it")
+    return secret.encode()
+
+
+def headers_of(settings: ForwardSettings) -> dict[str, str]:
+    """Headers to add. Raises SettingsError, which names the line and not what is in it."""
+    found: dict[str, str] = {}
+    content = content_of("headers_file", settings.headers_file) if settings.headers_file else ""
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, value = line.partition(":")
+        place = f"forward.headers_file: {settings.headers_file} line {number}"
+        if not colon or not _TOKEN.fullmatch(name) or not value.strip().isprintable() or not value.isascii():
+            raise SettingsError(f"{place} is not `Name: value`")
+        if name.lower() in _OURS or name.lower().startswith("x-unproxy-"):
+            raise SettingsError(f"{place} sets {name}, which is set by unproxy")
+        found[name] = value.strip()
+    return found
+
+
+def _until(date: str) -> float:
+    when = parsedate_to_datetime(date)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _beginning(response: BaseHTTPResponse) -> str:
+    """Read the answer to its end, so that the connection can be used again, but not a long one."""
+    body = response.read(BODY_BYTES_MAX + 1, decode_content=False)
+    if len(body) > BODY_BYTES_MAX:
+        response.close()
+    response.release_conn()
+    return body[:BODY_BYTES_MAX].decode("utf-8", "replace")
+
+
+def _no_answer(error: HTTPError) -> Reply:
+    if isinstance(error, SSLError) and isinstance(error.args[0], ssl.SSLCertVerificationError):
+        why = error.args[0].verify_message
+        return Reply(
+            Answer.MISCONFIGURED, f"its certificate is not trusted ({why}); check forward.ca_file and the name"
+        )
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)) and not isinstance(error, NewConnectionError):
+        return Reply(Answer.TIMEOUT, "did not answer in time")
+    return Reply(Answer.UNREACHABLE, f"no connection: {error}")

@@ -1,0 +1,37 @@
+"""`unproxy forward`: alerts on to a webhook or a syslog receiver."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, service_of, state_of
+from unproxy.errors import Failed
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("--config .unproxy/settings.toml forward --test"))(forward)
+
+
+def forward(
+    context: typer.Context,
+    test: Annotated[
+        bool, typer.Option("--test", help="Send one sample alert now, say what the receiver answered, and end.")
+    ] = False,
+) -> None:
+    """Send alerts on to a webhook or a syslog receiver until told to end.
+
+    Reads block-alerts and nothing else; the section [forward] of the settings says where to. Each target is a process
+    with a consumer group of its own. SIGTERM or Ctrl-C ends it.
+    """
+    from unproxy import wiring
+
+    if not test:
+        raise typer.Exit(wiring.run_forwarder(service_of(context).settings))
+    told = wiring.try_receiver(state_of(context).settings)
+    typer.echo(json.dumps(told, ensure_ascii=False))
+    if told["answer"] != "delivered":
+        raise Failed(f"{told['target']}: {told['said']}")
