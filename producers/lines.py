@@ -16,14 +16,16 @@ KEPT_BYTES_OF_TOO_LONG = 1024 * 1024
 class Lines:
     """The lines of one file: feed it bytes in order, get whole lines; `finish` gives the last one without newline.
 
-    Empty lines say nothing and are passed over. Of a line longer than `line_bytes_max` only the beginning is kept, with
-    the length and the hash of the whole: it cannot be published, but it does not vanish.
+    Empty lines say nothing and are passed over. An export's envelope is taken apart into its rows, each a line of its own; a
+    restart in the middle of it begins with its first row again. Of a line longer than `line_bytes_max` only the beginning is
+    kept, with the length and the hash of the whole: it cannot be published, but it does not vanish.
     """
 
     def __init__(self, file: SourceFile, dialect: Dialect, line_bytes_max: int) -> None:
         self.file = file
         self.fed_to = file.taken
         self._dialect = dialect
+        self._split = dialect.split
         self._line_bytes_max = line_bytes_max
         self._start = file.taken
         self._written = 0
@@ -54,11 +56,17 @@ class Lines:
         """Bytes after the last newline so far."""
         return self._length
 
-    def _short(self, value: bytes, newline: int = 1, too_long: str = "", length: int = 0) -> Iterator[Line]:
+    def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:
+        rows = self._split(value) if self._split is not None else [value]
         start = self._start
-        self._start = start + (length or len(value)) + newline
+        for row in rows[:-1]:
+            yield self._line(row, start, start)
+        yield self._line(rows[-1], start, start + len(value) + newline)
+
+    def _line(self, value: bytes, start: int, end: int, too_long: str = "") -> Line:
+        self._start = end
         self._written = written = self._dialect.written_at(value) or self._written
-        yield Line(self._dialect.name, self.file.sensor, value, self.file, start, self._start, written, too_long)
+        return Line(self._dialect.name, self.file.sensor, value, self.file, start, end, written, too_long)
 
     def _long(self, part: bytes) -> Iterator[Line]:
         self._grow(part)
@@ -82,7 +90,7 @@ class Lines:
         self._parts, self._length, self._hash = [], 0, None
         if digest is not None:
             detail = f"{length} bytes, limit {self._line_bytes_max}, sha256 {digest.hexdigest()}"
-            yield from self._short(value, newline, detail, length)
+            yield self._line(value, self._start, self._start + length + newline, detail)
         elif value == b"\r":
             self._start += length + newline
         else:

@@ -95,7 +95,7 @@ class Line(NamedTuple):
     file: SourceFile
     start: int
     end: int
-    """Offset after the newline."""
+    """Offset after the newline; of a row before the last one of its envelope still the envelope's beginning."""
     written: Micros
     """When the sensor wrote it; the time of the line before where it does not say."""
     too_long: str = ""

@@ -7,6 +7,7 @@ IPv6 is shortened (RFC 5952), IPv4-mapped IPv6 is IPv4 (RFC 4291 section 2.5.5.2
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 from publicsuffixlist import PublicSuffixList
@@ -19,6 +20,7 @@ _DOCUMENTATION = tuple(
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """A longer authority is worked out anew each time: it may be a million characters, and so many stay in memory."""
+_AFTER_AUTHORITY = re.compile(r"[/?#]")
 
 
 @lru_cache(maxsize=65_536)
@@ -56,6 +58,13 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
     `default_port` 0 means that the port must be written, as in a CONNECT request (RFC 9110 section 9.3.6).
     """
     return _remembered(text, default_port) if len(text) <= REMEMBERED_LENGTH_MAX else _split(text, default_port)
+
+
+def split_url(text: str) -> tuple[str, int]:
+    """Host and port of a URL, a host name or an address; port 0 where none is written, host "" where none can be."""
+    authority = _AFTER_AUTHORITY.split(text.partition("://")[2] or text, maxsplit=1)[0]
+    host, port = split_authority(authority, 0)
+    return (host, port) if host else (canonical_host(authority.rpartition("@")[2][:REMEMBERED_LENGTH_MAX]), 0)
 
 
 def _split(text: str, default_port: int) -> tuple[str, int]:

@@ -270,3 +270,5 @@ class Dialect:
     title: str
     gives: str
     """One sentence for the reference page: which events come out of it."""
+    split: Callable[[bytes], list[bytes]] | None = None
+    """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""

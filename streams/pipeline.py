@@ -6,7 +6,7 @@ it knows no broker, no clock and no disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -110,17 +110,17 @@ class Pipeline:
         home = self._device(message.key)
         dialect = self._dialects.get(message.dialect)
         value = message.value
-        lines: Iterable[bytes] = (value,)
-        if b"\n" in value:
-            lines = value.split(b"\n")
-            if len(lines) > MESSAGE_LINES_MAX:
-                dialect, lines = None, (value,)
+        lines: Sequence[bytes] = value.split(b"\n") if b"\n" in value else (value,)
+        if dialect is not None and dialect.split is not None and len(lines) <= MESSAGE_LINES_MAX:
+            lines = _rows(dialect.split, lines)
+        if len(lines) > MESSAGE_LINES_MAX:
+            dialect, lines = None, (value,)
         for line in lines:
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
         numbered = message.seq and home.name and message.offset > home.facts.offset
         if numbered:
-            self._changed.setdefault(home.name, home)
+            self._change(home)
         for device in self._changed.values():
             self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
@@ -195,7 +195,7 @@ class Pipeline:
         if message.offset <= facts.offset:
             return
         if device.name not in self._changed:
-            self._changed[device.name] = device
+            self._change(device)
             if device.parked:
                 self.correlator.speak_again(device)
             if device.groups_in is None:
@@ -224,13 +224,14 @@ class Pipeline:
     def _count(counts: dict[str, int], what: str) -> None:
         counts[what] = counts.get(what, 0) + 1
 
+    def _change(self, device: Device) -> None:
+        """Only now a device is one of ours: a key of which no line is (an Event Hub's, a collector's) is no device."""
+        self.devices[device.name] = self._changed[device.name] = device
+
     def _device(self, key: bytes) -> Device:
         # A longer key is no device's name: its lines are those of whom they name themselves.
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
-        device = self.devices.get(name)
-        if device is None:
-            device = self.devices[name] = Device(name)
-        return device
+        return self.devices.get(name) or Device(name)
 
     def _tick(self, message: Message) -> None:
         for device in self._quiet(message.logged_ms):
@@ -280,11 +281,17 @@ def _number(header: object) -> int:
     return 0
 
 
+def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
+    """Lines with each export's envelope taken apart into its rows."""
+    return [row for line in lines for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+
+
 def _unread(message: Message, line: bytes) -> Reject:
     """The reject for a line that no dialect may read, or for a message of too many lines as if it were one."""
     if b"\n" in line:
         lines = line.count(b"\n") + 1
-        return Reject(Reason.TOO_LONG, f"{lines} lines in one message; at most {MESSAGE_LINES_MAX} are read", line)
+        detail = f"{lines} lines in one message, envelopes not taken apart; at most {MESSAGE_LINES_MAX} are read"
+        return Reject(Reason.TOO_LONG, detail, line)
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

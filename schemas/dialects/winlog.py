@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.address import canonical_host, split_authority
+from schemas.address import split_url
 from schemas.clock import iso_micros, parse_micros
 from schemas.events import (
     TEXT_CHARS_MAX,
@@ -43,7 +43,7 @@ from schemas.windows.record import (
     number,
     text,
 )
-from schemas.windows.shippers import ecs_values, read
+from schemas.windows.shippers import ecs_values, read, split
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -140,7 +140,9 @@ def _filtered_connection(record: Record) -> Parsed:
 def _verdict(record: Record) -> Parsed:
     values = _named_values(record)
     url = needed(values.get("destination"), "Destination")
-    host, port = _asked(url)
+    host, port = split_url(url)
+    if not host:
+        raise ValueError(f"Destination {url[:80]!r} names no host")
     detected = text(values.get("detectiontime"))
     at = parse_micros(detected) if detected.endswith("Z") else record.at
     return ProcessVerdict(
@@ -182,17 +184,6 @@ def _mode(setting: str) -> ProtectionMode | None:
 def _named_values(record: Record) -> dict[str, Any]:
     """Defender's names have spaces, which shippers write as they are, as underscores or not at all."""
     return {name.replace(" ", "").replace("_", "").lower(): value for name, value in record.all_values().items()}
-
-
-def _asked(url: str) -> tuple[str, int]:
-    """Host and port of a URL, a host name or an address; port 0 where none is written."""
-    authority = re.split(r"[/?#]", url.partition("://")[2] or url, maxsplit=1)[0]
-    host, port = split_authority(authority, 0)
-    if not host:
-        host = canonical_host(authority.rpartition("@")[2][:TEXT_CHARS_MAX])
-    if not host:
-        raise ValueError(f"Destination {url[:80]!r} names no host")
-    return host, port
 
 
 def _port(written: object, name: str) -> int:
@@ -256,4 +247,5 @@ DIALECT = Dialect(
     title="Windows events (Winlogbeat, Elastic Agent, NXLog, Datadog, Azure tables, evtx_dump, Event XML)",
     gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Defender 1125 / 1126: "
     "verdicts without port or PID; 5007: the protection mode.",
+    split=split,
 )

@@ -18,6 +18,8 @@ _AFTER_NAME = (b" ", b">")
 _QUOTES = ('"', "'")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
+EVENTS_MAX = 10_000
+"""A line of more events is not taken apart: no event is so short, and so many rejects would hold up all others."""
 
 
 class Malformed(ValueError):
@@ -59,6 +61,23 @@ def head(raw: bytes) -> Head:
         _attribute(system, "<TimeCreated SystemTime="),
         event,
     )
+
+
+def apart(raw: bytes) -> list[bytes]:
+    """The events of a line, each with what stands around it: put together again they are the line."""
+    end = raw.find(_END)
+    if end < 0 or raw.find(_BEGIN, end) < 0 or raw.count(_END) > EVENTS_MAX:
+        return [raw]
+    pieces: list[bytes] = []
+    begin = 0
+    while end >= 0:
+        following = raw.find(_BEGIN, end)
+        if following < 0:
+            break
+        end += len(_END)
+        pieces.append(raw[begin:end])
+        begin, end = end, raw.find(_END, following)
+    return [*pieces, raw[begin:]]
 
 
 def scan(event: bytes) -> dict[str, str]:

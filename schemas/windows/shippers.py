@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from schemas.clock import parse_micros
-from schemas.windows.event_xml import Malformed, head
+from schemas.windows.event_xml import Malformed, apart, head
 from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, number, source_of
 
 EVENT_ID_MAX = 65_535
@@ -124,9 +124,9 @@ _TEXT = msgspec.json.Decoder(str)
 def read(raw: bytes) -> Record:
     """The event of a line. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
     if not raw.startswith(b"{"):
-        json_begin, xml_begin = raw.find(b"{"), raw.find(b"<Event")
-        if xml_begin >= 0 and not 0 <= json_begin < xml_begin:
+        if _is_xml(raw):
             return _from_xml(raw)
+        json_begin = raw.find(b"{")
         if json_begin < 0:
             raise Malformed("neither JSON nor an <Event>")
         raw = raw[json_begin:]
@@ -151,6 +151,11 @@ def read(raw: bytes) -> Record:
     return Record(source, event_id, computer, _logged(line), data or raw)
 
 
+def split(raw: bytes) -> list[bytes]:
+    """The events of a line: several only in Event XML, as Event Viewer exports it."""
+    return [raw] if raw.startswith(b"{") or not _is_xml(raw) else apart(raw)
+
+
 def ecs_values(raw: bytes) -> SysmonConnection:
     """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
@@ -165,6 +170,11 @@ def ecs_values(raw: bytes) -> SysmonConnection:
         DestinationIp=ecs.destination.ip,
         DestinationPort=ecs.destination.port,
     )
+
+
+def _is_xml(raw: bytes) -> bool:
+    json_begin, xml_begin = raw.find(b"{"), raw.find(b"<Event")
+    return xml_begin >= 0 and not 0 <= json_begin < xml_begin
 
 
 def _from_xml(raw: bytes) -> Record:
