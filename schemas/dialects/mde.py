@@ -36,6 +36,8 @@ from schemas.windows.record import Missing, Scalar, needed, number, text
 PORT_MAX = 65_535
 PID_MAX = 2**32
 REPORT_ID_MAX = 2**63
+NEVER = "1970"
+"""Unknown times are also written as the year 1 or 1601."""
 STATUS_MAX = 999
 NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
 KINDS = {
@@ -100,9 +102,9 @@ def _flow(row: Row) -> Flow | str:
     if row.Protocol and not row.Protocol.lower().startswith("tcp"):
         return "network_not_tcp"
     local_port, remote_port = _number(row.LocalPort, "LocalPort"), _number(row.RemotePort, "RemotePort")
-    if not (row.LocalIP and local_port and row.RemoteIP and remote_port):
-        return "network_no_ends"
-    return flow_of(row.LocalIP, local_port, row.RemoteIP, remote_port)
+    if row.LocalIP and local_port and row.RemoteIP and remote_port:
+        return flow_of(row.LocalIP, local_port, row.RemoteIP, remote_port)
+    return "network_no_ends"
 
 
 def _connection(row: Row, action: str) -> Parsed:
@@ -183,21 +185,22 @@ def _verdict(row: Row, action: str) -> Parsed:
         host,
         port,
         url[:TEXT_CHARS_MAX],
-        _short(told.DisplayName),
-        _short(told.ResponseCategory) or _short(told.Experience),
+        _short(text(told.DisplayName)),
+        _short(text(told.ResponseCategory)) or _short(text(told.Experience)),
         _event_id(row, action),
-        _short(told.ResponseCategoryGroup),
+        _short(text(told.ResponseCategoryGroup)),
     )
 
 
 def _process(row: Row) -> Process:
     """The initiating process; its PID 0 is Defender's word for none."""
+    created = row.InitiatingProcessCreationTime or ""
     return Process(
         _number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
         _short(row.InitiatingProcessFileName),
         _short(row.InitiatingProcessFolderPath),
         _short(row.InitiatingProcessCommandLine),
-        _started(row.InitiatingProcessCreationTime),
+        parse_micros(created) if created > NEVER else 0,
         _short(row.InitiatingProcessAccountName),
         _short(row.InitiatingProcessAccountDomain),
         _short(row.InitiatingProcessAccountSid),
@@ -209,19 +212,15 @@ def _process(row: Row) -> Process:
     )
 
 
-def _started(written: str | None) -> Micros:
-    """When a process began; unknown is also written as the year 1 or 1601."""
-    if not written or written < "1970":
-        return 0
-    return parse_micros(written)
-
-
 def _number(written: Scalar, name: str, largest: int = PORT_MAX) -> int:
+    """A whole number, 0 where there is none."""
+    if written.__class__ is int and 0 <= written <= largest:  # type: ignore[operator]  # nearly always, and fast
+        return written  # type: ignore[return-value]  # it is an int
     return number(written, name, largest) if text(written) else 0
 
 
-def _short(written: Scalar) -> str:
-    return text(written)[:TEXT_CHARS_MAX]
+def _short(written: str | None) -> str:
+    return written[:TEXT_CHARS_MAX] if written else ""
 
 
 def _is_inbound(direction: Scalar) -> bool:
