@@ -72,7 +72,9 @@ def corpus() -> Corpus:
     ignored: Counter[str] = Counter()
     for line in _recorded():
         for name, dialect in dialects().items():
-            parsed = dialect.parse(line)
+            rows = dialect.split(line) if dialect.split is not None else [line]
+            # An envelope is as good as its first row, and is mutated as it is.
+            parsed = dialect.parse(rows[0])
             useless = isinstance(parsed, Ignored)
             if (name, line) in found or isinstance(parsed, Reject) or kept[name] >= LINES_MAX:
                 continue
@@ -101,7 +103,8 @@ def _recorded() -> Iterator[bytes]:
 
 
 def _real(dialect: Dialect, line: bytes) -> Real:
-    return Real(dialect.written_at(line), dialect.name, dialect.device_of(line), line)
+    first = dialect.split(line)[0] if dialect.split is not None else line
+    return Real(dialect.written_at(first), dialect.name, dialect.device_of(first), line)
 
 
 def _members(text: str) -> Iterator[Member]:

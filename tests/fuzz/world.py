@@ -25,7 +25,7 @@ from typing import Any
 from schemas.dialects import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
-from streams.pipeline import MESSAGE_LINES_MAX, Message, Pipeline
+from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
 from streams.state import ALERTS_MAX, PROXIES_MAX
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator
@@ -244,10 +244,14 @@ class World:
 
 
 def _lines_of(message: Message) -> list[bytes]:
-    """The lines that must be accounted for: all but blank ones; too many are one."""
-    if message.value.count(b"\n") >= MESSAGE_LINES_MAX:
+    """The lines that must be accounted for: all but blank ones, an envelope's rows instead of it; too many are one."""
+    lines = message.value.split(b"\n")
+    dialect = dialects().get(message.dialect)
+    if dialect is not None and dialect.split is not None:
+        lines = [row for line in lines for row in (dialect.split(line) if len(line) <= LINE_BYTES_MAX else [line])]
+    if len(lines) > MESSAGE_LINES_MAX:
         return [message.value] if message.value.strip() else []
-    return [line for line in message.value.split(b"\n") if line and not line.isspace()]
+    return [line for line in lines if line and not line.isspace()]
 
 
 def _ms_of(pipeline: Pipeline, message: Message) -> float:

@@ -14,8 +14,8 @@ from schemas.dialects import dialects
 LIMIT = 2 * KEPT_BYTES_OF_TOO_LONG
 
 
-def lines_of(chunks: list[bytes], line_bytes_max: int = LIMIT) -> list[Line]:
-    subject = Lines(SourceFile("suricata", "p", "s"), dialects()["suricata"], line_bytes_max)
+def lines_of(chunks: list[bytes], line_bytes_max: int = LIMIT, dialect: str = "suricata") -> list[Line]:
+    subject = Lines(SourceFile(dialect, "p", "s"), dialects()[dialect], line_bytes_max)
     return [line for chunk in chunks for line in subject.feed(chunk)] + list(subject.finish())
 
 
@@ -58,3 +58,27 @@ def test_long_line_within_one_chunk_is_cut_too() -> None:
     (cut,) = lines_of([b"0123456789\n"], line_bytes_max=5)
 
     assert cut.too_long.startswith("10 bytes, limit 5, sha256 ")
+
+
+def test_an_envelope_becomes_its_rows() -> None:
+    """Each row is a line with its own device and time; the file counts as read up to the envelope until its last row."""
+    rows = [
+        b'{"properties":{"DeviceName":"%s","Timestamp":"2025-03-04T09:15:2%d.5Z"}}' % (name, second)
+        for second, name in enumerate((b"one", b"two", b"one"))
+    ]
+    whole = b'{"records":[' + b",".join(rows) + b"]}"
+    found = lines_of([rows[0] + b"\n" + whole[:50], whole[50:] + b"\r\n" + whole], dialect="mde")
+    first, second = len(rows[0]) + 1, len(rows[0]) + 1 + len(whole) + 2
+
+    assert [line.value for line in found] == [rows[0], *rows, *rows]
+    assert [dialects()["mde"].device_of(line.value) for line in found[1:4]] == ["one", "two", "one"]
+    assert [line.start for line in found] == [0, *3 * [first], *3 * [second]]
+    assert [line.end for line in found] == [first, first, first, second, second, second, second + len(whole)]
+    assert found[1].written < found[2].written < found[3].written
+
+
+def test_a_cut_envelope_stays_whole() -> None:
+    """What is longer than the limit is no line of its rows."""
+    (cut,) = lines_of([b'{"records":[{},{}]}\n'], line_bytes_max=10, dialect="mde")
+
+    assert cut.too_long.startswith("19 bytes, limit 10, sha256 ")

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import MICROS, iso_micros, parse_micros
-from schemas.dialects.winlog import DIALECT, device_of, parse, written_at
+from schemas.dialects.winlog import DIALECT, device_of, parse, split, written_at
 from schemas.events import (
     Action,
     ConnectionOpened,
@@ -28,6 +28,7 @@ from schemas.events import (
     Reason,
     Reject,
 )
+from schemas.windows.event_xml import EVENTS_MAX
 
 DATA = Path(__file__).parents[1] / "data" / "winlog"
 PARSED_AND_IGNORED = {
@@ -613,11 +614,33 @@ def test_what_is_no_event_is_rejected(line: bytes, reason: Reason) -> None:
     assert written_at(line) == 0
 
 
-def test_events_of_one_line_are_not_mixed() -> None:
-    """A line is one event; several in one line say so in `rejects`, where they can be read again once they are apart."""
-    found = reject(parse(b"<Events>" + 2 * xml(3, sysmon()) + b"</Events>"))
+def test_events_of_one_line_are_taken_apart() -> None:
+    """Event Viewer exports all events in one line: each is read, and no byte of it vanishes."""
+    prolog, events = b'<?xml version="1.0"?><Events>', [xml(3, sysmon(SourcePort=str(port))) for port in (1, 2, 3)]
+    line = prolog + b" ".join(events) + b"</Events>\r"
+    pieces = split(line)
 
-    assert "a line of its own" in found.detail
+    assert b"".join(pieces) == line
+    assert [opened(parse(piece)).flow.local_port for piece in pieces] == [1, 2, 3]
+    assert len(split(prolog + events[0] + events[1][:-100])) == 2
+
+
+@pytest.mark.parametrize("shape", shapes(3, sysmon()))
+def test_one_event_stays_whole(shape: str) -> None:
+    """Whatever a program is called; XML and JSON escape it."""
+    line = shapes(3, sysmon(Image="C:\\&lt;/Event&gt;&lt;Event&gt;.exe" if "xml" in shape else "C:\\<Event>.exe"))[
+        shape
+    ]
+
+    assert split(line) == [line]
+
+
+def test_events_of_one_line_are_not_mixed() -> None:
+    """What cannot be taken apart, without ends or of too many events, is rejected as a whole rather than mixed up."""
+    many = (EVENTS_MAX + 1) * b"<Event><System></System></Event>"
+    for line in (2 * xml(3, sysmon()).replace(b"</Event>", b""), many):
+        assert split(line) == [line]
+        assert "more than one" in reject(parse(line)).detail
 
 
 def test_xml_expands_nothing() -> None:
@@ -647,6 +670,7 @@ def test_damaged_xml_is_a_value(data: st.DataObject) -> None:
     damaged = line[:begin] + data.draw(st.binary(max_size=20) | st.just(line[begin:end] * 2)) + line[end:]
     DIALECT.written_at(damaged)
     DIALECT.device_of(damaged)
+    assert b"".join(split(2 * damaged)) == 2 * damaged
     parsed = DIALECT.parse(damaged)
 
     assert not isinstance(parsed, Reject) or parsed.raw == damaged

@@ -90,6 +90,60 @@ def test_lines_of_several_devices_find_their_own() -> None:
     assert pipeline.devices["two"].facts.counts["read"] == 2
 
 
+ROW = (
+    b'{"properties":{"DeviceName":"%s","ActionType":"ConnectionSuccess","Timestamp":"2025-03-04T09:15:21.9981234Z","ReportId":1,'
+    b'"LocalIP":"10.0.0.1","LocalPort":%d,"RemoteIP":"10.9.9.9","RemotePort":3128,"Protocol":"Tcp"}}'
+)
+
+
+def test_an_envelope_counts_as_its_rows() -> None:
+    """Each row finds its device, damaged ones go to `rejects` alone, and a key that no row names is no device."""
+    rows = [ROW % (b"one", 1), b"5", ROW % (b"two", 2), ROW % (b"one", 3), b'{"properties":{}}']
+    value = b'{"records":[' + b",".join(rows) + b"]}"
+    pipeline = pipeline_after(Message(1, 1, b"", value + b"\n\n" + ROW % (b"one", 4) + b"\r\n", "mde"))
+
+    assert [reject.raw for reject in pipeline.drain().rejects] == [b"5", b'{"properties":{}}']
+    assert {name: device.facts.counts["read"] for name, device in pipeline.devices.items()} == {
+        "one": 3,
+        "two": 1,
+        "": 2,
+    }
+    book = pipeline.book()
+    assert (book["read"], book["parsed"], book["connections"]) == (6, 4, 4)
+
+
+def test_a_key_of_which_no_line_is_makes_no_device() -> None:
+    """An Event Hub's keys are partitions, and may be new ones all the time; a line without a device belongs to its key."""
+    value = b'{"records":[' + ROW % (b"one", 1) + b"," + ROW % (b"two", 2) + b"]}"
+    pipeline = pipeline_after(*(Message(number, 1, b"partition-%d" % number, value, "mde") for number in (1, 2, 3)))
+    assert set(pipeline.devices) == {"one", "two"}
+    assert {key for key, _ in pipeline.checkpoint() if b"partition" in key} == set()
+
+    pipeline = pipeline_after(Message(1, 1, b"partition-1", b"junk", "mde"))
+    assert set(pipeline.devices) == {"partition-1"}
+
+
+def test_an_envelope_taken_before_does_nothing() -> None:
+    """Each device's own offset says what was done already."""
+    message = Message(7, 1, b"", b'{"records":[' + ROW % (b"one", 1) + b"," + ROW % (b"two", 2) + b"]}", "mde")
+    pipeline = pipeline_after(message, message)
+
+    assert (pipeline.book()["read"], pipeline.book()["connections"]) == (2, 2)
+
+
+def test_envelopes_of_too_many_rows_are_one_reject() -> None:
+    """Rows count as lines of their message."""
+    envelope = b'{"records":[' + b",".join([b"0"] * 9_000) + b"]}"
+    whole = b"\n".join([envelope] * (MESSAGE_LINES_MAX // 9_000 + 1))
+    pipeline = pipeline_after(Message(1, 1, b"dev", whole, "mde"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.raw) == (Reason.TOO_LONG, whole)
+
+    long = b'{"records":["' + b"x" * LINE_BYTES_MAX + b'"]}'
+    (reject,) = pipeline_after(Message(1, 1, b"dev", long, "mde")).drain().rejects
+    assert (reject.reason, reject.raw) == (Reason.TOO_LONG, long)
+
+
 def test_ticks_settle_a_quiet_device() -> None:
     """The log's time moves a quiet device on, and only from its own last message on."""
     pipeline = Pipeline(CorrelationSettings(proxies=("10.9.9.9:3128",)))
