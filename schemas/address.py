@@ -44,7 +44,7 @@ def canonical_host(text: str) -> str:
             return ""
     if not host.isascii():
         try:
-            host = host.encode("idna").decode("ascii")
+            return canonical_host(host.encode("idna").decode("ascii"))
         except UnicodeError:
             return ""
     if len(host) > HOST_LENGTH_MAX or not all(char.isalnum() or char in "-._" for char in host):

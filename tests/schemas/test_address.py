@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import address
-from schemas.address import canonical_host, canonical_ip, ip_type, is_ip, registrable_domain, split_authority
+from schemas.address import canonical_host, canonical_ip, ip_type, is_ip, registrable_domain, split_authority, split_url
 from schemas.events import flow_of
 
 
@@ -60,7 +60,8 @@ def test_hosts_have_one_spelling(written: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", ".", "a b", "exa/mple", "192.0.2.999", "12345", "a" * 254, "ü" * 300, "a:b", "ü" * 60 + ".x\0"]
+    "text",
+    ["", " ", ".", "a b", "exa/mple", "192.0.2.999", "12345", "a" * 254, "ü" * 300, "a:b", "ü" * 60 + ".x\0", "0\xad"],
 )
 def test_what_cannot_be_a_host_is_empty(text: str) -> None:
     """A wrong name is worse than none."""
@@ -193,3 +194,20 @@ def test_addresses_without_end_are_refused() -> None:
         flow_of(f"fe80::1%e{'z' * 100_000}", 1, "10.0.0.1", 2)
 
     assert flow_of("fe80::1%eth0", 1, "10.0.0.1", 2).key == "fe80::1 1 10.0.0.1 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("https://A.example./x:1", ("a.example", 0)),
+        ("https://u:p@a.example:8443?x=@b", ("a.example", 8443)),
+        ("a.example:80", ("a.example", 80)),
+        ("2001:DB8::1", ("2001:db8::1", 0)),
+        ("[2001:db8::1]:80", ("2001:db8::1", 80)),
+        ("https://", ("", 0)),
+        ("x" * 2_000_000, ("", 0)),
+    ],
+)
+def test_host_and_port_of_what_was_asked_for(text: str, found: tuple[str, int]) -> None:
+    """A URL, a host name or an address; a port only where it is written."""
+    assert split_url(text) == found
