@@ -214,8 +214,8 @@ def _process(row: Row) -> Process:
 
 def _number(written: Scalar, name: str, largest: int = PORT_MAX) -> int:
     """A whole number, 0 where there is none."""
-    if written.__class__ is int and 0 <= written <= largest:  # type: ignore[operator]  # nearly always, and fast
-        return written  # type: ignore[return-value]  # it is an int
+    if written.__class__ is int and 0 <= written <= largest:  # nearly always, and fast
+        return written
     return number(written, name, largest) if text(written) else 0
 
 

@@ -197,7 +197,7 @@ class Mutator:
         """The line in another encoding, packed, or in capitals."""
         how = self._random()
         if how < 0.1:
-            return gzip.compress(value, 1)
+            return gzip.compress(value, 1, mtime=0)
         if how < 0.2:
             return value.upper()
         return value.decode("latin-1").encode(CODINGS[self._below(len(CODINGS))])

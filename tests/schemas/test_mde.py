@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.clock import iso_micros
-from schemas.defender.rows import ROWS_MAX
-from schemas.dialects.mde import DIALECT, KINDS, VERDICTS, device_of, parse, split, written_at
+from schemas.defender.rows import ROWS_MAX, split
+from schemas.dialects.mde import DIALECT, KINDS, VERDICTS, device_of, parse, written_at
 from schemas.events import (
     TEXT_CHARS_MAX,
     Action,
@@ -44,7 +44,7 @@ PARSED_AND_IGNORED = {
 }
 """Of each file, how many rows give an event and how many hold nothing for us; none is rejected."""
 
-PROCESS = {
+PROCESS: dict[str, Any] = {
     "InitiatingProcessFileName": "chrome.exe",
     "InitiatingProcessFolderPath": "c:\\program files\\google\\chrome\\application\\chrome.exe",
     "InitiatingProcessId": 7412,
@@ -58,7 +58,7 @@ PROCESS = {
     "InitiatingProcessSHA1": "25f6bb19be3498752f0665b33793b97780b82e0b",
     "InitiatingProcessSHA256": None,
 }
-NOBODY = {**dict.fromkeys(PROCESS), "InitiatingProcessId": 0}
+NOBODY: dict[str, Any] = {**dict.fromkeys(PROCESS), "InitiatingProcessId": 0}
 CONNECT = {"direction": "Out", "method": "CONNECT", "host": "bad1.example:443", "uri": "bad1.example:443"}
 CONNECT["status_code"] = "200"
 PACKET = {"Source Mac": "00-00-5E-00-53-01", "Destination Mac": "00-00-5E-00-53-02", "Tcp Flags": 2, "Packet Size": 66}
@@ -199,13 +199,14 @@ def test_a_process_without_beginning(written: str | None) -> None:
 
 def test_the_device_is_its_name_else_its_id() -> None:
     """As Windows events name it: lower case, with domain, without the dot at the end."""
-    for values, name in (
+    named: tuple[tuple[dict[str, Any], str], ...] = (
         ({"DeviceName": "Ws-0142.Corp.Example."}, "ws-0142.corp.example"),
         ({"DeviceName": "ws-0142"}, "ws-0142"),
         ({"DeviceName": None}, "3f9a1c6e2b8d4f70a5e1c9b3d7f2a6e4c8b0d1f5"),
         ({"DeviceName": " ", "DeviceId": "AB12"}, "ab12"),
         ({"DeviceName": None, "DeviceId": None}, ""),
-    ):
+    )
+    for values, name in named:
         line = row("ConnectionSuccess", **values)
         assert device_of(line) == opened(parse(line)).device == name
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import MICROS, iso_micros, parse_micros
-from schemas.dialects.winlog import DIALECT, device_of, parse, split, written_at
+from schemas.dialects.winlog import DIALECT, device_of, parse, written_at
 from schemas.events import (
     Action,
     ConnectionOpened,
@@ -29,6 +29,7 @@ from schemas.events import (
     Reject,
 )
 from schemas.windows.event_xml import EVENTS_MAX
+from schemas.windows.shippers import split
 
 DATA = Path(__file__).parents[1] / "data" / "winlog"
 PARSED_AND_IGNORED = {
