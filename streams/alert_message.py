@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from schemas.clock import iso_micros
-from schemas.events import Micros
 from schemas.indicators import Severity
 from schemas.record import Alert, AlertKind
 from schemas.suppressions import Suppression
@@ -124,8 +123,3 @@ def _by_indicator(kind: AlertKind, state: AlertState) -> bool:
 def _quoted(text: str) -> str:
     """A KQL string literal: JSON's escapes are KQL's (learn.microsoft.com/kusto/query/scalar-data-types/string)."""
     return json.dumps(text)
-
-
-def gap_of(settings_secs: float) -> Micros:
-    """The least time between two versions of an alert."""
-    return int(settings_secs * 1_000_000)
