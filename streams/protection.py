@@ -22,6 +22,8 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     last: Micros
     count: int = 0
     event_ids: list[str] = []
+    requests: list[int] = []
+    """Of HTTP requests their transactions + 1."""
 
 
 class Judged(msgspec.Struct, array_like=True, gc=False):

@@ -74,6 +74,18 @@ def test_what_the_device_did_outweighs_the_indicator() -> None:
     assert (alert["Kind"], alert["Count"], alert["IndicatorValue"]) == ("blocked", 1, "bad.example")
 
 
+@pytest.mark.parametrize("target", ["http://bad.example/", "bad.example:443"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_blocked_request_with_or_without_a_record_of_its_own(target: str, recorded: bool) -> None:
+    """Some sensors write an HTTP record of what they stopped, too: it is the same request. The next one is another."""
+    events: list[Event] = [request(0.2, target, status=None)] if recorded else []
+    world = listed(connection(0), *events, verdict(0.2, target), modes=("dev-1=block",))
+    assert told(world) == {("blocked", "bad.example"): 1}
+
+    world = listed(connection(0), *events, verdict(0.2, target), request(0.4, target, tx=1), modes=("dev-1=block",))
+    assert told(world) == {("blocked", "bad.example"): 1, ("not_enforced", "bad.example"): 1}
+
+
 @pytest.mark.parametrize("late", [True, False])
 def test_an_audited_request_is_no_missed_one(late: bool) -> None:
     """CONNECT and verdict of one request, whichever came first, on a device that audits."""
