@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from schemas.record import Alert
-from unproxy.query.alerts import HOSTS_SHOWN, indicator, outcome, requests, short_time
+from unproxy.query.alerts import HOSTS_SHOWN, counted, indicator, outcome, short_time
 from unproxy.query.formats import printable
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def line(alert: Alert) -> str:
         f"{alert.Severity:6}",
         alert.DeviceName,
         f"{alert.DestinationDomain} ({', '.join(alert.DestinationHosts[:HOSTS_SHOWN])})",
-        requests(alert.Count),
+        counted(row),
         outcome(row),
         indicator(row),
         alert.Title,
@@ -124,7 +124,7 @@ def _was(new: Alert, old: Alert) -> Iterator[str]:
     if new.Severity != old.Severity:
         yield old.Severity
     if new.Count != old.Count:
-        yield requests(old.Count)
+        yield counted(msgspec.structs.asdict(old))
     if _stands_on(new) != _stands_on(old):
         yield printable(indicator(msgspec.structs.asdict(old))) or "no indicator"
 

@@ -83,7 +83,7 @@ def test_filters_of_the_table(verb: Verb) -> None:
 
         assert code == 0
         assert [int(json.loads(one)["AlertId"]) for one in out.splitlines()] == numbers, arguments
-        assert ("no alerts" in err) is not numbers
+        assert ("no alerts" in err) is (not numbers)
 
 
 def test_filters_of_the_topic(settings: Settings) -> None:
@@ -123,4 +123,5 @@ def test_what_a_line_may_lack() -> None:
         "withdrawn",
         "[000000000000]",
     ]
+    assert "  1 connection  " in line(alert(1, Kind="proxy_bypass", Count=1))
     assert "block bad.example (only its host is seen)" in line(alert(1, **{**LISTED, "IndicatorMatch": "host_only"}))

@@ -58,7 +58,7 @@ def replay(
         Shape.TEXT
     ),
 ) -> None:
-    """Turn recorded sensor files into rows, or say which alerts other indicators would have raised.
+    """Turn recorded sensor files into rows, or try indicators on them.
 
     Rows are JSON lines: every version, in the order made. No broker and no database are needed. Lines of several files
     are merged as they would have arrived. A summary goes to stderr.

@@ -18,6 +18,7 @@ POLL_SECS = 0.2
 SAY_SECS = 10.0
 HOSTS_SHOWN = 5
 HOST_ONLY = "host_only"
+COUNTS_CONNECTIONS = ("unconfirmed_proxy", "proxy_bypass")
 
 Row = Mapping[str, Any]
 
@@ -127,7 +128,7 @@ def line(alert: Row) -> str:
         alert["DeviceName"],
         f"{process}{pid}",
         f"{alert['DestinationDomain']} ({hosts})" + (f" through {alert['ProxyIP']}" if alert["ProxyIP"] else ""),
-        requests(alert["Count"]) if alert["Count"] else "withdrawn",
+        counted(alert),
         outcome(alert),
         indicator(alert),
         alert["Title"],
@@ -137,9 +138,10 @@ def line(alert: Row) -> str:
     return printable("  ".join(part for part in parts if part))
 
 
-def requests(count: int) -> str:
-    """How many there were."""
-    return f"{count:,} request{'' if count == 1 else 's'}"
+def counted(alert: Row) -> str:
+    """How often; of the kinds that are about ways, how many connections."""
+    count, what = alert["Count"], "connection" if alert["Kind"] in COUNTS_CONNECTIONS else "request"
+    return f"{count:,} {what}{'' if count == 1 else 's'}" if count else "withdrawn"
 
 
 def outcome(alert: Row) -> str:
