@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from schemas.clock import LATEST
-from schemas.events import Action, Event
+from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
 from schemas.settings import CorrelationSettings
 from schemas.suppressions import Suppression
 from streams.pipeline import Message, Pipeline
-from tests.factories import Row, World, connection, indicator, latest, listing, name, request, settle, verdict
+from tests.factories import Row, World, connection, indicator, latest, listing, mode, name, request, settle, verdict
 from tests.sample import TRUTH, sample
 
+BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
 BAD = Given("bad.example", title="listed by us", severity="high", category="C2", recommended="Isolate it")
 
 
@@ -300,3 +301,15 @@ def test_dev_c_of_the_sample() -> None:
     rows = [json.loads(row) for row in output.network_events]
     assert any(row.get("UnresolvedReason") == "protection_off" for row in rows if row["DeviceId"] == "dev-c")
     assert {row["ProtectionMode"] for row in rows if row["DeviceId"] == "dev-c"} == {"off"}
+
+
+def test_a_withdrawn_alert_has_a_higher_version() -> None:
+    """What was told of an address is said of its name now: the alert that goes to zero wins against its earlier versions."""
+    world = World(listing(Given("203.0.113.9"), modes=["dev-1=off"]))
+    spoken = {"remote": "203.0.113.9", "remote_port": 443}
+    world.see(mode(-3, BLOCK, AUDIT), mode(-2, OFF, BLOCK), connection(0, port=7, **spoken))  # type: ignore[arg-type]  # by name
+    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken)).finish()  # type: ignore[arg-type]  # by name
+    counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
+
+    assert [count for _, count in sorted(counts)] == [1, 0]
+    assert len({version for version, _ in counts}) == 2
