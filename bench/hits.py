@@ -42,7 +42,9 @@ def domain(number: int) -> str:
 
 def listed(domains: int) -> list[Indicator]:
     """Indicators that say: block these domains."""
-    found = [indicator_of(Given(domain(number), title="Campaign 7", severity="high"), START) for number in range(domains)]
+    found = [
+        indicator_of(Given(domain(number), title="Campaign 7", severity="high"), START) for number in range(domains)
+    ]
     assert not any(isinstance(one, Refused) for one in found), "the bench's own domains are fit for indicators"
     return [one for one in found if isinstance(one, Indicator)]
 
@@ -83,7 +85,9 @@ class Asking:
     def _request(self, way: Way, tx: int, http: str) -> bytes:
         after = 1_500 + 2_000 * tx
         if way is not Way.BLOCKED:
-            return self._eve("http", after, f'"tx_id":{tx},"http":{{{http},"protocol":"HTTP/1.1","status":200,"length":51}}')
+            return self._eve(
+                "http", after, f'"tx_id":{tx},"http":{{{http},"protocol":"HTTP/1.1","status":200,"length":51}}'
+            )
         more = (
             f'"tx_id":{tx},"alert":{{"action":"blocked","gid":1,"signature_id":9000001,"rev":1,"signature":"listed domain '
             f'{self.domain}","category":"Potential Corporate Privacy Violation","severity":1}},"http":{{{http},"protocol":'
