@@ -28,7 +28,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from bench.child import child
-from bench.cluster import HOUSE, SECS_MAX, ToSend, cpu_secs, environment, part_of, publish
+from bench.cluster import SECS_MAX, ToSend, cpu_secs, environment, part_of, publish
 from bench.figures import Case, tell
 from bench.fleet import START, Fleet
 from bench.hits import Asking, Way, domain, listed
@@ -159,7 +159,7 @@ def run_cases(
     _, published, used = at_full_speed(settings, folder, "alerts", fleet, events)
     speed = published.total / used.wall_secs
     own = _prepared(settings, folder, how_many)
-    cases = []
+    cases: list[Case] = []
     with part_of(own, "worker", folder) as worker, Watch(own) as watch:
         askers = Askers(own)
         watch.await_all(askers.ask(RATE))
