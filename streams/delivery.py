@@ -27,6 +27,7 @@ from schemas.topics import (
     REJECTS,
     SENSOR_GAPS,
     STATE_CHANGELOG,
+    TABLE_OF_TOPIC,
     topic_name,
 )
 from streams.pipeline import Output
@@ -73,10 +74,7 @@ class Courier:
     def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
         self._send = send
         self._counters = counters
-        names = (
-            NETWORK_EVENTS, DEVICE_EVENTS, BLOCK_ALERTS, REJECTS, SENSOR_GAPS, DEVICE_COVERAGE, STATE_CHANGELOG
-        )  # fmt: skip
-        self._topics = {name: topic_name(settings, name) for name in names}
+        self._topics = {name: topic_name(settings, name) for name in (*TABLE_OF_TOPIC, STATE_CHANGELOG)}
 
     def parcels(self, partition: int, output: Output) -> Iterator[Parcel]:
         """The messages of what a pipeline made; they stay in the partition of their input."""

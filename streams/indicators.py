@@ -1,7 +1,8 @@
 """Which indicators speak of a destination: an index, so that a million of them cost no more than a few.
 
 A destination is looked up by its name and each name above it, by its address, by the networks around it, and, where the URL
-is known, by each prefix of the URL that ends with a part of its path. So no indicator is looked at that could not match.
+is known, by each prefix of the URL that ends with a part of its path. So no indicator is looked at that could not match. Most
+names are done with one look: no indicator has their last two labels.
 
 A URL prefix holds for the URL itself and for what goes on from it with `/`, `?`, `&` or `#`: `http://e.example/a` holds for
 `/a`, `/a/b` and `/a?b`, not for `/ab`. Scheme and port must be the same, where the prefix names them.
@@ -50,6 +51,10 @@ class IndicatorSet:
         self._ips: dict[str, tuple[Found, ...]] = {}
         self._networks: Networks[Found] = Networks()
         self._sites: dict[str, Site] = {}
+        self._heads: dict[str, int] = {}
+        """Last two labels of the names of domains and sites, with how many there are: most destinations end with none of them."""
+        self._singles = 0
+        """Domains of one label: where there are any, each name has to be looked up."""
 
     def __len__(self) -> int:
         return len(self._ledger)
@@ -69,6 +74,7 @@ class IndicatorSet:
             return
         self.remove(indicator.id, since_ms)
         entry = self._ledger.put(indicator.id, indicator, since_ms)
+        self._note_name(where, indicator, 1)
         if isinstance(where, UrlParts):
             site = self._sites.get(where.host) or Site()
             site.add(where, entry)
@@ -106,7 +112,8 @@ class IndicatorSet:
         found: list[Found] = []
         partial: tuple[Found, ...] = ()
         literal = bool(host) and (host[-1] in _DIGITS or ":" in host) and is_ip(host)
-        if not literal:
+        named = not literal and (self._singles > 0 or _head(host) in self._heads)
+        if named:
             domains = self._domains
             if host in domains:
                 found += domains.get(host, ())
@@ -121,7 +128,7 @@ class IndicatorSet:
         if ip or literal:
             for address in {ip or host, host if literal else ip}:
                 self._find_address(address, found)
-        site = self._sites.get(host)
+        site = self._sites.get(host) if named or literal else None
         if site is not None:
             if encrypted:
                 whole, partial = site.of_encrypted(port)
@@ -167,6 +174,24 @@ class IndicatorSet:
                     named[where] = left
                 else:
                     del named[where]
+            self._note_name(where, entry.value, -1)
+
+    def _note_name(self, where: _Where, indicator: Indicator, by: int) -> None:
+        """Before it is put, and after it was taken away: whoever asks meanwhile looks once too often, never too seldom."""
+        if indicator.type is IndicatorType.DOMAIN and "." not in indicator.value:
+            self._singles += by
+        elif isinstance(where, UrlParts) or indicator.type is IndicatorType.DOMAIN:
+            head = _head(where.host if isinstance(where, UrlParts) else indicator.value)
+            count = self._heads.get(head, 0) + by
+            if count:
+                self._heads[head] = count
+            else:
+                del self._heads[head]
+
+
+def _head(name: str) -> str:
+    """The last two labels."""
+    return name[name.rfind(".", 0, max(name.rfind("."), 0)) + 1 :]
 
 
 def process_matches(indicator: Indicator, process_name: str, process_path: str) -> bool:

@@ -7,9 +7,11 @@ ends without having been closed is a reason to send the latest messages again on
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
 import sys
+import termios
 import time
 from collections import deque
 from functools import cache
@@ -179,8 +181,5 @@ def _await_acknowledgement(connection: socket.socket, deadline: float) -> None:
 
 
 def _unacknowledged_bytes(connection: socket.socket) -> int:
-    import fcntl
-    import termios
-
     answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
     return int.from_bytes(answer, sys.byteorder)

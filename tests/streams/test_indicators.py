@@ -208,7 +208,7 @@ def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what ended only so many are kept, and the index lets go of the rest."""
     monkeypatch.setattr(in_force, "PAST_MAX", 3)
     known = IndicatorSet()
-    values = [E, "192.0.2.1", "192.0.2.0/24", f"https://{E}/a", f"http://{E}/b"]
+    values = [E, "_dmarc.e.example", "192.0.2.1", "192.0.2.0/24", f"https://{E}/a", f"http://{E}/b"]
     for number, value in enumerate(values):
         known.put(one(value), number)
         known.remove(one(value).id, number + 10)
@@ -216,7 +216,7 @@ def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(known._ledger)) == 3
     known.forget(1_000)
     assert known.empty
-    assert (known._domains, known._ips, known._sites) == ({}, {}, {})
+    assert (known._domains, known._ips, known._sites, known._heads, known._singles) == ({}, {}, {}, {}, 0)
     assert known._networks.empty
 
 

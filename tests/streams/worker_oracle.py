@@ -12,6 +12,7 @@ from schemas.topics import (
     DEVICE_COVERAGE,
     DEVICE_EVENTS,
     NETWORK_EVENTS,
+    PROTECTION_MODES,
     REJECTS,
     SENSOR_GAPS,
     STATE_CHANGELOG,
@@ -97,3 +98,4 @@ def _results(partition: int, output: Output) -> Iterator[tuple[Place, bytes]]:
     yield from (((REJECTS, partition), reject.raw) for reject in output.rejects)
     yield from (((SENSOR_GAPS, partition), row) for row in output.sensor_gaps)
     yield from (((DEVICE_COVERAGE, partition), row) for row in output.coverage)
+    yield from (((PROTECTION_MODES, partition), row) for row in output.modes)

@@ -1,0 +1,148 @@
+"""Verdicts that name a process and no connection: joined to the one that fits, or standing alone with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from schemas.events import Action, Event
+from tests.factories import Row, World, connection, latest, name, process_verdict, request, settle, verdict
+
+
+def only(rows: list[Row]) -> Row:
+    """The one row there is."""
+    (row,) = latest(rows)
+    return row
+
+
+def said(row: Row) -> Row:
+    """What AdditionalFields holds."""
+    fields: Row = json.loads(str(row["AdditionalFields"]))
+    return fields
+
+
+def test_told_at_once_and_joined_later() -> None:
+    """The alert does not wait for the connection; the row learns which it was."""
+    world = World().see(connection(0), request(0.1, "bad.example:443"), process_verdict(0.2))
+    (alert,) = world.alerts
+
+    assert (alert["Kind"], alert["Count"], alert["InitiatingProcessFileName"]) == ("blocked", 1, "curl")
+    world.finish()
+    row = only(world.verdicts)
+    assert row["ConnectionId"] == world.connections[0]["ConnectionId"]
+    assert said(row)["Confidence"] == "inferred"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_rows_of_the_connection_say_so(turned: bool) -> None:
+    """TCP said success, the request was blocked: connection row and destination row tell, whichever came first."""
+    events: list[Event] = [request(0.1, "bad.example:443"), process_verdict(0.2)]
+    world = settle([connection(0), *(events[::-1] if turned else events)])
+
+    assert [row["Outcome"] for row in world.connections] == ["blocked"]
+    assert [(row["DestinationHost"], row["Outcome"]) for row in world.destinations] == [("bad.example", "blocked")]
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+def test_a_direct_connection_by_its_name() -> None:
+    """No proxy: the name inside the connection is the host."""
+    spoken = {"remote": "203.0.113.9", "remote_port": 443}
+    world = settle(
+        [connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)]  # type: ignore[arg-type]  # by name
+    )
+
+    assert only(world.verdicts)["ConnectionId"] == world.connections[0]["ConnectionId"]
+    assert world.connections[0]["Outcome"] == "blocked"
+
+
+def test_the_verdict_names_where_nobody_else_does() -> None:
+    """Exactly one connection of the process to a proxy then, and nobody knows where it goes: the verdict tells."""
+    world = settle([connection(0), process_verdict(0.2)], proxies=["10.9.9.9:3128"])
+    (row,) = world.destinations
+
+    assert (row["DestinationHost"], row["ResolvedBy"], row["Confidence"]) == ("bad.example", "process_time", "inferred")
+    assert row["Outcome"] == "blocked"
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([process_verdict(0.2)], "no_connection"),
+        ([connection(0, process="wget"), request(0.1, "bad.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(0), request(0.1, "good.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(60), request(60.1, "bad.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(0, ended=1), request(0.1, "bad.example:443"), process_verdict(30)], "no_connection"),
+        (
+            [
+                *(connection(0, port=port) for port in (1, 2)),
+                *(request(0.1, "bad.example:443", port=port, flow=str(port)) for port in (1, 2)),
+                process_verdict(0.2),
+            ],
+            "ambiguous",
+        ),
+        ([connection(0, pid=1), request(0.1, "bad.example:443"), process_verdict(0.2, pid=2)], "no_connection"),
+    ],
+    ids=["nothing", "another process", "another host", "not yet", "over", "two", "another PID"],
+)
+def test_it_stands_alone(events: list[Event], why: str) -> None:
+    """Only when exactly one fits: else unjoined, with the reason, and the alert counts it all the same."""
+    world = settle(events)
+    row = only(world.verdicts)
+
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", why)
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+    assert all(row["Outcome"] != "blocked" for row in world.rows)
+
+
+def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
+    """Both are of the process; one has a name, and it is that one."""
+    world = settle(
+        [
+            connection(0, port=1),
+            connection(0, port=2),
+            request(0.1, "bad.example:443", port=2, flow="2"),
+            process_verdict(0.2),
+        ]
+    )
+
+    assert [row["LocalPort"] for row in world.connections if row["Outcome"] == "blocked"] == [2]
+
+
+def test_the_same_verdict_twice_is_one() -> None:
+    """Collected twice."""
+    world = settle([connection(0), request(0.1, "bad.example:443"), process_verdict(0.2), process_verdict(0.2)])
+
+    assert len(latest(world.verdicts)) == 1
+    assert [a["Count"] for a in latest(world.alerts, "AlertId")] == [1]
+
+
+def test_another_sensor_judged_the_same_request() -> None:
+    """The network sensor's verdict names the connection: one request, counted there."""
+    world = settle([connection(0), request(0.1, "bad.example:443"), verdict(0.1), process_verdict(0.2)])
+
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_warning_that_the_user_clicked_away(turned: bool) -> None:
+    """Warned, then bypassed, by the same process for the same host: one request."""
+    events: list[Event] = [
+        process_verdict(1, action=Action.WARNED),
+        process_verdict(4, action=Action.BYPASSED, number=1),
+    ]
+    world = settle(events[::-1] if turned else events)
+    counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+    assert counts == {"bypassed": 1}
+
+
+def test_a_join_in_any_order_gives_the_same_rows() -> None:
+    """Late connection, late request, late verdict."""
+    events: list[Event] = [connection(0), request(0.1, "bad.example:443"), process_verdict(0.2)]
+    pictures = []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        world = settle([events[at] for at in order])
+        pictures.append({row["RecordId"]: {**row, "Version": 0} for row in (*world.rows, *latest(world.verdicts))})
+
+    assert pictures[0] == pictures[1] == pictures[2]
