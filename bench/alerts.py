@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
+import psutil
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from bench.child import child
@@ -92,12 +93,12 @@ class Watch:
         self._thread.join()
         self._consumer.close()
 
-    def await_all(self, wanted: Sequence[Raised]) -> None:
+    def await_all(self, wanted: Sequence[Raised], worker: psutil.Process) -> None:
         """Wait until these are there. Raises RuntimeError when they do not come."""
         deadline = time.monotonic() + SECS_MAX
         while missing := [one for one in wanted if one not in self.seen]:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{len(missing)} alerts did not come, {missing[0]} for one")
+            if time.monotonic() > deadline or worker.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeError(f"the worker ended, or {len(missing)} alerts did not come, {missing[0]} for one")
             time.sleep(0.05)
 
     def _read(self) -> None:
@@ -162,7 +163,7 @@ def run_cases(
     cases: list[Case] = []
     with part_of(own, "worker", folder) as worker, Watch(own) as watch:
         askers = Askers(own)
-        watch.await_all(askers.ask(RATE))
+        watch.await_all(askers.ask(RATE), worker)
         for name, rate in (("idle", 0.0), ("half load", SHARE * speed)):
             tell(f"alerts: {name}: {rate:,.0f} lines a second, {how_many:,} alerts")
             with _load(own, folder, rate, devices, WARM_SECS + how_many / RATE) as load:
@@ -170,7 +171,7 @@ def run_cases(
                 before, begun = cpu_secs(worker), time.monotonic()
                 asked = askers.ask(how_many)
                 cores = (cpu_secs(worker) - before) / (time.monotonic() - begun)
-                watch.await_all(asked)
+                watch.await_all(asked, worker)
                 sent = _said(load)
             figures = _figures(asked, askers, watch)
             if cases:
