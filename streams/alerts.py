@@ -159,8 +159,8 @@ def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
     waiting: Micros = NEVER
     for key in list(device.dirty_alerts):
         state = device.alerts[key]
-        next_at = state.sent_at + gap * PATIENT.get(AlertKind(state.kind), 1) if state.sent else now
-        if not (state.count or state.sent):
+        next_at = state.sent_at + gap * PATIENT.get(AlertKind(state.kind), 1) if state.sent_at else now
+        if not (state.count or state.sent_at):
             del device.dirty_alerts[key]  # Taken back before anybody heard of it.
         elif next_at <= now or state.sent_at > now:
             del device.dirty_alerts[key]

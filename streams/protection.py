@@ -111,9 +111,9 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     partial: bool = False
     """The indicator could only be compared with the host."""
     sent: int = 0
-    """The version that was published; 0 for none."""
+    """The version that was published."""
     sent_at: Micros = 0
-    """The device's time then."""
+    """The device's time then; 0 before the first."""
 
 
 class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):

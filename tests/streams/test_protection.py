@@ -313,3 +313,12 @@ def test_a_withdrawn_alert_has_a_higher_version() -> None:
 
     assert [count for _, count in sorted(counts)] == [1, 0]
     assert len({version for version, _ in counts}) == 2
+
+
+def test_changes_of_the_mode_hurry_no_alert() -> None:
+    """Each alert says the mode, and is told anew when another one becomes known: no more often than at other times."""
+    world = World(listing(gap_secs=60)).see(connection(0, ended=1), request(0.1))
+    for second in range(10, 30):
+        world.see(mode(second, BLOCK if second % 2 else AUDIT))
+
+    assert len(world.unconfirmed) == 1
