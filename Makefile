@@ -28,8 +28,8 @@ setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB t
 run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
 	@$(BIN)/unproxy up $(ARGS)
 
-test: $(MADE)  ## All tests; some with ARGS="tests/schemas -x".
-	$(BIN)/python -m pytest $(ARGS)
+test: $(MADE)  ## All tests, two files at a time; some with ARGS="tests/schemas -x".
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)

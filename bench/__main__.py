@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import correlator, indicators, recovery, restart, sink, worker
+from bench import alerts, correlator, indicators, recovery, restart, sink, storm, worker
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -18,7 +18,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError
 
-PARTS = ("correlator", "indicators", "worker", "sink", "restart", "recovery")
+PARTS = ("correlator", "indicators", "storm", "worker", "alerts", "sink", "restart", "recovery")
 SIZES = (1_000, 100_000, 1_000_000)
 INDICATORS = (1_000, 1_000_000)
 LINES_PER_MESSAGE = (100, 500)
@@ -54,10 +54,15 @@ def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
         cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
     if "indicators" in parts:
         cases += indicators.run_cases([size // less for size in INDICATORS])
+    if "storm" in parts:
+        cases += storm.run_cases(storm.HITS // less)
     if "worker" in parts:
         for lines in LINES_PER_MESSAGE:
             with _folder() as folder, _broker(folder) as settings:
                 cases.append(worker.run_case(settings, folder, lines, worker.EVENTS // less))
+    if "alerts" in parts:
+        with _folder() as folder, _broker(folder) as settings:
+            cases += alerts.run_cases(settings, folder, alerts.EVENTS // less, alerts.COUNT // less)
     if "sink" in parts:
         with _folder() as folder, _broker(folder) as settings, _engine(folder) as engine:
             url = {"url": engine.url, "database": "bench"}

@@ -8,7 +8,7 @@ from itertools import cycle
 from pathlib import Path
 
 from bench import floor
-from bench.cluster import Published, ToSend, publish, read_all, work_off
+from bench.cluster import Published, ToSend, Used, publish, read_all, work_off
 from bench.figures import Case, tell
 from bench.fleet import Fleet
 from schemas.settings import Settings
@@ -23,7 +23,7 @@ SAMPLE_ROWS = 5_000
 
 
 def lines(fleet: Fleet, events: int) -> Iterator[ToSend]:
-    """What the fleet's publishers send."""
+    """What the fleet's publishers send, in as many rounds as have so many lines."""
     sent: dict[tuple[str, str], int] = {}
     for one in fleet.rounds(0, fleet.rounds_for(events)):
         before = sent.get((one.device, one.dialect), 0)
@@ -36,15 +36,9 @@ def lines(fleet: Fleet, events: int) -> Iterator[ToSend]:
 def run_case(settings: Settings, folder: Path, lines_per_message: int, events: int, devices: int = DEVICES) -> Case:
     """One worker over a topic that was filled before; the topics of these settings are there and empty."""
     name = f"{lines_per_message} lines a message"
-    topic, fleet = topic_name(settings, TELEMETRY), Fleet(devices, lines_per_message)
-    tell(f"worker: {name}: starting once, to know what a start takes")
-    first = publish(settings, topic, lines(Fleet(STARTERS), 1))
-    start = work_off(settings, "worker", folder, first)
-    tell(f"worker: {name}: publishing {events:,} events")
-    published = publish(settings, topic, lines(fleet, events))
-    tell(f"worker: {name}: the worker works")
-    used = work_off(settings, "worker", folder, published, start_secs=start.cpu_secs)
-
+    start, published, used = at_full_speed(
+        settings, folder, f"worker: {name}", Fleet(devices, lines_per_message), events
+    )
     tell(f"worker: {name}: the floors")
     rows, sample = _rows(settings)
     total = published.total
@@ -68,6 +62,20 @@ def run_case(settings: Settings, folder: Path, lines_per_message: int, events: i
             "CPU seconds of a start": start.cpu_secs,
         },
     )
+
+
+def at_full_speed(
+    settings: Settings, folder: Path, who: str, fleet: Fleet, events: int
+) -> tuple[Used, Published, Used]:
+    """What a start takes; what lay there then, and what it took to work it off."""
+    topic = topic_name(settings, TELEMETRY)
+    tell(f"{who}: starting once, to know what a start takes")
+    first = publish(settings, topic, lines(Fleet(STARTERS), 1))
+    start = work_off(settings, "worker", folder, first)
+    tell(f"{who}: publishing {events:,} events")
+    published = publish(settings, topic, lines(fleet, events))
+    tell(f"{who}: the worker works")
+    return start, published, work_off(settings, "worker", folder, published, start_secs=start.cpu_secs)
 
 
 def _bare(settings: Settings, published: Published) -> float:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.health import Looks
 from schemas.kafka_config import what_to_do
@@ -314,8 +314,9 @@ class SinkLoop:
             return
         for place in known:
             self._begin(_key(place), Plan.read(place.offset, place.metadata))
-        # Explicitly: it begins where the plan says that was just read, not where a second look would say.
-        consumer.incremental_assign([TopicPartition(*_key(place), place.offset) for place in known])
+        # Explicitly, also where nothing was committed: it begins where the plan says that was just read, and librdkafka does not
+        # ask once more. When its own question meets a coordinator that moves, it never fetches (librdkafka issue 5586).
+        consumer.incremental_assign([_start_of(place) for place in known])
         self.joined = True
         self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
@@ -390,6 +391,10 @@ class SinkLoop:
 
 def _key(place: TopicPartition) -> Key:
     return place.topic, place.partition
+
+
+def _start_of(place: TopicPartition) -> TopicPartition:
+    return TopicPartition(*_key(place), place.offset if place.offset >= 0 else OFFSET_BEGINNING)
 
 
 def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from schemas.clock import iso_micros
-from schemas.events import Micros
+from schemas.clock import LATEST, iso_micros
 from schemas.indicators import Severity
 from schemas.record import Alert, AlertKind
 from schemas.suppressions import Suppression
@@ -99,8 +98,8 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
 
 
 def version_of(device: Device, state: AlertState) -> int:
-    """Grows with the evidence, and with what is learnt of the device's mode."""
-    return 4 * state.version + mode_changes(device.facts, state.last)
+    """Grows with the evidence, and with what is learnt of the device's mode, whenever: an alert's times may go back."""
+    return state.version + mode_changes(device.facts, LATEST)
 
 
 def _query(device: str, kind: AlertKind, state: AlertState) -> str:
@@ -124,8 +123,3 @@ def _by_indicator(kind: AlertKind, state: AlertState) -> bool:
 def _quoted(text: str) -> str:
     """A KQL string literal: JSON's escapes are KQL's (learn.microsoft.com/kusto/query/scalar-data-types/string)."""
     return json.dumps(text)
-
-
-def gap_of(settings_secs: float) -> Micros:
-    """The least time between two versions of an alert."""
-    return int(settings_secs * 1_000_000)

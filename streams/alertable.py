@@ -128,7 +128,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
 
 def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
     """Requests that an indicator matches and that nobody judged."""
-    judged = Counter(request.host for request in requests if request.ordinal >= 0 or not request.flags & BLOCKED)
+    judged = Counter(request.host for request in requests if _was_asked(connection, request))
     process, found = process_of(connection), []
     end = tunnel_end(connection) if place.proxied else None
     live = connection_flags(place, connection, connection.live)
@@ -157,6 +157,14 @@ def _not_enforced(device: Device, place: Place, connection: Connection, requests
             name = f"n{number}"
             found += _by_indicator(device, connection, shown, process, name, hit.count - told, outcome_of(live), None)
     return found
+
+
+def _was_asked(connection: Connection, request: Request) -> bool:
+    """Whether a judged request is among the hits: of one that was stopped most sensors write no record of its own."""
+    if not request.flags & BLOCKED or not request.judged.request:
+        return True
+    asked = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
+    return any(hit.host == request.host and request.judged.request in hit.requests for hit in asked)
 
 
 def _at_address(hit: Hit, place: Place) -> Hit:

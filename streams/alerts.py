@@ -159,10 +159,11 @@ def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
     waiting: Micros = NEVER
     for key in list(device.dirty_alerts):
         state = device.alerts[key]
-        next_at = state.sent_at + gap * PATIENT.get(AlertKind(state.kind), 1) if state.sent else now
-        if not (state.count or state.sent):
+        wait = gap * PATIENT.get(AlertKind(state.kind), 1)
+        next_at = state.sent_at + wait if state.sent_at else now
+        if not (state.count or state.sent_at):
             del device.dirty_alerts[key]  # Taken back before anybody heard of it.
-        elif next_at <= now or state.sent_at > now:
+        elif next_at <= now or state.sent_at > now + wait:  # the latter: its clock was set back
             del device.dirty_alerts[key]
             state.sent, state.sent_at = state.version, now
             device.touched_alerts[key] = None

@@ -310,7 +310,7 @@ class Correlator(Settler):
         """Does an indicator match what was asked of a proxy?"""
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
         if matches and asked is not None:
-            note_hit(asked.hits, matches, host, port, event.at, event.event_id)
+            note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1)
 
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
@@ -323,7 +323,8 @@ class Correlator(Settler):
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches:
-            note_hit(connection.hits, matches, host, port, event.at, event.event_id)
+            request = 0 if isinstance(event, TlsName) else event.tx + 1
+            note_hit(connection.hits, matches, host, port, event.at, event.event_id, request)
 
     def _after_names(self, device: Device, key: str, connection: Connection) -> None:
         if connection.settled:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode
 from schemas.record import Outcome, UnresolvedReason
-from streams.modes import mode_changes, told_mode
+from streams.modes import EVIDENCE, mode_changes, told_mode
 from streams.protection import Judged
 from streams.state import (
     ASKED,
@@ -149,7 +149,7 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
         evidence += start_of(connection, destination) != destination.first
     if destination.tunnel:
         evidence += tunnel_evidence(connection)
-    return 4 * evidence + mode_changes(facts, at) + destination.bump
+    return EVIDENCE * evidence + mode_changes(facts, at) + destination.bump
 
 
 def kernel_evidence(connection: Connection) -> int:
@@ -174,7 +174,7 @@ def tunnel_evidence(connection: Connection) -> int:
 def judged_version(place: Place, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
     """Version of the row of a judged request."""
     evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
-    return 4 * evidence + mode_changes(facts, judged.at) + connection.judged_bump
+    return EVIDENCE * evidence + mode_changes(facts, judged.at) + connection.judged_bump
 
 
 def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:
@@ -227,7 +227,7 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     if kernel is not None:
         evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    return 4 * (evidence or 1) + facts_known + connection.bump
+    return EVIDENCE * (evidence or 1) + facts_known + connection.bump
 
 
 def direct_name(connection: Connection) -> str:

@@ -19,6 +19,9 @@ from streams.state import AUDITED, NEVER, STOPPED, Device, Facts
 
 ENTRIES_MAX = 256
 """Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
+EVIDENCE = 1_024
+"""What a piece of evidence adds to a version. A row's time may move back with it, and what the history adds then shrinks: by
+less than this, as three times ENTRIES_MAX is."""
 
 _RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
 _BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF

@@ -21,6 +21,7 @@ from streams.suppressions import SuppressionSet
 HITS_MAX = 64
 """Hits kept apart of a connection or a destination; further ones are counted with the last."""
 HIT_EVENT_IDS_MAX = 8
+HIT_REQUESTS_MAX = 64
 
 
 class Policy:
@@ -85,7 +86,7 @@ class Policy:
 
 
 def note_hit(
-    hits: list[Hit], matches: tuple[Match, ...], host: str, port: int, at: Micros, event_id: str, *, weight: int = 1
+    hits: list[Hit], matches: tuple[Match, ...], host: str, port: int, at: Micros, event_id: str, request: int = 0
 ) -> None:
     """Count a request under the indicators that matched it."""
     candidates = [(match.indicator, match.partial) for match in matches]
@@ -98,7 +99,9 @@ def note_hit(
         else:
             hit = Hit(candidates, host, port, at, at)
             hits.append(hit)
-    hit.count += weight
+    hit.count += 1
     hit.first, hit.last = min(hit.first, at), max(hit.last, at)
     if event_id:
         hit.event_ids = sorted({*hit.event_ids, event_id})[:HIT_EVENT_IDS_MAX]
+    if request:
+        hit.requests = [*hit.requests, request][-HIT_REQUESTS_MAX:]

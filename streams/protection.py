@@ -22,6 +22,8 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     last: Micros
     count: int = 0
     event_ids: list[str] = []
+    requests: list[int] = []
+    """Of HTTP requests their transactions + 1."""
 
 
 class Judged(msgspec.Struct, array_like=True, gc=False):
@@ -109,9 +111,9 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     partial: bool = False
     """The indicator could only be compared with the host."""
     sent: int = 0
-    """The version that was published; 0 for none."""
+    """The version that was published."""
     sent_at: Micros = 0
-    """The device's time then."""
+    """The device's time then; 0 before the first."""
 
 
 class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):

@@ -38,7 +38,7 @@ from streams.findings import (
     unresolved_reason,
 )
 from streams.judged import Request
-from streams.modes import mode_at, mode_changes
+from streams.modes import EVIDENCE, mode_at, mode_changes
 from streams.protection import Judged, Loose
 from streams.state import (
     AUDITED,
@@ -324,7 +324,7 @@ def judged_row(place: Place, facts: Facts, connection: Connection, request: Requ
 
 def loose_version(facts: Facts, loose: Loose) -> int:
     """Version of the row of a verdict that names no connection."""
-    return 4 * (1 + loose.decided + (loose.flags != loose.judged.flags)) + mode_changes(facts, loose.at)
+    return EVIDENCE * (1 + loose.decided + (loose.flags != loose.judged.flags)) + mode_changes(facts, loose.at)
 
 
 def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:

@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from schemas.settings import Settings
 from unproxy.errors import Damaged, Fixable
 
 if TYPE_CHECKING:
-    from streams.pipeline import Pipeline
+    from streams.pipeline import Output
+    from unproxy.hindsight import Judge
 
 PROGRESS_SECS = 0.5
 MESSAGE_LINES_MAX = 200
@@ -30,7 +31,7 @@ BY_KIND = ("ignored", "rejected", "resolved", "unresolved")
 class Outputs:
     """Where each kind of output goes; None is nowhere."""
 
-    rows: IO[bytes]
+    rows: IO[bytes] | None = None
     alerts: IO[bytes] | None = None
     events: IO[bytes] | None = None
     rejects: IO[bytes] | None = None
@@ -38,20 +39,25 @@ class Outputs:
     @classmethod
     @contextmanager
     def opened(cls, rows: str, *others: Path | None) -> Iterator[Outputs]:
-        """Open all of them. Raises Fixable for one that cannot be written."""
+        """Open all of them; of rows - is stdout and "" nowhere. Raises Fixable for one that cannot be written."""
         with ExitStack() as stack:
             files = [stack.enter_context(_create(path)) if path else None for path in others]
-            out = sys.stdout.buffer if rows == "-" else stack.enter_context(_create(Path(rows)))
-            yield cls(out, *files)
-            out.flush()
+            if rows == "-":
+                yield cls(sys.stdout.buffer, *files)
+                sys.stdout.buffer.flush()
+            else:
+                yield cls(stack.enter_context(_create(Path(rows))) if rows else None, *files)
 
-    def write(self, network: Sequence[bytes], device: Sequence[bytes], alerts: Iterable[bytes]) -> None:
-        """Rows and alerts, one a line."""
-        self.rows.writelines(row + b"\n" for row in network)
+    def write(self, made: Output) -> None:
+        """What a pipeline made, one a line."""
+        if self.rows:
+            self.rows.writelines(row + b"\n" for row in made.network_events)
         if self.events:
-            self.events.writelines(row + b"\n" for row in device)
+            self.events.writelines(row + b"\n" for row in made.device_events)
         if self.alerts:
-            self.alerts.writelines(alert + b"\n" for alert in alerts)
+            self.alerts.writelines(alert + b"\n" for _, alert in made.alerts)
+        for reject in made.rejects:
+            self.reject(reject)
 
     def reject(self, reject: Reject) -> None:
         """A line that could not be read, with its bytes."""
@@ -139,11 +145,22 @@ def _kinds(kinds: Mapping[str, int]) -> str:
     return "  " + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
 
 
-def replay(settings: Settings, files: Sequence[str], outputs: Outputs) -> Summary:
-    """Every line of the files, merged as they would have arrived, through one pipeline. Raises SourceError, Fixable."""
+def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
+    """Every line of the files, merged as they would have arrived, through one pipeline, or through that of each judge.
+
+    Outputs and summary are the first one's. Raises SourceError, Fixable.
+    """
     from unproxy import wiring
 
-    pipeline = wiring.pipeline(settings)
+    pipelines = [judge.pipeline for judge in judges] or [wiring.pipeline(settings)]
+
+    def pour() -> int:
+        made = [pipeline.drain() for pipeline in pipelines]
+        for judge, its in zip(judges, made, strict=False):
+            judge.keep(its)
+        outputs.write(made[0])
+        return len(made[0].network_events)
+
     tell = Progress.for_terminal()
     begun = time.monotonic()
     lines = rows = too_long = 0
@@ -154,24 +171,18 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs) -> Summar
                 too_long += 1
                 outputs.reject(message)
                 continue
-            pipeline.take(message)
+            for pipeline in pipelines:
+                pipeline.take(message)
             lines += message.value.count(b"\n") + 1
-            rows += _pour(pipeline, outputs)
+            rows += pour()
             tell(lines, rows)
     except Damaged as error:
         damage = str(error)
-    pipeline.finish()
-    rows += _pour(pipeline, outputs)
+    for pipeline in pipelines:
+        pipeline.finish()
+    rows += pour()
     tell.end()
-    return Summary(pipeline.book(), rows, time.monotonic() - begun, too_long, damage)
-
-
-def _pour(pipeline: Pipeline, outputs: Outputs) -> int:
-    made = pipeline.drain()
-    outputs.write(made.network_events, made.device_events, (alert for _, alert in made.alerts))
-    for reject in made.rejects:
-        outputs.reject(reject)
-    return len(made.network_events)
+    return Summary(pipelines[0].book(), rows, time.monotonic() - begun, too_long, damage)
 
 
 def _create(path: Path) -> IO[bytes]:

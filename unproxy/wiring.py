@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from producers.report import Report
     from producers.simulation import WorldSettings
     from producers.source import Line, Source
+    from streams.indicators import IndicatorSet
     from streams.pipeline import Message, Pipeline
 
 log = logging.getLogger(__name__)
@@ -232,12 +233,12 @@ def try_receiver(settings: Settings) -> dict[str, str]:
     return {"target": name, "answer": reply.answer.value, "said": reply.said, "body": reply.body}
 
 
-def pipeline(settings: Settings) -> Pipeline:
-    """One pipeline, as a worker has for each partition."""
+def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
+    """One pipeline, as a worker has for each partition, with these indicators in place of those of the topic."""
     from streams.pipeline import Pipeline
     from streams.policy import Policy
 
-    return Pipeline(settings.correlation, Policy(settings.protection))
+    return Pipeline(settings.correlation, Policy(settings.protection, indicators))
 
 
 def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) -> Iterator[Message | Reject]:

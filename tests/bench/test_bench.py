@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bench import __main__ as command
-from bench import correlator, indicators, recovery, restart, sink, worker
+from bench import alerts, correlator, indicators, recovery, restart, sink, storm, worker
 from bench.figures import Case, as_json, table
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
@@ -90,6 +90,37 @@ def test_indicators_run() -> None:
     for case in (small, large):
         assert 0.01 < case.figures["share that matches"] < 0.1
         assert case.figures["times the floor"] > 1
+
+
+def test_storm_runs() -> None:
+    """Each case in its own process counts every hit, and the harmless requests are what the others are compared with."""
+    cases = storm.run_cases(hits=1_200, devices=3, domains=2)
+
+    assert [case.figures["times harmless"] for case in cases if case.name.startswith("harmless")] == [1, 1]
+    told = [case.figures for case in cases if "hits" in case.figures]
+    assert [figures["hits counted"] for figures in told] == [1_200] * 4
+    assert [figures["alerts"] for figures in told] == [3, 3, 6, 6]
+    assert all(figures["messages of an alert at most"] <= 11 for figures in told)
+    assert all(figures["shortest gap of an alert, s"] >= storm.GAP_SECS_MIN for figures in told)
+
+
+def test_alerts_run(kafka_settings_for: SettingsFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event's alert is met, with the worker idle and at half of its load."""
+    monkeypatch.setattr(alerts, "WARM_SECS", 0.5)
+    idle, loaded = alerts.run_cases(kafka_settings_for(), tmp_path, events=4_000, how_many=40, devices=10)
+
+    assert (idle.figures["load, lines/s"], idle.figures["alerts"]) == (0, 40)
+    assert 0 < loaded.figures["load of the full speed"] < 1
+    for case in (idle, loaded):
+        assert 0 < case.figures["p50 ms"] <= case.figures["p99 ms"] <= case.figures["max ms"]
+        assert 0 < case.figures["event acknowledged, p50 ms"] <= case.figures["p50 ms"]
+
+
+def test_quantile_is_a_value() -> None:
+    """The smallest value that enough values do not exceed."""
+    assert alerts.quantile([4, 1, 3, 2], 0.5) == 2
+    assert alerts.quantile([4, 1, 3, 2], 0.99) == 4
+    assert alerts.quantile([7], 0.5) == 7
 
 
 def test_worker_runs(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
@@ -190,6 +190,24 @@ class Closed(MemorySink):
     def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
         self.opened.wait()
         super().write(table, rows, token, again=again)
+
+
+def test_an_assignment_leaves_nothing_to_ask(
+    kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was committed the beginning is named: librdkafka's own question may be lost with its coordinator."""
+    given: list[TopicPartition] = []
+
+    def begin(place: TopicPartition) -> TopicPartition:
+        given.append(start_of(place))
+        return given[-1]
+
+    start_of = consuming._start_of
+    monkeypatch.setattr(consuming, "_start_of", begin)
+    with loop_of(kafka_settings_for()) as loop:
+        until(lambda: loop.joined)
+
+    assert {place.offset for place in given} == {OFFSET_BEGINNING}
 
 
 def test_patient_sink_is_paused(kafka_settings_for: SettingsMaker, monkeypatch: pytest.MonkeyPatch) -> None:

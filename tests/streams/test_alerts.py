@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from schemas.events import Action
+import json
+
+from schemas.events import Action, Event
 from streams.alerts import forget_old
-from tests.factories import World, connection, latest, micros, request, settle, verdict
+from tests.factories import World, connection, latest, listing, micros, request, settle, verdict
 
 
 def counts(world: World) -> dict[tuple[object, object], object]:
@@ -135,3 +137,43 @@ def test_requests_at_the_same_time_tell_the_same_in_any_order() -> None:
 
     assert one == other
     assert one[0]["Count"] == 2
+
+
+def requests_of(*seconds: float) -> list[Event]:
+    """Blocked requests, each on a connection of its own."""
+    return [verdict(at, "http://bad.example/", port=number + 1, flow=str(number)) for number, at in enumerate(seconds)]
+
+
+def published(world: World, now: float) -> list[object]:
+    """Counts of the alerts that leave at a time of the device."""
+    world.emitter.emit(world.device, micros(now))
+    return [json.loads(alert)["Count"] for _, alert in world.emitter.drain().alerts]
+
+
+def test_further_versions_wait() -> None:
+    """The first at once, then at most one in a minute, and the last has all of them."""
+    world = World(listing(gap_secs=60)).see(*requests_of(0, 1, 2, 3))
+
+    assert [alert["Count"] for alert in world.alerts] == [1]
+    assert published(world, 59) == []
+    assert published(world, 60) == [4]
+    assert published(world, 180) == []
+
+
+def test_what_the_log_published_is_not_hurried_by_the_device() -> None:
+    """A tick published it a minute ahead of the device's clock; what the device says next waits a minute from then."""
+    world = World(listing(gap_secs=60)).see(*requests_of(0, 1))
+    assert published(world, 61) == [2]
+
+    world.see(*(verdict(at, "http://bad.example/", port=50 + at, flow=f"f{at}") for at in (2, 3)))
+    assert [alert["Count"] for alert in world.alerts] == [1]
+    assert published(world, 121) == [4]
+
+
+def test_a_clock_set_back_holds_nothing_up() -> None:
+    """Published hours ahead of the clock that holds now: the next one leaves."""
+    world = World(listing(gap_secs=60)).see(*requests_of(0, 1))
+    assert published(world, 7_200) == [2]
+
+    world.see(verdict(5, "http://bad.example/", port=70, flow="g"))
+    assert world.alerts[-1]["Count"] == 3

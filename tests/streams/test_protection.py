@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from schemas.clock import LATEST
-from schemas.events import Action, Event
+from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
 from schemas.settings import CorrelationSettings
 from schemas.suppressions import Suppression
 from streams.pipeline import Message, Pipeline
-from tests.factories import Row, World, connection, indicator, latest, listing, name, request, settle, verdict
+from tests.factories import Row, World, connection, indicator, latest, listing, mode, name, request, settle, verdict
 from tests.sample import TRUTH, sample
 
+BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
 BAD = Given("bad.example", title="listed by us", severity="high", category="C2", recommended="Isolate it")
 
 
@@ -72,6 +73,18 @@ def test_what_the_device_did_outweighs_the_indicator() -> None:
     alert = only(world)
 
     assert (alert["Kind"], alert["Count"], alert["IndicatorValue"]) == ("blocked", 1, "bad.example")
+
+
+@pytest.mark.parametrize("target", ["http://bad.example/", "bad.example:443"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_blocked_request_with_or_without_a_record_of_its_own(target: str, recorded: bool) -> None:
+    """Some sensors write an HTTP record of what they stopped, too: it is the same request. The next one is another."""
+    events: list[Event] = [request(0.2, target, status=None)] if recorded else []
+    world = listed(connection(0), *events, verdict(0.2, target), modes=("dev-1=block",))
+    assert told(world) == {("blocked", "bad.example"): 1}
+
+    world = listed(connection(0), *events, verdict(0.2, target), request(0.4, target, tx=1), modes=("dev-1=block",))
+    assert told(world) == {("blocked", "bad.example"): 1, ("not_enforced", "bad.example"): 1}
 
 
 @pytest.mark.parametrize("late", [True, False])
@@ -288,3 +301,24 @@ def test_dev_c_of_the_sample() -> None:
     rows = [json.loads(row) for row in output.network_events]
     assert any(row.get("UnresolvedReason") == "protection_off" for row in rows if row["DeviceId"] == "dev-c")
     assert {row["ProtectionMode"] for row in rows if row["DeviceId"] == "dev-c"} == {"off"}
+
+
+def test_a_withdrawn_alert_has_a_higher_version() -> None:
+    """What was told of an address is said of its name now: the alert that goes to zero wins against its earlier versions."""
+    world = World(listing(Given("203.0.113.9"), modes=["dev-1=off"]))
+    spoken = {"remote": "203.0.113.9", "remote_port": 443}
+    world.see(mode(-3, BLOCK, AUDIT), mode(-2, OFF, BLOCK), connection(0, port=7, **spoken))  # type: ignore[arg-type]  # by name
+    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken)).finish()  # type: ignore[arg-type]  # by name
+    counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
+
+    assert [count for _, count in sorted(counts)] == [1, 0]
+    assert len({version for version, _ in counts}) == 2
+
+
+def test_changes_of_the_mode_hurry_no_alert() -> None:
+    """Each alert says the mode, and is told anew when another one becomes known: no more often than at other times."""
+    world = World(listing(gap_secs=60)).see(connection(0, ended=1), request(0.1))
+    for second in range(10, 30):
+        world.see(mode(second, BLOCK if second % 2 else AUDIT))
+
+    assert len(world.unconfirmed) == 1

@@ -32,10 +32,20 @@ def test_hunting_queries_stay_as_they_are(query: str) -> None:
         ("// why\nT // what\n| take 1", "\nT \n| take 1"),
         ('T | where RemoteUrl has "http://a"', 'T | where RemoteUrl has "http://a"'),
         ("T | where RemotePort !=", "T | where RemotePort !="),
+        ("T | where Timestamp between (ago(2d) .. 1d)", "T | where Timestamp between (ago(2d) .. ago(2d) + 1d)"),
+        (
+            "T | where X !between(datetime(2026-11-24)..5m)",
+            "T | where X !between(datetime(2026-11-24).. datetime(2026-11-24) +5m)",
+        ),
+        ("T | where Timestamp between (ago(2d) .. now())", "T | where Timestamp between (ago(2d) .. now())"),
+        ("T | where RemotePort between (1 .. 1024)", "T | where RemotePort between (1 .. 1024)"),
+        ("T | where Duration between (1m .. 1h)", "T | where Duration between (1m .. 1h)"),
+        ("T | where X between (1 .. 1d", "T | where X between (1 .. 1d"),
+        ("T | where X between", "T | where X between"),
     ],
 )
 def test_only_what_differs_is_mended(query: str, translated: str) -> None:
-    """Null passes `!=` and `!in`; the last semicolon and comments go; texts are left alone."""
+    """Null passes `!=` and `!in`; a span becomes its end; the last semicolon and comments go; texts are left alone."""
     assert kql.translate(query) == translated
 
 
@@ -70,6 +80,17 @@ def test_null_passes_not_equal(tables: Client) -> None:
     """As in Kusto, a row without a port is not one with port 443."""
     assert found(tables, "DeviceNetworkEvents | where RemotePort != 443") == ["1", "3", "4"]
     assert found(tables, "DeviceNetworkEvents | where RemotePort !in (443, 3128)") == ["4"]
+
+
+def test_a_day_is_a_day(tables: Client) -> None:
+    """A span that is given by its beginning and its length, as alerts have it in their queries."""
+    assert found(tables, "DeviceNetworkEvents | where Timestamp between (datetime(1970-01-01) .. 1d)") == [
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
+    assert found(tables, "DeviceNetworkEvents | where Timestamp !between (datetime(1970-01-01) .. 1d)") == []
 
 
 def test_refusal_is_one_readable_line(tables: Client) -> None:

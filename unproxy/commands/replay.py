@@ -1,14 +1,21 @@
-"""`unproxy replay`: recorded sensor files to rows, without broker or database."""
+"""`unproxy replay`: recorded sensor files to rows, or to the alerts of other indicators, without broker or database."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unproxy.commands.common import SAMPLE, example, state_of
-from unproxy.errors import Damaged
+from unproxy.commands.timeline import Shape
+from unproxy.errors import Damaged, Fixable
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+    from unproxy.hindsight import Judge
 
 Files = Annotated[
     list[str], typer.Argument(metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect.")
@@ -23,24 +30,104 @@ def register(app: typer.Typer) -> None:
 def replay(
     context: typer.Context,
     files: Files,
-    out: Annotated[str, typer.Option(metavar="FILE|-", help="Rows of DeviceNetworkEvents; - is stdout.")] = "-",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|-", help="Rows of DeviceNetworkEvents; without it stdout, with --indicators nowhere."
+        ),
+    ] = None,
     alerts: Annotated[Path | None, typer.Option(metavar="FILE", help="Alerts, each change of them.")] = None,
     events: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows of DeviceEvents (verdicts).")] = None,
     rejects: Annotated[Path | None, typer.Option(metavar="FILE", help="Lines that could not be read.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="The summary as JSON.")] = None,
+    indicators: Annotated[
+        Path | None,
+        typer.Option(metavar="NEW", help="Show the alerts that this file of indicators would have raised."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="With --indicators: only what is other than with this file."),
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="With --indicators: also alerts without an indicator, and those that stay the same."
+        ),
+    ] = False,
+    shape: Annotated[Shape, typer.Option("--format", help="Of alerts on stdout: lines for people, or JSON lines.")] = (
+        Shape.TEXT
+    ),
 ) -> None:
-    """Turn recorded sensor files into rows.
+    """Turn recorded sensor files into rows, or try indicators on them.
 
     Rows are JSON lines: every version, in the order made. No broker and no database are needed. Lines of several files
     are merged as they would have arrived. A summary goes to stderr.
+
+    With --indicators the alerts go to stdout, one a line, in the end: those that an indicator stands on. With --against
+    only the difference: + would be new, - would be gone, ~ has another kind, severity, count or indicator. The files
+    may be anything that `unproxy indicators import` reads; refused entries are told on stderr and left out. For example:
+
+    \b
+      unproxy replay 'suricata:history/*.json.gz' --indicators new.csv --against old.csv
     """
     from unproxy import replaying
 
+    if indicators is None and (against is not None or whole):
+        raise Fixable("--against and --all say more of --indicators; name a file of indicators there")
+    if indicators is not None and out == "-":
+        raise Fixable("--out -: alerts go to stdout with --indicators; name a file for the rows")
     settings = state_of(context).settings
-    with replaying.Outputs.opened(out, alerts, events, rejects) as outputs:
-        done = replaying.replay(settings, files, outputs)
+    judges = [_judge(settings, path) for path in (indicators, against) if path is not None]
+    with replaying.Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
+        done = replaying.replay(settings, files, outputs, judges)
     typer.echo("\n".join(done.in_words()), err=True)
     if summary:
         done.write(summary)
+    if judges:
+        _tell(judges, shape, whole)
     if done.damage:
         raise Damaged(done.damage)
+
+
+def _judge(settings: Settings, file: Path) -> Judge:
+    """A pipeline with the indicators of a file; what was refused of them is told."""
+    from unproxy import wiring
+    from unproxy.hindsight import Judge
+    from unproxy.indicators.reading import load_file
+
+    listed, refused = load_file(file)
+    for entry in refused:
+        typer.echo(f"unproxy: {entry.refusal()}", err=True)
+    typer.echo(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}", err=True)
+    return Judge(wiring.pipeline(settings, listed))
+
+
+def _tell(judges: Sequence[Judge], shape: Shape, whole: bool) -> None:
+    new, *old = judges
+    for line in _differences(new, old[0], shape, whole) if old else _alerts(new, shape, whole):
+        typer.echo(line)
+
+
+def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:
+    import msgspec
+
+    from unproxy.hindsight import line
+
+    alerts = judge.alerts
+    standing = [alert for alert in alerts if alert.IndicatorId]
+    for alert in alerts if whole else standing:
+        yield msgspec.json.encode(alert).decode() if shape is Shape.JSONL else line(alert)
+    others = len(alerts) - len(standing)
+    typer.echo(f"alerts: {len(standing):,} with an indicator, {others:,} without", err=True)
+
+
+def _differences(new: Judge, old: Judge, shape: Shape, whole: bool) -> Iterator[str]:
+    from unproxy.hindsight import Fate, difference_json, difference_line, differences
+
+    found = differences(new.alerts, old.alerts)
+    for one in found:
+        if whole or one.fate is not Fate.SAME:
+            yield difference_json(one).decode() if shape is Shape.JSONL else difference_line(one)
+    count = Counter(one.fate for one in found)
+    told = ", ".join(f"{count[fate]:,} {fate}" for fate in Fate)
+    typer.echo(f"alerts: {told}", err=True)

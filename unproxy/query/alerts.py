@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unproxy.query.client import Client
@@ -15,21 +16,51 @@ if TYPE_CHECKING:
 
 POLL_SECS = 0.2
 SAY_SECS = 10.0
+HOSTS_SHOWN = 5
+HOST_ONLY = "host_only"
+COUNTS_CONNECTIONS = ("unconfirmed_proxy", "proxy_bypass")
 
 Row = Mapping[str, Any]
 
 
-def stored(client: Client, device: str, limit: int) -> Sequence[Row]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which alerts; what is empty narrows nothing."""
+
+    device: str = ""
+    kind: str = ""
+    severities: tuple[str, ...] = ()
+    suppressed: bool | None = None
+
+    def has(self, alert: Row) -> bool:
+        """Whether this is one of them."""
+        return (
+            (not self.device or self.device in (alert.get("DeviceId"), alert.get("DeviceName")))
+            and (not self.kind or alert.get("Kind") == self.kind)
+            and (not self.severities or alert.get("Severity") in self.severities)
+            and (self.suppressed is None or bool(alert.get("SuppressedBy")) is self.suppressed)
+        )
+
+
+def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
     """The latest alerts of the table in time order; withdrawn ones are left out."""
+    conditions = ["Count > 0"]
+    if wanted.device:
+        conditions.append("(DeviceName = {device:String} OR DeviceId = {device:String})")
+    if wanted.kind:
+        conditions.append("Kind = {kind:String}")
+    if wanted.severities:
+        conditions.append("has(splitByChar(' ', {severities:String}), Severity)")
+    if wanted.suppressed is not None:
+        conditions.append(f"SuppressedBy {'!=' if wanted.suppressed else '='} ''")
     return client.rows(
-        "SELECT * FROM (SELECT * FROM BlockAlerts WHERE Count > 0 "
-        "AND ({device:String} = '' OR DeviceName = {device:String} OR DeviceId = {device:String}) "
+        f"SELECT * FROM (SELECT * FROM BlockAlerts WHERE {' AND '.join(conditions)} "
         "ORDER BY LastTime DESC, AlertId LIMIT {limit:UInt64}) ORDER BY LastTime, AlertId",
-        {"device": device, "limit": limit},
+        {"device": wanted.device, "kind": wanted.kind, "severities": " ".join(wanted.severities), "limit": limit},
     )
 
 
-def followed(settings: Settings, device: str, from_start: bool, say: Callable[[str], None]) -> Iterator[Row | None]:
+def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable[[str], None]) -> Iterator[Row | None]:
     """Each change of an alert as it is published, and None now and then so that the caller can end.
 
     While Kafka is away it waits, and `say` hears of it once in a while. Raises Fixable when there is no such topic.
@@ -79,7 +110,7 @@ def followed(settings: Settings, device: str, from_start: bool, say: Callable[[s
                 yield None
                 continue
             alert = json.loads(message.value() or b"{}")
-            if not device or device in (alert.get("DeviceId"), alert.get("DeviceName")):
+            if wanted.has(alert):
                 yield alert
     finally:
         consumer.close()
@@ -89,11 +120,51 @@ def line(alert: Row) -> str:
     """One alert as one line."""
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
-    hosts = ", ".join(alert["DestinationHosts"][:5])
-    through = f" through {alert['ProxyIP']}" if alert["ProxyIP"] else ""
-    count = "withdrawn" if not alert["Count"] else f"{alert['Count']} request{'s' if alert['Count'] > 1 else ''}"
-    last = str(alert["LastTime"]).replace("T", " ").removesuffix("Z")[:23]
-    return printable(
-        f"{last}  {alert['Kind']:8}  {alert['DeviceName']}  {process}{pid}  {alert['DestinationDomain']} ({hosts})"
-        f"{through}  {count}  {alert['Title']}  [{alert['AlertId'][:12]}]"
-    )
+    hosts = ", ".join(alert["DestinationHosts"][:HOSTS_SHOWN])
+    parts = [
+        short_time(alert["LastTime"]),
+        f"{alert['Kind']:12}",
+        f"{alert.get('Severity', ''):6}",
+        alert["DeviceName"],
+        f"{process}{pid}",
+        f"{alert['DestinationDomain']} ({hosts})" + (f" through {alert['ProxyIP']}" if alert["ProxyIP"] else ""),
+        counted(alert),
+        outcome(alert),
+        indicator(alert),
+        alert["Title"],
+        suppression(alert),
+        f"[{alert['AlertId'][:12]}]",
+    ]
+    return printable("  ".join(part for part in parts if part))
+
+
+def counted(alert: Row) -> str:
+    """How often; of the kinds that are about ways, how many connections."""
+    count, what = alert["Count"], "connection" if alert["Kind"] in COUNTS_CONNECTIONS else "request"
+    return f"{count:,} {what}{'' if count == 1 else 's'}" if count else "withdrawn"
+
+
+def outcome(alert: Row) -> str:
+    """What became of the latest request, and in which mode; the topic may still hold alerts that do not say."""
+    return f"{alert['Outcome']}, mode {alert['ProtectionMode']}" if alert.get("Outcome") else ""
+
+
+def indicator(alert: Row) -> str:
+    """The indicator that an alert stands on."""
+    if not alert.get("IndicatorId"):
+        return ""
+    partly = " (only its host is seen)" if alert["IndicatorMatch"] == HOST_ONLY else ""
+    return f"indicator: {alert['IndicatorAction']} {alert['IndicatorValue']}{partly}"
+
+
+def suppression(alert: Row) -> str:
+    """Who suppresses it, until when and why."""
+    if not alert.get("SuppressedBy"):
+        return ""
+    until = short_time(alert["SuppressedUntil"])[:19]
+    return f"(suppressed by {alert['SuppressedBy']} until {until}: {alert['SuppressedReason']})"
+
+
+def short_time(time: object) -> str:
+    """A time of a row to the millisecond."""
+    return str(time).replace("T", " ").removesuffix("Z")[:23]

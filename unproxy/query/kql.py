@@ -2,6 +2,7 @@
 
 Mended here, on the level of words, the query otherwise left as written:
 - `column != value` and `column !in (…)` keep rows whose column is null, as in Kusto; SQL drops them.
+- `between (BEGIN .. 1d)` ends a day after its beginning, as in Kusto; the dialect compares with the day itself, and fails.
 - A semicolon after the last statement makes the dialect answer three times.
 
 The rest is the dialect's own (docs of ClickHouse, "Kusto dialect"); a query it cannot read is refused, with its words.
@@ -16,6 +17,11 @@ from schemas.record import TABLES, columns
 
 SETTINGS = {"allow_experimental_kusto_dialect": "1", "dialect": "kusto"}
 """What switches ClickHouse to it; in this order."""
+UNITS = {
+    "d", "day", "days", "h", "hr", "hrs", "hour", "hours", "m", "min", "minute", "minutes", "s", "sec", "second",
+    "seconds", "ms", "milli", "millis", "millisecond", "milliseconds",
+}  # fmt: skip
+"""Of a timespan such as 1d."""
 
 _WORDS = re.compile(
     r"""(?P<comment>//[^\n]*)
@@ -48,6 +54,10 @@ def translate(query: str) -> str:
             condition = "".join(words[at:end])
             done.append(f"({condition} or isnull({words[at]}))")
             at = end
+        elif middle := _middle_of_span(words, at):
+            begin = "".join(words[at:middle]).partition("(")[2].strip()
+            done.append("".join(words[at : middle + 2]) + f" {begin} +")
+            at = middle + 2
         else:
             done.append(words[at])
             at += 1
@@ -72,6 +82,24 @@ def _null_safe_end(words: list[str], at: int) -> int:
     if following < len(words) and words[following] == "(":
         return _after_bracket(words, following)
     return value + 1 if value < len(words) else 0
+
+
+def _middle_of_span(words: list[str], at: int) -> int:
+    """Where the `..` stands of the `between (BEGIN .. 1d)` that starts here; else 0."""
+    opening = _next(words, at + 1)
+    if words[at] != "between" or opening >= len(words) or words[opening] != "(":
+        return 0
+    closing = _after_bracket(words, opening) - 1
+    middle = next((i for i in range(opening, closing) if words[i : i + 2] == [".", "."]), 0)
+    begin, end = (
+        [word for word in part if not word.isspace()]
+        for part in (words[opening + 1 : middle], words[middle + 2 : closing])
+    )
+    return middle if middle and _is_span(end) and not _is_span(begin) else 0
+
+
+def _is_span(words: list[str]) -> bool:
+    return len(words) == 2 and words[0][0].isdigit() and words[1] in UNITS
 
 
 def _next(words: list[str], at: int) -> int:
