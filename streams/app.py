@@ -133,6 +133,9 @@ class Worker:
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
 
     async def _handle(self, stream: Any, events: list[Any]) -> None:
+        # Nothing is judged by indicators that may have changed meanwhile. Whose the messages are is looked at afterwards: it may
+        # take a while, and a batch that begins under a membership that is over would hold up the next one for ever.
+        await self._feed.wait_fresh(max(_logged_ms(event.message) for event in events))
         generation = self._lease.membership().generation
         batch: dict[int, list[Message]] = {}
         for event in events:
@@ -146,8 +149,6 @@ class Worker:
             batch.setdefault(message.partition, []).append(_message(message))
         if not batch:
             return
-        # Nothing is judged by indicators that may have changed meanwhile.
-        await self._feed.wait_fresh(max(messages[-1].logged_ms for messages in batch.values()))
         await self.bench.handle(batch)
         for partition, messages in batch.items():
             self._commits.handled(partition, messages[-1].offset)
@@ -301,8 +302,12 @@ def _feed(settings: Settings, policy: Policy) -> IndicatorFeed:
     return IndicatorFeed(settings, policy.indicators, policy.suppressions)
 
 
+def _logged_ms(raw: Any) -> int:
+    return round(raw.timestamp * 1000)
+
+
 def _message(raw: Any) -> Message:
-    return Message.read(raw.offset, round(raw.timestamp * 1000), raw.key, raw.value, dict(raw.headers or ()))
+    return Message.read(raw.offset, _logged_ms(raw), raw.key, raw.value, dict(raw.headers or ()))
 
 
 async def _no_sleep(*_: object) -> None:

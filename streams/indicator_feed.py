@@ -39,13 +39,13 @@ from streams.suppressions import SuppressionSet
 
 log = logging.getLogger(__name__)
 
-GRACE_MS = 2_000
+GRACE_MS = 5_000
 """From a change's append time to the log time from which on it holds."""
 SKEW_MS = 1_000
 """Clocks of two brokers may differ by so much."""
 FRESH_SECS = (GRACE_MS - SKEW_MS) / 1_000
 LOOK_SECS = 0.2
-ASK_SECS_MAX = 0.5
+ASK_SECS_MAX = 2.0
 """Short, as a stop is only heard between two questions."""
 POLL_SECS = 0.05
 MESSAGES_MAX = 1_000

@@ -234,6 +234,8 @@ class Stage:
 
         def live_again() -> None:
             dead.wait(INSERT_SECS_MAX)
+            # Else an insert that comes later would end an engine that nobody starts again.
+            self.to_clickhouse.forget_upload()
             self._start_again(self.engine)
 
         self.to_clickhouse.at_upload(INSERT_BYTES_MIN, die)

@@ -49,6 +49,10 @@ class TcpProxy:
         """Call `then` once, in the middle of the next piece from a client that is at least so large."""
         self._at_upload = (bytes_min, then)
 
+    def forget_upload(self) -> None:
+        """What `at_upload` waited for did not come, and is not waited for any more."""
+        self._at_upload = None
+
     def close(self) -> None:
         """Stop listening and reset what is open."""
         self._loop.call_soon_threadsafe(self._cut)

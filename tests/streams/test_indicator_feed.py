@@ -102,7 +102,7 @@ def test_changes_come_and_stay(kafka_settings_for: SettingsMaker, follow: Follow
 
 
 def test_a_change_holds_from_a_log_time_on(kafka_settings_for: SettingsMaker, follow: Follow) -> None:
-    """Two seconds after its append time, the same for all who read it, whenever they do; what it replaced holds until then."""
+    """Five seconds after its append time, the same for all who read it, whenever they do; what it replaced holds until then."""
     settings = kafka_settings_for()
     put(settings, indicator("evil.example", "one"))
     early = follow(settings)

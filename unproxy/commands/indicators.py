@@ -76,7 +76,7 @@ def add(
 ) -> None:
     """Add an indicator, or change the one for the same value, port, process and groups.
 
-    It holds from about two seconds later on, for requests that are logged from then on.
+    It holds from about five seconds later on, for requests that are logged from then on.
     """
     from schemas.indicator_given import Given, Refused, indicator_of, now_micros
 
