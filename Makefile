@@ -29,7 +29,7 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 	@$(BIN)/unproxy up $(ARGS)
 
 test: $(MADE)  ## All tests, two files at a time; some with ARGS="tests/schemas -x".
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
