@@ -19,6 +19,9 @@ HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
 KEPT: Micros = 2 * 86_400_000_000
 """How long an alert's state is kept after its last request."""
+WAYS = {AlertKind.UNCONFIRMED_PROXY, AlertKind.PROXY_BYPASS}
+WAY_EVENT_IDS_MAX = 8
+"""Kinds that count connections change with each of them, and their state is written each time: it is kept small."""
 PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
 """Kinds that change with each connection: their further versions wait so many times as long."""
 
@@ -102,7 +105,9 @@ def _tell(state: AlertState, finding: Finding, place: Place | None, process: Pro
     hosts = {finding.host, *finding.more_hosts}
     if not hosts <= set(state.hosts):
         state.hosts = sorted({*state.hosts, *hosts})[:HOSTS_MAX]
-    state.event_ids = sorted({*state.event_ids, *finding.event_ids})[:EVENT_IDS_MAX]
+    ids, ids_max = state.event_ids, WAY_EVENT_IDS_MAX if finding.kind in WAYS else EVENT_IDS_MAX
+    if len(ids) < ids_max or min(finding.event_ids, default=ids[-1]) < ids[-1]:
+        state.event_ids = sorted({*ids, *finding.event_ids})[:ids_max]
     if process is not None and (finding.last, process.name, process.pid or 0, process.account) >= _by(state):
         state.process_at = finding.last
         state.process_name, state.pid, state.account = process.name, process.pid, process.account

@@ -168,9 +168,10 @@ class Emitter:
         found = findings(device, place, connection, requests)
         if found or connection.counted:
             fold(device, place, process_of(connection), connection.counted, found)
-        listed = not place.proxied or self.correlator.is_listed(place)
-        for finding in look_at(device, place, connection, listed=listed):
-            add(device, place, process_of(connection), finding)
+        if connection.settled and not connection.looked_at:
+            listed = not place.proxied or self.correlator.is_listed(place)
+            for finding in look_at(device, place, connection, listed=listed):
+                add(device, place, process_of(connection), finding)
 
     def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
         facts, horizon = device.facts, self.correlator.horizon

@@ -23,9 +23,7 @@ _INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
 
 
 def look_at(device: Device, place: Place, connection: Connection, *, listed: bool) -> list[Finding]:
-    """What the way of a connection that settled tells, once: what is learnt later takes nothing back."""
-    if not connection.settled or connection.looked_at:
-        return []
+    """What the way of a connection that has just settled tells, once: what is learnt later takes nothing back."""
     connection.looked_at = True
     if place.proxied:
         _count(device.facts, connection, place)

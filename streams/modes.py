@@ -24,6 +24,7 @@ EVIDENCE = 1_024
 less than this, as three times ENTRIES_MAX is."""
 
 _RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
+_MODES = len(_RANK)
 _BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
 
 
@@ -44,6 +45,8 @@ def told_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
 def mode_changes(facts: Facts, at: Micros) -> int:
     """What the history adds to a version: grows whenever the mode at that time becomes another one."""
     said, rank, proved = facts.modes_gone, 0, 0
+    if not facts.modes:
+        return _MODES * said
     for entry in facts.modes:
         if entry.at > at:
             break
@@ -51,7 +54,7 @@ def mode_changes(facts: Facts, at: Micros) -> int:
             proved = max(proved, _RANK[entry.mode] - rank)
         else:
             said, rank, proved = said + 1, _RANK[entry.mode], 0
-    return (max(_RANK.values()) + 1) * said + proved
+    return _MODES * said + proved
 
 
 def hear(device: Device, event: ModeChanged) -> bool:
