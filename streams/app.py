@@ -303,7 +303,7 @@ def _feed(settings: Settings, policy: Policy) -> IndicatorFeed:
 
 
 def _logged_ms(raw: Any) -> int:
-    return round(raw.timestamp * 1000)
+    return int(1000 * raw.timestamp + 0.5)
 
 
 def _message(raw: Any) -> Message:

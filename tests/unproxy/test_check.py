@@ -60,7 +60,9 @@ def test_missing_topics_are_found_and_made(settings: Settings) -> None:
     )
     other = settings.model_copy(update={"kafka": kafka})
     wiring.migrate(settings)
-    missing = len(TABLE_OF_TOPIC) + 2  # telemetry and indicators; the changelog is called after the group, so it is there
+    missing = (
+        len(TABLE_OF_TOPIC) + 2
+    )  # telemetry and indicators; the changelog is called after the group, so it is there
 
     assert sum("run `unproxy topics --create`" in what for what in wrong(other)) == missing
     with pytest.raises(Fixable, match="has no topic"):
