@@ -82,7 +82,7 @@ class Told(NamedTuple):
 class Running:
     """A command as a process of its own, in a folder of its own."""
 
-    def __init__(self, folder: Path, verb: Verb, kafka: str, clickhouse: str) -> None:
+    def __init__(self, folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1) -> None:
         folder.mkdir()
         lines = gzip.decompress((ROOT / "unproxy/samples/sockets.jsonl.gz").read_bytes())
         (folder / "sockets.jsonl").write_bytes(lines)
@@ -93,7 +93,7 @@ class Running:
             "PYTHONPATH": str(ROOT),
             "UNPROXY_KAFKA__BOOTSTRAP": kafka,
             "UNPROXY_CLICKHOUSE__URL": clickhouse,
-            "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": "1",
+            "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": str(answer_secs_max),
             "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
         }
         with self._log.open("wb") as log:
@@ -176,9 +176,9 @@ def hanging_up() -> Iterator[tuple[str, threading.Event]]:
 
 
 @contextmanager
-def running(folder: Path, verb: Verb, kafka: str, clickhouse: str) -> Iterator[Running]:
+def running(folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1) -> Iterator[Running]:
     """A command that ends with the test."""
-    made = Running(folder, verb, kafka, clickhouse)
+    made = Running(folder, verb, kafka, clickhouse, answer_secs_max)
     try:
         yield made
     finally:
@@ -225,7 +225,9 @@ def test_commands_end_at_once() -> None:
     """Ctrl-C while a command waits for an answer that does not come ends it, with 130 and no stack."""
 
     def work(folder: Path, place: Place, verb: Verb) -> Told:
-        with place() as (address, asked), running(folder, verb, address, f"http://{address}") as command:
+        # Longer than the end may take, so that it is the signal that ends it.
+        patience = round(5 * END_SECS_MAX)
+        with place() as (address, asked), running(folder, verb, address, f"http://{address}", patience) as command:
             assert asked.wait(SECS_MAX)
             return command.end(signal.SIGINT)
 
