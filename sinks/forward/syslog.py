@@ -120,7 +120,7 @@ class Syslog:
             return plain
         try:
             return self._context.wrap_socket(plain, server_hostname=self._place[0])
-        except BaseException:
+        except BaseException:  # whatever it was, nobody else closes it
             plain.close()
             raise
 

@@ -31,7 +31,7 @@ class To(NamedTuple):
 
 def one(value: str, action: str = "block", **more: object) -> Indicator:
     """An indicator as somebody gives it; its title is `ACTION VALUE` as given."""
-    made = indicator_of(Given(value, action=action, title=f"{action} {value}")._replace(**more), now=0)  # type: ignore[arg-type]
+    made = indicator_of(Given(value, action=action, title=f"{action} {value}")._replace(**more), now=0)  # type: ignore[arg-type]  # fields by name
     assert isinstance(made, Indicator), made
     return made
 
