@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.disk import enter_namespace
+from tests.faults.disk import enter_namespaces
 from tests.faults.report import judged, table
 from tests.faults.worker import BREAKS
+from unproxy.embedded.jars import kafka_jars
 
 MODULE = "tests.faults"
 EXIT_INTERRUPTED = 130
@@ -53,7 +54,8 @@ def main() -> int:
         return max(codes)
     if given.broken is None and given.seed is None and not given.outage and not given.damage:
         parser.error("name --seed, --seeds, --outage, --damage or --broken")
-    enter_namespace(MODULE)
+    kafka_jars()
+    enter_namespaces(MODULE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))  # so that nothing is left running
     return _one(out, given)
 

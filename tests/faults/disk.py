@@ -1,8 +1,14 @@
-"""A small disk of its own that can be filled up: a tmpfs, mounted in a mount namespace that ends with the process."""
+"""What a run has for itself: a small disk that can be filled up (a tmpfs), and a network, so that none meets another's ports.
+
+Both are namespaces that end with the process.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +17,28 @@ from typing import NoReturn
 MARK = "FAULTS_NAMESPACE"
 FILL_CHUNK = bytes(1 << 20)
 
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+IFF_UP = 1
+LOOPBACK = struct.pack("16sh22x", b"lo", 0)
+"""netdevice(7): a `struct ifreq` with the name, and the flags behind it."""
 
-def enter_namespace(module: str) -> None:
-    """Go on as the same command in a mount namespace of our own; root is not needed, user namespaces are."""
+
+def enter_namespaces(module: str) -> None:
+    """Go on as the same command in namespaces of our own; root is not needed, user namespaces are.
+
+    There is no way out of the new network: what is fetched must be there before.
+    """
     if os.environ.pop(MARK, ""):
+        _raise_loopback()
         return
-    _become(["unshare", "--mount" if os.geteuid() == 0 else "-Urm"], [sys.executable, "-m", module, *sys.argv[1:]])
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    _become(["unshare", *as_root, "--mount", "--net"], [sys.executable, "-m", module, *sys.argv[1:]])
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        name, flags = struct.unpack("16sh22x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, LOOPBACK))
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", name, flags | IFF_UP))
 
 
 def _become(wrapper: list[str], command: list[str]) -> NoReturn:
