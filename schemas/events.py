@@ -218,6 +218,55 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
     """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
 
 
+class ProxyDecision(StrEnum):
+    """What a proxy did about a request by its own log."""
+
+    SERVED = "served"
+    """Sent on, or answered from its cache; what the server said is the status."""
+    DENIED = "denied"
+    """Refused by a rule."""
+    SIGN_IN = "sign_in"
+    """The client was asked who it is (407)."""
+    FAILED = "failed"
+    """The destination could not be reached, or the client went away first."""
+
+
+class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
+    """A proxy's own log of one request, a tunnel's once it is closed: it alone knows the address that was really gone to."""
+
+    device: str
+    """The client's address, canonical, unless something better is known."""
+    at: Micros
+    """When the line was written."""
+    client_ip: str
+    client_port: int
+    """0 where the log does not tell, as most do not."""
+    proxy_ip: str
+    """The address that the client spoke to; "" where the log does not tell."""
+    proxy_port: int
+    started: Micros
+    """When the request came in; `at` less the time it took."""
+    method: str
+    target: str
+    """The request target as written (RFC 9112 section 3.2)."""
+    host: str
+    """Host that was asked for, normalised."""
+    port: int
+    """0 where neither the target nor its scheme tells."""
+    status: int | None
+    decision: ProxyDecision
+    upstream_ip: str
+    """Address of the destination that the proxy connected to, canonical; "" when it did not, or went through another proxy."""
+    upstream_port: int
+    bytes_sent: int | None
+    """From the client, as far as the log tells."""
+    bytes_received: int | None
+    user: str
+    proxy: str
+    """Name of the proxy, as its log or its shipper gives it; "" without one."""
+    event_id: str
+
+
 class Ignored(msgspec.Struct, frozen=True, gc=False):
     """A line that was understood and holds nothing for us; `kind` is a short closed word such as `dns`."""
 
@@ -254,7 +303,9 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
 
 
-Event = ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ProcessVerdict | ModeChanged
+Event = (
+    ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ProcessVerdict | ModeChanged | ProxyLogged
+)
 Parsed = Event | Ignored | Reject
 
 
