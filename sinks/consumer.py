@@ -27,6 +27,7 @@ from sinks.batch import Batch, Cutter, Limits
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
 from sinks.group import group_config
+from sinks.health import standing_secs_max
 from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
@@ -114,6 +115,11 @@ class SinkLoop:
     def rows_written(self) -> int:
         """Rows the sink has."""
         return sum(writer.rows_written for writer in self._writers)
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """Batches written, and tries that were put off."""
+        return self.batches, self.retries
 
     @property
     def batches(self) -> int:
@@ -347,6 +353,7 @@ class SinkLoop:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
+        self.joined = False
         self._let_go(partitions, lost=True)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
@@ -406,7 +413,8 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop],
     try:
         loop = SinkLoop(settings, sinks)
         looks = Looks(silent_since=time.monotonic())
-        watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, lambda: loop.own)
+        stall_secs_max = standing_secs_max(settings.clickhouse.timeout_secs)
+        watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, loop, stall_secs_max)
         watch.start()
         try:
             with served_pages(settings, loop, looks):

@@ -31,6 +31,11 @@ class SinkFacts:
     """When a write failed last."""
 
 
+def standing_secs_max(insert_secs_max: float) -> float:
+    """How long input may wait without a commit; beyond it the sink is not healthy, and its watch ends it."""
+    return max(STANDING_SECS_MAX, 2 * insert_secs_max)
+
+
 def alive(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:
     """It commits while rows wait, or nothing waits, or Kafka or ClickHouse are away for not too long."""
     if facts.failing_since is not None:
@@ -41,7 +46,7 @@ def alive(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:
     if looks.standing_since is not None:
         # What waited for ClickHouse begins to move only now.
         looks = replace(looks, standing_since=max(looks.standing_since, facts.failed_at))
-    return goes_forward(looks, max(STANDING_SECS_MAX, 2 * insert_secs_max), now)
+    return goes_forward(looks, standing_secs_max(insert_secs_max), now)
 
 
 def ready(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:

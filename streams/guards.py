@@ -26,14 +26,10 @@ its own. Whatever runs the worker (`unproxy up`, systemd, compose) starts it aga
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from contextlib import suppress
 from enum import IntEnum
 from typing import NoReturn
 
-log = logging.getLogger(__name__)
+from schemas.ending import STALLED, leave
 
 
 class Exit(IntEnum):
@@ -42,7 +38,7 @@ class Exit(IntEnum):
     DONE = 0
     UNEXPECTED = 70
     LEASE_LOST = 75
-    STALLED = 76
+    STALLED = STALLED
     STOP_HANGS = 77
     HOLE = 78
     REJECTS = 79
@@ -50,13 +46,4 @@ class Exit(IntEnum):
 
 def end(code: Exit, why: str) -> NoReturn:
     """Leave at once, from any thread: no finalizer and no acknowledgement runs after this."""
-    if code is Exit.DONE:
-        log.info("worker ends: %s", why)
-    else:
-        log.error("worker ends itself with exit code %d: %s", code, why, exc_info=sys.exc_info()[0] is not None)
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+    leave(code, "worker", why)

@@ -90,6 +90,11 @@ class Forwarder:
         return {(self.topic, partition) for partition in self._own}
 
     @property
+    def done(self) -> tuple[int, int]:
+        """Alerts sent or refused, and tries that were put off."""
+        return self.desk.sent + self.desk.refused, self.desk.retries.total()
+
+    @property
     def failing_since(self) -> float | None:
         """Since when an alert could not be sent, by the monotonic clock; None while none waits for that."""
         return min((since for sender in self._senders if (since := sender.failing_since) is not None), default=None)
@@ -243,6 +248,7 @@ class Forwarder:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
+        self.joined = False
         self._let_go(partitions)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 

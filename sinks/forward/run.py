@@ -16,6 +16,7 @@ from schemas.indicators import Severity
 from schemas.record import Alert, AlertKind, Confidence, Outcome
 from schemas.settings import ForwardSettings, Settings
 from sinks.forward.alert import ForwardedAlert
+from sinks.forward.health import STANDING_SECS_MAX
 from sinks.forward.loop import Forwarder
 from sinks.forward.metrics import served_pages
 from sinks.forward.syslog import Syslog
@@ -35,7 +36,7 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[Forwarder]
     try:
         forwarder = Forwarder(settings, target)
         looks = Looks(silent_since=time.monotonic())
-        watch = Watch(settings.kafka, settings.forward.group, [forwarder.topic], looks, lambda: forwarder.own)
+        watch = Watch(settings.kafka, settings.forward.group, [forwarder.topic], looks, forwarder, STANDING_SECS_MAX)
         with served_pages(settings.forward, forwarder, looks):
             watch.start()
             try:

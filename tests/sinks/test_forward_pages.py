@@ -89,7 +89,7 @@ def test_the_page_moves(kafka_settings_for: SettingsMaker, receiver: WebhookServ
 
     with forwarding(settings) as forwarder, served_pages(settings.forward, forwarder, looks):
         own = settings.forward.group, [forwarder.topic]
-        watch = Watch(settings.kafka, *own, looks, lambda: forwarder.own)
+        watch = Watch(settings.kafka, *own, looks, forwarder, STANDING_SECS_MAX)
         until(lambda: page("unproxy_forward_alerts_waiting") == 5)
         until(lambda: page("unproxy_forward_misconfigured") == 1)
         watch.look()

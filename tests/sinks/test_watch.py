@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -18,6 +19,16 @@ from sinks.watch import Watch
 from tests.sinks.sink_world import publish
 from unproxy.embedded.service import free_port
 from unproxy.up.meter import scrape
+
+
+@dataclass
+class Somebody:
+    """A member of the group as its watch sees it."""
+
+    own: set[tuple[str, int]] = field(default_factory=set)
+    joined: bool = True
+    done: int = 0
+    failing_since: float | None = None
 
 
 def commit(settings: Settings, place: tuple[str, int], offset: int) -> None:
@@ -37,7 +48,7 @@ def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -
     own = {(network, 0), (network, 1), (verdicts, 0)}
     looks = Looks(silent_since=time.monotonic())
     loop = SinkLoop(settings, [MemorySink()])
-    watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, lambda: own)
+    watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, Somebody(own), 60)
     watch.look()
     assert (looks.silent_since, looks.lag) == (None, 7)
     first = looks.standing_since
@@ -59,11 +70,33 @@ def test_lag_is_seen_from_outside(kafka_settings_for: Callable[..., Settings]) -
     assert looks == nothing_waits
 
 
+def test_a_member_that_stands_still_is_ended(kafka_settings_for: Callable[..., Settings]) -> None:
+    """Input waits and it does nothing, or the group gives it nothing: the watch says why and ends it, and nobody else."""
+    settings = kafka_settings_for()
+    topic = topic_name(settings, NETWORK_EVENTS)
+    publish(settings, NETWORK_EVENTS, [b"{}"] * 4)
+    ended: list[str] = []
+
+    def watched(member: Somebody) -> str:
+        looks = Looks(silent_since=time.monotonic())
+        watch = Watch(settings.kafka, settings.sink.group, [topic], looks, member, 0.0, ended.append)
+        ended.clear()
+        watch.look()
+        watch.look()
+        return ended[-1].partition(" for ")[0] if ended else ""
+
+    own = {(topic, 0)}
+    assert watched(Somebody(own)) == "input waits and nothing was done"
+    assert watched(Somebody(joined=False)) == "Kafka answers, and the group gives no partitions"
+    assert watched(Somebody()) == ""
+    assert watched(Somebody(own, failing_since=1.0)) == ""
+
+
 def test_silence_is_seen() -> None:
     """Nobody listens where Kafka should be: that is written down, and since when."""
     settings = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}})
     looks = Looks()
-    watch = Watch(settings.kafka, "nobody", [NETWORK_EVENTS], looks, set)
+    watch = Watch(settings.kafka, "nobody", [NETWORK_EVENTS], looks, Somebody(), 60)
     watch.look()
     since = looks.silent_since
     watch.look()

@@ -1,0 +1,28 @@
+"""How a process of ours leaves at once when going on would be wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+log = logging.getLogger(__name__)
+
+STALLED = 76
+"""Exit code of a process that stood still although it could go on; whatever runs it starts it again."""
+
+
+def leave(code: int, who: str, why: str) -> NoReturn:
+    """Leave from any thread: no finalizer and no acknowledgement runs after this."""
+    if code:
+        log.error("%s ends itself with exit code %d: %s", who, code, why, exc_info=sys.exc_info()[0] is not None)
+    else:
+        log.info("%s ends: %s", who, why)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
