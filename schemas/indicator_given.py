@@ -56,15 +56,17 @@ class Refused(NamedTuple):
         return f'"{self.value[:200]}": {self.why}' + (f" ({self.detail})" if self.detail else "")
 
 
-def indicator_of(given: Given, now: Micros, default_action: str = "block") -> Indicator | Refused:
-    """The indicator, normalised, unless there is a reason why not."""
+def indicator_of(
+    given: Given, now: Micros, default_action: str = "block", *, expired: bool = False
+) -> Indicator | Refused:
+    """The indicator, normalised, unless there is a reason why not; with `expired` one whose time is over is none."""
     try:
-        return _indicator(given, now, given.action or default_action)
+        return _indicator(given, now, given.action or default_action, expired)
     except Unfit as error:
         return Refused(given.value, error.why, error.detail)
 
 
-def _indicator(given: Given, now: Micros, action: str) -> Indicator:
+def _indicator(given: Given, now: Micros, action: str, expired: bool) -> Indicator:
     found = normal(given.value, given.kind, exact=given.exact)
     if found.port and given.port and found.port != given.port:
         raise Unfit(Why.BAD_FIELD, f"port {given.port} beside a value with port {found.port}")
@@ -88,7 +90,7 @@ def _indicator(given: Given, now: Micros, action: str) -> Indicator:
         severity=_severity(given.severity),
         category=given.category.strip(),
         recommended=given.recommended.strip(),
-        expires=_expiry(given.expires, now),
+        expires=_expiry(given.expires, now, expired),
         groups=groups,
     )
 
@@ -107,14 +109,14 @@ def now_micros() -> Micros:
     return int(datetime.now(UTC).timestamp() * MICROS)
 
 
-def _expiry(text: str, now: Micros) -> Micros:
+def _expiry(text: str, now: Micros, expired: bool) -> Micros:
     if not text.strip():
         return 0
     try:
         expires = moment(text, now)
     except (ValueError, OverflowError):
         raise Unfit(Why.BAD_FIELD, f'expiry "{text[:40]}" is not a time') from None
-    if expires <= now:
+    if expires <= now and not expired:
         raise Unfit(Why.EXPIRED, f"at {text[:40]}")
     return expires
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.clock import parse_micros
-from schemas.indicator_given import Given, Refused, indicator_of, moment
+from schemas.clock import MICROS, parse_micros
+from schemas.indicator_given import Given, Refused, indicator_of, moment, now_micros
 from schemas.indicator_values import Unfit, Why, host_name, normal
 from schemas.indicators import Indicator, IndicatorAction
 from streams.indicators import IndicatorSet
@@ -126,6 +126,19 @@ def test_load_file_keeps_what_has_expired(tmp_path: Path) -> None:
     assert known.match("evil.example", 443, "", "", True, parse_micros("2019-01-01"), 0, ())
     assert not known.match("evil.example", 443, "", "", True, parse_micros("2021-01-01"), 0, ())
     assert [one.refusal() for one in refused] == [f'{file}: line 3: "x": not a network indicator (FileMd5)']
+
+
+def test_load_file_counts_from_now(tmp_path: Path) -> None:
+    """An expiry of so many days is one from now on, for history as well."""
+    file = tmp_path / "list.csv"
+    file.write_text(
+        "IndicatorType,IndicatorValue,ExpirationTime,Action\nDomainName,evil.example,30d,Block\n", encoding="utf-8"
+    )
+    known, _ = load_file(file)
+
+    assert known.match("evil.example", 443, "", "", True, parse_micros("2019-01-01"), 0, ())
+    assert known.match("evil.example", 443, "", "", True, now_micros(), 0, ())
+    assert not known.match("evil.example", 443, "", "", True, now_micros() + 31 * 86_400 * MICROS, 0, ())
 
 
 @pytest.mark.parametrize(

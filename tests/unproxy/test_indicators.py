@@ -21,10 +21,10 @@ from streams.indicator_feed import IndicatorFeed
 from streams.indicators import IndicatorSet
 from streams.suppressions import SuppressionSet
 from tests.conftest import SettingsMaker
+from unproxy import patience
 from unproxy.cli import run
 from unproxy.commands.suppress import Kind
 from unproxy.errors import KafkaAway
-from unproxy.indicators import topic
 from unproxy.indicators.topic import Board
 from unproxy.up.parts import write_settings
 
@@ -198,7 +198,7 @@ def test_kafka_that_goes_away(settings: Settings, monkeypatch: pytest.MonkeyPatc
     """Without progress for long it says so."""
     board = Board(settings)
     board.put(Indicator("id", IndicatorType.DOMAIN, "evil.example", IndicatorAction.BLOCK))
-    monkeypatch.setattr(topic, "AWAY_SECS_MAX", 0.0)
+    monkeypatch.setattr(patience, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start the command again"):
         board.flush()
 

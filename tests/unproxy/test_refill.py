@@ -25,8 +25,9 @@ from tests.sinks.sink_world import ask, damage, loop_of, messages, nothing_waits
 from unproxy.cli import run
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed, Fixable
+from unproxy.patience import Stopped
 from unproxy.refill import refill as carrying
-from unproxy.refill.refill import Account, Refill, Stopped
+from unproxy.refill.refill import Account, Refill
 from unproxy.up.parts import write_settings
 
 TABLE = "DeviceNetworkEvents"

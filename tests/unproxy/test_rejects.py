@@ -25,14 +25,16 @@ from sinks.migrate import migrate
 from sinks.rejects import reject_row
 from tests.conftest import SettingsMaker
 from tests.streams.worker_process import WorkerProcess, committed, ends, read_all, wait_until
+from unproxy import patience
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
+from unproxy.patience import Stopped
 from unproxy.query.client import Client
 from unproxy.query.rejects import Wanted as Shown
 from unproxy.query.rejects import lines, stored
 from unproxy.rejects import replay as carrying
 from unproxy.rejects.positions import ANY, Rejected, Replayed, Wanted, why_left
-from unproxy.rejects.replay import Account, Replay, Stopped
+from unproxy.rejects.replay import Account, Replay
 from unproxy.up.parts import write_settings
 
 Headers = dict[str, str | bytes | None]
@@ -271,7 +273,7 @@ def test_kafka_that_goes_away(kafka_settings_for: SettingsMaker, monkeypatch: py
     """Without progress for long it says so, and that what was done is remembered."""
     settings = kafka_settings_for()
     reject(settings, [(0, b"line", said("malformed"))])
-    monkeypatch.setattr(carrying, "AWAY_SECS_MAX", 0.0)
+    monkeypatch.setattr(patience, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start again to go on"):
         replay(settings)
 

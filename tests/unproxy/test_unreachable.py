@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from unproxy.query.client import Client
 ROOT = Path(__file__).parents[2]
 SECS_MAX = 30.0
 END_SECS_MAX = 2.0
+NOBODY = "127.0.0.1:1"
+"""A place where nobody listens."""
 AT_ONCE = 8
 
 
@@ -65,6 +68,7 @@ SERVICES = (
     Verb("worker", "set kafka.bootstrap"),
     Verb("sink", "set kafka.bootstrap"),
     Verb("alerts --follow", "set kafka.bootstrap"),
+    Verb("forward", "set kafka.bootstrap"),
 )
 
 
@@ -95,6 +99,7 @@ class Running:
             "UNPROXY_CLICKHOUSE__URL": clickhouse,
             "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": str(answer_secs_max),
             "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
+            "UNPROXY_FORWARD__URL": f"http://{NOBODY}",
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -155,7 +160,7 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
 @contextmanager
 def refusing() -> Iterator[tuple[str, threading.Event]]:
     """A place where nobody listens."""
-    yield "127.0.0.1:1", threading.Event()
+    yield NOBODY, threading.Event()
 
 
 @contextmanager
@@ -274,12 +279,11 @@ def test_services_that_lose_both(tmp_path: Path) -> None:
         until(lambda: client.rows("SELECT count() AS n FROM DeviceNetworkEvents")[0]["n"] > 100, "rows")
         broker.kill()
         engine.kill()
-        for service, words in zip(
-            services, ("out of reach", "Kafka does not answer", "in trouble", "went away"), strict=True
-        ):
+        said = ("out of reach", "Kafka does not answer", "in trouble", "went away", "in trouble")
+        for service, words in zip(services, said, strict=True):
             service.until_it_says(words)
 
-        for service, how in zip(services, (signal.SIGINT, signal.SIGTERM) * 2, strict=True):
+        for service, how in zip(services, cycle((signal.SIGINT, signal.SIGTERM)), strict=False):
             told = service.end(how)
             assert told.code == 0, told
             assert "Traceback" not in told.text

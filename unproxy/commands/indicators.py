@@ -171,11 +171,12 @@ def import_(
 @contextmanager
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
     """The topic of the Kafka that is meant; Ctrl-C ends what is done with it."""
-    from unproxy.indicators.topic import Board, Stopped
+    from unproxy.indicators.topic import Board
+    from unproxy.patience import Stopped
     from unproxy.query.where import kafka_settings
 
     board = Board(kafka_settings(state_of(context), data))
-    with stop_asked() as board.stop:
+    with stop_asked() as board.patience.stop:
         try:
             yield board
         except Stopped:

@@ -109,7 +109,7 @@ def _tell_part(part: Part, dry_run: bool, shape: Shape) -> None:
 
 
 def _write_again(run: Refill, dry_run: bool, shape: Shape) -> None:
-    from unproxy.refill.refill import Stopped
+    from unproxy.patience import Stopped
 
     with stop_asked() as stop:
         try:

@@ -74,7 +74,8 @@ def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:
 
 
 def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shape: Shape) -> None:
-    from unproxy.rejects.replay import Replay, Stopped
+    from unproxy.patience import Stopped
+    from unproxy.rejects.replay import Replay
 
     def say(what: str) -> None:
         typer.echo(f"unproxy: {what}", err=True)

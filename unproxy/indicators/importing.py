@@ -11,7 +11,7 @@ from schemas.indicator_given import Refused
 from schemas.indicator_topic import key_of, value_of
 from schemas.indicator_values import Why
 from unproxy.indicators.reading import Found
-from unproxy.indicators.topic import Board, Stopped
+from unproxy.indicators.topic import Board
 
 SAY_SECS = 2.0
 
@@ -42,8 +42,8 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
     known = board.latest(hash) if board is not None else {}
     said_at = time.monotonic()
     for found in entries:
-        if board is not None and board.stop.is_set():
-            raise Stopped
+        if board is not None:
+            board.patience.check_stop()
         account.read += 1
         if isinstance(found.what, Refused):
             account.refused[found.what.why] += 1

@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.clock import iso_micros
 from schemas.events import Micros
-from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicator_given import Given, Refused, indicator_of, now_micros
 from schemas.indicator_values import Why
 from schemas.indicators import Indicator, IndicatorType
 from streams.indicators import IndicatorSet
@@ -56,11 +56,12 @@ _TEXTS: dict[Format, Callable[[Iterable[str]], Iterator[Entry]]] = {
 def load_file(path: Path, form: Format = Format.AUTO) -> tuple[IndicatorSet, list[Found]]:
     """The indicators of a file, in force at all times until they expire, and what was refused.
 
-    What has expired by now is kept: it may have been in force when the events were. Raises Fixable.
+    What has expired by now is kept: it may have been in force when the events were. An expiry that counts from now, such as
+    30d, does so from this moment. Raises Fixable.
     """
     indicators = IndicatorSet()
     refused = []
-    for found in read_file(path, form, now=0):
+    for found in read_file(path, form, now=now_micros(), expired=True):
         if isinstance(found.what, Refused):
             refused.append(found)
         else:
@@ -69,14 +70,23 @@ def load_file(path: Path, form: Format = Format.AUTO) -> tuple[IndicatorSet, lis
 
 
 def read_file(
-    path: Path, form: Format = Format.AUTO, *, now: Micros, action: str = "block", exact: bool = False
+    path: Path,
+    form: Format = Format.AUTO,
+    *,
+    now: Micros,
+    action: str = "block",
+    exact: bool = False,
+    expired: bool = False,
 ) -> Iterator[Found]:
-    """Each entry of a file, normalised or refused. `action` is for those that name none. Raises Fixable."""
+    """Each entry of a file, normalised or refused. `action` is for those that name none. Raises Fixable.
+
+    What has expired by now is refused, unless `expired` says that it is wanted as well.
+    """
     for entry in _entries(path, form):
         said = entry.said
         if isinstance(said, Given):
             given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
-            yield Found(f"{path}: {entry.where}", indicator_of(given, now, action))
+            yield Found(f"{path}: {entry.where}", indicator_of(given, now, action, expired=expired))
         else:
             yield Found(f"{path}: {entry.where}", said)
 

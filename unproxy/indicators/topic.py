@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from threading import Event
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from schemas.indicator_topic import PARTITION, key_of, read, value_of
 from schemas.indicators import Indicator
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
 from schemas.topics import INDICATORS, topic_name
-from unproxy.errors import Failed, KafkaAway
+from unproxy.errors import Failed
+from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
 from unproxy.wiring import kafka_client_config, partitions_of
 
-ASK_SECS_MAX = 2.0
-POLL_SECS = 0.1
-AWAY_SECS_MAX = 30.0
-"""Without any progress for so long Kafka is away."""
 MESSAGES_MAX = 2_000
 
 T = TypeVar("T")
-
-
-class Stopped(Exception):
-    """Told to stop; what Kafka has acknowledged holds."""
 
 
 class Board:
@@ -37,11 +29,10 @@ class Board:
         self._bootstrap = settings.kafka.bootstrap
         self._topic = topic_name(settings, INDICATORS)
         self._client: dict[str, Any] = kafka_client_config(settings)
-        self._failure = self._trouble = ""
+        self._failure = ""
         self._heard_at = time.monotonic()
         self._producer: Producer | None = None
-        self.stop = Event()
-        """Set by whoever wants an end."""
+        self.patience = Patience(self._bootstrap, "start the command again, what it did is done")
         self.published = 0
         """Messages that Kafka has acknowledged."""
         partitions_of(settings, self._topic)
@@ -78,7 +69,7 @@ class Board:
         """Wait until Kafka has everything. Raises KafkaAway, Failed, and Stopped."""
         self._heard_at = time.monotonic()
         while self._producer is not None and len(self._producer):
-            self._check()
+            self.patience.check(self._heard_at)
             self._producer.poll(POLL_SECS)
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._topic} does not take it: {self._failure}")
@@ -106,7 +97,7 @@ class Board:
             consumer.assign([TopicPartition(self._topic, PARTITION, low)])
             self._heard_at = time.monotonic()
             while place < end:
-                self._check()
+                self.patience.check(self._heard_at)
                 for message in consumer.consume(MESSAGES_MAX, POLL_SECS):
                     self._heard_at = time.monotonic()
                     error, offset = message.error(), message.offset() or 0
@@ -119,16 +110,9 @@ class Board:
             consumer.close()
 
     def _span(self, consumer: Consumer) -> tuple[int, int]:
-        """A broker that has just begun does not know everything at once: ask again."""
-        since = time.monotonic()
-        while True:
-            try:
-                low, end = consumer.get_watermark_offsets(TopicPartition(self._topic, PARTITION), ASK_SECS_MAX)
-                return low, end
-            except KafkaException as error:
-                self._heard_at, self._trouble = since, error.args[0].str()
-                self._check()
-                self.stop.wait(POLL_SECS)
+        place = TopicPartition(self._topic, PARTITION)
+        low, end = self.patience.asked(consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+        return low, end
 
     def _send(self, key: bytes, value: bytes | None) -> None:
         if self._producer is None:
@@ -148,7 +132,7 @@ class Board:
                 self._producer.poll(0)
                 return
             except BufferError:
-                self._check()
+                self.patience.check(self._heard_at)
                 self._producer.poll(POLL_SECS)
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
@@ -157,10 +141,4 @@ class Board:
             self.published += 1
         else:
             self._failure = error.str()
-
-    def _check(self) -> None:
-        if self.stop.is_set():
-            raise Stopped
-        if time.monotonic() - self._heard_at >= AWAY_SECS_MAX:
-            why = self._failure or self._trouble or "no answer"
-            raise KafkaAway(f"{self._bootstrap}: Kafka went away ({why}); start the command again, what it did is done")
+            self.patience.note(error)

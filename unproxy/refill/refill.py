@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import confluent_kafka
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -25,22 +25,14 @@ from sinks.clickhouse import ClickHouseSink
 from sinks.rejects import as_rows
 from sinks.writer import PAUSE_SECS_FIRST, write
 from unproxy.errors import Failed, Fixable, KafkaAway
+from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
 from unproxy.wiring import kafka_client_config, partitions_of
 
-ASK_SECS_MAX = 2.0
-POLL_SECS = 0.1
-AWAY_SECS_MAX = 30.0
-"""Without any answer for so long Kafka is away."""
 BUSY_SECS_MAX = 120.0
 """So long an insert is tried again."""
 SAY_SECS = 2.0
 
 Say = Callable[[str], None]
-Answer = TypeVar("Answer")
-
-
-class Stopped(Exception):
-    """Told to stop; what was written is written."""
 
 
 @dataclass(slots=True)
@@ -97,15 +89,15 @@ class Refill:
     """None for the end of the topics when it begins."""
     say: Say
     accounts: dict[str, Account] = field(init=False)
-    _stop: Event = field(init=False, default_factory=Event)
+    _patience: Patience = field(init=False)
     _places: list[tuple[str, TopicPartition]] = field(init=False)
     """Table, and a partition of its topic."""
     _consumer: Consumer = field(init=False)
-    _trouble: str = field(init=False, default="no answer")
     _said_at: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.accounts = {table: Account() for table in self.tables}
+        self._patience = Patience(self._bootstrap, _AGAIN)
         topics = {topic_name(self.settings, name): table for name, table in TABLE_OF_TOPIC.items()}
         self._places = [
             (table, TopicPartition(topic, partition))
@@ -121,7 +113,7 @@ class Refill:
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
                 "queued.max.messages.kbytes": 32_768,
-                "error_cb": self._on_error,
+                "error_cb": self._patience.note,
             }
         )
 
@@ -130,7 +122,7 @@ class Refill:
 
         Raises KafkaAway, Failed, Fixable, and Stopped.
         """
-        self._stop = stop
+        self._patience.stop = stop
         sink = _Afresh(ClickHouseSink(self.settings.clickhouse))
         try:
             spans = list(self._spans())
@@ -153,7 +145,7 @@ class Refill:
     def _spans(self) -> Iterator[_Span]:
         """From where to where each partition is to be read."""
         for table, place in self._places:
-            first, end = self._asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            first, end = self._patience.asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
             begin = self._offset_at(place, self.since_ms, end)
             if self.until_ms is not None:
                 end = self._offset_at(place, self.until_ms, end)
@@ -166,7 +158,7 @@ class Refill:
     def _offset_at(self, place: TopicPartition, time_ms: int, end: int) -> int:
         """The first message of this time or later; the end where there is none."""
         asked = [TopicPartition(place.topic, place.partition, time_ms)]
-        (found,) = self._asked(self._offsets_for_times, asked)
+        (found,) = self._patience.asked(self._offsets_for_times, asked)
         return end if found.offset in (OFFSET_END, -1) else min(found.offset, end)
 
     def _offsets_for_times(self, places: list[TopicPartition]) -> list[TopicPartition]:
@@ -204,14 +196,14 @@ class Refill:
         self._consumer.assign([place])
         heard_at = time.monotonic()
         while True:
-            self._check_stop()
+            self._patience.check_stop()
             message = self._consumer.poll(POLL_SECS)
             if message is None:
-                self._check_away(heard_at)
+                self._patience.check(heard_at)
                 continue
             error, offset = message.error(), message.offset()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                self._on_error(error)
+                self._patience.note(error)
                 continue
             if error is not None or offset is None or offset >= span.end:
                 return
@@ -224,7 +216,7 @@ class Refill:
         account = self.accounts[table]
         pause, since = PAUSE_SECS_FIRST, time.monotonic()
         while True:
-            self._check_stop()
+            self._patience.check_stop()
             try:
                 refusals = write(sink, table, batch)
                 break
@@ -233,7 +225,7 @@ class Refill:
             except SinkBusy as error:
                 if time.monotonic() - since >= BUSY_SECS_MAX:
                     raise Failed(f"{error}; {_AGAIN}") from None
-                self._stop.wait(pause)
+                self._patience.stop.wait(pause)
                 pause = min(pause * 2, self.settings.sink.retry_secs_max)
         refused = sum(refusal.message.rows for refusal in refusals)
         account.messages += len(batch.messages)
@@ -243,29 +235,6 @@ class Refill:
         if time.monotonic() - self._said_at >= SAY_SECS:
             self._said_at = time.monotonic()
             self.say(f"{table}: {account.messages:,} of {account.of:,} messages, {account.rows:,} rows written again")
-
-    def _asked(self, question: Callable[..., Answer], *arguments: object) -> Answer:
-        """The broker's answer; one that has just begun does not know everything at once: ask again."""
-        since = time.monotonic()
-        while True:
-            self._check_stop()
-            try:
-                return question(*arguments)
-            except KafkaException as error:
-                self._on_error(error.args[0])
-                self._check_away(since)
-                self._stop.wait(POLL_SECS)
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._trouble = error.str()
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
-
-    def _check_away(self, heard_at: float) -> None:
-        if time.monotonic() - heard_at >= AWAY_SECS_MAX:
-            raise KafkaAway(f"{self._bootstrap}: Kafka went away ({self._trouble}); {_AGAIN}")
 
 
 _AGAIN = "it is safe to start this again"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -20,13 +20,10 @@ from schemas.kafka_config import MESSAGE_BYTES_MAX
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topic_name
 from unproxy.errors import Failed, KafkaAway
+from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
 from unproxy.rejects.positions import Rejected, Replayed, Wanted, why_left
 from unproxy.wiring import kafka_client_config, partitions_of
 
-ASK_SECS_MAX = 2.0
-POLL_SECS = 0.1
-AWAY_SECS_MAX = 30.0
-"""Without any progress for so long Kafka is away."""
 SAY_SECS = 2.0
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
 """Read, published and remembered at once."""
@@ -35,11 +32,6 @@ MESSAGE_LINES_BYTES = 256 * 1024
 REPLAYED = ""
 
 Say = Callable[[str], None]
-Answer = TypeVar("Answer")
-
-
-class Stopped(Exception):
-    """Told to stop; what was done is remembered."""
 
 
 @dataclass(slots=True)
@@ -64,9 +56,10 @@ class Replay:
 
     def __init__(self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, say: Say) -> None:
         self._wanted, self._again, self._dry_run = wanted, again, dry_run
-        self._stop, self._say = Event(), say
+        self._say = say
         self._said_at = time.monotonic()
         self._bootstrap = settings.kafka.bootstrap
+        self._patience = Patience(self._bootstrap, _TRY_AGAIN)
         self._rejects, self._telemetry = topic_name(settings, REJECTS), topic_name(settings, TELEMETRY)
         self._partitions = partitions_of(settings, self._rejects)
         self._inputs = len(partitions_of(settings, self._telemetry))
@@ -78,7 +71,7 @@ class Replay:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 32_768,
-                "error_cb": self._on_error,
+                "error_cb": self._patience.note,
             }
         )
         self._producer = Producer(
@@ -89,12 +82,11 @@ class Replay:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "message.timeout.ms": 0,  # how long to wait is decided here
                 "linger.ms": 5,
-                "error_cb": self._on_error,
+                "error_cb": self._patience.note,
             }
         )
         self._marks: dict[int, Replayed] = {}
         self._failure = ""
-        self._trouble = "no answer"
         self.account = Account()
 
     def until(self, stop: Event) -> Account:
@@ -102,7 +94,7 @@ class Replay:
 
         Raises KafkaAway, Failed, and Stopped.
         """
-        self._stop = stop
+        self._patience.stop = stop
         try:
             spans = dict(self._spans())
             self.account.of = sum(end - begin for begin, end in spans.values())
@@ -118,9 +110,9 @@ class Replay:
     def _spans(self) -> Iterator[tuple[int, tuple[int, int]]]:
         """From where to where each partition is to be read."""
         places = [TopicPartition(self._rejects, partition) for partition in self._partitions]
-        for place in self._asked(self._committed, places):
+        for place in self._patience.asked(self._committed, places):
             marks = self._marks[place.partition] = Replayed.read(place.offset, place.metadata or "")
-            low, high = self._asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            low, high = self._patience.asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
             begin = low if self._again else max(low, marks.before(self._wanted.reason, self._wanted.dialect))
             if begin < high:
                 yield place.partition, (begin, high)
@@ -133,12 +125,12 @@ class Replay:
         size = 0
         heard_at = time.monotonic()
         while left:
-            self._check_stop()
+            self._patience.check_stop()
             message = self._consumer.poll(POLL_SECS)
             if message is None:
-                self._check_away(heard_at)
+                self._patience.check(heard_at)
             elif (error := message.error()) is not None:
-                self._on_error(error)
+                self._patience.note(error)
             else:
                 heard_at = time.monotonic()
                 rejected = _rejected(message)
@@ -181,11 +173,10 @@ class Replay:
                 self._produce(partition % self._inputs, dialect, device, value)
         heard_at, waiting = time.monotonic(), len(self._producer)
         while len(self._producer):
-            self._check_stop()
             self._producer.poll(POLL_SECS)
             if len(self._producer) < waiting:
                 heard_at, waiting = time.monotonic(), len(self._producer)
-            self._check_away(heard_at)
+            self._patience.check(heard_at)
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
@@ -199,7 +190,7 @@ class Replay:
                 )
                 return
             except BufferError:
-                self._check_stop()
+                self._patience.check_stop()
                 self._producer.poll(POLL_SECS)
 
     def _remember(self, chunk: Sequence[Rejected]) -> None:
@@ -211,7 +202,7 @@ class Replay:
             self._marks[partition].advance(self._wanted, end)
             offset, metadata = self._marks[partition].written()
             places.append(TopicPartition(self._rejects, partition, offset, metadata))
-        self._asked(self._commit, places)
+        self._patience.asked(self._commit, places)
 
     def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
         found = self._consumer.committed(places, timeout=ASK_SECS_MAX)
@@ -221,32 +212,9 @@ class Replay:
     def _commit(self, places: list[TopicPartition]) -> None:
         _raise_first(self._consumer.commit(offsets=places, asynchronous=False))
 
-    def _asked(self, question: Callable[..., Answer], *arguments: object) -> Answer:
-        """The broker's answer. One that moves, or has just begun, does not know everything at once: ask again."""
-        since = time.monotonic()
-        while True:
-            self._check_stop()
-            try:
-                return question(*arguments)
-            except KafkaException as error:
-                self._on_error(error.args[0])
-                self._check_away(since)
-                self._stop.wait(POLL_SECS)
-
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             self._failure = error.str()
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._trouble = error.str()
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
-
-    def _check_away(self, heard_at: float) -> None:
-        if time.monotonic() - heard_at >= AWAY_SECS_MAX:
-            raise KafkaAway(f"{self._bootstrap}: Kafka went away ({self._trouble}); {_TRY_AGAIN}")
 
 
 _TRY_AGAIN = "what was replayed so far is remembered, start again to go on"
