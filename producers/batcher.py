@@ -1,9 +1,10 @@
-"""Groups lines into messages: many lines of one device and one file make one message.
+"""Groups lines into messages: many lines of one device, one file and one dialect make one message.
 
 A message costs a worker fifty times what a line costs, so lines wait for company, up to a size and an age. A device's
 lines keep the order they came in. Lines of one file keep it exactly; lines of two files of the same device (a network
-sensor's and the kernel's) are in two messages, so later lines of one may come before earlier lines of the other, by at
-most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a new message.
+sensor's and the kernel's), or of two dialects in one file, are in two messages, so later lines of one may come before
+earlier lines of the other, by at most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a
+new message.
 
     opened first   A: 0.0  0.1  0.3         sent as  A(0.0 0.1 0.3) B(0.2): the line at 0.2 comes 0.1 s late
     opened next    B:          0.2
@@ -63,7 +64,7 @@ class Batcher:
             return [*self._close_device(device), self._alone(line, device, now)]
 
         due: list[Batch] = []
-        batch = self._of(device, line.file)
+        batch = self._of(device, line)
         if batch is not None:
             if self._overtakes(line, batch):
                 due, batch = self._close_device(device), None
@@ -101,9 +102,9 @@ class Batcher:
         """The open batches, oldest first."""
         return self._by_age.keys()
 
-    def _of(self, device: str, file: SourceFile) -> Batch | None:
+    def _of(self, device: str, line: Line) -> Batch | None:
         for batch in self._by_device.get(device, ()):
-            if batch.file is file:
+            if batch.file is line.file and batch.dialect == line.dialect:
                 return batch
         return None
 

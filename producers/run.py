@@ -12,7 +12,7 @@ from threading import Event
 from typing import BinaryIO
 
 from producers.batcher import Batch, Batcher
-from producers.health import alive, ready
+from producers.health import alive, ready, with_dialects
 from producers.metrics import publisher_families
 from producers.position import Positions
 from producers.publisher import Publisher
@@ -23,6 +23,7 @@ from producers.tail import Tail
 from schemas.dialects import dialects
 from schemas.exporter import Family, served
 from schemas.health import Health
+from schemas.recognition import AUTO, NOBODYS
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class _Producer:
         limits = settings.publisher
         self._positions, self._stop, self._device = positions, stop, device
         self._progress, self._clock = progress, clock
-        self._device_of = {name: dialect.device_of for name, dialect in dialects().items()}
+        self._device_of = {name: dialect.device_of for name, dialect in (dialects() | {AUTO: NOBODYS}).items()}
         self._due: deque[Batch] = deque()
         self._save_at = 0.0
         self.report = Report()
@@ -127,7 +128,7 @@ class _Producer:
         """What its pages ask."""
         publisher = self._publisher
         return Health(
-            lambda: alive(publisher.facts(), self._clock()),
+            lambda: with_dialects(alive(publisher.facts(), self._clock()), dict(self.report.by_dialect)),
             lambda: ready(publisher.facts(), publisher.answers(), self._clock()),
         )
 

@@ -321,7 +321,7 @@ class Dialect:
     title: str
     gives: str
     """One sentence for the reference page: which events come out of it."""
+    claims: Callable[[bytes], bool]
+    """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""
     split: Callable[[bytes], list[bytes]] | None = None
     """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""
-    claims: Callable[[bytes], bool] | None = None
-    """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
 from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
+from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
 from schemas.topics import END, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
@@ -294,4 +295,6 @@ def _unread(message: Message, line: bytes) -> Reject:
         return Reject(Reason.TOO_LONG, detail, line)
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
+    if message.dialect == AUTO:
+        return Reject(Reason.UNKNOWN_DIALECT, UNCLAIMED, line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

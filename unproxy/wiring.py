@@ -78,7 +78,13 @@ def run_producer(
     _write_report(report_file, done, finished=not stop.is_set())
     log.info(
         "published",
-        extra={"lines": done.lines, "bytes": done.bytes, "messages": done.acknowledged_messages, "cut": done.too_long},
+        extra={
+            "lines": done.lines,
+            "dialects": dict(done.by_dialect),
+            "bytes": done.bytes,
+            "messages": done.acknowledged_messages,
+            "cut": done.too_long,
+        },
     )
     if done.unacknowledged_messages:
         log.warning("not acknowledged, sent again next time", extra={"messages": done.unacknowledged_messages})
@@ -95,7 +101,14 @@ def _report_to(file: Path | None) -> Callable[[Report], None]:
         _write_report(file, report, finished=False)
         if time.monotonic() >= due:
             due = time.monotonic() + REPORT_SECS
-            log.info("publishing", extra={"lines": report.lines, "messages": report.acknowledged_messages})
+            log.info(
+                "publishing",
+                extra={
+                    "lines": report.lines,
+                    "dialects": dict(report.by_dialect),
+                    "messages": report.acknowledged_messages,
+                },
+            )
 
     return tell
 
@@ -108,6 +121,7 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
         return
     content = {
         "lines": report.lines,
+        "dialects": dict(report.by_dialect),
         "bytes": report.bytes,
         "messages": report.messages,
         "acknowledged": report.acknowledged_messages,
@@ -250,8 +264,9 @@ def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) 
     from producers.replay import replay
     from producers.source import SourceDamaged
     from schemas.dialects import dialects
+    from schemas.recognition import AUTO, NOBODYS
 
-    device_of = {name: dialect.device_of for name, dialect in dialects().items()}
+    device_of = {name: dialect.device_of for name, dialect in (dialects() | {AUTO: NOBODYS}).items()}
     grouping = _Grouping(lines_max)
     damage = ""
     try:

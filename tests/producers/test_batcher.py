@@ -38,6 +38,18 @@ def test_one_device_and_file_share_a_message() -> None:
     assert values(subject.drain()) == [[b"1", b"4"], [b"2"], [b"3"]]
 
 
+def test_dialects_of_one_file_do_not_share_a_message() -> None:
+    """A message says in one header what all its lines are written in."""
+    subject = batcher()
+    for value, dialect in ((b"1", "suricata"), (b"2", "winlog"), (b"3", "suricata")):
+        subject.add(line(value)._replace(dialect=dialect), "a", 0.0)
+
+    assert [(batch.dialect, batch.lines) for batch in subject.drain()] == [
+        ("suricata", [b"1", b"3"]),
+        ("winlog", [b"2"]),
+    ]
+
+
 def test_bytes_end_a_message() -> None:
     """A message never holds more than its bytes, unless a single line does."""
     subject = batcher(bytes_max=10)

@@ -104,6 +104,27 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
     assert run(settings, *sources).lines == 0
 
 
+def test_auto_finds_each_lines_dialect(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, write: Writer
+) -> None:
+    """Lines of several sensors in one file leave under their own dialect, a line of nobody's as `auto`; none again."""
+    lines = [line for path in SAMPLE.glob("*.jsonl.gz") for line in gzip.decompress(path.read_bytes()).splitlines()[:9]]
+    eve = gzip.decompress((SAMPLE / "dev-a.eve.json.gz").read_bytes()).splitlines()[:9]
+    mixed = [line for pair in zip(lines, eve, strict=True) for line in pair]
+    write(tmp_path / "mixed", [*mixed, b"nobody's"])
+    settings = kafka_settings_for()
+    report = run(settings, f"auto:{tmp_path}/mixed")
+    found: dict[bytes, list[bytes]] = defaultdict(list)
+    for message in messages_of(settings, TELEMETRY):
+        found[headers(message)["dialect"]] += lines_of([message])
+
+    assert found[b"suricata"] == eve
+    assert sorted(found[b"sockets"]) == sorted(lines)
+    assert found[b"auto"] == [b"nobody's"]
+    assert report.by_dialect == {"suricata": 9, "sockets": 9, "auto": 1}
+    assert run(settings, f"auto:{tmp_path}/mixed").lines == 0
+
+
 def test_lines_without_device_are_published(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path
 ) -> None:

@@ -144,6 +144,7 @@ def test_each_reject_is_replayed_once(steps: list[tuple[tuple[str, str], int]]) 
         (rejected(0, Reason.NOT_DELIVERABLE), "only its beginning"),
         (rejected(0, cut=True), "only its beginning"),
         (rejected(0, dialect=""), "which dialect"),
+        (rejected(0, Reason.UNKNOWN_DIALECT, "auto"), "no dialect claimed it"),
         (rejected(0, raw=b" "), "nothing in it"),
     ],
 )

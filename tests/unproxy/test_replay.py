@@ -53,6 +53,26 @@ def test_rows_go_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[s
     assert {row["Layer"] for row in rows} == {"connection"}
 
 
+def test_auto_gives_what_the_dialects_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that mixes sensors reads like theirs, and the summary says what was found; nobody's line is a reject."""
+    texts = [gzip.decompress(Path(name.partition(":")[2]).read_bytes()).splitlines() for name in SAMPLE]
+    mixed, rejects, summary = tmp_path / "mixed", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
+    mixed.write_bytes(b"nobody's\n" + b"".join(line + b"\n" for text in texts for line in text))
+    told = []
+    for files in (SAMPLE, [f"auto:{mixed}"]):
+        arguments = ["--out", str(tmp_path / "rows"), "--rejects", str(rejects), "--summary", str(summary)]
+        assert run(["replay", *files, *arguments]) == 0
+        told.append(json.loads(summary.read_text()))
+    (reject,) = lines(rejects)
+    by_name, by_itself = told
+
+    assert by_itself["dialects"] == {**by_name["dialects"], "auto": 1}
+    assert (by_itself["rejected"], by_name["rejected"]) == ({"unknown_dialect": 1}, {})
+    assert by_itself["parsed"] == by_name["parsed"]
+    assert (base64.b64decode(reject["raw_base64"]), reject["detail"]) == (b"nobody's", "no dialect claims this line")
+    assert "suricata 4,315, sockets 453, auto 1" in capsys.readouterr().err
+
+
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
     """A line that cannot be read is written with its reason and its bytes, and counted."""
     file, rejects, summary = tmp_path / "bad.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
