@@ -301,6 +301,8 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     dialect: str = ""
     device: str = ""
+    keyed: bool = False
+    """The device is known from the message, whatever the line calls it."""
 
 
 Event = (

@@ -89,6 +89,8 @@ class Summary:
     """What of the files could not be read, in words."""
     dialects: Mapping[str, int] = field(default_factory=dict)
     """Lines by what they are written in; `auto` are those that no dialect claims."""
+    identified: Mapping[str, int] = field(default_factory=dict)
+    """Lines by how their device was found."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class Summary:
         return {
             "read": self.flat["read"],
             "dialects": self.dialects,
+            "identified": self.identified,
             "parsed": self.flat["parsed"],
             "ignored": self.by_kind["ignored"],
             "rejected": self.by_kind["rejected"],
@@ -131,6 +134,7 @@ class Summary:
         return [
             f"read         {read:>10,} lines in {self.seconds:.2f} s ({read / seconds:,.0f} lines/s)",
             f"dialects     {len(self.dialects):>10,}{_kinds(self.dialects)}",
+            f"devices      {self.book.get('devices', 0):>10,}{_kinds(self.identified)}",
             f"parsed       {self.flat['parsed']:>10,}",
             f"ignored      {_sum(by['ignored']):>10,}{_kinds(by['ignored'])}",
             f"rejected     {_sum(by['rejected']):>10,}{_kinds(by['rejected'])}",
@@ -170,9 +174,10 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
     begun = time.monotonic()
     lines = rows = too_long = 0
     by_dialect: Counter[str] = Counter()
+    identified: Counter[str] = Counter()
     damage = ""
     try:
-        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX):
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, identified):
             if isinstance(message, Reject):
                 too_long += 1
                 by_dialect[message.dialect] += 1
@@ -191,8 +196,15 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         pipeline.finish()
     rows += pour()
     tell.end()
-    found = dict(by_dialect.most_common())
-    return Summary(pipelines[0].book(), rows, time.monotonic() - begun, too_long, damage, found)
+    return Summary(
+        pipelines[0].book(),
+        rows,
+        time.monotonic() - begun,
+        too_long,
+        damage,
+        dict(by_dialect.most_common()),
+        {str(how): count for how, count in identified.most_common()},
+    )
 
 
 def _create(path: Path) -> IO[bytes]:

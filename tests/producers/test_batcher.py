@@ -50,6 +50,15 @@ def test_dialects_of_one_file_do_not_share_a_message() -> None:
     ]
 
 
+def test_lines_that_do_not_name_their_device_go_apart() -> None:
+    """Only a message of which every line names its device says that all are the key's."""
+    subject = batcher()
+    for value, told in ((b"1", True), (b"2", False), (b"3", True)):
+        subject.add(line(value), "a", 0.0, told=told)
+
+    assert [(batch.told, batch.lines) for batch in subject.drain()] == [(True, [b"1", b"3"]), (False, [b"2"])]
+
+
 def test_bytes_end_a_message() -> None:
     """A message never holds more than its bytes, unless a single line does."""
     subject = batcher(bytes_max=10)

@@ -125,6 +125,23 @@ def test_auto_finds_each_lines_dialect(
     assert run(settings, f"auto:{tmp_path}/mixed").lines == 0
 
 
+def test_names_of_one_device_share_its_key(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """The key is the DeviceId, the header says that it is, and the lines stay as they are, numbered in one count."""
+    write(tmp_path / "eve", [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(3, "10.0.0.2"), eve(4, "ws-042")])
+    identity = {"domains": ["corp.example"], "devices": {"ws-042": {"addresses": ["10.0.0.1"]}}}
+    settings = kafka_settings_for(identity=identity)
+    report = run(settings, f"suricata:{tmp_path}/eve")
+    found = {message.key(): message for message in messages_of(settings, TELEMETRY)}
+
+    assert lines_of([found[b"ws-042"]]) == [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(4, "ws-042")]
+    assert lines_of([found[b"10.0.0.2"]]) == [eve(3, "10.0.0.2")]
+    assert {headers(message)["device_from"] for message in found.values()} == {b"key"}
+    assert (headers(found[b"ws-042"])["seq"], headers(found[b"ws-042"])["lines"]) == (b"1", b"3")
+    assert report.identified == {"named": 2, "table": 1, "address": 1}
+
+
 def test_lines_without_device_are_published(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path
 ) -> None:
@@ -139,6 +156,7 @@ def test_lines_without_device_are_published(
         message.key(): (message.value(), headers(message)["sensor"]) for message in messages_of(settings, TELEMETRY)
     }
     (sensor,) = found.keys() - {b"dev-x"}
+    assert not any("device_from" in headers(message) for message in messages_of(settings, TELEMETRY))
     assert found[b"dev-x"][0] == b"garbage \xff\x00\n{}\nno newline"
     assert found[sensor] == (b"other", sensor)
     assert sensor is not None

@@ -33,6 +33,8 @@ class Rejected(NamedTuple):
     raw: bytes
     cut: bool
     """Even that topic had no room for the whole of it."""
+    keyed: bool = False
+    """The line is about `device`, whatever it calls it."""
 
 
 @dataclass(frozen=True, slots=True)
