@@ -35,6 +35,11 @@ class Devices:
         self._given = given
         self._counts = counts
 
+    @property
+    def unusable(self) -> int:
+        """Lines of the table's files that were left out when they were last read."""
+        return self._files.unusable
+
     def look(self, now: float) -> None:
         """Follow the table's files."""
         if self._files.look(now):

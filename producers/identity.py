@@ -69,8 +69,9 @@ AMBIGUOUS = ""
 class IdentityTable:
     """Finds the device that a name or an address stands for at a time.
 
-    Of entries for the same device, name and beginning the last one holds: a lease is renewed, or ended early, by telling it
-    again. Raises ValueError for an entry that names nothing.
+    Of entries for the same device, name and beginning the last one holds, and one that begins later tells the end of the one
+    before, unless that holds since ever: so a lease is renewed, or ended early, by telling it again. Raises ValueError for an
+    entry that names nothing.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), domains: Sequence[str] = ()) -> None:
@@ -83,9 +84,14 @@ class IdentityTable:
                 raise ValueError(f"device {entry.device!r} known as {entry.known_as!r}: one of them is empty")
             for name in {known_as, self._short(known_as)}:
                 latest[device, name, entry.since] = entry.until
-        spans: dict[str, list[tuple[Micros, Micros, str]]] = {}
-        for (device, known_as, since), until in latest.items():
-            spans.setdefault(known_as, []).append((since, until, device))
+        spans: dict[str, list[_Span]] = {}
+        before = ("", "", 0)
+        for one in sorted(latest):
+            device, known_as, since = one
+            if before[:2] == one[:2] and before[2]:
+                spans[known_as][-1] = spans[known_as][-1].cut(since)
+            spans.setdefault(known_as, []).append(_Span(since, latest[one], device))
+            before = one
         self._histories = {known_as: _History.of(some) for known_as, some in spans.items()}
         self._remembered: dict[str, Found] = {}
 
@@ -159,6 +165,15 @@ class _Walk:
         return self._at
 
 
+class _Span(NamedTuple):
+    since: Micros
+    until: Micros
+    device: str
+
+    def cut(self, at: Micros) -> _Span:
+        return self._replace(until=min(self.until, at))
+
+
 class _History(NamedTuple):
     """Who had a name or an address when: from each time on one device, AMBIGUOUS, or None for nobody."""
 
@@ -166,7 +181,7 @@ class _History(NamedTuple):
     holders: list[str | None]
 
     @classmethod
-    def of(cls, spans: Iterable[tuple[Micros, Micros, str]]) -> _History:
+    def of(cls, spans: Iterable[_Span]) -> _History:
         changes = sorted(
             change
             for since, until, device in spans

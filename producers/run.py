@@ -119,6 +119,7 @@ class _Producer:
 
     def families(self) -> Iterator[Family]:
         """Its numbers for Prometheus."""
+        self.report.identity_unusable = self._devices.unusable
         waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
         return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
 

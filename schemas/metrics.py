@@ -247,6 +247,9 @@ PUBLISHER_IDENTIFIED = _count(
     "had, ambiguous, untold",
     "how",
 )
+PUBLISHER_IDENTITY_UNUSABLE = _gauge(
+    "unproxy_publisher_identity_lines_unusable", "Lines of identity.files that were left out when they were last read"
+)
 PUBLISHER_MESSAGES = _count("unproxy_publisher_messages_total", "Messages Kafka acknowledged", "dialect")
 PUBLISHER_BYTES = _count("unproxy_publisher_bytes_total", "Bytes of lines Kafka acknowledged", "dialect")
 PUBLISHER_RESENDS = _count("unproxy_publisher_resends_total", "Messages sent again after a failed delivery")
@@ -255,6 +258,7 @@ PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_LINES_READ,
     PUBLISHER_LINES_CUT,
     PUBLISHER_IDENTIFIED,
+    PUBLISHER_IDENTITY_UNUSABLE,
     PUBLISHER_MESSAGES,
     PUBLISHER_BYTES,
     PUBLISHER_RESENDS,

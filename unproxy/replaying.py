@@ -134,7 +134,7 @@ class Summary:
         return [
             f"read         {read:>10,} lines in {self.seconds:.2f} s ({read / seconds:,.0f} lines/s)",
             f"dialects     {len(self.dialects):>10,}{_kinds(self.dialects)}",
-            f"devices      {self.book.get('devices', 0):>10,}{_kinds(self.identified)}",
+            f"devices      {self.book.get('devices', 0):>10,}{_kinds(self.identified, 'lines ')}",
             f"parsed       {self.flat['parsed']:>10,}",
             f"ignored      {_sum(by['ignored']):>10,}{_kinds(by['ignored'])}",
             f"rejected     {_sum(by['rejected']):>10,}{_kinds(by['rejected'])}",
@@ -150,8 +150,8 @@ def _sum(kinds: Mapping[str, int]) -> int:
     return sum(kinds.values())
 
 
-def _kinds(kinds: Mapping[str, int]) -> str:
-    return "  " + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
+def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
+    return f"  {of}" + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
 
 
 def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:

@@ -94,6 +94,18 @@ def run_producer(
     return 0
 
 
+def identity_file(path: str) -> tuple[int, int, str]:
+    """Entries of a file of the identity table, lines that cannot be used, and why it cannot be read at all."""
+    from producers.identity_files import read_file
+    from producers.source import SourceError
+
+    try:
+        entries, unusable = read_file(path)
+    except SourceError as error:
+        return 0, 0, str(error)
+    return len(entries), unusable, ""
+
+
 def _report_to(file: Path | None) -> Callable[[Report], None]:
     due = 0.0
 

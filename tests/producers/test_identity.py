@@ -114,12 +114,16 @@ def test_several_devices_behind_one_address_are_not_guessed_at() -> None:
 
 
 def test_a_lease_is_renewed_or_ended_by_telling_it_again() -> None:
-    """Of the same device, address and beginning the last word holds; a renewal that overlaps is no second device."""
+    """Of the same device, address and beginning the last word holds; a renewal is no second device, and tells the end."""
     released = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 8, 10), lease("ws-043", 10, 16)])
     renewed = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 12, 20)])
+    shortened = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 12, 13), lease("ws-043", 13, 16)])
+    always = IdentityTable([Entry("ws-042", ADDRESS), lease("ws-042", 12, 13)])
 
     assert [find(released, ADDRESS, at)[0] for at in (9, 11)] == ["ws-042", "ws-043"]
     assert [find(renewed, ADDRESS, at)[0] for at in (9, 13, 19, 20)] == ["ws-042", "ws-042", "ws-042", ADDRESS]
+    assert [find(shortened, ADDRESS, at)[0] for at in (9, 12.5, 14)] == ["ws-042", "ws-042", "ws-043"]
+    assert {find(always, ADDRESS, at)[0] for at in (9, 12.5, 14)} == {"ws-042"}
 
 
 def test_a_line_without_a_time_is_of_no_lease() -> None:
@@ -154,8 +158,9 @@ spans = st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 20), st.integer
 def test_law_of_leases(given_spans: list[tuple[str, int, int]], at: int) -> None:
     """However leases lie, the address is a device's exactly where that one alone has it."""
     entries = [Entry(device, ADDRESS, min(pair), max(pair)) for device, *pair in given_spans]
-    last = {(entry.device, entry.since): entry for entry in entries}
-    holding = {entry.device for entry in last.values() if entry.since <= at < entry.until}
+    begun = [entry for entry in entries if entry.since <= at]
+    newest = {entry.device: entry for entry in sorted(begun, key=lambda entry: entry.since)}
+    holding = {device for device, entry in newest.items() if at < entry.until}
     device, how = IdentityTable(entries).find(ADDRESS, lambda: at)
 
     assert device == (holding.pop() if len(holding) == 1 else ADDRESS)

@@ -129,10 +129,14 @@ def test_names_of_one_device_share_its_key(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:
     """The key is the DeviceId, the header says that it is, and the lines stay as they are, numbered in one count."""
+    write(tmp_path / "table", [b"device,address", b"ws-042,10.0.0.1", b"ws-043,nowhere"])
     write(tmp_path / "eve", [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(3, "10.0.0.2"), eve(4, "ws-042")])
-    identity = {"domains": ["corp.example"], "devices": {"ws-042": {"addresses": ["10.0.0.1"]}}}
-    settings = kafka_settings_for(identity=identity)
-    report = run(settings, f"suricata:{tmp_path}/eve")
+    identity = {"domains": ["corp.example"], "files": [f"{tmp_path}/table"]}
+    port = free_port()
+    publisher = {"state_dir": str(tmp_path / "s"), "metrics_port": port}
+    settings = kafka_settings_for(identity=identity, publisher=publisher)
+    pages: list[Any] = []
+    report = run(settings, f"suricata:{tmp_path}/eve", progress=lambda _: pages.append(scrape(port)))
     found = {message.key(): message for message in messages_of(settings, TELEMETRY)}
 
     assert lines_of([found[b"ws-042"]]) == [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(4, "ws-042")]
@@ -140,6 +144,11 @@ def test_names_of_one_device_share_its_key(
     assert {headers(message)["device_from"] for message in found.values()} == {b"key"}
     assert (headers(found[b"ws-042"])["seq"], headers(found[b"ws-042"])["lines"]) == (b"1", b"3")
     assert report.identified == {"named": 2, "table": 1, "address": 1}
+    assert pages[-1]["unproxy_publisher_lines_identified_total"] == {
+        **dict.fromkeys(("ambiguous", "untold"), 0),
+        **report.identified,
+    }
+    assert pages[-1]["unproxy_publisher_identity_lines_unusable"] == {"": 1}
 
 
 def test_lines_without_device_are_published(
