@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.address import canonical_ip
@@ -77,22 +78,15 @@ class IdentityTable:
     def __init__(self, entries: Iterable[Entry] = (), domains: Sequence[str] = ()) -> None:
         domains = [domain.strip().strip(".").lower() for domain in domains]
         self._domains = tuple(sorted((f".{domain}" for domain in domains if domain), key=len, reverse=True))
-        latest: dict[tuple[str, str, Micros], Micros] = {}
+        told: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
-            known_as, device = _plain(entry.known_as), self._short(_plain(entry.device))
+            known_as, device = _plain(entry.known_as)[0], self._short(_plain(entry.device)[0])
             if not known_as or not device:
                 raise ValueError(f"device {entry.device!r} known as {entry.known_as!r}: one of them is empty")
-            for name in {known_as, self._short(known_as)}:
-                latest[device, name, entry.since] = entry.until
-        spans: dict[str, list[_Span]] = {}
-        before = ("", "", 0)
-        for one in sorted(latest):
-            device, known_as, since = one
-            if before[:2] == one[:2] and before[2]:
-                spans[known_as][-1] = spans[known_as][-1].cut(since)
-            spans.setdefault(known_as, []).append(_Span(since, latest[one], device))
-            before = one
-        self._histories = {known_as: _History.of(some) for known_as, some in spans.items()}
+            told.setdefault(known_as, {})[device, entry.since] = entry.until
+            if (short := self._short(known_as)) != known_as:
+                told.setdefault(short, {})[device, entry.since] = entry.until
+        self._histories = {known_as: _History.of(some) for known_as, some in told.items()}
         self._remembered: dict[str, Found] = {}
 
     def find(self, told: str, written_at: Callable[[], Micros]) -> Found:
@@ -111,10 +105,9 @@ class IdentityTable:
         return found
 
     def _follow(self, told: str, walk: _Walk) -> Found:
-        plain = _plain(told)
+        plain, is_address = _plain(told)
         if not plain or len(plain) > DEVICE_CHARS_MAX:
             return UNTOLD
-        is_address = _is_address(plain)
         itself = plain if is_address else self._short(plain)
         name, seen = plain, {plain}
         while True:
@@ -136,11 +129,11 @@ class IdentityTable:
 
     def _holder(self, name: str, walk: _Walk) -> str | None:
         """Whose name or address it is at the time: the whole name counts before what is left of it without its domain."""
-        for known_as in dict.fromkeys((name, self._short(name))):
-            history = self._histories.get(known_as)
-            if history is not None and (device := history.at(walk)) is not None:
-                return device
-        return None
+        history = self._histories.get(name)
+        device = history.at(walk) if history is not None else None
+        if device is None and (short := self._short(name)) != name and (history := self._histories.get(short)):
+            device = history.at(walk)
+        return device
 
     def _short(self, name: str) -> str:
         for domain in self._domains:
@@ -165,15 +158,6 @@ class _Walk:
         return self._at
 
 
-class _Span(NamedTuple):
-    since: Micros
-    until: Micros
-    device: str
-
-    def cut(self, at: Micros) -> _Span:
-        return self._replace(until=min(self.until, at))
-
-
 class _History(NamedTuple):
     """Who had a name or an address when: from each time on one device, AMBIGUOUS, or None for nobody."""
 
@@ -181,17 +165,15 @@ class _History(NamedTuple):
     holders: list[str | None]
 
     @classmethod
-    def of(cls, spans: Iterable[_Span]) -> _History:
-        changes = sorted(
-            change
-            for since, until, device in spans
-            if since < until
-            for change in ((since, 1, device), (until, -1, device))
-        )
+    def of(cls, told: Mapping[tuple[str, Micros], Micros]) -> _History:
+        """From device and beginning, and the end."""
+        if len(told) == 1:  # nearly always
+            (((device, since), until),) = told.items()
+            return cls([since, until], [device, None])
         held: Counter[str] = Counter()
         times: list[Micros] = []
         holders: list[str | None] = []
-        for at, more, device in changes:
+        for at, more, device in sorted(_changes(told)):
             held[device] += more
             if not held[device]:
                 del held[device]
@@ -214,22 +196,29 @@ class _History(NamedTuple):
         return AMBIGUOUS if known else None
 
 
-def _plain(name: str) -> str:
-    """A name as all dialects that tidy names have it: lower case, without trailing dot; an address in its one spelling."""
+def _changes(told: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros, int, str]]:
+    """When a device begins (1) and ceases (-1) to have it; a beginning tells the end of what began before, not of ever."""
+    before: dict[str, Micros] = {}
+    for device, since in sorted(told, reverse=True):
+        until = told[device, since]
+        if since:
+            until = min(until, before.get(device, until))
+        before[device] = since
+        if since < until:
+            yield since, 1, device
+            yield until, -1, device
+
+
+@lru_cache(maxsize=65_536)
+def _plain(name: str) -> tuple[str, bool]:
+    """A name as all dialects that tidy names have it, and whether it is an address.
+
+    A name is lower case, without trailing dot; an address has its one spelling.
+    """
     plain = name.strip().rstrip(".").lower()
     if len(plain) <= ADDRESS_CHARS_MAX and (":" in plain or plain.replace(".", "").isdigit()):
         try:
-            return canonical_ip(plain)
+            return canonical_ip(plain), True
         except ValueError:
             pass
-    return plain
-
-
-def _is_address(plain: str) -> bool:
-    if len(plain) > ADDRESS_CHARS_MAX or not (":" in plain or plain.replace(".", "").isdigit()):
-        return False
-    try:
-        canonical_ip(plain)
-    except ValueError:
-        return False
-    return True
+    return plain, False
