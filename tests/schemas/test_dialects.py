@@ -91,9 +91,10 @@ def test_real_lines_name_their_device_and_time(dialect: Dialect) -> None:
 
 @by_name
 def test_real_lines_are_claimed_by_their_dialect_alone(dialect: Dialect) -> None:
-    """Who reads `auto:PATH` asks each dialect, in any order."""
+    """Who reads `auto:PATH` asks each dialect, in any order. What a dialect rejects may be another's, or nobody's."""
     for line in real_lines(dialect):
-        assert [other.name for other in EVERY if other.claims(line)] == [dialect.name]
+        claimed = [other.name for other in EVERY if other.claims(line)]
+        assert claimed == [dialect.name] or (len(claimed) <= 1 and isinstance(dialect.parse(line), Reject))
 
 
 @by_name
