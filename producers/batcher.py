@@ -1,9 +1,10 @@
-"""Groups lines into messages: many lines of one device and one file make one message.
+"""Groups lines into messages: many lines of one device, one file and one dialect make one message.
 
 A message costs a worker fifty times what a line costs, so lines wait for company, up to a size and an age. A device's
 lines keep the order they came in. Lines of one file keep it exactly; lines of two files of the same device (a network
-sensor's and the kernel's) are in two messages, so later lines of one may come before earlier lines of the other, by at
-most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a new message.
+sensor's and the kernel's), or of two dialects in one file, are in two messages, so later lines of one may come before
+earlier lines of the other, by at most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a
+new message.
 
     opened first   A: 0.0  0.1  0.3         sent as  A(0.0 0.1 0.3) B(0.2): the line at 0.2 comes 0.1 s late
     opened next    B:          0.2
@@ -34,6 +35,8 @@ class Batch:
     opened_at: float
     too_long: str = ""
     """Not to be published but rejected, with these words as its detail."""
+    told: bool = True
+    """All lines are about `device`; else it is only who stands in for those that do not say."""
     seq: int = 0
     """Number of its first line once it is on its way; 0 before, and for what is not counted."""
     lines: list[bytes] = field(default_factory=list)
@@ -57,20 +60,20 @@ class Batcher:
         self._by_age: OrderedDict[Batch, None] = OrderedDict()
         self.waiting_bytes = 0
 
-    def add(self, line: Line, device: str, now: float) -> list[Batch]:
-        """Take one line; returns the batches that are due because of it."""
+    def add(self, line: Line, device: str, now: float, *, told: bool = True) -> list[Batch]:
+        """Take one line, `told` if it names its device itself; returns the batches that are due because of it."""
         if line.too_long:
             return [*self._close_device(device), self._alone(line, device, now)]
 
         due: list[Batch] = []
-        batch = self._of(device, line.file)
+        batch = self._of(device, line, told)
         if batch is not None:
             if self._overtakes(line, batch):
                 due, batch = self._close_device(device), None
             elif batch.size_bytes + len(line.value) > self._bytes_max:
                 due, batch = self._close(batch), None
         if batch is None:
-            batch = self._open(line, device, now)
+            batch = self._open(line, device, now, told)
         batch.add(line.value)
         self.waiting_bytes += len(line.value) + 1
         if batch.size_bytes >= self._bytes_max:
@@ -101,9 +104,9 @@ class Batcher:
         """The open batches, oldest first."""
         return self._by_age.keys()
 
-    def _of(self, device: str, file: SourceFile) -> Batch | None:
+    def _of(self, device: str, line: Line, told: bool) -> Batch | None:
         for batch in self._by_device.get(device, ()):
-            if batch.file is file:
+            if batch.file is line.file and batch.dialect == line.dialect and batch.told == told:
                 return batch
         return None
 
@@ -115,8 +118,8 @@ class Batcher:
         later = batches[batches.index(batch) + 1 :]
         return any(abs(line.written - other.written) > self._disorder_max for other in later)
 
-    def _open(self, line: Line, device: str, now: float) -> Batch:
-        batch = Batch(device, line.dialect, line.sensor, line.file, line.start, line.written, now, line.too_long)
+    def _open(self, line: Line, device: str, now: float, told: bool) -> Batch:
+        batch = Batch(device, line.dialect, line.sensor, line.file, line.start, line.written, now, told=told)
         self._by_device.setdefault(device, []).append(batch)
         self._by_age[batch] = None
         return batch

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from schemas.health import AWAY_SECS_MAX, Verdict
 
 QUIET_SECS_MAX = 10.0
 """Messages may wait for so long for Kafka's acknowledgement before the producer does not count as ready any more."""
+
+
+DIALECTS_TOLD_MAX = 20
+"""So many are named in a sentence."""
 
 
 class PublisherFacts(NamedTuple):
@@ -26,6 +31,14 @@ def alive(facts: PublisherFacts, now: float) -> Verdict:
     quiet_secs = now - facts.quiet_since
     waiting = f"{facts.waiting} messages wait for Kafka, which acknowledged nothing for {quiet_secs:.0f} s"
     return Verdict(quiet_secs <= AWAY_SECS_MAX, f"{waiting} (at most {AWAY_SECS_MAX:.0f})")
+
+
+def with_dialects(verdict: Verdict, lines: Mapping[str, int]) -> Verdict:
+    """The same, and which dialects the lines read so far were written in, the most frequent first."""
+    if not lines:
+        return verdict
+    first = sorted(lines.items(), key=lambda one: (-one[1], one[0]))[:DIALECTS_TOLD_MAX]
+    return Verdict(verdict.ok, f"{verdict.why}; lines read: {', '.join(f'{name} {count:,}' for name, count in first)}")
 
 
 def ready(facts: PublisherFacts, kafka_answers: bool, now: float) -> Verdict:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from producers.source import Line, SourceFile
 from schemas.events import Dialect
+from schemas.recognition import dialect_of_each
 
 CHUNK_BYTES = 256 * 1024
 KEPT_BYTES_OF_TOO_LONG = 1024 * 1024
@@ -24,8 +25,7 @@ class Lines:
     def __init__(self, file: SourceFile, dialect: Dialect, line_bytes_max: int) -> None:
         self.file = file
         self.fed_to = file.taken
-        self._dialect = dialect
-        self._split = dialect.split
+        self._dialect_of = dialect_of_each(dialect)
         self._line_bytes_max = line_bytes_max
         self._start = file.taken
         self._written = 0
@@ -57,16 +57,17 @@ class Lines:
         return self._length
 
     def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:
-        rows = self._split(value) if self._split is not None else [value]
+        dialect = self._dialect_of(value)
+        rows = dialect.split(value) if dialect.split is not None else [value]
         start = self._start
         for row in rows[:-1]:
-            yield self._line(row, start, start)
-        yield self._line(rows[-1], start, start + len(value) + newline)
+            yield self._line(dialect, row, start, start)
+        yield self._line(dialect, rows[-1], start, start + len(value) + newline)
 
-    def _line(self, value: bytes, start: int, end: int, too_long: str = "") -> Line:
+    def _line(self, dialect: Dialect, value: bytes, start: int, end: int, too_long: str = "") -> Line:
         self._start = end
-        self._written = written = self._dialect.written_at(value) or self._written
-        return Line(self._dialect.name, self.file.sensor, value, self.file, start, end, written, too_long)
+        self._written = written = dialect.written_at(value) or self._written
+        return Line(dialect.name, self.file.sensor, value, self.file, start, end, written, too_long)
 
     def _long(self, part: bytes) -> Iterator[Line]:
         self._grow(part)
@@ -90,7 +91,7 @@ class Lines:
         self._parts, self._length, self._hash = [], 0, None
         if digest is not None:
             detail = f"{length} bytes, limit {self._line_bytes_max}, sha256 {digest.hexdigest()}"
-            yield self._line(value, self._start, self._start + length + newline, detail)
+            yield self._line(self._dialect_of(value), value, self._start, self._start + length + newline, detail)
         elif value == b"\r":
             self._start += length + newline
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import schemas.metrics as declared
+from producers.identity import How
 from producers.report import Report
 from schemas.exporter import Family, by_label, one
 
@@ -14,6 +15,8 @@ def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iter
     yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
     # From zero on, as Prometheus sees an increase only between two readings.
     yield by_label(declared.PUBLISHER_LINES_CUT, dict.fromkeys(report.by_dialect, 0) | report.cut_by_dialect)
+    yield by_label(declared.PUBLISHER_IDENTIFIED, dict.fromkeys(map(str, How), 0) | report.identified)
+    yield one(declared.PUBLISHER_IDENTITY_UNUSABLE, report.identity_unusable)
     yield by_label(declared.PUBLISHER_MESSAGES, report.acknowledged_by_dialect)
     yield by_label(declared.PUBLISHER_BYTES, report.acknowledged_bytes_by_dialect)
     yield one(declared.PUBLISHER_RESENDS, resends)

@@ -28,7 +28,7 @@ from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
 from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config, what_to_do
 from schemas.settings import Settings
-from schemas.topics import REJECTS, TELEMETRY, topic_name
+from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +236,7 @@ class Publisher:
                 ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
                 ("seq", str(batch.seq)),
                 ("lines", str(len(batch.lines))),
+                *([(DEVICE_FROM, FROM_KEY)] if batch.told else []),
             ],
         )
 

@@ -15,6 +15,10 @@ class Report:
     messages: int = 0
     by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of each dialect."""
+    identified: Counter[str] = field(default_factory=Counter)
+    """Lines by how their device was found."""
+    identity_unusable: int = 0
+    """Lines of the identity table's files that were left out when they were last read."""
     cut_by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of which only the beginning was kept, in `rejects`."""
     acknowledged_by_dialect: Counter[str] = field(default_factory=Counter)

@@ -12,7 +12,8 @@ from threading import Event
 from typing import BinaryIO
 
 from producers.batcher import Batch, Batcher
-from producers.health import alive, ready
+from producers.devices import Devices
+from producers.health import alive, ready, with_dialects
 from producers.metrics import publisher_families
 from producers.position import Positions
 from producers.publisher import Publisher
@@ -20,7 +21,6 @@ from producers.replay import paced, piped, replay
 from producers.report import Report
 from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
 from producers.tail import Tail
-from schemas.dialects import dialects
 from schemas.exporter import Family, served
 from schemas.health import Health
 from schemas.settings import Settings
@@ -36,7 +36,6 @@ STOP_SECS_QUIET = 0.8
 SAVE_SECS_MIN = 1.0
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
-DEVICE_CHARS_MAX = 255
 
 
 def produce(
@@ -98,12 +97,12 @@ class _Producer:
         clock: Callable[[], float],
     ) -> None:
         limits = settings.publisher
-        self._positions, self._stop, self._device = positions, stop, device
+        self._positions, self._stop = positions, stop
         self._progress, self._clock = progress, clock
-        self._device_of = {name: dialect.device_of for name, dialect in dialects().items()}
         self._due: deque[Batch] = deque()
         self._save_at = 0.0
         self.report = Report()
+        self._devices = Devices(settings.identity, self.report.identified, clock=clock, given=device)
         self._batcher = Batcher(
             bytes_max=limits.batch_bytes_max,
             age_secs_max=limits.batch_age_secs_max,
@@ -120,6 +119,7 @@ class _Producer:
 
     def families(self) -> Iterator[Family]:
         """Its numbers for Prometheus."""
+        self.report.identity_unusable = self._devices.unusable
         waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
         return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
 
@@ -127,7 +127,7 @@ class _Producer:
         """What its pages ask."""
         publisher = self._publisher
         return Health(
-            lambda: alive(publisher.facts(), self._clock()),
+            lambda: with_dialects(alive(publisher.facts(), self._clock()), dict(self.report.by_dialect)),
             lambda: ready(publisher.facts(), publisher.answers(), self._clock()),
         )
 
@@ -152,6 +152,7 @@ class _Producer:
         try:
             for line in stream:
                 now = self._clock()
+                self._devices.look(now)
                 if line is not None:
                     self._take(line, now)
                 self._due.extend(self._batcher.due(now))
@@ -169,7 +170,8 @@ class _Producer:
             self.report.damage = str(damage)
 
     def _take(self, line: Line, now: float) -> None:
-        self._due.extend(self._batcher.add(line, self._key(line), now))
+        named = self._devices.of(line)
+        self._due.extend(self._batcher.add(line, named.device, now, told=named.told))
         line.file.taken = line.end
         report = self.report
         report.lines += 1
@@ -177,11 +179,6 @@ class _Producer:
         report.by_dialect[line.dialect] += 1
         if line.too_long:
             report.cut_by_dialect[line.dialect] += 1
-
-    def _key(self, line: Line) -> str:
-        """The device that a line is about; a line that does not say is published all the same."""
-        device = self._device_of[line.dialect](line.value)
-        return device if 0 < len(device) <= DEVICE_CHARS_MAX else self._device or line.sensor
 
     def _send(self) -> None:
         while self._due and self._publisher.send(self._due[0]):

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from schemas.dialects import dialects
 from schemas.events import Dialect, Micros
+from schemas.recognition import AUTO, NOBODYS
 
 STDIN = "-"
 HEAD_BYTES_MAX = 1024
@@ -28,7 +29,10 @@ class SourceDamaged(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`DIALECT:PATH` on the command line; the path may be a pattern, or - for standard input."""
+    """`DIALECT:PATH` on the command line; the path may be a pattern, or - for standard input.
+
+    With `auto` for a dialect each line tells its own.
+    """
 
     dialect: Dialect
     path: str
@@ -41,7 +45,7 @@ class Source:
 def parse_source(text: str) -> Source:
     """Read `DIALECT:PATH`. Raises SourceError."""
     name, colon, path = text.partition(":")
-    known = dialects()
+    known = dialects() | {AUTO: NOBODYS}
     if not colon or not path or name not in known:
         raise SourceError(f'"{text}" is not a source; write DIALECT:PATH with one of {", ".join(sorted(known))}')
     return Source(known[name], path)

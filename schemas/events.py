@@ -301,6 +301,8 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     dialect: str = ""
     device: str = ""
+    keyed: bool = False
+    """The device is known from the message, whatever the line calls it."""
 
 
 Event = (
@@ -321,7 +323,7 @@ class Dialect:
     title: str
     gives: str
     """One sentence for the reference page: which events come out of it."""
+    claims: Callable[[bytes], bool]
+    """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""
     split: Callable[[bytes], list[bytes]] | None = None
     """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""
-    claims: Callable[[bytes], bool] | None = None
-    """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""

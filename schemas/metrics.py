@@ -241,6 +241,15 @@ FORWARD: tuple[Metric, ...] = (
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
+PUBLISHER_IDENTIFIED = _count(
+    "unproxy_publisher_lines_identified_total",
+    "Lines by how their device was found: named by the line, by the identity table, an address that no device is known to have "
+    "had, ambiguous, untold",
+    "how",
+)
+PUBLISHER_IDENTITY_UNUSABLE = _gauge(
+    "unproxy_publisher_identity_lines_unusable", "Lines of identity.files that were left out when they were last read"
+)
 PUBLISHER_MESSAGES = _count("unproxy_publisher_messages_total", "Messages Kafka acknowledged", "dialect")
 PUBLISHER_BYTES = _count("unproxy_publisher_bytes_total", "Bytes of lines Kafka acknowledged", "dialect")
 PUBLISHER_RESENDS = _count("unproxy_publisher_resends_total", "Messages sent again after a failed delivery")
@@ -248,6 +257,8 @@ PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and no
 PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_LINES_READ,
     PUBLISHER_LINES_CUT,
+    PUBLISHER_IDENTIFIED,
+    PUBLISHER_IDENTITY_UNUSABLE,
     PUBLISHER_MESSAGES,
     PUBLISHER_BYTES,
     PUBLISHER_RESENDS,

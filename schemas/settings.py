@@ -141,6 +141,52 @@ class ProtectionSettings(_Section):
         return given
 
 
+class DeviceNames(_Section):
+    """What a device is also known as."""
+
+    names: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_ip(address.strip()) for address in given)
+
+    @field_validator("names")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip(" .") for name in given):
+            raise ValueError("a name is empty")
+        return given
+
+
+class IdentitySettings(_Section):
+    """Which of the names and addresses that sensors use are one device."""
+
+    domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Domains to cut off: with corp.example, ws-1.corp.example is ws-1"
+    )
+    files: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Files of names and leases with their times, CSV or JSON lines; read again when they change"
+    )
+    devices: dict[str, DeviceNames] = Field(
+        {}, description='What devices are also known as: [identity.devices."ws-1"] with names and addresses'
+    )
+
+    @field_validator("domains", "files", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, given: dict[str, DeviceNames]) -> dict[str, DeviceNames]:
+        if not all(device.strip(" .") for device in given):
+            raise ValueError("a device has an empty name")
+        return given
+
+
 class PublisherSettings(_Section):
     """How sensor lines become Kafka messages."""
 
@@ -283,6 +329,7 @@ class Settings(BaseSettings):
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     correlation: CorrelationSettings = CorrelationSettings()
     protection: ProtectionSettings = ProtectionSettings()
+    identity: IdentitySettings = IdentitySettings()
     publisher: PublisherSettings = PublisherSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
@@ -366,6 +413,10 @@ def as_toml(value: object) -> str:
         return '"***"' if value.get_secret_value() else '""'
     if isinstance(value, tuple):
         return "[" + ", ".join(as_toml(item) for item in value) + "]"
+    if isinstance(value, _Section):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 

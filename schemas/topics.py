@@ -31,6 +31,9 @@ TABLE_OF_TOPIC = {
 }
 """Which table the sink writes a topic's messages to."""
 
+DEVICE_FROM = "device_from"
+FROM_KEY = "key"
+"""Value of that header where every line of a message is about the device in its key, whatever the lines call it."""
 TICK_DIALECT = "tick"
 """Value of the dialect header on a message without lines that only carries the log's time."""
 END = b"end"

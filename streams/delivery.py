@@ -22,6 +22,8 @@ from schemas.topics import (
     BLOCK_ALERTS,
     DEVICE_COVERAGE,
     DEVICE_EVENTS,
+    DEVICE_FROM,
+    FROM_KEY,
     NETWORK_EVENTS,
     PROTECTION_MODES,
     REJECTS,
@@ -181,6 +183,7 @@ class Courier:
             ("detail", reject.detail[:DETAIL_CHARS_MAX].encode(errors="replace")),
             ("dialect", reject.dialect.encode(errors="replace")),
             ("device", reject.device.encode(errors="replace")),
+            *(((DEVICE_FROM, FROM_KEY.encode()),) if reject.keyed else ()),
         )
         return Parcel(self._topics[REJECTS], partition, None, reject.raw, headers)
 

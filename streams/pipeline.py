@@ -13,8 +13,9 @@ from typing import NamedTuple
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
 from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
+from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
-from schemas.topics import END, TICK_DIALECT
+from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
@@ -59,6 +60,8 @@ class Message(NamedTuple):
     """Number of the first line, counted per device, dialect and sensor; 0 where they are not numbered."""
     lines: int = 1
     """How many numbers it takes up."""
+    keyed: bool = False
+    """All lines are about the device in the key, whatever they call it: who published them knows better."""
 
     @classmethod
     def read(
@@ -67,7 +70,8 @@ class Message(NamedTuple):
         """A message as it stands in the log; of headers that make no sense it is as if they were not there."""
         dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
         seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
-        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines)
+        keyed = _text(headers.get(DEVICE_FROM)) == FROM_KEY
+        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed)
 
 
 class Pipeline:
@@ -180,7 +184,7 @@ class Pipeline:
         device = home
         if kind is not Reject:
             named = parsed.device
-            if named and named != home.name:
+            if named and named != home.name and not (message.keyed and home.name):
                 if len(named) <= DEVICE_CHARS_MAX:
                     device = self._device(named.encode("utf-8", "replace"))
                 else:
@@ -211,7 +215,7 @@ class Pipeline:
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
-            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name)
+            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name, message.keyed)
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
@@ -294,4 +298,6 @@ def _unread(message: Message, line: bytes) -> Reject:
         return Reject(Reason.TOO_LONG, detail, line)
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
+    if message.dialect == AUTO:
+        return Reject(Reason.UNKNOWN_DIALECT, UNCLAIMED, line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

@@ -40,7 +40,8 @@ class Policy:
         self.logged_ms = 0
         """The log's time of the message at hand; 0 without a log."""
         self._patterns = [entry.partition("=")[::2] for entry in settings.groups]
-        self._modes = [entry.rpartition("=")[::2] for entry in settings.modes]
+        modes = (entry.rpartition("=")[::2] for entry in settings.modes)
+        self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
 
     def groups_of(self, device: Device) -> tuple[str, ...]:
         """The groups of a device, as the settings say."""
@@ -53,9 +54,9 @@ class Policy:
     def mode_of(self, device: Device) -> ProtectionMode | None:
         """The mode that the settings say: by name before by group, the first before later ones."""
         groups = [f"@{group}" for group in self.groups_of(device)]
-        for who in (device.name, *groups):
+        for who in (device.name.lower(), *groups):
             for named, mode in self._modes:
-                if named.strip() == who:
+                if named == who:
                     return ProtectionMode(mode)
         return None
 

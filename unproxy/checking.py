@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from schemas.topics import Topic, topics
 from unproxy.errors import Failed
 from unproxy.query.where import of_settings
-from unproxy.wiring import kafka_client_config, metadata, pending_migrations
+from unproxy.wiring import identity_file, kafka_client_config, metadata, pending_migrations
 
 KAFKA_SECS_MAX = 5.0
 
@@ -29,8 +29,19 @@ class Finding(NamedTuple):
 def everything(settings: Settings) -> Iterator[Finding]:
     """All findings."""
     yield Finding(True, "settings: every key is known and every value fits")
+    yield from _identity(settings)
     yield from _kafka(settings)
     yield from _clickhouse(settings)
+
+
+def _identity(settings: Settings) -> Iterator[Finding]:
+    for path in settings.identity.files:
+        entries, unusable, wrong = identity_file(path)
+        if wrong or unusable:
+            told = wrong or f"{path}: {unusable:,} of its lines cannot be used; the log says which and why"
+            yield Finding(False, f"identity: {told}")
+        else:
+            yield Finding(True, f"identity: {path}: names and addresses: {entries:,}")
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:

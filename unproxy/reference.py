@@ -225,7 +225,8 @@ def _dialects_page() -> str:
     return _page(
         "Dialects",
         "How sensors write. The name goes before a file's path (`suricata:eve.json`) and into the header `dialect` of "
-        "a message. A dialect is one file in `schemas/dialects/`.",
+        "a message. A dialect is one file in `schemas/dialects/`. With `auto` before the path each line tells its dialect by "
+        "its shape; what no dialect claims is rejected as `unknown_dialect`.",
         _table(("name", "sensor", "what comes out of it"), rows),
     )
 

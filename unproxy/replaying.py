@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,10 @@ class Summary:
     too_long: int = 0
     damage: str = ""
     """What of the files could not be read, in words."""
+    dialects: Mapping[str, int] = field(default_factory=dict)
+    """Lines by what they are written in; `auto` are those that no dialect claims."""
+    identified: Mapping[str, int] = field(default_factory=dict)
+    """Lines by how their device was found."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -104,6 +109,8 @@ class Summary:
         """As `--summary` writes it."""
         return {
             "read": self.flat["read"],
+            "dialects": self.dialects,
+            "identified": self.identified,
             "parsed": self.flat["parsed"],
             "ignored": self.by_kind["ignored"],
             "rejected": self.by_kind["rejected"],
@@ -126,6 +133,8 @@ class Summary:
         read, seconds = self.flat["read"], max(self.seconds, 1e-6)
         return [
             f"read         {read:>10,} lines in {self.seconds:.2f} s ({read / seconds:,.0f} lines/s)",
+            f"dialects     {len(self.dialects):>10,}{_kinds(self.dialects)}",
+            f"devices      {self.book.get('devices', 0):>10,}{_kinds(self.identified, 'lines ')}",
             f"parsed       {self.flat['parsed']:>10,}",
             f"ignored      {_sum(by['ignored']):>10,}{_kinds(by['ignored'])}",
             f"rejected     {_sum(by['rejected']):>10,}{_kinds(by['rejected'])}",
@@ -141,8 +150,8 @@ def _sum(kinds: Mapping[str, int]) -> int:
     return sum(kinds.values())
 
 
-def _kinds(kinds: Mapping[str, int]) -> str:
-    return "  " + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
+def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
+    return f"  {of}" + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
 
 
 def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
@@ -164,16 +173,21 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
     tell = Progress.for_terminal()
     begun = time.monotonic()
     lines = rows = too_long = 0
+    by_dialect: Counter[str] = Counter()
+    identified: Counter[str] = Counter()
     damage = ""
     try:
-        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX):
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, identified):
             if isinstance(message, Reject):
                 too_long += 1
+                by_dialect[message.dialect] += 1
                 outputs.reject(message)
                 continue
             for pipeline in pipelines:
                 pipeline.take(message)
-            lines += message.value.count(b"\n") + 1
+            count = message.value.count(b"\n") + 1
+            lines += count
+            by_dialect[message.dialect] += count
             rows += pour()
             tell(lines, rows)
     except Damaged as error:
@@ -182,7 +196,15 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         pipeline.finish()
     rows += pour()
     tell.end()
-    return Summary(pipelines[0].book(), rows, time.monotonic() - begun, too_long, damage)
+    return Summary(
+        pipelines[0].book(),
+        rows,
+        time.monotonic() - begun,
+        too_long,
+        damage,
+        dict(by_dialect.most_common()),
+        {str(how): count for how, count in identified.most_common()},
+    )
 
 
 def _create(path: Path) -> IO[bytes]:

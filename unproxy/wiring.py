@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 KAFKA_SECS_MAX = 5.0
 ASK_SECS_MAX = 0.5
-DEVICE_CHARS_MAX = 255
 GROUPS_MAX = 1_000
 """Devices whose lines wait for company while recorded files are read."""
 REPORT_SECS = 5.0
@@ -78,13 +78,32 @@ def run_producer(
     _write_report(report_file, done, finished=not stop.is_set())
     log.info(
         "published",
-        extra={"lines": done.lines, "bytes": done.bytes, "messages": done.acknowledged_messages, "cut": done.too_long},
+        extra={
+            "lines": done.lines,
+            "dialects": dict(done.by_dialect),
+            "identified": {str(how): count for how, count in done.identified.items()},
+            "bytes": done.bytes,
+            "messages": done.acknowledged_messages,
+            "cut": done.too_long,
+        },
     )
     if done.unacknowledged_messages:
         log.warning("not acknowledged, sent again next time", extra={"messages": done.unacknowledged_messages})
     if done.damage:
         raise Damaged(done.damage)
     return 0
+
+
+def identity_file(path: str) -> tuple[int, int, str]:
+    """Entries of a file of the identity table, lines that cannot be used, and why it cannot be read at all."""
+    from producers.identity_files import read_file
+    from producers.source import SourceError
+
+    try:
+        entries, unusable = read_file(path)
+    except SourceError as error:
+        return 0, 0, str(error)
+    return len(entries), unusable, ""
 
 
 def _report_to(file: Path | None) -> Callable[[Report], None]:
@@ -95,7 +114,14 @@ def _report_to(file: Path | None) -> Callable[[Report], None]:
         _write_report(file, report, finished=False)
         if time.monotonic() >= due:
             due = time.monotonic() + REPORT_SECS
-            log.info("publishing", extra={"lines": report.lines, "messages": report.acknowledged_messages})
+            log.info(
+                "publishing",
+                extra={
+                    "lines": report.lines,
+                    "dialects": dict(report.by_dialect),
+                    "messages": report.acknowledged_messages,
+                },
+            )
 
     return tell
 
@@ -108,6 +134,7 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
         return
     content = {
         "lines": report.lines,
+        "dialects": dict(report.by_dialect),
         "bytes": report.bytes,
         "messages": report.messages,
         "acknowledged": report.acknowledged_messages,
@@ -241,27 +268,29 @@ def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipe
     return Pipeline(settings.correlation, Policy(settings.protection, indicators))
 
 
-def recorded_messages(settings: Settings, files: Sequence[str], lines_max: int) -> Iterator[Message | Reject]:
+def recorded_messages(
+    settings: Settings, files: Sequence[str], lines_max: int, identified: Counter[str]
+) -> Iterator[Message | Reject]:
     """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
+    How the device of each line was found is counted in `identified`.
     Raises SourceError, and Damaged after everything that could be read.
     """
+    from producers.devices import Devices
     from producers.replay import replay
     from producers.source import SourceDamaged
-    from schemas.dialects import dialects
 
-    device_of = {name: dialect.device_of for name, dialect in dialects().items()}
+    devices = Devices(settings.identity, identified, clock=time.monotonic)
     grouping = _Grouping(lines_max)
     damage = ""
     try:
         for line in replay(sources(files), line_bytes_max=settings.publisher.line_bytes_max):
-            told = device_of[line.dialect](line.value)
-            device = told if 0 < len(told) <= DEVICE_CHARS_MAX else line.sensor
+            device, told = devices.of(line)
             if line.too_long:
                 yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
             else:
-                yield from grouping.add(line, device)
+                yield from grouping.add(line, device, told)
     except SourceDamaged as error:
         damage = str(error)
     yield from grouping.drain()
@@ -274,16 +303,17 @@ class _Grouping:
 
     def __init__(self, lines_max: int) -> None:
         self._lines_max = lines_max
-        self._open: dict[str, list[Line]] = {}
+        self._open: dict[str, tuple[bool, list[Line]]] = {}
         self._offset = 0
 
-    def add(self, line: Line, device: str) -> Iterator[Message]:
-        waiting = self._open.get(device)
-        if waiting and (waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max):
-            yield self._close(device)
-        elif not waiting and len(self._open) >= GROUPS_MAX:
+    def add(self, line: Line, device: str, told: bool) -> Iterator[Message]:
+        if device in self._open:
+            its, waiting = self._open[device]
+            if its != told or waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max:
+                yield self._close(device)
+        elif len(self._open) >= GROUPS_MAX:
             yield self._close(next(iter(self._open)))
-        self._open.setdefault(device, []).append(line)
+        self._open.setdefault(device, (told, []))[1].append(line)
 
     def drain(self) -> Iterator[Message]:
         for device in list(self._open):
@@ -292,7 +322,7 @@ class _Grouping:
     def _close(self, device: str) -> Message:
         from streams.pipeline import Message
 
-        lines = self._open.pop(device)
+        told, lines = self._open.pop(device)
         self._offset += 1
         return Message(
             offset=self._offset,
@@ -300,6 +330,7 @@ class _Grouping:
             key=device.encode("utf-8", "replace"),
             value=b"\n".join(line.value for line in lines),
             dialect=lines[0].dialect,
+            keyed=told,
         )
 
 

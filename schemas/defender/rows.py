@@ -103,6 +103,17 @@ class _LineHead(Head, gc=False):
     properties: Head | None = None
 
 
+class _Shape(msgspec.Struct, gc=False):
+    category: str | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"")
+    DeviceName: str | None = None
+    DeviceId: str | None = None
+    Timestamp: str | None = None
+    TimeGenerated: str | None = None
+    ActionType: str | None = None
+    table: str | None = msgspec.field(default=None, name="Type")
+
+
 class _Envelope(msgspec.Struct, gc=False):
     records: list[msgspec.Raw]
 
@@ -110,9 +121,11 @@ class _Envelope(msgspec.Struct, gc=False):
 _LINE = msgspec.json.Decoder(_Line)
 _HEAD = msgspec.json.Decoder(_LineHead)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_SHAPE = msgspec.json.Decoder(_Shape)
 _ADDITIONAL = msgspec.json.Decoder(Additional)
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
+_CATEGORY = b'"' + TABLE_PREFIX.encode()
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What reading a row may raise."""
@@ -132,6 +145,24 @@ def read_head(raw: bytes) -> Head:
     """The row's device and time alone. Raises one of UNREADABLE."""
     line = _HEAD.decode(raw)
     return line.properties or line
+
+
+def claims(raw: bytes) -> bool:
+    """Advanced hunting's category around a row or several; a bare row by device, time and action or table."""
+    if not raw.startswith(b"{"):
+        return False
+    if b'"records"' in raw[:ENVELOPE_BEGIN]:
+        return _CATEGORY in raw
+    if _CATEGORY not in raw and b'"ActionType"' not in raw and b'"Type"' not in raw:
+        return False
+    try:
+        shape = _SHAPE.decode(raw)
+    except UNREADABLE:
+        return False
+    if bytes(shape.properties).startswith(b"{"):
+        return (shape.category or "").startswith(TABLE_PREFIX)
+    device, time = shape.DeviceName or shape.DeviceId, shape.Timestamp or shape.TimeGenerated
+    return bool(device and time and (shape.ActionType or (shape.table or "").startswith("Device")))
 
 
 def split(raw: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.address import split_authority, split_url
 from schemas.clock import parse_micros
-from schemas.defender.rows import UNREADABLE, Row, read, read_head, split
+from schemas.defender.rows import UNREADABLE, Row, claims, read, read_head, split
 from schemas.events import (
     TEXT_CHARS_MAX,
     Action,
@@ -268,5 +268,6 @@ DIALECT = Dialect(
     title="Microsoft Defender for Endpoint, streamed rows (Event Hub, storage account, advanced hunting)",
     gives="DeviceNetworkEvents: connections with process and user, requests and TLS names of inspected ones; DeviceEvents: "
     "verdicts of network protection and SmartScreen.",
+    claims=claims,
     split=split,
 )

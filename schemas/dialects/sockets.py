@@ -44,9 +44,17 @@ class _Device(msgspec.Struct, gc=False):
     device: str = ""
 
 
+class _Shape(msgspec.Struct, gc=False):
+    device: str
+    local_ip: str
+    remote_ip: str
+    result: str
+
+
 _LINE = msgspec.json.Decoder(_Line)
 _TIMES = msgspec.json.Decoder(_Times)
 _DEVICE = msgspec.json.Decoder(_Device)
+_SHAPE = msgspec.json.Decoder(_Shape)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -101,6 +109,17 @@ def device_of(raw: bytes) -> str:
         return ""
 
 
+def claims(raw: bytes) -> bool:
+    """Device, both ends, a result and a time under our own names."""
+    if b'"ts_attempt"' not in raw and b'"ts_established"' not in raw:
+        return False
+    try:
+        _SHAPE.decode(raw)
+    except _UNREADABLE:
+        return False
+    return True
+
+
 DIALECT = Dialect(
     "sockets",
     parse,
@@ -108,4 +127,5 @@ DIALECT = Dialect(
     device_of,
     title="Kernel connections (JSON lines made from the tracepoint sock:inet_sock_set_state)",
     gives="The connection with its process, PID, exact start and end; no name of the destination.",
+    claims=claims,
 )

@@ -115,9 +115,16 @@ class _Device(msgspec.Struct, gc=False):
     host: str = ""
 
 
+class _Shape(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    flow_id: int | None = None
+
+
 _EVE = msgspec.json.Decoder(_Eve)
 _HEAD = msgspec.json.Decoder(_Head)
 _DEVICE = msgspec.json.Decoder(_Device)
+_SHAPE = msgspec.json.Decoder(_Shape)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_END = frozenset({"shutdown", "forced"})
 _FOR_US = frozenset({"http", "tls", "alert", "flow"})
@@ -263,6 +270,18 @@ def device_of(raw: bytes) -> str:
         return ""
 
 
+def claims(raw: bytes) -> bool:
+    """EVE names the kind of its record, and then the flow, or holds an object called like the kind (`stats`, `drop`)."""
+    if b'"event_type"' not in raw:
+        return False
+    try:
+        shape = _SHAPE.decode(raw)
+    except _UNREADABLE:
+        return False
+    kind = shape.event_type
+    return shape.flow_id is not None or (kind in OTHER_KINDS and b'"%s":' % kind.encode() in raw.replace(b'": ', b'":'))
+
+
 DIALECT = Dialect(
     "suricata",
     parse,
@@ -270,4 +289,5 @@ DIALECT = Dialect(
     device_of,
     title="Suricata EVE JSON, versions 6 to 8",
     gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
+    claims=claims,
 )

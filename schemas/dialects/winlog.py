@@ -43,7 +43,7 @@ from schemas.windows.record import (
     number,
     text,
 )
-from schemas.windows.shippers import ecs_values, read, split
+from schemas.windows.shippers import claims, ecs_values, read, split
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -247,5 +247,6 @@ DIALECT = Dialect(
     title="Windows events (Winlogbeat, Elastic Agent, NXLog, Datadog, Azure tables, evtx_dump, Event XML)",
     gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Defender 1125 / 1126: "
     "verdicts without port or PID; 5007: the protection mode.",
+    claims=claims,
     split=split,
 )

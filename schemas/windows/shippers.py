@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -87,6 +88,20 @@ class _Line(msgspec.Struct, gc=False):
     EventData: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _Shape(msgspec.Struct, gc=False):
+    winlog: _Winlog | None = None
+    Event: _Event | str | None = None
+    SyslogMessage: str = ""
+    event_id: Any = None
+    source_name: str = ""
+    log_name: str = ""
+    EventID: Any = None
+    Channel: str = ""
+    SourceName: str = ""
+    Provider: str = ""
+    EventSourceName: str = ""
+
+
 class _Address(msgspec.Struct, gc=False):
     ip: Scalar = None
     port: Scalar = None
@@ -116,9 +131,14 @@ class _Ecs(msgspec.Struct, gc=False):
 
 
 _LINE = msgspec.json.Decoder(_Line)
+_SHAPE = msgspec.json.Decoder(_Shape)
 _INNER = msgspec.json.Decoder(_EventData)
 _ECS = msgspec.json.Decoder(_Ecs)
 _TEXT = msgspec.json.Decoder(str)
+_MARKS = re.compile(rb'"(?:winlog|Event|SyslogMessage|event_id|EventID)"')
+"""One of these stands in each of the shapes in JSON."""
+_XML_MARKS = (b"<System", b"<Provider", b"<EventID")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read(raw: bytes) -> Record:
@@ -154,6 +174,34 @@ def read(raw: bytes) -> Record:
 def split(raw: bytes) -> list[bytes]:
     """The events of a line: several only in Event XML, as Event Viewer exports it."""
     return [raw] if raw.startswith(b"{") or not _is_xml(raw) else apart(raw)
+
+
+def claims(raw: bytes) -> bool:
+    """A number and who writes it, where one of the shapes has them."""
+    if not raw.startswith(b"{"):
+        if _is_xml(raw):
+            return all(mark in raw for mark in _XML_MARKS)
+        json_begin = raw.find(b"{")
+        if json_begin < 0:
+            return False
+        raw = raw[json_begin:]
+    if _MARKS.search(raw) is None:
+        return False
+    try:
+        shape = _SHAPE.decode(raw)
+    except _UNREADABLE:
+        return False
+    if shape.winlog is not None:
+        return shape.winlog.event_id is not None
+    if isinstance(shape.Event, _Event):
+        return shape.Event.System.EventID is not None
+    if shape.SyslogMessage:
+        return all(mark in shape.SyslogMessage.encode("utf-8", "replace") for mark in _XML_MARKS)
+    if shape.event_id is not None:
+        return bool(shape.source_name or shape.log_name)
+    return shape.EventID is not None and bool(
+        shape.Channel or shape.SourceName or shape.Provider or shape.EventSourceName
+    )
 
 
 def ecs_values(raw: bytes) -> SysmonConnection:

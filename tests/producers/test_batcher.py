@@ -38,6 +38,27 @@ def test_one_device_and_file_share_a_message() -> None:
     assert values(subject.drain()) == [[b"1", b"4"], [b"2"], [b"3"]]
 
 
+def test_dialects_of_one_file_do_not_share_a_message() -> None:
+    """A message says in one header what all its lines are written in."""
+    subject = batcher()
+    for value, dialect in ((b"1", "suricata"), (b"2", "winlog"), (b"3", "suricata")):
+        subject.add(line(value)._replace(dialect=dialect), "a", 0.0)
+
+    assert [(batch.dialect, batch.lines) for batch in subject.drain()] == [
+        ("suricata", [b"1", b"3"]),
+        ("winlog", [b"2"]),
+    ]
+
+
+def test_lines_that_do_not_name_their_device_go_apart() -> None:
+    """Only a message of which every line names its device says that all are the key's."""
+    subject = batcher()
+    for value, told in ((b"1", True), (b"2", False), (b"3", True)):
+        subject.add(line(value), "a", 0.0, told=told)
+
+    assert [(batch.told, batch.lines) for batch in subject.drain()] == [(True, [b"1", b"3"]), (False, [b"2"])]
+
+
 def test_bytes_end_a_message() -> None:
     """A message never holds more than its bytes, unless a single line does."""
     subject = batcher(bytes_max=10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.health import QUIET_SECS_MAX, PublisherFacts, alive, ready
+from producers.health import QUIET_SECS_MAX, PublisherFacts, alive, ready, with_dialects
 from schemas.health import AWAY_SECS_MAX
 
 
@@ -13,6 +13,13 @@ def test_idle_is_well() -> None:
     assert alive(idle, 1e6).ok
     assert ready(idle, True, 1e6).ok
     assert ready(idle, False, 1e6) == (False, "Kafka does not answer")
+
+
+def test_it_tells_what_it_found() -> None:
+    """Which dialects the lines were written in, the most frequent first."""
+    verdict = with_dialects(alive(PublisherFacts(0, None), 1e6), {"auto": 2, "suricata": 1_000})
+
+    assert verdict == (True, "nothing waits for Kafka; lines read: suricata 1,000, auto 2")
 
 
 def test_without_acknowledgements_it_is_not_ready() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from producers.lines import KEPT_BYTES_OF_TOO_LONG, Lines
 from producers.source import Line, SourceFile
 from schemas.dialects import dialects
+from schemas.recognition import AUTO, NOBODYS
 
 LIMIT = 2 * KEPT_BYTES_OF_TOO_LONG
 
@@ -75,6 +77,32 @@ def test_an_envelope_becomes_its_rows() -> None:
     assert [line.start for line in found] == [0, *3 * [first], *3 * [second]]
     assert [line.end for line in found] == [first, first, first, second, second, second, second + len(whole)]
     assert found[1].written < found[2].written < found[3].written
+
+
+def test_auto_tells_the_dialect_of_each_line() -> None:
+    """A file of several sensors: each line is its dialect's, an envelope's rows too; what nobody claims is kept as `auto`."""
+    envelope = next(line for line in golden("mde") if b'"records"' in line)
+    rows = dialects()["mde"].split(envelope)  # type: ignore[misc]  # it has envelopes
+    mixed = [
+        golden("suricata")[0],
+        golden("winlog")[0],
+        b"nobody's",
+        envelope,
+        golden("suricata")[1],
+        golden("sockets")[0],
+    ]
+    subject = Lines(SourceFile(AUTO, "p", "s"), NOBODYS, LIMIT)
+    found = list(subject.feed(b"\n".join(mixed) + b"\n"))
+
+    expected = ["suricata", "winlog", AUTO, *["mde"] * len(rows), "suricata", "sockets"]
+    assert [line.dialect for line in found] == expected
+    assert found[2].value == b"nobody's"
+    assert found[2].written == found[1].written
+    assert [line.value for line in found[3:-2]] == rows
+
+
+def golden(name: str) -> list[bytes]:
+    return (Path(__file__).parents[1] / "data/golden" / f"{name}.in.jsonl").read_bytes().splitlines()
 
 
 def test_a_cut_envelope_stays_whole() -> None:

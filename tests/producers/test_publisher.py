@@ -105,7 +105,7 @@ def test_message_says_what_it_is(kafka_settings_for: Callable[..., Settings], me
         ((message.key(), message.value(), headers(message)) for message in messages_of(settings, TELEMETRY)),
         key=lambda one: (one[0], one[2]["seq"]),
     )
-    common = {"dialect": b"suricata", "sensor": b"host:eve.json"}
+    common = {"dialect": b"suricata", "sensor": b"host:eve.json", "device_from": b"key"}
     assert found == [
         (b"dev-a", b"one\ntwo", {**common, "seq": b"42", "lines": b"2"}),
         (b"dev-a", b"three", {**common, "seq": b"44", "lines": b"1"}),

@@ -104,6 +104,53 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
     assert run(settings, *sources).lines == 0
 
 
+def test_auto_finds_each_lines_dialect(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, write: Writer
+) -> None:
+    """Lines of several sensors in one file leave under their own dialect, a line of nobody's as `auto`; none again."""
+    lines = [line for path in SAMPLE.glob("*.jsonl.gz") for line in gzip.decompress(path.read_bytes()).splitlines()[:9]]
+    eve = gzip.decompress((SAMPLE / "dev-a.eve.json.gz").read_bytes()).splitlines()[:9]
+    mixed = [line for pair in zip(lines, eve, strict=True) for line in pair]
+    write(tmp_path / "mixed", [*mixed, b"nobody's"])
+    settings = kafka_settings_for()
+    report = run(settings, f"auto:{tmp_path}/mixed")
+    found: dict[bytes, list[bytes]] = defaultdict(list)
+    for message in messages_of(settings, TELEMETRY):
+        found[headers(message)["dialect"]] += lines_of([message])
+
+    assert found[b"suricata"] == eve
+    assert sorted(found[b"sockets"]) == sorted(lines)
+    assert found[b"auto"] == [b"nobody's"]
+    assert report.by_dialect == {"suricata": 9, "sockets": 9, "auto": 1}
+    assert run(settings, f"auto:{tmp_path}/mixed").lines == 0
+
+
+def test_names_of_one_device_share_its_key(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """The key is the DeviceId, the header says that it is, and the lines stay as they are, numbered in one count."""
+    write(tmp_path / "table", [b"device,address", b"ws-042,10.0.0.1", b"ws-043,nowhere"])
+    write(tmp_path / "eve", [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(3, "10.0.0.2"), eve(4, "ws-042")])
+    identity = {"domains": ["corp.example"], "files": [f"{tmp_path}/table"]}
+    port = free_port()
+    publisher = {"state_dir": str(tmp_path / "s"), "metrics_port": port}
+    settings = kafka_settings_for(identity=identity, publisher=publisher)
+    pages: list[Any] = []
+    report = run(settings, f"suricata:{tmp_path}/eve", progress=lambda _: pages.append(scrape(port)))
+    found = {message.key(): message for message in messages_of(settings, TELEMETRY)}
+
+    assert lines_of([found[b"ws-042"]]) == [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(4, "ws-042")]
+    assert lines_of([found[b"10.0.0.2"]]) == [eve(3, "10.0.0.2")]
+    assert {headers(message)["device_from"] for message in found.values()} == {b"key"}
+    assert (headers(found[b"ws-042"])["seq"], headers(found[b"ws-042"])["lines"]) == (b"1", b"3")
+    assert report.identified == {"named": 2, "table": 1, "address": 1}
+    assert pages[-1]["unproxy_publisher_lines_identified_total"] == {
+        **dict.fromkeys(("ambiguous", "untold"), 0),
+        **report.identified,
+    }
+    assert pages[-1]["unproxy_publisher_identity_lines_unusable"] == {"": 1}
+
+
 def test_lines_without_device_are_published(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path
 ) -> None:
@@ -118,6 +165,7 @@ def test_lines_without_device_are_published(
         message.key(): (message.value(), headers(message)["sensor"]) for message in messages_of(settings, TELEMETRY)
     }
     (sensor,) = found.keys() - {b"dev-x"}
+    assert not any("device_from" in headers(message) for message in messages_of(settings, TELEMETRY))
     assert found[b"dev-x"][0] == b"garbage \xff\x00\n{}\nno newline"
     assert found[sensor] == (b"other", sensor)
     assert sensor is not None

@@ -45,6 +45,7 @@ def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
     parsed = dialect.parse(raw)
     dialect.written_at(raw)
     dialect.device_of(raw)
+    dialect.claims(raw)
 
     assert not isinstance(parsed, Reject) or (parsed.raw == raw and parsed.reason in Reason)
 
@@ -86,6 +87,34 @@ def test_real_lines_name_their_device_and_time(dialect: Dialect) -> None:
         if not isinstance(parsed, Reject):
             assert dialect.device_of(line) == parsed.device != ""
             assert abs(dialect.written_at(line) - parsed.at) < 5_000_000
+
+
+@by_name
+def test_real_lines_are_claimed_by_their_dialect_alone(dialect: Dialect) -> None:
+    """Who reads `auto:PATH` asks each dialect, in any order. What a dialect rejects may be another's, or nobody's."""
+    for line in real_lines(dialect):
+        claimed = [other.name for other in EVERY if other.claims(line)]
+        assert claimed == [dialect.name] or (len(claimed) <= 1 and isinstance(dialect.parse(line), Reject))
+
+
+@by_name
+def test_other_writing_is_not_claimed(dialect: Dialect) -> None:
+    """Plain text, other programs' JSON, and a dialect's own words inside of somebody else's text."""
+    others = (
+        b"",
+        b"{}",
+        b"[1,2]",
+        b'{"level":"info","msg":"started","time":"2026-11-24T19:07:28Z"}',
+        b'{"timestamp":"2026-11-24T19:07:28Z","event_type":"login","user":"a"}',
+        b'{"message":"{\\"event_type\\":\\"http\\",\\"flow_id\\":1,\\"winlog\\":{\\"event_id\\":3}}"}',
+        b'{"device":"a","result":"success","duration":3}',
+        b'{"records":[{"category":"SignInLogs","properties":{"DeviceName":"a"}}]}',
+        b'{"DeviceName":"a","Timestamp":"2026-11-24T19:07:28Z"}',
+        b'{"Event":"started","EventID":7}',
+        b"GET /?q=<Event> HTTP/1.1",
+    )
+
+    assert [line for line in others if dialect.claims(line)] == []
 
 
 @by_name

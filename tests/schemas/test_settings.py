@@ -166,11 +166,25 @@ def test_unreadable_file_is_an_error(content: str | None, words: str) -> None:
     assert words in _complaint(path)
 
 
+def test_devices_have_tables_of_their_own() -> None:
+    """Names and addresses of a device stand together; what cannot be one is refused with its place."""
+    known = load(
+        _file('[identity.devices."ws-1"]\nnames = ["GUID-1"]\naddresses = ["::ffff:10.0.0.1"]\n')
+    ).identity.devices
+
+    assert known["ws-1"].names == ("GUID-1",)
+    assert known["ws-1"].addresses == ("10.0.0.1",)
+    for wrong in ('names = [" "]', 'addresses = ["10.0.0.300"]', 'nmaes = ["a"]'):
+        assert "identity.devices.ws-1" in _complaint(_file(f'[identity.devices."ws-1"]\n{wrong}\n'))
+    assert "empty name" in _complaint(_file('[identity.devices." "]\nnames = ["a"]\n'))
+
+
 def test_dump_can_be_loaded_again() -> None:
     """What is in force, written down, is what is in force; also with quotes and backslashes in it."""
     settings = Settings(
         worker={"data_dir": 'C:\\data "one"'},
         correlation={"proxies": ["corp=10.0.0.1:3128"]},
+        identity={"devices": {'ws "1"': {"names": ["GUID-1"], "addresses": ["::ffff:10.0.0.1"]}, "ws-2": {}}},
     )
 
     assert load(_file(dump(settings))) == settings
@@ -180,5 +194,5 @@ def test_every_setting_has_a_sentence_and_a_plain_default() -> None:
     """The reference page needs both, and a default must be one that TOML can write."""
     for section, name, default, about in described():
         assert about, f"{section}.{name}"
-        assert isinstance(default, str | int | float | tuple | SecretStr), f"{section}.{name}"
+        assert isinstance(default, str | int | float | tuple | dict | SecretStr), f"{section}.{name}"
     assert tomllib.loads(dump(Settings())).keys() == Settings.model_fields.keys()

@@ -20,7 +20,7 @@ from tests.windows_lines import connection_line, mode_line
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
 TOLD = ModeEvidence.DEFENDER_SETTING
-SETTINGS = ProtectionSettings(groups=("servers=srv-*",), modes=("ws-2=block", "ws-3=audit", "@servers=off"))
+SETTINGS = ProtectionSettings(groups=("servers=srv-*",), modes=("ws-2=block", "WS-3=audit", "@servers=off"))
 CHANGES = {
     100: mode_line("ws-1", 100, AUDIT, OFF),
     200: mode_line("ws-1", 200, BLOCK, AUDIT),

@@ -90,6 +90,33 @@ def test_lines_of_several_devices_find_their_own() -> None:
     assert pipeline.devices["two"].facts.counts["read"] == 2
 
 
+def test_lines_may_be_all_of_the_key() -> None:
+    """Who published them says so in a header, as he knows that these names are one device; a reject keeps that."""
+    lines = KERNEL % b"one" + b"\n" + KERNEL % b"10.0.0.1" + b"\nwhat is this"
+    headers = {"dialect": b"sockets", "device_from": b"key"}
+    pipeline = pipeline_after(Message.read(1, 1, b"ws-042", lines, headers))
+    output = pipeline.drain()
+    (reject,) = output.rejects
+
+    assert {name: device.facts.counts["parsed"] for name, device in pipeline.devices.items()} == {"ws-042": 2}
+    assert (reject.device, reject.keyed) == ("ws-042", True)
+
+
+@pytest.mark.parametrize("said", [{}, {"device_from": b"line"}, {"device_from": b"\xff"}, {"device_from": None}])
+def test_a_key_is_not_the_device_unless_it_is_said(said: dict[str, bytes | None]) -> None:
+    """Keys of others are partitions, collectors, anything: their lines are whose they say."""
+    pipeline = pipeline_after(Message.read(1, 1, b"collector", KERNEL % b"one", {"dialect": b"sockets", **said}))
+
+    assert set(pipeline.devices) == {"one"}
+
+
+def test_without_a_key_the_lines_say_whose_they_are() -> None:
+    """The header means nothing without a key that can be a device."""
+    for key in (b"", b"x" * 2_000):
+        message = Message.read(1, 1, key, KERNEL % b"one", {"dialect": b"sockets", "device_from": b"key"})
+        assert set(pipeline_after(message).devices) == {"one"}
+
+
 ROW = (
     b'{"properties":{"DeviceName":"%s","ActionType":"ConnectionSuccess","Timestamp":"2025-03-04T09:15:21.9981234Z","ReportId":1,'
     b'"LocalIP":"10.0.0.1","LocalPort":%d,"RemoteIP":"10.9.9.9","RemotePort":3128,"Protocol":"Tcp"}}'

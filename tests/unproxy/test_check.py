@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
+
 import pytest
 from clickhouse_connect import get_client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.record import TABLES
-from schemas.settings import KafkaSettings, Settings
+from schemas.settings import IdentitySettings, KafkaSettings, Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from unproxy import checking, wiring
 from unproxy.cli import run
@@ -26,6 +29,20 @@ def test_all_is_well_after_migrate(settings: Settings) -> None:
     assert wiring.migrate(settings)
     assert wiring.pending_migrations(settings) == []
     assert wrong(settings) == []
+
+
+def test_identity_files_are_read(tmp_path: Path) -> None:
+    """What a producer could not start with, or would leave out, is found before."""
+    good, bad, missing = tmp_path / "good.csv", tmp_path / "bad.csv", tmp_path / "missing.csv"
+    good.write_text("device,name\nws-1,GUID-1\n")
+    bad.write_text("device,address\nws-1,nowhere\n")
+    settings = Settings(identity=IdentitySettings(files=(str(good), str(bad), str(missing))))
+    found = [finding for finding in islice(checking.everything(settings), 4) if "identity" in finding.what]
+
+    assert [finding.fine for finding in found] == [True, False, False]
+    assert found[0].what.endswith("good.csv: names and addresses: 1")
+    assert "1 of its lines cannot be used" in found[1].what
+    assert "cannot be read: No such file" in found[2].what
 
 
 def test_topic_that_differs_is_found(settings: Settings) -> None:

@@ -146,6 +146,7 @@ def test_each_reject_is_replayed_once(steps: list[tuple[tuple[str, str], int]]) 
         (rejected(0, Reason.NOT_DELIVERABLE), "only its beginning"),
         (rejected(0, cut=True), "only its beginning"),
         (rejected(0, dialect=""), "which dialect"),
+        (rejected(0, Reason.UNKNOWN_DIALECT, "auto"), "no dialect claimed it"),
         (rejected(0, raw=b" "), "nothing in it"),
     ],
 )
@@ -167,6 +168,7 @@ def test_bytes_go_back_where_they_came_from(kafka_settings_for: SettingsMaker) -
             (1, b"two", said("bad_value")),
             (1, b"three", said("malformed", "sockets")),
             (2, b"four", said("malformed", device="other")),
+            (2, b"six", {**said("malformed", device="other"), "device_from": "key"}),
             (2, b"{}", said("not_deliverable", "unproxy")),
             (3, b"row", {"reason": "not_deliverable", "detail": "x"}),
             (3, b"five", {**said("malformed"), "device": b"\xff"}),
@@ -174,21 +176,22 @@ def test_bytes_go_back_where_they_came_from(kafka_settings_for: SettingsMaker) -
         ],
     )
     dry = replay(settings, dry_run=True)
-    assert (dry.replayed, published(settings)) == (5, [])
+    assert (dry.replayed, published(settings)) == (6, [])
     account = replay(settings)
 
     expected = [
         (1, b"dev", b"\x00\xff one\ntwo", [("dialect", b"suricata")]),
         (1, b"dev", b"three", [("dialect", b"sockets")]),
         (2, b"other", b"four", [("dialect", b"suricata")]),
+        (2, b"other", b"six", [("dialect", b"suricata"), ("device_from", b"key")]),
         (3, b"\xff", b"five", [("dialect", b"suricata")]),
     ]
     assert published(settings) == expected
     assert account.done == dry.done
     assert sum(count for (_, _, why), count in account.done.items() if why) == 3
     assert (replay(settings).read, published(settings)) == (0, expected)
-    assert replay(settings, again=True).replayed == 5
-    assert len(published(settings)) == 8
+    assert replay(settings, again=True).replayed == 6
+    assert len(published(settings)) == 10
 
 
 def test_one_kind_after_the_other(kafka_settings_for: SettingsMaker) -> None:

@@ -53,6 +53,69 @@ def test_rows_go_to_stdout_unless_told_otherwise(capsys: pytest.CaptureFixture[s
     assert {row["Layer"] for row in rows} == {"connection"}
 
 
+def test_auto_gives_what_the_dialects_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that mixes sensors reads like theirs, and the summary says what was found; nobody's line is a reject."""
+    texts = [gzip.decompress(Path(name.partition(":")[2]).read_bytes()).splitlines() for name in SAMPLE]
+    mixed, rejects, summary = tmp_path / "mixed", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
+    mixed.write_bytes(b"nobody's\n" + b"".join(line + b"\n" for text in texts for line in text))
+    told = []
+    for files in (SAMPLE, [f"auto:{mixed}"]):
+        arguments = ["--out", str(tmp_path / "rows"), "--rejects", str(rejects), "--summary", str(summary)]
+        assert run(["replay", *files, *arguments]) == 0
+        told.append(json.loads(summary.read_text()))
+    (reject,) = lines(rejects)
+    by_name, by_itself = told
+
+    assert by_itself["dialects"] == {**by_name["dialects"], "auto": 1}
+    assert (by_itself["rejected"], by_name["rejected"]) == ({"unknown_dialect": 1}, {})
+    assert by_itself["parsed"] == by_name["parsed"]
+    assert (base64.b64decode(reject["raw_base64"]), reject["detail"]) == (b"nobody's", "no dialect claims this line")
+    assert "suricata 4,315, sockets 453, auto 1" in capsys.readouterr().err
+
+
+def test_two_names_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample as sensors that call devices by other names have it, with the identity table: the very same rows.
+
+    Suricata names the client's address, which is leased; the kernel's sensor the whole name in capitals, one a GUID.
+    """
+    addresses = {"dev-a": "198.51.100.11", "dev-b": "198.51.100.12", "dev-c": "198.51.100.13"}
+    names = {"dev-a": "DEV-A.corp.example", "dev-b": "3F9A1C6E2B8D4F70", "dev-c": "dev-c."}
+    other = []
+    for name in SAMPLE:
+        dialect, _, path = name.partition(":")
+        text = gzip.decompress(Path(path).read_bytes())
+        for device in names:
+            text = text.replace(b'"host":"%s"' % device.encode(), b'"host":"%s"' % addresses[device].encode())
+            text = text.replace(b'"device": "%s"' % device.encode(), b'"device": "%s"' % names[device].encode())
+        other.append(f"{dialect}:{tmp_path / Path(path).stem}")
+        (tmp_path / Path(path).stem).write_bytes(text)
+    leases = tmp_path / "leases.jsonl"
+    leases.write_text(
+        "".join(
+            f'{{"device":"{device}","address":"{address}","from":"2026-11-24T19:00:00Z","until":"2026-11-24T21:00:00Z"}}\n'
+            for device, address in addresses.items()
+        )
+    )
+    table = tmp_path / "unproxy.toml"
+    table.write_text(
+        f'[identity]\ndomains = ["corp.example"]\nfiles = ["{leases}"]\n'
+        '[identity.devices."dev-b"]\nnames = ["3f9a1c6e2b8d4f70"]\n'
+    )
+    rows, summary = [], tmp_path / "summary.json"
+    for config, files in ((None, SAMPLE), (table, other)):
+        if config:
+            monkeypatch.setenv("UNPROXY_CONFIG", str(config))
+        out = tmp_path / "rows.jsonl"
+        assert run(["replay", *files, "--out", str(out), "--summary", str(summary)]) == 0
+        rows.append(out.read_bytes().splitlines())
+    told = json.loads(summary.read_text())
+
+    assert sorted(rows[0]) == sorted(rows[1])
+    assert sum(told["identified"].values()) == told["read"]
+    assert set(told["identified"]) == {"table", "named"}
+    assert told["identified"]["table"] > 4_315
+
+
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
     """A line that cannot be read is written with its reason and its bytes, and counted."""
     file, rejects, summary = tmp_path / "bad.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from unproxy.hindsight import Judge
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect.")
+    list[str],
+    typer.Argument(
+        metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect; auto tells it line by line."
+    ),
 ]
 
 

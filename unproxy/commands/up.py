@@ -19,7 +19,10 @@ def up(
     context: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DIALECT:PATH", help="Files to play; the sample that comes along when none are given."),
+        typer.Argument(
+            metavar="DIALECT:PATH",
+            help="Files to play, auto for a dialect tells it line by line; without any the sample that comes along.",
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all data; kept between runs.")] = DATA_FOLDER,
     once: Annotated[bool, typer.Option("--once", help="End when all is in the table.")] = False,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.events import Reason
+from schemas.recognition import AUTO
 
 ANY = "*"
 METADATA_CHARS_MAX = 4_000
@@ -32,6 +33,8 @@ class Rejected(NamedTuple):
     raw: bytes
     cut: bool
     """Even that topic had no room for the whole of it."""
+    keyed: bool = False
+    """The line is about `device`, whatever it calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ def why_left(rejected: Rejected) -> str:
         return "rows or alerts, not a sensor's line: too large for their topic, or refused by the sink"
     if not rejected.dialect:
         return "nothing says which dialect it is"
+    if rejected.dialect == AUTO:
+        return "no dialect claimed it, so nobody knows its device; give its file to `unproxy produce` under a dialect's name"
     # The producer keeps only the beginning of what is too large for Kafka, with the hash of the whole.
     begun = rejected.reason == Reason.TOO_LONG and ", sha256 " in rejected.detail
     if begun or rejected.cut or rejected.reason == Reason.NOT_DELIVERABLE:

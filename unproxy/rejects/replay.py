@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from schemas.kafka_config import MESSAGE_BYTES_MAX
 from schemas.settings import Settings
-from schemas.topics import REJECTS, TELEMETRY, topic_name
+from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
 from unproxy.errors import Failed, KafkaAway
 from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
 from unproxy.rejects.positions import Rejected, Replayed, Wanted, why_left
@@ -168,9 +168,9 @@ class Replay:
             self._say(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
 
     def _publish(self, going: Sequence[Rejected]) -> None:
-        for (partition, dialect, device), several in groupby(sorted(going, key=_order), key=_home):
+        for (partition, dialect, device, keyed), several in groupby(sorted(going, key=_order), key=_home):
             for value in _joined(rejected.raw for rejected in several):
-                self._produce(partition % self._inputs, dialect, device, value)
+                self._produce(partition % self._inputs, dialect, device, value, keyed)
         heard_at, waiting = time.monotonic(), len(self._producer)
         while len(self._producer):
             self._producer.poll(POLL_SECS)
@@ -180,8 +180,10 @@ class Replay:
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
-    def _produce(self, partition: int, dialect: str, device: bytes, value: bytes) -> None:
+    def _produce(self, partition: int, dialect: str, device: bytes, value: bytes, keyed: bool) -> None:
         headers: list[tuple[str, str | bytes | None]] = [("dialect", dialect)]
+        if keyed:
+            headers.append((DEVICE_FROM, FROM_KEY))
         while True:
             try:
                 # The partition it was read from: that is where its device's state is, whatever key it had.
@@ -244,6 +246,7 @@ def _rejected(message: Message) -> Rejected:
         said.get("device") or b"",
         message.value() or b"",
         "cut_from_bytes" in said,
+        text(DEVICE_FROM) == FROM_KEY,
     )
 
 
@@ -254,8 +257,8 @@ def _raise_first(places: Sequence[TopicPartition]) -> None:
             raise KafkaException(place.error)
 
 
-def _home(rejected: Rejected) -> tuple[int, str, bytes]:
-    return rejected.partition, rejected.dialect, rejected.device
+def _home(rejected: Rejected) -> tuple[int, str, bytes, bool]:
+    return rejected.partition, rejected.dialect, rejected.device, rejected.keyed
 
 
 def _order(rejected: Rejected) -> tuple[int, bytes, int]:

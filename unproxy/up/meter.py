@@ -36,6 +36,8 @@ class Reading:
 
     at: float = 0.0
     lines: int = 0
+    dialects: Mapping[str, int] = field(default_factory=dict)
+    """Lines sent by what they are written in."""
     damage: str = ""
     end: Offsets = field(default_factory=dict)
     """End of every topic, by topic and partition."""
@@ -128,6 +130,7 @@ class Meter:
     def _ask_producer(self, reading: Reading) -> None:
         told = report(self._report)
         reading.lines, reading.damage = told.get("lines", 0), told.get("damage", "")
+        reading.dialects = told.get("dialects", {})
 
     def _ask_workers(self, reading: Reading) -> None:
         for port in self._worker_ports:

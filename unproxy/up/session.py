@@ -162,6 +162,9 @@ class Up:
         for line in show.hunts(client, proxy):
             typer.echo(line)
         balanced = self._show_book(settings, client, reading)
+        if reading.dialects:
+            found = sorted(reading.dialects.items(), key=lambda one: (-one[1], one[0]))
+            typer.echo(f"Lines sent: {', '.join(f'{name} {count:,}' for name, count in found)}")
         typer.echo("")
         for line in show.going_on(self.running, self.folder.path, client, proxy):
             typer.echo(line)
