@@ -86,10 +86,12 @@ def parse(raw: bytes) -> Parsed:
 
 def _kind(line: Line) -> str:
     kind = line.dataset.rpartition(".")[2]
-    if not (line.is_network or kind in AUDITBEAT_DATASETS):
+    if not (line.is_network or line.dataset in AUDITBEAT_DATASETS):
         return "other"
     if kind in OTHER_KINDS:
         return kind
+    if line.event.action in LOOKUPS:
+        return "dns"
     source, destination = line.ends
     if not (source.ip and destination.ip):
         return "connect_without_port" if destination.ip and line.process else "network_no_ends"
@@ -137,7 +139,7 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
         _count(source.bytes, "source.bytes"),
         _count(destination.bytes, "destination.bytes"),
         _answered(destination) or False,
-        False,
+        line.is_turned,
         False,
         _event_id("flow", flow, line.timestamp),
     )
@@ -208,8 +210,6 @@ def _tls(line: Line) -> TlsName:
 def _connection(line: Line) -> Parsed:
     """What an endpoint's own sensor tells of a connection: its beginning, its end, or all of it."""
     event, action = line.event, (line.event.action or "").lower()
-    if action in LOOKUPS:
-        return _ignored(line, "dns")
     if action == "http_request":
         return _http(line)
     direction = (line.network.direction or "").lower()

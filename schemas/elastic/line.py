@@ -15,6 +15,8 @@ from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.windows.record import Scalar, needed, number, text
 
 PORT_MAX = 65_535
+EPHEMERAL = 32_768
+"""Clients take ports from here on: Linux from 32768, Windows, macOS and RFC 6335 (section 6) from 49152."""
 DOTS_MAX = 8
 """No name in the schema has more parts."""
 NETWORK = frozenset({"network", "network_traffic"})
@@ -161,7 +163,15 @@ class Line(msgspec.Struct, gc=False):
             source = self.client
         if not destination.ip and self.server is not None:
             destination = self.server
-        return source, destination
+        return (destination, source) if self.is_turned else (source, destination)
+
+    @property
+    def is_turned(self) -> bool:
+        """A flow whose beginning was not seen: who sent the first packet that was, is called its source."""
+        if not self.flow:
+            return False
+        local, remote = self.source.port, self.destination.port
+        return isinstance(local, int) and isinstance(remote, int) and local < EPHEMERAL <= remote
 
     def tcp_flow(self) -> Flow:
         """Both ends of a TCP connection. Raises ValueError, of it Missing."""

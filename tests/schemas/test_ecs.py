@@ -135,6 +135,19 @@ def test_one_packet_back_is_a_refusal(packets: int, answered: bool) -> None:
     assert (opened.failed, opened.established > 0) == (not answered, answered)
 
 
+def test_a_flow_whose_beginning_was_not_seen_is_turned_round() -> None:
+    """Packetbeat calls the source who sent the first packet that it saw: after a start that may be the proxy."""
+    server = {"ip": "198.51.100.80", "port": 3128, "packets": 46, "bytes": 56401}
+    client = {"ip": "198.51.100.11", "port": 52817, "packets": 18, "bytes": 3216}
+    closed = told(flow(source=server, destination=client))
+    opened = told(flow(source=server, destination={**client, "process": CURL}, process=CURL))
+    high = told(flow(source=client, destination={**server, "port": 49700}))
+
+    assert (closed.device, closed.flow.local_port, closed.bytes_sent, closed.midstream) == ("dev-a", 52817, 3216, True)
+    assert (opened.flow.local_port, opened.process.pid) == (52817, 7412)
+    assert not high.midstream
+
+
 def test_the_servers_process_is_nobodys() -> None:
     """Packetbeat on a proxy tells the proxy's own process of a client's connection, and prefers it."""
     proxy = {"name": "proxy-1", "ip": ["198.51.100.80"]}
@@ -314,7 +327,7 @@ def test_defend_tells_of_a_connection_twice() -> None:
     [
         ("connection_accepted", {}, "network_inbound"),
         ("disconnect_received", {"network": {"transport": "tcp", "direction": "incoming"}}, "network_inbound"),
-        ("lookup_result", {}, "dns"),
+        ("lookup_result", {"source": None, "destination": None}, "dns"),
         ("connection_attempted", {"network": {"transport": "udp", "direction": "egress"}}, "network_not_tcp"),
         ("connection_attempted", {"process": None}, "network_no_process"),
         # macOS tells no direction; the host's addresses do.
@@ -360,6 +373,18 @@ def test_windows_events_are_winlogs() -> None:
     assert not claims(raw)
     assert isinstance(parsed, Ignored)
     assert parsed.kind == "winlog"
+
+
+def test_a_look_at_open_sockets_is_no_connection() -> None:
+    """Metricbeat looks every few seconds; its dataset is called nearly like Auditbeat's."""
+    event = {"dataset": "system.socket", "module": "system"}
+
+    raw = json.dumps(line(event=event, agent={"type": "metricbeat"}, process=CURL)).encode()
+    parsed = parse(raw)
+
+    assert isinstance(parsed, Ignored)
+    assert parsed.kind == "other"
+    assert not claims(raw)
 
 
 def test_others_lines_are_not_claimed() -> None:
