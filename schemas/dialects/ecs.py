@@ -92,7 +92,7 @@ def _kind(line: Line) -> str:
         return kind
     if line.event.action in LOOKUPS:
         return "dns"
-    source, destination = line.ends
+    source, destination = line.source, line.destination
     if not (source.ip and destination.ip):
         return "connect_without_port" if destination.ip and line.process else "network_no_ends"
     return kind if kind in HANDLERS else "network"
@@ -114,7 +114,7 @@ def _flow(line: Line) -> Parsed:
 
 def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
     """A connection from its beginning on. One event comes out of a line: a process that is known counts more than bytes."""
-    flow, (source, destination), event = line.tcp_flow(), line.ends, line.event
+    flow, source, destination, event = line.tcp_flow(), line.source, line.destination, line.event
     started = _time(event.start)
     ended = _time(event.end) if final else 0
     if process is not None and started:
@@ -159,7 +159,7 @@ def _http(line: Line) -> Parsed:
     method = message[1] if message else (http.request.method or "").upper()
     if not method:
         return _ignored(line, "http_no_request")
-    flow, destination = line.tcp_flow(), line.ends[1]
+    flow, destination = line.tcp_flow(), line.destination
     named = _HOST_HEADER.search(written)
     header = named[1] if message and named else text((http.request.headers or {}).get("host"))
     if message:
@@ -215,7 +215,7 @@ def _connection(line: Line) -> Parsed:
     direction = (line.network.direction or "").lower()
     if action in ACCEPTED or direction in INBOUND:
         return _ignored(line, "network_inbound")
-    source, destination = line.ends
+    source, destination = line.source, line.destination
     if not text(source.port) and text(destination.port) and not line.network.transport:
         return _ignored(line, "connect_without_port")
     if not line.is_tcp:
@@ -243,7 +243,7 @@ def _ended(line: Line, action: str) -> Parsed:
         return _ignored(line, "network_other")
     if not line.network.direction and not line.is_own:
         return _ignored(line, "network_no_direction")
-    flow, (source, destination), at = line.tcp_flow(), line.ends, line.at
+    flow, source, destination, at = line.tcp_flow(), line.source, line.destination, line.at
     sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
     event_id = _event_id("end", flow, line.timestamp)
     answered = destination.bytes is None or received > 0
@@ -252,7 +252,7 @@ def _ended(line: Line, action: str) -> Parsed:
 
 def _process(line: Line) -> Process | None:
     """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
-    source, destination = line.ends
+    source, destination = line.source, line.destination
     if source.process:
         part = _part(source.process, ProcessPart)
     elif destination.process or not line.process or not (line.is_own or line.is_of_endpoint):

@@ -107,6 +107,8 @@ class Line(msgspec.Struct, gc=False):
     flow: msgspec.Raw = msgspec.Raw(b"")
     request: msgspec.Raw = msgspec.Raw(b"")
     winlog: msgspec.Raw = msgspec.Raw(b"")
+    is_turned: bool = msgspec.field(default=False, name="-")
+    """A flow whose beginning was not seen: who sent the first packet that was, was called its source."""
 
     @property
     def at(self) -> Micros:
@@ -128,9 +130,11 @@ class Line(msgspec.Struct, gc=False):
     @property
     def is_own(self) -> bool:
         """The client is the machine that the agent runs on, not one whose packets it sees or whose log it passes on."""
-        if not self._host_name or (self.tags is not None and "forwarded" in several(self.tags)):
+        if self.host is None or self.observer or not self._host_name:
             return False
-        ip = self.ends[0].ip or ""
+        if self.tags is not None and "forwarded" in several(self.tags):
+            return False
+        ip = self.source.ip or ""
         direction = (self.network.direction or "").lower()
         if is_loopback(ip) or direction in OUR_OWN:
             return True
@@ -138,7 +142,7 @@ class Line(msgspec.Struct, gc=False):
         if ip and addresses:
             return ip in addresses or _canonical(ip) in {_canonical(address) for address in addresses}
         is_endpoint = bool(self.process) or (self.agent.type or "").lower() in ENDPOINT_AGENTS
-        return is_endpoint and not self.observer and direction not in NOT_OUR_OWN
+        return is_endpoint and direction not in NOT_OUR_OWN
 
     @property
     def is_of_endpoint(self) -> bool:
@@ -148,34 +152,16 @@ class Line(msgspec.Struct, gc=False):
     @property
     def device(self) -> str:
         """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
-        ip = self.ends[0].ip or ""
+        ip = self.source.ip or ""
         if self.is_of_endpoint or not ip or self.is_own:
             return self._host_name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
         if len(ip) > IPS_CHARS_MAX:
             raise ValueError(f"source.ip of {len(ip)} characters")
         return canonical_ip(ip)
 
-    @property
-    def ends(self) -> tuple[End, End]:
-        """Client and server."""
-        source, destination = self.source, self.destination
-        if not source.ip and self.client is not None:
-            source = self.client
-        if not destination.ip and self.server is not None:
-            destination = self.server
-        return (destination, source) if self.is_turned else (source, destination)
-
-    @property
-    def is_turned(self) -> bool:
-        """A flow whose beginning was not seen: who sent the first packet that was, is called its source."""
-        if not self.flow:
-            return False
-        local, remote = self.source.port, self.destination.port
-        return isinstance(local, int) and isinstance(remote, int) and local < EPHEMERAL <= remote
-
     def tcp_flow(self) -> Flow:
         """Both ends of a TCP connection. Raises ValueError, of it Missing."""
-        source, destination = self.ends
+        source, destination = self.source, self.destination
         local_ip, remote_ip = source.ip or needed(None, "source.ip"), destination.ip or needed(None, "destination.ip")
         local_port, remote_port = _port(source.port, "source.port"), _port(destination.port, "destination.port")
         return flow_of(local_ip, local_port, remote_ip, remote_port)
@@ -286,10 +272,20 @@ _ANY = msgspec.json.Decoder(dict[str, Any])
 
 
 def read(raw: bytes) -> Line:
-    """The event of a line. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
-    if b'"event.' in raw or b'"source.' in raw or b'"host.' in raw:
-        raw = msgspec.json.encode(_nested(_ANY.decode(raw)))
-    return _LINE.decode(raw)
+    """The event of a line, client first. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
+    line = _LINE.decode(raw)
+    event = line.event
+    whole = (event.dataset or event.category) and line.source.ip and line.host is not None
+    if not whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
+        line = _LINE.decode(msgspec.json.encode(_nested(_ANY.decode(raw))))
+    if not line.source.ip and line.client is not None:
+        line.source = line.client
+    if not line.destination.ip and line.server is not None:
+        line.destination = line.server
+    line.is_turned = bool(line.flow) and _is_turned(line.source.port, line.destination.port)
+    if line.is_turned:
+        line.source, line.destination = line.destination, line.source
+    return line
 
 
 def several(written: str | list[str] | None) -> frozenset[str]:
@@ -300,6 +296,10 @@ def several(written: str | list[str] | None) -> frozenset[str]:
 def is_loopback(ip: str) -> bool:
     """An address that a machine has for itself."""
     return ip.startswith("127.") or ip == "::1"
+
+
+def _is_turned(source: Scalar, destination: Scalar) -> bool:
+    return isinstance(source, int) and isinstance(destination, int) and source < EPHEMERAL <= destination
 
 
 def _port(written: Scalar, name: str) -> int:

@@ -178,6 +178,7 @@ def test_the_servers_process_is_nobodys() -> None:
         ({"host": None}, "198.51.100.11"),
         ({"host": {"name": "shipper"}, "agent": {"type": "filebeat"}}, "198.51.100.11"),
         ({"host": {"name": "firewall"}, "observer": {"type": "firewall"}}, "198.51.100.11"),
+        ({"observer": {"type": "firewall"}, "network": {"direction": "egress"}}, "198.51.100.11"),
     ],
 )
 def test_the_device_is_the_client(parts: dict[str, Any], device: str) -> None:
