@@ -2,7 +2,8 @@
 
 `http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
 `timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a minute.
-A blocked request has no `http` record, only its alert; `drop` records are one per packet and say nothing more.
+A blocked request has no `http` record, only its alert; `drop` records are one per packet and say nothing more. A sensor
+without a name (`sensor-name`) watches others: the device then is the client's address.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.address import split_authority
+from schemas.address import canonical_ip, split_authority
 from schemas.clock import parse_micros
 from schemas.events import (
+    IPS_CHARS_MAX,
     TEXT_CHARS_MAX,
     Action,
     ConnectionClosed,
@@ -35,10 +37,11 @@ OTHER_KINDS = frozenset((
     "anomaly", "dcerpc", "dhcp", "dnp3", "dns", "drop", "fileinfo", "files", "flow", "ftp", "ftp_data", "http",
     "http2", "ike", "krb5", "metadata", "modbus", "mqtt", "netflow", "nfs", "packetinfo", "quic", "rdp", "rfb",
     "sip", "smb", "smtp", "snmp", "ssh", "stats", "tftp", "tls", "alert", "enip", "ldap", "pgsql", "websocket",
-    "bittorrent_dht",
+    "arp", "bittorrent_dht", "frame", "mdns", "pop3",
 ))
 # fmt: on
 TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
+PORTS_OF_SERVERS = 1_024  # below it are the system ports (RFC 6335 section 6)
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -128,6 +131,8 @@ _SHAPE = msgspec.json.Decoder(_Shape)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_END = frozenset({"shutdown", "forced"})
 _FOR_US = frozenset({"http", "tls", "alert", "flow"})
+_CLIENT_FIRST = frozenset({"http", "tls", "flow"})
+"""Their addresses are the flow's; all others' may be a packet's."""
 
 
 def parse(raw: bytes) -> Parsed:
@@ -141,6 +146,8 @@ def parse(raw: bytes) -> Parsed:
     kind = eve.event_type
     try:
         at = parse_micros(eve.timestamp)
+        if not eve.host:
+            eve.host = _client(eve)
         if kind not in _FOR_US:
             return Ignored(eve.host, at, kind if kind in OTHER_KINDS else "other")
         if eve.proto != "TCP":
@@ -230,13 +237,30 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
 
 
 def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
-    """An alert's addresses are the packet's: the flow's own stand in `flow` (7.0 on), or `direction` tells."""
+    """An alert's addresses are the packet's: the flow's own stand in `flow` (7.0 on), or `direction` tells, or the ports."""
     part = eve.flow
     if part is not None and part.src_ip and part.src_port and part.dest_port:
         return flow_of(part.src_ip, part.src_port, part.dest_ip, part.dest_port, packet.id)
-    if eve.direction == "to_client":
+    if _is_answer(eve):
         return flow_of(packet.remote_ip, packet.remote_port, packet.local_ip, packet.local_port, packet.id)
     return packet
+
+
+def _is_answer(eve: _Eve) -> bool:
+    """The record's packet goes to the client."""
+    return eve.direction == "to_client" or (not eve.direction and eve.src_port < PORTS_OF_SERVERS <= eve.dest_port)
+
+
+def _client(eve: _Eve) -> str:
+    """The client's address; "" of a record that has none."""
+    part = eve.flow
+    if part is not None and part.src_ip:
+        ip = part.src_ip
+    else:
+        ip = eve.dest_ip if eve.event_type not in _CLIENT_FIRST and _is_answer(eve) else eve.src_ip
+    if len(ip) > IPS_CHARS_MAX:
+        raise ValueError(f"an address of {len(ip)} characters")
+    return canonical_ip(ip) if ip else ""
 
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
@@ -263,10 +287,10 @@ def written_at(raw: bytes) -> Micros:
 
 
 def device_of(raw: bytes) -> str:
-    """The sensor's name, `host`."""
+    """The sensor's name, `host`; of one without a name the client's address."""
     try:
-        return _DEVICE.decode(raw).host
-    except _UNREADABLE:
+        return _DEVICE.decode(raw).host or _client(_EVE.decode(raw))
+    except (*_UNREADABLE, ValueError):
         return ""
 
 
