@@ -72,8 +72,9 @@ def test_the_destinations_real_address_comes_from_the_log() -> None:
 
 def test_without_an_http_record_the_log_names_the_destination() -> None:
     """The sensor missed the request, or TLS is spoken to the proxy: the line resolves by itself, with less confidence."""
-    hidden = [name(0.2, "proxy.corp.example", tunnelled=False), flow_end(10, started=0, ended=9, tls=True)]
-    for seen in ([], hidden):
+    hidden: list[Event] = [name(0.2, "proxy.corp.example", tunnelled=False), flow_end(10, started=0, ended=9, tls=True)]
+    nothing: list[Event] = []
+    for seen in (nothing, hidden):
         world = World().see(connection(0, ended=9), *seen, proxy_line(9, started=0.3)).finish()
         (row,) = world.destinations
         (hop,) = world.connections
@@ -100,9 +101,11 @@ def test_what_a_sensor_saw_of_a_tunnel_outweighs_the_log() -> None:
 
 def test_plain_requests_that_the_sensor_missed_are_added() -> None:
     """Many hosts on one kept connection: the log knows one more."""
-    seen = request(0.1, "http://a.example/")
-    lines = [proxy_line(0.1, "http://a.example/"), proxy_line(0.6, "http://b.example/x?y", upstream="203.0.113.9")]
-    for order in permutations([connection(0), seen, *lines]):
+    lines: list[Event] = [
+        proxy_line(0.1, "http://a.example/"),
+        proxy_line(0.6, "http://b.example/x?y", upstream="203.0.113.9"),
+    ]
+    for order in permutations([connection(0), request(0.1, "http://a.example/"), *lines]):
         world = World().see(*order).finish()
         rows = {row["DestinationHost"]: row for row in world.destinations}
 
@@ -217,7 +220,8 @@ def test_an_address_that_is_not_what_the_client_spoke_to() -> None:
 def test_without_a_port_the_only_request_it_can_be() -> None:
     """Client, host, method and time: address and user with less confidence."""
     line = proxy_line(9, started=0.2, port=0)
-    for order in permutations([connection(0, ended=9), request(0.1), line]):
+    events: list[Event] = [connection(0, ended=9), request(0.1), line]
+    for order in permutations(events):
         (row,) = World().see(*order).finish().destinations
 
         assert (row["RemoteIP"], row["ResolvedBy"], row["Confidence"]) == (UPSTREAM, "connect", "exact")
@@ -240,7 +244,8 @@ def test_without_a_port_two_candidates_are_one_too_many() -> None:
 def test_more_lines_than_requests_say_nothing() -> None:
     """One of two lines is of a request that no sensor saw: which one, nobody can say."""
     lines = [proxy_line(9, started=0.2, port=0), proxy_line(9, started=0.4, port=0, upstream="203.0.113.9", number=2)]
-    for order in permutations([request(0.1), *lines]):
+    events: list[Event] = [request(0.1), *lines]
+    for order in permutations(events):
         (row,) = World().see(*order).finish().destinations
         assert (row["RemoteIP"], row["AdditionalFields"]) == ("", "")
 
