@@ -134,6 +134,7 @@ BOOK: dict[str, Metric] = {
     ),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
+    "proxy_lines": _count("unproxy_proxy_lines_total", "Lines of proxies' own logs, by what became of them", "outcome"),
     "gaps": _count("unproxy_sensor_gaps_total", "Gaps found: lines lost, numbering begun anew, silences", "kind"),
     "gaps_filled": _count("unproxy_sensor_gaps_filled_total", "Gaps filled later, in whole or in their last part"),
     "gaps_forgotten": _count(

@@ -91,6 +91,7 @@ class ResolvedBy(StrEnum):
     VERDICT = "verdict"
     HOST_HEADER = "host_header"
     SNI = "sni"
+    PROXY_LOG = "proxy_log"
     PROCESS_TIME = "process_time"
     DIRECT = "direct"
     NONE = ""
@@ -181,10 +182,18 @@ class NetworkEvent(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     FlowId: Annotated[str, _text("The network sensor's own name of the flow")] = ""
     ConnectionEndTime: Annotated[str | None, _maybe_time("When the connection ended")] = None
     BytesSent: Annotated[
-        int | None, _number("Bytes from device to remote side, headers included", "Nullable(UInt64)")
+        int | None,
+        _number(
+            "Bytes from device to remote side, headers included; of a destination as the proxy logged them",
+            "Nullable(UInt64)",
+        ),
     ] = None
     BytesReceived: Annotated[
-        int | None, _number("Bytes from remote side to device, headers included", "Nullable(UInt64)")
+        int | None,
+        _number(
+            "Bytes from remote side to device, headers included; of a destination as the proxy logged them",
+            "Nullable(UInt64)",
+        ),
     ] = None
     RequestCount: Annotated[
         int | None, _number("Requests seen to this destination, or on this connection", "Nullable(UInt32)")

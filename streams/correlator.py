@@ -36,6 +36,7 @@ from schemas.events import (
     ModeChanged,
     ModeEvidence,
     ProcessVerdict,
+    ProxyLogged,
     TlsName,
     Verdict,
 )
@@ -53,10 +54,12 @@ from streams.evidence import (
     evidence_key,
     flags_of_status,
 )
+from streams.findings import flow_name
 from streams.loose import LooseVerdicts
 from streams.matching import flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.modes import hear, prove
 from streams.policy import Policy, note_hit
+from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
     AUDITED,
@@ -85,6 +88,8 @@ class Correlator(Settler):
         super().__init__(settings, policy or Policy())
         self.loose = LooseVerdicts(self)
         self.wake_loose = self.loose.wake
+        self.lines = ProxyLines(self)
+        self.wake_lines = self.lines.wake
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
             ConnectionClosed: self._closed,
@@ -93,6 +98,7 @@ class Correlator(Settler):
             Verdict: self._verdict,
             ProcessVerdict: self._process_verdict,
             ModeChanged: self._mode,
+            ProxyLogged: self.lines.take,
         }
 
     def take(self, device: Device, event: Event) -> None:
@@ -104,6 +110,7 @@ class Correlator(Settler):
         """Settle everything that waits, as at the end of a recording."""
         super().finish(device)
         self.loose.finish(device)
+        self.lines.finish(device)
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
         device.facts.kernel_seen = True
@@ -355,6 +362,8 @@ class Correlator(Settler):
                 connection = kernel_for_flow(group, at, started)
             if connection is None:
                 connection = self.new(device, key, group, at + self.lateness)
+            if connection.sent and flow_id and any(d.sent for d in connection.destinations):
+                connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
             connection.flow_id = flow_id
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
@@ -377,6 +386,11 @@ class Correlator(Settler):
         facts = device.facts
         if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
             facts.http_first = at
+
+    def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
+        """The proxy's own log says that this connection came to it."""
+        connection.asked = True
+        self._learn(device, key, answered=False)
 
     def _learn(self, device: Device, key: str, *, answered: bool) -> None:
         """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.

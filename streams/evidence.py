@@ -11,6 +11,8 @@ from streams.state import (
     ASKED,
     BLOCKED,
     BY_CONNECT,
+    BY_PROXY_LOG,
+    BY_SNI,
     BY_VERDICT,
     DESTINATIONS_MAX,
     EVENT_IDS_MAX,
@@ -86,6 +88,11 @@ def add_destination(
         connection.destinations.append(found)
     found.superseded = False
     found.tunnel |= tunnel
+    if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG):
+        # The very request whose end was named by less until now.
+        found.first, found.url, found.requests = evidence[0], url, 0
+        found.event_ids.clear()
+        found.hits.clear()
     found.by = min(found.by, by)
     if (evidence[0], url) < (found.first, found.url):
         found.first, found.url = evidence[0], url

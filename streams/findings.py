@@ -10,14 +10,16 @@ import hashlib
 from typing import NamedTuple
 
 from schemas.address import is_ip
-from schemas.events import Micros, ProtectionMode
+from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.record import Outcome, UnresolvedReason
+from streams.logged import Logged, lines_of
 from streams.modes import EVIDENCE, mode_changes, told_mode
 from streams.protection import Judged
 from streams.state import (
     ASKED,
     AUDITED,
     BLOCKED,
+    BY_PROXY_LOG,
     BYPASSED,
     FAILED,
     FROM_FLOW,
@@ -63,6 +65,8 @@ def connection_id(place: Place, connection: Connection) -> str:
 
 def flow_name(connection: Connection) -> str:
     """The sensor's name of the flow; where it has none, the start that the connection's identity rests on."""
+    if connection.row_name:
+        return connection.row_name
     if connection.flow_id:
         return connection.flow_id
     if connection.identity == FROM_KERNEL and connection.kernel is not None:
@@ -115,6 +119,9 @@ def other_names(connection: Connection, destination: Destination) -> set[str]:
 def time_of(connection: Connection, destination: Destination) -> Micros:
     """The request; a record logged after the connection's end tells of something before it."""
     ended = connection.ended
+    if destination.by == BY_PROXY_LOG:
+        at = max(destination.first, connection.started)  # the proxy's clock
+        return ended if ended and ended < at else at
     return ended if ended and ended < destination.first else destination.first
 
 
@@ -130,10 +137,30 @@ def start_of(connection: Connection, destination: Destination) -> Micros:
 
 
 def destination_flags(connection: Connection, destination: Destination) -> int:
-    """Bits of a destination, with what was judged inside its tunnel."""
+    """Bits of a destination, with what was judged inside its tunnel and what the proxy's log says of it."""
+    flags = destination.flags
+    if connection.logged:
+        flags = _as_logged(flags, lines_of(connection, destination), destination.requests)
     if connection.inner_flags and destination is tunnel_end(connection):
-        return destination.flags | connection.inner_flags
-    return destination.flags
+        return flags | connection.inner_flags
+    return flags
+
+
+def _as_logged(flags: int, lines: list[Logged], requests: int) -> int:
+    """What the proxy did: an answer that it made itself is no success, one that it passed on is one.
+
+    A server error that it passed on may as well be its own, so it says nothing.
+    """
+    denied = 0
+    for line in lines:
+        if line.decision is ProxyDecision.SERVED:
+            flags |= REACHED if line.status < 500 else 0
+        else:
+            flags |= FAILED
+            denied += line.decision is not ProxyDecision.FAILED
+    if denied and denied == len(lines) and denied >= requests:
+        flags &= ~REACHED
+    return flags
 
 
 def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
@@ -149,6 +176,8 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
         evidence += start_of(connection, destination) != destination.first
     if destination.tunnel:
         evidence += tunnel_evidence(connection)
+    if connection.logged:
+        evidence += 2 * len(connection.logged)
     return EVIDENCE * evidence + mode_changes(facts, at) + destination.bump
 
 
@@ -226,6 +255,8 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     kernel = connection.kernel
     if kernel is not None:
         evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
+    if connection.logged:
+        evidence += 3 * len(connection.logged)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
     return EVIDENCE * (evidence or 1) + facts_known + connection.bump
 
@@ -240,7 +271,7 @@ def connection_flags(place: Place, connection: Connection, live: list[Destinatio
     """Bits of all that was asked for on a connection."""
     flags = connection.inner_flags
     for destination in live:
-        flags |= destination.flags
+        flags |= destination_flags(connection, destination) if connection.logged else destination.flags
     if not place.proxied:
         kernel = connection.kernel
         if kernel is not None:

@@ -38,6 +38,7 @@ from streams.findings import (
     unresolved_reason,
 )
 from streams.judged import Request
+from streams.logged import Logged, bytes_of, lines_of, said_of, upstream_of
 from streams.modes import EVIDENCE, mode_at, mode_changes
 from streams.protection import Judged, Loose
 from streams.state import (
@@ -47,6 +48,7 @@ from streams.state import (
     BY_HOST,
     BY_JUDGED_NAME,
     BY_PROCESS,
+    BY_PROXY_LOG,
     BY_SNI,
     BY_URI,
     BY_VERDICT,
@@ -72,6 +74,7 @@ METHODS = {
     BY_JUDGED_NAME: ResolvedBy.VERDICT,
     BY_HOST: ResolvedBy.HOST_HEADER,
     BY_SNI: ResolvedBy.SNI,
+    BY_PROXY_LOG: ResolvedBy.PROXY_LOG,
     BY_PROCESS: ResolvedBy.PROCESS_TIME,
 }
 
@@ -83,6 +86,7 @@ SURENESS = {
     BY_JUDGED_NAME: Confidence.STRONG,
     BY_HOST: Confidence.STRONG,
     BY_SNI: Confidence.STRONG,
+    BY_PROXY_LOG: Confidence.STRONG,
     BY_PROCESS: Confidence.INFERRED,
 }
 
@@ -156,8 +160,32 @@ def destination_row(
         mismatch(connection, destination) if connection.inner else "",  # HostMismatch
     )
     if connection.inner or not process.is_plain:
-        return _with_more(row, process, _inside(connection, destination))
+        row = _with_more(row, process, encode(inside).decode() if (inside := _inside(connection, destination)) else "")
+    if connection.logged and (lines := lines_of(connection, destination)):
+        return _as_logged(row, connection, destination, lines)
     return row
+
+
+def _as_logged(
+    row: NetworkEvent, connection: Connection, destination: Destination, lines: list[Logged]
+) -> NetworkEvent:
+    """A destination's row with what the proxy's own log tells of it."""
+    sent, received = bytes_of(lines, destination.requests)
+    address = upstream_of(lines) or row.RemoteIP
+    ids = {event_id for _, event_id in destination.event_ids}
+    told = sorted([*destination.event_ids, *((line.at, line.event_id) for line in lines if line.event_id not in ids)])
+    return replace(
+        row,
+        RemoteIP=address,
+        RemoteIPType=ip_type(address) if address else row.RemoteIPType,
+        ProxyName=row.ProxyName or lines[0].proxy,
+        HttpEventIds=[event_id for _, event_id in told[:EVENT_IDS_MAX]],
+        BytesSent=sent,
+        BytesReceived=received,
+        RequestCount=destination.requests or len(lines),
+        HttpStatus=row.HttpStatus or lines[-1].status or None,
+        AdditionalFields=encode({**_inside(connection, destination), **said_of(lines)}).decode(),
+    )
 
 
 # Looked up once: an enum's members cost a call each time they are asked for by name.
@@ -170,12 +198,12 @@ _BY_NOTHING, _BY_ITSELF, _EXACT = ResolvedBy.NONE, ResolvedBy.DIRECT, Confidence
 _UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED, UnresolvedReason.NONE
 
 
-def _inside(connection: Connection, destination: Destination) -> str:
+def _inside(connection: Connection, destination: Destination) -> dict[str, object]:
     """The TLS name inside a tunnel that was asked for by address."""
     if not is_ip(destination.host) or destination is not tunnel_end(connection):
-        return ""
+        return {}
     names = sorted({i.name for i in connection.inner if i.tls and i.name})
-    return encode({"Sni": names[0]}).decode() if names else ""
+    return {"Sni": names[0]} if names else {}
 
 
 def connection_row(
@@ -251,7 +279,7 @@ def connection_row(
         why,  # UnresolvedReason
         resolution,  # ResolutionMs
         kernel.event_id if kernel is not None else "",  # ConnectionEventId
-        _event_ids(live),  # HttpEventIds
+        _event_ids(connection, live),  # HttpEventIds
         connection.flow_id,  # FlowId
         iso_micros(ended) if ended else None,  # ConnectionEndTime
         connection.bytes_sent if connection.summarised else None,  # BytesSent
@@ -263,7 +291,11 @@ def connection_row(
     return row if process.is_plain else _with_more(row, process, "")
 
 
-def _event_ids(live: list[Destination]) -> list[str]:
+def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
+    if connection.logged:
+        told = {e for d in live for e in d.event_ids}
+        told |= {(line.at, line.event_id) for d in live for line in lines_of(connection, d)}
+        return [one for _, one in sorted(told)[:EVENT_IDS_MAX]]
     if len(live) == 1:
         return [event_id for _, event_id in live[0].event_ids]
     return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]

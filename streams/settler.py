@@ -9,21 +9,25 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings, proxy_address
 from streams.evidence import add_destination
-from streams.findings import Place, speaks_tls_to_proxy
+from streams.findings import Place, flow_name, speaks_tls_to_proxy
+from streams.logged import lines_of
 from streams.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
 from streams.policy import Policy, note_hit
 from streams.state import (
     ASKED,
     BY_HOST,
     BY_JUDGED_NAME,
+    BY_PROXY_LOG,
     BY_SNI,
     BY_VERDICT,
     FROM_FLOW,
     GROUP_MAX,
     LOOSE_TIMER,
+    PROXY_TIMER,
     REACHED,
     UNDECIDED,
     Connection,
+    Destination,
     Device,
     Group,
 )
@@ -43,6 +47,19 @@ def ends_of(key: str) -> tuple[str, int, str, int, str]:
 def _rest_until(until: Micros) -> int:
     """The second at which a settled connection is looked at again: rounded up, so that many share one timer."""
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
+
+
+def _supersede(weak: Destination) -> None:
+    if not weak.superseded:
+        weak.superseded = True
+        weak.evidence += 1
+
+
+def _take_back_logged(connection: Connection) -> None:
+    """Destinations that only a proxy's log named, of which no line fits the connection any more."""
+    for destination in connection.destinations:
+        if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
+            _supersede(destination)
 
 
 def _nothing(_device: Device, _what: object) -> None:
@@ -68,6 +85,8 @@ class Settler:
         self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
         self.wake_loose: Callable[[Device, int], None] = _nothing
         """Called when verdicts that name no connection are to be decided."""
+        self.wake_lines: Callable[[Device, int], None] = _nothing
+        """Called when lines of proxies' logs are to be decided."""
         self.before_leaving: Callable[[Device, str], None] = _nothing
         """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
 
@@ -192,6 +211,7 @@ class Settler:
         else:
             one.swap_flow(other)
         for connection in (one, other):
+            _take_back_logged(connection)
             self.ended(device, key, connection)
         self.changed(device, key)
 
@@ -228,12 +248,30 @@ class Settler:
         if other.booked:
             self.count(device, other.booked, -1)
         connection.looked_at |= other.looked_at
+        self._take_logged(connection, other)
         for name, counted in other.counted.items():
             if name in connection.counted:
                 device.orphaned.append(counted)
             else:
                 connection.counted[name] = counted
         self.changed(device, key)
+
+    @staticmethod
+    def _take_logged(connection: Connection, other: Connection) -> None:
+        """What a proxy's log told of the kernel's record is the flow's, too; a row that left keeps its name."""
+        for line in other.logged:
+            if line not in connection.logged:
+                connection.logged.append(line)
+        rows_left = any(d.sent for d in connection.destinations) or any(j.sent for j in connection.judged)
+        if not rows_left and any(d.sent for d in other.destinations):
+            connection.row_name = flow_name(other)
+        for destination in other.destinations:
+            for known in connection.destinations:
+                if (known.host, known.port) == (destination.host, destination.port):
+                    known.sent = max(known.sent, destination.sent)
+                    break
+            else:
+                connection.destinations.append(destination)
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
         connection.settled = True
@@ -250,11 +288,12 @@ class Settler:
         best = min((d.by for d in connection.destinations), default=0)
         if best and best <= BY_VERDICT:
             for weak in connection.destinations:
-                if weak.by > BY_VERDICT and not weak.superseded:
-                    weak.superseded = True
-                    weak.evidence += 1
+                # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
+                one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
+                if weak.by > BY_VERDICT and not one_of_many:
+                    _supersede(weak)
             return
-        if connection.destinations or not connection.inner:
+        if not connection.inner or any(d.by != BY_PROXY_LOG for d in connection.destinations):
             return
         place = self.place(device, key, connection)
         if not place.proxied or speaks_tls_to_proxy(connection):
@@ -268,6 +307,9 @@ class Settler:
         add_destination(
             connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None, tunnel=spoken.tls
         )
+        for weak in connection.destinations:
+            if weak.by == BY_PROXY_LOG and weak.tunnel:
+                _supersede(weak)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
@@ -302,6 +344,8 @@ class Settler:
                     self._wake(device, key, due[0], quiet=quiet)
                 elif key == LOOSE_TIMER:
                     self.wake_loose(device, due[0])
+                elif key == PROXY_TIMER:
+                    self.wake_lines(device, due[0])
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> None:
         group = device.group(key)

@@ -17,6 +17,7 @@ import msgspec
 from schemas.events import Micros, Process, ProtectionMode
 from schemas.record import ModeStatus
 from streams.gaps import Sensor
+from streams.logged import Line, Logged
 from streams.protection import AlertState, Counted, Hit, Judged, Loose, ModeEntry, Span
 
 EVIDENCE_MAX = 256
@@ -37,15 +38,15 @@ ALERTS_MAX = 10_000
 SENSORS_MAX = 64
 """Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
 NEVER: Micros = 1 << 62
-LOOSE_TIMER = "loose"
-"""Name of the timers of verdicts without a connection; no 5-tuple is called so."""
+LOOSE_TIMER, PROXY_TIMER = "loose", "proxy lines"
+"""Names of the timers of verdicts without a connection, and of proxies' lines; no 5-tuple is called so."""
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32, 64
 """What is known of requests to one destination, as bits."""
 STOPPED = BLOCKED | WARNED | BYPASSED
 """Verdicts that only a device in block mode gives."""
 
-BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7
+BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
 """How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
 JUDGED_BUMP = 64
@@ -151,6 +152,10 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What alerts count of it, by finding."""
     looked_at: bool = False
     """Its way was looked at (`streams.habits`): that happens once."""
+    logged: list[Logged] = []
+    """Lines of the proxy's own log."""
+    row_name: str = ""
+    """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
 
     @property
     def live(self) -> list[Destination]:
@@ -213,7 +218,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 FLOW_FIELDS = (
     *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
     *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
-    *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at"),
+    *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at", "logged", "row_name"),
 )
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode
@@ -224,6 +229,8 @@ _pack_alert = msgspec.msgpack.Encoder().encode
 _unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
 _pack_sensor = msgspec.msgpack.Encoder().encode
 _unpack_sensor = msgspec.msgpack.Decoder(Sensor).decode
+_pack_line = msgspec.msgpack.Encoder().encode
+_unpack_line = msgspec.msgpack.Decoder(Line).decode
 
 
 class Facts(msgspec.Struct, array_like=True, gc=False):
@@ -293,6 +300,7 @@ class Device:
         "heap",
         "held_due",
         "last_words",
+        "lines",
         "loose_changed",
         "mode_rows",
         "name",
@@ -308,6 +316,7 @@ class Device:
         "times",
         "touched",
         "touched_alerts",
+        "touched_lines",
         "touched_sensors",
     )
 
@@ -321,6 +330,8 @@ class Device:
         as much as the group's state."""
         self.sensors: dict[str, Sensor] = {}
         """By dialect and name, with a zero byte between them."""
+        self.lines: dict[str, Line] = {}
+        """Lines of proxies' own logs that wait for their connection (`streams.proxy_lines`)."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
@@ -352,7 +363,8 @@ class Device:
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
-        """Groups, alerts and sensors that changed since the last checkpoint, in order."""
+        self.touched_lines: dict[str, None] = {}
+        """Groups, alerts, sensors and proxies' lines that changed since the last checkpoint, in order."""
 
     def group(self, key: str) -> Group | None:
         """The connections of a 5-tuple, hot."""
@@ -414,14 +426,18 @@ class Device:
         for key in self.touched_sensors:
             sensor = self.sensors.get(key)
             changed["s" + key] = None if sensor is None else _pack_sensor(sensor)
+        for key in self.touched_lines:
+            line = self.lines.get(key)
+            changed["p" + key] = None if line is None else _pack_line(line)
         self._all_told()
         return changed
 
     def items(self) -> dict[str, bytes | None]:
-        """All items of the state, packed. An item is `c` + 5-tuple, `a` + alert key or `s` + sensor."""
+        """All items of the state, packed: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy."""
         whole = {"c" + key: self._packed_group(key) for key in self.groups}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
         whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
+        whole.update({"p" + key: _pack_line(line) for key, line in self.lines.items()})
         self._all_told()
         return whole
 
@@ -429,6 +445,7 @@ class Device:
         self.touched.clear()
         self.touched_alerts.clear()
         self.touched_sensors.clear()
+        self.touched_lines.clear()
 
     def _packed_group(self, key: str) -> bytes | None:
         group = self.groups.get(key)
@@ -443,6 +460,8 @@ class Device:
                 groups.append((connections[0].number, item[1:], packed, connections))
             elif item[0] == "s":
                 self.sensors[item[1:]] = _unpack_sensor(packed)
+            elif item[0] == "p":
+                self.lines[item[1:]] = _unpack_line(packed)
             else:
                 alert = self.alerts[item[1:]] = _unpack_alert(packed)
                 if alert.version > alert.sent:
@@ -456,3 +475,6 @@ class Device:
         for loose in self.facts.loose:
             if not loose.decided:
                 self.wake_at(loose.due, LOOSE_TIMER)
+        self.lines = dict(sorted(self.lines.items(), key=lambda line: (line[1].due, line[0])))
+        for line in self.lines.values():
+            self.wake_at(line.due, PROXY_TIMER)

@@ -8,6 +8,7 @@ from functools import cache
 
 import msgspec
 
+from schemas.address import split_authority
 from schemas.clock import MICROS
 from schemas.events import (
     Action,
@@ -21,6 +22,8 @@ from schemas.events import (
     Process,
     ProcessVerdict,
     ProtectionMode,
+    ProxyDecision,
+    ProxyLogged,
     TlsName,
     Verdict,
     flow_of,
@@ -31,6 +34,7 @@ from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.correlator import Correlator
 from streams.emitter import Emitter, Output
+from streams.evidence import absolute_target
 from streams.indicators import IndicatorSet
 from streams.policy import Policy
 from streams.state import Device
@@ -189,6 +193,31 @@ def process_verdict(
         "CustomBlockList",
         f"1126/{number}/{at}",
     )
+
+
+def proxy_line(
+    at: float,
+    target: str = "www.example.com:443",
+    *,
+    started: float | None = None,
+    status: int | None = 200,
+    decision: ProxyDecision = ProxyDecision.SERVED,
+    upstream: str = "203.0.113.80",
+    port: int = PORT,
+    client: str = CLIENT,
+    proxy: str = PROXY,
+    proxy_port: int = PROXY_PORT,
+    user: str = "jane",
+    number: int = 0,
+) -> ProxyLogged:
+    """A proxy's own log of a request: CONNECT for `host:port`, GET for anything with a scheme."""
+    method = "GET" if "/" in target else "CONNECT"
+    host, target_port, _ = absolute_target(target) if method == "GET" else (*split_authority(target, 0), "")
+    begun = micros(at if started is None else started)
+    return ProxyLogged(
+        DEVICE, micros(at), client, port, proxy, proxy_port, begun, method, target, host, target_port, status, decision,
+        upstream, 443, 300, 4000, user, "squid1", f"squid/{number}/{at}",
+    )  # fmt: skip
 
 
 def mode(at: float, mode: ProtectionMode, before: ProtectionMode | None = None) -> ModeChanged:
