@@ -234,7 +234,7 @@ def decide(tag: str, code: int | None) -> ProxyDecision:
     """What became of it by squid's code and the status. Who leaves in the middle of an answer was served."""
     if "DENIED" in tag:
         return ProxyDecision.DENIED
-    if code is None or FAILED_FROM <= code <= FAILED_TO or (tag.startswith("NONE") and code >= 400):
+    if code is None or FAILED_FROM <= code <= FAILED_TO or ("NONE" in tag and code >= 400):
         return ProxyDecision.FAILED
     return ProxyDecision.SERVED
 
