@@ -42,7 +42,8 @@ NOT_REACHED = frozenset({None, 503, 504})
 FAILED_FROM = 502
 """502, 503 and 504 tell that nothing came of it, be it squid's own answer or a server's."""
 FAILED_TO = 504
-NATIVE_FIELDS = 9
+NATIVE_FIELDS = 10
+"""With fewer the line was cut off, and half an address is another one."""
 OURS = b'{"ts_'
 """How the JSON begins that our documented format gives, which spares looking for anything in front of it."""
 
@@ -116,10 +117,10 @@ def _read(line: Carried) -> Parsed:
 
 
 def _native(line: Carried) -> Parsed:
-    fields = line.text.split(None, NATIVE_FIELDS)
+    fields = line.text.split(None, NATIVE_FIELDS - 1)
     if len(fields) < NATIVE_FIELDS:
         raise Unread(Reason.MALFORMED, f"{len(fields)} fields; the native format has ten")
-    when, elapsed, who, result, size, method, target, user, peer = fields[:NATIVE_FIELDS]
+    when, elapsed, who, result, size, method, target, user, peer, _ = fields
     found = _RESULT.fullmatch(result)
     if found is None:
         raise Unread(Reason.MALFORMED, f"{result[:40]!r} is no code/status")
@@ -190,7 +191,9 @@ def _json(raw: bytes, host: str) -> Parsed:
     if found.tag.startswith("UDP_"):
         return Ignored(client, at, "icp")
     code = (found.status or None) if isinstance(found.status, int) else status(found.status)
-    started = earlier(at, millis(str(found.dur_ms))) if found.ts_start in ("", "-") else _seconds(found.ts_start)
+    started = (
+        earlier(at, millis(str(found.dur_ms))) if found.ts_start in ("", "-") else min(at, _seconds(found.ts_start))
+    )
     decision = decide(found.tag, code)
     return logged(
         "squid",

@@ -56,6 +56,7 @@ _DIRECTIVE = re.compile(r"#(?:Software|Version|Date|Start-Date|End-Date|Fields|R
 _PLAIN_REQUEST = re.compile(r" (?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|TRACE|DEBUG|[A-Z]{3,16}) /")
 TAGS = frozenset({"ProxySG", "bluecoat"})
 """How the appliance calls itself in syslog; it sends more than its access log."""
+NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
 TOKENS_MAX = 64
 """No format has so many fields before those that are read."""
 
@@ -115,8 +116,12 @@ def _unquoted(value: str) -> str:
 
 def _pairs(line: Carried) -> Parsed:
     told: Told = {}
+    last = ""
     for found in _PAIR.finditer(line.text):
-        told.setdefault(found[1].lower(), _unquoted(found[2]))
+        last = found[1].lower()
+        told.setdefault(last, _unquoted(found[2]))
+    if last in NEVER_LAST:
+        raise Unread(Reason.INCOMPLETE, f"{last} is the last field: nothing tells that it was not cut off")
     if "c-ip" not in told or not ("cs-host" in told or "cs-method" in told):
         if line.at and line.tag in TAGS:
             return Ignored("", line.at, "message")

@@ -282,6 +282,7 @@ def test_squid_json_as_documented() -> None:
     assert (event.upstream_ip, event.upstream_port, event.user) == ("203.0.113.9", 443, "")
     assert (event.bytes_sent, event.bytes_received) == (None, None)
     assert event.at - event.started == 7_000
+    assert logged("squid", line.replace("249.781", "249.789")).started == event.at
     assert reason("squid", line.replace('"client_ip":"192.0.2.7",', "")) is Reason.INCOMPLETE
     assert reason("squid", line.replace('"55694"', "70000")) is Reason.BAD_VALUE
     assert reason("squid", line[:-1]) is Reason.MALFORMED
