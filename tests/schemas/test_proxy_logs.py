@@ -15,7 +15,7 @@ from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, Proxy
 from schemas.proxy_log import destination
 
 DATA = Path(__file__).parents[1] / "data"
-PROXIES = ("envoy", "haproxy", "squid", "tinyproxy", "w3c", "wsa", "zscaler")
+PROXIES = ("envoy", "forcepoint", "haproxy", "sophos", "squid", "tinyproxy", "w3c", "wsa", "zscaler")
 HAPROXY = '192.0.2.7:51000 [20/Sep/2018:15:44:23.285] fwd pool/out 0/0/1/2/503 %s 4711 - - %s 1/1/0/0/0 0/0 "%s"'
 ENVOY = {
     "start_time": "2026-01-24T01:34:36.743Z",
@@ -39,6 +39,17 @@ ZSCALER = {
     "url": "a.example/",
     "protocol": "HTTP",
 }
+
+SOPHOS = (
+    'h=192.0.2.7 u="DOMAIN\\\\user7" s=200 X=- t=1604407287 T=284453 act=1 in=1255 out=26198 '
+    'ref="http://b.example/" ua="a \\" h=192.0.2.8" req="GET http://a.example/ HTTP/1.1" target_ip="203.0.113.9"'
+)
+FORCEPOINT = (
+    "<159>1 2026-03-06T22:39:30Z gw-1 websense - - - vendor=Forcepoint product=Security product_version=8.5.4 action=permitted "
+    "severity=1 category=153 user=LDAP://192.0.2.1 OU=A B,DC=corp/User Seven loginID=user7 src_host=192.0.2.7 src_port=51000 "
+    "dst_host=a.example dst_ip=203.0.113.9 dst_port=443 bytes_out=310 bytes_in=512 http_response=200 http_method=GET "
+    "http_user_agent=x dst_host=b.example url=http://b.example/ reason=- url=https://a.example/?u= logRecordSource=0"
+)
 
 
 def read(dialect: str, line: str) -> Parsed:
@@ -345,11 +356,15 @@ def test_haproxy_lines_that_hold_nothing(line: str, why: str) -> None:
 
 
 def test_a_request_that_is_cut_off_names_nobody() -> None:
-    """Half a name is another name."""
-    assert (
-        reason("haproxy", (HAPROXY % (200, "----", "CONNECT bank.example.evil.test:443 HTTP/1.1"))[:-20])
-        is Reason.INCOMPLETE
-    )
+    """Half a name is another name, and half an address another one."""
+    request = HAPROXY % (200, "----", "CONNECT bank.example.evil.test:443 HTTP/1.1")
+    pairs = "<134> 2026-03-06T22:39:30Z gw-1 bluecoat[0]: c-ip=192.0.2.7 cs-method=GET cs-host=bank.example"
+
+    assert reason("haproxy", request[:-20]) is Reason.INCOMPLETE
+    assert reason("w3c", pairs) is Reason.INCOMPLETE
+    assert logged("w3c", f"{pairs} sc-status=200").host == "bank.example"
+    assert reason("squid", native().removesuffix("9 text/html")) is Reason.MALFORMED
+    assert reason("sophos", SOPHOS.partition("/ HTTP")[0]) is Reason.INCOMPLETE
 
 
 def test_haproxys_captured_headers_are_not_the_request() -> None:
@@ -552,6 +567,30 @@ def test_zscaler_times() -> None:
     assert told == [0, -3_600_000_000, 0]
 
 
+def test_sophos() -> None:
+    """The action decides; `t` is the beginning; the client's own words are in quotes; what was browsed beside it does not count."""
+    event = logged("sophos", SOPHOS)
+    decisions = [logged("sophos", SOPHOS.replace("act=1", f"act={code}")).decision for code in (-1, -2, 2, 3)]
+
+    assert (event.host, event.upstream_ip, event.user) == ("a.example", "203.0.113.9", "DOMAIN\\user7")
+    assert (event.started, event.at) == (1_604_407_287_000_000, 1_604_407_287_284_453)
+    assert decisions == [ProxyDecision.DENIED] * 2 + [ProxyDecision.SERVED] * 2
+    assert logged("sophos", SOPHOS.replace("s=200", "s=503")).upstream_ip == ""
+    assert kind("sophos", f"ep=1 {SOPHOS}") == "endpoint"
+
+
+def test_forcepoint() -> None:
+    """Values without quotes end at the next key; what a client says cannot stand for the address, the host or the URL."""
+    event = logged("forcepoint", FORCEPOINT)
+
+    assert (event.device, event.client_port, event.host, event.port) == ("192.0.2.7", 51_000, "a.example", 443)
+    assert (event.upstream_ip, event.target) == ("203.0.113.9", "https://a.example/?u=")
+    assert event.user == "LDAP://192.0.2.1 OU=A B,DC=corp/User Seven"
+    assert logged("forcepoint", FORCEPOINT.replace("permitted", "blocked")).decision is ProxyDecision.DENIED
+    assert logged("forcepoint", FORCEPOINT.replace("permitted", "blocked")).upstream_ip == ""
+    assert reason("forcepoint", FORCEPOINT.partition(" - - - ")[2]) is Reason.INCOMPLETE
+
+
 def test_tinyproxy_is_read_and_says_nothing() -> None:
     """Who asked and what was asked are two lines; nothing on either names both."""
     lines = gzip.decompress((DATA / "proxylogs/tinyproxy.log.gz").read_bytes()).decode().splitlines()
@@ -589,8 +628,9 @@ def test_no_line_takes_long(name: str, filling: str) -> None:
     dialect = dialects()[name]
     assert dialect.claims is not None
     real = (DATA / f"golden/{name}.in.jsonl").read_bytes().splitlines()
-    for begin in {line[:60] for line in real} | {b"", b"<134>1 - a b c d ", b"Mar  6 22:39:30 "}:
-        line = begin + filling.encode() * (100_000 // len(filling))
+    begins = [line[: len(line) * part // 4] for line in real[:: len(real) // 3 or 1] for part in (1, 2, 3)]
+    for begin in (*begins, b"", b"<134>1 - a b c d ", b"Mar  6 22:39:30 "):
+        line = begin + filling.encode() * (50_000 // len(filling))
         began = time.process_time()
         dialect.parse(line)
         dialect.claims(line)
