@@ -55,8 +55,8 @@ def _read(line: Carried) -> Parsed:
     head = _HEAD.match(text)
     if head is None:
         return _of_the_service(line)
-    who, date, started = head[1], head[2], clf_time(head[2])
-    client, client_port = ("", 0) if who.partition(":")[0] in UNKNOWN_CLIENTS else endpoint(who, "client")
+    date, started = head[2], clf_time(head[2])
+    client, client_port = _client(head[1])
     if _ERROR.match(text, head.end()) is not None:
         return Ignored(client, started, "error")
     http = _HTTP.match(text, head.end())
@@ -67,6 +67,10 @@ def _read(line: Carried) -> Parsed:
         return Ignored(client, later(started, millis(tcp[1])), "tcp")
     at = later(started, millis(http[1]))
     return _http(line, http, client, client_port, at, started)
+
+
+def _client(text: str) -> tuple[str, int]:
+    return ("", 0) if text.partition(":")[0] in UNKNOWN_CLIENTS else endpoint(text, "client")
 
 
 def _http(line: Carried, http: re.Match[str], client: str, client_port: int, at: Micros, started: Micros) -> Parsed:
@@ -129,7 +133,13 @@ def written_at(raw: bytes) -> Micros:
 
 def device_of(raw: bytes) -> str:
     """The client's address."""
-    return device_in(parse(raw))
+    head = _HEAD.match(carried(raw).text)
+    if head is None:
+        return device_in(parse(raw))
+    try:
+        return _client(head[1])[0]
+    except ValueError:
+        return ""
 
 
 def claims(raw: bytes) -> bool:

@@ -42,12 +42,15 @@ NOT_REACHED = frozenset({None, 503, 504})
 FAILED_FROM = 502
 """502, 503 and 504 tell that nothing came of it, be it squid's own answer or a server's."""
 FAILED_TO = 504
+NO_CLIENTS = frozenset({"-", "::", "0.0.0.0"})
+"""Squid's own requests have no client."""
 NATIVE_FIELDS = 10
 """With fewer the line was cut off, and half an address is another one."""
 OURS = b'{"ts_'
 """How the JSON begins that our documented format gives, which spares looking for anything in front of it."""
 
 _CACHE_LOG = re.compile(r"(\d{4})/(\d\d)/(\d\d) (\d\d:\d\d:\d\d)(?:\.\d{1,6})?(?: kid\d+)?\| ?")
+_NATIVE_HEAD = re.compile(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s+\S+\s+(\S+)\s")
 _RESULT = re.compile(r"([A-Z][A-Z0-9_]*)/(-|\d{1,3})")
 _COMBINED = re.compile(
     r'(\S+) \S+ (\S+) \[([^\]]{1,40})\] "(\S+) (\S+)(?: [^"\s]*)?" (\d{1,3}|-) (\d{1,18}|-) (.*)', re.DOTALL
@@ -185,7 +188,7 @@ def _json(raw: bytes, host: str) -> Parsed:
     except UNREADABLE as error:
         raise unread(error) from error
     at = _seconds(found.ts_end)
-    if found.client_ip == "-":
+    if found.client_ip in NO_CLIENTS:
         return Ignored("", at, "internal")
     client = address(found.client_ip, "client_ip")
     if found.tag.startswith("UDP_"):
@@ -251,22 +254,27 @@ def _upstream(hierarchy: str, server: str, decision: ProxyDecision, code: int | 
 
 def written_at(raw: bytes) -> Micros:
     """The time of logging: the end of the request."""
-    if raw.startswith(OURS):
-        try:
+    try:
+        if raw.startswith(OURS):
             return _seconds(_HEAD.decode(raw).ts_end)
-        except (*UNREADABLE, ValueError, OverflowError):
-            return 0
-    return time_in(parse(raw))
+        native = _NATIVE_HEAD.match(carried(raw).text)
+        return epoch(native[1]) if native is not None else time_in(parse(raw))
+    except (*UNREADABLE, ValueError, OverflowError):
+        return 0
 
 
 def device_of(raw: bytes) -> str:
     """The client's address."""
-    if raw.startswith(OURS):
-        try:
-            return address(_HEAD.decode(raw).client_ip, "client_ip")
-        except (*UNREADABLE, ValueError):
-            return ""
-    return device_in(parse(raw))
+    try:
+        if raw.startswith(OURS):
+            client = _HEAD.decode(raw).client_ip
+            return "" if client in NO_CLIENTS else address(client, "client_ip")
+        native = _NATIVE_HEAD.match(carried(raw).text)
+        if native is None:
+            return device_in(parse(raw))
+        return "" if native[2] in NO_CLIENTS else address(native[2], "client")
+    except (*UNREADABLE, ValueError, OverflowError):
+        return ""
 
 
 def claims(raw: bytes) -> bool:

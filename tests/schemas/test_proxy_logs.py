@@ -568,7 +568,7 @@ def test_zscaler_times() -> None:
 
 
 def test_sophos() -> None:
-    """The action decides; `t` is the beginning; the client's own words are in quotes; what was browsed beside it does not count."""
+    """The action decides; `t` is the beginning; a client's own words are in quotes; what went past the appliance is nothing."""
     event = logged("sophos", SOPHOS)
     decisions = [logged("sophos", SOPHOS.replace("act=1", f"act={code}")).decision for code in (-1, -2, 2, 3)]
 
