@@ -1,0 +1,106 @@
+"""What carriers put in front of a line: syslog headers (RFC 5424, RFC 3164), a container's log prefix, a shipper's JSON.
+
+| carrier | looks like |
+|---|---|
+| RFC 5424 | `<134>1 2020-11-03T12:41:27Z gw-1 squid 7 - - ` |
+| RFC 3164 | `<134>Nov  3 12:41:27 gw-1 squid[7]: `, also without host or tag |
+| a syslog daemon's file | `2020-11-03T12:41:27+00:00 gw-1 squid: ` |
+| a priority alone | `<134>` |
+| container runtime (CRI) | `2025-12-31T17:37:40.493035218+01:00 stdout F ` |
+| Beats, Elastic Agent, Vector | `{"message":"…","host":{"name":"gw-1"}}` |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.clock import parse_micros
+from schemas.events import DEVICE_CHARS_MAX, Micros
+
+_ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_NEW = re.compile(
+    rf"<\d{{1,3}}>\d{{1,2}} (-|{_ISO}) (\S{{1,255}}) (\S{{1,48}}) \S{{1,128}} \S{{1,32}} "
+    r'(?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++)(?: \ufeff?|$)'
+)
+# What follows the time is no host where it is the line itself: a time in seconds, a date, or what stands before a bracket.
+_OLD = re.compile(
+    rf"(?:<\d{{1,3}}>)? ?(?:[A-Z][a-z]{{2}} [ \d]\d(?: (?=\d{{4}} )\d{{4}})? \d\d:\d\d:\d\d(?:\.\d{{1,6}})?|({_ISO})):? +"
+    r"(?:(?!\d{9,11}(?:\.\d+)?\s|\d{4}-\d\d-\d\d\s|\S{1,255} \[)(\S{0,254}[^\s:]) )?+"
+    r"(?:([\w./()-]{1,64})(?:\[\d{1,10}\]: ?|: ))?"
+)
+_PRIORITY = re.compile(r"<\d{1,3}> ?")
+_CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Carried(NamedTuple):
+    """A line without what carriers put in front of it."""
+
+    text: str
+    host: str
+    """The machine that the carrier names, "" where it names none."""
+    at: Micros
+    """The carrier's own time; 0 without one, or without a year."""
+    tag: str = ""
+    """The program that a syslog header names."""
+
+
+class _Host(msgspec.Struct, gc=False):
+    name: str = ""
+
+
+class _Shipped(msgspec.Struct, gc=False):
+    message: str = ""
+    timestamp: str = msgspec.field(default="", name="@timestamp")
+    host: _Host | str = ""
+
+
+_SHIPPED = msgspec.json.Decoder(_Shipped)
+
+
+def carried(raw: bytes) -> Carried:
+    """Take the line out. Never raises; what is no UTF-8 is replaced."""
+    first = raw[:1]
+    if first == b"{":
+        if b'"message":' in raw:
+            try:
+                shipped = _SHIPPED.decode(raw)
+            except _UNREADABLE:
+                return Carried(raw.decode("utf-8", "replace"), "", 0)
+            if shipped.message:
+                host = shipped.host if isinstance(shipped.host, str) else shipped.host.name
+                inner = _without_header(shipped.message)
+                return Carried(
+                    inner.text, (inner.host or host)[:DEVICE_CHARS_MAX], inner.at or _time(shipped.timestamp), inner.tag
+                )
+        return Carried(raw.decode("utf-8", "replace").rstrip("\r\n"), "", 0)
+    return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def _without_header(text: str) -> Carried:
+    first = text[:1]
+    if first == "<":
+        new = _NEW.match(text)
+        if new is not None:
+            host = "" if new[2] == "-" else new[2]
+            return Carried(text[new.end() :], host, _time(new[1]), new[3])
+    elif not (first.isalnum() and (text[4:5] == "-" or text[3:4] == " ")):
+        return Carried(text, "", 0)
+    container = _CONTAINER.match(text)
+    if container is not None:
+        return Carried(text[container.end() :], "", _time(container[1]))
+    old = _OLD.match(text)
+    if old is not None:
+        return Carried(text[old.end() :], old[2] or "", _time(old[1] or ""), old[3] or "")
+    priority = _PRIORITY.match(text)
+    return Carried(text[priority.end() :] if priority is not None else text, "", 0)
+
+
+def _time(text: str) -> Micros:
+    try:
+        return parse_micros(text) if text else 0
+    except (ValueError, OverflowError):
+        return 0

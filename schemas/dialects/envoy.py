@@ -1,0 +1,210 @@
+"""Envoy's access log: the default text format, and JSON with the keys that Envoy Gateway, Istio and the manual's examples use.
+
+envoyproxy.io/docs, "Access logging". Envoy rewrites the target of a request that it sends on to where its name says, so only
+CONNECT, and a cluster of the dynamic forward proxy, tell that it was proxied. The text has no address of the client but what the
+client itself may have written into a header, so nothing is taken from it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from schemas.carried import Carried, carried
+from schemas.clock import parse_micros
+from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.proxy_log import (
+    UNREADABLE,
+    Unread,
+    address,
+    count,
+    destination,
+    device_in,
+    endpoint,
+    epoch,
+    guarded,
+    later,
+    logged,
+    maybe_address,
+    millis,
+    status,
+    time_in,
+    unread,
+)
+
+REFUSED_FLAGS = frozenset({"RL", "RLSE", "UAEX"})
+"""Rate limits and a service for authorisation; of the role-based filter the details tell."""
+REFUSED_DETAILS = ("rbac_access_denied", "ext_authz_denied")
+FAILED_FLAGS = frozenset(
+    {
+        "DC",
+        "DF",
+        "DPE",
+        "DT",
+        "IH",
+        "LH",
+        "LR",
+        "NC",
+        "NFCF",
+        "NR",
+        "OM",
+        "SI",
+        "UC",
+        "UF",
+        "UH",
+        "UMSDR",
+        "UO",
+        "UPE",
+        "UR",
+    }
+    | {"URX", "UT", "UDO"}
+)
+"""Response flags that say that the destination was not reached, or the client went away first."""
+FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
+"""A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""
+OK_FROM, OK_TO = 200, 299
+
+_TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
+_METHOD = ("method", ":method", "request_method", "req_method")
+_AUTHORITY = (":authority", "authority", "host")
+_PATH = ("x-envoy-original-path", "x-envoy-origin-path", "path", ":path")
+_CLIENT = ("downstream_remote_address", "downstream_direct_remote_address")
+_DECODE = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    return guarded(raw, _read)
+
+
+def _read(line: Carried) -> Parsed:
+    if line.text[:1] == "{":
+        return _json(line)
+    found = _TEXT.match(line.text)
+    if found is None:
+        raise Unread(Reason.MALFORMED, "neither JSON nor the default format")
+    return Ignored("", parse_micros(found[1]), "no_client" if found[2] == "CONNECT" else "not_proxied")
+
+
+def _json(line: Carried) -> Parsed:
+    try:
+        found = _DECODE(line.text)
+    except UNREADABLE as error:
+        raise unread(error) from error
+    started = _start(found)
+    at = later(started, millis(_text(found, ("duration",))))
+    client, client_port = _client(_text(found, _CLIENT))
+    method, authority, cluster = _text(found, _METHOD), _text(found, _AUTHORITY), _text(found, ("upstream_cluster",))
+    forward = cluster.startswith(FORWARD_CLUSTERS) or ("|" not in cluster and FORWARD_CLUSTERS[0] in cluster)
+    if method != "CONNECT" and not forward:
+        return Ignored(client, at, "not_proxied" if method else "no_request")
+    if not client:
+        return Ignored("", at, "no_client")
+    answer = status(_text(found, ("response_code",)))
+    host, port = destination(authority)
+    upstream = _text(found, ("upstream_host",)).removeprefix("tcp://")
+    ip, ip_port = endpoint(upstream, "upstream_host") if _is_endpoint(upstream) else ("", 0)
+    return logged(
+        "envoy",
+        line.host,
+        line.text.encode(),
+        client,
+        at,
+        started,
+        method,
+        authority if method == "CONNECT" else _text(found, _PATH),
+        answer,
+        decide(_text(found, ("response_flags",)), _text(found, ("response_code_details",)), answer),
+        client_port=client_port,
+        asked=(host, port),
+        upstream_ip=ip if forward or ip == host else "",
+        upstream_port=ip_port,
+        sent=count(_text(found, ("bytes_received",)), "bytes_received"),
+        received=count(_text(found, ("bytes_sent",)), "bytes_sent"),
+        **_proxy(found),
+    )
+
+
+def _client(text: str) -> tuple[str, int]:
+    """Address and port; port 0 where the format leaves it out, nothing of a socket's path and of Envoy's own listeners."""
+    if not text or text.startswith(("/", "@", "envoy://")):
+        return "", 0
+    if text.count(":") == 1 or text[:1] == "[":
+        return endpoint(text, "downstream_remote_address")
+    return address(text, "downstream_remote_address"), 0
+
+
+def _proxy(found: dict[str, Any]) -> dict[str, Any]:
+    local = _text(found, ("downstream_local_address",))
+    if not _is_endpoint(local):
+        return {}
+    ip, number = endpoint(local, "downstream_local_address")
+    return {"proxy_ip": ip, "proxy_port": number}
+
+
+def _is_endpoint(text: str) -> bool:
+    """Not a name, a path of a socket or one of Envoy's own listeners."""
+    ip, colon, _ = text.rpartition(":")
+    return bool(colon) and maybe_address(ip) != ""
+
+
+def _start(found: dict[str, Any]) -> Micros:
+    text = _text(found, ("start_time", "timestamp", "@timestamp", "time"))
+    if not text:
+        raise Unread(Reason.INCOMPLETE, "no start_time")
+    return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
+
+
+def _text(found: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """The first of these that says something. Numbers may be written as text or not."""
+    for key in keys:
+        value = found.get(key)
+        if isinstance(value, str):
+            if value not in ("", "-"):
+                return value
+        elif isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return ""
+
+
+def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
+    """By Envoy's flags. A tunnel or an answer that was on its way was served, whoever ended it."""
+    told = set(flags.split(","))
+    if told & REFUSED_FLAGS or details.startswith(REFUSED_DETAILS):
+        return ProxyDecision.DENIED
+    if answer is None:
+        return ProxyDecision.FAILED
+    if OK_FROM <= answer <= OK_TO:
+        return ProxyDecision.SERVED
+    return ProxyDecision.FAILED if told & FAILED_FLAGS else ProxyDecision.SERVED
+
+
+def written_at(raw: bytes) -> Micros:
+    """The start and how long it took."""
+    return time_in(parse(raw))
+
+
+def device_of(raw: bytes) -> str:
+    """The client's address."""
+    return device_in(parse(raw))
+
+
+def claims(raw: bytes) -> bool:
+    """The default format's beginning; JSON with Envoy's words for both sides."""
+    text = carried(raw).text
+    if text[:1] == "{":
+        return '"response_flags":' in text and ('"upstream_cluster":' in text or '"upstream_host":' in text)
+    return _TEXT.match(text) is not None
+
+
+DIALECT = Dialect(
+    "envoy",
+    parse,
+    written_at,
+    device_of,
+    title="Envoy's access log (JSON, default text)",
+    gives="From JSON, CONNECT and what a dynamic forward proxy sent on, of that with the address, and both ports; else nothing.",
+    claims=claims,
+)

@@ -1,0 +1,232 @@
+"""The extended log of a ProxySG (Blue Coat, Symantec, Broadcom): its main formats' own order, or `c-ip=… cs-host=…` in syslog.
+
+Fields: "ProxySG Log Fields and Substitutions", SGOS 6.5 to 7.3. Date and time are GMT and tell when the request was
+over; `time-taken` is in milliseconds. A line says nothing of its order: `#Fields` above it does, which a reader of
+single lines does not see. So only the orders that the vendor ships are read, told by where filter result, status and
+action stand. IIS writes other orders, and is no proxy.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.address import canonical_host
+from schemas.carried import Carried, carried
+from schemas.clock import parse_micros
+from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.proxy_log import (
+    PORTS,
+    Unread,
+    address,
+    count,
+    destination,
+    device_in,
+    earlier,
+    guarded,
+    logged,
+    maybe_address,
+    millis,
+    port,
+    status,
+    time_in,
+)
+
+FILTER_RESULTS = frozenset({"OBSERVED", "PROXIED", "DENIED"})
+FILTER_PLACES = (7, 8, 11)
+"""Where the filter result stands: SGOS 5 and 6, 6 with the supplier's name, and 7 with its address and country, too."""
+MAIN, SSL = "main", "ssl"
+FAILED_ACTIONS = ("TCP_ERR", "TCP_CLIENT_ABORT", "FAILED")
+FAILED_EXCEPTIONS = (
+    "dns_",
+    "gateway_error",
+    "invalid_",
+    "server_request_limit",
+    "ssl_failed",
+    "tcp_error",
+    "transformation_error",
+    "unsupported_",
+)
+SIGN_IN_EXCEPTIONS = ("authentication_", "authentication_failed")
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|\S+')
+_PAIR = re.compile(r'(?<!\S)([A-Za-z][\w().-]{0,80})=("(?:[^"\\]|\\.)*+"|\S*)')
+_TIMES = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?) ")
+_ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LICENSE|SOCKS|CIFS|MAPI)[A-Z_]*")
+_DIRECTIVE = re.compile(r"#(?:Software|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
+_PLAIN_REQUEST = re.compile(r" (?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|TRACE|DEBUG|[A-Z]{3,16}) /")
+TAGS = frozenset({"ProxySG", "bluecoat"})
+"""How the appliance calls itself in syslog; it sends more than its access log."""
+NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
+TOKENS_MAX = 64
+"""No format has so many fields before those that are read."""
+
+Told = dict[str, str]
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    return guarded(raw, _read)
+
+
+def _read(line: Carried) -> Parsed:
+    text = line.text
+    if _DIRECTIVE.match(text):
+        return Ignored("", line.at, "directive")
+    times = _TIMES.match(text)
+    if times is None:
+        return _pairs(line)
+    at = parse_micros(f"{times[1]}T{times[2]}Z")
+    tokens = [found[0] for found, _ in zip(_TOKEN.finditer(text), range(TOKENS_MAX), strict=False)]
+    told = _in_order(tokens)
+    if told is None:
+        # Of a web server's order nothing is known but that somebody asked it for one of its own pages.
+        if _PLAIN_REQUEST.search(text):
+            return Ignored("", at, "not_proxied")
+        raise Unread(Reason.MALFORMED, "the fields stand in none of the orders that are known")
+    return _logged(line, told, at)
+
+
+def _in_order(tokens: list[str]) -> Told | None:
+    """Fields by name, in the order of the main format or of the one for SSL; None where it is neither."""
+    for place in FILTER_PLACES:
+        if len(tokens) > place + 12 and tokens[place] in FILTER_RESULTS:
+            for form, status_at in ((MAIN, place + 3), (SSL, place + 2)):
+                if tokens[status_at].isdigit() and _ACTION.fullmatch(tokens[status_at + 1]):
+                    return _named(tokens, place, status_at, form)
+    return None
+
+
+def _named(tokens: list[str], place: int, status_at: int, form: str) -> Told:
+    after = ["sc-status", "s-action", "cs-method", "rs-type", "cs-uri-scheme", "cs-host", "cs-uri-port"]
+    after += ["cs-uri-path", "cs-uri-query"] if form == MAIN else []
+    after += ["cs-uri-extension", "cs-user-agent", "s-ip", "sc-bytes", "cs-bytes"]
+    told = dict(zip(after, tokens[status_at:], strict=False))
+    told |= {"time-taken": tokens[2], "c-ip": tokens[3], "cs-username": tokens[4], "sc-filter-result": tokens[place]}
+    told["x-exception-id"] = tokens[place - 1]
+    if place > FILTER_PLACES[0]:
+        told["s-supplier-name"] = tokens[6]
+    if place == FILTER_PLACES[2]:
+        told["s-supplier-ip"] = tokens[7]
+    return {name: _unquoted(value) for name, value in told.items()}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if value[:1] == '"' and value[-1:] == '"' and len(value) > 1 else value
+
+
+def _pairs(line: Carried) -> Parsed:
+    told: Told = {}
+    last = ""
+    for found in _PAIR.finditer(line.text):
+        last = found[1].lower()
+        told.setdefault(last, _unquoted(found[2]))
+    if last in NEVER_LAST:
+        raise Unread(Reason.INCOMPLETE, f"{last} is the last field: nothing tells that it was not cut off")
+    if "c-ip" not in told or not ("cs-host" in told or "cs-method" in told):
+        if line.at and line.tag in TAGS:
+            return Ignored("", line.at, "message")
+        raise Unread(Reason.MALFORMED, "neither date and time nor c-ip= and cs-host=")
+    at = line.at
+    if told.get("date") and told.get("time"):
+        at = parse_micros(f"{told['date']}T{told['time']}Z")
+    if not at:
+        raise Unread(Reason.INCOMPLETE, "no time: neither date= and time= nor a header with the year")
+    return _logged(line, told, at)
+
+
+def _logged(line: Carried, told: Told, at: Micros) -> Parsed:
+    client = address(told["c-ip"], "c-ip")
+    method, host, scheme = (_told(told, name) for name in ("cs-method", "cs-host", "cs-uri-scheme"))
+    if not method:
+        return Ignored(client, at, "no_request")
+    number = port(_told(told, "cs-uri-port"), "cs-uri-port") or PORTS.get(scheme, 0)
+    name = destination(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)[0]
+    answer = status(_told(told, "sc-status"))
+    action = _told(told, "s-action")
+    decision = decide(action, _told(told, "sc-filter-result"), _told(told, "x-exception-id"), answer)
+    return logged(
+        "w3c",
+        line.host,
+        line.text.encode(),
+        client,
+        at,
+        earlier(at, millis(_told(told, "time-taken"), "time-taken")),
+        method,
+        _target(told, method, scheme, host, number),
+        answer,
+        decision,
+        client_port=port(_told(told, "c-port"), "c-port"),
+        # The proxy's own address adds little: one that was masked is left out.
+        proxy_ip=maybe_address(_told(told, "s-ip")),
+        proxy_port=port(_told(told, "s-port"), "s-port"),
+        asked=(name, number),
+        upstream_ip=_upstream(told, name, action, decision),
+        sent=count(_told(told, "cs-bytes"), "cs-bytes"),
+        received=count(_told(told, "sc-bytes"), "sc-bytes"),
+        user=_told(told, "cs-username"),
+    )
+
+
+def _told(told: Told, name: str) -> str:
+    value = told.get(name, "")
+    return "" if value == "-" else value
+
+
+def _target(told: Told, method: str, scheme: str, host: str, number: int) -> str:
+    """Put together again from the parts that the log has; the query with its question mark, as it has it."""
+    if method == "CONNECT" or not scheme:
+        return f"{host}:{number}" if number else host
+    written = "" if number in (0, PORTS.get(scheme)) else f":{number}"
+    return f"{scheme}://{host}{written}{_told(told, 'cs-uri-path') or '/'}{_told(told, 'cs-uri-query')}"
+
+
+def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> str:
+    """The supplier's address where it is the host that was asked for, and not another proxy, and was needed at all."""
+    supplier = canonical_host(_told(told, "s-supplier-name"))
+    if decision is not ProxyDecision.SERVED or "_HIT" in action or not host or supplier != host:
+        return ""
+    return maybe_address(_told(told, "s-supplier-ip"))
+
+
+def decide(action: str, result: str, exception: str, answer: int | None) -> ProxyDecision:
+    """By filter result, action and exception."""
+    if exception.startswith(SIGN_IN_EXCEPTIONS):
+        return ProxyDecision.SIGN_IN
+    if result == "DENIED" or "DENIED" in action:
+        return ProxyDecision.DENIED
+    if answer is None or action.startswith(FAILED_ACTIONS) or exception.startswith(FAILED_EXCEPTIONS):
+        return ProxyDecision.FAILED
+    return ProxyDecision.SERVED
+
+
+def written_at(raw: bytes) -> Micros:
+    """Date and time of the line, or of the header that carried it."""
+    return time_in(parse(raw))
+
+
+def device_of(raw: bytes) -> str:
+    """The client's address."""
+    return device_in(parse(raw))
+
+
+def claims(raw: bytes) -> bool:
+    """Directives, the vendor's orders and tags, a web server's dated lines with a plain request, pairs with `c-ip=` and `cs-`."""
+    line = carried(raw)
+    text = line.text
+    if _TIMES.match(text):
+        tokens = [found[0] for found, _ in zip(_TOKEN.finditer(text), range(TOKENS_MAX), strict=False)]
+        return _in_order(tokens) is not None or bool("\t" not in text and _PLAIN_REQUEST.search(text))
+    return bool(line.tag in TAGS or _DIRECTIVE.match(text)) or (
+        "c-ip=" in text and ("cs-host=" in text or "cs-method=" in text)
+    )
+
+
+DIALECT = Dialect(
+    "w3c",
+    parse,
+    written_at,
+    device_of,
+    title="ProxySG's extended log (Blue Coat, Symantec): main format, pairs in syslog",
+    gives="Requests with verdict, bytes and user; the address gone to where the supplier is logged; no client port as a rule.",
+    claims=claims,
+)
