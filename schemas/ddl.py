@@ -117,10 +117,11 @@ MADE = {
     "0001_tables": ("DeviceNetworkEvents", "DeviceEvents", "BlockAlerts", "Rejects"),
     "0002_sensor_gaps": ("SensorGaps", "DeviceCoverage"),
     "0003_protection": ("ProtectionModes",),
+    "0004_proxy_logs": (),
 }
 """Migrations that make tables, by title, and which."""
 
-CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts")}
+CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts"), "0004_proxy_logs": ("DeviceNetworkEvents",)}
 """Migrations that bring tables of earlier ones up to what the classes say; of these tables the earlier file stays as it was."""
 
 

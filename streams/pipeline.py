@@ -192,7 +192,7 @@ class Pipeline:
                         f"the device's name has {len(named)} characters; at most {DEVICE_CHARS_MAX} are taken for one"
                     )
                     parsed, kind = Reject(Reason.NO_DEVICE, detail, line), Reject
-            elif not named and not home.name:
+            elif not named and not home.name and kind is not Ignored:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
         facts = device.facts
@@ -219,10 +219,12 @@ class Pipeline:
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
-            device.times.append(parsed.at)
             self._count(facts.counts, f"ignored:{parsed.kind}")
-            self.correlator.see_sensor(device, parsed.at)
-            self.correlator.see_time(device, parsed.at)
+            if parsed.at and device.name:
+                # Headings and a program's own messages have no time, or are about nobody.
+                device.times.append(parsed.at)
+                self.correlator.see_sensor(device, parsed.at)
+                self.correlator.see_time(device, parsed.at)
 
     @staticmethod
     def _count(counts: dict[str, int], what: str) -> None:
