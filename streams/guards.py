@@ -5,7 +5,7 @@ At every moment a kill -9 costs a re-read and nothing else, because of the order
 1. read messages, acknowledging nothing;
 2. let the pure pipeline decide;
 3. send all outputs and wait until Kafka has every one;
-4. write the state, with the input's offset in it: the local store first, then the changelog; wait for it, too;
+4. write the state, with the input's offset in it: to the changelog, and once it has everything to the local store;
 5. only then acknowledge the input.
 
 So ending the process is always right when something is not as it should be, and each guard does so with an exit code of

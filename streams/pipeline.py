@@ -24,7 +24,7 @@ from streams.policy import Policy
 from streams.presence import Presence
 from streams.settler import LEAP
 from streams.state import Device
-from streams.store import NEVER, Store
+from streams.store import Store
 
 __all__ = ["Message", "Output", "Pipeline"]
 
@@ -88,16 +88,12 @@ class Pipeline:
         self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int = NEVER) -> list[tuple[bytes, bytes]]:
-        """Take some devices' state back from all of their entries, in any order.
-
-        Gives those written for input at or after an offset: a crash may have kept them from the changelog.
-        """
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take some devices' state back from all of their entries, in any order."""
         before = len(self.devices)
-        late = self.store.restore(entries, since)
+        self.store.restore(entries)
         for device in islice(self.devices.values(), before, None):
             self.presence.remember(device)
-        return late
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """The state entries to write now, once the output was delivered."""

@@ -28,8 +28,6 @@ MORE = "+"
 """Before the name of an item: what goes on from the part before."""
 PART_BYTES_MAX = 512 * 1024
 SNAPSHOT_BYTES_MIN = 4_096
-NEVER = 1 << 62
-"""Above every offset."""
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -37,7 +35,6 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 
     version: int
     sequence: int
-    offset: int
     facts: bytes
     items: dict[str, bytes | None]
     part: int
@@ -120,20 +117,17 @@ class Store:
         self.changed.clear()
         return entries
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int = NEVER) -> list[tuple[bytes, bytes]]:
-        """Take devices back from all of their entries, in any order; gives the entries for input at or after an offset.
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take devices back from all of their entries, in any order.
 
         Other devices' entries may come with another call: so a large state can be taken back a piece at a time.
         Raises StateUnreadable.
         """
-        late: list[tuple[bytes, bytes]] = []
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
             by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
             self._take_back(name.decode(), found)
-            late += [(key, value) for key, value, entry in found if entry.offset >= since]
-        return late
 
     def _delta(
         self, device: Device, written: _Written, parts: list[dict[str, bytes | None]]
@@ -142,7 +136,7 @@ class Store:
             written.sequence += 1
             written.deltas += 1
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(FORMAT, written.sequence, device.facts.offset, facts, part, number, len(parts)))
+            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts)))
             written.delta_bytes += len(value)
             yield f"{device.name}\0{written.slot()}".encode(), value
 
@@ -154,9 +148,7 @@ class Store:
         written.snapshot_parts = len(parts)
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(
-                _Entry(FORMAT, written.sequence, device.facts.offset, facts, part, number, len(parts), True)
-            )
+            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), True))
             written.snapshot_bytes += len(value)
             yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
 

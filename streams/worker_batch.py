@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -85,12 +85,9 @@ class Bench:
 
         made: list[tuple[int, Output]] = []
         rejects = 0
-        entries: dict[int, dict[bytes, bytes]] = {}
         touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
-            pipeline, again = await self._pipeline(part, messages)
-            entries[part] = dict(again)
-            touched[part] = pipeline
+            pipeline = touched[part] = await self._pipeline(part, messages)
             for portion in _portions(messages):
                 for message in portion:
                     pipeline.take(message)
@@ -106,16 +103,7 @@ class Bench:
         for messages in batch.values():
             self._counters.note_delivered(messages, now)
 
-        await check()
-        for part, pipeline in touched.items():
-            written = pipeline.checkpoint()
-            if written:
-                self._store.write(part, written)
-            for key, value in written:
-                # Behind what is sent again: the pipeline's order is part of its meaning (a device's facts come last).
-                entries[part].pop(key, None)
-                entries[part][key] = value
-        await self._publish(entries, check)
+        await self._save({part: pipeline.checkpoint() for part, pipeline in touched.items()}, check)
 
         await check()
         self._counters.batches += 1
@@ -129,35 +117,36 @@ class Bench:
         self._rejects.judge([output for _, output in made])
         await self._courier.deliver(chain.from_iterable(self._courier.parcels(*some) for some in made), check)
 
-    async def _pipeline(self, part: int, messages: Sequence[Message]) -> tuple[PipelineLike, list[Entry]]:
-        """The pipeline of a partition, and after an assignment the entries that its changelog may lack.
-
-        The life before may have died between its local write and the changelog. What it wrote for input that is read
-        again now is therefore sent once more.
-        """
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> PipelineLike:
+        """The pipeline of a partition; after an assignment with the state that its local store has."""
         first = messages[0].offset
-        again: list[Entry] = []
         if not self._continuity.knows(part):
             start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
             self._stop_at(self._continuity.begin(part, first, start))
             pipeline = self._make_pipeline(self._correlation, self._policy)
             for some in self._store.pieces(part):
-                again += pipeline.restore(some, first)
+                pipeline.restore(some)
                 await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
             self._pipelines[part] = pipeline
         self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
-        return self._pipelines[part], again
+        return self._pipelines[part]
 
     def _stop_at(self, wrong: str) -> None:
         if wrong:
             end(Exit.HOLE, wrong)
 
-    async def _publish(self, entries: dict[int, dict[bytes, bytes]], check: Check) -> None:
-        """Send state entries to the changelog partition of their input partition."""
-        parcels = [
-            self._courier.entry(part, key, value) for part, some in entries.items() for key, value in some.items()
-        ]
-        for part, offset in (await self._courier.deliver(parcels, check)).items():
+    async def _save(self, entries: Mapping[int, Sequence[Entry]], check: Check) -> None:
+        """State to the changelog partition of its input partition, then to the local store.
+
+        In this order the local store holds nothing that the changelog lacks. What a life that died in between had kept to
+        itself would stand beside what others made of the same input, once its partition came back.
+        """
+        parcels = [self._courier.entry(part, key, value) for part, some in entries.items() for key, value in some]
+        offsets = await self._courier.deliver(parcels, check)
+        # A membership that is over may have had its messages put behind those of others: then it must not note how far it is.
+        await check()
+        for part, offset in offsets.items():
+            self._store.write(part, entries[part])
             self._store.note_changelog(part, offset)
         self._counters.checkpoint_entries += len(parcels)
         self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)

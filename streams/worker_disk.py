@@ -1,6 +1,6 @@
 """What becomes of the worker when the disk under its local state fails: it ends, in words, and can always begin again.
 
-The local state is a copy: everything in it is on the changelog, too, or was made from input that is not acknowledged yet.
+The local state is a copy: everything in it is on the changelog, too.
 So a damaged folder is put aside and recovered from the changelog, and on a full disk the worker is started again and
 again until there is room; neither loses anything.
 """

@@ -13,8 +13,8 @@ from streams.policy import Policy
 class PipelineLike(Protocol):
     """One input partition's pipeline; `streams.pipeline.Pipeline` is the real one."""
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int) -> list[tuple[bytes, bytes]]:
-        """Take over some devices' state of an earlier life; gives the entries written for input at or after an offset."""
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over some devices' state of an earlier life."""
 
     def take(self, message: Message) -> None:
         """Handle one message; one that is in the state already does nothing."""

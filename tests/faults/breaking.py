@@ -52,7 +52,7 @@ PLANS = {
     "ack-before-delivery": DIES_OFTEN,
     "state-before-outputs": DIES_OFTEN,
     "no-recovery-hook": MOVES_OFTEN,
-    "no-state-on-replay": DIES_AND_FORGETS,
+    "local-state-first": DIES_AND_FORGETS,
     "no-lease": SLEEPS_AND_FORGETS,
     "hole-in-the-offsets": Schedule((), 10.0),
 }

@@ -26,7 +26,7 @@ from streams.worker_batch import Bench
 from streams.worker_state import StateStore
 from unproxy.telemetry import set_up
 
-STEPS = ("outputs delivered", "state written locally", "state in the changelog")
+STEPS = ("outputs delivered", "state in the changelog", "state kept locally")
 HOLE_AFTER_MESSAGES = 60
 
 
@@ -60,7 +60,7 @@ def state_before_outputs() -> None:
         changelog = courier._topics["state-changelog"]
         if any(parcel.topic == changelog for parcel in parcels):
             done = await deliver(courier, parcels, check)
-            _end_when_asked(STEPS[2])
+            _end_when_asked(STEPS[1])
             while held:
                 await deliver(*held.pop())
             return done
@@ -79,15 +79,17 @@ def no_recovery_hook() -> None:
     _replace(Worker, "_hold_flow", nothing)
 
 
-def no_state_on_replay() -> None:
-    """State that an earlier life wrote locally and not to the changelog is not written again."""
-    original = Bench._pipeline
+def local_state_first() -> None:
+    """State is kept locally before the changelog has it."""
+    save = Bench._save
 
-    async def forgetful(bench: Bench, part: int, messages: Any) -> Any:
-        pipeline, _ = await original(bench, part, messages)
-        return pipeline, ()
+    async def keep_and_save(bench: Bench, entries: Any, check: Check) -> None:
+        for partition, some in entries.items():
+            if some:
+                bench._store.write(partition, some)
+        await save(bench, entries, check)
 
-    _replace(Bench, "_pipeline", forgetful)
+    _replace(Bench, "_save", keep_and_save)
 
 
 def no_lease() -> None:
@@ -121,13 +123,13 @@ BREAKS: dict[str, Callable[[], None]] = {
     "ack-before-delivery": ack_before_delivery,
     "state-before-outputs": state_before_outputs,
     "no-recovery-hook": no_recovery_hook,
-    "no-state-on-replay": no_state_on_replay,
+    "local-state-first": local_state_first,
     "no-lease": no_lease,
     "hole-in-the-offsets": hole_in_the_offsets,
 }
 
 
-STEP_OF_BREAK = {"state-before-outputs": STEPS[2], "no-state-on-replay": STEPS[1], "no-lease": STEPS[1]}
+STEP_OF_BREAK = {"state-before-outputs": STEPS[1], "local-state-first": STEPS[2], "no-lease": STEPS[0]}
 """Where a broken worker ends when it is asked to: where the break shows."""
 _steps: Sequence[str] = STEPS
 _asked: tuple[str, signal.Signals] | None = None
@@ -150,20 +152,20 @@ def end_between_steps() -> None:
     """At one of the worst points of its next batch the worker kills itself on SIGUSR1, and stops itself on SIGUSR2."""
     for signum in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, _ask)
-    write, publish = StateStore.write, Bench._publish
+    write, save = StateStore.write, Bench._save
 
     def write_or_end(store: StateStore, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        _end_when_asked(STEPS[0])
-        write(store, partition, entries)
         _end_when_asked(STEPS[1])
+        write(store, partition, entries)
+        _end_when_asked(STEPS[2])
 
-    async def publish_and_end(bench: Bench, entries: Any, check: Check) -> None:
-        await publish(bench, entries, check)
+    async def save_or_end(bench: Bench, entries: Any, check: Check) -> None:
         if any(entries.values()):
-            _end_when_asked(STEPS[2])
+            _end_when_asked(STEPS[0])
+        await save(bench, entries, check)
 
     _replace(StateStore, "write", write_or_end)
-    _replace(Bench, "_publish", publish_and_end)
+    _replace(Bench, "_save", save_or_end)
 
 
 def tell_where_it_stands() -> None:

@@ -144,22 +144,6 @@ def test_a_connection_larger_than_a_part_is_cut(monkeypatch: pytest.MonkeyPatch)
     assert len(table) > 10
 
 
-def test_what_was_written_late_is_sent_again() -> None:
-    """Entries for input at or after the first message of an assignment may be missing from the changelog."""
-    pipeline = Pipeline(CorrelationSettings())
-    table: dict[bytes, bytes] = {}
-    for message in messages(40):
-        pipeline.take(message)
-        pipeline.drain()
-        table.update(pipeline.checkpoint())
-    again = Pipeline(CorrelationSettings())
-    late = dict(again.restore(table.items(), since=30))
-
-    assert late
-    assert late.items() < table.items()
-    assert Pipeline(CorrelationSettings()).restore(table.items()) == []
-
-
 def test_a_large_state_comes_back_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition's store gives whole devices, some at a time, whatever they are called, and not Faust's own note."""
     monkeypatch.setattr(worker_state, "PIECE_BYTES", 1)

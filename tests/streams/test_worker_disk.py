@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ import pytest
 import rocksdict
 
 from schemas.settings import Settings
+from schemas.topics import STATE_CHANGELOG
 from streams import worker_disk
 from streams.guards import Exit
 from streams.worker_disk import DAMAGED, FULL, TOUCHES, blame_disk, watch_store
 from streams.worker_state import StateStore
 from tests.streams.test_worker_chaos import goes_on, input_flows
 from tests.streams.worker_oracle import judge
-from tests.streams.worker_process import WorkerProcess, committed, ends, wait_until
+from tests.streams.worker_process import WorkerProcess, committed, ends, read_all, wait_until
 
 SettingsFor = Callable[..., Settings]
 
@@ -35,6 +37,29 @@ def flip(file: Path) -> None:
     with file.open("r+b") as there:
         there.seek(file.stat().st_size // 3)
         there.write(bytes(file.stat().st_size // 3))
+
+
+def test_the_local_store_holds_nothing_that_the_changelog_lacks(
+    kafka_settings_for: SettingsFor, tmp_path: Path
+) -> None:
+    """Killed right before or after a write: else it would stand beside what others made of the same input meanwhile."""
+    settings = kafka_settings_for(worker={"session_timeout_secs": 6, "batch_messages_max": 10})
+    worker = WorkerProcess(settings, tmp_path / "log", crash=0.1)
+    with input_flows(settings):
+        for _ in range(4):
+            assert worker.start().wait() == -signal.SIGKILL
+    told = {(raw.key(), raw.value()) for raw in read_all(settings, STATE_CHANGELOG)}
+    kept = [entry for folder in Path(settings.worker.data_dir).rglob("*.db") for entry in _kept(folder)]
+
+    assert kept
+    assert set(kept) <= told
+
+
+def _kept(folder: Path) -> list[tuple[bytes, bytes]]:
+    """State entries of a store whose process is dead; Faust's own note is none."""
+    db = rocksdict.Rdict(str(folder), rocksdict.Options(raw_mode=True))
+    every = [(key, value) for key, value in db.items() if isinstance(key, bytes) and isinstance(value, bytes)]
+    return [entry for entry in every if entry[0].startswith(b"dev")]
 
 
 @pytest.mark.parametrize(("damage", "files"), [(cut, "*.sst"), (cut, "MANIFEST*"), (flip, "*.sst")])

@@ -32,15 +32,11 @@ class CountingPipeline:
         self._output = Output()
         self._lines = 0
 
-    def restore(self, entries: Iterable[tuple[bytes, bytes]], since: int) -> list[tuple[bytes, bytes]]:
-        """Entries are JSON; gives those of devices that changed since."""
-        late = []
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Entries are JSON."""
         for device, value in entries:
             last, count, at, is_open, _ = json.loads(value)
             self._state[device] = (last, count, at, is_open)
-            if last >= since:
-                late.append((device, value))
-        return late
 
     def take(self, message: Message) -> None:
         """Count, or close on a tick."""
