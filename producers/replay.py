@@ -128,6 +128,7 @@ def _recorded(
         content = gzip.GzipFile(fileobj=stream) if packed else stream
     try:
         if lines.fed_to:
+            lines.recall(content.read)
             content.seek(lines.fed_to)
         # read() would throw away what it has when the rest turns out to be damaged; read1() gives it first.
         while chunk := content.read1(CHUNK_BYTES):

@@ -1,0 +1,143 @@
+r"""Zeek's tab-separated logs (docs.zeek.org, "Zeek Log Formats"): a row means nothing without the header above it.
+
+So each row becomes the line of JSON that Zeek itself would write with `LogAscii::use_json`, with the log's name as `_path`:
+an unset value is left out, an empty set is `[]`, bytes that are no UTF-8 stay written as `\xe4`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+Convert = Callable[[bytes], bytes]
+"""A value as the row has it to one as JSON has it. Raises ValueError where it is not of its type."""
+
+_HEADER = frozenset(
+    (b"separator", b"set_separator", b"empty_field", b"unset_field", b"path", b"open", b"close", b"fields", b"types")
+)
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NOT_PLAIN = re.compile(rb'[^ !#-\[\]-~]')
+_ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|\\)")
+_BOOLS = {b"T": b"true", b"F": b"false"}
+_json = msgspec.json.Encoder().encode
+
+
+class ZeekRows:
+    """The framing of one file. Lines of JSON go on as they are, so does a row that does not fit its header."""
+
+    context = b"#"
+    held = None
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        """A row as JSON; nothing for a line of the header."""
+        del start
+        if line.startswith(b"#"):
+            return [] if self._heard(line.removesuffix(b"\r")) else [line]
+        if line.startswith(b"{"):
+            return [line]
+        return [self._row(line.removesuffix(b"\r")) or line]
+
+    def let_go(self) -> list[bytes]:
+        """Nothing is held back."""
+        return []
+
+    def _begin(self, separator: bytes = b"\t") -> None:
+        self._separator = separator
+        self._said = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
+        self._columns: list[tuple[bytes, Convert]] | None = None
+
+    def _heard(self, line: bytes) -> bool:
+        """Take in a line of the header, which may stand in the middle of a file as well; False for what is none."""
+        if line.startswith(b"#separator "):
+            self._begin(unescaped(line[11:]) or b"\t")
+            return True
+        name, _, value = line[1:].partition(self._separator)
+        if name not in _HEADER:
+            return False
+        self._said[name] = value
+        self._columns = None
+        return True
+
+    def _row(self, line: bytes) -> bytes | None:
+        columns = self._columns
+        if columns is None:
+            columns = self._columns = self._made()
+        values = line.split(self._separator)
+        if len(values) != len(columns):
+            return None
+        unset, parts = self._unset, self._first.copy()
+        try:
+            for (key, convert), value in zip(columns, values, strict=True):
+                if value != unset:
+                    parts.append(key + convert(value))
+        except ValueError:
+            return None
+        return b"{" + b",".join(parts) + b"}"
+
+    def _made(self) -> list[tuple[bytes, Convert]]:
+        """The columns by the header; none while it is not whole, so that no row fits."""
+        said = self._said
+        self._unset, self._empty = unescaped(said[b"unset_field"]), unescaped(said[b"empty_field"])
+        self._set_separator = unescaped(said[b"set_separator"]) or b","
+        path = said.get(b"path", self._unset)
+        self._first = [b'"_path":' + _string(path)] if path not in (b"", self._unset) else []
+        fields, types = (said.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
+        if len(fields) != len(types) or b"fields" not in said:
+            return []
+        return [(_string(name) + b":", self._converter(kind)) for name, kind in zip(fields, types, strict=True)]
+
+    def _converter(self, kind: bytes) -> Convert:
+        if kind in (b"count", b"int", b"port"):
+            return _integer
+        if kind in (b"time", b"interval", b"double"):
+            return _number
+        if kind == b"bool":
+            return _bool
+        outer, bracket, inner = kind.removesuffix(b"]").partition(b"[")
+        if not (bracket and outer in (b"set", b"vector", b"table")):
+            empty = self._empty
+            return lambda value: b'""' if value == empty else _string(value)
+        convert, separator, unset, none = self._converter(inner), self._set_separator, self._unset, self._empty
+
+        def elements(value: bytes) -> bytes:
+            if value == none:
+                return b"[]"
+            return b"[" + b",".join(b"null" if e == unset else convert(e) for e in value.split(separator)) + b"]"
+
+        return elements
+
+
+def unescaped(value: bytes) -> bytes:
+    r"""A value with `\x2d` and `\\` as the bytes that they stand for."""
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\", value)
+
+
+def _string(value: bytes) -> bytes:
+    if _NOT_PLAIN.search(value) is None:
+        return b'"%b"' % value
+    return _json(unescaped(value).decode("utf-8", "backslashreplace"))
+
+
+def _integer(value: bytes) -> bytes:
+    if _INTEGER.fullmatch(value) is None:
+        raise ValueError("no whole number")
+    return value
+
+
+def _number(value: bytes) -> bytes:
+    if _NUMBER.fullmatch(value) is None:
+        raise ValueError("no number")
+    return value
+
+
+def _bool(value: bytes) -> bytes:
+    try:
+        return _BOOLS[value]
+    except KeyError:
+        raise ValueError("neither T nor F") from None
