@@ -317,7 +317,7 @@ class Framing(Protocol):
     """
 
     context: bytes
-    """Lines that begin so tell how later ones are to be read: who goes on in the middle of a file is fed those before it. b"": none."""
+    """Lines that begin so tell how later ones are to be read: who goes on in the middle is fed those before it. b"": none do."""
 
     @property
     def held(self) -> int | None:

@@ -179,8 +179,8 @@ def _read(raw: bytes, decoder: msgspec.json.Decoder[_Read]) -> _Read:
     line = decoder.decode(raw)
     if line.ts is None:
         tagged = _KEYS.decode(raw)
-        if len(tagged) == 1:
-            ((name, inner),) = tagged.items()
+        name, inner = next(iter(tagged.items()), ("", msgspec.Raw(b"")))
+        if len(tagged) == 1 and bytes(inner).startswith(b"{"):
             line = decoder.decode(inner)
             line.path = name
     return line
@@ -356,7 +356,6 @@ _HEADER_OR_ROW = re.compile(
     rb"|[0-9]{9,10}\.[0-9]{6}\t"
 )
 _NAMED = re.compile(rb'"(?:_path|_stream|@stream)"\s*:\s*"')
-_TAGGED = re.compile(rb'[^{]{0,300}\{\s*"[a-z0-9_]+"\s*:\s*\{\s*"ts"\s*:')
 _OF_ZEEK = re.compile(rb'"(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)"\s*:|"id"\s*:\s*\{[^}]*"orig_h"\s*:')
 _TS = re.compile(rb'"ts"\s*:\s*(?:[0-9]{9,10}\.[0-9]|[0-9]{12,13}\b|"[0-9]{4}-|"[0-9]{9,10}\.)')
 
@@ -367,7 +366,7 @@ def claims(raw: bytes) -> bool:
         return _HEADER_OR_ROW.match(raw) is not None
     if _TS.search(raw) is None:
         return False
-    return (_NAMED.search(raw) or _OF_ZEEK.search(raw)) is not None and not raw.startswith(b'{"@timestamp"')
+    return (_NAMED.search(raw) or _OF_ZEEK.search(raw)) is not None
 
 
 DIALECT = Dialect(

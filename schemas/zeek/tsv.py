@@ -13,14 +13,19 @@ import msgspec
 
 Convert = Callable[[bytes], bytes]
 """A value as the row has it to one as JSON has it. Raises ValueError where it is not of its type."""
+_Column = tuple[bytes, bool, Convert]
+"""The key in JSON with its colon, whether its values are text, and what converts them."""
 
 _HEADER = frozenset(
     (b"separator", b"set_separator", b"empty_field", b"unset_field", b"path", b"open", b"close", b"fields", b"types")
 )
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_NOT_PLAIN = re.compile(rb'[^ !#-\[\]-~]')
+_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+"""What a string of JSON may hold as it is; less than the standard allows."""
+_ODD_IN_ROW, _ODD = (bytes(byte for byte in range(256) if byte not in plain) for plain in (_PLAIN + b"\t", _PLAIN))
 _ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|\\)")
+ZERO = ord("0")
 _BOOLS = {b"T": b"true", b"F": b"false"}
 _json = msgspec.json.Encoder().encode
 
@@ -50,7 +55,7 @@ class ZeekRows:
     def _begin(self, separator: bytes = b"\t") -> None:
         self._separator = separator
         self._said = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
-        self._columns: list[tuple[bytes, Convert]] | None = None
+        self._columns: list[_Column] | None = None
 
     def _heard(self, line: bytes) -> bool:
         """Take in a line of the header, which may stand in the middle of a file as well; False for what is none."""
@@ -71,16 +76,21 @@ class ZeekRows:
         values = line.split(self._separator)
         if len(values) != len(columns):
             return None
-        unset, parts = self._unset, self._first.copy()
+        unset, empty, parts = self._unset, self._empty, self._first.copy()
+        plain = len(line.translate(None, _ODD_IN_ROW)) == len(line) and self._separator == b"\t"
         try:
-            for (key, convert), value in zip(columns, values, strict=True):
-                if value != unset:
+            for (key, text, convert), value in zip(columns, values, strict=True):
+                if value == unset:
+                    continue
+                if text and plain and value != empty:  # nearly always, and fast
+                    parts.append(b'%b"%b"' % (key, value))
+                else:
                     parts.append(key + convert(value))
         except ValueError:
             return None
         return b"{" + b",".join(parts) + b"}"
 
-    def _made(self) -> list[tuple[bytes, Convert]]:
+    def _made(self) -> list[_Column]:
         """The columns by the header; none while it is not whole, so that no row fits."""
         said = self._said
         self._unset, self._empty = unescaped(said[b"unset_field"]), unescaped(said[b"empty_field"])
@@ -90,7 +100,8 @@ class ZeekRows:
         fields, types = (said.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
         if len(fields) != len(types) or b"fields" not in said:
             return []
-        return [(_string(name) + b":", self._converter(kind)) for name, kind in zip(fields, types, strict=True)]
+        made = zip(fields, map(self._converter, types), strict=True)
+        return [(_string(name) + b":", convert == self._text, convert) for name, convert in made]
 
     def _converter(self, kind: bytes) -> Convert:
         if kind in (b"count", b"int", b"port"):
@@ -101,8 +112,7 @@ class ZeekRows:
             return _bool
         outer, bracket, inner = kind.removesuffix(b"]").partition(b"[")
         if not (bracket and outer in (b"set", b"vector", b"table")):
-            empty = self._empty
-            return lambda value: b'""' if value == empty else _string(value)
+            return self._text
         convert, separator, unset, none = self._converter(inner), self._set_separator, self._unset, self._empty
 
         def elements(value: bytes) -> bytes:
@@ -112,6 +122,9 @@ class ZeekRows:
 
         return elements
 
+    def _text(self, value: bytes) -> bytes:
+        return b'""' if value == self._empty else _string(value)
+
 
 def unescaped(value: bytes) -> bytes:
     r"""A value with `\x2d` and `\\` as the bytes that they stand for."""
@@ -119,13 +132,13 @@ def unescaped(value: bytes) -> bytes:
 
 
 def _string(value: bytes) -> bytes:
-    if _NOT_PLAIN.search(value) is None:
+    if len(value.translate(None, _ODD)) == len(value):
         return b'"%b"' % value
     return _json(unescaped(value).decode("utf-8", "backslashreplace"))
 
 
 def _integer(value: bytes) -> bytes:
-    if _INTEGER.fullmatch(value) is None:
+    if not (value.isdigit() and value[0] != ZERO) and _INTEGER.fullmatch(value) is None:
         raise ValueError("no whole number")
     return value
 
