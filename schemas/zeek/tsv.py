@@ -16,9 +16,7 @@ Convert = Callable[[bytes], bytes]
 _Column = tuple[bytes, bool, Convert]
 """The key in JSON with its colon, whether its values are text, and what converts them."""
 
-_HEADER = frozenset(
-    (b"separator", b"set_separator", b"empty_field", b"unset_field", b"path", b"open", b"close", b"fields", b"types")
-)
+_HEADER = frozenset((b"set_separator", b"empty_field", b"unset_field", b"path", b"fields", b"types"))
 _INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
@@ -40,10 +38,11 @@ class ZeekRows:
         self._begin()
 
     def take(self, line: bytes, start: int) -> list[bytes]:
-        """A row as JSON; nothing for a line of the header."""
+        r"""A row as JSON; nothing for the header and remarks, as no row begins like them: Zeek would have written `\x23`."""
         del start
-        if line.startswith(b"#"):
-            return [] if self._heard(line.removesuffix(b"\r")) else [line]
+        if line.startswith(self.context):
+            self._heard(line.removesuffix(b"\r"))
+            return []
         if line.startswith(b"{"):
             return [line]
         return [self._row(line.removesuffix(b"\r")) or line]
@@ -57,17 +56,14 @@ class ZeekRows:
         self._said = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
         self._columns: list[_Column] | None = None
 
-    def _heard(self, line: bytes) -> bool:
-        """Take in a line of the header, which may stand in the middle of a file as well; False for what is none."""
+    def _heard(self, line: bytes) -> None:
+        """Take in a line of the header, which may stand in the middle of a file as well."""
         if line.startswith(b"#separator "):
             self._begin(unescaped(line[11:]) or b"\t")
-            return True
         name, _, value = line[1:].partition(self._separator)
-        if name not in _HEADER:
-            return False
-        self._said[name] = value
-        self._columns = None
-        return True
+        if name in _HEADER:
+            self._said[name] = value
+            self._columns = None
 
     def _row(self, line: bytes) -> bytes | None:
         columns = self._columns
