@@ -71,7 +71,11 @@ class Lines:
         """What is left after the last newline, as a line."""
         if self._length:
             yield from self._whole(newline=0)
-        if self._framing is not None:
+        yield from self.let_go()
+
+    def let_go(self) -> Iterator[Line]:
+        """What the framing holds back, as nothing more may come: at the end, or when the file is quiet."""
+        if self._framing is not None and self._framing.held is not None:
             done = self._done()
             yield from self._given(self._framing.let_go(), done)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 
 from producers.lines import CHUNK_BYTES, Lines
 from producers.position import Positions
-from producers.replay import replay
+from producers.replay import QUIET_ROUNDS, piped, replay
 from producers.source import Line, Source, SourceFile, parse_source
-from producers.tail import Tail
+from producers.tail import HELD_SECS_MAX, Tail
 from schemas.dialects import dialects
 
 Writer = Callable[[Path, Iterable[bytes]], None]
@@ -145,19 +146,23 @@ def test_a_replay_goes_on_behind_the_header(tmp_path: Path, pack: Callable[[byte
 
 
 class Following:
-    """A tail under a clock of its own; `new()` gives the rows of one round."""
+    """A tail under a clock of its own; `values()` gives what is new in one round, `new()` which rows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dialect: str = "zeek") -> None:
+        self.now = 0.0
         self.positions = Positions(folder / "state")
-        source = parse_source(f"zeek:{folder}/log")
-        self.lines = Tail([source], self.positions, line_bytes_max=1_000, clock=lambda: 0.0).lines()
+        source = parse_source(f"{dialect}:{folder}/log")
+        self.lines = Tail([source], self.positions, line_bytes_max=1_000, clock=lambda: self.now).lines()
 
-    def new(self) -> list[int]:
+    def values(self) -> list[bytes]:
         found = []
         while (line := next(self.lines)) is not None:
             line.file.taken = line.end
-            found.append(line)
-        return numbers(found)
+            found.append(line.value)
+        return found
+
+    def new(self) -> list[int]:
+        return numbers(self.values())
 
     def stop(self) -> None:
         self.positions.save([])
@@ -200,3 +205,43 @@ def test_a_file_that_was_written_anew_has_a_header_of_its_own(tmp_path: Path, wr
 
     assert tail.new() == [2]
     tail.stop()
+
+
+def audit(kind: str, serial: int) -> bytes:
+    """A record of the audit log."""
+    return b"type=%s msg=audit(100.000:%d): " % (kind.encode(), serial)
+
+
+def test_a_quiet_file_holds_nothing_back(tmp_path: Path, write: Writer) -> None:
+    """What may still belong together waits a moment; a stop meanwhile forgets none of it."""
+    log = tmp_path / "log"
+    write(log, [audit("SYSCALL", 1), audit("SYSCALL", 2), audit("EOE", 2)])
+    first = Following(tmp_path, "auditd")
+    assert first.values() == [audit("SYSCALL", 2)]
+    first.now += HELD_SECS_MAX - 0.1
+    assert first.values() == []
+    first.stop()
+    second = Following(tmp_path, "auditd")
+    assert second.values() == [audit("SYSCALL", 2)]
+    second.now += HELD_SECS_MAX
+    assert second.values() == [audit("SYSCALL", 1)]
+    second.stop()
+    third = Following(tmp_path, "auditd")
+
+    assert third.values() == []
+    third.stop()
+
+
+def test_a_quiet_pipe_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes may never end it."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as out:
+        monkeypatch.setattr("sys.stdin", stdin)
+        lines = piped(parse_source("auditd:-"))
+        out.write(audit("SYSCALL", 1) + b"\n")
+        rounds = [next(lines) for _ in range(QUIET_ROUNDS)]
+        out.write(audit("SYSCALL", 2) + b"\n" + audit("USER_END", 3) + b"\n")
+        later = [next(lines) for _ in range(QUIET_ROUNDS + 2)]
+
+    values = [[line.value for line in found if line is not None] for found in (rounds, later)]
+    assert values == [[audit("SYSCALL", 1)], [audit("USER_END", 3), audit("SYSCALL", 2)]]
