@@ -30,7 +30,10 @@ CONNECT = {
 SOCKETCALL_CONNECT = b"3"  # SYS_CONNECT, linux/net.h
 AF_INET, AF_INET6 = 2, 10
 
-_CALL = re.compile(rb" arch=([0-9a-fA-F]{1,8}) syscall=([0-9]{1,10}) (?:.*? )??a0=([0-9a-fA-F]{1,16})")
+_CALL = re.compile(
+    rb" arch=([0-9a-fA-F]{1,8})(?: per=[0-9a-fA-F]+)? syscall=([0-9]{1,10})"
+    rb"(?: (?:success|exit)=[^ ]*){0,2} a0=([0-9a-fA-F]{1,16})"
+)
 _SADDR = re.compile(rb" saddr=([0-9a-fA-F]*)")
 
 

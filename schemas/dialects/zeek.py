@@ -205,7 +205,7 @@ _HEADER_OR_ROW = re.compile(
 _TS = re.compile(rb'\\?"ts\\?"\s*:\s*\\?(?:"?[0-9]{9,10}\.[0-9]|[0-9]{9,13}[,}]|"[0-9]{4}-)')
 _NAMES = re.compile(
     rb'"(?:_path|_stream|@stream)\\?"\s*:\s*\\?"'
-    rb'|"(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\?"\s*:|"id\\?"\s*:\s*\{[^}]*"orig_h\\?"\s*:'
+    rb'|"(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\?"\s*:|"id\\?"\s*:\s*\{[^{}]{0,300}"orig_h\\?"\s*:'
 )
 
 

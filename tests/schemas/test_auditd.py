@@ -153,6 +153,7 @@ def test_law_of_records(found: list[tuple[str, int, int]]) -> None:
     [
         ([call(), address(INET)], "connect_without_port"),
         ([address(INET), call()], "connect_without_port"),
+        ([call().replace(b" syscall", b" per=400000 syscall"), address(INET)], "connect_without_port"),  # a personality
         ([call(exit_code=-115), address(INET)], "connect_without_port"),  # EINPROGRESS: goes on
         ([call(), address(b"0A000016000000000000000000000000000000000000000000000000")], "connect_without_port"),
         ([call(), address(b"01002F7661722F72756E")], "connect_local"),  # UNIX

@@ -399,6 +399,17 @@ def test_any_lines_lose_nothing(found: list[bytes]) -> None:
         assert all(one == line or isinstance(json.loads(one), dict) for one in made)
 
 
+@pytest.mark.parametrize(
+    "part", [b'"ts":1234567890.1', b'"id": {', b'"id":{"ts":1234567890.1', b'"_path" ', b"{", b"1 "]
+)
+def test_a_hostile_line_costs_no_more_than_its_length(part: bytes) -> None:
+    """What repeats itself a hundred thousand times is told at once; a pattern that looks back would take minutes."""
+    line = b'"ts":1234567890.1,' + part * 100_000
+
+    assert not claims(line) or b"_path" in line
+    assert isinstance(parse(line), Reject)
+
+
 def test_the_sample_gives_all_kinds_of_events() -> None:
     """What the recorded files come to."""
     found = Counter(type(parse(line)).__name__ for path in FILES for line in lines(path))
