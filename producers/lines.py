@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from producers.source import Line, SourceFile
-from schemas.events import Dialect
-from schemas.recognition import dialect_of_each
+from schemas.events import Dialect, Framing
+from schemas.recognition import candidates, dialect_of_each
 
 CHUNK_BYTES = 256 * 1024
 KEPT_BYTES_OF_TOO_LONG = 1024 * 1024
 """So much of a line over the limit is kept, for `rejects`."""
+_NO_CONTEXT = b" "
+"""Stands for the beginning of a line that is longer than any that tells how others are to be read."""
 
 
 class Lines:
     """The lines of one file: feed it bytes in order, get whole lines; `finish` gives the last one without newline.
 
     Empty lines say nothing and are passed over. An export's envelope is taken apart into its rows, each a line of its own; a
-    restart in the middle of it begins with its first row again. Of a line longer than `line_bytes_max` only the beginning is
-    kept, with the length and the hash of the whole: it cannot be published, but it does not vanish.
+    restart in the middle of it begins with its first row again. Where lines cannot be read alone, the dialect's framing makes
+    lines that can: `start` and `end` then tell before which offset everything was given. Of a line longer than `line_bytes_max`
+    only the beginning is kept, with the length and the hash of the whole: it cannot be published, but it does not vanish.
     """
 
     def __init__(self, file: SourceFile, dialect: Dialect, line_bytes_max: int) -> None:
         self.file = file
         self.fed_to = file.taken
-        self._dialect_of = dialect_of_each(dialect)
+        self._candidates, self._dialect_of = candidates(dialect), dialect_of_each(dialect)
+        self._framings: dict[str, tuple[Dialect, Framing]] = {}
         self._line_bytes_max = line_bytes_max
         self._start = file.taken
         self._written = 0
         self._parts: list[bytes] = []
         self._length = 0
         self._hash: hashlib._Hash | None = None
+
+    def recall(self, read: Callable[[int], bytes]) -> None:
+        """Where reading goes on in the middle: what lines before say of later ones. `read` begins at the file's beginning."""
+        framings = (self._framing_of(dialect) for dialect in self._candidates)
+        contexts = tuple(framing.context for framing in framings if framing is not None and framing.context)
+        left, rest = self.fed_to, b""
+        if not contexts:
+            return
+        marks = [b"\n" + context for context in contexts]
+        while left and (chunk := read(min(CHUNK_BYTES, left))):
+            left -= len(chunk)
+            block = rest + chunk
+            ended, _, rest = block.rpartition(b"\n")
+            if not any(mark in b"\n" + ended for mark in marks):
+                rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
+                continue
+            for line in ended.split(b"\n"):
+                if line.startswith(contexts):
+                    framing = self._framing_of(self._dialect_of(line))
+                    if framing is not None and framing.context and line.startswith(framing.context):
+                        framing.take(line, 0)
+            rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """The lines that end in this chunk. Use up the iterator before feeding more."""
@@ -51,23 +77,49 @@ class Lines:
         """What is left after the last newline, as a line."""
         if self._length:
             yield from self._whole(newline=0)
+        yield from self.let_go()
+
+    def let_go(self) -> Iterator[Line]:
+        """What the framings hold back, as nothing more may come: at the end, or when the file is quiet."""
+        for dialect, framing in self._framings.values():
+            if framing.held is not None:
+                done = self._done()
+                yield from self._given(dialect, framing.let_go(), done)
 
     def unfinished_bytes(self) -> int:
         """Bytes after the last newline so far."""
         return self._length
 
     def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:
+        done = self._done()
         dialect = self._dialect_of(value)
-        rows = dialect.split(value) if dialect.split is not None else [value]
-        start = self._start
-        for row in rows[:-1]:
-            yield self._line(dialect, row, start, start)
-        yield self._line(dialect, rows[-1], start, start + len(value) + newline)
+        framing = self._framing_of(dialect)
+        if framing is not None:
+            rows = framing.take(value, self._start)
+        else:
+            rows = dialect.split(value) if dialect.split is not None else [value]
+        self._start += len(value) + newline
+        return self._given(dialect, rows, done)
 
-    def _line(self, dialect: Dialect, value: bytes, start: int, end: int, too_long: str = "") -> Line:
-        self._start = end
-        self._written = written = dialect.written_at(value) or self._written
-        return Line(dialect.name, self.file.sensor, value, self.file, start, end, written, too_long)
+    def _framing_of(self, dialect: Dialect) -> Framing | None:
+        """What this file's lines of a dialect go through; None where they can be read alone."""
+        if dialect.framing is None:
+            return None
+        if dialect.name not in self._framings:
+            self._framings[dialect.name] = dialect, dialect.framing()
+        return self._framings[dialect.name][1]
+
+    def _done(self) -> int:
+        """Everything before this offset was given."""
+        held = [framing.held for _, framing in self._framings.values()]
+        return min((start for start in held if start is not None), default=self._start)
+
+    def _given(self, dialect: Dialect, rows: list[bytes], start: int, too_long: str = "") -> Iterator[Line]:
+        done, last = self._done(), len(rows) - 1
+        for place, row in enumerate(rows):
+            self._written = written = dialect.written_at(row) or self._written
+            end = done if place == last else start
+            yield Line(dialect.name, self.file.sensor, row, self.file, start, end, written, too_long)
 
     def _long(self, part: bytes) -> Iterator[Line]:
         self._grow(part)
@@ -91,7 +143,9 @@ class Lines:
         self._parts, self._length, self._hash = [], 0, None
         if digest is not None:
             detail = f"{length} bytes, limit {self._line_bytes_max}, sha256 {digest.hexdigest()}"
-            yield self._line(self._dialect_of(value), value, self._start, self._start + length + newline, detail)
+            done = self._done()
+            self._start += length + newline
+            yield from self._given(self._dialect_of(value), [value], done, detail)
         elif value == b"\r":
             self._start += length + newline
         else:

@@ -26,6 +26,8 @@ from schemas.clock import MICROS
 LINE_BYTES_MAX = 12 * 1024 * 1024
 PAUSE_SECS_MAX = 60.0
 """At the recorded pace: a longer silence, or a clock that leaps, is cut to this."""
+QUIET_ROUNDS = 20
+"""How often standard input has nothing, a moment apart, before lines that are held back for others are given."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 Adopt = Callable[[Source, str, BinaryIO, bool], SourceFile]
@@ -78,10 +80,15 @@ def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[L
     """Lines from standard input as they come; None while there are none, so that the reader is never held up."""
     with _open(STDIN) as stream:
         lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max)
+        quiet = 0
         while True:
             if not select.select([stream], [], [], 0)[0]:
+                quiet += 1
+                if quiet == QUIET_ROUNDS:
+                    yield from lines.let_go()
                 yield None
             elif chunk := os.read(stream.fileno(), CHUNK_BYTES):
+                quiet = 0
                 yield from lines.feed(chunk)
             else:
                 break
@@ -128,6 +135,7 @@ def _recorded(
         content = gzip.GzipFile(fileobj=stream) if packed else stream
     try:
         if lines.fed_to:
+            lines.recall(content.read)
             content.seek(lines.fed_to)
         # read() would throw away what it has when the rest turns out to be damaged; read1() gives it first.
         while chunk := content.read1(CHUNK_BYTES):

@@ -6,6 +6,7 @@
                                        came and were rotated in between (`log.1`, `log-20261124`), told by their times
     not there yet, or a pattern        looked for at each round
 
+Lines that belong to one event are held back until it is whole, or until the file is quiet for a moment (`HELD_SECS_MAX`).
 A last line without newline is held back until the newline comes, or until its file is rotated away or truncated.
 """
 
@@ -26,6 +27,8 @@ from producers.source import Line, Source, SourceFile
 
 log = logging.getLogger(__name__)
 
+HELD_SECS_MAX = 1.0
+"""Of a file that did not grow for this long nothing is held back: what belongs together is written together."""
 _ROTATED_ENDING = re.compile(r"[.-][0-9.-]+")
 ROTATED_QUIET_SECS = 5.0
 """A rotated file that did not grow for this long is finished: its writer has moved on to the new one."""
@@ -118,7 +121,9 @@ class Tail:
             return
         # A rotated file keeps the path it was written under, so that a restart in the middle of it finds it again.
         file = self._positions.adopt(source, place or path, stream)
-        followed = _Followed(source, place or path, stream, Lines(file, source.dialect, self._line_bytes_max))
+        lines = Lines(file, source.dialect, self._line_bytes_max)
+        lines.recall(stream.read)
+        followed = _Followed(source, place or path, stream, lines)
         followed.quiet_since = self._clock()
         if place is None:
             self._current[followed.place] = followed
@@ -210,6 +215,8 @@ class _Followed:
             self.quiet_since = now
             self.file.remember_head(self.stream)
             yield from self._lines.feed(chunk)
+        if now - self.quiet_since >= HELD_SECS_MAX:
+            yield from self._lines.let_go()
 
     def last_lines(self, now: float) -> Iterator[Line]:
         """Lines of a file that was rotated away or truncated; once it is quiet, what is left without newline, too."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -311,6 +312,26 @@ Event = (
 Parsed = Event | Ignored | Reject
 
 
+class Framing(Protocol):
+    """Makes lines that can be read alone out of a file's own, where those cannot; one object a file, fed in order.
+
+    What does not fit goes on as it is, to be rejected with its bytes; what only tells how to read others gives nothing.
+    """
+
+    context: bytes
+    """Lines that begin so tell how later ones are to be read: who goes on in the middle is fed those before it. b"": none do."""
+
+    @property
+    def held(self) -> int | None:
+        """Where the oldest line begins that was taken and is not given yet: a restart goes on there. None: all were given."""
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        """The lines that are whole now that this one, at this offset of the file, is there."""
+
+    def let_go(self) -> list[bytes]:
+        """What is held back, as nothing more is to come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one kind of sensor writes. `parse` never raises; `device_of` names a line's device cheaply ("" if unsure)."""
@@ -327,3 +348,5 @@ class Dialect:
     """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""
     split: Callable[[bytes], list[bytes]] | None = None
     """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""
+    framing: Callable[[], Framing] | None = None
+    """Where lines cannot be read alone in the file: what makes such lines of them before they are published."""

@@ -32,6 +32,11 @@ def dialect_of_each(dialect: Dialect) -> Callable[[bytes], Dialect]:
     return _Recogniser() if dialect is NOBODYS else lambda _: dialect
 
 
+def candidates(dialect: Dialect) -> list[Dialect]:
+    """What a file that is read as `dialect` may hold lines of."""
+    return list(dialects().values()) if dialect is NOBODYS else [dialect]
+
+
 class _Recogniser:
     def __init__(self) -> None:
         self._known = list(dialects().values())

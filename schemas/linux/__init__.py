@@ -1,0 +1,1 @@
+"""What Linux writes about what its processes did."""

@@ -1,0 +1,1 @@
+"""What Zeek's logs look like in files."""

@@ -1,0 +1,152 @@
+r"""Zeek's tab-separated logs (docs.zeek.org, "Zeek Log Formats"): a row means nothing without the header above it.
+
+So each row becomes the line of JSON that Zeek itself would write with `LogAscii::use_json`, with the log's name as `_path`:
+an unset value is left out, an empty set is `[]`, bytes that are no UTF-8 stay written as `\xe4`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+Convert = Callable[[bytes], bytes]
+"""A value as the row has it to one as JSON has it. Raises ValueError where it is not of its type."""
+_Column = tuple[bytes, bool, Convert]
+"""The key in JSON with its colon, whether its values are text, and what converts them."""
+
+_HEADER = frozenset((b"set_separator", b"empty_field", b"unset_field", b"path", b"fields", b"types"))
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+"""What a string of JSON may hold as it is; less than the standard allows."""
+_ODD_IN_ROW, _ODD = (bytes(byte for byte in range(256) if byte not in plain) for plain in (_PLAIN + b"\t", _PLAIN))
+_ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|\\)")
+ZERO = ord("0")
+_BOOLS = {b"T": b"true", b"F": b"false"}
+_json = msgspec.json.Encoder().encode
+
+
+class ZeekRows:
+    """The framing of one file. Lines of JSON go on as they are, so does a row that does not fit its header."""
+
+    context = b"#"
+    held = None
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        r"""A row as JSON; nothing for the header and remarks, as no row begins like them: Zeek would have written `\x23`."""
+        del start
+        if line.startswith(self.context):
+            self._heard(line.removesuffix(b"\r"))
+            return []
+        if line.startswith(b"{"):
+            return [line]
+        return [self._row(line.removesuffix(b"\r")) or line]
+
+    def let_go(self) -> list[bytes]:
+        """Nothing is held back."""
+        return []
+
+    def _begin(self, separator: bytes = b"\t") -> None:
+        self._separator = separator
+        self._said = {b"set_separator": b",", b"empty_field": b"(empty)", b"unset_field": b"-"}
+        self._columns: list[_Column] | None = None
+
+    def _heard(self, line: bytes) -> None:
+        """Take in a line of the header, which may stand in the middle of a file as well."""
+        if line.startswith(b"#separator "):
+            self._begin(unescaped(line[11:]) or b"\t")
+        name, _, value = line[1:].partition(self._separator)
+        if name in _HEADER:
+            self._said[name] = value
+            self._columns = None
+
+    def _row(self, line: bytes) -> bytes | None:
+        columns = self._columns
+        if columns is None:
+            columns = self._columns = self._made()
+        values = line.split(self._separator)
+        if len(values) != len(columns):
+            return None
+        unset, empty, parts = self._unset, self._empty, self._first.copy()
+        plain = len(line.translate(None, _ODD_IN_ROW)) == len(line) and self._separator == b"\t"
+        try:
+            for (key, text, convert), value in zip(columns, values, strict=True):
+                if value == unset:
+                    continue
+                if text and plain and value != empty:  # nearly always, and fast
+                    parts.append(b'%b"%b"' % (key, value))
+                else:
+                    parts.append(key + convert(value))
+        except ValueError:
+            return None
+        return b"{" + b",".join(parts) + b"}"
+
+    def _made(self) -> list[_Column]:
+        """The columns by the header; none while it is not whole, so that no row fits."""
+        said = self._said
+        self._unset, self._empty = unescaped(said[b"unset_field"]), unescaped(said[b"empty_field"])
+        self._set_separator = unescaped(said[b"set_separator"]) or b","
+        path = said.get(b"path", self._unset)
+        self._first = [b'"_path":' + _string(path)] if path not in (b"", self._unset) else []
+        fields, types = (said.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
+        if len(fields) != len(types) or b"fields" not in said:
+            return []
+        made = zip(fields, map(self._converter, types), strict=True)
+        return [(_string(name) + b":", convert == self._text, convert) for name, convert in made]
+
+    def _converter(self, kind: bytes) -> Convert:
+        if kind in (b"count", b"int", b"port"):
+            return _integer
+        if kind in (b"time", b"interval", b"double"):
+            return _number
+        if kind == b"bool":
+            return _bool
+        outer, bracket, inner = kind.removesuffix(b"]").partition(b"[")
+        if not (bracket and outer in (b"set", b"vector", b"table")):
+            return self._text
+        convert, separator, unset, none = self._converter(inner), self._set_separator, self._unset, self._empty
+
+        def elements(value: bytes) -> bytes:
+            if value == none:
+                return b"[]"
+            return b"[" + b",".join(b"null" if e == unset else convert(e) for e in value.split(separator)) + b"]"
+
+        return elements
+
+    def _text(self, value: bytes) -> bytes:
+        return b'""' if value == self._empty else _string(value)
+
+
+def unescaped(value: bytes) -> bytes:
+    r"""A value with `\x2d` and `\\` as the bytes that they stand for."""
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\", value)
+
+
+def _string(value: bytes) -> bytes:
+    if len(value.translate(None, _ODD)) == len(value):
+        return b'"%b"' % value
+    return _json(unescaped(value).decode("utf-8", "backslashreplace"))
+
+
+def _integer(value: bytes) -> bytes:
+    if not (value.isdigit() and value[0] != ZERO) and _INTEGER.fullmatch(value) is None:
+        raise ValueError("no whole number")
+    return value
+
+
+def _number(value: bytes) -> bytes:
+    if _NUMBER.fullmatch(value) is None:
+        raise ValueError("no number")
+    return value
+
+
+def _bool(value: bytes) -> bytes:
+    try:
+        return _BOOLS[value]
+    except KeyError:
+        raise ValueError("neither T nor F") from None
