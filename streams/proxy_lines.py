@@ -175,7 +175,7 @@ class ProxyLines:
         if len(connection.logged) >= LOGGED_MAX:
             self._count(device, "too_many")
             return
-        connection.logged.append(logged)
+        connection.logged = (*connection.logged, logged)
         connection.last = max(connection.last, min(logged.at, device.facts.now))
         if line.client_port:
             self._correlator.is_a_proxy(device, key, connection)

@@ -155,7 +155,7 @@ def destination_row(
         None,  # ConnectionEndTime
         None,  # BytesSent
         None,  # BytesReceived
-        destination.asked or None,  # RequestCount
+        (destination.asked if destination.others else destination.requests) or None,  # RequestCount
         destination.status or None,  # HttpStatus
         mismatch(connection, destination) if connection.inner else "",  # HostMismatch
     )

@@ -261,9 +261,7 @@ class Settler:
     @staticmethod
     def _take_logged(connection: Connection, other: Connection) -> None:
         """What a proxy's log told of the kernel's record is the flow's, too; a row that left keeps its name."""
-        for line in other.logged:
-            if line not in connection.logged:
-                connection.logged.append(line)
+        connection.logged += tuple(line for line in other.logged if line not in connection.logged)
         if not connection.rows_left and any(d.sent for d in other.destinations):
             connection.row_name = flow_name(other)
         for destination in other.destinations:
@@ -276,7 +274,7 @@ class Settler:
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
         connection.settled = True
-        if connection.first and not connection.rows_left and self._was_a_view(device, key, connection):
+        if connection.first and self._was_a_view(device, key, connection):
             return
         for flow in list(device.group(key) or ()):
             if flow is connection or (connection.kernel is not None and flow.kernel is None and not flow.held):
@@ -291,7 +289,7 @@ class Settler:
         group = device.group(key)
         assert group, "a group is never empty"
         view.held = False
-        connection = twin(group, view) if len(group) > 1 else None
+        connection = twin(group, view) if len(group) > 1 and not view.rows_left else None
         if connection is None:
             return False
         absorb(connection, view)

@@ -88,8 +88,8 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     bump: int = 0
     """Added to the version since the connection's other half was found to be another one than some row said."""
     hits: list[Hit] = []
-    others: dict[str, int] = {}
-    """Requests as further network sensors tell them, by kind of sensor: they may be the same ones."""
+    others: dict[str, int] | None = None
+    """Requests as further network sensors tell them, by kind of sensor: they may be the same ones. None for one sensor."""
 
     @property
     def asked(self) -> int:
@@ -159,15 +159,15 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What alerts count of it, by finding."""
     looked_at: bool = False
     """Its way was looked at (`streams.habits`): that happens once."""
-    logged: list[Logged] = []
+    logged: tuple[Logged, ...] = ()
     """Lines of the proxy's own log."""
     row_name: str = ""
     """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
-    witnesses: list[Kernel] = []
+    witnesses: tuple[Kernel, ...] = ()
     """Records of several endpoint sensors, of which the kernel's is put together (`streams.witnesses`); empty for one."""
     kernel_name: Micros = 0
     """The start that its identity was made from, where a better clock was heard of later."""
-    flow_ids: list[str] = []
+    flow_ids: tuple[str, ...] = ()
     """What further network sensors call the flow."""
     held: bool = False
     """It may be another sensor's view of a connection that is known: no rows until it settles."""

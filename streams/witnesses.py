@@ -63,7 +63,7 @@ def mark_of(flow_id: str) -> int:
 def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
     """The record that this one goes on from, of the same sensor and attempt."""
     who = speaker(kernel.event_id)
-    known = connection.witnesses or ([connection.kernel] if connection.kernel is not None else [])
+    known = connection.witnesses or ((connection.kernel,) if connection.kernel is not None else ())
     for record in known:
         if record.started == kernel.started and (record.event_id == kernel.event_id or speaker(record.event_id) == who):
             return record
@@ -83,7 +83,7 @@ def _is_another_view(connection: Connection, kernel: Kernel) -> bool:
     if own is None or abs(own.started - kernel.started) > APART:
         return False
     who = speaker(kernel.event_id)
-    if any(speaker(record.event_id) == who for record in connection.witnesses or [own]):
+    if any(speaker(record.event_id) == who for record in connection.witnesses or (own,)):
         return False
     if (own.failed and kernel.established) or (kernel.failed and own.established):
         return False
@@ -113,16 +113,16 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
 def add_witness(connection: Connection, kernel: Kernel) -> bool:
     """Another sensor's record of this connection; False where it says nothing new."""
     assert connection.kernel is not None, "only of a connection with an endpoint's record"
-    records = connection.witnesses or [connection.kernel]
+    records = connection.witnesses or (connection.kernel,)
     known = of_same_speaker(connection, kernel)
     if known is not None:
         kernel = merged(known, kernel)
         if kernel == known:
             return False
-        records = [record for record in records if record is not known]
+        records = tuple(record for record in records if record is not known)
     if connection.identity == FROM_KERNEL and not connection.kernel_name:
         connection.kernel_name = connection.kernel.started
-    connection.witnesses = sorted([*records, kernel], key=_rank)
+    connection.witnesses = tuple(sorted([*records, kernel], key=_rank))
     connection.kernel = _composed(connection.witnesses)
     return True
 
@@ -149,8 +149,8 @@ def take_witness(connection: Connection, kernel: Kernel) -> Kernel:
     """Take the record that fits this one better from the connection that it was given to."""
     taken = _better_with(connection, kernel)
     assert taken is not None, "only of a connection that was just found to have one"
-    left = [record for record in connection.witnesses if record is not taken]
-    connection.kernel, connection.witnesses = _composed(left), left if len(left) > 1 else []
+    left = tuple(record for record in connection.witnesses if record is not taken)
+    connection.kernel, connection.witnesses = _composed(left), left if len(left) > 1 else ()
     return taken
 
 
@@ -160,7 +160,7 @@ def _rank(kernel: Kernel) -> tuple[int, str]:
     return known.index(who) if who in known else len(known), kernel.event_id
 
 
-def _composed(records: list[Kernel]) -> Kernel:
+def _composed(records: tuple[Kernel, ...]) -> Kernel:
     """One record of several, the best clock first."""
     best = records[0]
     established = any(record.established for record in records)
@@ -253,7 +253,7 @@ def _was_open(flow: Connection, other: Connection) -> bool:
 def absorb(connection: Connection, view: Connection) -> None:
     """What another sensor told of a connection, put to what is known of it. The view goes."""
     kind = kind_of_flow(view.flow_id)
-    connection.flow_ids = sorted({*connection.flow_ids, view.flow_id, *view.flow_ids})
+    connection.flow_ids = tuple(sorted({*connection.flow_ids, view.flow_id, *view.flow_ids}))
     starts = [at for at in (connection.flow_started, view.flow_started) if at]
     connection.flow_started = min(starts, default=0)
     connection.flow_ended = max(connection.flow_ended, view.flow_ended)
@@ -274,14 +274,14 @@ def absorb(connection: Connection, view: Connection) -> None:
     for judged in view.judged:
         keep_judged(connection, judged)
     _add_hits(connection.hits, view.hits)
-    connection.logged += [line for line in view.logged if line not in connection.logged]
+    connection.logged += tuple(line for line in view.logged if line not in connection.logged)
     if connection.kernel is None:
         connection.kernel, connection.witnesses = view.kernel, view.witnesses
         connection.kernel_name = view.kernel_name
 
 
 def _add_view(connection: Connection, view: Destination, kind: str) -> None:
-    view.others = {**view.others, kind: view.others.get(kind, 0) + view.requests}
+    _count_apart(view, kind, view.requests)
     view.requests = 0
     if view.by == BY_CONNECT:
         connection.inner = [inner for inner in connection.inner if inner.name != view.host]
@@ -302,14 +302,14 @@ def _add_view(connection: Connection, view: Destination, kind: str) -> None:
     found.first, found.url = min((found.first, found.url), (view.first, view.url))
     found.status_at, found.status = max((found.status_at, found.status), (view.status_at, view.status))
     found.event_ids = sorted({*found.event_ids, *view.event_ids})[:EVENT_IDS_MAX]
-    for other, requests in view.others.items():
-        found.others[other] = found.others.get(other, 0) + requests
+    for other, requests in (view.others or {}).items():
+        _count_apart(found, other, requests)
     _add_hits(found.hits, view.hits)
 
 
 def told_by_another(connection: Connection) -> None:
     """All that is known of it so far came from a sensor that has no names for flows; now another one speaks, too."""
-    connection.flow_ids = [""]
+    connection.flow_ids = ("",)
     connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]
     for destination in connection.destinations:
         destination.others, destination.requests = {"": destination.requests}, 0
@@ -332,4 +332,9 @@ def count_for_its_sensor(connection: Connection, destination: Destination | None
     if destination is not None and flow_id != connection.flow_id:
         kind = kind_of_flow(flow_id)
         destination.requests -= 1
-        destination.others[kind] = destination.others.get(kind, 0) + 1
+        _count_apart(destination, kind, 1)
+
+
+def _count_apart(destination: Destination, kind: str, requests: int) -> None:
+    others = destination.others or {}
+    destination.others = {**others, kind: others.get(kind, 0) + requests}
