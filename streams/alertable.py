@@ -134,12 +134,14 @@ def _not_enforced(device: Device, place: Place, connection: Connection, requests
     live = connection_flags(place, connection, connection.live)
     for destination in connection.destinations:
         for number, hit in enumerate(destination.hits):
-            told = min(judged[hit.host], hit.count)
+            # Of several sensors each counted its own view of a request.
+            count = min(hit.count, destination.asked) if destination.others else hit.count
+            told = min(judged[hit.host], count)
             judged[hit.host] -= told
             outcome = outcome_of(destination_flags(connection, destination))
-            if hit.count > told:
+            if count > told:
                 name = f"h{number} {destination.host} {destination.port}"
-                found += _by_indicator(device, connection, hit, process, name, hit.count - told, outcome, destination)
+                found += _by_indicator(device, connection, hit, process, name, count - told, outcome, destination)
     named = any(hit.host for hit in connection.hits) or bool(connection.inner)
     for number, hit in enumerate(connection.hits):
         if hit.host:

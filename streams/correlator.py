@@ -77,6 +77,18 @@ from streams.state import (
     Inner,
     Kernel,
 )
+from streams.witnesses import (
+    add_witness,
+    count_for_its_sensor,
+    mark_of,
+    may_have_twin,
+    merged,
+    of_same_speaker,
+    other_witness,
+    take_witness,
+    told_by_another,
+    witness_of_another,
+)
 
 BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED, Action.BYPASSED: BYPASSED}
 
@@ -121,9 +133,22 @@ class Correlator(Settler):
             connection = self.new(device, key, None, event.started + self.patience)
         else:
             for known in group:
-                if known.kernel is not None and known.kernel.started == event.started:
-                    self._merge_kernel(device, key, known, event)
+                if known.kernel is None:
+                    continue
+                if of_same_speaker(known, kernel) is not None:
+                    self._merge_kernel(device, key, known, kernel)
                     return
+            seen_twice = other_witness(group, kernel)
+            better = None if seen_twice is not None else witness_of_another(group, kernel)
+            if better is not None:
+                connection = self.new(device, key, group, event.started + self.patience)
+                connection.kernel, connection.last = kernel, device.facts.now
+                add_witness(connection, take_witness(better, kernel))
+                self.changed(device, key)
+                return
+            if seen_twice is not None:
+                self._merge_kernel(device, key, seen_twice, kernel)
+                return
             better = wrongly_matched(group, kernel)
             if better is not None:
                 connection = self.new(device, key, group, event.started + self.patience)
@@ -142,26 +167,23 @@ class Correlator(Settler):
         if kernel.ended:
             self.ended(device, key, connection)
 
-    def _merge_kernel(self, device: Device, key: str, connection: Connection, event: ConnectionOpened) -> None:
+    def _merge_kernel(self, device: Device, key: str, connection: Connection, more: Kernel) -> None:
+        """A further record of a connection, of the same sensor or of another one."""
         kernel = connection.kernel
         assert kernel is not None, "only called for a connection with a kernel record"
-        merged = Kernel(
-            kernel.started,
-            max(kernel.established, event.established),
-            max(kernel.ended, event.ended),
-            kernel.failed or event.failed,
-            kernel.process if kernel.process.name else event.process,
-            kernel.event_id,
-        )
-        if merged != kernel:
-            connection.kernel = merged
+        if connection.witnesses or of_same_speaker(connection, more) is None:
+            is_new = add_witness(connection, more)
+        else:
+            connection.kernel = merged(kernel, more)
+            is_new = connection.kernel != kernel
+        if is_new:
             connection.last = max(connection.last, device.facts.now)
             self.changed(device, key)
             self.ended(device, key, connection)
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0 if event.midstream else event.started)
-        if not self._is_new(device, connection, evidence_key(SUMMARY, event.at)):
+        if not self._is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
             return
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -176,14 +198,15 @@ class Correlator(Settler):
         connection.midstream |= event.midstream
         connection.tls |= event.tls
         self.ended(device, key, connection)
-        self.join_late(device, key, connection, surely=not connection.settled)
+        if not connection.held:
+            self.join_late(device, key, connection, surely=not connection.settled)
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
-        if not self._is_new(device, connection, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
+        if not self._is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
             return
         evidence = (event.at, event.event_id)
         if tunnel:
@@ -198,7 +221,7 @@ class Correlator(Settler):
                 asked = add_destination(
                     connection, BY_CONNECT, host, port, target, flags, evidence, event.status, tunnel=True
                 )
-                self._compare(device, asked, host, port, "", event, encrypted=True)
+                self._compare(device, connection, asked, host, port, "", event, encrypted=True)
             else:
                 connection.unreadable += 1
         else:
@@ -212,7 +235,7 @@ class Correlator(Settler):
                 asked = add_destination(
                     connection, BY_URI, host, port, url, flags, evidence, event.status, tunnel=False
                 )
-                self._compare(device, asked, host, port, url, event, encrypted=False)
+                self._compare(device, connection, asked, host, port, url, event, encrypted=False)
             elif event.target.startswith(("/", "*")) and event.host:
                 add_name(connection, Inner(event.at, event.host, False, False, event.event_id))
                 self._compare_name(device, key, connection, event.host, event, path=event.target)
@@ -223,7 +246,7 @@ class Correlator(Settler):
     def _tls(self, device: Device, event: TlsName) -> None:
         key, connection = self._locate(device, event.flow, event.at, 0)
         self._http_seen(device, event.at)
-        if self._is_new(device, connection, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
+        if self._is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
                 self._compare_name(device, key, connection, event.sni, event, path="")
                 self._after_names(device, key, connection)
@@ -235,7 +258,9 @@ class Correlator(Settler):
         self._http_seen(device, event.at)
         self._prove_mode(device, event)
         said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not self._is_new(device, connection, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
+        if not self._is_new(
+            device, connection, event.flow, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))
+        ):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -270,7 +295,7 @@ class Correlator(Settler):
         )
         add_judged(connection, event, host, port, url, tunnel, bits, candidates)
         self._after_names(device, key, connection)
-        if event.started:
+        if event.started and not connection.held:
             self.join_late(device, key, connection, surely=not connection.settled)
 
     def _process_verdict(self, device: Device, event: ProcessVerdict) -> None:
@@ -306,6 +331,7 @@ class Correlator(Settler):
     def _compare(
         self,
         device: Device,
+        connection: Connection,
         asked: Destination | None,
         host: str,
         port: int,
@@ -315,6 +341,8 @@ class Correlator(Settler):
         encrypted: bool,
     ) -> None:
         """Does an indicator match what was asked of a proxy?"""
+        if connection.flow_ids:
+            count_for_its_sensor(connection, asked, event.flow.id)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
         if matches and asked is not None:
             note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1)
@@ -323,8 +351,14 @@ class Correlator(Settler):
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
         """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too."""
-        place = self.place(device, key, connection)
         tls = isinstance(event, TlsName)
+        if (
+            connection.flow_ids
+            and (tls or event.flow.id != connection.flow_id)
+            and any(hit.host == host for hit in connection.hits)
+        ):
+            return  # Another sensor's view of what was counted.
+        place = self.place(device, key, connection)
         port = (443 if tls else 80) if place.proxied else place.remote_port
         ip = "" if place.proxied else place.remote_ip
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
@@ -357,6 +391,11 @@ class Correlator(Settler):
                 if known.flow_id == flow_id and (flow_id or known.kernel is None):
                     connection = known
                     break
+        if connection is None and group is not None:
+            connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or len(group) == 1)), None)
+            if connection is not None:
+                flow_id = connection.flow_id  # Another sensor's name of the flow.
+        fresh = connection is None
         if connection is None:
             if group is not None:
                 connection = kernel_for_flow(group, at, started)
@@ -364,15 +403,23 @@ class Correlator(Settler):
                 connection = self.new(device, key, group, at + self.lateness)
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
+            if flow_id and connection.first:
+                told_by_another(connection)
             connection.flow_id = flow_id
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
+        if group is not None and len(group) > 1 and not connection.settled and not connection.held:
+            if fresh:
+                connection.flow_started = connection.flow_started or started
+            connection.held = not connection.rows_left and may_have_twin(group, connection)
         return key, connection
 
     @staticmethod
-    def _is_new(device: Device, connection: Connection, evidence: int) -> bool:
+    def _is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
         """Whether this was not here before; a repeat changes nothing, so it does not keep the connection longer either."""
+        if connection.flow_ids and flow.id != connection.flow_id:
+            evidence ^= mark_of(flow.id)
         if not connection.is_new(evidence):
             return False
         connection.last = max(connection.last, device.facts.now)

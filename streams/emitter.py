@@ -106,7 +106,9 @@ class Emitter:
                 self._emit(device, key, group, connection)
 
     def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
-        if not (connection.settled or connection.destinations or connection.judged or connection.hits):
+        if connection.held or not (
+            connection.settled or connection.destinations or connection.judged or connection.hits
+        ):
             return
         facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)

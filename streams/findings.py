@@ -59,7 +59,7 @@ def connection_id(place: Place, connection: Connection) -> str:
     """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
     kernel = connection.kernel
     if kernel is not None and connection.identity != FROM_FLOW:
-        return identity(place.device, place.key, "kernel", str(kernel.started))
+        return identity(place.device, place.key, "kernel", str(connection.kernel_name or kernel.started))
     return identity(place.device, place.key, "flow", flow_name(connection))
 
 
@@ -70,7 +70,7 @@ def flow_name(connection: Connection) -> str:
     if connection.flow_id:
         return connection.flow_id
     if connection.identity == FROM_KERNEL and connection.kernel is not None:
-        return f"kernel {connection.kernel.started}"
+        return f"kernel {connection.kernel_name or connection.kernel.started}"
     return str(connection.first)
 
 
@@ -140,7 +140,7 @@ def destination_flags(connection: Connection, destination: Destination) -> int:
     """Bits of a destination, with what was judged inside its tunnel and what the proxy's log says of it."""
     flags = destination.flags
     if connection.logged:
-        flags = _as_logged(flags, lines_of(connection, destination), destination.requests)
+        flags = _as_logged(flags, lines_of(connection, destination), destination.asked)
     if connection.inner_flags and destination is tunnel_end(connection):
         return flags | connection.inner_flags
     return flags
@@ -184,7 +184,12 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
 def kernel_evidence(connection: Connection) -> int:
     """What the endpoint's own record adds to the version of every row."""
     kernel = connection.kernel
-    return 0 if kernel is None else 1 + (kernel.established > 0) + (kernel.process.name != "")
+    if kernel is None:
+        return 0
+    evidence = 1 + (kernel.established > 0) + (kernel.process.name != "")
+    for record in connection.witnesses:
+        evidence += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
+    return evidence
 
 
 def tunnel_evidence(connection: Connection) -> int:
@@ -211,11 +216,16 @@ def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> 
     if speaks_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
     started = connection.started
-    if connection.midstream or started + SENSOR_STARTS < facts.sensor_first <= started + horizon:
+    if is_midstream(connection) or started + SENSOR_STARTS < facts.sensor_first <= started + horizon:
         return UnresolvedReason.OLDER_THAN_SENSOR
     if connection.unreadable or connection.connect:
         return UnresolvedReason.NO_USABLE_REQUEST
     return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, horizon) else UnresolvedReason.NO_HTTP_EVENT
+
+
+def is_midstream(connection: Connection) -> bool:
+    """No network sensor saw the beginning."""
+    return connection.midstream and not (connection.flow_ids and connection.flow_started)
 
 
 def is_refused(connection: Connection) -> bool:

@@ -87,7 +87,7 @@ def fits_request(connection: Connection, destination: Destination, logged: Logge
     """One of the requests to a destination may be the one that was logged, by time and what was answered."""
     if destination.tunnel != logged.tunnel or not fits(connection, logged):
         return False
-    if destination.requests == 1 and destination.status and logged.status not in (0, destination.status):
+    if destination.asked == 1 and destination.status and logged.status not in (0, destination.status):
         return False
     until = (logged.started if logged.tunnel else logged.at) + CLOCKS
     return any(logged.started - CLOCKS <= at <= until for at, _ in destination.event_ids)
@@ -98,7 +98,7 @@ def lines_of(connection: Connection, destination: Destination) -> list[Logged]:
     about = [line for line in connection.logged if is_about(line, destination)]
     sure = [line for line in about if line.sure and fits(connection, line)]
     vague = [line for line in about if not line.sure and fits_request(connection, destination, line)]
-    if len(sure) + len(vague) > max(destination.requests, len(sure)):
+    if len(sure) + len(vague) > max(destination.asked, len(sure)):
         vague = []
     return sorted([*sure, *vague], key=lambda line: (line.started, line.at, line.event_id))
 

@@ -9,6 +9,9 @@ records know the flow's. Rules, best first:
    a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
 3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet.
 
+4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
+   machines differ, where no other flow may be that record's.
+
 A guess by rule 2 is corrected when better evidence comes. No match is better than a wrong one.
 """
 
@@ -21,6 +24,8 @@ SAME_START: Micros = 50_000
 """Two readings of one SYN: near enough to be sure at once."""
 START_TOLERANCE: Micros = 1_000_000
 """Near enough once everything in time is there and no other candidate is nearer."""
+APART: Micros = 3_000_000
+"""How far the clocks of two sensors may be apart where nothing else may be meant."""
 EARLY: Micros = 10_000
 """How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
 LOGGING_DELAY: Micros = 20_000
@@ -44,7 +49,7 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros) -> Connection | N
 
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
     """The connection known only from the sensor that this kernel record belongs to (rules 1 and 2)."""
-    free = [c for c in group if c.kernel is None]
+    free = [c for c in group if c.kernel is None and not c.held]
     near = [c for c in free if c.flow_started and abs(kernel.started - c.flow_started) <= SAME_START]
     if near:
         return min(near, key=lambda c: (abs(kernel.started - c.flow_started), c.flow_id))
@@ -82,7 +87,26 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
 def is_refuted(flow: Connection) -> bool:
     """The flow's start is known by now and lies far from the kernel record that it was given."""
     kernel = flow.kernel
-    return kernel is not None and flow.flow_started > 0 and abs(kernel.started - flow.flow_started) > START_TOLERANCE
+    if kernel is None or not flow.flow_started:
+        return False
+    distance = abs(kernel.started - flow.flow_started)
+    return distance > START_TOLERANCE and (distance > APART or _never_together(kernel, flow))
+
+
+def lives_apart(started: Micros, ended: Micros, other_started: Micros, other_ended: Micros) -> bool:
+    """One was over when the other began, by what is known of their ends (0 for nothing)."""
+    return (0 < ended < other_started - SAME_START) or (0 < other_ended < started - SAME_START)
+
+
+def _never_together(kernel: Kernel, flow: Connection) -> bool:
+    return lives_apart(kernel.started, kernel.ended, flow.flow_started or flow.first, flow.flow_ended)
+
+
+def may_be_flow_of(kernel: Kernel, flow: Connection) -> bool:
+    """Clocks that are apart by no more than they may be, and lives that overlap."""
+    if flow.flow_started:
+        return abs(kernel.started - flow.flow_started) <= APART and not _never_together(kernel, flow)
+    return kernel.started - APART <= flow.first and (not kernel.ended or flow.first <= kernel.ended + APART)
 
 
 def may_be_of_another(group: Group, flow: Connection) -> bool:
@@ -96,8 +120,18 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     """The one kernel record without a flow that began before this flow's evidence (rule 3); None when not exactly one."""
     free = [c for c in group if c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first]
     if flow.flow_started:
-        return _nearest(free, flow.flow_started, START_TOLERANCE)
-    return free[0] if len(free) == 1 else None
+        return _nearest(free, flow.flow_started, START_TOLERANCE) or _only_one_near(group, flow)
+    return free[0] if len(free) == 1 else None if free else _only_one_near(group, flow)
+
+
+def _only_one_near(group: Group, flow: Connection) -> Connection | None:
+    """The one kernel record without a flow that may be this flow's, and no other flow's (rule 4)."""
+    free = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
+    if len(free) != 1 or free[0].kernel is None:
+        return None
+    kernel = free[0].kernel
+    rivals = [c for c in group if c is not flow and c.kernel is None and not c.held and may_be_flow_of(kernel, c)]
+    return None if rivals else free[0]
 
 
 def _nearest(connections: list[Connection], started: Micros, tolerance: Micros) -> Connection | None:

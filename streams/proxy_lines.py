@@ -75,7 +75,8 @@ class ProxyLines:
         )  # fmt: skip
         line.candidates = [(match.indicator, match.partial) for match in matches]
         device.lines[record] = line
-        self._wait(device, record, min(event.at, device.facts.now) + self._correlator.patience)
+        # A second more: what began with the request settles first.
+        self._wait(device, record, min(event.at, device.facts.now) + self._correlator.patience + MICROS)
 
     def wake(self, device: Device, second: int) -> None:
         """Decide what is due."""
@@ -174,7 +175,7 @@ class ProxyLines:
         if len(connection.logged) >= LOGGED_MAX:
             self._count(device, "too_many")
             return
-        connection.logged.append(logged)
+        connection.logged = (*connection.logged, logged)
         connection.last = max(connection.last, min(logged.at, device.facts.now))
         if line.client_port:
             self._correlator.is_a_proxy(device, key, connection)

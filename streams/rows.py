@@ -155,12 +155,14 @@ def destination_row(
         None,  # ConnectionEndTime
         None,  # BytesSent
         None,  # BytesReceived
-        destination.requests or None,  # RequestCount
+        (destination.asked if destination.others else destination.requests) or None,  # RequestCount
         destination.status or None,  # HttpStatus
         mismatch(connection, destination) if connection.inner else "",  # HostMismatch
     )
     if connection.inner or not process.is_plain:
-        row = _with_more(row, process, encode(inside).decode() if (inside := _inside(connection, destination)) else "")
+        row = _with_more(row, process, _inside(connection, destination))
+    if connection.witnesses or connection.flow_ids:
+        row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
     if connection.logged and (lines := lines_of(connection, destination)):
         return _as_logged(row, connection, destination, lines)
     return row
@@ -170,7 +172,7 @@ def _as_logged(
     row: NetworkEvent, connection: Connection, destination: Destination, lines: list[Logged]
 ) -> NetworkEvent:
     """A destination's row with what the proxy's own log tells of it."""
-    sent, received = bytes_of(lines, destination.requests)
+    sent, received = bytes_of(lines, destination.asked)
     address = upstream_of(lines) or row.RemoteIP
     ids = {event_id for _, event_id in destination.event_ids}
     told = sorted([*destination.event_ids, *((line.at, line.event_id) for line in lines if line.event_id not in ids)])
@@ -182,9 +184,9 @@ def _as_logged(
         HttpEventIds=[event_id for _, event_id in told[:EVENT_IDS_MAX]],
         BytesSent=sent,
         BytesReceived=received,
-        RequestCount=destination.requests or len(lines),
+        RequestCount=destination.asked or len(lines),
         HttpStatus=row.HttpStatus or lines[-1].status or None,
-        AdditionalFields=encode({**_inside(connection, destination), **said_of(lines)}).decode(),
+        AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection) | said_of(lines)),
     )
 
 
@@ -284,11 +286,13 @@ def connection_row(
         iso_micros(ended) if ended else None,  # ConnectionEndTime
         connection.bytes_sent if connection.summarised else None,  # BytesSent
         connection.bytes_received if connection.summarised else None,  # BytesReceived
-        (live[0].requests if len(live) == 1 else sum([d.requests for d in live])) or None,  # RequestCount
+        (live[0].asked if len(live) == 1 else sum([d.asked for d in live])) or None,  # RequestCount
         None,  # HttpStatus
         mark,  # HostMismatch
     )
-    return row if process.is_plain else _with_more(row, process, "")
+    if process.is_plain and not connection.witnesses and not connection.flow_ids:
+        return row
+    return _with_more(row, process, _told_by(connection))
 
 
 def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
@@ -301,7 +305,21 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
     return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]
 
 
-def _with_more(row: NetworkEvent, process: Process, additional: str) -> NetworkEvent:
+def _told_by(connection: Connection) -> dict[str, object]:
+    """Who told of a connection, where several sensors of one kind did."""
+    told: dict[str, object] = {}
+    if connection.witnesses:
+        told["ConnectionEventIds"] = [record.event_id for record in connection.witnesses]
+    if connection.flow_ids:
+        told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
+    return told
+
+
+def _as_text(more: dict[str, object]) -> str:
+    return encode(more).decode() if more else ""
+
+
+def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object]) -> NetworkEvent:
     """A row with the columns that only a rich sensor or a rare case fills."""
     return replace(
         row,
@@ -316,7 +334,7 @@ def _with_more(row: NetworkEvent, process: Process, additional: str) -> NetworkE
         InitiatingProcessSHA1=process.sha1,
         InitiatingProcessSHA256=process.sha256,
         InitiatingProcessMD5=process.md5,
-        AdditionalFields=additional,
+        AdditionalFields=_as_text(additional),
     )
 
 

@@ -31,6 +31,7 @@ from streams.state import (
     Device,
     Group,
 )
+from streams.witnesses import absorb, twin
 
 LEAP: Micros = 3_600 * MICROS
 """A time further away than this needs a second event that agrees before the device's clock follows."""
@@ -235,7 +236,8 @@ class Settler:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
             return
-        connection.kernel = other.kernel
+        connection.kernel, connection.witnesses = other.kernel, other.witnesses
+        connection.kernel_name = other.kernel_name
         if other.sent:
             connection.sent, connection.identity = other.sent, other.identity
             connection.bump, connection.moved = other.bump, True
@@ -259,11 +261,8 @@ class Settler:
     @staticmethod
     def _take_logged(connection: Connection, other: Connection) -> None:
         """What a proxy's log told of the kernel's record is the flow's, too; a row that left keeps its name."""
-        for line in other.logged:
-            if line not in connection.logged:
-                connection.logged.append(line)
-        rows_left = any(d.sent for d in connection.destinations) or any(j.sent for j in connection.judged)
-        if not rows_left and any(d.sent for d in other.destinations):
+        connection.logged += tuple(line for line in other.logged if line not in connection.logged)
+        if not connection.rows_left and any(d.sent for d in other.destinations):
             connection.row_name = flow_name(other)
         for destination in other.destinations:
             for known in connection.destinations:
@@ -275,13 +274,35 @@ class Settler:
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
         connection.settled = True
+        if connection.first and self._was_a_view(device, key, connection):
+            return
         for flow in list(device.group(key) or ()):
-            if flow is connection or (connection.kernel is not None and flow.kernel is None):
+            if flow is connection or (connection.kernel is not None and flow.kernel is None and not flow.held):
                 self.join_late(device, key, flow)
         for left in device.group(key) or ():
             if left.settled:
                 self.promote(device, key, left)
         self.changed(device, key)
+
+    def _was_a_view(self, device: Device, key: str, view: Connection) -> bool:
+        """Whether what was held is another sensor's view of a connection; then it is that one's now."""
+        group = device.group(key)
+        assert group, "a group is never empty"
+        view.held = False
+        connection = twin(group, view) if len(group) > 1 and not view.rows_left else None
+        if connection is None:
+            return False
+        absorb(connection, view)
+        device.let_sleep(view, key)
+        group.remove(view)
+        device.size -= 1
+        self.count(device, "connections", -1)
+        self.ended(device, key, connection)
+        if connection.settled:
+            self.join_late(device, key, connection)
+            self.promote(device, key, connection)
+        self.changed(device, key)
+        return True
 
     def promote(self, device: Device, key: str, connection: Connection) -> None:
         """Take a weaker name for the destination where no better one came; take it back where one did."""

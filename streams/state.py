@@ -88,6 +88,13 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     bump: int = 0
     """Added to the version since the connection's other half was found to be another one than some row said."""
     hits: list[Hit] = []
+    others: dict[str, int] | None = None
+    """Requests as further network sensors tell them, by kind of sensor: they may be the same ones. None for one sensor."""
+
+    @property
+    def asked(self) -> int:
+        """Requests: of several sensors those of the one that saw most."""
+        return max(self.requests, *self.others.values()) if self.others else self.requests
 
 
 class Inner(msgspec.Struct, array_like=True, gc=False):
@@ -152,10 +159,18 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What alerts count of it, by finding."""
     looked_at: bool = False
     """Its way was looked at (`streams.habits`): that happens once."""
-    logged: list[Logged] = []
+    logged: tuple[Logged, ...] = ()
     """Lines of the proxy's own log."""
     row_name: str = ""
     """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
+    witnesses: tuple[Kernel, ...] = ()
+    """Records of several endpoint sensors, of which the kernel's is put together (`streams.witnesses`); empty for one."""
+    kernel_name: Micros = 0
+    """The start that its identity was made from, where a better clock was heard of later."""
+    flow_ids: tuple[str, ...] = ()
+    """What further network sensors call the flow."""
+    held: bool = False
+    """It may be another sensor's view of a connection that is known: no rows until it settles."""
 
     @property
     def live(self) -> list[Destination]:
@@ -164,6 +179,11 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         if len(destinations) == 1 and not destinations[0].superseded:
             return destinations.copy()
         return [d for d in destinations if not d.superseded]
+
+    @property
+    def rows_left(self) -> bool:
+        """Rows or verdicts of it were told."""
+        return self.sent > 0 or any(d.sent for d in self.destinations) or any(j.sent for j in self.judged)
 
     @property
     def started(self) -> Micros:
@@ -190,6 +210,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     def swap_kernel(self, other: Connection) -> None:
         """Exchange the kernel's records; an identity that was made from one begins anew."""
         self.kernel, other.kernel = other.kernel, self.kernel
+        self.witnesses, other.witnesses = other.witnesses, self.witnesses
+        self.kernel_name, other.kernel_name = 0, 0
         for connection in (self, other):
             if connection.identity == FROM_KERNEL:
                 connection.identity, connection.sent = UNDECIDED, 0
@@ -219,6 +241,7 @@ FLOW_FIELDS = (
     *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
     *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
     *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at", "logged", "row_name"),
+    *("flow_ids", "held"),
 )
 Group = list[Connection]
 _pack = msgspec.msgpack.Encoder().encode
