@@ -82,7 +82,7 @@ def test_truncated_gzip_gives_what_it_can(tmp_path: Path, eve: EveMaker, write: 
 @pytest.mark.parametrize("text", ["suricata", "suricata:", "nosuch:file"])
 def test_wrong_source_says_what_is_known(text: str) -> None:
     """A source that is not DIALECT:PATH, or of an unknown dialect, is an error that lists the dialects."""
-    with pytest.raises(SourceError, match="auditd, auto, .*sockets, .*suricata"):
+    with pytest.raises(SourceError, match=r"auditd, auto, .*sockets, .*suricata"):
         parse_source(text)
 
 

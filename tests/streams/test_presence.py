@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,20 +203,6 @@ def test_order_of_sensors_survives_a_crash() -> None:
 
     assert log.coverage_rows == quiet.coverage_rows
     assert log.state == quiet.state
-
-
-def test_state_written_before_there_was_presence_is_read() -> None:
-    """Facts and items of an older state are a device that was never heard: it is heard from its next word on."""
-    log = Log().send(spoken(0))
-    ((key, value),) = log.table.items()
-    version, sequence, offset, facts, _, part, parts, snapshot = msgspec.msgpack.decode(value)
-    older = msgspec.msgpack.encode(msgspec.msgpack.decode(facts)[:12])
-    log.table = {key: msgspec.msgpack.encode([version, sequence, offset, older, {}, part, parts, snapshot])}
-    log.crash().tick(5_000)
-    assert shown(log) == []
-
-    log.send(spoken(6_000), spoken(6_001)).tick(7_000)
-    assert shown(log) == [("open", clock(6_001), None)]
 
 
 def test_a_log_without_time_knows_no_silence() -> None:
