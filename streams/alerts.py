@@ -18,7 +18,7 @@ from streams.state import ALERTS_MAX, NEVER, Device
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
 KEPT: Micros = 2 * 86_400_000_000
-"""How long an alert's state is kept after its last request."""
+"""How long an alert's state is kept after its last request, and after it was last published."""
 WAYS = {AlertKind.UNCONFIRMED_PROXY, AlertKind.PROXY_BYPASS}
 WAY_EVENT_IDS_MAX = 8
 """Kinds that count connections change with each of them, and their state is written each time: it is kept small."""
@@ -128,7 +128,7 @@ def _state(device: Device, key: str) -> AlertState:
     state = device.alerts.get(key)
     if state is None:
         if len(device.alerts) >= ALERTS_MAX:
-            oldest = min(device.alerts, key=lambda known: (device.alerts[known].last, known))
+            oldest = min(device.alerts, key=lambda known: (_latest(device.alerts[known]), known))
             let_go(device, oldest)
         kind, domain, day = key.split("|")
         state = device.alerts[key] = AlertState(kind, domain, day)
@@ -154,8 +154,13 @@ def let_go(device: Device, key: str) -> None:
 
 def forget_old(device: Device, now: Micros) -> None:
     """Let go of alerts whose day is long over; at the latest time there is, of all."""
-    for key in [key for key, state in device.alerts.items() if state.last < now - KEPT or now == LATEST]:
+    for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
         let_go(device, key)
+
+
+def _latest(state: AlertState) -> Micros:
+    """When something became of it last: of one that was withdrawn no request tells, but its next version must be higher."""
+    return max(state.last, state.sent_at)
 
 
 def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:

@@ -12,6 +12,7 @@ from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
 from schemas.settings import CorrelationSettings
 from schemas.suppressions import Suppression
+from streams.alerts import forget_old
 from streams.pipeline import Message, Pipeline
 from tests.factories import Row, World, connection, indicator, latest, listing, mode, name, request, settle, verdict
 from tests.sample import TRUTH, sample
@@ -313,6 +314,21 @@ def test_a_withdrawn_alert_has_a_higher_version() -> None:
 
     assert [count for _, count in sorted(counts)] == [1, 0]
     assert len({version for version, _ in counts}) == 2
+
+
+def test_an_alert_that_went_to_zero_goes_on_from_its_version() -> None:
+    """What comes after it was withdrawn wins against it: else hunters would go on seeing none."""
+    world = World(listing(Given("203.0.113.9"), modes=["dev-1=off"]))
+    spoken = {"remote": "203.0.113.9", "remote_port": 443}
+    world.see(connection(0, port=7, **spoken))  # type: ignore[arg-type]  # by name
+    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken))  # type: ignore[arg-type]  # by name
+    world.wait(200)
+    forget_old(world.device, world.device.facts.now)
+    world.see(connection(300, port=8, **spoken)).finish()  # type: ignore[arg-type]  # by name
+    counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
+
+    assert [count for _, count in sorted(counts)] == [1, 0, 1]
+    assert len({version for version, _ in counts}) == 3
 
 
 def test_changes_of_the_mode_hurry_no_alert() -> None:
