@@ -22,7 +22,7 @@ LOGGED_MAX = 256
 CLOCKS: Micros = 2 * MICROS
 """How far the proxy's clock and those of a device's sensors may be apart."""
 ENDS: Micros = 10 * MICROS
-"""How far a tunnel's line may be from the end of its connection: the server's side may close later."""
+"""How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
 
 
 class Logged(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -74,7 +74,9 @@ def is_about(logged: Logged, destination: Destination) -> bool:
 def fits(connection: Connection, logged: Logged) -> bool:
     """The connection was open when the request came to the proxy, as far as both clocks can tell."""
     ended = connection.ended
-    if ended and (logged.started > ended + CLOCKS or (logged.tunnel and not ended - ENDS <= logged.at <= ended + ENDS)):
+    if ended and (logged.started > ended + CLOCKS or logged.at > ended + ENDS):
+        return False
+    if ended and logged.tunnel and logged.at < ended - ENDS:
         return False
     if connection.kernel is not None:
         return logged.started >= connection.kernel.started - CLOCKS
@@ -96,11 +98,18 @@ def fits_request(connection: Connection, destination: Destination, logged: Logge
 def lines_of(connection: Connection, destination: Destination) -> list[Logged]:
     """The lines that hold for a destination, by time. More lines without a port than requests: some are of another one."""
     about = [line for line in connection.logged if is_about(line, destination)]
+    if not all(line.port for line in about) and ports_of(connection, destination) > 1:
+        about = [line for line in about if line.port]
     sure = [line for line in about if line.sure and fits(connection, line)]
     vague = [line for line in about if not line.sure and fits_request(connection, destination, line)]
     if len(sure) + len(vague) > max(destination.asked, len(sure)):
         vague = []
     return sorted([*sure, *vague], key=lambda line: (line.started, line.at, line.event_id))
+
+
+def ports_of(connection: Connection, destination: Destination) -> int:
+    """How many ports of its host were asked for: a line without a port says not of which it is."""
+    return sum(other.host == destination.host for other in connection.destinations)
 
 
 def upstream_of(lines: list[Logged]) -> str:
