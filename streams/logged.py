@@ -21,6 +21,8 @@ LOGGED_MAX = 256
 """Lines kept per connection; further ones are counted and not used."""
 CLOCKS: Micros = 2 * MICROS
 """How far the proxy's clock and those of a device's sensors may be apart."""
+WRONG_CLOCK: Micros = 10 * MICROS
+"""How far they are apart where one is wrong: what would fit then makes what fits by chance doubtful."""
 ENDS: Micros = 10 * MICROS
 """How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
 
@@ -71,18 +73,18 @@ def is_about(logged: Logged, destination: Destination) -> bool:
     return logged.host == destination.host and logged.port in (0, destination.port)
 
 
-def fits(connection: Connection, logged: Logged) -> bool:
+def fits(connection: Connection, logged: Logged, clocks: Micros = CLOCKS) -> bool:
     """The connection was open when the request came to the proxy, as far as both clocks can tell."""
-    ended = connection.ended
-    if ended and (logged.started > ended + CLOCKS or logged.at > ended + ENDS):
+    ended, ends = connection.ended, max(clocks, ENDS)
+    if ended and (logged.started > ended + clocks or logged.at > ended + ends):
         return False
-    if ended and logged.tunnel and logged.at < ended - ENDS:
+    if ended and logged.tunnel and logged.at < ended - ends:
         return False
     if connection.kernel is not None:
-        return logged.started >= connection.kernel.started - CLOCKS
+        return logged.started >= connection.kernel.started - clocks
     if connection.flow_started:
-        return logged.started >= connection.flow_started - CLOCKS
-    return logged.at >= connection.first - CLOCKS
+        return logged.started >= connection.flow_started - clocks
+    return logged.at >= connection.first - clocks
 
 
 def fits_request(connection: Connection, destination: Destination, logged: Logged) -> bool:
@@ -91,8 +93,13 @@ def fits_request(connection: Connection, destination: Destination, logged: Logge
         return False
     if destination.asked == 1 and destination.status and logged.status not in (0, destination.status):
         return False
-    until = (logged.started if logged.tunnel else logged.at) + CLOCKS
-    return any(logged.started - CLOCKS <= at <= until for at, _ in destination.event_ids)
+    return is_near(destination, logged, CLOCKS)
+
+
+def is_near(destination: Destination, logged: Logged, clocks: Micros) -> bool:
+    """It was asked for when the request came to the proxy, a plain one while it lasted."""
+    until = (logged.started if logged.tunnel else logged.at) + clocks
+    return any(logged.started - clocks <= at <= until for at, _ in destination.event_ids)
 
 
 def lines_of(connection: Connection, destination: Destination) -> list[Logged]:

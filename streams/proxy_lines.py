@@ -21,7 +21,7 @@ from schemas.events import Micros, ProxyDecision, ProxyLogged
 from streams.evidence import URL_LENGTH_MAX, absolute_target
 from streams.findings import identity
 from streams.indicators import Match
-from streams.logged import ENDS, LOGGED_MAX, Line, Logged, fits, fits_request, is_about
+from streams.logged import LOGGED_MAX, WRONG_CLOCK, Line, Logged, fits, fits_request, is_about, is_near
 from streams.policy import note_hit
 from streams.settler import ends_of
 from streams.state import (
@@ -103,7 +103,7 @@ class ProxyLines:
         line = device.lines[record]
         found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
         # From then on one of several that it may be about is gone, and the other looks like the only one.
-        all_there = line.logged.at - ENDS + self._correlator.linger
+        all_there = line.logged.at - 2 * WRONG_CLOCK + self._correlator.linger
         doubtful = line.client_port == 0 and now >= all_there
         if len(found) != 1 and not (last or line.last or doubtful):
             line.last = True
@@ -120,7 +120,8 @@ class ProxyLines:
     def _by_port(self, device: Device, line: Line) -> list[Found]:
         """Connections of that client's port that were open then: those that asked for the host, else the only one.
 
-        One of which nobody saw where to may have asked for it as well: beside it no other is certain.
+        One of which nobody saw where to may have asked for it as well, and one that was open a little before or after may
+        be meant where a clock is wrong: beside these no other is certain.
         """
         logged = line.logged
         exact = f"{line.client_ip} {line.client_port} {line.proxy_ip} {line.proxy_port}"
@@ -128,19 +129,22 @@ class ProxyLines:
         asked: list[Found] = []
         unnamed: list[Found] = []
         named: list[Found] = []
+        doubts: list[Found] = []
         for key in [exact] if straight else self._to_known_proxies(device, line):
             for number, connection in enumerate(peek(device.groups[key])):
-                if not fits(connection, logged):
-                    continue
                 of_it = [i for i, d in enumerate(connection.destinations) if is_about(logged, d) and not d.superseded]
+                if not fits(connection, logged):
+                    if fits(connection, logged, WRONG_CLOCK) and (of_it or not connection.live):
+                        doubts.append((key, number, UNNAMED))
+                    continue
                 asked += ((key, number, place) for place in of_it)
                 if not of_it:
                     (unnamed if _may_name(connection, logged) else named).append((key, number, UNNAMED))
         if asked:
-            return [*asked, *unnamed]
+            return [*asked, *unnamed, *doubts]
         if line.proxy_ip and not straight:
             return []
-        return [*unnamed, *named] if unnamed or len(named) > 1 else []
+        return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
 
     def _to_known_proxies(self, device: Device, line: Line) -> list[str]:
         """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
@@ -166,7 +170,9 @@ class ProxyLines:
                 if is_about(logged, destination) and destination.by in (BY_CONNECT, BY_URI):
                     if fits_request(connection, destination, logged):
                         found.append((key, number, place))
-                    elif _may_be_forgotten(connection, destination, logged):
+                    elif destination.tunnel == logged.tunnel and (
+                        is_near(destination, logged, WRONG_CLOCK) or _may_be_forgotten(destination, logged)
+                    ):
                         possible.append((key, number, place))
         return [*found, *possible] if found else []
 
@@ -238,11 +244,10 @@ def _count_hit(destination: Destination, line: Line) -> None:
         note_hit(destination.hits, matches, logged.host, logged.port, logged.at, logged.event_id)
 
 
-def _may_be_forgotten(connection: Connection, destination: Destination, logged: Logged) -> bool:
+def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
     """Of so many requests the times of later ones are not remembered: one of those may have been logged."""
     times = destination.event_ids
-    full = len(times) >= EVENT_IDS_MAX and destination.tunnel == logged.tunnel
-    return full and logged.at >= times[-1][0] and fits(connection, logged)
+    return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
 
 
 def _may_name(connection: Connection, logged: Logged) -> bool:

@@ -6,6 +6,7 @@ import json
 from itertools import permutations
 
 import msgspec
+import pytest
 
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_given import Given
@@ -450,3 +451,16 @@ def test_who_remains_when_others_left_is_not_the_only_one() -> None:
         world.finish()
         assert world.counts["proxy_lines:ambiguous"] == 1
         assert {row["RemoteIP"] for row in world.destinations} <= {""}
+
+
+@pytest.mark.parametrize("wrong", [-5.0, 5.0])
+def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> None:
+    """Two requests as far apart as the clocks: the line of one looks like the other's, with or without a port."""
+    at = 0.1 + wrong
+    tabs: list[Event] = [request(0.1), request(at, port=2, flow="2"), proxy_line(at + 0.1, started=at, port=0)]
+    reused: list[Event] = [connection(0, pid=1, ended=1), connection(wrong, pid=2, ended=1 + wrong), request(0.1)]
+    for events in (tabs, [*reused, proxy_line(at + 0.2, started=at)]):
+        for order in permutations(events):
+            world = World().see(*order).finish()
+            assert {row["RemoteIP"] for row in world.destinations} == {""}
+            assert world.counts["proxy_lines:ambiguous"] == 1
