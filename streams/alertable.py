@@ -133,7 +133,7 @@ def _not_enforced(device: Device, place: Place, connection: Connection, requests
     end = tunnel_end(connection) if place.proxied else None
     live = connection_flags(place, connection, connection.live)
     for destination in connection.destinations:
-        for number, hit in enumerate(destination.hits):
+        for number, hit in enumerate(destination.hits if not destination.superseded else ()):
             # Of several sensors each counted its own view of a request.
             count = min(hit.count, destination.asked) if destination.others else hit.count
             told = min(judged[hit.host], count)

@@ -56,7 +56,7 @@ from streams.evidence import (
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
-from streams.matching import flow_for_kernel, kernel_for_flow, wrongly_matched
+from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.modes import hear, prove
 from streams.policy import Policy, note_hit
 from streams.proxy_lines import ProxyLines
@@ -74,6 +74,7 @@ from streams.state import (
     Connection,
     Destination,
     Device,
+    Group,
     Inner,
     Kernel,
 )
@@ -392,7 +393,7 @@ class Correlator(Settler):
                     connection = known
                     break
         if connection is None and group is not None:
-            connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or len(group) == 1)), None)
+            connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
             if connection is not None:
                 flow_id = connection.flow_id  # Another sensor's name of the flow.
         fresh = connection is None
@@ -452,3 +453,8 @@ class Correlator(Settler):
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
+
+
+def _only_it(group: Group, connection: Connection, at: Micros) -> bool:
+    """A sensor without names for flows can mean no other connection of the 5-tuple."""
+    return len(group) == 1 and (not connection.ended or at <= connection.ended + APART)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.record import Outcome, UnresolvedReason
-from streams.logged import Logged, lines_of
+from streams.logged import Logged, lines_of, ports_of
 from streams.modes import EVIDENCE, mode_changes, told_mode
 from streams.protection import Judged
 from streams.state import (
@@ -177,7 +177,9 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
     if destination.tunnel:
         evidence += tunnel_evidence(connection)
     if connection.logged:
-        evidence += 2 * len(connection.logged)
+        # Which lines fit depends on when it ended, and on what else was asked for.
+        evidence += 2 * len(connection.logged) + connection.summarised + ports_of(connection, destination)
+        evidence += connection.kernel is not None and connection.kernel.ended > 0
     return EVIDENCE * evidence + mode_changes(facts, at) + destination.bump
 
 

@@ -21,8 +21,10 @@ LOGGED_MAX = 256
 """Lines kept per connection; further ones are counted and not used."""
 CLOCKS: Micros = 2 * MICROS
 """How far the proxy's clock and those of a device's sensors may be apart."""
+WRONG_CLOCK: Micros = 10 * MICROS
+"""How far they are apart where one is wrong: what would fit then makes what fits by chance doubtful."""
 ENDS: Micros = 10 * MICROS
-"""How far a tunnel's line may be from the end of its connection: the server's side may close later."""
+"""How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
 
 
 class Logged(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -71,16 +73,18 @@ def is_about(logged: Logged, destination: Destination) -> bool:
     return logged.host == destination.host and logged.port in (0, destination.port)
 
 
-def fits(connection: Connection, logged: Logged) -> bool:
+def fits(connection: Connection, logged: Logged, clocks: Micros = CLOCKS) -> bool:
     """The connection was open when the request came to the proxy, as far as both clocks can tell."""
-    ended = connection.ended
-    if ended and (logged.started > ended + CLOCKS or (logged.tunnel and not ended - ENDS <= logged.at <= ended + ENDS)):
+    ended, ends = connection.ended, max(clocks, ENDS)
+    if ended and (logged.started > ended + clocks or logged.at > ended + ends):
+        return False
+    if ended and logged.tunnel and logged.at < ended - ends:
         return False
     if connection.kernel is not None:
-        return logged.started >= connection.kernel.started - CLOCKS
+        return logged.started >= connection.kernel.started - clocks
     if connection.flow_started:
-        return logged.started >= connection.flow_started - CLOCKS
-    return logged.at >= connection.first - CLOCKS
+        return logged.started >= connection.flow_started - clocks
+    return logged.at >= connection.first - clocks
 
 
 def fits_request(connection: Connection, destination: Destination, logged: Logged) -> bool:
@@ -89,18 +93,30 @@ def fits_request(connection: Connection, destination: Destination, logged: Logge
         return False
     if destination.asked == 1 and destination.status and logged.status not in (0, destination.status):
         return False
-    until = (logged.started if logged.tunnel else logged.at) + CLOCKS
-    return any(logged.started - CLOCKS <= at <= until for at, _ in destination.event_ids)
+    return is_near(destination, logged, CLOCKS)
+
+
+def is_near(destination: Destination, logged: Logged, clocks: Micros) -> bool:
+    """It was asked for when the request came to the proxy, a plain one while it lasted."""
+    until = (logged.started if logged.tunnel else logged.at) + clocks
+    return any(logged.started - clocks <= at <= until for at, _ in destination.event_ids)
 
 
 def lines_of(connection: Connection, destination: Destination) -> list[Logged]:
     """The lines that hold for a destination, by time. More lines without a port than requests: some are of another one."""
     about = [line for line in connection.logged if is_about(line, destination)]
+    if not all(line.port for line in about) and ports_of(connection, destination) > 1:
+        about = [line for line in about if line.port]
     sure = [line for line in about if line.sure and fits(connection, line)]
     vague = [line for line in about if not line.sure and fits_request(connection, destination, line)]
     if len(sure) + len(vague) > max(destination.asked, len(sure)):
         vague = []
     return sorted([*sure, *vague], key=lambda line: (line.started, line.at, line.event_id))
+
+
+def ports_of(connection: Connection, destination: Destination) -> int:
+    """How many ports of its host were asked for: a line without a port says not of which it is."""
+    return sum(other.host == destination.host for other in connection.destinations)
 
 
 def upstream_of(lines: list[Logged]) -> str:

@@ -21,7 +21,7 @@ from schemas.events import Micros, ProxyDecision, ProxyLogged
 from streams.evidence import URL_LENGTH_MAX, absolute_target
 from streams.findings import identity
 from streams.indicators import Match
-from streams.logged import LOGGED_MAX, Line, Logged, fits, fits_request, is_about
+from streams.logged import LOGGED_MAX, WRONG_CLOCK, Line, Logged, fits, fits_request, is_about, is_near
 from streams.policy import note_hit
 from streams.settler import ends_of
 from streams.state import (
@@ -30,6 +30,8 @@ from streams.state import (
     BY_URI,
     BY_VERDICT,
     DESTINATIONS_MAX,
+    EVENT_IDS_MAX,
+    NEVER,
     PROXY_TIMER,
     Connection,
     Destination,
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
     from streams.correlator import Correlator
 
 LINES_MAX = 4_096
-"""Lines that wait per device. Beyond it the oldest is decided at once."""
+"""Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER` of them."""
+TOGETHER = 256
 GROUPS_MAX = 20_000
 """5-tuples of a device looked at for a line without a port. Of one that has more nobody could say which is the only one."""
 TEXT_CHARS_MAX = 256
@@ -66,7 +69,8 @@ class ProxyLines:
         if record in device.lines:
             return
         if len(device.lines) >= LINES_MAX:
-            self._decide(device, next(iter(device.lines)), last=True)
+            for oldest in _by_time(device)[:TOGETHER]:
+                self._decide(device, oldest, device.facts.now, last=True)
         logged = _logged(event)
         line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
         matches = self._correlator.policy.match(
@@ -76,17 +80,18 @@ class ProxyLines:
         line.candidates = [(match.indicator, match.partial) for match in matches]
         device.lines[record] = line
         # A second more: what began with the request settles first.
-        self._wait(device, record, min(event.at, device.facts.now) + self._correlator.patience + MICROS)
+        due = min(event.at, device.facts.now) + self._correlator.patience + MICROS
+        self._wait(device, record, max(due, device.facts.now))
 
     def wake(self, device: Device, second: int) -> None:
         """Decide what is due."""
-        for record in [record for record, line in device.lines.items() if line.due <= second]:
-            self._decide(device, record)
+        for record in _by_time(device, second):
+            self._decide(device, record, second * MICROS)
 
     def finish(self, device: Device) -> None:
         """Decide all of them, as at the end of a recording."""
-        for record in list(device.lines):
-            self._decide(device, record, last=True)
+        for record in _by_time(device):
+            self._decide(device, record, device.facts.now, last=True)
 
     def _wait(self, device: Device, record: str, until: Micros) -> None:
         line = device.lines[record]
@@ -94,52 +99,66 @@ class ProxyLines:
         device.wake_at(line.due, PROXY_TIMER)
         device.touched_lines[record] = None
 
-    def _decide(self, device: Device, record: str, *, last: bool = False) -> None:
+    def _decide(self, device: Device, record: str, now: Micros, *, last: bool = False) -> None:
         line = device.lines[record]
         found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
-        if len(found) != 1 and not (last or line.last):
+        # From then on one of several that it may be about is gone, and the other looks like the only one.
+        all_there = line.logged.at - 2 * WRONG_CLOCK + self._correlator.linger
+        doubtful = line.client_port == 0 and now >= all_there
+        if len(found) != 1 and not (last or line.last or doubtful):
             line.last = True
-            self._wait(device, record, line.due * MICROS + self._correlator.linger)
+            due = line.due * MICROS + self._correlator.linger
+            self._wait(device, record, min(due, all_there - MICROS) if found or not line.client_port else due)
             return
         del device.lines[record]
         device.touched_lines[record] = None
-        if len(found) == 1:
+        if len(found) == 1 and not doubtful:
             self._join(device, line, *found[0])
         else:
             self._count(device, SEVERAL if found else NOBODY)
 
     def _by_port(self, device: Device, line: Line) -> list[Found]:
-        """Connections of that client's port that were open then: those that asked for the host, else the only one."""
+        """Connections of that client's port that were open then: those that asked for the host, else the only one.
+
+        One of which nobody saw where to may have asked for it as well, and one that was open a little before or after may
+        be meant where a clock is wrong: beside these no other is certain.
+        """
         logged = line.logged
         exact = f"{line.client_ip} {line.client_port} {line.proxy_ip} {line.proxy_port}"
         straight = exact in device.groups
         asked: list[Found] = []
-        others: list[Found] = []
-        contradicted = False
+        unnamed: list[Found] = []
+        named: list[Found] = []
+        doubts: list[Found] = []
         for key in [exact] if straight else self._to_known_proxies(device, line):
             for number, connection in enumerate(peek(device.groups[key])):
-                if not fits(connection, logged):
-                    continue
                 of_it = [i for i, d in enumerate(connection.destinations) if is_about(logged, d) and not d.superseded]
-                if of_it:
-                    asked.append((key, number, of_it[0]))
-                elif straight or not line.proxy_ip:
-                    others.append((key, number, UNNAMED))
-                    contradicted = not _may_name(connection, logged)
+                if not fits(connection, logged):
+                    if fits(connection, logged, WRONG_CLOCK) and (of_it or not connection.live):
+                        doubts.append((key, number, UNNAMED))
+                    continue
+                asked += ((key, number, place) for place in of_it)
+                if not of_it:
+                    (unnamed if _may_name(connection, logged) else named).append((key, number, UNNAMED))
         if asked:
-            return asked
-        return [] if contradicted and len(others) == 1 else others
+            return [*asked, *unnamed, *doubts]
+        if line.proxy_ip and not straight:
+            return []
+        return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
 
     def _to_known_proxies(self, device: Device, line: Line) -> list[str]:
         """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
         known = dict.fromkeys([*device.facts.proxies, *self._correlator.proxies])
+        if f"{line.proxy_ip} {line.proxy_port}" in known:
+            return []  # Clients speak to this one, and no sensor saw that it was done.
         port = "" if line.proxy_ip or not line.proxy_port else f" {line.proxy_port}"
         keys = (f"{line.client_ip} {line.client_port} {remote}" for remote in known if remote.endswith(port))
         return [key for key in keys if key in device.groups]
 
     def _by_request(self, device: Device, line: Line) -> list[Found]:
-        """Destinations that this client asked for then."""
+        """Destinations that this client asked for then; where one may have been that, too, none is certain."""
         found: list[Found] = []
+        possible: list[Found] = []
         if len(device.groups) > GROUPS_MAX:
             return found
         logged = line.logged
@@ -147,14 +166,15 @@ class ProxyLines:
             _, _, proxy_ip, proxy_port, _ = ends_of(key)
             if line.proxy_ip not in ("", proxy_ip) or line.proxy_port not in (0, proxy_port):
                 continue
-            found += [
-                (key, number, place)
-                for place, destination in enumerate(connection.destinations)
-                if is_about(logged, destination)
-                and destination.by in (BY_CONNECT, BY_URI)
-                and fits_request(connection, destination, logged)
-            ]
-        return found
+            for place, destination in enumerate(connection.destinations):
+                if is_about(logged, destination) and destination.by in (BY_CONNECT, BY_URI):
+                    if fits_request(connection, destination, logged):
+                        found.append((key, number, place))
+                    elif destination.tunnel == logged.tunnel and (
+                        is_near(destination, logged, WRONG_CLOCK) or _may_be_forgotten(destination, logged)
+                    ):
+                        possible.append((key, number, place))
+        return [*found, *possible] if found else []
 
     @staticmethod
     def _that_tell(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
@@ -193,16 +213,28 @@ class ProxyLines:
     @staticmethod
     def _name(connection: Connection, line: Line) -> None:
         """Nobody else told where it went."""
-        if len(connection.destinations) >= DESTINATIONS_MAX:
-            connection.unreadable += 1
-            return
         logged = line.logged
-        named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
-        connection.destinations.append(named)
+        for named in connection.destinations:
+            if is_about(logged, named):  # A line named it that fits no more.
+                named.superseded = False
+                named.evidence += 1
+                break
+        else:
+            if len(connection.destinations) >= DESTINATIONS_MAX:
+                connection.unreadable += 1
+                return
+            named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
+            connection.destinations.append(named)
         _count_hit(named, line)
 
     def _count(self, device: Device, what: str) -> None:
         self._correlator.count(device, f"proxy_lines:{what}")
+
+
+def _by_time(device: Device, second: int = NEVER) -> list[str]:
+    """Lines that are due by then, the oldest first: in this order whoever took them in, before or after a restart."""
+    due = ((line.due, record) for record, line in device.lines.items() if line.due <= second)
+    return [record for _, record in sorted(due)]
 
 
 def _count_hit(destination: Destination, line: Line) -> None:
@@ -210,6 +242,12 @@ def _count_hit(destination: Destination, line: Line) -> None:
         logged = line.logged
         matches = tuple(Match(*one) for one in line.candidates)
         note_hit(destination.hits, matches, logged.host, logged.port, logged.at, logged.event_id)
+
+
+def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
+    """Of so many requests the times of later ones are not remembered: one of those may have been logged."""
+    times = destination.event_ids
+    return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
 
 
 def _may_name(connection: Connection, logged: Logged) -> bool:

@@ -58,7 +58,7 @@ def _supersede(weak: Destination) -> None:
 
 def _take_back_logged(connection: Connection) -> None:
     """Destinations that only a proxy's log named, of which no line fits the connection any more."""
-    for destination in connection.destinations:
+    for destination in connection.destinations if connection.logged else ():
         if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
             _supersede(destination)
 
@@ -347,7 +347,8 @@ class Settler:
                 self.changed(device, key)
 
     def ended(self, device: Device, key: str, connection: Connection) -> None:
-        """Once the end is known, the idle timer is too far away."""
+        """Once the end is known, the idle timer is too far away; and lines of a proxy that came later are not of it."""
+        _take_back_logged(connection)
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
             self.wake_at(device, key, connection, due)
@@ -363,10 +364,11 @@ class Settler:
             for key in due[1]:
                 if key in device.groups:
                     self._wake(device, key, due[0], quiet=quiet)
-                elif key == LOOSE_TIMER:
-                    self.wake_loose(device, due[0])
-                elif key == PROXY_TIMER:
-                    self.wake_lines(device, due[0])
+            # These look at all connections: so they come last, whatever woke in the same second was written first.
+            if LOOSE_TIMER in due[1]:
+                self.wake_loose(device, due[0])
+            if PROXY_TIMER in due[1]:
+                self.wake_lines(device, due[0])
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> None:
         group = device.group(key)

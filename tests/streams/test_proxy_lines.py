@@ -6,10 +6,12 @@ import json
 from itertools import permutations
 
 import msgspec
+import pytest
 
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_given import Given
-from streams.state import Device, Facts
+from streams.proxy_lines import LINES_MAX, TOGETHER
+from streams.state import Device, Facts, peek
 from tests.factories import (
     CLIENT,
     DEVICE,
@@ -325,3 +327,140 @@ def test_devices_behind_one_address_are_not_guessed_at() -> None:
 
     assert CLIENT != "192.0.2.1"
     assert [row["RemoteIP"] for row in inside.destinations] == [""]
+
+
+# What could be another one's
+
+
+def test_beside_a_connection_that_nobody_saw_into_no_other_is_certain() -> None:
+    """The 5-tuple was used again within the clocks' tolerance, and the second request was missed: the line may be its."""
+    events: list[Event] = [
+        connection(0, pid=1, ended=0.5),
+        request(0.1),
+        flow_end(0.6, started=0, ended=0.5),
+        connection(1, pid=2, ended=1.5),
+        proxy_line(1.5, started=1.1),
+    ]
+    for order in permutations(events):
+        world = World().see(*order).finish()
+        assert [(row["InitiatingProcessId"], row["RemoteIP"]) for row in world.destinations] == [(1, "")]
+        assert world.counts["proxy_lines:ambiguous"] == 1
+
+
+def test_a_request_whose_time_is_forgotten_may_be_meant() -> None:
+    """One connection asked for a host so often that only the first times are known, another one once: neither is certain."""
+    often: list[Event] = [request(i, f"http://h.example/{i}", port=1, flow="1", tx=i) for i in range(31)]
+    once = request(30.05, "http://h.example/x", port=2, flow="2")
+    line = proxy_line(30.1, "http://h.example/30", port=0)
+    for events in ([*often, once, line], [once, line, *often], [line, *often, once]):
+        world = World().see_together(*events).finish()
+        assert [row["RemoteIP"] for row in world.destinations] == ["", ""]
+
+
+def test_an_end_that_comes_late_takes_back_what_came_after_it() -> None:
+    """The line was another connection's: neither its address nor its name stay on this one's rows."""
+    late = proxy_line(30, started=6.2)
+    asked = World().see(connection(0), request(0.1), late).wait(60)
+    assert [row["RemoteIP"] for row in asked.destinations] == [UPSTREAM]
+    asked.see(connection(0, ended=3)).finish()
+    assert [row["RemoteIP"] for row in asked.destinations] == [""]
+
+    by_flow = World().see(connection(0), request(0.1), late).wait(60).see(flow_end(61, started=0, ended=3)).finish()
+    assert [row["RemoteIP"] for row in by_flow.destinations] == [""]
+
+    named = World().see(connection(0), late).wait(60)
+    assert [row["DestinationHost"] for row in named.connections] == ["www.example.com"]
+    named.see(connection(0, ended=3)).finish()
+    assert [row["DestinationHost"] for row in named.connections] == [""]
+    assert [row["UnresolvedReason"] for row in named.destinations] == ["superseded"]
+
+
+def test_a_destination_that_was_taken_back_and_named_again_is_one() -> None:
+    """A line that came after the end, and one that did not: one row, of the one that fits."""
+    late, before = proxy_line(30, started=6.2), proxy_line(2.9, started=2, number=2, upstream="203.0.113.9")
+    world = World().see(connection(0), late).wait(60).see(connection(0, ended=3), before).wait(30).finish()
+    assert [(row["RemoteIP"], row["UnresolvedReason"]) for row in world.destinations] == [("203.0.113.9", "")]
+
+
+def test_an_alert_for_what_only_the_log_named_is_withdrawn_with_it() -> None:
+    """CONNECT says that it went elsewhere."""
+    world = World(listing(Given("other.example", action="block")))
+    world.see(connection(0, ended=9), proxy_line(9, "other.example:443", started=0.3)).wait(30)
+    assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
+
+    world.see(request(0.1, "a.example:443")).finish()
+    assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [0]
+
+
+def test_a_line_that_tells_no_port_is_of_no_one_of_two() -> None:
+    """Two ports of one host were asked for, and the log names neither: on none of their rows, whichever came first."""
+    events: list[Event] = [
+        connection(0),
+        request(0.1, "http://h.example/"),
+        request(0.2, "http://h.example:8080/", tx=1),
+        msgspec.structs.replace(proxy_line(0.3, "http://h.example/"), port=0),
+    ]
+    for order in permutations(events):
+        assert [row["RemoteIP"] for row in World().see(*order).finish().destinations] == ["", ""]
+    late = World().see(events[0], events[1], events[3]).wait(30).see(events[2]).finish()
+    assert [row["RemoteIP"] for row in late.destinations] == ["", ""]
+
+
+def test_a_proxy_that_clients_speak_to_is_not_taken_for_another() -> None:
+    """The same client port at two proxies: a line of the one whose connection no sensor saw is not the other's."""
+    line = proxy_line(9, started=0.1, proxy="10.9.9.8")
+    world = World(proxies=[LISTED, "10.9.9.8:3128"]).see(connection(0, ended=9), request(0.1), line).finish()
+    assert [row["RemoteIP"] for row in world.destinations] == [""]
+
+
+# Restarts
+
+
+def test_whoever_goes_on_decides_the_oldest_first() -> None:
+    """At the bound, as many as ever: the same lines leave whether or not a restart lies in between."""
+    lines: list[Event] = [proxy_line(5 - i / 1_000, port=2, number=i) for i in range(LINES_MAX)]
+    whole_run, cut = World().see_together(*lines), restarted(World().see_together(*lines))
+    for world in (whole_run, cut):
+        world.see(proxy_line(5.5, port=2))
+
+    assert len(whole_run.device.lines) == LINES_MAX - TOGETHER + 1
+    assert whole_run.device.lines.keys() == cut.device.lines.keys()
+
+
+def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
+    """Whichever began to wait first: after a restart nobody knows that any more."""
+    settled: list[bool] = []
+    for events in ([proxy_line(0, started=0), connection(1)], [connection(1), proxy_line(0, started=0)]):
+        for world in (World().see(*events), restarted(World().see(*events))):
+            world.correlator.wake_lines = lambda device, _: settled.extend(
+                one.settled for group in device.groups.values() for one in peek(group)
+            )
+            world.see(connection(9.5, port=9))
+    assert settled == [True] * 4
+
+
+def test_who_remains_when_others_left_is_not_the_only_one() -> None:
+    """One of two that it may be about ended and is gone at the second look, or before a line that comes minutes late."""
+    line, both = proxy_line(0.9, started=0.2, port=0), (request(0.1), request(0.4, port=2, flow="2"))
+    ended = flow_end(1.1, started=0, ended=1)
+    reused: list[Event] = [connection(0, pid=1, ended=0.9), connection(0.95, pid=2), proxy_line(1.1, started=0.9)]
+    for events in ([*both, ended, line], [*both, ended, connection(150, port=8), line], reused):
+        world = World().see(*events)
+        for at in range(1, 40):
+            world.see(connection(at * 10 + 200 * (events[-1] is line and len(events) > 4), port=9))
+        world.finish()
+        assert world.counts["proxy_lines:ambiguous"] == 1
+        assert {row["RemoteIP"] for row in world.destinations} <= {""}
+
+
+@pytest.mark.parametrize("wrong", [-5.0, 5.0])
+def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> None:
+    """Two requests as far apart as the clocks: the line of one looks like the other's, with or without a port."""
+    at = 0.1 + wrong
+    tabs: list[Event] = [request(0.1), request(at, port=2, flow="2"), proxy_line(at + 0.1, started=at, port=0)]
+    reused: list[Event] = [connection(0, pid=1, ended=1), connection(wrong, pid=2, ended=1 + wrong), request(0.1)]
+    for events in (tabs, [*reused, proxy_line(at + 0.2, started=at)]):
+        for order in permutations(events):
+            world = World().see(*order).finish()
+            assert {row["RemoteIP"] for row in world.destinations} == {""}
+            assert world.counts["proxy_lines:ambiguous"] == 1

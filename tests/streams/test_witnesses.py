@@ -285,3 +285,13 @@ def test_a_network_sensor_whose_clock_is_off_finds_its_process(skew: float) -> N
         assert [row["InitiatingProcessId"] for row in world.rows] == [4711, 4711]
     over = World().see(connection(0, ended=0.2), flow_end(9, started=1.5, ended=6)).finish()
     assert {row["InitiatingProcessId"] for row in over.connections} == {4711, None}
+
+
+def test_a_sensor_without_names_for_flows_does_not_revive_what_is_over() -> None:
+    """It tells of a new connection on the 5-tuple that no other sensor told of yet: the old one's process did not ask."""
+    later = request(60, "b.example:443", flow="")
+    world = World().see(connection(0, ended=5), request(0.1), request(0.2, flow=""), later).finish()
+    assert {(row["DestinationHost"], row["InitiatingProcessId"]) for row in world.destinations} == {
+        ("www.example.com", 4711),
+        ("b.example", None),
+    }
