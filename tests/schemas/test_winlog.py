@@ -114,7 +114,7 @@ def created(**values: Any) -> dict[str, Any]:
         "ProcessGuid": f"{{{GUID}}}",
         "ProcessId": "7412",
         "Image": "C:\\Program Files\\Browser\\browser.exe",
-        "CommandLine": '"C:\\Program Files\\Browser\\browser.exe" --proxy-server=proxy:3128',
+        "CommandLine": "browser.exe --proxy-server=proxy:3128",
         "User": "CORP\\a.meyer",
         "Hashes": f"SHA1={SHA1.upper()},MD5={MD5.upper()},SHA256={SHA256.upper()},IMPHASH=8C3BE1286CDAD6AC1136D0BB6C83FF41",
         "ParentProcessId": "5632",
@@ -289,7 +289,7 @@ def test_one_process_in_every_shape(shape: str) -> None:
         "browser.exe",
         "C:\\Program Files\\Browser\\browser.exe",
     )
-    assert process.command_line == '"C:\\Program Files\\Browser\\browser.exe" --proxy-server=proxy:3128'
+    assert process.command_line == "browser.exe --proxy-server=proxy:3128"
     assert (process.sha1, process.md5, process.sha256) == (SHA1, MD5, SHA256)
     assert (process.parent_pid, process.parent_name) == (5632, "explorer.exe")
     assert (process.domain, process.account, process.guid) == ("CORP", "a.meyer", GUID)
