@@ -66,6 +66,8 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     sha1: str = ""
     sha256: str = ""
     md5: str = ""
+    guid: str = ""
+    """The sensor's own name for it, which no other process ever gets (Sysmon's `ProcessGuid`)."""
 
     @property
     def is_plain(self) -> bool:
@@ -219,6 +221,18 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
     """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
 
 
+class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
+    """A process began, or ended: what an endpoint's sensor tells of it apart from its connections."""
+
+    device: str
+    at: Micros
+    process: Process
+    """With its PID. Of an end often without its start; then `started` is 0 and the GUID says whose end it is."""
+    ended: Micros
+    """0 while it runs."""
+    event_id: str
+
+
 class ProxyDecision(StrEnum):
     """What a proxy did about a request by its own log."""
 
@@ -307,7 +321,15 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = (
-    ConnectionOpened | ConnectionClosed | HttpExchange | TlsName | Verdict | ProcessVerdict | ModeChanged | ProxyLogged
+    ConnectionOpened
+    | ConnectionClosed
+    | HttpExchange
+    | TlsName
+    | Verdict
+    | ProcessVerdict
+    | ModeChanged
+    | ProxyLogged
+    | ProcessStarted
 )
 Parsed = Event | Ignored | Reject
 

@@ -18,6 +18,7 @@ from streams.findings import Place, connection_flags, destination_flags, mismatc
 from streams.indicators import process_matches
 from streams.judged import Request, judged_name
 from streams.modes import mode_at
+from streams.processes import process_of
 from streams.protection import Hit
 from streams.state import (
     BLOCKED,
@@ -33,8 +34,8 @@ from streams.state import (
     Device,
 )
 
-NAMED, PLACED, NUMBERED = 1, 2, 4
-"""What an alert knows of a finding beside its count: the process's name, the proxy, the process's PID."""
+NAMED, PLACED, NUMBERED, DESCRIBED = 1, 2, 4, 8
+"""What an alert knows of a finding beside its count: the process's name, the proxy, the process's PID, its own record."""
 
 
 class Finding(NamedTuple):
@@ -79,11 +80,6 @@ def kind_of(flags: int) -> AlertKind:
     if flags & BYPASSED:
         return AlertKind.BYPASSED
     return AlertKind.WARNED if flags & WARNED else AlertKind.AUDITED
-
-
-def process_of(connection: Connection) -> Process | None:
-    """Who opened it; None where nobody tells."""
-    return connection.kernel.process if connection.kernel is not None else None
 
 
 def findings(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:

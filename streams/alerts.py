@@ -10,7 +10,7 @@ from __future__ import annotations
 from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.record import AlertKind
-from streams.alertable import NAMED, NUMBERED, PLACED, Finding
+from streams.alertable import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
 from streams.findings import Place
 from streams.protection import AlertState, Counted
 from streams.state import ALERTS_MAX, NEVER, Device
@@ -38,7 +38,7 @@ def fold(
             moved.setdefault(gone.alert, []).append(gone)
     tells = PLACED if place is not None and place.proxied else 0
     if process is not None:
-        tells |= NUMBERED | (NAMED if process.name else 0)
+        tells |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
     for finding in found:
         known = counted.get(finding.name)
         if finding.deferred:

@@ -35,6 +35,7 @@ from schemas.events import (
     Micros,
     ModeChanged,
     ModeEvidence,
+    ProcessStarted,
     ProcessVerdict,
     ProxyLogged,
     TlsName,
@@ -59,6 +60,7 @@ from streams.loose import LooseVerdicts
 from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.modes import hear, prove
 from streams.policy import Policy, note_hit
+from streams.processes import Processes
 from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
@@ -112,6 +114,7 @@ class Correlator(Settler):
             ProcessVerdict: self._process_verdict,
             ModeChanged: self._mode,
             ProxyLogged: self.lines.take,
+            ProcessStarted: Processes(self).take,
         }
 
     def take(self, device: Device, event: Event) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from schemas.events import Micros, Reject
 from schemas.record import UnresolvedReason
-from streams.alertable import findings, process_of
+from streams.alertable import findings
 from streams.alerts import add, due, fold, withdraw
 from streams.correlator import Correlator
 from streams.findings import (
@@ -23,6 +23,7 @@ from streams.habits import look_at
 from streams.judged import Request, keep_version, requests, sent_version
 from streams.matching import may_be_of_another
 from streams.mode_rows import mode_row
+from streams.processes import identify, process_of
 from streams.rows import METHODS, connection_row, destination_row, encode, judged_row, loose_row, loose_version
 from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device, Group
 
@@ -110,6 +111,8 @@ class Emitter:
             connection.settled or connection.destinations or connection.judged or connection.hits
         ):
             return
+        if device.processes or connection.run is not None:
+            identify(device, key, connection)
         facts, horizon = device.facts, self.correlator.horizon
         place = self.correlator.place(device, key, connection)
         rows = self.output.network_events

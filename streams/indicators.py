@@ -204,11 +204,12 @@ def process_matches(indicator: Indicator, process_name: str, process_path: str) 
         return True
     path = process_path.lower()
     if "\\" in wanted or "/" in wanted:
-        return bool(path) and _without_device(wanted) == _without_device(path)
+        return bool(path) and without_device(wanted) == without_device(path)
     return wanted in (process_name.lower(), re.split(r"[\\/]", path)[-1])
 
 
-def _without_device(path: str) -> str:
+def without_device(path: str) -> str:
+    """A Windows path without its drive, or the device behind that."""
     return _DEVICE.sub("", path, count=1)
 
 

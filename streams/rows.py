@@ -40,6 +40,7 @@ from streams.findings import (
 from streams.judged import Request
 from streams.logged import Logged, bytes_of, lines_of, said_of, upstream_of
 from streams.modes import EVIDENCE, mode_at, mode_changes
+from streams.processes import process_of
 from streams.protection import Judged, Loose
 from streams.state import (
     AUDITED,
@@ -111,7 +112,9 @@ def destination_row(
     superseded = destination.superseded
     outcome = Outcome.UNKNOWN if superseded else outcome_of(flags)
     kernel = connection.kernel
-    process = kernel.process if kernel is not None else NOBODY
+    process = (
+        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+    )
     host, port = destination.host, destination.port
     literal = host if is_ip(host) else ""
     started = start_of(connection, destination)
@@ -161,7 +164,7 @@ def destination_row(
     )
     if connection.inner or not process.is_plain:
         row = _with_more(row, process, _inside(connection, destination))
-    if connection.witnesses or connection.flow_ids:
+    if connection.witnesses or connection.flow_ids or connection.run is not None:
         row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
     if connection.logged and (lines := lines_of(connection, destination)):
         return _as_logged(row, connection, destination, lines)
@@ -213,7 +216,9 @@ def connection_row(
 ) -> NetworkEvent:
     """The row of the TCP connection itself, under its name."""
     kernel = connection.kernel
-    process = kernel.process if kernel is not None else NOBODY
+    process = (
+        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+    )
     started, ended = connection.started, connection.ended
     live = connection.live
     if len(live) > 1:
@@ -290,7 +295,7 @@ def connection_row(
         None,  # HttpStatus
         mark,  # HostMismatch
     )
-    if process.is_plain and not connection.witnesses and not connection.flow_ids:
+    if process.is_plain and not (connection.witnesses or connection.flow_ids or connection.run is not None):
         return row
     return _with_more(row, process, _told_by(connection))
 
@@ -306,12 +311,14 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
 
 
 def _told_by(connection: Connection) -> dict[str, object]:
-    """Who told of a connection, where several sensors of one kind did."""
+    """Who told of a connection, where several sensors of one kind did, and who of its process."""
     told: dict[str, object] = {}
     if connection.witnesses:
         told["ConnectionEventIds"] = [record.event_id for record in connection.witnesses]
     if connection.flow_ids:
         told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
+    if connection.run is not None:
+        told["ProcessEventId"] = connection.run.event_id
     return told
 
 
@@ -341,7 +348,7 @@ def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object
 def judged_row(place: Place, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
     """The row of one judged request."""
     judged, host, port = request.judged, request.host, request.port
-    process = connection.kernel.process if connection.kernel is not None else NOBODY
+    process = process_of(connection) or NOBODY
     return DeviceEvent(
         Timestamp=iso_micros(judged.at),
         DeviceId=place.device,

@@ -13,6 +13,7 @@ from streams.findings import Place, flow_name, speaks_tls_to_proxy
 from streams.logged import lines_of
 from streams.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
 from streams.policy import Policy, note_hit
+from streams.processes import unlist
 from streams.state import (
     ASKED,
     BY_HOST,
@@ -417,6 +418,8 @@ class Settler:
         device.size -= 1
         device.touched[key] = None
         self.count(device, why)
+        if device.by_pid is not None:
+            unlist(device, key, connection, group)
         if not group:
             del device.groups[key]
             device.parked.pop(key, None)

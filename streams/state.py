@@ -19,6 +19,7 @@ from schemas.record import ModeStatus
 from streams.gaps import Sensor
 from streams.logged import Line, Logged
 from streams.protection import AlertState, Counted, Hit, Judged, Loose, ModeEntry, Span
+from streams.running import Run
 
 EVIDENCE_MAX = 256
 """Distinct evidence remembered per connection to tell repeats. Beyond it the oldest is forgotten: a repeat of it counts twice."""
@@ -37,6 +38,8 @@ ALERTS_MAX = 10_000
 """Alerts folded at a time per device. Beyond it the oldest is forgotten: its next request begins a new count."""
 SENSORS_MAX = 64
 """Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
+PIDS_MIN, PIDS_MAX = 64, 1_024
+"""PIDs of which more than a connection is remembered, per device. Beyond it those that ended are forgotten first."""
 NEVER: Micros = 1 << 62
 LOOSE_TIMER, PROXY_TIMER = "loose", "proxy lines"
 """Names of the timers of verdicts without a connection, and of proxies' lines; no 5-tuple is called so."""
@@ -171,6 +174,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What further network sensors call the flow."""
     held: bool = False
     """It may be another sensor's view of a connection that is known: no rows until it settles."""
+    run: Run | None = None
+    """What was told of its process apart from the connection (`streams.processes`)."""
 
     @property
     def live(self) -> list[Destination]:
@@ -204,8 +209,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             mine, theirs = getattr(self, field), getattr(other, field)
             setattr(self, field, theirs)
             setattr(other, field, mine)
-        self._was_another()
-        other._was_another()
+        self.was_another()
+        other.was_another()
 
     def swap_kernel(self, other: Connection) -> None:
         """Exchange the kernel's records; an identity that was made from one begins anew."""
@@ -215,9 +220,9 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         for connection in (self, other):
             if connection.identity == FROM_KERNEL:
                 connection.identity, connection.sent = UNDECIDED, 0
-            connection._was_another()
+            connection.was_another()
 
-    def _was_another(self) -> None:
+    def was_another(self) -> None:
         """Rows that left said something else of it: the next ones must outbid them."""
         self.moved = True
         for destination in self.destinations:
@@ -315,6 +320,7 @@ class Device:
 
     __slots__ = (
         "alerts",
+        "by_pid",
         "dirty",
         "dirty_alerts",
         "facts",
@@ -331,6 +337,8 @@ class Device:
         "orphaned",
         "parked",
         "parsed",
+        "processes",
+        "processes_due",
         "quiet_due",
         "read",
         "sensors",
@@ -340,6 +348,7 @@ class Device:
         "touched",
         "touched_alerts",
         "touched_lines",
+        "touched_processes",
         "touched_sensors",
     )
 
@@ -355,6 +364,12 @@ class Device:
         """By dialect and name, with a zero byte between them."""
         self.lines: dict[str, Line] = {}
         """Lines of proxies' own logs that wait for their connection (`streams.proxy_lines`)."""
+        self.processes: dict[int, bytes] = {}
+        """What is known of processes by PID, packed (`streams.processes`)."""
+        self.processes_due = PIDS_MIN
+        """With so many PIDs it is looked which may be forgotten."""
+        self.by_pid: dict[int, dict[str, None]] | None = None
+        """5-tuples by the PID that connected; None until somebody asks."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
@@ -387,7 +402,8 @@ class Device:
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
         self.touched_lines: dict[str, None] = {}
-        """Groups, alerts, sensors and proxies' lines that changed since the last checkpoint, in order."""
+        self.touched_processes: dict[int, None] = {}
+        """Groups, alerts, sensors, proxies' lines and processes that changed since the last checkpoint, in order."""
 
     def group(self, key: str) -> Group | None:
         """The connections of a 5-tuple, hot."""
@@ -452,15 +468,18 @@ class Device:
         for key in self.touched_lines:
             line = self.lines.get(key)
             changed["p" + key] = None if line is None else _pack_line(line)
+        for pid in self.touched_processes:
+            changed[f"r{pid}"] = self.processes.get(pid)
         self._all_told()
         return changed
 
     def items(self) -> dict[str, bytes | None]:
-        """All items of the state, packed: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy."""
+        """All items of the state, packed: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy, `r` + PID."""
         whole = {"c" + key: self._packed_group(key) for key in self.groups}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
         whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
         whole.update({"p" + key: _pack_line(line) for key, line in self.lines.items()})
+        whole.update({f"r{pid}": packed for pid, packed in self.processes.items()})
         self._all_told()
         return whole
 
@@ -469,6 +488,7 @@ class Device:
         self.touched_alerts.clear()
         self.touched_sensors.clear()
         self.touched_lines.clear()
+        self.touched_processes.clear()
 
     def _packed_group(self, key: str) -> bytes | None:
         group = self.groups.get(key)
@@ -485,6 +505,8 @@ class Device:
                 self.sensors[item[1:]] = _unpack_sensor(packed)
             elif item[0] == "p":
                 self.lines[item[1:]] = _unpack_line(packed)
+            elif item[0] == "r":
+                self.processes[int(item[1:])] = packed
             else:
                 alert = self.alerts[item[1:]] = _unpack_alert(packed)
                 if alert.version > alert.sent:
@@ -501,3 +523,4 @@ class Device:
         self.lines = dict(sorted(self.lines.items(), key=lambda line: (line[1].due, line[0])))
         for line in self.lines.values():
             self.wake_at(line.due, PROXY_TIMER)
+        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)

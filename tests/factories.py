@@ -20,6 +20,7 @@ from schemas.events import (
     ModeChanged,
     ModeEvidence,
     Process,
+    ProcessStarted,
     ProcessVerdict,
     ProtectionMode,
     ProxyDecision,
@@ -193,6 +194,31 @@ def process_verdict(
         "CustomBlockList",
         f"1126/{number}/{at}",
     )
+
+
+def program(
+    at: float,
+    command_line: str = "curl -x proxy https://www.example.com",
+    *,
+    pid: int = 4711,
+    process: str = "curl",
+    path: str = "",
+    guid: str = "",
+    ended: float | None = None,
+) -> ProcessStarted:
+    """A process's own record: its start at that time, known by its GUID, or with `ended` its end as well."""
+    start = micros(at)
+    who = Process(
+        pid, process, path, command_line, start, "jane", "CORP", parent_pid=1, parent_name="bash", sha256="ab" * 32,
+        guid=guid,
+    )  # fmt: skip
+    over = micros(ended) if ended is not None else 0
+    return ProcessStarted(DEVICE, over or start, who, over, f"sysmon/{5 if over else 1}/{pid}/{at}")
+
+
+def program_end(at: float, *, guid: str, pid: int = 4711, process: str = "curl") -> ProcessStarted:
+    """A process's end, told without its start."""
+    return ProcessStarted(DEVICE, micros(at), Process(pid, process, guid=guid), micros(at), f"sysmon/5/{pid}/{at}")
 
 
 def proxy_line(

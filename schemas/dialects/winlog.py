@@ -1,8 +1,8 @@
 """Windows events as Winlogbeat, Elastic Agent, NXLog, Datadog, Azure Monitor, evtx_dump or syslog ship them.
 
-Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Defender's 1125 and 1126 verdicts, its 5007 the
-change of the protection mode. The shapes are told apart by content (`schemas.windows.shippers`). Inbound connections are
-those of another machine, and UDP has none.
+Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Sysmon 1 and 5 processes, Defender's 1125 and 1126
+verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`schemas.windows.shippers`). Inbound
+connections are those of another machine, and UDP has none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.address import split_url
 from schemas.clock import iso_micros, parse_micros
@@ -26,6 +27,7 @@ from schemas.events import (
     ModeEvidence,
     Parsed,
     Process,
+    ProcessStarted,
     ProcessVerdict,
     ProtectionMode,
     Reason,
@@ -39,11 +41,12 @@ from schemas.windows.record import (
     Record,
     Source,
     SysmonConnection,
+    SysmonProcess,
     needed,
     number,
     text,
 )
-from schemas.windows.shippers import claims, ecs_values, read, split
+from schemas.windows.shippers import claims, ecs_process, ecs_values, read, split
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -58,8 +61,12 @@ OUTBOUND = frozenset({"%%14593", "outbound"})
 TCP = frozenset({"tcp", "6"})
 MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT}
 PROTECTION_SETTING = "enablenetworkprotection"
+HASH_CHARS = {"sha1": 40, "sha256": 64, "md5": 32}
+NO_GUID = "00000000-0000-0000-0000-000000000000"
 
 _PID_IN_MESSAGE = re.compile(r"Process ?I[dD]:\s{1,8}(\d{1,10})\b")
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HEX = re.compile(r"[0-9a-f]+")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Malformed)
 
 
@@ -105,11 +112,58 @@ def _sysmon_connection(record: Record) -> Parsed:
         _port(values.DestinationPort, "DestinationPort"),
     )
     pid = text(values.ProcessId) or _pid_in_message(record)
-    process = _process(pid, text(values.Image), text(values.User))
+    process = _process(pid, text(values.Image), text(values.User), _guid(values.ProcessGuid))
     time = text(values.UtcTime) or record.logged
     at = parse_micros(time)
     event_id = f"sysmon/3/{flow.local_port}/{time}"
     return ConnectionOpened(record.device, at, flow, at, at, 0, False, process, event_id)
+
+
+def _sysmon_process(record: Record) -> Parsed:
+    """Sysmon tells of a process when it begins, with what it is, and when it ends."""
+    values = record.values(SysmonProcess)
+    if values.Image is None and record.ecs:
+        values = ecs_process(record.ecs)
+    pid = text(values.ProcessId) or _pid_in_message(record)
+    if not pid:
+        return _ignored(record, "_without_pid")
+    time = text(values.UtcTime) or record.logged
+    at = parse_micros(time)
+    ends = record.event_id == 5
+    guid = _guid(values.ProcessGuid)
+    image = text(values.Image)
+    if not guid and (ends or not image):
+        return _ignored(record, "_without_guid")
+    process = _process(pid, image, text(values.User), guid)
+    if not ends:
+        parent = text(values.ParentImage)
+        parent_pid = text(values.ParentProcessId)
+        process = replace(
+            process,
+            command_line=text(values.CommandLine)[:TEXT_CHARS_MAX],
+            started=at,
+            parent_pid=number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
+            parent_name=_file_name(parent)[:TEXT_CHARS_MAX],
+            **_hashes(text(values.Hashes)),
+        )
+    event_id = f"sysmon/{record.event_id}/{pid}/{time}"
+    return ProcessStarted(record.device, at, process, at if ends else 0, event_id)
+
+
+def _guid(written: object) -> str:
+    """Sysmon's name for a process, however a shipper spells it; "" where it has none."""
+    guid = text(written).strip("{}").lower()
+    return guid if guid != NO_GUID and _GUID.fullmatch(guid) else ""
+
+
+def _hashes(written: str) -> dict[str, str]:
+    """Those that we keep, of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`: as many as Sysmon was told to make."""
+    found = {}
+    for one in written.lower().split(",")[:8]:
+        name, _, value = one.strip().partition("=")
+        if len(value) == HASH_CHARS.get(name) and _HEX.fullmatch(value):
+            found[name] = value
+    return found
 
 
 def _filtered_connection(record: Record) -> Parsed:
@@ -199,9 +253,13 @@ def _pid_in_message(record: Record) -> str:
     return found[1] if found is not None else ""
 
 
-def _process(pid: str, path: str, user: str) -> Process:
+def _file_name(path: str) -> str:
+    return path.rpartition("/" if path.startswith("/") else "\\")[2]
+
+
+def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
     r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
-    name = path.rpartition("/" if path.startswith("/") else "\\")[2]
+    name = _file_name(path)
     domain, _, account = user.rpartition("\\")
     return Process(
         number(pid, "PID", PID_MAX) if pid else None,
@@ -209,11 +267,14 @@ def _process(pid: str, path: str, user: str) -> Process:
         path[:TEXT_CHARS_MAX] if name != path else "",
         account=account[:TEXT_CHARS_MAX],
         domain=domain[:TEXT_CHARS_MAX],
+        guid=guid,
     )
 
 
 HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
+    ("sysmon", 1): _sysmon_process,
     ("sysmon", 3): _sysmon_connection,
+    ("sysmon", 5): _sysmon_process,
     ("security", 5156): _filtered_connection,
     ("security", 5157): _filtered_connection,
     ("defender", 1125): _verdict,
@@ -245,8 +306,8 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="Windows events (Winlogbeat, Elastic Agent, NXLog, Datadog, Azure tables, evtx_dump, Event XML)",
-    gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Defender 1125 / 1126: "
-    "verdicts without port or PID; 5007: the protection mode.",
+    gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Sysmon 1 / 5: the process, "
+    "with command line, hashes, parent and user; Defender 1125 / 1126: verdicts without port or PID; 5007: the protection mode.",
     claims=claims,
     split=split,
 )

@@ -43,6 +43,7 @@ class SysmonConnection(msgspec.Struct, gc=False):
     """Values of Sysmon 3."""
 
     UtcTime: Scalar = None
+    ProcessGuid: Scalar = None
     ProcessId: Scalar = None
     Image: Scalar = None
     User: Scalar = None
@@ -52,6 +53,20 @@ class SysmonConnection(msgspec.Struct, gc=False):
     SourcePort: Scalar = None
     DestinationIp: Scalar = None
     DestinationPort: Scalar = None
+
+
+class SysmonProcess(msgspec.Struct, gc=False):
+    """Values of Sysmon 1 and 5."""
+
+    UtcTime: Scalar = None
+    ProcessGuid: Scalar = None
+    ProcessId: Scalar = None
+    Image: Scalar = None
+    User: Scalar = None
+    CommandLine: Scalar = None
+    Hashes: Scalar = None
+    ParentProcessId: Scalar = None
+    ParentImage: Scalar = None
 
 
 class FilteredConnection(msgspec.Struct, gc=False):
@@ -71,7 +86,7 @@ class FilteredConnection(msgspec.Struct, gc=False):
 
 
 _ALL = msgspec.json.Decoder(dict[str, Any])
-_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, FilteredConnection)}
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection)}
 _UTC_TIME = {
     b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
     b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),

@@ -21,7 +21,7 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.windows.event_xml import Malformed, apart, head
-from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, number, source_of
+from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, SysmonProcess, number, source_of
 
 EVENT_ID_MAX = 65_535
 QUARTER_HOUR = 15 * 60 * 1_000_000
@@ -112,9 +112,22 @@ class _Network(msgspec.Struct, gc=False):
     direction: Scalar = None
 
 
-class _EcsProcess(msgspec.Struct, gc=False):
+class _EcsHash(msgspec.Struct, gc=False):
+    sha1: str = ""
+    sha256: str = ""
+    md5: str = ""
+
+
+class _EcsParent(msgspec.Struct, gc=False):
     pid: Scalar = None
     executable: Scalar = None
+
+
+class _EcsProcess(_EcsParent, gc=False):
+    entity_id: Scalar = None
+    command_line: Scalar = None
+    hash: _EcsHash = msgspec.field(default_factory=_EcsHash)
+    parent: _EcsParent = msgspec.field(default_factory=_EcsParent)
 
 
 class _EcsUser(msgspec.Struct, gc=False):
@@ -208,9 +221,10 @@ def ecs_values(raw: bytes) -> SysmonConnection:
     """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
     ecs = _ECS.decode(raw)
     return SysmonConnection(
+        ProcessGuid=ecs.process.entity_id,
         ProcessId=ecs.process.pid,
         Image=ecs.process.executable,
-        User=f"{ecs.user.domain}\\{ecs.user.name}" if ecs.user.domain else ecs.user.name,
+        User=_user(ecs.user),
         Protocol=ecs.network.transport,
         Initiated=ecs.network.direction in ("egress", "outbound"),
         SourceIp=ecs.source.ip,
@@ -218,6 +232,27 @@ def ecs_values(raw: bytes) -> SysmonConnection:
         DestinationIp=ecs.destination.ip,
         DestinationPort=ecs.destination.port,
     )
+
+
+def ecs_process(raw: bytes) -> SysmonProcess:
+    """A process that was moved to the Elastic Common Schema, likewise. Raises msgspec's errors."""
+    ecs = _ECS.decode(raw)
+    process = ecs.process
+    hashes = process.hash
+    return SysmonProcess(
+        ProcessGuid=process.entity_id,
+        ProcessId=process.pid,
+        Image=process.executable,
+        User=_user(ecs.user),
+        CommandLine=process.command_line,
+        Hashes=f"SHA1={hashes.sha1},SHA256={hashes.sha256},MD5={hashes.md5}",
+        ParentProcessId=process.parent.pid,
+        ParentImage=process.parent.executable,
+    )
+
+
+def _user(user: _EcsUser) -> str:
+    return f"{user.domain}\\{user.name}" if user.domain else user.name
 
 
 def _is_xml(raw: bytes) -> bool:

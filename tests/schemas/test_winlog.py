@@ -23,6 +23,7 @@ from schemas.events import (
     ModeChanged,
     ModeEvidence,
     Parsed,
+    ProcessStarted,
     ProcessVerdict,
     ProtectionMode,
     Reason,
@@ -33,24 +34,24 @@ from schemas.windows.shippers import split
 
 DATA = Path(__file__).parents[1] / "data" / "winlog"
 PARSED_AND_IGNORED = {
-    "aadinternals_export_adfsdatabaseconfig_remotely.jsonl.gz": (16, 33),
-    "aptsimulator_cobaltstrike.jsonl.gz": (10, 47),
-    "cmd_bitsadmin_download_psh_script.jsonl.gz": (7, 25),
-    "cmd_mshta_javascript_getobject_sct.jsonl.gz": (4, 14),
+    "aadinternals_export_adfsdatabaseconfig_remotely.jsonl.gz": (19, 30),
+    "aptsimulator_cobaltstrike.jsonl.gz": (34, 23),
+    "cmd_bitsadmin_download_psh_script.jsonl.gz": (10, 22),
+    "cmd_mshta_javascript_getobject_sct.jsonl.gz": (11, 7),
     "covenant_installutil.jsonl.gz": (22, 29),
     "covenant_persiststartup.jsonl.gz": (44, 58),
-    "covenant_psremoting_command.jsonl.gz": (38, 74),
-    "covenant_sharpsc_query_dcerpc_smb_svcctl.jsonl.gz": (22, 40),
-    "empire_enable_rdp.jsonl.gz": (32, 57),
+    "covenant_psremoting_command.jsonl.gz": (50, 62),
+    "covenant_sharpsc_query_dcerpc_smb_svcctl.jsonl.gz": (25, 37),
+    "empire_enable_rdp.jsonl.gz": (43, 46),
     "event-json.datadog-agent.jsonl.gz": (0, 1),
-    "event-xml.evtxecmd-maps.xml.gz": (0, 4),
-    "event-xml.sysmon-evtx.xml.gz": (2, 12),
-    "evtx-dump-json.sysmon-evtx.jsonl.gz": (2, 12),
-    "metasploit_logonpasswords_lsass_memory_dump.jsonl.gz": (24, 84),
-    "psh_cmstp_execution_bypassuac.jsonl.gz": (5, 30),
-    "psh_python_webserver.jsonl.gz": (2, 13),
-    "syslog_sysmon_log4shell_cve2021_44228_jndi_reference.jsonl.gz": (5, 25),
-    "sysmon_log4shell_cve2021_44228_java_serialized_object.jsonl.gz": (4, 7),
+    "event-xml.evtxecmd-maps.xml.gz": (1, 3),
+    "event-xml.sysmon-evtx.xml.gz": (14, 0),
+    "evtx-dump-json.sysmon-evtx.jsonl.gz": (14, 0),
+    "metasploit_logonpasswords_lsass_memory_dump.jsonl.gz": (48, 60),
+    "psh_cmstp_execution_bypassuac.jsonl.gz": (12, 23),
+    "psh_python_webserver.jsonl.gz": (7, 8),
+    "syslog_sysmon_log4shell_cve2021_44228_jndi_reference.jsonl.gz": (29, 1),
+    "sysmon_log4shell_cve2021_44228_java_serialized_object.jsonl.gz": (8, 3),
 }
 """Of each file of real records, how many give an event and how many hold nothing for us; none is rejected."""
 
@@ -63,6 +64,12 @@ def lines(name: str) -> list[bytes]:
 def opened(parsed: Parsed) -> ConnectionOpened:
     """It must be a connection."""
     assert isinstance(parsed, ConnectionOpened), parsed
+    return parsed
+
+
+def told(parsed: Parsed) -> ProcessStarted:
+    """It must be a process's start or end."""
+    assert isinstance(parsed, ProcessStarted), parsed
     return parsed
 
 
@@ -96,6 +103,26 @@ def sysmon(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in {**usual, **values}.items() if value is not None}
 
 
+GUID = "39e4a257-79fb-5f92-7117-000000000700"
+SHA1, MD5, SHA256 = "a1" * 20, "b2" * 16, "c3" * 32
+
+
+def created(**values: Any) -> dict[str, Any]:
+    """The values of a Sysmon 1."""
+    usual = {
+        "UtcTime": "2025-03-04 09:15:20.101",
+        "ProcessGuid": f"{{{GUID}}}",
+        "ProcessId": "7412",
+        "Image": "C:\\Program Files\\Browser\\browser.exe",
+        "CommandLine": "browser.exe --proxy-server=proxy:3128",
+        "User": "CORP\\a.meyer",
+        "Hashes": f"SHA1={SHA1.upper()},MD5={MD5.upper()},SHA256={SHA256.upper()},IMPHASH=8C3BE1286CDAD6AC1136D0BB6C83FF41",
+        "ParentProcessId": "5632",
+        "ParentImage": "C:\\Windows\\explorer.exe",
+    }
+    return {name: value for name, value in {**usual, **values}.items() if value is not None}
+
+
 def filtering(**values: Any) -> dict[str, Any]:
     """The values of a 5156."""
     usual = {
@@ -124,7 +151,9 @@ def judged(**values: Any) -> dict[str, Any]:
 
 
 PROVIDERS = {
+    1: ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational"),
     3: ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational"),
+    5: ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational"),
     5156: ("Microsoft-Windows-Security-Auditing", "Security"),
     5157: ("Microsoft-Windows-Security-Auditing", "Security"),
     1125: ("Microsoft-Windows-Windows Defender", "Microsoft-Windows-Windows Defender/Operational"),
@@ -246,6 +275,93 @@ def test_real_records_are_read(name: str) -> None:
 def test_every_file_of_real_records_is_counted() -> None:
     """A file that is put there and not counted would look as if it were read."""
     assert set(PARSED_AND_IGNORED) == {path.name for path in DATA.glob("*.gz") if "constructed" not in path.name}
+
+
+@pytest.mark.parametrize("shape", shapes(1, created()))
+def test_one_process_in_every_shape(shape: str) -> None:
+    """Sysmon 1: command line, hashes, parent, user and GUID are the same whoever shipped it; the PID is not the writer's."""
+    event = told(parse(shapes(1, created())[shape]))
+    process = event.process
+
+    assert event.device == device_of(shapes(1, created())[shape]) == "ws-0142.corp.example"
+    assert (process.pid, process.name, process.path) == (
+        7412,
+        "browser.exe",
+        "C:\\Program Files\\Browser\\browser.exe",
+    )
+    assert process.command_line == "browser.exe --proxy-server=proxy:3128"
+    assert (process.sha1, process.md5, process.sha256) == (SHA1, MD5, SHA256)
+    assert (process.parent_pid, process.parent_name) == (5632, "explorer.exe")
+    assert (process.domain, process.account, process.guid) == ("CORP", "a.meyer", GUID)
+    assert iso_micros(process.started) == "2025-03-04T09:15:20.101000Z"
+    assert event.at == process.started == written_at(shapes(1, created())[shape])
+    assert event.ended == 0
+
+
+def test_the_end_of_a_process() -> None:
+    """Sysmon 5 has no start: the GUID says whose end it is."""
+    ended = {name: created()[name] for name in ("UtcTime", "ProcessGuid", "ProcessId", "Image")}
+    event = told(parse(winlogbeat(5, ended)))
+
+    assert (event.process.pid, event.process.guid, event.process.started) == (7412, GUID, 0)
+    assert event.at == event.ended == parse_micros("2025-03-04T09:15:20.101Z")
+    assert event.event_id == "sysmon/5/7412/2025-03-04 09:15:20.101"
+
+
+def test_a_connection_tells_the_guid_of_its_process() -> None:
+    """The GUID is spelt with braces or without, in upper or lower case; of no process it is all zeros."""
+    for written, guid in ((f"{{{GUID.upper()}}}", GUID), (GUID, GUID), (f"{{{GUID[:0]}}}", ""), ("x" * 36, "")):
+        assert opened(parse(winlogbeat(3, sysmon(ProcessGuid=written)))).process.guid == guid
+    zero = "{00000000-0000-0000-0000-000000000000}"
+    assert opened(parse(winlogbeat(3, sysmon(ProcessGuid=zero)))).process.guid == ""
+    assert kind(parse(winlogbeat(5, created(ProcessGuid=zero)))) == "sysmon_5_without_guid"
+    assert told(parse(winlogbeat(1, created(ProcessGuid=zero)))).process.guid == ""
+
+
+def test_a_process_that_nothing_tells_apart_is_ignored() -> None:
+    """NXLog of 2019 has no PID where its text is missing; a start with neither GUID nor image says nothing."""
+    assert kind(parse(winlogbeat(1, created(ProcessId=None)))) == "sysmon_1_without_pid"
+    assert kind(parse(winlogbeat(1, created(ProcessGuid="-", Image="-")))) == "sysmon_1_without_guid"
+    message = "Process Create:\r\nProcessGuid: {1}\r\nProcessId: 3236\r\nParentProcessId: 17\r\n"
+    assert told(parse(winlogbeat(1, created(ProcessId=None, Message=message)))).process.pid == 3236
+
+
+def test_hashes_are_as_many_as_sysmon_makes() -> None:
+    """One or several, in any order; what is no hash of its kind is none."""
+    for written, hashes in (
+        (f"SHA256={SHA256}", ("", "", SHA256)),
+        (f"MD5={MD5},SHA1={SHA1}", (SHA1, MD5, "")),
+        (f"MD5={SHA1},SHA1=-,SHA256={'z' * 64}", ("", "", "")),
+        ("-", ("", "", "")),
+        (None, ("", "", "")),
+    ):
+        process = told(parse(winlogbeat(1, created(Hashes=written)))).process
+        assert (process.sha1, process.md5, process.sha256) == hashes
+
+
+def test_a_process_that_was_moved_to_ecs() -> None:
+    """Winlogbeat's module takes the values out of `event_data`."""
+    moved = {
+        "process": {
+            "entity_id": f"{{{GUID}}}",
+            "pid": 7412,
+            "executable": "C:\\Windows\\curl.exe",
+            "command_line": "curl -x proxy",
+            "hash": {"sha256": SHA256},
+            "parent": {"pid": 5632, "executable": "C:\\Windows\\explorer.exe"},
+        },
+        "user": {"domain": "CORP", "name": "a.meyer"},
+    }
+    process = told(parse(winlogbeat(1, {}, **moved))).process
+
+    assert (process.pid, process.guid, process.name, process.command_line) == (7412, GUID, "curl.exe", "curl -x proxy")
+    assert (process.sha256, process.parent_pid, process.parent_name) == (SHA256, 5632, "explorer.exe")
+    assert (process.domain, process.account) == ("CORP", "a.meyer")
+
+
+def test_no_command_line_is_of_any_length() -> None:
+    """What stays in the state is cut."""
+    assert len(told(parse(winlogbeat(1, created(CommandLine="x" * 40_000)))).process.command_line) == 1_024
 
 
 @pytest.mark.parametrize("shape", shapes(3, sysmon()))
