@@ -249,4 +249,5 @@ DIALECT = Dialect(
     "verdicts without port or PID; 5007: the protection mode.",
     claims=claims,
     split=split,
+    own_marks=(b"SourceIp", b"SourceAddress", b'"source"'),
 )
