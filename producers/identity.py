@@ -93,7 +93,7 @@ class IdentityTable:
         self._remembered: dict[str, Found] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
-        """Who had which addresses (canonical) by the devices' own records. Of an address that the table knows, it alone counts."""
+        """Who had which addresses (canonical) by devices' own records. Of an address that the table knows, it alone counts."""
         told: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
             if entry.known_as not in self._histories:

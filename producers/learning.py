@@ -48,7 +48,7 @@ class Learning:
         *,
         line_bytes_max: int,
         stopped: Callable[[], bool] = lambda: False,
-        progress: Progress = lambda done, of: None,
+        progress: Progress = lambda *_: None,
     ) -> None:
         self._sources = list(sources)
         self._line_bytes_max = line_bytes_max

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -274,13 +273,13 @@ def recorded_messages(
     files: Sequence[str],
     lines_max: int,
     found: Report,
-    learning: Callable[[int, int], None] = lambda done, of: None,
+    learning: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Message | Reject]:
     """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    How the device of each line was found, and which addresses were learnt for it, is counted in `found`; `learning` hears how many
-    bytes of how many were read to learn them.
+    How the device of each line was found is counted in `found`, and what was learnt for that; `learning` hears how many bytes of
+    how many were read to learn it.
     Raises SourceError, and Damaged after everything that could be read.
     """
     from producers.devices import Devices
