@@ -169,14 +169,15 @@ def test_learnt_addresses_are_the_same_after_a_restart(
         stop.set() if when == "at once" else stop.clear()
         halt = {"after a line": lambda _: stop.set()}.get(when, lambda _: None)
         reports.append(produce(settings, sources, stop=stop, progress=halt))
-    keys: dict[bytes | None, list[bytes]] = defaultdict(list)
+    keys: dict[bytes | None, set[bytes]] = defaultdict(set)
     for message in messages_of(settings, TELEMETRY):
-        keys[message.key()] += [line for line in lines_of([message]) if b"event_type" in line]
+        keys[message.key()] |= {line for line in lines_of([message]) if b"event_type" in line}
 
-    assert keys[b"ws-1"] == [eve(1, "10.0.0.1"), eve(3, "10.0.0.1")]
-    assert keys[b"10.0.0.2"] == [eve(4, "10.0.0.2")]
-    assert keys[b"10.0.0.3"] == [eve(2, "10.0.0.3")]
-    assert [report.lines for report in reports] == [0, 1, 6]
+    assert keys[b"ws-1"] == {eve(1, "10.0.0.1"), eve(3, "10.0.0.1")}
+    assert keys[b"10.0.0.2"] == {eve(4, "10.0.0.2")}
+    assert keys[b"10.0.0.3"] == {eve(2, "10.0.0.3")}
+    assert [report.lines for report in reports[:2]] == [0, 1]
+    assert reports[2].lines >= 6  # and the first one again, if Kafka was too slow to acknowledge it
     assert reports[1].learnt == reports[2].learnt == {"learnt": 1, "ambiguous": 1}
     assert reports[1].identified == {"learnt": 1}
 

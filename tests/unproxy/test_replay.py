@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sample import DATA, Score, score
+from tests.sample import SQUID_LOG, Score, score
 from unproxy.cli import run
 
 SAMPLES = Path("unproxy/samples")
@@ -121,7 +121,7 @@ def test_endpoints_records_name_the_proxys_lines(tmp_path: Path, capsys: pytest.
     """The sample with squid's log, which knows addresses alone, and no settings: all of the truth, nothing wrong, whichever file
     comes first; without learning some of it is missing.
     """
-    for path in (*SAMPLES.glob("*.gz"), DATA / "squid-access.jsonl.gz"):
+    for path in (*SAMPLES.glob("*.gz"), SQUID_LOG):
         (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     summary, scores = tmp_path / "summary", list[Score]()
     for config in ("", "[identity]\nlearn = false\n"):
