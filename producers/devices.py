@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from producers.identity import How
+from producers.identity import Entry, How
 from producers.identity_files import IdentityFiles
+from producers.learning import Learning
 from producers.source import Line
 from schemas.dialects import dialects
 from schemas.recognition import AUTO, NOBODYS
@@ -24,16 +25,30 @@ class Named(NamedTuple):
 
 
 class Devices:
-    """Finds the device of each line and counts how. Raises SourceError when the table cannot be read."""
+    """Finds the device of each line and counts how. Raises SourceError when the table cannot be read.
+
+    With recorded files to learn from, they are read when the first line tells an address that the table does not know; `learnt`
+    then has the numbers of `Report.learnt`. Where all lines name their devices that is never.
+    """
 
     def __init__(
-        self, settings: IdentitySettings, counts: Counter[str], *, clock: Callable[[], float], given: str = ""
+        self,
+        settings: IdentitySettings,
+        counts: Counter[str],
+        *,
+        clock: Callable[[], float],
+        given: str = "",
+        learning: Learning | None = None,
+        learnt: Counter[str] | None = None,
     ) -> None:
         self._dialects = dialects() | {AUTO: NOBODYS}
         self._files = IdentityFiles(settings, clock)
         self._table = self._files.table
         self._given = given
         self._counts = counts
+        self._learning = learning if settings.learn else None
+        self._learnt = learnt if learnt is not None else Counter()
+        self._entries: list[Entry] = []
 
     @property
     def unusable(self) -> int:
@@ -44,13 +59,28 @@ class Devices:
         """Follow the table's files."""
         if self._files.look(now):
             self._table = self._files.table
+            self._table.learn(self._entries)
 
     def of(self, line: Line) -> Named:
-        """The device that a line is about; for one that does not say the given one, else the sensor."""
+        """The device that a line is about; for one that does not say the given one, else the sensor.
+
+        Raises LearningStopped: the line is then to be read again.
+        """
         dialect = self._dialects[line.dialect]
-        found = self._table.find(dialect.device_of(line.value), partial(dialect.written_at, line.value))
+        told, written_at = dialect.device_of(line.value), partial(dialect.written_at, line.value)
+        found = self._table.find(told, written_at)
+        if found.how is How.ADDRESS and self._learning is not None:
+            self._learn(self._learning)
+            found = self._table.find(told, written_at)
         self._counts[found.how] += 1
         if found.how is not How.UNTOLD:
             return Named(found.device, True)
-        given = self._table.find(self._given, partial(dialect.written_at, line.value)).device
+        given = self._table.find(self._given, written_at).device
         return Named(given or line.sensor, False)
+
+    def _learn(self, learning: Learning) -> None:
+        seen = learning.sightings(self._table)
+        self._learning = None
+        self._learnt.update(learnt=seen.learnt, ambiguous=seen.ambiguous)
+        self._entries = list(seen.entries())
+        self._table.learn(self._entries)

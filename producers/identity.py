@@ -37,6 +37,8 @@ class How(StrEnum):
     """The line's own name, in lower case and without a known domain."""
     TABLE = "table"
     """The table knows the name or the address."""
+    LEARNT = "learnt"
+    """The address is one that the device said it has, in its own records."""
     ADDRESS = "address"
     """The line tells only an address, and no device is known to have had it then: it stands for the device."""
     AMBIGUOUS = "ambiguous"
@@ -87,7 +89,17 @@ class IdentityTable:
             if (short := self._short(known_as)) != known_as:
                 told.setdefault(short, {})[device, entry.since] = entry.until
         self._histories = {known_as: _History.of(some) for known_as, some in told.items()}
+        self._learnt: dict[str, _History] = {}
         self._remembered: dict[str, Found] = {}
+
+    def learn(self, entries: Iterable[Entry]) -> None:
+        """Who had which addresses (canonical) by devices' own records. Of an address that the table knows, it alone counts."""
+        told: dict[str, dict[tuple[str, Micros], Micros]] = {}
+        for entry in entries:
+            if entry.known_as not in self._histories:
+                told.setdefault(entry.known_as, {})[entry.device, entry.since] = entry.until
+        self._learnt = {address: _History.of(some) for address, some in told.items()}
+        self._remembered.clear()
 
     def find(self, told: str, written_at: Callable[[], Micros]) -> Found:
         """The device that `told` stands for; when the line was written (0: it does not say) is asked only if it matters."""
@@ -109,9 +121,11 @@ class IdentityTable:
         if not plain or len(plain) > DEVICE_CHARS_MAX:
             return UNTOLD
         itself = plain if is_address else self._short(plain)
-        name, seen = plain, {plain}
+        name, seen, how = plain, {plain}, How.TABLE
         while True:
             device = self._holder(name, walk)
+            if device is None and is_address and name == plain and (history := self._learnt.get(plain)) is not None:
+                device, how = history.at(walk), How.LEARNT
             if device is None:
                 break
             if device == AMBIGUOUS:
@@ -124,7 +138,7 @@ class IdentityTable:
             seen.add(device)
             name = device
         if name != plain:
-            return Found(self._short(name), How.TABLE if self._short(name) != itself else How.NAMED)
+            return Found(self._short(name), how if self._short(name) != itself else How.NAMED)
         return Found(itself, How.ADDRESS if is_address else How.NAMED)
 
     def _holder(self, name: str, walk: _Walk) -> str | None:

@@ -50,8 +50,8 @@ def replay(
     damage: list[str] = []
     with ExitStack() as opened:
         files = [
-            _recorded(source, path, opened.enter_context(_open(path)), adopt, line_bytes_max, damage)
-            for source, path in _existing(sources)
+            _recorded(source, path, opened.enter_context(open_file(path)), adopt, line_bytes_max, damage)
+            for source, path in existing(sources)
         ]
         yield from merge(files)
     if damage:
@@ -78,7 +78,7 @@ def paced(lines: Iterable[Line], speed: float, clock: Callable[[], float]) -> It
 
 def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Line | None]:
     """Lines from standard input as they come; None while there are none, so that the reader is never held up."""
-    with _open(STDIN) as stream:
+    with open_file(STDIN) as stream:
         lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max)
         quiet = 0
         while True:
@@ -102,7 +102,7 @@ def is_gzip(stream: BinaryIO) -> bool:
     return magic == _GZIP_MAGIC
 
 
-def _existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
+def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
     """Each file once, even where patterns overlap."""
     found: dict[tuple[str, str], tuple[Source, str]] = {}
     for source in sources:
@@ -114,7 +114,8 @@ def _existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
     return list(found.values())
 
 
-def _open(path: str) -> BufferedReader:
+def open_file(path: str) -> BufferedReader:
+    """A file, or standard input. Raises SourceError."""
     if path == STDIN:
         return open(sys.stdin.fileno(), "rb", closefd=False)
     try:

@@ -17,6 +17,8 @@ class Report:
     """Lines of each dialect."""
     identified: Counter[str] = field(default_factory=Counter)
     """Lines by how their device was found."""
+    learnt: Counter[str] = field(default_factory=Counter)
+    """Addresses that devices say they have: `learnt` where one does, `ambiguous` where several do."""
     identity_unusable: int = 0
     """Lines of the identity table's files that were left out when they were last read."""
     cut_by_dialect: Counter[str] = field(default_factory=Counter)

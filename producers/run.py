@@ -14,6 +14,7 @@ from typing import BinaryIO
 from producers.batcher import Batch, Batcher
 from producers.devices import Devices
 from producers.health import alive, ready, with_dialects
+from producers.learning import Learning, LearningStopped
 from producers.metrics import publisher_families
 from producers.position import Positions
 from producers.publisher import Publisher
@@ -28,6 +29,7 @@ from schemas.settings import Settings
 log = logging.getLogger(__name__)
 
 IDLE_SECS = 0.05
+TELL_SECS = 5.0
 """How often files are looked at, and waiting lines are."""
 STOP_SECS_MAX = 8.0
 """How long a stop waits for Kafka; what is not acknowledged by then is sent again next time."""
@@ -50,10 +52,12 @@ def produce(
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
+    sources = list(sources)
     positions = Positions(Path(settings.publisher.state_dir))
     try:
-        producer = _Producer(settings, positions, stop, device, progress, clock)
-        stream = _stream(settings, list(sources), positions, follow, speed, clock)
+        learning = None if follow else _learning(settings, sources, stop, clock)
+        producer = _Producer(settings, positions, stop, device, learning, progress, clock)
+        stream = _stream(settings, sources, positions, follow, speed, clock)
         page = settings.publisher.metrics_host, settings.publisher.metrics_port
         with served("publisher", *page, producer.families, producer.health()):
             return producer.run(stream)
@@ -84,6 +88,19 @@ def _stream(
     return lines if speed is None else paced(lines, speed, clock)
 
 
+def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Callable[[], float]) -> Learning:
+    """Who has which address, from the files as a whole: of followed ones nobody knows what will be in them."""
+    due = clock()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal due
+        if clock() >= due:
+            due = clock() + TELL_SECS
+            log.info("learning addresses", extra={"bytes": done, "of": of})
+
+    return Learning(sources, line_bytes_max=settings.publisher.line_bytes_max, stopped=stop.is_set, progress=tell)
+
+
 class _Producer:
     """The loop and what it holds."""
 
@@ -93,6 +110,7 @@ class _Producer:
         positions: Positions,
         stop: Event,
         device: str,
+        learning: Learning | None,
         progress: Callable[[Report], None],
         clock: Callable[[], float],
     ) -> None:
@@ -102,7 +120,14 @@ class _Producer:
         self._due: deque[Batch] = deque()
         self._save_at = 0.0
         self.report = Report()
-        self._devices = Devices(settings.identity, self.report.identified, clock=clock, given=device)
+        self._devices = Devices(
+            settings.identity,
+            self.report.identified,
+            clock=clock,
+            given=device,
+            learning=learning,
+            learnt=self.report.learnt,
+        )
         self._batcher = Batcher(
             bytes_max=limits.batch_bytes_max,
             age_secs_max=limits.batch_age_secs_max,
@@ -168,6 +193,8 @@ class _Producer:
                     return
         except SourceDamaged as damage:
             self.report.damage = str(damage)
+        except LearningStopped:
+            return
 
     def _take(self, line: Line, now: float) -> None:
         named = self._devices.of(line)

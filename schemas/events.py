@@ -370,5 +370,8 @@ class Dialect:
     """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""
     split: Callable[[bytes], list[bytes]] | None = None
     """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""
+    own_marks: tuple[bytes, ...] = ()
+    """A line in which an endpoint tells of a connection of its own, from an address it has, contains one of these. (): none does,
+    as with network sensors, which write of everybody's."""
     framing: Callable[[], Framing] | None = None
     """Where lines cannot be read alone in the file: what makes such lines of them before they are published."""

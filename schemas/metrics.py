@@ -244,8 +244,8 @@ PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read 
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
 PUBLISHER_IDENTIFIED = _count(
     "unproxy_publisher_lines_identified_total",
-    "Lines by how their device was found: named by the line, by the identity table, an address that no device is known to have "
-    "had, ambiguous, untold",
+    "Lines by how their device was found: named by the line, by the identity table, learnt from the device's own records, an "
+    "address that no device is known to have had, ambiguous, untold",
     "how",
 )
 PUBLISHER_IDENTITY_UNUSABLE = _gauge(

@@ -172,6 +172,9 @@ class IdentitySettings(_Section):
     devices: dict[str, DeviceNames] = Field(
         {}, description='What devices are also known as: [identity.devices."ws-1"] with names and addresses'
     )
+    learn: bool = Field(
+        True, description="Of recorded files: take an address for the device whose own records alone say that it has it"
+    )
 
     @field_validator("domains", "files", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from tests.factories import Row
 
 DATA = Path(__file__).parent / "data" / "suricata"
 TRUTH = DATA / "truth.jsonl"
+SQUID_LOG = DATA.parent / "proxylogs" / "squid-sample.jsonl.gz"
 SAMPLE_FILES = [
     *(("suricata", DATA / f"dev-{letter}.eve.json.gz") for letter in "abc"),
     ("sockets", DATA / "sockets.jsonl.gz"),

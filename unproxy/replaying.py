@@ -91,6 +91,8 @@ class Summary:
     """Lines by what they are written in; `auto` are those that no dialect claims."""
     identified: Mapping[str, int] = field(default_factory=dict)
     """Lines by how their device was found."""
+    learnt: Mapping[str, int] = field(default_factory=dict)
+    """Addresses that devices say they have: `learnt` where one does, `ambiguous` where several do; empty when nobody asked."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -111,6 +113,7 @@ class Summary:
             "read": self.flat["read"],
             "dialects": self.dialects,
             "identified": self.identified,
+            "addresses": self.learnt,
             "parsed": self.flat["parsed"],
             "ignored": self.by_kind["ignored"],
             "rejected": self.by_kind["rejected"],
@@ -135,6 +138,7 @@ class Summary:
             f"read         {read:>10,} lines in {self.seconds:.2f} s ({read / seconds:,.0f} lines/s)",
             f"dialects     {len(self.dialects):>10,}{_kinds(self.dialects)}",
             f"devices      {self.book.get('devices', 0):>10,}{_kinds(self.identified, 'lines ')}",
+            *([f"addresses    {_sum(self.learnt):>10,}{_kinds(self.learnt)}"] if self.learnt else []),
             f"parsed       {self.flat['parsed']:>10,}",
             f"ignored      {_sum(by['ignored']):>10,}{_kinds(by['ignored'])}",
             f"rejected     {_sum(by['rejected']):>10,}{_kinds(by['rejected'])}",
@@ -159,6 +163,7 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
 
     Outputs and summary are the first one's. Raises SourceError, Fixable.
     """
+    from producers.report import Report
     from unproxy import wiring
 
     pipelines = [judge.pipeline for judge in judges] or [wiring.pipeline(settings)]
@@ -174,10 +179,10 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
     begun = time.monotonic()
     lines = rows = too_long = 0
     by_dialect: Counter[str] = Counter()
-    identified: Counter[str] = Counter()
+    found = Report()
     damage = ""
     try:
-        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, identified):
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, found, tell.learning):
             if isinstance(message, Reject):
                 too_long += 1
                 by_dialect[message.dialect] += 1
@@ -203,7 +208,8 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         too_long,
         damage,
         dict(by_dialect.most_common()),
-        {str(how): count for how, count in identified.most_common()},
+        {str(how): count for how, count in found.identified.most_common()},
+        dict(found.learnt),
     )
 
 
@@ -234,6 +240,15 @@ class Progress:
             return
         self._said, self._shown = now, True
         self._say(f"\r\x1b[K{lines:,} lines, {rows:,} rows, {lines / (now - self._begun):,.0f} lines/s")
+        sys.stderr.flush()
+
+    def learning(self, done: int, of: int) -> None:
+        """Bytes read to learn who has which address."""
+        now = time.monotonic()
+        if self._say is None or now - self._said < PROGRESS_SECS:
+            return
+        self._said, self._shown = now, True
+        self._say(f"\r\x1b[Klearning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
         sys.stderr.flush()
 
     def end(self) -> None:

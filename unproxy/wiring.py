@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -82,6 +81,7 @@ def run_producer(
             "lines": done.lines,
             "dialects": dict(done.by_dialect),
             "identified": {str(how): count for how, count in done.identified.items()},
+            "addresses": dict(done.learnt),
             "bytes": done.bytes,
             "messages": done.acknowledged_messages,
             "cut": done.too_long,
@@ -269,23 +269,36 @@ def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipe
 
 
 def recorded_messages(
-    settings: Settings, files: Sequence[str], lines_max: int, identified: Counter[str]
+    settings: Settings,
+    files: Sequence[str],
+    lines_max: int,
+    found: Report,
+    learning: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Message | Reject]:
     """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    How the device of each line was found is counted in `identified`.
+    How the device of each line was found is counted in `found`, and what was learnt for that; `learning` hears how many bytes of
+    how many were read to learn it.
     Raises SourceError, and Damaged after everything that could be read.
     """
     from producers.devices import Devices
+    from producers.learning import Learning
     from producers.replay import replay
     from producers.source import SourceDamaged
 
-    devices = Devices(settings.identity, identified, clock=time.monotonic)
+    recorded, line_bytes_max = sources(files), settings.publisher.line_bytes_max
+    devices = Devices(
+        settings.identity,
+        found.identified,
+        clock=time.monotonic,
+        learning=Learning(recorded, line_bytes_max=line_bytes_max, progress=learning),
+        learnt=found.learnt,
+    )
     grouping = _Grouping(lines_max)
     damage = ""
     try:
-        for line in replay(sources(files), line_bytes_max=settings.publisher.line_bytes_max):
+        for line in replay(recorded, line_bytes_max=line_bytes_max):
             device, told = devices.of(line)
             if line.too_long:
                 yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)

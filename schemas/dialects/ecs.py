@@ -368,4 +368,5 @@ DIALECT = Dialect(
     gives="Connections with process (endpoint sensors, Packetbeat with process monitoring), flow ends with bytes, HTTP requests "
     "by their Host header, TLS names.",
     claims=claims,
+    own_marks=(b"process",),
 )

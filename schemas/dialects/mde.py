@@ -270,4 +270,5 @@ DIALECT = Dialect(
     "verdicts of network protection and SmartScreen.",
     claims=claims,
     split=split,
+    own_marks=(b"LocalIP",),
 )

@@ -219,4 +219,5 @@ DIALECT = Dialect(
     title="osquery's results log, event format",
     gives="Connections with process where the table tells the local port, which socket_events of Linux's audit does not.",
     claims=claims,
+    own_marks=(b"local_address",),
 )

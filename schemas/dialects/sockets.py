@@ -128,4 +128,5 @@ DIALECT = Dialect(
     title="Kernel connections (JSON lines made from the tracepoint sock:inet_sock_set_state)",
     gives="The connection with its process, PID, exact start and end; no name of the destination.",
     claims=claims,
+    own_marks=(b'"local_ip"',),
 )

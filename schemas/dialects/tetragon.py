@@ -278,4 +278,5 @@ DIALECT = Dialect(
     title="Tetragon's JSON export",
     gives="The connection that a process tries, with command line, user and parent; of the commercial edition its end and bytes.",
     claims=claims,
+    own_marks=(b'"process_kprobe"', b'"process_connect"'),
 )

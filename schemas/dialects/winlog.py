@@ -310,4 +310,5 @@ DIALECT = Dialect(
     "with command line, hashes, parent and user; Defender 1125 / 1126: verdicts without port or PID; 5007: the protection mode.",
     claims=claims,
     split=split,
+    own_marks=(b"SourceIp", b"SourceAddress", b'"source"'),
 )

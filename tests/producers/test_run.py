@@ -145,10 +145,56 @@ def test_names_of_one_device_share_its_key(
     assert (headers(found[b"ws-042"])["seq"], headers(found[b"ws-042"])["lines"]) == (b"1", b"3")
     assert report.identified == {"named": 2, "table": 1, "address": 1}
     assert pages[-1]["unproxy_publisher_lines_identified_total"] == {
-        **dict.fromkeys(("ambiguous", "untold"), 0),
+        **dict.fromkeys(("learnt", "ambiguous", "untold"), 0),
         **report.identified,
     }
     assert pages[-1]["unproxy_publisher_identity_lines_unusable"] == {"": 1}
+
+
+def test_learnt_addresses_are_the_same_after_a_restart(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """All of the recorded files decides, whatever was published of them already; asked to stop, nothing leaves undecided."""
+    own = (
+        b'{"device":"%s","local_ip":"%s","local_port":5,"remote_ip":"192.0.2.80","remote_port":3128,"result":"success",'
+    )
+    own += b'"ts_attempt":"2026-11-24T19:07:30Z"}'
+    pairs = [(b"ws-1", b"10.0.0.1"), (b"ws-1", b"10.0.0.3"), (b"ws-2", b"10.0.0.3")]
+    write(tmp_path / "eve", [eve(1, "10.0.0.1"), *(eve(n, f"10.0.0.{n % 3 + 1}") for n in range(2, 5))])
+    write(tmp_path / "own", [own % pair for pair in pairs])
+    settings = kafka_settings_for()
+    reports, stop = list[Report](), threading.Event()
+    sources = [parse_source(f"suricata:{tmp_path}/eve"), parse_source(f"sockets:{tmp_path}/own")]
+    for when in ("at once", "after a line", "never"):
+        stop.set() if when == "at once" else stop.clear()
+        halt = {"after a line": lambda _: stop.set()}.get(when, lambda _: None)
+        reports.append(produce(settings, sources, stop=stop, progress=halt))
+    keys: dict[bytes | None, set[bytes]] = defaultdict(set)
+    for message in messages_of(settings, TELEMETRY):
+        keys[message.key()] |= {line for line in lines_of([message]) if b"event_type" in line}
+
+    assert keys[b"ws-1"] == {eve(1, "10.0.0.1"), eve(3, "10.0.0.1")}
+    assert keys[b"10.0.0.2"] == {eve(4, "10.0.0.2")}
+    assert keys[b"10.0.0.3"] == {eve(2, "10.0.0.3")}
+    assert [report.lines for report in reports[:2]] == [0, 1]
+    assert reports[2].lines >= 6  # and the first one again, if Kafka was too slow to acknowledge it
+    assert reports[1].learnt == reports[2].learnt == {"learnt": 1, "ambiguous": 1}
+    assert reports[1].identified == {"learnt": 1}
+
+
+def test_followed_files_teach_nothing(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
+) -> None:
+    """Nobody knows yet what will be in them."""
+    own = b'{"device":"ws-1","local_ip":"10.0.0.1","local_port":5,"remote_ip":"192.0.2.80","remote_port":3128,'
+    write(tmp_path / "own", [own + b'"result":"success","ts_attempt":"2026-11-24T19:07:30Z"}'])
+    write(tmp_path / "eve", [eve(1, "10.0.0.1")])
+    settings = kafka_settings_for()
+    sources = [f"sockets:{tmp_path}/own", f"suricata:{tmp_path}/eve"]
+    with running(settings, *sources, follow=True):
+        await_that(lambda: len(messages_of(settings, TELEMETRY)) == 2, "both lines")
+
+    assert {message.key() for message in messages_of(settings, TELEMETRY)} == {b"ws-1", b"10.0.0.1"}
 
 
 def test_lines_without_device_are_published(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.dialects import dialects
-from schemas.events import Dialect, Event, Ignored, Reason, Reject
+from schemas.events import ConnectionOpened, Dialect, Event, Ignored, Reason, Reject
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 EVERY = sorted(dialects().values(), key=lambda dialect: dialect.name)
@@ -63,6 +63,15 @@ def shown(parsed: Event | Ignored | Reject) -> dict[str, object]:
     if isinstance(parsed, Reject):
         return {"Reject": str(parsed.reason)}
     return {type(parsed).__name__: msgspec.to_builtins(parsed)}
+
+
+@by_name
+def test_own_records_have_their_mark(dialect: Dialect) -> None:
+    """Where an endpoint tells of its own connection there is a mark; a dialect without marks has no such lines."""
+    opened = [line for line in real_lines(dialect) if isinstance(dialect.parse(line), ConnectionOpened)]
+
+    assert bool(opened) == bool(dialect.own_marks)
+    assert [line for line in opened if not any(mark in line for mark in dialect.own_marks)] == []
 
 
 @by_name

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.sample import SQUID_LOG, Score, score
 from unproxy.cli import run
 
 SAMPLES = Path("unproxy/samples")
@@ -114,6 +115,31 @@ def test_two_names_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum(told["identified"].values()) == told["read"]
     assert set(told["identified"]) == {"table", "named"}
     assert told["identified"]["table"] > 4_315
+
+
+def test_endpoints_records_name_the_proxys_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sample with squid's log, which knows addresses alone, and no settings: all of the truth, nothing wrong, whichever file
+    comes first; without learning some of it is missing.
+    """
+    for path in (*SAMPLES.glob("*.gz"), SQUID_LOG):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    summary, scores = tmp_path / "summary", list[Score]()
+    for config in ("", "[identity]\nlearn = false\n"):
+        (tmp_path / "unproxy.toml").write_text(config)
+        arguments = ["--out", str(tmp_path / "rows"), "--summary", str(summary)]
+        files = [f"auto:{tmp_path}/*.json*"]
+        assert run(["--config", str(tmp_path / "unproxy.toml"), "replay", *files, *arguments]) == 0
+        latest = {row["RecordId"]: row for row in sorted(lines(tmp_path / "rows"), key=lambda row: row["Version"])}
+        scores.append(score(latest.values()))
+        told = json.loads(summary.read_text())
+        assert told["identified"] == {"named": 4_768, ("address" if config else "learnt"): 431}
+        assert told["addresses"] == ({} if config else {"learnt": 6, "ambiguous": 0})
+    learnt, without = scores
+
+    assert (learnt.right, learnt.wrong, learnt.wrong_rows, learnt.process_wrong) == (learnt.requests, 0, 0, 0)
+    assert learnt.requests == 558
+    assert (without.right, without.wrong) == (549, 0)
+    assert "addresses             6  learnt 6, ambiguous 0" in capsys.readouterr().err
 
 
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str
         clickhouse=type(theirs.clickhouse)(url=url, database="unproxy"),
         correlation=theirs.correlation,
         protection=theirs.protection,
+        identity=theirs.identity,
         publisher=theirs.publisher.model_copy(
             update={"state_dir": str(root / "producer"), "metrics_port": 0, "metrics_host": "127.0.0.1"}
         ),
