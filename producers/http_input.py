@@ -143,6 +143,8 @@ class Desk:
 
     def __init__(self, settings: InputSettings) -> None:
         self.settings = settings
+        self.unpacking = threading.Lock()
+        """One body at a time has a size that nobody made room for."""
         self._token = f"Bearer {settings.http_token.get_secret_value()}".encode()
         self._lock = threading.Lock()
         self._queue: deque[Body] = deque()
@@ -379,11 +381,12 @@ class _Handler(BaseHTTPRequestHandler):
             if len(packed) < size:
                 raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "the body ended early")
             self._unread = False
-            value = self._unpacked(packed)
             self.close_connection = self.headers.get("Connection", "").lower() == "close"
-            if len(value) > reserved:
-                desk.reserve(len(value) - reserved)
-                reserved = len(value)
+            with desk.unpacking:
+                value = self._unpacked(packed)
+                if len(value) > reserved:
+                    desk.reserve(len(value) - reserved)
+                    reserved = len(value)
             if value.lstrip()[:1] == b"[" and value.rstrip()[-1:] == b"]" and value.lstrip()[1:].lstrip()[:1] == b"{":
                 raise Refused(
                     HTTPStatus.BAD_REQUEST,

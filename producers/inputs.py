@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
+from producers.endpoint import Scheme
 from producers.source import Line, SourceFile
 
 TURN_LINES_MAX = 1_000
@@ -69,6 +70,12 @@ class Input(Protocol):
 
     def close(self) -> None:
         """Take nothing more; called after the last word on what is acknowledged."""
+
+
+def outcomes_of(scheme: Scheme) -> list[Outcome]:
+    """What may become of what comes that way."""
+    kind = scheme.partition("+")[0]
+    return [outcome for outcome in Outcome if outcome.startswith(f"{kind}_")]
 
 
 def in_turns(streams: Sequence[Iterator[Line | None]]) -> Iterator[Line | None]:

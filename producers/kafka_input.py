@@ -41,7 +41,7 @@ _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 class KafkaInput:
-    """One topic. Raises SourceError when the cluster is there and the topic is not."""
+    """One topic. Raises SourceError when the settings cannot be, or the cluster is there and the topic is not."""
 
     def __init__(
         self,
@@ -61,9 +61,11 @@ class KafkaInput:
         self._stopped = False
         # Numbers are counted by each producer for itself, so each is a sensor of its own.
         self._sensor = f"{settings.kafka_name or socket.gethostname()}:{endpoint}"
-        self._consumer = Consumer(
-            {**consumer_config(endpoint, settings), "error_cb": self._on_error, "on_commit": self._on_commit}
-        )
+        config = {**consumer_config(endpoint, settings), "error_cb": self._on_error, "on_commit": self._on_commit}
+        try:
+            self._consumer = Consumer(config)
+        except KafkaException as error:
+            raise SourceError(f"{endpoint}: {error.args[0].str()}; look at the inputs.kafka_ settings") from None
         self._look_for_topic()
         self._consumer.subscribe(
             [endpoint.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -173,6 +175,8 @@ class KafkaInput:
             return
         if "AUTH" in error.name():
             todo = "check inputs.kafka_sasl_username, inputs.kafka_sasl_password and its rights on topic and group"
+        elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            todo = "nothing could be published for too long; its partitions come back by themselves"
         elif "UNKNOWN_TOPIC" in error.name():
             todo = f"create topic {self._endpoint.name}"
         else:

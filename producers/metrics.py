@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import schemas.metrics as declared
 from producers.identity import How
-from producers.inputs import Outcome
 from producers.report import Report
 from schemas.exporter import Family, by_label, one
 
@@ -20,6 +19,6 @@ def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iter
     yield one(declared.PUBLISHER_IDENTITY_UNUSABLE, report.identity_unusable)
     yield by_label(declared.PUBLISHER_MESSAGES, report.acknowledged_by_dialect)
     yield by_label(declared.PUBLISHER_BYTES, report.acknowledged_bytes_by_dialect)
-    yield by_label(declared.PUBLISHER_RECEIVED, dict.fromkeys(map(str, Outcome), 0) | report.received)
+    yield by_label(declared.PUBLISHER_RECEIVED, report.received)
     yield one(declared.PUBLISHER_RESENDS, resends)
     yield one(declared.PUBLISHER_WAITING, bytes_waiting)

@@ -17,7 +17,7 @@ from producers.devices import Devices
 from producers.endpoint import Scheme
 from producers.health import alive, ready, with_dialects
 from producers.http_input import HttpInput
-from producers.inputs import Input, in_turns
+from producers.inputs import Input, in_turns, outcomes_of
 from producers.kafka_input import KafkaInput
 from producers.metrics import publisher_families
 from producers.position import Positions
@@ -85,6 +85,8 @@ def produce(
 def _inputs(settings: Settings, sources: list[Source], report: Report, clock: Callable[[], float]) -> Iterator[Input]:
     for source in sources:
         if source.endpoint is not None:
+            # From zero on, as Prometheus sees an increase only between two readings.
+            report.received.update(dict.fromkeys(map(str, outcomes_of(source.endpoint.scheme)), 0))
             yield _INPUTS[source.endpoint.scheme](
                 source,
                 source.endpoint,

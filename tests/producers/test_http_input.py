@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_wrong_requests_are_told(make: SettingsFor, messages_of: MessagesOf, eve
     assert "Bearer TOKEN" in answers[0][1]
     assert "inputs.http_body_bytes_max" in answers[4][1]
     assert "one object a line" in answers[9][1]
-    assert one.report.received == {"http_unauthorized": 2, "http_too_large": 2, "http_wrong": 8}
+    assert +one.report.received == Counter(http_unauthorized=2, http_too_large=2, http_wrong=8)
     assert messages_of(settings, TELEMETRY) == []
 
 

@@ -126,6 +126,37 @@ def test_kill_loses_nothing(settings: Settings, messages_of: MessagesOf, eve: Ev
     assert all(seqs == set(range(1, max(seqs) + 1)) for seqs in numbers.values())
 
 
+def test_partitions_move(settings: Settings, messages_of: MessagesOf, eve: EveMaker, tmp_path: Path) -> None:
+    """A second producer of the group takes a partition over, and both when the first one stops: every line arrives."""
+    topic = topic_of(settings)
+    second = settings.model_copy(
+        update={
+            "inputs": settings.inputs.model_copy(update={"kafka_name": "two"}),
+            "publisher": settings.publisher.model_copy(update={"state_dir": str(tmp_path / "two"), "metrics_port": 0}),
+        }
+    )
+    source = f"suricata:kafka://{settings.kafka.bootstrap}/{topic}"
+    sent: list[bytes] = []
+
+    def both_read() -> bool:
+        more = [eve(len(sent) + number) for number in range(100)]
+        put(settings, topic, more)
+        sent.extend(more)
+        return one.report.lines > 0 and two.report.lines > 0
+
+    with Running(second, source) as two:
+        with Running(settings, source) as one:
+            wait_until(both_read, "each has a partition")
+        more = [eve(len(sent) + number) for number in range(100)]
+        put(settings, topic, more)
+        sent.extend(more)
+        wait_until(lambda: committed(settings, topic) == len(sent), "the one that is left has both")
+
+    arrived = lines_of(messages_of(settings, TELEMETRY))
+    assert set(arrived) == set(sent)
+    assert len(arrived) < 2 * len(sent)
+
+
 def test_nothing_is_committed_before_it_is_published(settings: Settings, eve: EveMaker) -> None:
     """While our own Kafka is away no offset moves, and what is read is bounded."""
     topic = topic_of(settings)
