@@ -86,6 +86,11 @@ class Lines:
                 done = self._done()
                 yield from self._given(dialect, framing.let_go(), done)
 
+    @property
+    def given_to(self) -> int:
+        """Everything before this offset was given, once the iterators are used up."""
+        return self._done()
+
     def unfinished_bytes(self) -> int:
         """Bytes after the last newline so far."""
         return self._length

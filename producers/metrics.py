@@ -19,5 +19,6 @@ def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iter
     yield one(declared.PUBLISHER_IDENTITY_UNUSABLE, report.identity_unusable)
     yield by_label(declared.PUBLISHER_MESSAGES, report.acknowledged_by_dialect)
     yield by_label(declared.PUBLISHER_BYTES, report.acknowledged_bytes_by_dialect)
+    yield by_label(declared.PUBLISHER_RECEIVED, report.received)
     yield one(declared.PUBLISHER_RESENDS, resends)
     yield one(declared.PUBLISHER_WAITING, bytes_waiting)

@@ -102,8 +102,11 @@ class Positions:
         while len(self.seqs) > SEQS_KEPT_MAX:
             del self.seqs[next(iter(self.seqs))]
 
-    def save(self, outstanding: Iterable[Batch]) -> None:
-        """Write down how far it went, given every batch that Kafka has not acknowledged."""
+    def save(self, outstanding: Iterable[Batch]) -> dict[SourceFile, int]:
+        """Write down how far it went, given every batch that Kafka has not acknowledged.
+
+        Gives the offset before which all is published, of each file that is not published as far as it was taken.
+        """
         offsets: dict[SourceFile, int] = {}
         seqs = dict(self.seqs)
         for batch in outstanding:
@@ -125,6 +128,7 @@ class Positions:
         if content != self._saved:
             _write(self._path, content)
             self._saved = content
+        return offsets
 
     def close(self) -> None:
         """Let another process have the folder."""

@@ -27,6 +27,8 @@ class Report:
     """Messages that Kafka has."""
     acknowledged_bytes_by_dialect: Counter[str] = field(default_factory=Counter)
     """Bytes of the lines in them."""
+    received: Counter[str] = field(default_factory=Counter)
+    """What came over the network, by what became of it."""
     damage: str = ""
     """What could not be read, in words."""
 

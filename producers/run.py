@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -13,7 +14,11 @@ from typing import BinaryIO
 
 from producers.batcher import Batch, Batcher
 from producers.devices import Devices
+from producers.endpoint import Scheme
 from producers.health import alive, ready, with_dialects
+from producers.http_input import HttpInput
+from producers.inputs import Input, in_turns, outcomes_of
+from producers.kafka_input import KafkaInput
 from producers.learning import Learning, LearningStopped
 from producers.metrics import publisher_families
 from producers.position import Positions
@@ -21,6 +26,7 @@ from producers.publisher import Publisher
 from producers.replay import paced, piped, replay
 from producers.report import Report
 from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
+from producers.syslog_input import SyslogTcpInput, SyslogUdpInput
 from producers.tail import Tail
 from schemas.exporter import Family, served
 from schemas.health import Health
@@ -36,8 +42,17 @@ STOP_SECS_MAX = 8.0
 STOP_SECS_QUIET = 0.8
 """And how long for its next acknowledgement: a cluster that is away, or hangs, is not waited for."""
 SAVE_SECS_MIN = 1.0
+SAVE_SECS_MIN_OF_INPUTS = 0.1
+"""Sources on the network wait for it, before they answer whoever sent."""
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
+
+_INPUTS: dict[Scheme, type[KafkaInput | HttpInput | SyslogTcpInput | SyslogUdpInput]] = {
+    Scheme.KAFKA: KafkaInput,
+    Scheme.HTTP: HttpInput,
+    Scheme.SYSLOG_TCP: SyslogTcpInput,
+    Scheme.SYSLOG_UDP: SyslogUdpInput,
+}
 
 
 def produce(
@@ -52,17 +67,38 @@ def produce(
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
-    sources = list(sources)
+    given = list(sources)
     positions = Positions(Path(settings.publisher.state_dir))
     try:
-        learning = None if follow else _learning(settings, sources, stop, clock)
+        without_end = follow or any(source.endpoint is not None for source in given)
+        learning = None if without_end else _learning(settings, given, stop, clock)
         producer = _Producer(settings, positions, stop, device, learning, progress, clock)
-        stream = _stream(settings, sources, positions, follow, speed, clock)
         page = settings.publisher.metrics_host, settings.publisher.metrics_port
-        with served("publisher", *page, producer.families, producer.health()):
-            return producer.run(stream)
+        with ExitStack() as opened:
+            inputs: list[Input] = [
+                opened.enter_context(closing(one)) for one in _inputs(settings, given, producer.report, clock)
+            ]
+            listened = [(one, one.lines()) for one in inputs]
+            stream = _stream(settings, given, positions, follow, speed, clock, [lines for _, lines in listened])
+            opened.enter_context(served("publisher", *page, producer.families, producer.health()))
+            return producer.run(stream, listened)
     finally:
         positions.close()
+
+
+def _inputs(settings: Settings, sources: list[Source], report: Report, clock: Callable[[], float]) -> Iterator[Input]:
+    for source in sources:
+        if source.endpoint is not None:
+            # From zero on, as Prometheus sees an increase only between two readings.
+            report.received.update(dict.fromkeys(map(str, outcomes_of(source.endpoint.scheme)), 0))
+            yield _INPUTS[source.endpoint.scheme](
+                source,
+                source.endpoint,
+                settings.inputs,
+                report.received,
+                line_bytes_max=settings.publisher.line_bytes_max,
+                clock=clock,
+            )
 
 
 def _stream(
@@ -72,12 +108,22 @@ def _stream(
     follow: bool,
     speed: float | None,
     clock: Callable[[], float],
+    listened: list[Iterator[Line | None]],
 ) -> Iterator[Line | None]:
     line_bytes_max = settings.publisher.line_bytes_max
+    if listened:
+        sources = [source for source in sources if source.endpoint is None]
+        if speed is not None:
+            raise SourceError("what comes over the network has its own pace; leave --speed out")
+        if not sources:
+            return in_turns(listened)
+        if not follow:
+            raise SourceError("files beside a source on the network are followed; add --follow, or produce them before")
     if follow:
         if any(source.path == STDIN for source in sources):
             raise SourceError("standard input cannot be followed; leave --follow out, it is read to its end")
-        return Tail(sources, positions, line_bytes_max=line_bytes_max, clock=clock).lines()
+        tailed = Tail(sources, positions, line_bytes_max=line_bytes_max, clock=clock).lines()
+        return in_turns([tailed, *listened]) if listened else tailed
 
     def adopt(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
         return positions.adopt(source, path, stream, growing=growing)
@@ -89,7 +135,7 @@ def _stream(
 
 
 def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Callable[[], float]) -> Learning:
-    """Who has which address, from the files as a whole: of followed ones nobody knows what will be in them."""
+    """Who has which address, from the files as a whole: of followed ones, and of the network, nobody knows what will come."""
     due = clock()
 
     def tell(done: int, of: int) -> None:
@@ -119,6 +165,7 @@ class _Producer:
         self._progress, self._clock = progress, clock
         self._due: deque[Batch] = deque()
         self._save_at = 0.0
+        self._inputs: list[tuple[Input, Iterator[Line | None]]] = []
         self.report = Report()
         self._devices = Devices(
             settings.identity,
@@ -156,10 +203,12 @@ class _Producer:
             lambda: ready(publisher.facts(), publisher.answers(), self._clock()),
         )
 
-    def run(self, stream: Iterator[Line | None]) -> Report:
+    def run(self, stream: Iterator[Line | None], inputs: list[tuple[Input, Iterator[Line | None]]]) -> Report:
         """Publish everything, or until stopped; then wait for Kafka and keep the position."""
+        self._inputs = inputs
         try:
             self._publish(stream)
+            self._take_rest()
             self._due.extend(self._batcher.drain())
             self._send()
             while not self._stop.is_set() and not self._publisher.flush(SAVE_SECS_MIN):
@@ -196,6 +245,13 @@ class _Producer:
         except LearningStopped:
             return
 
+    def _take_rest(self) -> None:
+        """What was read already, and perhaps cannot be read again."""
+        for one, lines in self._inputs:
+            one.stop()
+            while (line := next(lines)) is not None:
+                self._take(line, self._clock())
+
     def _take(self, line: Line, now: float) -> None:
         named = self._devices.of(line)
         self._due.extend(self._batcher.add(line, named.device, now, told=named.told))
@@ -222,12 +278,19 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Files are read again; standard input cannot be."""
-        lines = sum(len(batch.lines) for batch in self._outstanding() if batch.file.path == STDIN)
+        """Files are read again; standard input and syslog cannot be."""
+        lost = [batch for batch in self._outstanding() if batch.file.once]
+        lines = sum(len(batch.lines) for batch in lost)
         if lines:
-            log.error("lines from standard input were not acknowledged, give them again", extra={"lines": lines})
+            log.error(
+                "lines that cannot be read again were not acknowledged, send them again",
+                extra={"lines": lines, "sources": sorted({batch.file.path for batch in lost})},
+            )
 
     def _save(self) -> None:
         began = self._clock()
-        self._positions.save(self._outstanding())
-        self._save_at = began + max(SAVE_SECS_MIN, (self._clock() - began) / SAVE_SHARE_MAX)
+        before = self._positions.save(self._outstanding())
+        for one, _ in self._inputs:
+            one.acknowledged(before)
+        secs_min = SAVE_SECS_MIN_OF_INPUTS if self._inputs else SAVE_SECS_MIN
+        self._save_at = began + max(secs_min, (self._clock() - began) / SAVE_SHARE_MAX)

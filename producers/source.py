@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from producers.endpoint import Endpoint, EndpointError, parse_endpoint
 from schemas.dialects import dialects
 from schemas.events import Dialect, Micros
 from schemas.recognition import AUTO, NOBODYS
@@ -29,16 +30,20 @@ class SourceDamaged(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`DIALECT:PATH` on the command line; the path may be a pattern, or - for standard input.
+    """`DIALECT:PATH` on the command line; the path may be a pattern, - for standard input, or a place on the network.
 
     With `auto` for a dialect each line tells its own.
     """
 
     dialect: Dialect
     path: str
+    endpoint: Endpoint | None = None
+    """Where on the network it is; None for files."""
 
     def paths(self) -> list[str]:
         """The files that are there now; a path that is no pattern whether it is there or not."""
+        if self.endpoint is not None:
+            return []
         return sorted(glob.glob(self.path)) if glob.has_magic(self.path) else [self.path]
 
 
@@ -48,7 +53,10 @@ def parse_source(text: str) -> Source:
     known = dialects() | {AUTO: NOBODYS}
     if not colon or not path or name not in known:
         raise SourceError(f'"{text}" is not a source; write DIALECT:PATH with one of {", ".join(sorted(known))}')
-    return Source(known[name], path)
+    try:
+        return Source(known[name], path, parse_endpoint(path))
+    except EndpointError as error:
+        raise SourceError(str(error)) from None
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +72,8 @@ class SourceFile:
     head_sha256: str = ""
     taken: int = 0
     """Everything before this (uncompressed) offset was handed on; reading begins here."""
+    once: bool = False
+    """It cannot be read again: what Kafka does not acknowledge before we end is lost."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -85,7 +95,8 @@ def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
     status = os.fstat(stream.fileno())
     shown = "stdin" if path == STDIN else str(Path(path).absolute())
     file = SourceFile(source.dialect.name, path, f"{socket.gethostname()}:{shown}", status.st_dev, status.st_ino)
-    if path != STDIN:
+    file.once = path == STDIN
+    if not file.once:
         file.remember_head(stream)
     return file
 

@@ -253,6 +253,11 @@ PUBLISHER_IDENTITY_UNUSABLE = _gauge(
 )
 PUBLISHER_MESSAGES = _count("unproxy_publisher_messages_total", "Messages Kafka acknowledged", "dialect")
 PUBLISHER_BYTES = _count("unproxy_publisher_bytes_total", "Bytes of lines Kafka acknowledged", "dialect")
+PUBLISHER_RECEIVED = _count(
+    "unproxy_publisher_received_total",
+    "What came over the network, by how it came and what became of it: docs/inputs.md tells the outcomes",
+    "outcome",
+)
 PUBLISHER_RESENDS = _count("unproxy_publisher_resends_total", "Messages sent again after a failed delivery")
 PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and not acknowledged yet")
 PUBLISHER: tuple[Metric, ...] = (
@@ -262,6 +267,7 @@ PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_IDENTITY_UNUSABLE,
     PUBLISHER_MESSAGES,
     PUBLISHER_BYTES,
+    PUBLISHER_RECEIVED,
     PUBLISHER_RESENDS,
     PUBLISHER_WAITING,
 )

@@ -207,6 +207,49 @@ class PublisherSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
+class InputSettings(_Section):
+    """What the producer's sources on the network need beside their addresses."""
+
+    kafka_group: str = Field("unproxy-produce", description="Kafka: consumer group that keeps how far a topic was read")
+    kafka_name: str = Field(
+        "",
+        description="Kafka: stable and unique name of this producer: it gets its partitions back at once; empty for none",
+    )
+    kafka_session_timeout_secs: float = Field(
+        12.0, ge=6, description="Kafka: silence after which the group gives our partitions away"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka: how to speak to the brokers that are followed"
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", description="Kafka: how to log in there; empty without login"
+    )
+    kafka_sasl_username: str = Field("", description="Kafka: user name there; $ConnectionString for an Event Hub")
+    kafka_sasl_password: SecretStr = Field(
+        SecretStr(""), description="Kafka: password there; the connection string for an Event Hub"
+    )
+    kafka_ssl_ca_file: str = Field(
+        "", description="Kafka: PEM file with the authorities to trust; empty for the system's"
+    )
+    http_token: SecretStr = Field(
+        SecretStr(""), description="HTTP: who sends lines must show it; better in the environment"
+    )
+    http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
+    http_waiting_bytes_max: int = Field(
+        64 * 1024 * 1024,
+        gt=0,
+        description="HTTP: bytes of bodies that Kafka does not have yet; beyond it 429 is answered",
+    )
+    http_connections_max: int = Field(64, gt=0, le=1_000, description="HTTP: connections at once, each a thread")
+    http_answer_secs_max: float = Field(
+        30.0, gt=0, description="HTTP: how long a request waits for Kafka's acknowledgement before 503 is answered"
+    )
+    syslog_connections_max: int = Field(256, gt=0, le=10_000, description="Syslog over TCP: connections at once")
+    syslog_idle_secs_max: float = Field(
+        3_600.0, gt=0, description="Syslog over TCP: a connection that says nothing for so long is closed"
+    )
+
+
 class WorkerSettings(_Section):
     """How the Faust worker runs."""
 
@@ -334,6 +377,7 @@ class Settings(BaseSettings):
     protection: ProtectionSettings = ProtectionSettings()
     identity: IdentitySettings = IdentitySettings()
     publisher: PublisherSettings = PublisherSettings()
+    inputs: InputSettings = InputSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     forward: ForwardSettings = ForwardSettings()

@@ -42,12 +42,16 @@ GROUPS_MAX = 1_000
 REPORT_SECS = 5.0
 
 
-def sources(files: Sequence[str]) -> list[Source]:
-    """What the command line names, each there and readable. Raises SourceError."""
+def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
+    """What the command line names, each there and readable, or with `network` on the network. Raises SourceError."""
     from producers.source import STDIN, SourceError, parse_source
 
     parsed = [parse_source(text) for text in files]
     for source in parsed:
+        if source.endpoint is not None:
+            if not network:
+                raise SourceError(f"{source.path}: is no file; `unproxy produce` takes what comes over the network")
+            continue
         paths = source.paths()
         if not paths:
             raise SourceError(f"{source.path}: no file matches")
@@ -70,7 +74,13 @@ def run_producer(
     tell = _report_to(report_file)
     try:
         done = produce(
-            settings, sources(files), stop=stop, follow=follow, device=device, speed=speed or None, progress=tell
+            settings,
+            sources(files, network=True),
+            stop=stop,
+            follow=follow,
+            device=device,
+            speed=speed or None,
+            progress=tell,
         )
     except PublisherFailed as error:
         raise Failed(str(error)) from None

@@ -381,7 +381,7 @@ def test_standard_input_that_is_lost_is_told(
             await_that(lambda: bool(reports), "the end")
 
     (lost,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert lost.getMessage() == "lines from standard input were not acknowledged, give them again"
+    assert lost.getMessage() == "lines that cannot be read again were not acknowledged, send them again"
     assert vars(lost)["lines"] == 2
 
 

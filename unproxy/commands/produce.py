@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from unproxy.commands.common import SAMPLE, example, service_of
-from unproxy.commands.replay import Files
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DIALECT:PATH",
+        help="Recorded files, gzipped or not, with their dialect; auto tells it line by line. In place of a path: "
+        "kafka://HOST:PORT/TOPIC, http://HOST:PORT/, syslog+tcp://HOST:PORT or syslog+udp://HOST:PORT.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def produce(
     context: typer.Context,
-    files: Files,
+    files: Sources,
     follow: Annotated[bool, typer.Option("--follow", help="Go on reading as the files grow, until Ctrl-C.")] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device where lines do not tell.")] = "",
     speed: Annotated[
@@ -26,9 +34,14 @@ def produce(
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(metavar="FILE", hidden=True)] = None,
 ) -> None:
-    """Publish sensor lines from files to Kafka.
+    """Publish sensor lines to Kafka: from files, or as they come over the network.
 
     What was published is remembered in publisher.state_dir: a second run goes on where the first one stopped.
+
+    \b
+    From the network (docs/inputs.md):
+      produce auto:kafka://broker-1:9092/sensors
+      produce auto:http://0.0.0.0:8088/ auto:syslog+tcp://0.0.0.0:5514
     """
     from unproxy import wiring
 
