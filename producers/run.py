@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from producers.position import Positions
 from producers.publisher import Publisher
 from producers.replay import paced, piped, replay
 from producers.report import Report
-from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
+from producers.source import SENSOR, STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
 from producers.tail import Tail
 from schemas.exporter import Family, served
 from schemas.health import Health
@@ -53,10 +53,27 @@ def produce(
     positions = Positions(Path(settings.publisher.state_dir))
     try:
         producer = _Producer(settings, positions, stop, device, progress, clock)
-        stream = _stream(settings, list(sources), positions, follow, speed, clock)
-        page = settings.publisher.metrics_host, settings.publisher.metrics_port
-        with served("publisher", *page, producer.families, producer.health()):
-            return producer.run(stream)
+        return producer.serve(_stream(settings, list(sources), positions, follow, speed, clock))
+    finally:
+        positions.close()
+
+
+def publish(
+    settings: Settings,
+    lines: Iterator[Line | None],
+    *,
+    stop: Event,
+    families: Callable[[], Iterator[Family]],
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Publish lines that are in no file, until they end; None is no line yet. `families` are shown beside the producer's own.
+
+    Raises SourceError (another producer runs here) and PublisherFailed (start again).
+    """
+    positions = Positions(Path(settings.publisher.state_dir))
+    try:
+        producer = _Producer(settings, positions, stop, "", lambda _: None, clock)
+        return producer.serve(lines, families)
     finally:
         positions.close()
 
@@ -97,6 +114,7 @@ class _Producer:
         clock: Callable[[], float],
     ) -> None:
         limits = settings.publisher
+        self._page = limits.metrics_host, limits.metrics_port
         self._positions, self._stop = positions, stop
         self._progress, self._clock = progress, clock
         self._due: deque[Batch] = deque()
@@ -130,6 +148,11 @@ class _Producer:
             lambda: with_dialects(alive(publisher.facts(), self._clock()), dict(self.report.by_dialect)),
             lambda: ready(publisher.facts(), publisher.answers(), self._clock()),
         )
+
+    def serve(self, stream: Iterator[Line | None], more: Callable[[], Iterator[Family]] = lambda: iter(())) -> Report:
+        """Run, with the pages for Prometheus and for health."""
+        with served("publisher", *self._page, lambda: chain(self.families(), more()), self.health()):
+            return self.run(stream)
 
     def run(self, stream: Iterator[Line | None]) -> Report:
         """Publish everything, or until stopped; then wait for Kafka and keep the position."""
@@ -195,10 +218,14 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Files are read again; standard input cannot be."""
-        lines = sum(len(batch.lines) for batch in self._outstanding() if batch.file.path == STDIN)
-        if lines:
-            log.error("lines from standard input were not acknowledged, give them again", extra={"lines": lines})
+        """Files are read again; what comes once cannot be."""
+        lost = Counter[str]()
+        for batch in self._outstanding():
+            lost[batch.file.path] += len(batch.lines)
+        if lost[STDIN]:
+            log.error("lines from standard input were not acknowledged, give them again", extra={"lines": lost[STDIN]})
+        if lost[SENSOR]:
+            log.error("lines of the sensor were not acknowledged, they are lost", extra={"lines": lost[SENSOR]})
 
     def _save(self) -> None:
         began = self._clock()
