@@ -12,7 +12,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from producers.sensor.ring import Program, Task
 
 KEPT_MAX = 4_096
 """Processes remembered; beyond it the one that connected longest ago is looked at again next time."""
@@ -20,6 +22,10 @@ KEPT_SECS_MAX = 1.0
 """So long an answer holds: a process may change its user, or its words, without being another."""
 COMMAND_LINE_CHARS_MAX = 1_024
 USERS_KEPT_MAX = 1_024
+THREADS_KEPT_MAX = 65_536
+"""Threads whose process is remembered though they may be gone."""
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _CONTAINER = re.compile(rb"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
 """Docker, containerd, CRI-O and Podman name a container's cgroup by its id of 64 digits."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -57,16 +63,52 @@ class Processes:
         self._command_lines = command_lines
         self._kept: OrderedDict[tuple[bytes, ...], tuple[float, Who]] = OrderedDict()
         self._users: OrderedDict[int, str] = OrderedDict()
+        self._threads: OrderedDict[int, int] = OrderedDict()
+        self._programs: OrderedDict[int, tuple[int, Who | None]] = OrderedDict()
         self.gone = 0
         """How many had ended, or were others, before they could be looked at."""
 
     def of(self, thread: int, at_ns: int) -> Who | None:
         """The process of a thread that connected at that time of the boot clock; None when it cannot be told any more."""
+        who = self._now(thread, at_ns)
+        if who is None and (process := self._threads.get(thread)) is not None:
+            who = self._now(process, at_ns)
+            thread = process
+        since, ran = self._programs.get(who.pid if who else thread, (0, None))
+        if since > at_ns:
+            # Another program has taken the place of the one that connected.
+            who = Who(who.pid) if who else None
+        elif ran is not None and (who is None or not who.path):
+            who = ran
+        self.gone += who is None
+        return who
+
+    def began(self, task: Task) -> None:
+        """Remember whose thread it is; a process is nobody's, and what was known of its number is another's."""
+        self._threads.pop(task.new, None)
+        self._programs.pop(task.new, None)
+        if task.is_thread:
+            process = self._threads.get(task.pid) or _number(self._read(task.pid, "status"), b"\nTgid:")
+            if process is not None:
+                self._threads[task.new] = process
+                _cut(self._threads, THREADS_KEPT_MAX)
+
+    def runs(self, program: Program) -> None:
+        """Look at a program as it begins: it may be gone when its connection is heard of."""
+        self._programs.pop(program.pid, None)
+        self._programs[program.pid] = program.at_ns, self._now(program.pid, program.at_ns)
+        _cut(self._programs, KEPT_MAX)
+
+    def forget(self) -> None:
+        """Records were lost: what was heard may be of others by now."""
+        self._threads.clear()
+        self._programs.clear()
+
+    def _now(self, thread: int, at_ns: int) -> Who | None:
         stat = self._read(thread, "stat")
         name, _, rest = stat.rpartition(b")")
         words = rest.split()
         if len(words) <= _ARGUMENTS or int(words[_STARTED]) * _TICK_NS > at_ns:
-            self.gone += 1
             return None
         # A new program in an old process lies elsewhere in memory.
         key = (b"%d" % thread, words[_STARTED], words[_STACK], words[_ARGUMENTS])
@@ -75,12 +117,10 @@ class Processes:
         if kept is None or now - kept[0] > KEPT_SECS_MAX:
             who = self._asked(thread, name.partition(b"(")[2], int(words[_PARENT]), int(words[_STARTED]) * _TICK_NS)
             if who is None:
-                self.gone += 1
                 return None
             kept = now, who
         self._kept[key] = kept
-        if len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
+        _cut(self._kept, KEPT_MAX)
         return kept[1]
 
     def _asked(self, thread: int, name: bytes, parent: int, started_ns: int) -> Who | None:
@@ -138,9 +178,13 @@ class Processes:
                 self._users[uid] = pwd.getpwuid(uid).pw_name
             except KeyError:
                 self._users[uid] = ""
-            if len(self._users) > USERS_KEPT_MAX:
-                self._users.popitem(last=False)
+            _cut(self._users, USERS_KEPT_MAX)
         return self._users[uid]
+
+
+def _cut(kept: OrderedDict[_Key, _Value], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _number(status: bytes, before: bytes) -> int | None:

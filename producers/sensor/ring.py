@@ -29,7 +29,11 @@ _V4_BYTES, _V6_BYTES = 4, 16
 _FIELD = re.compile(r"field:(?P<what>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);")
 _ENDIAN = "<" if sys.byteorder == "little" else ">"
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_NEEDED = ("common_type", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport", "family")
+_HEAD = struct.Struct(f"{_ENDIAN}H2xI")
+"""What all records begin with: the event's number and the thread that was running."""
+_NONE = -1
+_CLONE_THREAD = 0x0001_0000
+_NEEDED = ("common_pid", "skaddr", "oldstate", "newstate", "sport", "dport", "family")
 _ADDRESSES = ("saddr", "daddr", "saddr_v6", "daddr_v6")
 
 
@@ -56,6 +60,26 @@ class Change(NamedTuple):
     remote: bytes
 
 
+class Task(NamedTuple):
+    """A process or a thread of one began."""
+
+    at_ns: int
+    pid: int
+    """The thread that made it."""
+    new: int
+    is_thread: bool
+
+
+class Program(NamedTuple):
+    """A process began to run another program (exec)."""
+
+    at_ns: int
+    pid: int
+
+
+Record = Change | Task | Program
+
+
 def spelled(address: bytes) -> str:
     """An address in words; IPv4 spoken through a socket of IPv6 as what it is."""
     if len(address) == _V4_BYTES:
@@ -75,15 +99,20 @@ class Layout:
     places: dict[str, int]
     v4: tuple[int, int]
     v6: tuple[int, int]
+    task_id: int
+    """No record's number where the kernel does not tell of tasks, or programs."""
+    task: tuple[struct.Struct, ...]
+    program_id: int
 
     @classmethod
-    def of(cls, event: str, page: str) -> Layout:
-        """From the texts of `events/sock/inet_sock_set_state/format` and `events/header_page`. Raises FormatError."""
-        number = re.search(r"^ID: (\d+)$", event, re.MULTILINE)
+    def of(cls, event: str, page: str, task: str = "", program: str = "") -> Layout:
+        """From `events/sock/inet_sock_set_state/format` and `events/header_page`, and where they are there the formats of
+        `task/task_newtask` and `sched/sched_process_exec`. Raises FormatError."""
         fields, header = _fields(event), _fields(page)
         missing = [name for name in (*_NEEDED, *_ADDRESSES) if name not in fields]
         missing += [name for name in ("commit", "data") if name not in header]
-        if missing or number is None or header.get("timestamp") != (0, 8):
+        number, places = _number(event), _fields(task)
+        if missing or number == _NONE or header.get("timestamp") != (0, 8):
             raise FormatError(f"the kernel's record of the tracepoint has no {', '.join(missing) or 'ID or time'}")
         wanted = sorted((fields[name], name) for name in _NEEDED)
         spelling, at = [_ENDIAN], 0
@@ -91,16 +120,23 @@ class Layout:
             spelling.append(f"{offset - at}x{_UNSIGNED[size]}")
             at = offset + size
         return cls(
-            int(number[1]),
+            number,
             struct.Struct(f"{_ENDIAN}Q{_UNSIGNED[header['commit'][1]]}"),
             header["data"][0],
             struct.Struct("".join(spelling)),
             {name: place for place, (_, name) in enumerate(wanted)},
             (fields["saddr"][0], fields["daddr"][0]),
             (fields["saddr_v6"][0], fields["daddr_v6"][0]),
+            _number(task),
+            tuple(
+                struct.Struct(f"{_ENDIAN}{places[name][0]}x{_UNSIGNED[places[name][1]]}")
+                for name in ("common_pid", "pid", "clone_flags")
+                if task
+            ),
+            _number(program),
         )
 
-    def changes(self, page: bytes) -> Iterator[Change]:
+    def records(self, page: bytes) -> Iterator[Record]:
         """The records of one page, in order. What is cut short ends it."""
         if len(page) < self.data:
             return
@@ -134,16 +170,27 @@ class Layout:
                 body, at = at, at + kind * _WORD
             if at > end or at < body:
                 return
-            change = self._change(at_ns, page[body:at])
-            if change is not None:
-                yield change
+            read = self._record(at_ns, page[body:at])
+            if read is not None:
+                yield read
+
+    def _record(self, at_ns: int, record: bytes) -> Record | None:
+        if len(record) < _HEAD.size:
+            return None
+        kind, pid = _HEAD.unpack_from(record)
+        if kind == self.event_id:
+            return self._change(at_ns, record)
+        if kind == self.program_id:
+            return Program(at_ns, pid)
+        if kind == self.task_id and len(record) >= self.task[-1].size:
+            maker, new, flags = (one.unpack_from(record)[0] for one in self.task)
+            return Task(at_ns, maker, new, bool(flags & _CLONE_THREAD))
+        return None
 
     def _change(self, at_ns: int, record: bytes) -> Change | None:
         if len(record) < max(self.v6[1] + _V6_BYTES, self.record.size):
             return None
         values, place = self.record.unpack_from(record), self.places
-        if values[place["common_type"]] != self.event_id:
-            return None
         family = values[place["family"]]
         if family == AF_INET:
             (local, remote), width = self.v4, _V4_BYTES
@@ -170,6 +217,12 @@ def _parts(head: int) -> tuple[int, int]:
     if _ENDIAN == "<":
         return head & _LENGTH_MASK, head >> _LENGTH_BITS
     return head >> _DELTA_BITS, head & (1 << _DELTA_BITS) - 1
+
+
+def _number(event: str) -> int:
+    """By which an event's records are told from others."""
+    found = re.search(r"^ID: (\d+)$", event, re.MULTILINE)
+    return int(found[1]) if found else _NONE
 
 
 def _fields(text: str) -> dict[str, tuple[int, int]]:

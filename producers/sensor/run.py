@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +27,7 @@ from producers.sensor import tracefs
 from producers.sensor.clock import Clock, measured
 from producers.sensor.connections import Connections
 from producers.sensor.processes import Processes
-from producers.sensor.ring import Change
+from producers.sensor.ring import Change, Record, Task
 from producers.sensor.spelling import line_of
 from producers.source import SENSOR, Line, SourceFile
 from schemas.dialects import dialects
@@ -45,6 +46,7 @@ LAST_SECS = 5.0
 PAGE_BYTES = 65_536
 NICENESS = -10
 """Of the thread that reads: it is to be there before a short-lived process has gone."""
+_BY_TIME = itemgetter(0)
 _DIALECT = dialects()["sockets"]
 
 
@@ -182,14 +184,22 @@ class Sensor:
                     self._look()
 
     def _take(self) -> None:
-        changes: list[Change] = []
+        records: list[Record] = []
         for pipe in self._instance.pipes:
             with suppress(BlockingIOError):
                 while page := os.read(pipe, PAGE_BYTES):
-                    changes.extend(self._instance.layout.changes(page))
-        if not changes:
+                    records.extend(self._instance.layout.records(page))
+        if not records:
             return
-        changes.sort()
+        records.sort(key=_BY_TIME)
+        changes: list[Change] = []
+        for record in records:
+            if isinstance(record, Change):
+                changes.append(record)
+            elif isinstance(record, Task):
+                self.processes.began(record)
+            else:
+                self.processes.runs(record)
         for connection in self.connections.take(changes, self.clock.distance.ns):
             self.queue.put(line_of(connection, self.device))
             self.lines += 1
@@ -198,7 +208,10 @@ class Sensor:
         jumped = self.clock.look(measured())
         if jumped:
             log.warning("the wall clock was set", extra={"by_secs": round(jumped / 1e9, 6)})
-        self.lost = self._instance.lost()
+        lost = self._instance.lost()
+        if lost > self.lost:
+            self.processes.forget()
+        self.lost = lost
         gone = self.lost + self.queue.dropped
         if gone > self._told:
             log.error("connections were lost", extra={"in_kernel": self.lost, "in_queue": self.queue.dropped})

@@ -23,6 +23,8 @@ BUFFER_KB_MIN, BUFFER_KB_MAX = 64, 2_048
 FILTER = "protocol == 6 && (newstate == 2 || oldstate == 2 || (newstate == 7 && oldstate != 10))"
 """TCP: attempts, what becomes of them, and ends; not those of listening sockets."""
 _EVENT = "events/sock/inet_sock_set_state"
+_TASK, _PROGRAM = "events/task/task_newtask", "events/sched/sched_process_exec"
+"""Whose thread is whose, and what runs: for those that are gone before they can be asked."""
 _INIT_PIDS = "pid:[4026531836]"
 """The kernel's first namespace of PIDs always has this number (PROC_PID_INIT_INO)."""
 _STARTED = 19
@@ -81,13 +83,19 @@ def opened(folder: Path, buffer_kb: int = BUFFER_KB) -> Iterator[Instance]:
         try:
             own.mkdir()
             undo.callback(_remove, own)
-            layout = Layout.of(_read(own / _EVENT / "format"), _read(folder / "events/header_page"))
+            more = [name for name in (_TASK, _PROGRAM) if (own / name).is_dir()]
+            layout = Layout.of(
+                _read(own / _EVENT / "format"),
+                _read(folder / "events/header_page"),
+                *(_read(own / name / "format") if name in more else "" for name in (_TASK, _PROGRAM)),
+            )
             _set_up(own, buffer_kb)
             pipes = []
             for cpu in sorted(own.glob("per_cpu/cpu*/trace_pipe_raw")):
                 pipes.append(os.open(cpu, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
                 undo.callback(os.close, pipes[-1])
-            _write(own / _EVENT / "enable", "1")
+            for name in (*more, _EVENT):
+                _write(own / name / "enable", "1")
         except PermissionError as error:
             raise SensorError(f"{error.filename}: permission denied; run the sensor as root") from None
         except (OSError, FormatError) as error:

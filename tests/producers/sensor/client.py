@@ -24,19 +24,19 @@ def told(client: socket.socket, result: str, began: float) -> None:
     )
 
 
-def connect(number: int, port: int) -> None:
-    """One connection, held open for a moment, or refused."""
+def connect(number: int, port: int, open_secs: float = OPEN_SECS) -> None:
+    """One connection, held open for so long, or refused."""
     client = socket.socket(socket.AF_INET6 if number else socket.AF_INET)
     client.bind((CLIENT[number], 0))
     began = time.time()
     refused = client.connect_ex((SERVER[number], port))
     told(client, "failed" if refused else "success", began)
-    time.sleep(OPEN_SECS)
+    time.sleep(open_secs)
     client.close()
 
 
 def main() -> None:
-    """IPv4 and IPv6, answered and refused, from the process and from a thread of it."""
+    """IPv4 and IPv6, answered and refused, from the process and from a thread of it that is gone at once."""
     for address in (*CLIENT, *SERVER):
         width = "128 nodad" if ":" in address else "32"
         subprocess.run(["ip", "address", "add", *f"{address}/{width}".split(), "dev", "lo"], check=True)
@@ -44,7 +44,7 @@ def main() -> None:
     for number in (0, 1):
         with socket.create_server((SERVER[number], 3128), family=socket.AF_INET6 if number else socket.AF_INET):
             connect(number, 3128)
-            thread = threading.Thread(target=connect, args=(number, 3128))
+            thread = threading.Thread(target=connect, args=(number, 3128, 0.0))
             thread.start()
             thread.join()
         connect(number, 8888)

@@ -8,10 +8,9 @@ from pathlib import Path
 from producers.sensor.ring import AF_INET, Change, Layout
 
 DATA = Path(__file__).parents[2] / "data" / "sensor"
-LAYOUT = Layout.of(
-    (DATA / "inet_sock_set_state.format").read_text(encoding="ascii"),
-    (DATA / "header_page").read_text(encoding="ascii"),
-)
+FORMATS = {path.stem: path.read_text(encoding="ascii") for path in DATA.glob("*.format")}
+HEADER_PAGE = (DATA / "header_page").read_text(encoding="ascii")
+LAYOUT = Layout.of(FORMATS["inet_sock_set_state"], HEADER_PAGE, FORMATS["task_newtask"], FORMATS["sched_process_exec"])
 PAGE = bytes.fromhex((DATA / "page.hex").read_text(encoding="ascii"))
 CLIENT, SERVER = bytes([198, 51, 100, 11]), bytes([198, 51, 100, 80])
 TICK_NS = 10_000_000

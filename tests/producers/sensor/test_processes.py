@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from producers.sensor import processes as module
 from producers.sensor.processes import Processes, Who
+from producers.sensor.ring import Program, Task
 from tests.producers.sensor.makers import TICK_NS, process
 
 LATER = 1_000 * TICK_NS
@@ -99,16 +102,86 @@ def test_hostile_names_are_only_names(tmp_path: Path) -> None:
     assert (who.name, who.parent_pid, who.command_line) == (") S 1 (x", 1, "\ufffd")
 
 
-def test_memory_is_bounded(tmp_path: Path) -> None:
-    """Of many processes the latest are remembered."""
+def test_a_thread_that_is_gone_is_still_its_process(tmp_path: Path) -> None:
+    """The kernel told whose it was, also where a thread made it; who had the number before or after is another."""
+    process(tmp_path, 7, name="python3")
     processes = Processes(tmp_path)
-    module_max = module.KEPT_MAX
-    module.KEPT_MAX = 2
-    try:
-        for pid in (7, 8, 9):
-            process(tmp_path, pid)
-            processes.of(pid, LATER)
-    finally:
-        module.KEPT_MAX = module_max
+    processes.began(Task(1, 7, 8, True))
+    processes.began(Task(2, 8, 9, True))
+    of_threads = [processes.of(thread, LATER) for thread in (8, 9)]
+    processes.began(Task(3, 1, 9, False))
 
-    assert len(processes._kept) == 2
+    assert [who and who.pid for who in of_threads] == [7, 7]
+    assert processes.of(9, LATER) is None
+    assert processes.gone == 1
+
+
+def gone(tmp_path: Path, pid: int, *names: str) -> None:
+    """What is left of a process that has ended, or nothing."""
+    for path in (tmp_path / str(pid)).iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
+def test_a_program_that_is_gone_is_told_as_it_began(tmp_path: Path) -> None:
+    """It was looked at when the kernel told that it began; until somebody else has its number."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path, clock=lambda: 0.0)
+    processes.runs(Program(LATER, 7))
+    gone(tmp_path, 7)
+    who = processes.of(7, LATER + 1)
+    processes.began(Task(LATER + 2, 1, 7, False))
+
+    assert who is not None
+    assert (who.path, who.command_line) == ("/usr/bin/curl", "curl -s")
+    assert processes.of(7, LATER + 3) is None
+
+
+def test_one_that_has_ended_and_was_not_waited_for_is_told(tmp_path: Path) -> None:
+    """It has a number and a name, and neither path nor command line any more."""
+    process(tmp_path, 7)
+    now = [0.0]
+    processes = Processes(tmp_path, clock=lambda: now[0])
+    processes.runs(Program(LATER, 7))
+    gone(tmp_path, 7, "stat", "status")
+    now[0] = 10.0
+    who = processes.of(7, LATER + 1)
+
+    assert who is not None
+    assert (who.path, who.command_line) == ("/usr/bin/curl", "curl -s")
+
+
+def test_a_later_program_did_not_connect(tmp_path: Path) -> None:
+    """It took the place of the one that did: only the process is certain."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path)
+    processes.runs(Program(LATER, 7))
+
+    assert processes.of(7, LATER - 1) == Who(7)
+
+
+def test_after_a_loss_nothing_heard_is_believed(tmp_path: Path) -> None:
+    """A number may have been given to others meanwhile."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path)
+    processes.began(Task(1, 7, 8, True))
+    processes.runs(Program(LATER, 7))
+    processes.forget()
+    gone(tmp_path, 7)
+
+    assert processes.of(8, LATER + 1) is None
+    assert processes.of(7, LATER + 1) is None
+
+
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many processes, programs and threads the latest are remembered."""
+    monkeypatch.setattr(module, "KEPT_MAX", 2)
+    monkeypatch.setattr(module, "THREADS_KEPT_MAX", 2)
+    processes = Processes(tmp_path)
+    for pid in (7, 8, 9):
+        process(tmp_path, pid)
+        processes.of(pid, LATER)
+        processes.runs(Program(LATER, pid))
+        processes.began(Task(LATER, pid, 10 + pid, True))
+
+    assert [len(kept) for kept in (processes._kept, processes._programs, processes._threads)] == [2, 2, 2]
