@@ -94,6 +94,9 @@ class Connections:
                     del self._early[next(iter(self._early))]
                     self.unpaired += 1
             return
+        if change.at_ns < connection.attempt_ns:
+            # Of the connection that had the socket before, read too late.
+            return
         if change.local_port:
             connection.local_port, connection.local, connection.remote = change.local_port, change.local, change.remote
         if change.new == ESTABLISHED:

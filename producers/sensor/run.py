@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +25,7 @@ from producers.run import publish as publish_lines
 from producers.sensor import tracefs
 from producers.sensor.clock import Clock, measured
 from producers.sensor.connections import Connections
+from producers.sensor.order import Ordered
 from producers.sensor.processes import Processes
 from producers.sensor.ring import Change, Record, Task
 from producers.sensor.spelling import line_of
@@ -41,12 +41,15 @@ QUEUE_BYTES_MAX = 32 * 1024 * 1024
 LOOK_SECS = 1.0
 """Between two looks at the kernel's counters and at the clocks."""
 TAKE_SECS = 0.05
+HELD_SECS = 0.001
+"""Until the next look while records are held back as too new to be in order."""
+SETTLED_NS = 100_000
+"""A record's time is taken before it can be read, mostly less than 1 µs; one this old is there to be read."""
 LAST_SECS = 5.0
 """So long a stop waits for Kafka; what it has not acknowledged by then is lost."""
 PAGE_BYTES = 65_536
 NICENESS = -10
 """Of the thread that reads: it is to be there before a short-lived process has gone."""
-_BY_TIME = itemgetter(0)
 _DIALECT = dialects()["sockets"]
 
 
@@ -94,6 +97,7 @@ class Sensor:
         self.clock = Clock(measured())
         self.processes = Processes(command_lines=command_lines)
         self.connections = Connections(self.processes.of)
+        self._ordered = Ordered()
         self.queue = Queue(queue_bytes_max)
         self.lines = 0
         self.lost = 0
@@ -175,31 +179,31 @@ class Sensor:
             look_at = 0.0
             asked = False
             while not asked:
-                ready = poll.poll(LOOK_SECS)
+                ready = poll.poll(HELD_SECS if self._ordered else LOOK_SECS)
                 asked = any(handle == self._wake_read for handle, _ in ready)
-                self._take()
+                self._take(last=asked)
                 now = time.monotonic()
                 if now >= look_at or asked:
                     look_at = now + LOOK_SECS
                     self._look()
 
-    def _take(self) -> None:
+    def _take(self, last: bool) -> None:
+        until_ns = None if last else time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
         records: list[Record] = []
         for pipe in self._instance.pipes:
             with suppress(BlockingIOError):
                 while page := os.read(pipe, PAGE_BYTES):
                     records.extend(self._instance.layout.records(page))
-        if not records:
-            return
-        records.sort(key=_BY_TIME)
         changes: list[Change] = []
-        for record in records:
+        for record in self._ordered.take(records, until_ns):
             if isinstance(record, Change):
                 changes.append(record)
             elif isinstance(record, Task):
                 self.processes.began(record)
             else:
                 self.processes.runs(record)
+        if not changes:
+            return
         for connection in self.connections.take(changes, self.clock.distance.ns):
             self.queue.put(line_of(connection, self.device))
             self.lines += 1
