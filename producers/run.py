@@ -86,6 +86,28 @@ def produce(
         positions.close()
 
 
+def publish(
+    settings: Settings,
+    lines: Iterator[Line | None],
+    *,
+    stop: Event,
+    families: Callable[[], Iterator[Family]],
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Publish lines that are in no file, until they end; None is no line yet. `families` are shown beside the producer's own.
+
+    Raises SourceError (another producer runs here) and PublisherFailed (start again).
+    """
+    positions = Positions(Path(settings.publisher.state_dir))
+    try:
+        producer = _Producer(settings, positions, stop, "", None, lambda _: None, clock)
+        page = settings.publisher.metrics_host, settings.publisher.metrics_port
+        with served("publisher", *page, lambda: chain(producer.families(), families()), producer.health()):
+            return producer.run(lines, [])
+    finally:
+        positions.close()
+
+
 def _inputs(settings: Settings, sources: list[Source], report: Report, clock: Callable[[], float]) -> Iterator[Input]:
     for source in sources:
         if source.endpoint is not None:
@@ -278,7 +300,7 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Files are read again; standard input and syslog cannot be."""
+        """Files are read again; standard input, syslog and the sensor's lines cannot be."""
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)
         if lines:

@@ -16,6 +16,8 @@ from schemas.events import Dialect, Micros
 from schemas.recognition import AUTO, NOBODYS
 
 STDIN = "-"
+SENSOR = "sensor"
+"""Stands for a path where lines come from our own sensor."""
 HEAD_BYTES_MAX = 1024
 """So much of a file's beginning is remembered to tell it from another one with the same inode."""
 

@@ -272,4 +272,20 @@ PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_WAITING,
 )
 
-METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER)
+SENSOR_CONNECTIONS = _count(
+    "unproxy_endpoint_connections_total",
+    "Outgoing connections that the sensor saw attempted, established, failed, closed",
+    "what",
+)
+SENSOR_OPEN = _gauge("unproxy_endpoint_connections_open", "Connections that the sensor follows now")
+SENSOR_LOST = _count(
+    "unproxy_endpoint_lost_total",
+    "What the sensor could not tell: records that the kernel's buffer had no room for, lines that its queue had none for, "
+    "connections forgotten as too many were open, answers without an attempt, sockets used again without an end, "
+    "processes gone before they could be looked at",
+    "where",
+)
+SENSOR_CLOCK_JUMPS = _count("unproxy_endpoint_clock_jumps_total", "Times that the wall clock was set under the sensor")
+SENSOR: tuple[Metric, ...] = (SENSOR_CONNECTIONS, SENSOR_OPEN, SENSOR_LOST, SENSOR_CLOCK_JUMPS)
+
+METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER, *SENSOR)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.events import Reason, Reject
 from schemas.kafka_config import client_config
@@ -102,6 +104,44 @@ def run_producer(
     if done.damage:
         raise Damaged(done.damage)
     return 0
+
+
+def run_sensor(
+    settings: Settings, *, out: str | None, device: str, place: Path | None, command_lines: bool, stop: Event
+) -> int:
+    """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
+    from producers.publisher import PublisherFailed
+    from producers.sensor.run import publish, sensing, write
+
+    with _lines_to(out) as file, sensing(device, place=place, command_lines=command_lines) as sensor:
+        log.info("sensor started", extra={"device": sensor.device, "clock_error_ns": sensor.error_ns})
+        try:
+            if file is not None:
+                write(sensor, file, stop)
+            else:
+                publish(sensor, settings, stop)
+        except PublisherFailed as error:
+            raise Failed(str(error)) from None
+        finally:
+            sensor.stop()
+            log.info("sensor stopped", extra=sensor.summary())
+    return 0
+
+
+@contextmanager
+def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
+    """The file that lines are added to, for its owner's eyes only, as command lines may tell secrets; stdout for -."""
+    if out is None:
+        yield None
+    elif out == "-":
+        yield sys.stdout.buffer
+    else:
+        try:
+            handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Fixable(f"{out}: cannot be written: {error.strerror}; name another file with --out") from None
+        with open(handle, "ab") as file:
+            yield file
 
 
 def identity_file(path: str) -> tuple[int, int, str]:

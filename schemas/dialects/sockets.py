@@ -2,7 +2,8 @@
 
 The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
 connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
-close. A line may come again once the connection has closed.
+close; `unproxy sensor` also path, command line, user, parent and start of the process. A line may come again once the
+connection has closed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ class _Line(msgspec.Struct, gc=False):
     ts_closed: str | None = None
     pid: Pid | None = None
     process: str | None = None
+    path: str | None = None
+    command_line: str | None = None
+    user: str | None = None
+    uid: Pid | None = None
+    parent_pid: Pid | None = None
+    parent: str | None = None
+    ts_started: str | None = None
 
 
 class _Times(msgspec.Struct, gc=False):
@@ -70,6 +78,7 @@ def parse(raw: bytes) -> Parsed:
         attempt = parse_micros(line.ts_attempt) if line.ts_attempt else 0
         established = parse_micros(line.ts_established) if line.ts_established else 0
         ended = parse_micros(line.ts_closed) if line.ts_closed else 0
+        began = parse_micros(line.ts_started) if line.ts_started else 0
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port)
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
@@ -86,8 +95,25 @@ def parse(raw: bytes) -> Parsed:
         established,
         ended,
         line.result == "failed",
-        Process(line.pid, (line.process or "")[:TEXT_CHARS_MAX]),
+        _process(line, began),
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
+    )
+
+
+def _process(line: _Line, began: Micros) -> Process:
+    name = (line.process or "")[:TEXT_CHARS_MAX]
+    if not (line.path or line.command_line or line.user or line.uid is not None or line.parent_pid or began):
+        return Process(line.pid, name)
+    account = line.user or ("" if line.uid is None else str(line.uid))
+    return Process(
+        line.pid,
+        name,
+        (line.path or "")[:TEXT_CHARS_MAX],
+        (line.command_line or "")[:TEXT_CHARS_MAX],
+        began,
+        account[:TEXT_CHARS_MAX],
+        parent_pid=line.parent_pid,
+        parent_name=(line.parent or "")[:TEXT_CHARS_MAX],
     )
 
 
@@ -126,7 +152,8 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="Kernel connections (JSON lines made from the tracepoint sock:inet_sock_set_state)",
-    gives="The connection with its process, PID, exact start and end; no name of the destination.",
+    gives="The connection with its process, PID, exact start and end, from our own sensor also path, command line, user and "
+    "parent; no name of the destination.",
     claims=claims,
     own_marks=(b'"local_ip"',),
 )

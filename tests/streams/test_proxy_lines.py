@@ -430,7 +430,8 @@ def test_whoever_goes_on_decides_the_oldest_first() -> None:
 def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     """Whichever began to wait first: after a restart nobody knows that any more."""
     settled: list[bool] = []
-    for events in ([proxy_line(0, started=0), connection(1)], [connection(1), proxy_line(0, started=0)]):
+    line: Event = proxy_line(0, started=0)
+    for events in ([line, connection(1)], [connection(1), line]):
         for world in (World().see(*events), restarted(World().see(*events))):
             world.correlator.wake_lines = lambda device, _: settled.extend(
                 one.settled for group in device.groups.values() for one in peek(group)

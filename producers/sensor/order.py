@@ -1,0 +1,31 @@
+"""Records of several CPUs in the order of their times: pure.
+
+CPUs are read one after the other, so what a later one says may be newer than what an earlier one has not said yet: the end of a
+socket on one CPU, and its next attempt on another. So only what is older than the whole round of reading is given.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import itemgetter
+
+from producers.sensor.ring import Record
+
+_BY_TIME = itemgetter(0)
+
+
+class Ordered:
+    """Holds back what is too new."""
+
+    def __init__(self) -> None:
+        self._held: list[Record] = []
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, records: list[Record], until_ns: int | None) -> list[Record]:
+        """Take what one round of reading gave; gives what is not newer than `until_ns`, or everything."""
+        held = sorted([*self._held, *records], key=_BY_TIME)
+        count = len(held) if until_ns is None else bisect_right(held, until_ns, key=_BY_TIME)
+        self._held = held[count:]
+        return held[:count]

@@ -1,0 +1,196 @@
+"""What /proc knows of the process behind a thread, asked the moment it connects, as many are gone soon after.
+
+Nothing is told that might be another process's: one that began after the connection is a new one under the old number.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from producers.sensor.ring import Program, Task
+
+KEPT_MAX = 4_096
+"""Processes remembered; beyond it the one that connected longest ago is looked at again next time."""
+KEPT_SECS_MAX = 1.0
+"""So long an answer holds: a process may change its user, or its words, without being another."""
+COMMAND_LINE_CHARS_MAX = 1_024
+USERS_KEPT_MAX = 1_024
+THREADS_KEPT_MAX = 65_536
+"""Threads whose process is remembered though they may be gone."""
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_CONTAINER = re.compile(rb"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
+"""Docker, containerd, CRI-O and Podman name a container's cgroup by its id of 64 digits."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+_TICK_NS = 1_000_000_000 // _TICKS
+# Places in /proc/PID/stat behind the name (proc(5)), counted from the state.
+_PARENT, _STARTED, _STACK, _ARGUMENTS = 1, 19, 25, 45
+
+
+class Who(NamedTuple):
+    """A process, as far as /proc tells."""
+
+    pid: int
+    """Of the process, not of the thread that connected."""
+    name: str = ""
+    path: str = ""
+    command_line: str = ""
+    uid: int | None = None
+    user: str = ""
+    """"" in a container, whose names are its own."""
+    parent_pid: int | None = None
+    parent_name: str = ""
+    started_ns: int | None = None
+    """By the boot clock; whole ticks of the kernel, mostly 10 ms."""
+    container: str = ""
+
+
+class Processes:
+    """Looks processes up, remembering them for a moment."""
+
+    def __init__(
+        self, root: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic, *, command_lines: bool = True
+    ) -> None:
+        self._root = str(root)
+        self._clock = clock
+        self._command_lines = command_lines
+        self._kept: OrderedDict[tuple[bytes, ...], tuple[float, Who]] = OrderedDict()
+        self._users: OrderedDict[int, str] = OrderedDict()
+        self._threads: OrderedDict[int, int] = OrderedDict()
+        self._programs: OrderedDict[int, tuple[int, Who | None]] = OrderedDict()
+        self.gone = 0
+        """How many had ended, or were others, before they could be looked at."""
+
+    def of(self, thread: int, at_ns: int) -> Who | None:
+        """The process of a thread that connected at that time of the boot clock; None when it cannot be told any more."""
+        who = self._now(thread, at_ns)
+        if who is None and (process := self._threads.get(thread)) is not None:
+            who = self._now(process, at_ns)
+            thread = process
+        since, ran = self._programs.get(who.pid if who else thread, (0, None))
+        if since > at_ns:
+            # Another program has taken the place of the one that connected.
+            who = Who(who.pid) if who else None
+        elif ran is not None and (who is None or not who.path):
+            who = ran
+        self.gone += who is None
+        return who
+
+    def began(self, task: Task) -> None:
+        """Remember whose thread it is; a process is nobody's, and what was known of its number is another's."""
+        self._threads.pop(task.new, None)
+        self._programs.pop(task.new, None)
+        if task.is_thread:
+            process = self._threads.get(task.pid) or _number(self._read(task.pid, "status"), b"\nTgid:")
+            if process is not None:
+                self._threads[task.new] = process
+                _cut(self._threads, THREADS_KEPT_MAX)
+
+    def runs(self, program: Program) -> None:
+        """Look at a program as it begins: it may be gone when its connection is heard of."""
+        self._programs.pop(program.pid, None)
+        self._programs[program.pid] = program.at_ns, self._now(program.pid, program.at_ns)
+        _cut(self._programs, KEPT_MAX)
+
+    def forget(self) -> None:
+        """Records were lost: what was heard may be of others by now."""
+        self._threads.clear()
+        self._programs.clear()
+
+    def _now(self, thread: int, at_ns: int) -> Who | None:
+        stat = self._read(thread, "stat")
+        name, _, rest = stat.rpartition(b")")
+        words = rest.split()
+        if len(words) <= _ARGUMENTS or int(words[_STARTED]) * _TICK_NS > at_ns:
+            return None
+        # A new program in an old process lies elsewhere in memory.
+        key = (b"%d" % thread, words[_STARTED], words[_STACK], words[_ARGUMENTS])
+        now = self._clock()
+        kept = self._kept.pop(key, None)
+        if kept is None or now - kept[0] > KEPT_SECS_MAX:
+            who = self._asked(thread, name.partition(b"(")[2], int(words[_PARENT]), int(words[_STARTED]) * _TICK_NS)
+            if who is None:
+                return None
+            kept = now, who
+        self._kept[key] = kept
+        _cut(self._kept, KEPT_MAX)
+        return kept[1]
+
+    def _asked(self, thread: int, name: bytes, parent: int, started_ns: int) -> Who | None:
+        status = self._read(thread, "status")
+        process, uid = _number(status, b"\nTgid:"), _number(status, b"\nUid:")
+        if process is None:
+            return None
+        if process != thread:
+            # A thread has a name and a beginning of its own.
+            before, _, rest = self._read(process, "stat").rpartition(b")")
+            words = rest.split()
+            if len(words) <= _STARTED:
+                return None
+            name, started_ns = before.partition(b"(")[2], int(words[_STARTED]) * _TICK_NS
+        container = _CONTAINER.search(self._read(process, "cgroup"))
+        found = container[1].decode() if container else ""
+        return Who(
+            process,
+            _text(name),
+            self._path(process),
+            self._command_line(process) if self._command_lines else "",
+            uid,
+            self._user(uid) if uid is not None and not found else "",
+            parent or None,
+            _text(self._read(parent, "comm").rstrip(b"\n")) if parent else "",
+            started_ns,
+            found,
+        )
+
+    def _command_line(self, process: int) -> str:
+        words = self._read(process, "cmdline").rstrip(b"\0")
+        return _text(words.replace(b"\0", b" "))[:COMMAND_LINE_CHARS_MAX]
+
+    def _path(self, process: int) -> str:
+        try:
+            return os.readlink(f"{self._root}/{process}/exe").removesuffix(" (deleted)")
+        except OSError:  # gone, or a thread of the kernel
+            return ""
+
+    def _read(self, process: int, name: str) -> bytes:
+        try:
+            handle = os.open(f"{self._root}/{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return os.read(handle, 8_192)
+        except OSError:
+            return b""
+        finally:
+            os.close(handle)
+
+    def _user(self, uid: int) -> str:
+        if uid not in self._users:
+            try:
+                self._users[uid] = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                self._users[uid] = ""
+            _cut(self._users, USERS_KEPT_MAX)
+        return self._users[uid]
+
+
+def _cut(kept: OrderedDict[_Key, _Value], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)
+
+
+def _number(status: bytes, before: bytes) -> int | None:
+    _, found, rest = status.partition(before)
+    return int(rest.split(None, 1)[0]) if found else None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

@@ -1,0 +1,288 @@
+"""The sensor at work: one thread reads the kernel's buffer and asks /proc, whoever called writes or publishes what it found.
+
+The thread waits for nobody: what /proc knows is gone in a moment, and the kernel's buffer is small. Lines that nobody takes
+wait in a queue with a bound; beyond it the newest are dropped. All that is lost is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import schemas.metrics as declared
+from producers.report import Report
+from producers.run import publish as publish_lines
+from producers.sensor import tracefs
+from producers.sensor.clock import Clock, measured
+from producers.sensor.connections import Connections
+from producers.sensor.order import Ordered
+from producers.sensor.processes import Processes
+from producers.sensor.ring import Change, Record, Task
+from producers.sensor.spelling import line_of
+from producers.source import SENSOR, Line, SourceFile
+from schemas.dialects import dialects
+from schemas.exporter import Family, by_label, one
+from schemas.settings import Settings
+
+log = logging.getLogger(__name__)
+
+QUEUE_BYTES_MAX = 32 * 1024 * 1024
+"""Of lines that wait to be taken; some 60,000."""
+LOOK_SECS = 1.0
+"""Between two looks at the kernel's counters and at the clocks."""
+TAKE_SECS = 0.05
+HELD_SECS = 0.001
+"""Until the next look while records are held back as too new to be in order."""
+SETTLED_NS = 100_000
+"""A record's time is taken before it can be read, mostly less than 1 µs; one this old is there to be read."""
+LAST_SECS = 5.0
+"""So long a stop waits for Kafka; what it has not acknowledged by then is lost."""
+PAGE_BYTES = 65_536
+NICENESS = -10
+"""Of the thread that reads: it is to be there before a short-lived process has gone."""
+_DIALECT = dialects()["sockets"]
+
+
+@dataclass(slots=True)
+class Queue:
+    """Lines that wait, with a bound."""
+
+    bytes_max: int = QUEUE_BYTES_MAX
+    waiting_bytes: int = 0
+    dropped: int = 0
+    """Lines for which there was no room."""
+    _lines: deque[bytes] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, line: bytes) -> None:
+        """Take a line if there is room."""
+        with self._lock:
+            if self.waiting_bytes + len(line) > self.bytes_max:
+                self.dropped += 1
+            else:
+                self._lines.append(line)
+                self.waiting_bytes += len(line)
+
+    def take(self) -> list[bytes]:
+        """All that wait."""
+        with self._lock:
+            lines = list(self._lines)
+            self._lines.clear()
+            self.waiting_bytes = 0
+        return lines
+
+
+class Sensor:
+    """Reads an instance until it is told to stop. Its numbers may be read at any time, by any thread."""
+
+    def __init__(
+        self,
+        instance: tracefs.Instance,
+        device: str,
+        *,
+        command_lines: bool = True,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
+    ) -> None:
+        self._instance, self.device = instance, device
+        self.clock = Clock(measured())
+        self.processes = Processes(command_lines=command_lines)
+        self.connections = Connections(self.processes.of)
+        self._ordered = Ordered()
+        self.queue = Queue(queue_bytes_max)
+        self.lines = 0
+        self.lost = 0
+        """Records for which the kernel had no room."""
+        self.failure: BaseException | None = None
+        self._told = 0
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="sensor", daemon=True)
+
+    @property
+    def jumps(self) -> int:
+        """How often the wall clock was set."""
+        return self.clock.jumps
+
+    @property
+    def error_ns(self) -> int:
+        """How far the clocks' distance may be from the true one, by its measurement."""
+        return self.clock.distance.error_ns
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read what is there and end."""
+        with suppress(BlockingIOError):  # asked often enough
+            os.write(self._wake_write, b".")
+        self._thread.join()
+
+    def close(self) -> None:
+        """End, and let go of what it holds."""
+        self.stop()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def families(self) -> Iterator[Family]:
+        """Its numbers for Prometheus."""
+        connections = self.connections
+        yield by_label(
+            declared.SENSOR_CONNECTIONS,
+            {"attempted": connections.attempts, "established": connections.established, "failed": connections.failed,
+             "closed": connections.closed},
+        )  # fmt: skip
+        yield one(declared.SENSOR_OPEN, len(connections))
+        yield by_label(
+            declared.SENSOR_LOST,
+            {"kernel_buffer": self.lost, "queue": self.queue.dropped, "too_many_open": connections.forgotten,
+             "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.processes.gone},
+        )  # fmt: skip
+        yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
+
+    def summary(self) -> dict[str, int]:
+        """What it did, for its last word."""
+        connections = self.connections
+        return {
+            "attempts": connections.attempts,
+            "established": connections.established,
+            "failed": connections.failed,
+            "closed": connections.closed,
+            "lines": self.lines,
+            "lost_in_kernel": self.lost,
+            "lost_in_queue": self.queue.dropped,
+            "unpaired": connections.unpaired,
+            "processes_gone": self.processes.gone,
+        }
+
+    def _run(self) -> None:
+        try:
+            with suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            self._read()
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the lines
+            self.failure = error
+
+    def _read(self) -> None:
+        with select.epoll() as poll:
+            for handle in (*self._instance.pipes, self._wake_read):
+                poll.register(handle, select.EPOLLIN)
+            look_at = 0.0
+            asked = False
+            while not asked:
+                ready = poll.poll(HELD_SECS if self._ordered else LOOK_SECS)
+                asked = any(handle == self._wake_read for handle, _ in ready)
+                self._take(last=asked)
+                now = time.monotonic()
+                if now >= look_at or asked:
+                    look_at = now + LOOK_SECS
+                    self._look()
+
+    def _take(self, last: bool) -> None:
+        until_ns = None if last else time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
+        records: list[Record] = []
+        for pipe in self._instance.pipes:
+            with suppress(BlockingIOError):
+                while page := os.read(pipe, PAGE_BYTES):
+                    records.extend(self._instance.layout.records(page))
+        changes: list[Change] = []
+        for record in self._ordered.take(records, until_ns):
+            if isinstance(record, Change):
+                changes.append(record)
+            elif isinstance(record, Task):
+                self.processes.began(record)
+            else:
+                self.processes.runs(record)
+        if not changes:
+            return
+        for connection in self.connections.take(changes, self.clock.distance.ns):
+            self.queue.put(line_of(connection, self.device))
+            self.lines += 1
+
+    def _look(self) -> None:
+        jumped = self.clock.look(measured())
+        if jumped:
+            log.warning("the wall clock was set", extra={"by_secs": round(jumped / 1e9, 6)})
+        lost = self._instance.lost()
+        if lost > self.lost:
+            self.processes.forget()
+        self.lost = lost
+        gone = self.lost + self.queue.dropped
+        if gone > self._told:
+            log.error("connections were lost", extra={"in_kernel": self.lost, "in_queue": self.queue.dropped})
+            self._told = gone
+
+
+@contextmanager
+def sensing(
+    device: str = "", *, place: Path | None = None, command_lines: bool = True, buffer_kb: int = tracefs.BUFFER_KB
+) -> Iterator[Sensor]:
+    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError."""
+    with tracefs.opened(tracefs.place(place), buffer_kb) as instance:
+        sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
+        sensor.start()
+        try:
+            yield sensor
+        finally:
+            sensor.close()
+
+
+def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
+    """Write its lines until told to stop."""
+    asked = False
+    while not asked:
+        asked = stop.wait(TAKE_SECS)
+        if asked:
+            sensor.stop()
+        lines = _taken(sensor)
+        if lines:
+            out.write(b"\n".join(lines) + b"\n")
+            out.flush()
+
+
+def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Report:
+    """Publish its lines until asked to stop, then what is left; Kafka has `LAST_SECS` for that. Raises as `producers.run`."""
+    stop = threading.Event()
+
+    def give_up() -> None:
+        asked.wait()
+        stop.wait(LAST_SECS)
+        stop.set()
+
+    watch = threading.Thread(target=give_up, name="sensor-stop", daemon=True)
+    watch.start()
+    try:
+        return publish_lines(settings, _lines_of(sensor, asked), stop=stop, families=sensor.families)
+    finally:
+        asked.set()
+        stop.set()
+        watch.join()
+
+
+def _lines_of(sensor: Sensor, asked: threading.Event) -> Iterator[Line | None]:
+    """Its lines for the publisher, None while there are none; when asked, what is left."""
+    file = SourceFile(_DIALECT.name, SENSOR, f"{socket.gethostname()}:{SENSOR}", once=True)
+    last = False
+    while not last:
+        last = asked.is_set()
+        if last:
+            sensor.stop()
+        for line in _taken(sensor):
+            yield Line(_DIALECT.name, file.sensor, line, file, 0, 0, _DIALECT.written_at(line))
+        yield None
+
+
+def _taken(sensor: Sensor) -> list[bytes]:
+    """What waits; raises what ended the thread, if something did."""
+    if sensor.failure is not None:
+        raise sensor.failure
+    return sensor.queue.take()

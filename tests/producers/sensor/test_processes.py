@@ -1,0 +1,187 @@
+"""What /proc tells of a process, and when it is not believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producers.sensor import processes as module
+from producers.sensor.processes import Processes, Who
+from producers.sensor.ring import Program, Task
+from tests.producers.sensor.makers import TICK_NS, process
+
+LATER = 1_000 * TICK_NS
+
+
+def test_a_process_is_told_whole(tmp_path: Path) -> None:
+    """Name, path, command line, user, parent and start."""
+    process(tmp_path, 1, name="bash")
+    process(tmp_path, 7, parent=1, words=b"curl\0-s\0http://news.example/\0")
+
+    assert Processes(tmp_path).of(7, LATER) == Who(
+        7, "curl", "/usr/bin/curl", "curl -s http://news.example/", 0, "root", 1, "bash", 100 * TICK_NS, ""
+    )
+
+
+def test_a_thread_is_its_process(tmp_path: Path) -> None:
+    """The kernel's number is the thread's; name and start are those of the process."""
+    process(tmp_path, 7, name="chrome", started=50)
+    process(tmp_path, 9, name="Chrome_ChildIOT", thread_of=7, started=60)
+    who = Processes(tmp_path).of(9, LATER)
+
+    assert who is not None
+    assert (who.pid, who.name, who.started_ns) == (7, "chrome", 50 * TICK_NS)
+
+
+def test_a_number_given_to_another_is_not_believed(tmp_path: Path) -> None:
+    """Who began after the connection did not make it; who is gone cannot be asked. Both are counted."""
+    process(tmp_path, 7, started=500)
+    processes = Processes(tmp_path)
+
+    assert processes.of(7, 499 * TICK_NS) is None
+    assert processes.of(8, LATER) is None
+    assert processes.gone == 2
+
+
+def test_another_program_in_the_same_process_is_told(tmp_path: Path) -> None:
+    """exec keeps number and start; what is remembered of the program before does not hold for the next."""
+    processes = Processes(tmp_path, clock=lambda: 0.0)
+    process(tmp_path, 7, name="bash", words=b"bash\0", stack=1)
+    before = processes.of(7, LATER)
+    process(tmp_path, 7, name="curl", words=b"curl\0", stack=2)
+    after = processes.of(7, LATER)
+
+    assert before is not None
+    assert after is not None
+    assert (before.path, after.path) == ("/usr/bin/bash", "/usr/bin/curl")
+
+
+def test_what_is_remembered_holds_for_a_moment(tmp_path: Path) -> None:
+    """A process may change its user: then that is told, a second later at the latest."""
+    now = [0.0]
+    processes = Processes(tmp_path, clock=lambda: now[0])
+    process(tmp_path, 7, uid=0)
+    users = []
+    for secs in (0.0, 0.5, 1.5):
+        now[0] = secs
+        who = processes.of(7, LATER)
+        assert who is not None
+        users.append(who.uid)
+        process(tmp_path, 7, uid=4_242)
+
+    assert users == [0, 0, 4_242]
+
+
+def test_users_of_a_container_are_its_own(tmp_path: Path) -> None:
+    """A number in a container has no name here; the container's id is told."""
+    number = "3f" * 32
+    (process(tmp_path, 7) / "cgroup").write_text(f"0::/system.slice/docker-{number}.scope\n")
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert (who.container, who.uid, who.user) == (number, 0, "")
+
+
+def test_command_lines_can_be_left_out(tmp_path: Path) -> None:
+    """They may hold secrets. Long ones are cut."""
+    process(tmp_path, 7, words=b"x" * 5_000)
+    without, whole = Processes(tmp_path, command_lines=False).of(7, LATER), Processes(tmp_path).of(7, LATER)
+
+    assert without is not None
+    assert whole is not None
+    assert (without.command_line, len(whole.command_line)) == ("", module.COMMAND_LINE_CHARS_MAX)
+
+
+def test_hostile_names_are_only_names(tmp_path: Path) -> None:
+    """A process may call itself anything: brackets, spaces, bytes that are no text."""
+    process(tmp_path, 7, name=") S 1 (x", words=b"\xff\0")
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert (who.name, who.parent_pid, who.command_line) == (") S 1 (x", 1, "\ufffd")
+
+
+def test_a_thread_that_is_gone_is_still_its_process(tmp_path: Path) -> None:
+    """The kernel told whose it was, also where a thread made it; who had the number before or after is another."""
+    process(tmp_path, 7, name="python3")
+    processes = Processes(tmp_path)
+    processes.began(Task(1, 7, 8, True))
+    processes.began(Task(2, 8, 9, True))
+    of_threads = [processes.of(thread, LATER) for thread in (8, 9)]
+    processes.began(Task(3, 1, 9, False))
+
+    assert [who and who.pid for who in of_threads] == [7, 7]
+    assert processes.of(9, LATER) is None
+    assert processes.gone == 1
+
+
+def gone(tmp_path: Path, pid: int, *names: str) -> None:
+    """What is left of a process that has ended, or nothing."""
+    for path in (tmp_path / str(pid)).iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
+def test_a_program_that_is_gone_is_told_as_it_began(tmp_path: Path) -> None:
+    """It was looked at when the kernel told that it began; until somebody else has its number."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path, clock=lambda: 0.0)
+    processes.runs(Program(LATER, 7))
+    gone(tmp_path, 7)
+    who = processes.of(7, LATER + 1)
+    processes.began(Task(LATER + 2, 1, 7, False))
+
+    assert who is not None
+    assert (who.path, who.command_line) == ("/usr/bin/curl", "curl -s")
+    assert processes.of(7, LATER + 3) is None
+
+
+def test_one_that_has_ended_and_was_not_waited_for_is_told(tmp_path: Path) -> None:
+    """It has a number and a name, and neither path nor command line any more."""
+    process(tmp_path, 7)
+    now = [0.0]
+    processes = Processes(tmp_path, clock=lambda: now[0])
+    processes.runs(Program(LATER, 7))
+    gone(tmp_path, 7, "stat", "status")
+    now[0] = 10.0
+    who = processes.of(7, LATER + 1)
+
+    assert who is not None
+    assert (who.path, who.command_line) == ("/usr/bin/curl", "curl -s")
+
+
+def test_a_later_program_did_not_connect(tmp_path: Path) -> None:
+    """It took the place of the one that did: only the process is certain."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path)
+    processes.runs(Program(LATER, 7))
+
+    assert processes.of(7, LATER - 1) == Who(7)
+
+
+def test_after_a_loss_nothing_heard_is_believed(tmp_path: Path) -> None:
+    """A number may have been given to others meanwhile."""
+    process(tmp_path, 7)
+    processes = Processes(tmp_path)
+    processes.began(Task(1, 7, 8, True))
+    processes.runs(Program(LATER, 7))
+    processes.forget()
+    gone(tmp_path, 7)
+
+    assert processes.of(8, LATER + 1) is None
+    assert processes.of(7, LATER + 1) is None
+
+
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many processes, programs and threads the latest are remembered."""
+    monkeypatch.setattr(module, "KEPT_MAX", 2)
+    monkeypatch.setattr(module, "THREADS_KEPT_MAX", 2)
+    processes = Processes(tmp_path)
+    for pid in (7, 8, 9):
+        process(tmp_path, pid)
+        processes.of(pid, LATER)
+        processes.runs(Program(LATER, pid))
+        processes.began(Task(LATER, pid, 10 + pid, True))
+
+    assert [len(kept) for kept in (processes._kept, processes._programs, processes._threads)] == [2, 2, 2]

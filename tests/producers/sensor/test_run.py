@@ -1,0 +1,173 @@
+"""The thread that reads, over pipes instead of the kernel's: lines, numbers, the queue's bound and the way to Kafka."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from producers.sensor import run as module
+from producers.sensor.clock import Distance
+from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
+from producers.sensor.run import Queue, Sensor, publish, write
+from producers.sensor.tracefs import Instance
+from schemas.settings import Settings
+from schemas.topics import TELEMETRY
+from tests.producers.sensor.makers import LAYOUT, PAGE, change, event, page, record
+from unproxy.embedded.service import free_port
+
+STATS = "entries: 0\noverrun: 3\ncommit overrun: 1\nbytes: 0\ndropped events: 2\nread events: 9\n"
+Feed = Callable[[bytes], None]
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[tuple[Instance, Feed]]:
+    """An instance with one CPU, and what writes pages for it."""
+    (tmp_path / "per_cpu/cpu0").mkdir(parents=True)
+    (tmp_path / "per_cpu/cpu0/stats").write_text(STATS)
+    # A read gives what one write put in, as it gives one page of the kernel's.
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)
+
+    def feed(content: bytes) -> None:
+        assert os.write(writer, content) == len(content)
+
+    yield Instance(tmp_path, LAYOUT, (reader,)), feed
+    os.close(reader)
+    os.close(writer)
+
+
+def connected(number: int, *, pid: int = 2**31 - 1) -> bytes:
+    """A page in which a connection is begun and answered; of a process that is not there."""
+    begun = change(number, CLOSE, SYN_SENT, sk=number, port=0, pid=pid)
+    return page(number, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=number))))
+
+
+def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -> None:
+    """What is there when it is told to stop is read and written before it ends."""
+    opened, feed = instance
+    feed(PAGE)
+    stop, out = threading.Event(), io.BytesIO()
+    stop.set()
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    write(sensor, out, stop)
+    sensor.close()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+
+    assert [(line["remote_ip"], line["remote_port"], line["result"]) for line in lines] == [
+        ("198.51.100.80", 3128, "success"),
+        ("198.51.100.80", 8888, "failed"),
+        ("2001:db8:51::80", 3129, "success"),
+        ("2001:db8:51::80", 8888, "failed"),
+        ("198.51.100.80", 3130, "success"),
+    ]
+    assert {line["device"] for line in lines} == {"dev-a"}
+
+
+def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
+    """Connections, what the kernel lost by its own count, what no process is known of, and jumps of the clock."""
+    opened, feed = instance
+    feed(PAGE)
+    sensor = Sensor(opened, "dev-a", queue_bytes_max=1)
+    sensor.clock.look(Distance(0, 0))
+    sensor.start()
+    sensor.close()
+    numbers = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in sensor.families()
+        for sample in family.samples
+    }
+
+    assert numbers["unproxy_endpoint_connections_total", "attempted"] == 5
+    assert numbers["unproxy_endpoint_connections_total", "established"] == 3
+    assert numbers["unproxy_endpoint_connections_total", "failed"] == 2
+    assert numbers["unproxy_endpoint_connections_total", "closed"] == 2
+    assert numbers["unproxy_endpoint_connections_open",] == 1
+    assert numbers["unproxy_endpoint_lost_total", "kernel_buffer"] == 3 + 1 + 2
+    assert numbers["unproxy_endpoint_lost_total", "queue"] == 5
+    assert numbers["unproxy_endpoint_lost_total", "process_gone"] == 5
+    assert numbers["unproxy_endpoint_clock_jumps_total",] >= 1
+
+
+def test_the_queue_is_bounded() -> None:
+    """Beyond the bound the newest are dropped and counted; when it was emptied there is room again."""
+    queue = Queue(bytes_max=6)
+    for line in (b"one", b"two", b"four"):
+        queue.put(line)
+    assert (queue.take(), queue.dropped) == ([b"one", b"two"], 1)
+    queue.put(b"five")
+
+    assert queue.take() == [b"five"]
+
+
+def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
+    """What ends the thread ends the sensor, in the open."""
+    opened, _ = instance
+    (opened.folder / "per_cpu/cpu0/stats").write_bytes(b"\xff")
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    try:
+        with pytest.raises(UnicodeDecodeError):
+            write(sensor, io.BytesIO(), threading.Event())
+    finally:
+        sensor.close()
+
+
+def test_lines_go_to_kafka_with_numbers(
+    instance: tuple[Instance, Feed],
+    kafka_settings_for: Callable[..., Settings],
+    messages_of: Callable[[Settings, str], list[Message]],
+) -> None:
+    """Each line once, under its device, numbered without a gap; a stop publishes what is there first."""
+    opened, feed = instance
+    for number in range(1, 4):
+        feed(connected(number))
+    settings = kafka_settings_for()
+    asked = threading.Event()
+    asked.set()
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    report = publish(sensor, settings, asked)
+    sensor.close()
+    (message,) = messages_of(settings, TELEMETRY)
+    pairs: Any = message.headers()
+
+    assert (report.lines, report.messages, report.unacknowledged_messages) == (3, 1, 0)
+    assert message.key() == b"dev-a"
+    assert (message.value() or b"").count(b"ts_attempt") == 3
+    headers = dict(pairs)
+    assert (headers["dialect"], headers["seq"], headers["lines"]) == (b"sockets", b"1", b"3")
+    assert headers["sensor"].endswith(b":sensor")
+
+
+def test_a_stop_does_not_wait_for_kafka_for_ever(
+    instance: tuple[Instance, Feed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where Kafka is away the lines are lost, and it says how many."""
+    monkeypatch.setattr(module, "LAST_SECS", 0.2)
+    opened, feed = instance
+    feed(connected(1))
+    nowhere = Settings.model_validate(
+        {"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": {"state_dir": str(tmp_path / "state")}}
+    )
+    asked = threading.Event()
+    asked.set()
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    report = publish(sensor, nowhere, asked)
+    sensor.close()
+
+    assert (report.lines, report.unacknowledged_messages) == (1, 1)
+    lost = [
+        record
+        for record in caplog.records
+        if record.getMessage() == "lines that cannot be read again were not acknowledged, send them again"
+    ]
+    assert [vars(record)["lines"] for record in lost] == [1]

@@ -1,0 +1,48 @@
+"""`unproxy sensor`: this machine's outgoing connections, each with its process, from the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, service_of, stop_asked
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("sensor --out -", "--config .unproxy/settings.toml sensor"))(sensor)
+
+
+def sensor(
+    context: typer.Context,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="Add the lines to a file, - is stdout; without it they go to Kafka."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of this device; without it the machine's own.")
+    ] = "",
+    command_lines: Annotated[
+        bool,
+        typer.Option(
+            "--command-lines/--no-command-lines", help="Tell processes' command lines, which may hold secrets."
+        ),
+    ] = True,
+    tracefs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
+    ] = None,
+) -> None:
+    """Watch this machine's outgoing TCP connections, each with its process, until Ctrl-C.
+
+    Linux only, as root, with tracefs. The kernel's tracepoint sock:inet_sock_set_state tells of each connection; /proc of
+    its process. Lines are of the dialect sockets. What the kernel's buffer had no room for is counted and told.
+    """
+    from unproxy import wiring
+
+    settings = service_of(context).settings
+    with stop_asked() as stop:
+        raise typer.Exit(
+            wiring.run_sensor(settings, out=out, device=device, place=tracefs, command_lines=command_lines, stop=stop)
+        )
