@@ -28,7 +28,7 @@ def example_of(command: Any) -> list[str]:
 def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
     wanted = (
-        "up replay produce simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
+        "up replay produce sensor simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
         "rejects refill check topics"
     )
 

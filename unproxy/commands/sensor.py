@@ -12,7 +12,7 @@ from unproxy.commands.common import example, service_of, stop_asked
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=example("sensor --out -", "--config .unproxy/settings.toml sensor"))(sensor)
+    app.command(epilog=example("sensor --out -"))(sensor)
 
 
 def sensor(
