@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 LINES_MAX = 4_096
 """Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER` of them."""
 TOGETHER = 256
-GROUPS_MAX = 20_000
+GROUPS_MAX = 5_000
 """5-tuples of a device looked at for a line without a port. Of one that has more nobody could say which is the only one."""
+TOLD_MAX = 64
+"""Connections in which the line's host occurs that are looked into for it; of more, likewise."""
 TEXT_CHARS_MAX = 256
 NOBODY, SEVERAL = "no_connection", "ambiguous"
 Found = tuple[str, int, int]
@@ -162,7 +164,9 @@ class ProxyLines:
         if len(device.groups) > GROUPS_MAX:
             return found
         logged = line.logged
-        for key, number, connection in self._that_tell(device, line.client_ip, logged.host):
+        for looked_at, (key, number, connection) in enumerate(self._that_tell(device, line.client_ip, logged.host)):
+            if looked_at >= TOLD_MAX:
+                return []
             _, _, proxy_ip, proxy_port, _ = ends_of(key)
             if line.proxy_ip not in ("", proxy_ip) or line.proxy_port not in (0, proxy_port):
                 continue

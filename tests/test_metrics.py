@@ -23,6 +23,7 @@ from unproxy.up.parts import write_settings
 ROOT = Path(__file__).resolve().parents[1]
 LINE_BYTES_MAX = 200_000
 
+SQUID = Path(__file__).parent / "data" / "proxylogs" / "squid-sample.jsonl.gz"
 MOVED_ELSEWHERE = {
     "unproxy_book": "tests/streams/test_worker_parts.py::test_books_become_metrics",
     "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
@@ -101,6 +102,7 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
         publisher={"metrics_port": ports["publisher"], "line_bytes_max": LINE_BYTES_MAX},
         worker={"metrics_port": ports["worker"]},
         sink={"metrics_port": ports["sink"]},
+        identity={"devices": {"dev-a": {"addresses": ["198.51.100.11", "2001:db8:51::11"]}}},
     )
     with_database(settings)
     file = tmp_path / "settings.toml"
@@ -110,7 +112,8 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
     sources = [f"{dialect}:{unpacked(path, tmp_path)}" for dialect, path in SAMPLE_FILES]
     start("--config", str(file), "worker")
     start("--config", str(file), "sink")
-    start("--config", str(file), "produce", "--follow", *sources, f"suricata:{bad}")
+    squid = f"squid:{unpacked(SQUID, tmp_path)}"
+    start("--config", str(file), "produce", "--follow", *sources, squid, f"suricata:{bad}")
     wanted = {metric.name for metric in METRICS} - MOVED_ELSEWHERE.keys()
     moved: set[str] = set()
 

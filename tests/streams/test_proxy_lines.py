@@ -10,7 +10,7 @@ import pytest
 
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_given import Given
-from streams.proxy_lines import LINES_MAX, TOGETHER
+from streams.proxy_lines import LINES_MAX, TOGETHER, TOLD_MAX
 from streams.state import Device, Facts, peek
 from tests.factories import (
     CLIENT,
@@ -430,8 +430,8 @@ def test_whoever_goes_on_decides_the_oldest_first() -> None:
 def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     """Whichever began to wait first: after a restart nobody knows that any more."""
     settled: list[bool] = []
-    line: Event = proxy_line(0, started=0)
-    for events in ([line, connection(1)], [connection(1), line]):
+    both: list[Event] = [proxy_line(0, started=0), connection(1)]
+    for events in (both, both[::-1]):
         for world in (World().see(*events), restarted(World().see(*events))):
             world.correlator.wake_lines = lambda device, _: settled.extend(
                 one.settled for group in device.groups.values() for one in peek(group)
@@ -465,3 +465,11 @@ def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> No
             world = World().see(*order).finish()
             assert {row["RemoteIP"] for row in world.destinations} == {""}
             assert world.counts["proxy_lines:ambiguous"] == 1
+
+
+def test_of_very_many_connections_to_a_host_none_is_looked_for() -> None:
+    """A line without a port costs no more than so many; one of them would fit."""
+    for others, address in ((TOLD_MAX - 1, UPSTREAM), (TOLD_MAX, "")):
+        many: list[Event] = [request(-60 + i / 100, port=1000 + i, flow=str(i + 1)) for i in range(others)]
+        world = World().see_together(*many).see(request(0.1, flow="0"), proxy_line(9, started=0.2, port=0)).finish()
+        assert {row["RemoteIP"] for row in world.destinations} - {""} == {address} - {""}
