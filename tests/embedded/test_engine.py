@@ -324,7 +324,9 @@ def test_killed_and_started_again(own: Engine) -> None:
     with connect(own) as client:
         client.command(TABLE)
         client.raw_insert("rows", insert_block=lines(1, 2), fmt="JSONEachRow", settings=token)
-    psutil.Process(own.pid).kill()
+    killed = psutil.Process(own.pid)
+    killed.kill()
+    killed.wait(10)
     own.start()
 
     assert own.url == address

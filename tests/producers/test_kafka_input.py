@@ -91,7 +91,7 @@ def test_each_line_once(settings: Settings, messages_of: MessagesOf, eve: EveMak
 
 
 def test_kill_loses_nothing(settings: Settings, messages_of: MessagesOf, eve: EveMaker, tmp_path: Path) -> None:
-    """Killed twice in the middle: every line arrives, few again, numbers have no gap, and the offsets reach the end."""
+    """Killed twice in the middle: every line arrives, at most once more for each kill, numbers have no gap, and the offsets reach the end."""
     topic = topic_of(settings)
     write_settings(settings, tmp_path / "unproxy.toml")
     lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(8_000)]
@@ -116,7 +116,7 @@ def test_kill_loses_nothing(settings: Settings, messages_of: MessagesOf, eve: Ev
     messages = messages_of(settings, TELEMETRY)
     arrived = lines_of(messages)
     assert set(arrived) == set(lines)
-    assert len(arrived) < 1.7 * len(lines)
+    assert len(arrived) <= 3 * len(lines)
     numbers: dict[Any, set[int]] = defaultdict(set)
     for message in messages:
         pairs: Any = message.headers()
