@@ -91,7 +91,7 @@ def test_each_line_once(settings: Settings, messages_of: MessagesOf, eve: EveMak
 
 
 def test_kill_loses_nothing(settings: Settings, messages_of: MessagesOf, eve: EveMaker, tmp_path: Path) -> None:
-    """Killed twice in the middle: every line arrives, at most once more for each kill, numbers have no gap, and the offsets reach the end."""
+    """Killed twice in the middle: every line arrives, at most once more for each kill, and numbers have no gap."""
     topic = topic_of(settings)
     write_settings(settings, tmp_path / "unproxy.toml")
     lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(8_000)]
