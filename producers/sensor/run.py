@@ -169,7 +169,7 @@ class Sensor:
             with suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever takes the lines
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
             self.failure = error
 
     def _read(self) -> None:
