@@ -23,13 +23,8 @@ class Networks(Generic[T]):
     """Networks of both versions with what was put to them."""
 
     def __init__(self) -> None:
-        self._v4: _Version[T] = _Version(V4_BITS, V4_BLOCK)
-        self._v6: _Version[T] = _Version(V6_BITS, V6_BLOCK)
-
-    @property
-    def empty(self) -> bool:
-        """There is none."""
-        return not self._v4.items and not self._v6.items
+        self.v4: _Version[T] = _Version(socket.AF_INET, V4_BITS, V4_BLOCK)
+        self.v6: _Version[T] = _Version(socket.AF_INET6, V6_BITS, V6_BLOCK)
 
     def add(self, network: IPv4Network | IPv6Network, item: T) -> None:
         """Put something to a network."""
@@ -39,21 +34,15 @@ class Networks(Generic[T]):
         """Take it away again."""
         self._of(network).discard(int(network.network_address), network.prefixlen, item)
 
-    def find(self, ip: str) -> Iterator[T]:
-        """What was put to networks that hold this address, the longest prefix first. Raises OSError for no address."""
-        if ":" in ip:
-            return self._v6.find(int.from_bytes(socket.inet_pton(socket.AF_INET6, ip))) if self._v6.items else iter(())
-        return self._v4.find(int.from_bytes(socket.inet_pton(socket.AF_INET, ip))) if self._v4.items else iter(())
-
     def _of(self, network: IPv4Network | IPv6Network) -> _Version[T]:
-        return self._v4 if network.version == 4 else self._v6
+        return self.v4 if network.version == 4 else self.v6
 
 
 class _Version(Generic[T]):
     """Networks of one version. What a reader in another thread sees is replaced, never changed."""
 
-    def __init__(self, bits: int, block: int) -> None:
-        self._bits, self._block = bits, block
+    def __init__(self, family: socket.AddressFamily, bits: int, block: int) -> None:
+        self._family, self._bits, self._block = family, bits, block
         self.items: dict[tuple[int, int], tuple[T, ...]] = {}
         """By prefix length and the prefix's bits."""
         self._counts: Counter[tuple[int, int]] = Counter()
@@ -76,7 +65,9 @@ class _Version(Generic[T]):
         elif self.items.pop(key, None):
             self._note(address, length, -1)
 
-    def find(self, address: int) -> Iterator[T]:
+    def find(self, ip: str) -> Iterator[T]:
+        """What was put to networks that hold this address, the longest prefix first. Raises OSError for no address."""
+        address = int.from_bytes(socket.inet_pton(self._family, ip))
         for length in self._lengths.get(address >> (self._bits - self._block), NOTHING):
             yield from self.items.get((length, address >> (self._bits - length)), ())
         for length in self._lengths.get(NOWHERE, NOTHING):

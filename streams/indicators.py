@@ -28,7 +28,6 @@ from streams.indicator_sites import Site
 
 _DIGITS = frozenset("0123456789")
 _DEVICE = re.compile(r"^(?:\\device\\harddiskvolume\d+|(?:\\\\\?\\)?[a-z]:)(?=\\)")
-_MAPPED = "::ffff:"
 
 Found = Entry[Indicator]
 _Where = str | UrlParts | IPv4Network | IPv6Network
@@ -111,8 +110,8 @@ class IndicatorSet:
         """
         found: list[Found] = []
         partial: tuple[Found, ...] = ()
-        literal = bool(host) and (host[-1] in _DIGITS or ":" in host) and is_ip(host)
-        named = not literal and (self._singles > 0 or _head(host) in self._heads)
+        literal = host != "" and (host == ip or ((host[-1] in _DIGITS or ":" in host) and is_ip(host)))
+        named = not literal and (self._singles > 0 or host[host.rfind(".", 0, host.rfind(".")) + 1 :] in self._heads)
         if named:
             domains = self._domains
             if host in domains:
@@ -125,9 +124,10 @@ class IndicatorSet:
                         if entry.value.subdomains:
                             found.append(entry)
                 dot = host.find(".", dot) + 1
-        if ip or literal:
-            for address in {ip or host, host if literal else ip}:
-                self._find_address(address, found)
+        if ip:
+            self._find_address(ip, found)
+        if literal and host != ip:
+            self._find_address(host, found)
         site = self._sites.get(host) if named or literal else None
         if site is not None:
             if encrypted:
@@ -152,10 +152,12 @@ class IndicatorSet:
         return tuple(matches)
 
     def _find_address(self, given: str, found: list[Found]) -> None:
-        address = canonical_ip(given) if given.startswith(_MAPPED) else given
-        found += self._ips.get(address, ())
-        if not self._networks.empty:
-            found += self._networks.find(address)
+        address = canonical_ip(given) if given[0] == ":" else given
+        if address in self._ips:
+            found += self._ips.get(address, ())
+        networks = self._networks.v6 if ":" in address else self._networks.v4
+        if networks.items:
+            found += networks.find(address)
 
     def _drop(self, entries: Iterator[Found]) -> None:
         for entry in entries:
@@ -190,8 +192,8 @@ class IndicatorSet:
 
 
 def _head(name: str) -> str:
-    """The last two labels."""
-    return name[name.rfind(".", 0, max(name.rfind("."), 0)) + 1 :]
+    """The last two labels, as `match` cuts them off."""
+    return name[name.rfind(".", 0, name.rfind(".")) + 1 :]
 
 
 def process_matches(indicator: Indicator, process_name: str, process_path: str) -> bool:

@@ -217,7 +217,7 @@ def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     known.forget(1_000)
     assert known.empty
     assert (known._domains, known._ips, known._sites, known._heads, known._singles) == ({}, {}, {}, {}, 0)
-    assert known._networks.empty
+    assert (known._networks.v4.items, known._networks.v6.items) == ({}, {})
 
 
 def test_value_of_another_type_is_refused() -> None:
