@@ -19,7 +19,7 @@ from streams.indicators import process_matches
 from streams.judged import Request, judged_name
 from streams.modes import mode_at
 from streams.processes import process_of
-from streams.protection import Hit
+from streams.protection import HIT_EVENT_IDS_MAX, Hit
 from streams.state import (
     BLOCKED,
     BY_CONNECT,
@@ -124,45 +124,67 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
 
 def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
     """Requests that an indicator matches and that nobody judged."""
-    judged = Counter(request.host for request in requests if _was_asked(connection, request))
+    judged = _judged_among_hits(connection, requests)
     process, found = process_of(connection), []
     end = tunnel_end(connection) if place.proxied else None
     live = connection_flags(place, connection, connection.live)
     for destination in connection.destinations:
-        for number, hit in enumerate(destination.hits if not destination.superseded else ()):
-            # Of several sensors each counted its own view of a request.
-            count = min(hit.count, destination.asked) if destination.others else hit.count
-            told = min(judged[hit.host], count)
-            judged[hit.host] -= told
+        for number, views in _by_meaning(destination.hits if not destination.superseded else []):
             outcome = outcome_of(destination_flags(connection, destination))
-            if count > told:
-                name = f"h{number} {destination.host} {destination.port}"
-                found += _by_indicator(device, connection, hit, process, name, count - told, outcome, destination)
+            name = f"h{number} {destination.host} {destination.port}"
+            left = _not_judged(views, judged)
+            found += _by_indicator(device, connection, views, process, name, left, outcome, destination)
     named = any(hit.host for hit in connection.hits) or bool(connection.inner)
-    for number, hit in enumerate(connection.hits):
-        if hit.host:
-            # A name inside a tunnel: the request is the CONNECT's, unless that asked for another host.
-            if end is not None and (end.host == hit.host or end.hits):
-                continue
-            told = min(judged[hit.host], hit.count)
-            judged[hit.host] -= told
-        elif named and not place.proxied:
+    for number, views in _by_meaning(connection.hits):
+        host = views[0].host
+        # A name inside a tunnel: the request is the CONNECT's, unless that asked for another host.
+        if host and end is not None and (end.host == host or end.hits):
+            continue
+        if not host and named and not place.proxied:
             continue  # The name was compared together with the address.
-        else:
-            told = 0
-        if hit.count > told:
-            shown = hit if hit.host else _at_address(hit, place)
-            name = f"n{number}"
-            found += _by_indicator(device, connection, shown, process, name, hit.count - told, outcome_of(live), None)
+        left = _not_judged(views, judged)
+        shown = views if host else [_at_address(hit, place) for hit in views]
+        found += _by_indicator(device, connection, shown, process, f"n{number}", left, outcome_of(live), None)
     return found
 
 
-def _was_asked(connection: Connection, request: Request) -> bool:
-    """Whether a judged request is among the hits: of one that was stopped most sensors write no record of its own."""
-    if not request.flags & BLOCKED or not request.judged.request:
-        return True
-    asked = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
-    return any(hit.host == request.host and request.judged.request in hit.requests for hit in asked)
+def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
+    """Hits that may be the same requests as several sensors saw them, under the number of the first of them."""
+    numbers: dict[tuple[str, tuple[str, ...]], int] = {}
+    views: dict[int, list[Hit]] = {}
+    for number, hit in enumerate(hits):
+        views.setdefault(numbers.setdefault(hit.means, number), []).append(hit)
+    return list(views.items())
+
+
+def _not_judged(views: list[Hit], judged: Counter[tuple[str, str]]) -> int:
+    """Requests that nobody judged, by the sensor that saw most of them; those that were are taken off `judged`."""
+    most = 0
+    for hit in views:
+        told = min(judged[hit.sensor, hit.host], hit.count)
+        judged[hit.sensor, hit.host] -= told
+        most = max(most, hit.count - told)
+    return most
+
+
+def _judged_among_hits(connection: Connection, requests: list[Request]) -> Counter[tuple[str, str]]:
+    """Judged requests that each sensor counted among its hits, by sensor and host.
+
+    Of one that was stopped most sensors write no record of their own; another sensor may have seen it all the same, under a
+    number of its own.
+    """
+    hits = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
+    found: Counter[tuple[str, str]] = Counter()
+    for request in requests:
+        judged = request.judged
+        for sensor in {hit.sensor for hit in hits}:
+            found[sensor, request.host] += (
+                not request.flags & BLOCKED
+                or not judged.request
+                or judged.sensor != sensor
+                or any(h.host == request.host and h.sensor == sensor and judged.request in h.requests for h in hits)
+            )
+    return found
 
 
 def _at_address(hit: Hit, place: Place) -> Hit:
@@ -172,36 +194,38 @@ def _at_address(hit: Hit, place: Place) -> Hit:
 def _by_indicator(
     device: Device,
     connection: Connection,
-    hit: Hit,
+    views: list[Hit],
     process: Process | None,
     name: str,
     weight: int,
     outcome: Outcome,
     destination: Destination | None,
 ) -> list[Finding]:
+    hit = views[0]
     held = _holds(hit.candidates, process)
-    if held is None or held[0].action is IndicatorAction.ALLOW:
+    if not weight or held is None or held[0].action is IndicatorAction.ALLOW:
         return []
     indicator, partial = held
+    first = min(view.first for view in views)
     return [
         Finding(
             name,
             AlertKind.AUDITED if indicator.action is IndicatorAction.AUDIT else AlertKind.NOT_ENFORCED,
             hit.host,
             hit.port,
-            hit.first,
-            hit.last,
+            first,
+            max(view.last for view in views),
             weight,
-            hit.count,
+            sum(view.count for view in views),
             indicator.title,
             indicator.category,
-            tuple(hit.event_ids),
+            tuple(sorted({event_id for view in views for event_id in view.event_ids})[:HIT_EVENT_IDS_MAX]),
             outcome,
             _sureness(destination),
             indicator,
             partial,
             # Whoever protects may still say what it did about it.
-            deferred=not connection.settled and mode_at(device.facts, hit.first) is not ProtectionMode.OFF,
+            deferred=not connection.settled and mode_at(device.facts, first) is not ProtectionMode.OFF,
         )
     ]
 

@@ -54,6 +54,7 @@ from streams.evidence import (
     add_name,
     evidence_key,
     flags_of_status,
+    kind_of_flow,
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
@@ -349,19 +350,14 @@ class Correlator(Settler):
             count_for_its_sensor(connection, asked, event.flow.id)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
         if matches and asked is not None:
-            note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1)
+            sensor = kind_of_flow(event.flow.id)
+            note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1, sensor)
 
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
         """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too."""
         tls = isinstance(event, TlsName)
-        if (
-            connection.flow_ids
-            and (tls or event.flow.id != connection.flow_id)
-            and any(hit.host == host for hit in connection.hits)
-        ):
-            return  # Another sensor's view of what was counted.
         place = self.place(device, key, connection)
         port = (443 if tls else 80) if place.proxied else place.remote_port
         ip = "" if place.proxied else place.remote_ip
@@ -369,7 +365,8 @@ class Correlator(Settler):
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches:
             request = 0 if isinstance(event, TlsName) else event.tx + 1
-            note_hit(connection.hits, matches, host, port, event.at, event.event_id, request)
+            sensor = kind_of_flow(event.flow.id)
+            note_hit(connection.hits, matches, host, port, event.at, event.event_id, request, sensor)
 
     def _after_names(self, device: Device, key: str, connection: Connection) -> None:
         if connection.settled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from schemas.address import split_authority
 from schemas.events import Micros, Verdict
 from streams.indicators import Match
@@ -28,6 +30,8 @@ from streams.state import (
 
 URL_LENGTH_MAX = 256
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
+
+_ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
 
 SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
@@ -113,6 +117,15 @@ def add_destination(
     return found
 
 
+def kind_of_flow(flow_id: str) -> str:
+    """Which kind of network sensor gives ids like this one: two of one kind are two connections."""
+    if flow_id.isdigit():
+        return "number"
+    if _ZEEK.fullmatch(flow_id):
+        return "zeek"
+    return "other" if flow_id else ""
+
+
 def add_name(connection: Connection, inner: Inner) -> bool:
     """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it."""
     if not inner.name or any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations):
@@ -146,6 +159,7 @@ def add_judged(
     else:
         judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
         judged.candidates = [(match.indicator, match.partial) for match in matches]
+        judged.sensor = kind_of_flow(event.flow.id)
         keep_judged(connection, judged)
     judged.flags |= bits
     judged.evidence += 1

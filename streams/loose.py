@@ -129,7 +129,7 @@ class LooseVerdicts:
         if isinstance(asked, Destination):
             asked.flags |= loose.flags
             asked.evidence += 1
-            for hit in asked.hits[:1]:
+            for hit in {hit.sensor: hit for hit in reversed(asked.hits)}.values():
                 hit.count = max(hit.count - 1, 0)
         elif asked is None:
             evidence = (loose.at, judged.event_id)

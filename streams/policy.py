@@ -14,13 +14,12 @@ from schemas.settings import ProtectionSettings
 from schemas.suppressions import Suppression
 from streams.alert_message import alert
 from streams.indicators import IndicatorSet, Match
-from streams.protection import AlertState, Hit
+from streams.protection import HIT_EVENT_IDS_MAX, AlertState, Hit
 from streams.state import Device
 from streams.suppressions import SuppressionSet
 
 HITS_MAX = 64
 """Hits kept apart of a connection or a destination; further ones are counted with the last."""
-HIT_EVENT_IDS_MAX = 8
 HIT_REQUESTS_MAX = 64
 
 
@@ -87,18 +86,25 @@ class Policy:
 
 
 def note_hit(
-    hits: list[Hit], matches: tuple[Match, ...], host: str, port: int, at: Micros, event_id: str, request: int = 0
+    hits: list[Hit],
+    matches: tuple[Match, ...],
+    host: str,
+    port: int,
+    at: Micros,
+    event_id: str,
+    request: int = 0,
+    sensor: str = "",
 ) -> None:
-    """Count a request under the indicators that matched it."""
-    candidates = [(match.indicator, match.partial) for match in matches]
-    for hit in hits:
-        if hit.host == host and [one[0].id for one in hit.candidates] == [one[0].id for one in candidates]:
+    """Count a request under the indicators that matched it, and the kind of sensor that told of it."""
+    hit = Hit([(match.indicator, match.partial) for match in matches], host, port, at, at, sensor=sensor)
+    for known in hits:
+        if known.sensor == sensor and known.means == hit.means:
+            hit = known
             break
     else:
         if len(hits) >= HITS_MAX:
             hit = hits[-1]
         else:
-            hit = Hit(candidates, host, port, at, at)
             hits.append(hit)
     hit.count += 1
     hit.first, hit.last = min(hit.first, at), max(hit.last, at)

@@ -10,6 +10,8 @@ from schemas.events import Micros, ModeEvidence, Process, ProtectionMode
 from schemas.indicators import Indicator
 from schemas.record import Confidence, Outcome
 
+HIT_EVENT_IDS_MAX = 8
+
 
 class Hit(msgspec.Struct, array_like=True, gc=False):
     """Requests to one host that the same indicators matched when they came."""
@@ -24,6 +26,13 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     event_ids: list[str] = []
     requests: list[int] = []
     """Of HTTP requests their transactions + 1."""
+    sensor: str = ""
+    """Kind of the network sensor that told of them: another one's hits may be the same requests."""
+
+    @property
+    def means(self) -> tuple[str, tuple[str, ...]]:
+        """What hits of different sensors have in common if they may be the same requests."""
+        return self.host, tuple(indicator.id for indicator, _ in self.candidates)
 
 
 class Judged(msgspec.Struct, array_like=True, gc=False):
@@ -48,6 +57,8 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     """NONE: as sure as the sensor that names the connection; inferred where process and time do."""
     candidates: list[tuple[Indicator, bool]] = []
     """Indicators that match it, as in `Hit`."""
+    sensor: str = ""
+    """Kind of the network sensor that judged it."""
 
 
 class Counted(msgspec.Struct, array_like=True, gc=False):

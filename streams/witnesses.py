@@ -11,14 +11,13 @@ one connection. What may be one is joined only where nothing else may be, on eit
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from schemas.events import Micros, Process
-from streams.evidence import add_name, keep_judged
+from streams.evidence import add_name, keep_judged, kind_of_flow
 from streams.matching import APART, SAME_START, lives_apart, may_be_flow_of
 from streams.protection import Hit
 from streams.state import (
@@ -38,21 +37,11 @@ NEXT_TO_THE_KERNEL = ("socket", "sensor", "tetragon", "falco", "auditd", "osquer
 """First parts of endpoint records' ids, the best clock first; others come last."""
 COMM_CHARS = 15
 """Linux tells no more of a process's name (proc(5), `comm`)."""
-_ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
 
 
 def speaker(event_id: str) -> str:
     """Who wrote an endpoint's record."""
     return event_id.partition("/")[0]
-
-
-def kind_of_flow(flow_id: str) -> str:
-    """Which kind of network sensor gives ids like this one: two of one kind are two connections."""
-    if flow_id.isdigit():
-        return "number"
-    if _ZEEK.fullmatch(flow_id):
-        return "zeek"
-    return "other" if flow_id else ""
 
 
 def mark_of(flow_id: str) -> int:
@@ -316,10 +305,9 @@ def told_by_another(connection: Connection) -> None:
 
 
 def _add_hits(hits: list[Hit], more: list[Hit]) -> None:
-    """Two views of one request: as many as the sensor saw that saw more."""
     for hit in more:
         for known in hits:
-            if known.host == hit.host and known.candidates == hit.candidates:
+            if known.sensor == hit.sensor and known.means == hit.means:
                 known.count = max(known.count, hit.count)
                 known.first, known.last = min(known.first, hit.first), max(known.last, hit.last)
                 break

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from schemas.events import ConnectionOpened, Event, Process
 from schemas.indicator_given import Given
 from tests.factories import (
+    PORT,
     PROXY,
     Row,
     World,
@@ -22,6 +23,7 @@ from tests.factories import (
     proxy_line,
     request,
     tuple_of,
+    verdict,
 )
 
 UID, OTHER_UID = "CHhAvVGS1DHFjwGM9", "C4J4Th3PJpwUYZZ6gc"
@@ -234,6 +236,37 @@ def test_an_alert_counts_a_request_once_however_many_saw_it() -> None:
     for order in permutations(events):
         world = World(listing(Given("example.com", action="block"))).see(*order).finish()
         assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_requests_that_match_are_counted_by_sensor(later: bool) -> None:
+    """Two sensors saw two requests of which an indicator means one; also where both were known to tell of one connection."""
+    events: list[Event] = [
+        request(20.1, "http://www.example.com/a", tx=1),
+        request(20.2, "http://www.example.com/b", tx=2),
+        request(20.1, "http://www.example.com/a", flow=UID, tx=2),
+        request(20.2, "http://www.example.com/b", flow=UID, tx=3),
+    ]
+    begin: list[Event] = [
+        connection(0),
+        request(0.1, "http://www.example.com/"),
+        request(0.1, "http://www.example.com/", flow=UID),
+    ]
+    for order in permutations(events):
+        world = World(listing(Given("http://www.example.com/a", action="block")))
+        world.see(*begin, *([request(15, port=PORT + 1)] if later else []), *order).finish()
+        assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
+
+
+@pytest.mark.parametrize("target", ["http://www.example.com/", "www.example.com:443"])
+def test_what_one_sensor_stopped_is_not_missed_by_another(target: str) -> None:
+    """One sensor judged a request and wrote no record of it; another saw it, under a number of its own. The next one passed."""
+    stopped: list[Event] = [connection(0), verdict(0.1, target, tx=1), request(0.1, target, flow=UID)]
+    passed: list[Event] = [request(0.3, target, tx=2), request(0.3, target, flow=UID, tx=1)]
+    for more, expected in ((0, {"blocked": 1}), (2, {"blocked": 1, "not_enforced": 1})):
+        for order in permutations(stopped + passed[:more]):
+            world = World(listing(Given("example.com", action="block"), modes=["dev-1=block"])).see(*order).finish()
+            assert {alert["Kind"]: alert["Count"] for alert in latest(world.alerts, "AlertId")} == expected
 
 
 def test_a_name_inside_counts_once() -> None:
