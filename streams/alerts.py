@@ -11,9 +11,9 @@ from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.record import AlertKind
 from streams.alertable import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
+from streams.device import ALERTS_MAX, NEVER, Device
 from streams.findings import Place
 from streams.protection import AlertState, Counted
-from streams.state import ALERTS_MAX, NEVER, Device
 
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32

@@ -43,6 +43,7 @@ from schemas.events import (
 )
 from schemas.settings import CorrelationSettings
 from streams.alerts import touch
+from streams.device import PROXIES_MAX, Device
 from streams.evidence import (
     JUDGEMENT,
     NAME,
@@ -71,12 +72,10 @@ from streams.state import (
     BY_URI,
     BY_VERDICT,
     BYPASSED,
-    PROXIES_MAX,
     REACHED,
     WARNED,
     Connection,
     Destination,
-    Device,
     Group,
     Inner,
     Kernel,

@@ -18,12 +18,12 @@ from schemas.settings import CorrelationSettings
 from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.correlator import Correlator
+from streams.device import Device
 from streams.emitter import Emitter, Output
 from streams.gaps import Heard
 from streams.policy import Policy
 from streams.presence import Presence
 from streams.settler import LEAP
-from streams.state import Device
 from streams.store import Store
 
 __all__ = ["Message", "Output", "Pipeline"]

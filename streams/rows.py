@@ -20,6 +20,7 @@ from schemas.record import (
 )
 from streams.alert_message import ACTIONS
 from streams.alertable import kind_of
+from streams.device import Device, Facts
 from streams.findings import (
     Place,
     connection_flags,
@@ -58,8 +59,6 @@ from streams.state import (
     REACHED,
     Connection,
     Destination,
-    Device,
-    Facts,
 )
 
 encode = msgspec.json.Encoder().encode

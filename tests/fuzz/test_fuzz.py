@@ -10,8 +10,8 @@ import pytest
 
 from schemas.dialects import dialects
 from schemas.events import Dialect, Reject
+from streams.device import Device
 from streams.pipeline import Message, Output, Pipeline
-from streams.state import Device
 from tests.fuzz import __main__ as program
 from tests.fuzz.corpus import corpus
 from tests.fuzz.world import MESSAGE_MS_MAX, World, run_world

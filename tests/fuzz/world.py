@@ -25,8 +25,8 @@ from typing import Any
 from schemas.dialects import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
+from streams.device import ALERTS_MAX, PROXIES_MAX
 from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
-from streams.state import ALERTS_MAX, PROXIES_MAX
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.rows import first_problem
