@@ -273,7 +273,10 @@ class Device:
         return group if group is None or isinstance(group, bytes) else _pack(group)
 
     def take_back(self, items: dict[str, bytes]) -> None:
-        """The whole state from its items: groups in the order in which they were first seen, timers included."""
+        """The whole state from its items: groups in the order in which they were first seen, timers included.
+
+        Which alerts wait is for `streams.alerts.remember` to say.
+        """
         groups = []
         for item, packed in items.items():
             if item[0] == "c":
@@ -286,10 +289,7 @@ class Device:
             elif item[0] == "r":
                 self.processes[int(item[1:])] = packed
             else:
-                alert = self.alerts[item[1:]] = _unpack_alert(packed)
-                if alert.version > alert.sent:
-                    self.dirty_alerts[item[1:]] = None
-                    self.held_due = 0
+                self.alerts[item[1:]] = _unpack_alert(packed)
         for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
             self.groups[key] = packed
             self.size += len(connections)
