@@ -38,15 +38,21 @@ DESTROYED_MICROS = 2 * MICROS
 """So long packets of a destroyed connection may still come by; later ones with its ports are of another."""
 KEPT_MICROS = 1_000 * MICROS
 """So long TCP sends again what was dropped, where the connection could not be destroyed (net.ipv4.tcp_retries2)."""
+JUDGED = frozenset({"request", "tls"})
+"""Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 _SYN = 0x02
 
 
 class Request(Protocol):
-    """What the HTTP level tells of a request, or of a name in a client hello; the flow is the client's side first."""
+    """What the HTTP level tells; the flow is the client's side first."""
 
     @property
+    def kind(self) -> str: ...
+    @property
     def flow(self) -> FiveTuple: ...
+    @property
+    def flow_id(self) -> str: ...
     @property
     def tx(self) -> int: ...
     @property
@@ -94,6 +100,7 @@ class _Verdict(msgspec.Struct, omit_defaults=True, tag="verdict", tag_field="kin
     local_port: int
     remote_ip: str
     remote_port: int
+    flow: str
     tx: int
     method: str
     target: str
@@ -143,7 +150,7 @@ class Enforcer:
     def saw(self, at: Micros, request: Request) -> bool:
         """A request was seen on its way; whether one went by that should have been stopped."""
         mode = self.mode
-        if mode is None or mode is ProtectionMode.OFF:
+        if mode is None or mode is ProtectionMode.OFF or request.kind not in JUDGED:
             return False
         listed = self._listed()
         entry = listed.find(request.host, request.port)
@@ -165,13 +172,13 @@ class Enforcer:
 
     def stops(self, at: Micros, request: Request) -> bool:
         """A request is held; whether it is not to go on. Then its connection is ended."""
-        if self.mode is not ProtectionMode.BLOCK:
+        if self.mode is not ProtectionMode.BLOCK or request.kind not in JUDGED:
             return False
         listed = self._listed()
         entry = listed.find(request.host, request.port)
         if entry is None:
             return False
-        if not self._end(at, request.flow):
+        if not self._end(at, request.flow) and not self._is_ended(at, request.flow):
             self._remember(request.flow, at + KEPT_MICROS)
         self.blocked_inline += 1
         self._tell(at, request, Action.BLOCKED, listed.title_of(entry), INLINE)
@@ -179,7 +186,7 @@ class Enforcer:
 
     def may_go_on(self, at: Micros, packet: Packet) -> bool:
         """Nothing more of a connection that was ended goes out, but what closes it; one that begins anew is another."""
-        flow = (packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port)
+        flow = flow_of(packet)
         if not self._is_ended(at, flow):
             return True
         if packet.flags & _SYN:
@@ -214,7 +221,7 @@ class Enforcer:
         self._emit(
             _ENCODE(
                 _Verdict(
-                    self._device, iso_micros(at), *request.flow, request.tx, request.method, request.target,
+                    self._device, iso_micros(at), *request.flow, request.flow_id, request.tx, request.method, request.target,
                     request.host, request.port, action, title, how,
                 )
             )
@@ -236,8 +243,19 @@ def passes(
         at = now()
         if not enforcer.may_go_on(at, packet):
             return False
-        # All of them are taken: a segment may hold several requests, and each that is listed is told.
-        stopped = [enforcer.stops(at, request) for request in level.packet(at, packet)]
-        return not any(stopped)
+        flow = flow_of(packet)
+        may = True
+        for request in level.packet(at, packet):
+            if request.flow != flow:
+                # Of packets that went on before, while it was not whole.
+                enforcer.saw(at, request)
+            elif enforcer.stops(at, request):
+                may = False
+        return may
 
     return may_pass
+
+
+def flow_of(packet: Packet) -> FiveTuple:
+    """Whose packet it is, when a client sent it."""
+    return packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port

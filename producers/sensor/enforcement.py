@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Generic
 
@@ -14,7 +14,7 @@ from producers.sensor.diag import Destroyer, FiveTuple, why_not_destroy
 from producers.sensor.enforce import Emit, Enforcer, Level, Request, Segment, passes
 from producers.sensor.inline import Gate, Queue
 from producers.sensor.listed import Listed, list_file
-from producers.sensor.rules import Filter, NoRules, ProxyAddress, filters
+from producers.sensor.rules import NoRules, ProxyAddress, Rules
 from producers.sensor.tracefs import SensorError
 from producers.sensor.watched import Unreadable, Watched
 from schemas.events import Micros, ProtectionMode
@@ -41,17 +41,17 @@ class Enforcement(Generic[Segment]):
         parse: Callable[[bytes], Segment | None],
         level: Callable[[], Level[Segment]],
         emit: Emit,
-        ways: Iterable[Filter],
+        rules: Callable[[], Rules],
     ) -> None:
         nothing = Listed("")
         self._destroyer: Destroyer | None = None
         self.enforcer = Enforcer(device, lambda: nothing if listed is None else listed.content, self._destroy, emit)
         self._watched, self._mode, self._mode_file = listed, mode, mode_file
         self._proxies = frozenset(proxies)
-        self._parse, self._level, self._ways = parse, level, tuple(ways)
+        self._parse, self._level, self._rules_of = parse, level, rules
         self._wanted: ProtectionMode | None = None
         self._gate: Gate | None = None
-        self._filter: Filter | None = None
+        self._rules: Rules | None = None
         self._ruled: frozenset[ProxyAddress] = frozenset()
         self._again_at = 0.0
         self._passed_by = False
@@ -83,9 +83,9 @@ class Enforcement(Generic[Segment]):
 
     def start(self) -> None:
         """Bring the mode into force, and keep it."""
-        for way in self._ways:
-            if left := way.remove_left():
-                log.warning("rules of a killed sensor were removed", extra={"by": way.name, "names": left})
+        with suppress(NoRules), closing(self._rules_of()) as rules:
+            if left := rules.remove_left():
+                log.warning("rules of a killed sensor were removed", extra={"names": left})
         self.look()
         self._thread.start()
 
@@ -145,7 +145,7 @@ class Enforcement(Generic[Segment]):
         if outcome != self._told:
             self._told = outcome
             if not no_inline:
-                log.info("listed requests are stopped inline", extra={"by": self._filter.name if self._filter else ""})
+                log.info("listed requests are stopped inline", extra={"proxies": len(self._proxies)})
             elif not no_destroy:
                 log.warning(
                     "not inline: sockets of listed requests are destroyed at sight", extra={"reason": no_inline}
@@ -171,17 +171,14 @@ class Enforcement(Generic[Segment]):
                 return f"no queue: {error.strerror or error}"
             self._gate = Gate(queue, passes(self.enforcer, self._parse, self._level(), _now))
             self._gate.start()
-        reasons = []
-        for way in self._ways if self._filter is None else (self._filter,):
-            try:
-                way.put(self._proxies, self._gate.queue_number)
-            except NoRules as error:
-                reasons.append(str(error))
-                continue
-            self._filter = way
-            return ""
-        self._release()
-        return "; ".join(reasons)
+        try:
+            if self._rules is None:
+                self._rules = self._rules_of()
+            self._rules.put(self._proxies, self._gate.queue_number)
+        except NoRules as error:
+            self._release()
+            return str(error)
+        return ""
 
     def _release(self) -> None:
         """Hold nothing any more: first the rules go, then who listens."""
@@ -193,9 +190,9 @@ class Enforcement(Generic[Segment]):
             self._unseen_before += gate.passed_unseen
 
     def _remove_rules(self) -> None:
-        way, self._filter = self._filter, None
-        if way is not None:
-            way.remove()
+        rules, self._rules = self._rules, None
+        if rules is not None:
+            rules.close()
 
     def _open_destroyer(self) -> str:
         """Why sockets cannot be destroyed; "" when they can."""
@@ -219,7 +216,7 @@ def enforcing(
     proxies: Iterable[ProxyAddress] = (),
     parse: Callable[[bytes], Segment | None],
     level: Callable[[], Level[Segment]],
-    ways: Iterable[Filter] | None = None,
+    rules: Callable[[], Rules] = Rules,
 ) -> Iterator[Enforcement[Segment]]:
     """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
 
@@ -231,7 +228,7 @@ def enforcing(
         told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
     except Unreadable as error:
         raise SensorError(str(error)) from None
-    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, filters() if ways is None else ways)
+    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules)
     try:
         own.start()
         yield own

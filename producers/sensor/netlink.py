@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 SOCK_DIAG, NETFILTER = 4, 12
 """Protocols of the family."""
-REQUEST, ACK = 0x1, 0x4
-NOOP, ERROR = 1, 2
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+NOOP, ERROR, DONE = 1, 2, 3
 SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
