@@ -124,11 +124,13 @@ def inline() -> dict[str, Any]:
     return outcome | {"lines": [json.loads(line) for line in lines], "left": tables()}
 
 
-def at_sight() -> dict[str, Any]:
-    """Where there are no rules, the socket is destroyed when the request is seen; a listed one of a connection that is gone is not."""
+def none() -> Rules:
+    """As on a machine without nf_tables."""
+    raise NoRules("nf_tables: not here")
 
-    def none() -> Rules:
-        raise NoRules("nf_tables: not here")
+
+def at_sight() -> dict[str, Any]:
+    """Where there are no rules, the socket is destroyed when the request is seen; of a connection that is gone it cannot be."""
 
     proxy = Proxy(V4)
     lines: list[bytes] = []
@@ -154,8 +156,8 @@ def sockets() -> dict[str, Any]:
     """Sockets of each family are destroyed, those who listen never."""
     destroyer = Destroyer()
     outcome: dict[str, Any] = {"why_not": why_not_destroy()}
-    servers = [Proxy("127.0.0.1"), Proxy("::")]
-    for address, server in (("127.0.0.1", servers[0]), (V6, servers[1]), ("::ffff:198.51.100.80", servers[1])):
+    Proxy("::")
+    for address in (V4, V6, f"::ffff:{V4}"):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as client:
             client.settimeout(WAIT_SECS)
