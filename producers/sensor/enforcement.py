@@ -110,6 +110,9 @@ class Enforcement(Generic[Segment]):
         if self._thread.ident is not None:
             self._thread.join()
         self._release()
+        destroyer, self._destroyer = self._destroyer, None
+        if destroyer is not None:
+            destroyer.close()
 
     def summary(self) -> dict[str, int]:
         """What it did, for the sensor's last word."""
@@ -127,8 +130,11 @@ class Enforcement(Generic[Segment]):
         while not self._stopping:
             self._wake.wait(LOOK_SECS)
             self._wake.clear()
-            if not self._stopping:
-                self.look()
+            try:
+                if not self._stopping:
+                    self.look()
+            except OSError as error:
+                log.error("the mode stays as it was, it could not be looked after", extra={"error": str(error)})
 
     def _is_due(self) -> bool:
         if self._proxies != self._ruled:

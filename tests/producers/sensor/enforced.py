@@ -1,6 +1,6 @@
 """What the kernel does for the sensor, in a network namespace of its own: one scenario a run, its outcome as JSON on stdout.
 
-    unshare --net python -m tests.producers.sensor.enforced SCENARIO
+unshare --net python -m tests.producers.sensor.enforced SCENARIO
 """
 
 from __future__ import annotations

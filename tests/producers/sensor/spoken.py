@@ -47,7 +47,11 @@ def segment_of(ip: bytes) -> Segment | None:
 
 
 def said(
-    host: str, port: int = 443, *, kind: str = "request", flow: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
+    host: str,
+    port: int = 443,
+    *,
+    kind: str = "request",
+    flow: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128),
 ) -> Said:
     """A CONNECT to this host, or its name in a tunnel."""
     method, target = ("CONNECT", f"{host}:{port}") if kind != "tls" else ("", "")
@@ -57,7 +61,7 @@ def said(
 class Level:
     """Tells what each segment says."""
 
-    def packet(self, at: int, packet: Segment) -> list[Said]:
+    def packet(self, _at: int, packet: Segment, /) -> list[Said]:
         """CONNECT, absolute URIs, names."""
         flow = packet[:4]
         if packet.payload.startswith(HELLO):

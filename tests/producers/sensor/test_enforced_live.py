@@ -1,4 +1,4 @@
-"""What the sensor asks of this very kernel, as root: sockets destroyed, bytes told, packets held. Each in a network of its own."""
+"""What the sensor asks of this very kernel, as root: sockets destroyed, bytes told, packets held; each in its own network."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_nothing_is_left_and_all_goes_on_afterwards() -> None:
 
 
 def test_without_rules_sockets_are_destroyed_at_sight() -> None:
-    """The request may have got through; the client is cut off, and the line says how. Two requests of one connection are blocked."""
+    """The request may have got through; the client is cut off, and the line says how; so for both its requests."""
     outcome = outcome_of("at_sight")
     _, first, second, gone = outcome["lines"]
 

@@ -60,7 +60,9 @@ def test_networks_hold_for_their_addresses() -> None:
 
 def test_lines_that_cannot_be_used_are_told() -> None:
     """With number and reason; the others hold. Comments and empty lines are nothing."""
-    listed = Listed("l", ["# list", "", "co.uk", "bad.example # known since May", "http://x.example/a", "no spaces here", "com"])
+    listed = Listed(
+        "l", ["# list", "", "co.uk", "bad.example # known since May", "http://x.example/a", "no spaces here", "com"]
+    )
 
     assert [(line.number, line.text) for line in listed.unusable] == [
         (3, "co.uk"),
@@ -105,7 +107,10 @@ def test_a_change_is_taken_up(tmp_path: Path) -> None:
     assert found(watched.content, "one.example") == "one.example"
     assert watched.look() is True
     assert found(watched.content, "one.example") is None
-    assert [found(watched.content, host) for host in ("two.example", "three.example")] == ["two.example", "three.example"]
+    assert [found(watched.content, host) for host in ("two.example", "three.example")] == [
+        "two.example",
+        "three.example",
+    ]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
