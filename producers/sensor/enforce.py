@@ -38,7 +38,10 @@ DESTROYED_MICROS = 2 * MICROS
 """So long packets of a destroyed connection may still come by; later ones with its ports are of another."""
 KEPT_MICROS = 1_000 * MICROS
 """So long TCP sends again what was dropped, where the connection could not be destroyed (net.ipv4.tcp_retries2)."""
-JUDGED = frozenset({"request", "tls"})
+_TLS = "tls"
+MARKED_MAX = 65_536
+"""Tunnels that are remembered as marked; of more the oldest's name is told as well."""
+JUDGED = frozenset({"request", _TLS})
 """Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 _SYN = 0x02
@@ -131,6 +134,7 @@ class Enforcer:
         self.mode: ProtectionMode | None = None
         self._ended: OrderedDict[FiveTuple, Micros] = OrderedDict()
         """Connections, and until when what has their ports is taken for their rest."""
+        self._marked: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self.audited = 0
         self.blocked_inline = 0
@@ -157,6 +161,8 @@ class Enforcer:
         if entry is None:
             return False
         if mode is ProtectionMode.AUDIT:
+            if self._is_marked(request):
+                return False
             self.audited += 1
             self._tell(at, request, Action.AUDITED, listed.title_of(entry))
             return False
@@ -194,6 +200,16 @@ class Enforcer:
                 self._ended.pop(flow, None)
             return True
         return not packet.payload
+
+    def _is_marked(self, request: Request) -> bool:
+        """A tunnel's name says again what its CONNECT said."""
+        if request.kind == _TLS:
+            return self._marked.get(request.flow_id) == request.host
+        if request.method == "CONNECT":
+            self._marked[request.flow_id] = request.host
+            if len(self._marked) > MARKED_MAX:
+                self._marked.popitem(last=False)
+        return False
 
     def _is_ended(self, at: Micros, flow: FiveTuple) -> bool:
         return at < self._ended.get(flow, 0)

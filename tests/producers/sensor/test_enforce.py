@@ -100,6 +100,16 @@ def test_audit_marks_and_touches_nothing() -> None:
     assert (made.destroyed, made.enforcer.audited) == ([], 1)
 
 
+def test_a_tunnel_is_marked_once() -> None:
+    """Its name in the hello says again what CONNECT said; another name, or another tunnel's, is told."""
+    made = world(ProtectionMode.AUDIT)
+    for one in (said("listed.example"), said("listed.example", kind="tls"), said("x.listed.example", kind="tls")):
+        made.enforcer.saw(AT, one)
+    made.enforcer.saw(AT, said("listed.example", kind="tls")._replace(flow_id="u-2"))
+
+    assert [line["host"] for line in made.told()[1:]] == ["listed.example", "x.listed.example", "listed.example"]
+
+
 def test_off_looks_at_nothing() -> None:
     """Nor does a sensor that has no mode yet."""
     made = world(ProtectionMode.OFF)
