@@ -71,10 +71,11 @@ class Enforcement(Generic[Segment]):
         """Requests are held until it is known that they may go on."""
         return self._gate is not None and self._gate.running
 
-    def saw(self, at: Micros, request: Request) -> None:
-        """A request was seen on its way by whoever reads packets."""
-        if self.enforcer.saw(at, request) and self._gate is not None:
-            self._passed_by = True
+    def heard(self, said: Iterable[Request]) -> None:
+        """Something was said, by whoever sees packets on their way."""
+        for request in said:
+            if self.enforcer.saw(request.at, request) and self._gate is not None:
+                self._passed_by = True
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """These are the proxies from now on."""

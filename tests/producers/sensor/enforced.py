@@ -138,13 +138,13 @@ def at_sight() -> dict[str, Any]:
         client.sendall(connect_to("listed.example"))
         client.recv(65_536)
         flow = ends_of(client)
-        enforcement.saw(1, said("listed.example", flow=flow))
+        enforcement.heard([said("listed.example", at=1, flow=flow)])
         try:
             error = client.recv(1).decode()
         except OSError as raised:
             error = type(raised).__name__
-        enforcement.saw(2, said("sub.listed.example", flow=flow))
-        enforcement.saw(10**9, said("listed.example", flow=(flow[0], 1, *flow[2:])))
+        enforcement.heard([said("sub.listed.example", at=2, flow=flow)])
+        enforcement.heard([said("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
         inline = enforcement.inline
     return {
         "inline": inline, "error": error, "got": len(proxy.got), "lines": [json.loads(line) for line in lines],

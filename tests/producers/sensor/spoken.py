@@ -27,6 +27,7 @@ class Said(NamedTuple):
     """A request, or a name in what stands for a client hello."""
 
     kind: str
+    at: int
     flow: FiveTuple
     flow_id: str
     tx: int
@@ -51,11 +52,12 @@ def said(
     port: int = 443,
     *,
     kind: str = "request",
+    at: int = 0,
     flow: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128),
 ) -> Said:
     """A CONNECT to this host, or its name in a tunnel."""
     method, target = ("CONNECT", f"{host}:{port}") if kind != "tls" else ("", "")
-    return Said(kind, flow, "u-1", 0, method, target, host, port)
+    return Said(kind, at, flow, "u-1", 0, method, target, host, port)
 
 
 class Level:
@@ -71,5 +73,5 @@ class Level:
         if method == b"CONNECT":
             return [said(*split_authority(target, 0), flow=flow)]
         if method == b"GET":
-            return [Said("request", flow, "u-1", 0, "GET", target, split_url(target)[0], 80)]
+            return [Said("request", 0, flow, "u-1", 0, "GET", target, split_url(target)[0], 80)]
         return []
