@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Generic
 
+import schemas.metrics as declared
 from producers.sensor.diag import Destroyer, FiveTuple, why_not_destroy
 from producers.sensor.enforce import Emit, Enforcer, Level, Request, Segment, passes
 from producers.sensor.inline import Gate, Queue
@@ -18,6 +19,7 @@ from producers.sensor.rules import NoRules, ProxyAddress, Rules
 from producers.sensor.tracefs import SensorError
 from producers.sensor.watched import Unreadable, Watched
 from schemas.events import Micros, ProtectionMode
+from schemas.exporter import Family, by_label
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Enforcement(Generic[Segment]):
         self._again_at = 0.0
         self._passed_by = False
         self._told: tuple[str, str] | None = None
-        self._held_before = self._unseen_before = 0
+        self._unseen_before = self._failed_before = 0
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sensor-modes", daemon=True)
@@ -115,16 +117,21 @@ class Enforcement(Generic[Segment]):
         if destroyer is not None:
             destroyer.close()
 
+    def families(self) -> Iterator[Family]:
+        """Its numbers for Prometheus."""
+        yield by_label(declared.SENSOR_LISTED, self.summary())
+
     def summary(self) -> dict[str, int]:
         """What it did, for the sensor's last word."""
         enforcer, gate = self.enforcer, self._gate
+        unseen, failed = (gate.passed_unseen, gate.failed) if gate else (0, 0)
         return {
             "audited": enforcer.audited,
             "blocked_inline": enforcer.blocked_inline,
-            "sockets_destroyed": enforcer.destroyed,
+            "socket_destroyed": enforcer.destroyed,
             "went_through": enforcer.passed,
-            "held": self._held_before + (gate.packets if gate else 0),
-            "passed_unseen": self._unseen_before + (gate.passed_unseen if gate else 0),
+            "passed_unseen": self._unseen_before + unseen,
+            "not_judged": self._failed_before + failed,
         }
 
     def _run(self) -> None:
@@ -193,8 +200,8 @@ class Enforcement(Generic[Segment]):
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.close()
-            self._held_before += gate.packets
             self._unseen_before += gate.passed_unseen
+            self._failed_before += gate.failed
 
     def _remove_rules(self) -> None:
         rules, self._rules = self._rules, None

@@ -118,7 +118,8 @@ def inline() -> dict[str, Any]:
             for proxy in proxies
         }
         outcome["secs"] = time.monotonic() - began
-        outcome["summary"] = enforcement.summary()
+        (family,) = enforcement.families()
+        outcome["counted"] = {sample.labels["what"]: sample.value for sample in family.samples}
     outcome["got"] = [content.decode() for proxy in proxies for content in proxy.got]
     outcome["after"] = ask(V4, connect_to("listed.example"))
     return outcome | {"lines": [json.loads(line) for line in lines], "left": tables()}

@@ -67,6 +67,18 @@ def test_nothing_is_left_and_all_goes_on_afterwards() -> None:
     assert (outcome["tables"], outcome["left"], outcome["after"]) == (1, [], ["answered"])
 
 
+def test_what_was_done_is_counted() -> None:
+    """On the producer's page, and in the sensor's last word."""
+    assert outcome_of("inline")["counted"] == {
+        "audited": 0,
+        "blocked_inline": 6,
+        "socket_destroyed": 0,
+        "went_through": 0,
+        "passed_unseen": 0,
+        "not_judged": 0,
+    }
+
+
 def test_without_rules_sockets_are_destroyed_at_sight() -> None:
     """The request may have got through; the client is cut off, and the line says how; so for both its requests."""
     outcome = outcome_of("at_sight")
