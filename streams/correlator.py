@@ -132,7 +132,16 @@ class Correlator(Settler):
         device.facts.kernel_seen = True
         key = event.flow.key
         group = device.group(key)
-        kernel = Kernel(event.started, event.established, event.ended, event.failed, event.process, event.event_id)
+        kernel = Kernel(
+            event.started,
+            event.established,
+            event.ended,
+            event.failed,
+            event.process,
+            event.event_id,
+            -1 if event.bytes_sent is None else event.bytes_sent,
+            -1 if event.bytes_received is None else event.bytes_received,
+        )
         if group is None:
             connection = self.new(device, key, None, event.started + self.patience)
         else:

@@ -49,6 +49,9 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
     failed: bool
     process: Process
     event_id: str
+    bytes_sent: int = -1
+    """Payload; -1 where it is not told."""
+    bytes_received: int = -1
 
 
 class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):

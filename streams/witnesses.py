@@ -96,6 +96,8 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
         one.failed or other.failed,
         one.process if one.process.name else other.process,
         one.event_id,
+        max(one.bytes_sent, other.bytes_sent),
+        max(one.bytes_received, other.bytes_received),
     )
 
 
@@ -161,6 +163,8 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
         any(record.failed for record in records) and not established,
         _richest(record.process for record in records),
         best.event_id,
+        max(record.bytes_sent for record in records),
+        max(record.bytes_received for record in records),
     )
 
 
