@@ -267,6 +267,7 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     kernel = connection.kernel
     if kernel is not None:
         evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
+        evidence += (kernel.bytes_sent >= 0) + (kernel.bytes_received >= 0)
     if connection.logged:
         evidence += 3 * len(connection.logged)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)

@@ -64,6 +64,11 @@ def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
     (row,) = world.connections
     assert (row["BytesSent"], row["BytesReceived"]) == (0, 777)
 
+    world = World().see(connection(0, ended=1), request(0.1, "a.example:443"), request(20, port=2), ended)
+    told = [(row["Version"], row["BytesReceived"]) for row in world.versions if row["Layer"] == "connection"]
+    assert [received for _, received in told] == [None, 777]
+    assert told[0][0] != told[1][0], "each content has a version of its own"
+
     counted = flow_end(1.5, started=0, ended=1)
     for events in ((ended, counted), (counted, ended)):
         (row,) = World().see(*events).finish().connections
