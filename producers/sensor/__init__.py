@@ -7,5 +7,17 @@ clock         the trace's clock in UTC
 processes     what is known of who connects
 connections   changes of sockets folded into connections
 spelling      a connection as a line
+queue         lines that wait
 run           the thread that reads, the queue behind it, and what is told of it
+
+And its HTTP level: packets to and from the proxies become lines of `sensor`.
+
+filter        which of them the kernel gives us
+capture       the ring that it puts them in
+packets       TCP segments out of them
+segments      a client's segments in order
+heads, hello  requests, answers and client hellos, and how much of them is told
+http_level    what is said on each connection
+said          it as a line
+hearing       the thread that reads packets, and whoever acts on what is said
 """

@@ -57,8 +57,15 @@ class Capture:
             self._socket.close()
             raise
         self._block = 0
+        self.is_drained = True
+        """All that was there was read the last time."""
         self.dropped = 0
         """Packets for which the ring had no room, as far as was looked."""
+
+    @property
+    def retire_secs(self) -> float:
+        """What came is there to be read after so long, and the time it takes to be woken."""
+        return 3 * RETIRE_MILLIS / 1_000
 
     def fileno(self) -> int:
         """What to wait for."""
@@ -76,7 +83,8 @@ class Capture:
         for _ in range(BLOCKS):
             begin = self._block * BLOCK_BYTES
             status, packets, first = _BLOCK.unpack_from(self._ring, begin)
-            if not status & _OURS:
+            self.is_drained = not status & _OURS
+            if self.is_drained:
                 return
             at = begin + first
             for _ in range(packets):

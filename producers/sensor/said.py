@@ -1,4 +1,4 @@
-"""What is said on a connection to a proxy, and as a line of the dialect `sensor`."""
+"""What is said on a connection to a proxy, and what the sensor says of itself, as lines of the dialect `sensor`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.clock import iso_micros
-from schemas.events import Micros
+from schemas.events import Micros, ProtectionMode
 
 
 class Kind(StrEnum):
@@ -86,6 +86,13 @@ class _Tls(msgspec.Struct, tag_field="kind", tag="tls", omit_defaults=True):
     ech: bool = False
 
 
+class _Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True):
+    device: str
+    ts: str
+    mode: ProtectionMode
+    before: ProtectionMode | None = None
+
+
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -96,3 +103,8 @@ def line_of(said: Said, device: str) -> bytes:
     if said.kind is Kind.TLS:
         return _ENCODE(_Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
     return _ENCODE(_Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))
+
+
+def mode_line(at: Micros, device: str, mode: ProtectionMode, before: ProtectionMode | None) -> bytes:
+    """The line that tells the mode in force from now on."""
+    return _ENCODE(_Mode(device, iso_micros(at), mode, before))

@@ -15,8 +15,9 @@ from confluent_kafka import Message
 
 from producers.sensor import run as module
 from producers.sensor.clock import Distance
+from producers.sensor.queue import Queue
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
-from producers.sensor.run import Queue, Sensor, publish, write
+from producers.sensor.run import Sensor, publish, write
 from producers.sensor.tracefs import Instance
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY
@@ -100,11 +101,11 @@ def test_the_queue_is_bounded() -> None:
     """Beyond the bound the newest are dropped and counted; when it was emptied there is room again."""
     queue = Queue(bytes_max=6)
     for line in (b"one", b"two", b"four"):
-        queue.put(line)
-    assert (queue.take(), queue.dropped) == ([b"one", b"two"], 1)
-    queue.put(b"five")
+        queue.put(line, "sockets")
+    assert (queue.take(), queue.dropped) == ([("sockets", b"one"), ("sockets", b"two")], 1)
+    queue.put(b"five", "sensor")
 
-    assert queue.take() == [b"five"]
+    assert queue.take() == [("sensor", b"five")]
 
 
 def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
