@@ -19,6 +19,7 @@ from producers.sensor.queue import Queue
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
 from producers.sensor.run import Sensor, publish, write
 from producers.sensor.tracefs import Instance
+from schemas.events import ProtectionMode
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY
 from tests.producers.sensor.makers import LAYOUT, PAGE, change, event, page, record
@@ -126,7 +127,7 @@ def test_lines_go_to_kafka_with_numbers(
     kafka_settings_for: Callable[..., Settings],
     messages_of: Callable[[Settings, str], list[Message]],
 ) -> None:
-    """Each line once, under its device, numbered without a gap; a stop publishes what is there first."""
+    """Each line once, under its device and its dialect, numbered without a gap; a stop publishes what is there first."""
     opened, feed = instance
     for number in range(1, 4):
         feed(connected(number))
@@ -134,13 +135,18 @@ def test_lines_go_to_kafka_with_numbers(
     asked = threading.Event()
     asked.set()
     sensor = Sensor(opened, "dev-a")
+    sensor.tell_mode(ProtectionMode.AUDIT)
+    sensor.tell_mode(ProtectionMode.OFF)
     sensor.start()
     report = publish(sensor, settings, asked)
     sensor.close()
-    (message,) = messages_of(settings, TELEMETRY)
+    modes, message = sorted(messages_of(settings, TELEMETRY), key=lambda each: b"ts_attempt" in (each.value() or b""))
     pairs: Any = message.headers()
 
-    assert (report.lines, report.messages, report.unacknowledged_messages) == (3, 1, 0)
+    told: Any = modes.headers()
+    assert (dict(told)["dialect"], dict(told)["seq"], dict(told)["lines"]) == (b"sensor", b"1", b"2")
+    assert [json.loads(line).get("before") for line in (modes.value() or b"").splitlines()] == [None, "audit"]
+    assert (report.lines, report.messages, report.unacknowledged_messages) == (5, 2, 0)
     assert message.key() == b"dev-a"
     assert (message.value() or b"").count(b"ts_attempt") == 3
     headers = dict(pairs)
