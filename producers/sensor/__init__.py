@@ -17,6 +17,7 @@ capture       the ring that it puts them in
 packets       TCP segments out of them
 segments      a client's segments in order
 heads, hello  requests, answers and client hellos, and how much of them is told
+reader        what one client sends, read on and on
 http_level    what is said on each connection
 said          it as a line
 hearing       the thread that reads packets, and whoever acts on what is said

@@ -24,7 +24,7 @@ REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
 FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
 """One that is found after a gap: its method is no other one's end, such as PATCH of PROPPATCH."""
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?:[ \r\n]|$)")
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r]*)")
 _LINE_END = re.compile(rb"\r?\n")
 _ABSOLUTE = re.compile(r"([A-Za-z]+)://([^/?#\\]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _ORIGIN = re.compile(r"(/[^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
@@ -90,7 +90,7 @@ def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]] | None:
             return None
         name = field[1].lower()
         if name in _WANTED:
-            found.setdefault(name, []).append(field[2])
+            found.setdefault(name, []).append(field[2].strip(b" \t"))
     return found
 
 

@@ -109,8 +109,8 @@ class Hearing:
         return {
             "packet_ring": self._capture.dropped,
             "http_gap": level.gaps,
-            "http_unreadable": level.unreadable,
-            "http_too_long": level.too_long,
+            "http_unreadable": level.faults.unreadable,
+            "http_too_long": level.faults.too_long,
             "http_no_room": level.no_room,
             "http_too_many_open": level.forgotten,
         }

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from hashlib import blake2b
 
-from producers.sensor.heads import CHUNKED, FOUND_REQUEST, REQUEST_BEGINS, UNKNOWN, Request, Urls, request_of, status_of
-from producers.sensor.hello import HANDSHAKE, HELLO_BEGINS, NotTls, hello_of
+from producers.sensor.heads import Request, Urls, status_of
+from producers.sensor.hello import Hello
 from producers.sensor.packets import ACK, FIN, RST, SYN, Packet
+from producers.sensor.reader import Faults, Reader
 from producers.sensor.said import FlowKey, Kind, Said
 from producers.sensor.segments import Segments
 from schemas.events import Micros
@@ -30,10 +30,6 @@ FLOWS_MAX = 65_536
 """Connections followed; beyond it the one that was quiet the longest is forgotten."""
 BYTES_MAX = 64 * 1024 * 1024
 """Of all connections: heads that are not whole yet, and segments that came early."""
-HEAD_BYTES_MAX = 65_536
-"""A longer head is not read; tickets of Kerberos take up to 48,000."""
-LINE_BYTES_MAX = 16_384
-CHUNK_LINE_BYTES_MAX = 1_024
 ANSWER_MICROS = 5_000_000
 """A request that has no answer by then is told without: the correlator waits 8 s for it."""
 WAITING_MAX = 65_536
@@ -46,41 +42,17 @@ LOOK_MICROS = 200_000
 _SEQUENCE = 1 << 32
 
 
-class _State(Enum):
-    FIRST = auto()
-    """Nothing was said yet."""
-    HEAD = auto()
-    TUNNEL = auto()
-    """Nothing was said in the tunnel yet."""
-    HELLO = auto()
-    CHUNK = auto()
-    CHUNK_END = auto()
-    TRAILER = auto()
-    LOST = auto()
-    """Whatever comes may be the middle of anything."""
-    OPAQUE = auto()
-    """Nothing of what comes can be read."""
-
-
-_MAY_BE_TLS = frozenset({_State.FIRST, _State.TUNNEL})
-
-
 @dataclass(slots=True, eq=False)
 class _Flow:
     key: FlowKey
     id: str
     segments: Segments
-    state: _State
-    buffer: bytearray = field(default_factory=bytearray)
-    searched: int = 0
-    """So far there is no end of a head in the buffer."""
+    reader: Reader
     waiting: Said | None = None
     """The request that is told once it is answered."""
     owed: bool = False
     """An answer is due, even if nothing waits for it any more."""
     tx: int = 0
-    tunnel: tuple[str, int] | None = None
-    """Whom the last CONNECT asked for, unless it was refused."""
     paired: bool = True
     """Answers can be told apart."""
     answer_seq: int | None = None
@@ -111,10 +83,7 @@ class HttpLevel:
         self.names = 0
         self.gaps = 0
         """Places in a client's bytes that never came."""
-        self.unreadable = 0
-        """Heads that are not well-formed, or can be read in two ways."""
-        self.too_long = 0
-        """Heads beyond their bound."""
+        self.faults = Faults()
         self.no_room = 0
         """Connections whose bytes were let go as all connections' were too many."""
         self.forgotten = 0
@@ -173,25 +142,25 @@ class HttpLevel:
         if flags & SYN and not flags & ACK:
             seq = (seq + 1) % _SEQUENCE
             if flow is None or flow.segments.first_seq != seq:
-                flow = self._begin(at, key, seq, _State.FIRST, said)
+                flow = self._begin(at, key, seq, said, from_begin=True)
         elif flow is None:
             if not packet.payload or flags & RST:
                 return
-            flow = self._begin(at, key, seq, _State.LOST, said)
+            flow = self._begin(at, key, seq, said, from_begin=False)
         else:
             self._flows.move_to_end(key)
         if flow.is_over:
             return
-        if packet.payload and flow.state is not _State.OPAQUE:
+        if packet.payload and not flow.reader.is_closed:
             self._take(at, flow, seq, packet, said)
         if flags & RST:
             self._end(at, flow, said)
 
-    def _begin(self, at: Micros, key: FlowKey, seq: int, state: _State, said: list[Said]) -> _Flow:
+    def _begin(self, at: Micros, key: FlowKey, seq: int, said: list[Said], *, from_begin: bool) -> _Flow:
         before = self._flows.pop(key, None)
         if before is not None:
             self._end(at, before, said)
-        flow = _Flow(key, _flow_id(key, seq), Segments(seq), state)
+        flow = _Flow(key, _flow_id(key, seq), Segments(seq), Reader(self._urls, self.faults, from_begin=from_begin))
         self._flows[key] = flow
         if len(self._flows) > FLOWS_MAX:
             _, oldest = self._flows.popitem(last=False)
@@ -214,7 +183,7 @@ class HttpLevel:
         if not flow.segments.put(at, seq, packet.payload, packet.cut):
             # Another connection between the same ends, whose beginning was missed.
             self.gaps += 1
-            flow = self._begin(at, flow.key, seq, _State.LOST, said)
+            flow = self._begin(at, flow.key, seq, said, from_begin=False)
             flow.segments.put(at, seq, packet.payload, packet.cut)
         segments = flow.segments
         self._read_on(at, flow, said)
@@ -223,7 +192,7 @@ class HttpLevel:
         self._keep(flow)
         if self.kept_bytes > BYTES_MAX:
             self.no_room += 1
-            self._lose(flow)
+            flow.reader.lose()
             segments.drop_early()
             self._keep(flow)
         if segments.has_early:
@@ -234,7 +203,7 @@ class HttpLevel:
     def _give_up(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
         """What is missing will not come."""
         self.gaps += 1
-        self._lose(flow)
+        flow.reader.lose()
         self._unanswered(at, flow, said)
         flow.segments.skip_to_early()
         self._read_on(at, flow, said)
@@ -242,75 +211,33 @@ class HttpLevel:
         if not flow.segments.has_early:
             self._early.pop(flow, None)
 
-    def _lose(self, flow: _Flow) -> None:
-        if flow.state is not _State.OPAQUE:
-            self._set(flow, _State.LOST)
-
     def _read_on(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
         for content, is_begin, missing in flow.segments.taken():
-            self._read(at, flow, content, is_begin, said)
-            if missing and flow.segments.lacks(missing):
+            for found in flow.reader.read(content, is_begin=is_begin):
+                self._say(at, flow, found, said)
+            flow.segments.pass_over(flow.reader.beyond)
+            if flow.reader.is_closed:
+                self._close_eyes(flow)
+            elif missing and flow.segments.lacks(missing):
                 self.gaps += 1
-                self._lose(flow)
+                flow.reader.lose()
 
     def _keep(self, flow: _Flow) -> None:
-        kept = len(flow.buffer) + flow.segments.early_bytes
+        kept = flow.reader.kept_bytes + flow.segments.early_bytes
         self.kept_bytes += kept - flow.kept
         flow.kept = kept
 
-    @staticmethod
-    def _set(flow: _Flow, state: _State) -> None:
-        flow.state, flow.searched = state, 0
-        flow.buffer.clear()
-
     def _close_eyes(self, flow: _Flow) -> None:
-        self._set(flow, _State.OPAQUE)
+        flow.reader.close()
         flow.segments.drop_early()
         self._early.pop(flow, None)
 
-    # What its bytes say
-
-    def _read(self, at: Micros, flow: _Flow, content: bytes, is_begin: bool, said: list[Said]) -> None:
-        """Read on in a connection."""
-        rest: bytes | None = content
-        while rest:
-            if flow.state is _State.LOST and (not is_begin or not self._finds_begin(flow, rest)):
-                return
-            is_begin = False
-            if flow.state in _MAY_BE_TLS and not flow.buffer and rest[0] == HANDSHAKE:
-                flow.state = _State.HELLO
-            if flow.state is _State.OPAQUE:
-                return
-            flow.buffer += rest
-            if flow.state is _State.HELLO:
-                self._read_hello(at, flow, said)
-                return
-            if flow.state in (_State.CHUNK, _State.CHUNK_END, _State.TRAILER):
-                rest = self._read_chunk_line(flow)
-            else:
-                rest = self._read_head(at, flow, said)
-
-    def _finds_begin(self, flow: _Flow, content: bytes) -> bool:
-        if FOUND_REQUEST.match(content):
-            flow.state = _State.HEAD
-        elif flow.tunnel is not None and HELLO_BEGINS.match(content):
-            flow.state = _State.HELLO
-        else:
-            return False
-        return True
-
-    def _read_hello(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
-        try:
-            hello = hello_of(flow.buffer)
-        except NotTls:
-            self.unreadable += 1
-            self._close_eyes(flow)
-            return
-        if hello is None:
-            return
-        self._close_eyes(flow)
-        if hello.name:
-            port = flow.tunnel[1] if flow.tunnel else flow.key.proxy_port
+    def _say(self, at: Micros, flow: _Flow, found: Request | Hello, said: list[Said]) -> None:
+        if isinstance(found, Request):
+            self._asked(at, flow, found, said)
+        elif found.name:
+            tunnel = flow.reader.tunnel
+            port = tunnel[1] if tunnel else flow.key.proxy_port
             self.names += 1
             said.append(
                 Said(
@@ -321,53 +248,12 @@ class HttpLevel:
                     flow.tx,
                     "",
                     "",
-                    hello.name,
+                    found.name,
                     port,
-                    tunnelled=flow.tunnel is not None,
-                    encrypted_hello=hello.encrypted,
+                    tunnelled=tunnel is not None,
+                    encrypted_hello=found.encrypted,
                 )
             )
-
-    def _read_head(self, at: Micros, flow: _Flow, said: list[Said]) -> bytes | None:
-        buffer = flow.buffer
-        while buffer.startswith((b"\r", b"\n")):  # RFC 9112 section 2.2: empty lines before a request
-            del buffer[0]
-        if not self._may_be_request(flow):
-            return None
-        end, after = _head_end(buffer, flow.searched)
-        if end < 0:
-            # Only once the request line is there, as it is looked at until then.
-            flow.searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
-            if len(buffer) > HEAD_BYTES_MAX:
-                self.too_long += 1
-                self._set(flow, _State.LOST)
-            return None
-        request = request_of(bytes(buffer[:end]), self._urls)
-        rest = bytes(buffer[after:])
-        if request is None:
-            self.unreadable += 1
-            self._set(flow, _State.LOST)
-            return None
-        self._asked(at, flow, request, said)
-        return self._behind(flow, request, rest)
-
-    def _may_be_request(self, flow: _Flow) -> bool:
-        """What is there may be the beginning of a request; where it is not, the state says what follows."""
-        buffer = flow.buffer
-        if not buffer:
-            return False
-        if flow.searched or REQUEST_BEGINS.match(buffer, 0, LINE_BYTES_MAX):
-            return True
-        if buffer[:1].isupper() and b"\n" not in buffer:
-            if len(buffer) < LINE_BYTES_MAX:
-                return True
-            self.too_long += 1
-        if flow.state in _MAY_BE_TLS:
-            self._close_eyes(flow)
-        else:
-            self.unreadable += 1
-            self._set(flow, _State.LOST)
-        return False
 
     def _asked(self, at: Micros, flow: _Flow, request: Request, said: list[Said]) -> None:
         self.requests += 1
@@ -396,51 +282,6 @@ class HttpLevel:
         else:
             said.append(one._replace(kind=Kind.EXCHANGE))
 
-    def _behind(self, flow: _Flow, request: Request, rest: bytes) -> bytes | None:
-        """Pass over the body; gives what follows it as far as it is there."""
-        if request.method == "CONNECT":
-            flow.tunnel = request.host, request.port
-            self._set(flow, _State.TUNNEL)
-            return rest
-        if request.body == UNKNOWN:
-            self._set(flow, _State.LOST)
-            return None
-        if request.body == CHUNKED:
-            self._set(flow, _State.CHUNK)
-            return rest
-        self._set(flow, _State.HEAD)
-        return self._pass(flow, request.body, rest)
-
-    @staticmethod
-    def _pass(flow: _Flow, length: int, rest: bytes) -> bytes:
-        if length > len(rest):
-            flow.segments.pass_over(length - len(rest))
-        return rest[length:]
-
-    def _read_chunk_line(self, flow: _Flow) -> bytes | None:
-        """RFC 9112 section 7.1."""
-        buffer = flow.buffer
-        end = buffer.find(b"\n")
-        if end < 0:
-            if len(buffer) > (HEAD_BYTES_MAX if flow.state is _State.TRAILER else CHUNK_LINE_BYTES_MAX):
-                self.too_long += 1
-                self._set(flow, _State.LOST)
-            return None
-        line, rest = bytes(buffer[:end]).removesuffix(b"\r"), bytes(buffer[end + 1 :])
-        if flow.state is _State.TRAILER:
-            self._set(flow, _State.TRAILER if line else _State.HEAD)
-            return rest
-        if flow.state is _State.CHUNK_END:
-            self._set(flow, _State.LOST if line else _State.CHUNK)
-            return None if line else rest
-        size = _chunk_bytes(line)
-        if size < 0:
-            self.unreadable += 1
-            self._set(flow, _State.LOST)
-            return None
-        self._set(flow, _State.CHUNK_END if size else _State.TRAILER)
-        return self._pass(flow, size, rest)
-
     # The proxy's side
 
     def _from_proxy(self, at: Micros, packet: Packet, said: list[Said]) -> None:
@@ -467,12 +308,8 @@ class HttpLevel:
         said.append(request._replace(kind=Kind.EXCHANGE, at=max(at, request.at), status=status))
         if status == 101:
             self._close_eyes(flow)
-        elif request.method == "CONNECT" and status >= 300 and flow.tunnel is not None:
-            flow.tunnel = None
-            if flow.state is _State.TUNNEL and not flow.buffer:
-                self._set(flow, _State.HEAD)
-            else:
-                self._set(flow, _State.LOST)
+        elif request.method == "CONNECT" and status >= 300:
+            flow.reader.refuse()
 
     @staticmethod
     def _unanswered(at: Micros, flow: _Flow, said: list[Said]) -> None:
@@ -484,19 +321,3 @@ class HttpLevel:
 def _flow_id(key: FlowKey, seq: int) -> str:
     words = f"{key.client_ip} {key.client_port} {key.proxy_ip} {key.proxy_port} {seq}"
     return f"u-{blake2b(words.encode('ascii'), digest_size=8).hexdigest()}"
-
-
-def _head_end(buffer: bytearray, begin: int) -> tuple[int, int]:
-    """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
-    crlf = buffer.find(b"\r\n\r\n", begin)
-    bare = buffer.find(b"\n\n", begin)
-    if crlf >= 0 and (bare < 0 or crlf < bare):
-        return crlf, crlf + 4
-    return (bare, bare + 2) if bare >= 0 else (-1, -1)
-
-
-def _chunk_bytes(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip()
-    if not 0 < len(digits) <= 15 or not all(digit in b"0123456789abcdefABCDEF" for digit in digits):
-        return -1
-    return int(digits, 16)

@@ -69,7 +69,7 @@ def test_what_is_no_request(line: str) -> None:
     assert told(line, "Host: host.example") is None
 
 
-@pytest.mark.parametrize("field", ["Host : a", " folded", "no colon", ": a"])
+@pytest.mark.parametrize("field", ["Host : a", " folded", "no colon", ": a", "Host: a\rX: b"])
 def test_fields_that_are_not_well_formed(field: str) -> None:
     """Proxies refuse them, or read them in their own way."""
     assert told("GET http://a.example/ HTTP/1.1", field) is None

@@ -416,11 +416,11 @@ def test_heads_are_bounded() -> None:
     by = level()
     line = b"GET http://a.example/ HTTP/1.1\r\n" + b"X: y\r\n" * 1_000
     heard(talk(line, *[b"X: y\r\n" * 1_000] * 10, b"\r\n"), by)
-    assert (by.too_long, by.requests) == (1, 0)
+    assert (by.faults.too_long, by.requests) == (1, 0)
 
     by = level()
     heard(talk(b"GET http://a.example/" + b"a" * 20_000, b"a HTTP/1.1\r\n\r\n"), by)
-    assert (by.too_long, by.requests, by.kept_bytes) == (1, 0, 0)
+    assert (by.faults.too_long, by.requests, by.kept_bytes) == (1, 0, 0)
 
 
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
