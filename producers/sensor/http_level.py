@@ -149,8 +149,6 @@ class HttpLevel:
             flow = self._begin(at, key, seq, said, from_begin=False)
         else:
             self._flows.move_to_end(key)
-        if flow.is_over:
-            return
         if packet.payload and not flow.reader.is_closed:
             self._take(at, flow, seq, packet, said)
         if flags & RST:
@@ -286,7 +284,7 @@ class HttpLevel:
 
     def _from_proxy(self, at: Micros, packet: Packet, said: list[Said]) -> None:
         flow = self._flows.get(FlowKey(packet.dst_ip, packet.dst_port, packet.src_ip, packet.src_port))
-        if flow is None or flow.is_over:
+        if flow is None:
             return
         if packet.payload:
             self._answered(at, flow, packet, said)

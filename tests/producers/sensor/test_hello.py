@@ -48,6 +48,7 @@ def test_without_extensions() -> None:
         b"\x16\x03\x01\0\0",
         b"\x16\x03\x01\xff\xff",
         b"\x16\x03\x01\0\x04\x02\0\0\0",
+        hello("a.example")[:5] + b"\x02" + hello("a.example")[6:],
         b"\x16\x03\x01\0\x04\x01\xff\xff\xff",
         b"\x16\x03\x01\0\x04\x01\0\0\0",
         b"\x16\x03\x01\0\x01\x01" * 40,

@@ -174,6 +174,25 @@ def test_a_refused_tunnel_is_asked_for_again() -> None:
     ]
 
 
+def test_what_follows_a_refused_tunnel() -> None:
+    """It is HTTP, in whatever segments, and no tunnel: a hello is nobody's."""
+    at = len(CONNECT)
+    refused = [syn(), segment(CONNECT), answer(REFUSED)]
+
+    assert [one[0] for one in facts(heard([*refused, segment(hello("a.example"), at)]))] == ["exchange"]
+    again = facts(heard([*refused, segment(GET[:9], at), segment(GET[9:], at + 9)]))
+    assert [one[4] for one in again] == ["www.example.com", "intranet.example"]
+
+
+def test_chunks_that_are_not_as_long_as_they_say() -> None:
+    """Nothing is told of what follows in the segment."""
+    said = heard(
+        talk(b"POST http://a.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n" + GET)
+    )
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example"]
+
+
 def test_a_request_without_an_answer_is_told_in_time() -> None:
     """Before the correlator gives up, and once: a later answer is nobody's."""
     by = level()
@@ -268,6 +287,8 @@ def test_from_the_middle_only_whole_request_lines() -> None:
     assert heard([segment(b"x" * 10 + GET, 500)]) == []
     assert heard([segment(hello("www.example.com"), 500)]) == []
     assert heard([segment(GET[:20], 500), segment(GET[20:], 520)]) == []
+    assert heard([segment(b"x" * 10, 500), segment(b"x" * 5 + GET, 505)]) == []  # only its new bytes look like one
+    assert heard([segment(b"PATCH http://a.example/ HTTP/1.1\r\n\r\n", 500)]) == []  # it may be PROPPATCH's end
     assert [one.host for one in heard([segment(b"tail\r\n\r\n", 500), segment(GET, 508)])][:1] == ["intranet.example"]
 
 
@@ -296,9 +317,10 @@ def test_a_segment_that_was_not_captured_whole() -> None:
     assert by.gaps == 0
 
     by = level()
-    said = heard([syn(), segment(GET[:30])._replace(cut=40), segment(GET, len(GET))], by)
-    assert [one.tx for one in said if one.kind is Kind.REQUEST] == [0]
+    for packet in (syn(), segment(GET[:30])._replace(cut=40)):
+        assert by.packet(T0, packet) == []
     assert by.gaps == 1
+    assert [one.tx for one in by.packet(T0, segment(GET, len(GET)))] == [0]
 
 
 def test_the_same_ends_again_are_another_connection() -> None:
