@@ -105,11 +105,13 @@ def test_what_waits_is_told_at_the_end() -> None:
         hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, (server.getsockname(),)), queue, "dev-a")
         hearing.start()
         with socket.create_connection(server.getsockname()) as client:
-            client.sendall(CONNECT)
+            client.sendall(CONNECT + b"GET")
             hearing.close()
     ((_, line),) = queue.take()
 
     assert "status" not in json.loads(line)
+    held = {sample.name: sample.value for family in hearing.families() for sample in family.samples}
+    assert held["unproxy_endpoint_held_bytes"] == 3
 
 
 def test_what_ends_the_thread_is_told() -> None:
