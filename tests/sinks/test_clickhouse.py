@@ -14,6 +14,8 @@ from sinks.base import RowsRefused, SinkBusy, SinkRefused
 from sinks.clickhouse import NAMES_MAX, ClickHouseSink, connect
 from sinks.migrate import migrate
 from sinks.presence import all_there
+from streams.device import Device
+from streams.presence_rows import coverage_row
 from tests.sinks.sink_world import damage
 from unproxy.embedded.engine import Engine
 
@@ -157,6 +159,21 @@ def test_rows_are_looked_for(config: ClickHouseSettings, sink: ClickHouseSink, t
         assert all_there(client, config.database, table, rows)
         client.command(f"OPTIMIZE TABLE {config.database}.{table}_versions FINAL")
         assert all_there(client, config.database, table, [*rows, b"not to be read"])
+
+
+def test_rows_that_merge_are_inserted_again(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
+    """An earlier row of the same identity says nothing of whether the later one is there."""
+    make_tables(config)
+    device = Device("d")
+    rows = [msgspec.json.encode(coverage_row(device, "sockets\0s", first, first + 1)) for first in (0, 5_000_000)]
+    sink.write("DeviceCoverage", rows[:1], "a")
+    for _ in range(2):
+        sink.write("DeviceCoverage", rows[1:], "b", again=True)
+    places = (
+        f"SELECT (count(), toString(min(FirstTime)), toString(max(LastTime))) FROM {config.database}.DeviceCoverage"
+    )
+
+    assert ask(config, places) == (1, "1970-01-01 00:00:00.000000", "1970-01-01 00:00:05.000001")
 
 
 def test_repeated_in_the_next_month(config: ClickHouseSettings, sink: ClickHouseSink) -> None:
