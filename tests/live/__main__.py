@@ -33,28 +33,31 @@ FINDINGS_SHOWN = 20
 def main() -> int:
     """Run what was asked for; gives the exit code."""
     given = _parser().parse_args()
-    folder = Path(tempfile.gettempdir())
     try:
         check_machine()
         enter_namespaces()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        folder = Path(tempfile.mkdtemp(prefix="unproxy-live-"))
-        folder.chmod(0o755)  # some clients, and the proxy, are the user nobody
-        good = live(given, folder)
     except CannotRun as error:
         print(error, file=sys.stderr)
         return EXIT_CANNOT
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="unproxy-live-"))
+    folder.chmod(0o755)  # some clients, and the proxy, are the user nobody
+    code = EXIT_WRONG
+    try:
+        code = 0 if live(given, folder) else EXIT_WRONG
+    except CannotRun as error:
+        print(error, file=sys.stderr)
+        code = EXIT_CANNOT
     except WentWrong as error:
-        print(f"{error}\nlogs are in {folder}", file=sys.stderr)
-        return EXIT_WRONG
+        print(error, file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return EXIT_STOPPED
-    if good and not given.keep:
-        shutil.rmtree(folder)
-    else:
+        code = EXIT_STOPPED
+    if given.keep or code == EXIT_WRONG:
         print(f"logs and rows are in {folder}")
-    return 0 if good else EXIT_WRONG
+    else:
+        shutil.rmtree(folder)
+    return code
 
 
 def live(given: argparse.Namespace, folder: Path) -> bool:
