@@ -69,7 +69,7 @@ def live(given: argparse.Namespace, folder: Path) -> bool:
     tracefs = folder / "tracefs"
     tracefs.mkdir()
     subprocess.run(["mount", "-t", "tracefs", "tracefs", tracefs], check=True)
-    modes = {"all": [*ProtectionMode], "none": []}.get(given.mode) or [ProtectionMode(given.mode)]
+    modes = [mode for mode in ProtectionMode if given.mode in ("all", mode)]
     good = True
     try:
         with stage(folder) as place:

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 OURS = (NEAR, NEAR_6)
 SLACK_SECS = 0.005
 """The client reads its clock before and after; the row's time lies between, but for the clocks' own error."""
+ANSWER_SECS = 4.9
+"""The sensor waits 5 s for an answer; of one that takes longer it tells no status."""
 MARKS = {ProtectionMode.BLOCK: "blocked", ProtectionMode.AUDIT: "audited"}
 VERDICTS = {
     ProtectionMode.BLOCK: "ExploitGuardNetworkProtectionBlocked",
@@ -194,7 +196,7 @@ def _destination(entries: Sequence[Entry], row: Row, verdicts: Sequence[Row], ju
     if (row["ProxyIP"], row["ProxyPort"]) != (first.remote_ip, first.remote_port):
         judgement.wrong(Wrong.PROXY, f"{_spelled(first)}: destination through {row['ProxyIP']}:{row['ProxyPort']}")
     listed = [entry for entry in entries if _listed(entry)]
-    expected = {MARKS[mode]} if listed else set().union(*(OUTCOMES[entry.result] for entry in entries))
+    expected = {MARKS[mode]} if listed else set().union(*map(_outcomes, entries))
     if row["Outcome"] not in expected:
         judgement.wrong(Wrong.OUTCOME, f"{_spelled(first)}: {row['Outcome']}, not {' or '.join(sorted(expected))}")
     names = {first.host, first.inside or first.host}
@@ -247,6 +249,11 @@ def _by_destination(connection: Iterable[Entry]) -> dict[tuple[str, int], list[E
         if entry.host:
             found[entry.host, entry.port].append(entry)
     return found
+
+
+def _outcomes(entry: Entry) -> set[str]:
+    late = entry.ended - entry.at > ANSWER_SECS
+    return OUTCOMES[entry.result] | ({"unknown"} if late else set())
 
 
 def _listed(entry: Entry) -> bool:

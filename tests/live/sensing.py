@@ -60,7 +60,7 @@ def sensing(
     code = stage.stop(process)
     if code:
         raise WentWrong(f"the sensor ended with {code}: {stage.said(name).strip()[-1000:]}")
-    sensed.counters = {word: int(number) for word, number in re.findall(r"(\w+)=(\d+)\b", stage.said(name))}
+    sensed.counters = {word: int(number) for word, number in re.findall(r"(\w+)=(\d+)(?=\s)", stage.said(name))}
 
 
 def rows_of(sensed: Sensed, folder: Path) -> Rows:

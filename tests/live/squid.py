@@ -23,6 +23,7 @@ visible_hostname proxy.example
 hosts_file {folder}/hosts
 dns_nameservers 127.0.0.1
 dns_timeout 1 seconds
+dns_retransmit_interval 1 seconds
 acl forbidden dstdomain {forbidden}
 http_access deny forbidden
 http_access allow all

@@ -222,6 +222,14 @@ def test_a_listed_name_inside_a_tunnel_is_listed() -> None:
     assert kinds(judged(rows, [asked], BLOCK, [], [])) == {Wrong.VERDICT}
 
 
+def test_an_answer_may_come_too_late_for_the_sensor() -> None:
+    """Then nobody knows the outcome; else it is known."""
+    rows = [connection(), destination(Outcome="unknown")]
+
+    assert judged(rows, [entry(ended=BEGAN + 6)]).findings == []
+    assert kinds(judged(rows)) == {Wrong.OUTCOME}
+
+
 def test_audit_marks_and_lets_through() -> None:
     """The listed one is marked on its row and by a verdict, and done by the proxy's log."""
     rows, asked, done = [connection(), destination(LISTED, Outcome="audited")], [entry(LISTED)], [log(LISTED)]
