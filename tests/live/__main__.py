@@ -2,7 +2,7 @@
 
     python -m tests.live                            all three modes, then the load
     python -m tests.live --mode block --rate 0      one mode, no load
-    python -m tests.live --rate 2000 --secs 30 --mode none
+    python -m tests.live --mode none                only the load
 
 As root, on Linux, with squid unpacked (`make live` does that). Network namespaces of its own: nothing of the machine's network
 is touched, nothing is left. Exit codes: 0 all is as it should be, 1 something is wrong, 2 it cannot run here, 130 Ctrl-C.
@@ -81,7 +81,7 @@ def live(given: argparse.Namespace, folder: Path) -> bool:
                 print("\n".join(table(judgement)), flush=True)
                 good &= not judgement.findings
             if given.rate:
-                figures = load(place, tracefs, given.rate, given.secs)
+                figures = load(place, tracefs, ProtectionMode(given.load_mode), given.rate, given.secs)
                 print("\n".join(figures.table()), flush=True)
                 good &= figures.good
     finally:
@@ -100,6 +100,9 @@ def table(judgement: Judgement) -> Iterator[str]:
             yield f"    on a row, {name.replace('_', ' '):<17} {counts[name]:>6,}"
     yield f"  listed                      {counts['listed']:>6,}"
     yield f"    marked on row and verdict {counts['marked']:>6,}"
+    if judgement.mode is ProtectionMode.BLOCK:
+        yield f"    stopped inline            {counts['inline']:>6,}"
+        yield f"    by destroying the socket  {counts['socket_destroyed']:>6,}"
     yield f"    done by the proxy's log   {counts['done']:>6,}"
     yield f"  wrong                       {len(judgement.findings):>6,}"
     for kind, count in Counter(finding.kind for finding in judgement.findings).most_common():
@@ -117,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--times", type=int, default=3, help="how often each client does its errands (default: 3)")
     parser.add_argument("--rate", type=int, default=2_000, help="connections a second of the load; 0 for none")
     parser.add_argument("--secs", type=int, default=30, help="how long (default: 30)")
+    parser.add_argument(
+        "--load-mode", choices=modes[2:], default="audit", help="the sensor's mode then (default: audit)"
+    )
     parser.add_argument("--squid", type=Path, default=PACKAGE, metavar="DIR", help="Debian's packages, unpacked")
     parser.add_argument("--keep", action="store_true", help="keep logs and rows of a good run, too")
     return parser

@@ -79,7 +79,7 @@ class Judgement:
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     """`connections`, `requests`, `listed`, and of the requests those with the right `pid`, `user`, `command_line`, `host`,
-    and of the listed ones `marked`, `done` (in the proxy's log)."""
+    and of the listed ones `marked`, `done` (in the proxy's log), and how they were stopped: `inline`, `socket_destroyed`."""
 
     def wrong(self, kind: Wrong, what: str) -> None:
         """Note a finding."""
@@ -94,13 +94,14 @@ class Rows:
     by_pid: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
     destinations: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     verdicts: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
-    verdict_count: int = 0
 
     @classmethod
     def of(cls, rows: Iterable[bytes], verdicts: Iterable[bytes]) -> Rows:
         """Sort them."""
         found = cls()
         for row in _latest(rows):
+            if row["LocalIP"] not in OURS:
+                continue
             if row["Layer"] == "destination":
                 found.destinations[row["ConnectionId"]].append(row)
             else:
@@ -108,7 +109,6 @@ class Rows:
                 found.by_pid[row["InitiatingProcessId"]].append(row)
         for row in _latest(verdicts):
             found.verdicts[row["ConnectionId"]].append(row)
-            found.verdict_count += 1
         return found
 
     def all_connections(self) -> Iterable[Row]:
@@ -134,6 +134,11 @@ def judge(mode: ProtectionMode, entries: Sequence[Entry], rows: Rows, logged: Se
     for row in rows.all_connections():
         if row["RecordId"] not in seen:
             judgement.wrong(Wrong.NOBODYS, _named(row))
+    verdicts = sum(map(len, rows.verdicts.values()))
+    if verdicts != judgement.counts["verdicts"]:
+        judgement.wrong(
+            Wrong.VERDICT, f"{verdicts} in all, {judgement.counts['verdicts']} of them about listed requests"
+        )
     if logged is not None:
         _proxy_log(entries, logged, judgement)
     return judgement
@@ -202,6 +207,10 @@ def _destination(entries: Sequence[Entry], row: Row, verdicts: Sequence[Row], ju
     names = {first.host, first.inside or first.host}
     about = [it for it in verdicts if it["DestinationHost"] in names and it["ActionType"] == VERDICTS[mode]]
     counts["marked"] += min(len(listed), len(about)) if row["Outcome"] == MARKS[mode] else 0
+    counts["verdicts"] += len(about)
+    for verdict in about:
+        _process(first, verdict, judgement)
+        counts[json.loads(verdict["AdditionalFields"]).get("ResponseCategory", "")] += 1
     if len(about) != len(listed):
         judgement.wrong(Wrong.VERDICT, f"{_spelled(first)}: {len(about)}, not {len(listed)}")
     for entry in entries:
@@ -263,7 +272,7 @@ def _listed(entry: Entry) -> bool:
 def _latest(lines: Iterable[bytes]) -> Iterable[Row]:
     found: dict[str, Row] = {}
     for row in map(json.loads, lines):
-        if row["LocalIP"] in OURS and row["Version"] >= found.get(row["RecordId"], row)["Version"]:
+        if row["Version"] >= found.get(row["RecordId"], row)["Version"]:
             found[row["RecordId"]] = row
     return found.values()
 

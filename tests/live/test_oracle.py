@@ -90,12 +90,13 @@ def destination(host: str = "news.example", **columns: Any) -> Row:
 
 def verdict(action: str, **columns: Any) -> Row:
     """The row of DeviceEvents about a request for the listed host."""
-    return {
+    own = {
         **destination(LISTED),
         "RecordId": "verdict-1",
         "ActionType": f"ExploitGuardNetworkProtection{action}",
-        **columns,
+        "AdditionalFields": json.dumps({"ResponseCategory": "inline"}),
     }
+    return {**own, **columns}
 
 
 def log(host: str = "news.example", tag: str = "TCP_MISS", status: int = 200) -> Logged:
@@ -239,6 +240,10 @@ def test_audit_marks_and_lets_through() -> None:
     assert (good.counts["listed"], good.counts["marked"], good.counts["done"]) == (1, 1, 1)
     assert kinds(judged(rows, asked, logged=done)) == {Wrong.VERDICT}
     assert kinds(judged(rows, asked, verdicts=[verdict("Blocked")], logged=done)) == {Wrong.VERDICT}
+    twice = [verdict("Audited"), verdict("Audited", RecordId="verdict-2", ConnectionId="")]
+    assert kinds(judged(rows, asked, verdicts=twice, logged=done)) == {Wrong.VERDICT}
+    others = [verdict("Audited", InitiatingProcessId=7)]
+    assert kinds(judged(rows, asked, verdicts=others, logged=done)) == {Wrong.PID}
     assert kinds(judged([connection(), destination(LISTED)], asked, verdicts=[verdict("Audited")], logged=done)) == {
         Wrong.OUTCOME
     }
@@ -254,7 +259,8 @@ def test_block_stops() -> None:
     cut, through = entry(LISTED, result=Result.CUT), entry(LISTED)
     told = [verdict("Blocked")]
 
-    assert judged(rows, [cut], BLOCK, told, []).findings == []
+    good = judged(rows, [cut], BLOCK, told, [])
+    assert (good.findings, good.counts["inline"]) == ([], 1)
     assert judged(rows, [cut], BLOCK, told, [log(LISTED, "TCP_MISS_ABORTED", 0)]).findings == []
     assert kinds(judged(rows, [cut], BLOCK, told, [log(LISTED)])) == {Wrong.GOT_THROUGH}
     assert Wrong.GOT_THROUGH in kinds(judged(rows, [through], BLOCK, told, []))
@@ -270,6 +276,7 @@ def test_off_names_nothing() -> None:
     assert kinds(judged([{**row, "UnresolvedReason": "no_http_event"}], mode=OFF)) == {Wrong.REASON}
     assert kinds(judged([{**row, "ProtectionMode": "audit"}], mode=OFF)) == {Wrong.MODE}
     assert kinds(judged([row, destination()], mode=OFF)) == {Wrong.INVENTED}
+    assert kinds(judged([row], mode=OFF, verdicts=[verdict("Audited")])) == {Wrong.VERDICT}
 
 
 @pytest.mark.parametrize(
