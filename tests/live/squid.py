@@ -84,7 +84,7 @@ class Squid:
     """A running squid."""
 
     def __init__(self, stage: Stage, package: Path, folder: Path) -> None:
-        place = _copied(package, folder)
+        place = unpacked(package, folder)
         user = folder / "squid"
         user.mkdir()
         os.chown(user, NOBODY, NOBODY)
@@ -122,7 +122,7 @@ class Squid:
         return new
 
 
-def _copied(package: Path, folder: Path) -> Path:
+def unpacked(package: Path, folder: Path) -> Path:
     """Its files where the user nobody may read them. Raises CannotRun."""
     binary, share = package / "usr/sbin/squid", package / "usr/share/squid"
     if not binary.exists():
