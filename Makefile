@@ -45,7 +45,7 @@ endif
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
-fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7.
+fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
 	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
 
 live: $(MADE) $(SQUID)  ## The sensor beside a real squid and real clients, as root; ARGS="--mode block --rate 0" for a part.

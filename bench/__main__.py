@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import alerts, correlator, indicators, recovery, restart, sink, storm, worker
+from bench import alerts, correlator, dialects, indicators, recovery, restart, sink, storm, worker
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -18,7 +18,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError
 
-PARTS = ("correlator", "indicators", "storm", "worker", "alerts", "sink", "restart", "recovery")
+PARTS = ("dialects", "correlator", "indicators", "storm", "worker", "alerts", "sink", "restart", "recovery")
 SIZES = (1_000, 100_000, 1_000_000)
 INDICATORS = (1_000, 1_000_000)
 LINES_PER_MESSAGE = (100, 500)
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = given.parts or PARTS
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends us, the servers end too
     try:
-        cases = run(parts, quick=given.quick)
+        cases = run(parts, quick=given.quick, samples=given.samples)
     except KeyboardInterrupt:
         tell("stopped")
         return 130
@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(parts: Sequence[str], *, quick: bool) -> list[Case]:
+def run(parts: Sequence[str], *, quick: bool, samples: Path | None = None) -> list[Case]:
     """All cases of these parts, in the order of the data's walk."""
     cases: list[Case] = []
     less = QUICK if quick else 1
+    if "dialects" in parts:
+        cases += dialects.run_cases(dialects.LINES // less, samples)
     if "correlator" in parts:
         cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
     if "indicators" in parts:
@@ -127,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"{', '.join(PARTS)} (all of them)"
     )
     parser.add_argument("--quick", action="store_true", help="less of everything; the million connections are left out")
+    parser.add_argument(
+        "--samples", type=Path, metavar="FOLDER", help="dialects: their lines in the files there as well"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well, as JSON")
     return parser
 

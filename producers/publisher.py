@@ -26,7 +26,7 @@ from producers.health import PublisherFacts
 from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
-from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config, what_to_do
+from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config, what_to_do
 from schemas.settings import Settings
 from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
 
@@ -290,8 +290,7 @@ def producer_config(settings: Settings, on_error: Callable[[KafkaError], None]) 
     """How the client is set up: duplicates, loss and reordering are excluded by Kafka's own means."""
     return {
         **client_config(settings.kafka),
-        "enable.idempotence": True,
-        "acks": "all",
+        **ONCE_IN_ORDER,
         "compression.type": "zstd",
         # Faust and Java hash keys so; librdkafka's own default would put a device elsewhere.
         "partitioner": "murmur2_random",

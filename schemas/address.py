@@ -62,6 +62,10 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
 
 def split_url(text: str) -> tuple[str, int]:
     """Host and port of a URL, a host name or an address; port 0 where none is written, host "" where none can be."""
+    return _remembered_url(text) if len(text) <= REMEMBERED_LENGTH_MAX else _split_url(text)
+
+
+def _split_url(text: str) -> tuple[str, int]:
     authority = _AFTER_AUTHORITY.split(text.partition("://")[2] or text, maxsplit=1)[0]
     host, port = split_authority(authority, 0)
     return (host, port) if host else (canonical_host(authority.rpartition("@")[2][:REMEMBERED_LENGTH_MAX]), 0)
@@ -88,6 +92,7 @@ def _split(text: str, default_port: int) -> tuple[str, int]:
 
 
 _remembered = lru_cache(maxsize=65_536)(_split)
+_remembered_url = lru_cache(maxsize=16_384)(_split_url)
 
 
 @lru_cache(maxsize=65_536)

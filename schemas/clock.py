@@ -36,11 +36,17 @@ def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
     if text[26:] in ("+0000", "Z") and text[19] == "." and text[20:26].isdigit():
         return _whole_second(text[:19]) + int(text[20:26])
-    decimals = text[20:].removesuffix("Z")
-    if text[19:20] == "." and decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
-        return _whole_second(text[:19]) + int(decimals[:6].ljust(6, "0"))
+    if text[19:20] == ".":
+        decimals = text[20:].removesuffix("Z")
+        if decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
+            return _whole_second(text[:19]) + int((decimals + "00000")[:6])
     if len(text) > TEXT_CHARS_MAX:
         raise ValueError(f"a time of {len(text)} characters")
+    return _any_spelling(text)
+
+
+@lru_cache(maxsize=8_192)
+def _any_spelling(text: str) -> int:
     when = datetime.fromisoformat(text)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return _in_range((when - _EPOCH) // timedelta(microseconds=1), text)

@@ -75,7 +75,7 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
         return not (self.path or self.command_line or self.account or self.started or self.parent_name or self.sid)
 
 
-class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
+class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An endpoint's own record of an outgoing TCP connection (kernel, ETW, audit): it alone knows the process."""
 
     device: str
@@ -90,6 +90,9 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False):
     failed: bool
     process: Process
     event_id: str
+    bytes_sent: int | None = None
+    """Payload; None where the sensor does not tell, or not yet."""
+    bytes_received: int | None = None
 
 
 class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):

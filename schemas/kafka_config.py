@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The largest message of any topic (deploy/topics.toml), headers and framing included."""
+ONCE_IN_ORDER: dict[str, object] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    # Of several requests in flight a partition that just got its leader may refuse the first and take the second, as Kafka
+    # accepts any first sequence number of a producer it knows nothing of. librdkafka (2.16) then takes the first for done, too.
+    "max.in.flight.requests.per.connection": 1,
+}
+"""How a Producer is set up that must lose nothing and write nothing twice."""
 
 
 def client_config(kafka: KafkaSettings) -> dict[str, object]:

@@ -286,6 +286,12 @@ SENSOR_LOST = _count(
     "where",
 )
 SENSOR_CLOCK_JUMPS = _count("unproxy_endpoint_clock_jumps_total", "Times that the wall clock was set under the sensor")
-SENSOR: tuple[Metric, ...] = (SENSOR_CONNECTIONS, SENSOR_OPEN, SENSOR_LOST, SENSOR_CLOCK_JUMPS)
+SENSOR_LISTED = _count(
+    "unproxy_endpoint_listed_total",
+    "Requests for listed destinations that were audited, blocked inline, cut off by destroying their socket, or went through "
+    "although they should not; packets that the kernel let go unseen for want of room, or that could not be judged",
+    "what",
+)
+SENSOR: tuple[Metric, ...] = (SENSOR_CONNECTIONS, SENSOR_OPEN, SENSOR_LOST, SENSOR_CLOCK_JUMPS, SENSOR_LISTED)
 
 METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER, *SENSOR)

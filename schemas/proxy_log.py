@@ -13,7 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.address import canonical_ip, split_authority
+from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority
 from schemas.carried import Carried, carried
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
@@ -96,6 +96,11 @@ def address(text: str, what: str) -> str:
 
 def maybe_address(text: str) -> str:
     """Canonical address, "" for anything else: a name, a dash, a masked address."""
+    return _maybe_address(text) if len(text) <= ADDRESS_CHARS_MAX else ""
+
+
+@lru_cache(maxsize=16_384)
+def _maybe_address(text: str) -> str:
     try:
         return address(text, "address")
     except ValueError:
@@ -185,6 +190,11 @@ def destination(target: str, default_port: int = 0) -> tuple[str, int]:
     Only a scheme at the very beginning counts: another URL may stand in the query. A backslash before the path is read
     differently by different programs.
     """
+    is_authority = len(target) <= REMEMBERED_LENGTH_MAX and "/" not in target
+    return _remembered(target, default_port) if is_authority else _destination(target, default_port)
+
+
+def _destination(target: str, default_port: int) -> tuple[str, int]:
     found = _TARGET.match(target)
     assert found is not None, "every part may be empty"
     scheme, authority, backslash = found.groups()
@@ -193,6 +203,9 @@ def destination(target: str, default_port: int = 0) -> tuple[str, int]:
     written = PORTS.get(scheme.lower(), 0) if scheme else default_port
     host, number = split_authority(authority, written or _UNTOLD)
     return (host, 0 if number == _UNTOLD else number) if host != "-" else ("", 0)
+
+
+_remembered = lru_cache(maxsize=16_384)(_destination)
 
 
 def told_nothing(method: str, target: str) -> str:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Producer
 
 from schemas.clock import iso_micros
 from schemas.events import Reason
-from schemas.kafka_config import MESSAGE_BYTES_MAX, client_config
+from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config
 from schemas.record import RejectRow
 from schemas.settings import KafkaSettings
 from sinks.base import SinkBusy
@@ -69,7 +69,7 @@ class RejectsProducer:
             self._producer = Producer(
                 {
                     **client_config(self._kafka),
-                    "enable.idempotence": True,
+                    **ONCE_IN_ORDER,
                     "message.max.bytes": MESSAGE_BYTES_MAX,
                     "log_level": 2,
                 }

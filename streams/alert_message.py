@@ -8,10 +8,11 @@ from schemas.clock import LATEST, iso_micros
 from schemas.indicators import Severity
 from schemas.record import Alert, AlertKind
 from schemas.suppressions import Suppression
+from streams.device import Device
 from streams.findings import identity
 from streams.modes import mode_at, mode_changes
 from streams.protection import AlertState
-from streams.state import AUDITED, BLOCKED, Device
+from streams.state import AUDITED, BLOCKED
 
 SEVERITY = {
     AlertKind.BLOCKED: Severity.MEDIUM,

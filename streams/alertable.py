@@ -14,6 +14,7 @@ from schemas.clock import iso_micros
 from schemas.events import Micros, Process, ProtectionMode
 from schemas.indicators import Indicator, IndicatorAction
 from schemas.record import AlertKind, Confidence, Outcome
+from streams.device import Device
 from streams.findings import Place, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
 from streams.indicators import process_matches
 from streams.judged import Request, judged_name
@@ -31,7 +32,6 @@ from streams.state import (
     WARNED,
     Connection,
     Destination,
-    Device,
 )
 
 NAMED, PLACED, NUMBERED, DESCRIBED = 1, 2, 4, 8

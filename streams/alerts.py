@@ -11,9 +11,9 @@ from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.record import AlertKind
 from streams.alertable import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
+from streams.device import ALERTS_MAX, NEVER, Device
 from streams.findings import Place
 from streams.protection import AlertState, Counted
-from streams.state import ALERTS_MAX, NEVER, Device
 
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
@@ -163,13 +163,25 @@ def _latest(state: AlertState) -> Micros:
     return max(state.last, state.sent_at)
 
 
+def remember(device: Device, gap: Micros) -> None:
+    """After a restart: the alerts that wait, and until when, just as `due` left them."""
+    for key, state in device.alerts.items():
+        if state.version > state.sent and (state.count or state.sent_at):
+            device.dirty_alerts[key] = None
+            device.held_due = min(device.held_due, state.sent_at + _wait(state, gap) if state.sent_at else 0)
+
+
+def _wait(state: AlertState, gap: Micros) -> Micros:
+    return gap * PATIENT.get(AlertKind(state.kind), 1)
+
+
 def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
     """The alerts to publish at this time of the device; the others wait, and `held_due` says how long."""
     ready, device.last_words = device.last_words, []
     waiting: Micros = NEVER
     for key in list(device.dirty_alerts):
         state = device.alerts[key]
-        wait = gap * PATIENT.get(AlertKind(state.kind), 1)
+        wait = _wait(state, gap)
         next_at = state.sent_at + wait if state.sent_at else now
         if not (state.count or state.sent_at):
             del device.dirty_alerts[key]  # Taken back before anybody heard of it.

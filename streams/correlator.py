@@ -43,6 +43,7 @@ from schemas.events import (
 )
 from schemas.settings import CorrelationSettings
 from streams.alerts import touch
+from streams.device import PROXIES_MAX, Device
 from streams.evidence import (
     JUDGEMENT,
     NAME,
@@ -71,12 +72,10 @@ from streams.state import (
     BY_URI,
     BY_VERDICT,
     BYPASSED,
-    PROXIES_MAX,
     REACHED,
     WARNED,
     Connection,
     Destination,
-    Device,
     Group,
     Inner,
     Kernel,
@@ -133,7 +132,16 @@ class Correlator(Settler):
         device.facts.kernel_seen = True
         key = event.flow.key
         group = device.group(key)
-        kernel = Kernel(event.started, event.established, event.ended, event.failed, event.process, event.event_id)
+        kernel = Kernel(
+            event.started,
+            event.established,
+            event.ended,
+            event.failed,
+            event.process,
+            event.event_id,
+            -1 if event.bytes_sent is None else event.bytes_sent,
+            -1 if event.bytes_received is None else event.bytes_received,
+        )
         if group is None:
             connection = self.new(device, key, None, event.started + self.patience)
         else:

@@ -9,6 +9,7 @@ from schemas.record import UnresolvedReason
 from streams.alertable import findings
 from streams.alerts import add, due, fold, withdraw
 from streams.correlator import Correlator
+from streams.device import Device
 from streams.findings import (
     Place,
     connection_id,
@@ -25,7 +26,7 @@ from streams.matching import may_be_of_another
 from streams.mode_rows import mode_row
 from streams.processes import identify, process_of
 from streams.rows import METHODS, connection_row, destination_row, encode, judged_row, loose_row, loose_version
-from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Device, Group
+from streams.state import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Group
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.record import Outcome, UnresolvedReason
+from streams.device import Facts
 from streams.logged import Logged, lines_of, ports_of
 from streams.modes import EVIDENCE, mode_changes, told_mode
 from streams.protection import Judged
@@ -28,7 +29,6 @@ from streams.state import (
     WARNED,
     Connection,
     Destination,
-    Facts,
 )
 
 SENSOR_STARTS: Micros = 1_000_000
@@ -267,6 +267,7 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
     kernel = connection.kernel
     if kernel is not None:
         evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
+        evidence += (kernel.bytes_sent >= 0) + (kernel.bytes_received >= 0)
     if connection.logged:
         evidence += 3 * len(connection.logged)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)

@@ -7,8 +7,9 @@ from schemas.clock import MICROS, iso_micros
 from schemas.events import Micros
 from schemas.record import AlertKind, Confidence
 from streams.alertable import Finding
+from streams.device import Device, Facts
 from streams.findings import Place, connection_flags, direct_name, is_refused, outcome_of
-from streams.state import Connection, Device, Facts
+from streams.state import Connection
 
 DAYS_MAX = 7
 """A habit is what was so on the last days with connections."""

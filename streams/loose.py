@@ -21,11 +21,12 @@ from schemas.events import Micros, Process, ProcessVerdict
 from schemas.record import Confidence
 from streams.alertable import Finding, kind_of
 from streams.alerts import fold
+from streams.device import LOOSE_TIMER, Device, peek
 from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
 from streams.protection import Judged, Loose
 from streams.settler import ends_of
-from streams.state import BY_PROCESS, BYPASSED, LOOSE_TIMER, WARNED, Connection, Destination, Device, peek
+from streams.state import BY_PROCESS, BYPASSED, WARNED, Connection, Destination
 
 if TYPE_CHECKING:
     from streams.correlator import Correlator

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 
 from schemas.events import Action, Micros, ModeChanged, ModeEvidence, ProtectionMode
 from schemas.record import ModeStatus
+from streams.device import NEVER, Device, Facts
 from streams.protection import ModeEntry, Span
-from streams.state import AUDITED, NEVER, STOPPED, Device, Facts
+from streams.state import AUDITED, STOPPED
 
 ENTRIES_MAX = 256
 """Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""

@@ -17,13 +17,14 @@ from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
 from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
+from streams.alerts import remember as remember_alerts
 from streams.correlator import Correlator
+from streams.device import Device
 from streams.emitter import Emitter, Output
 from streams.gaps import Heard
 from streams.policy import Policy
 from streams.presence import Presence
 from streams.settler import LEAP
-from streams.state import Device
 from streams.store import Store
 
 __all__ = ["Message", "Output", "Pipeline"]
@@ -94,6 +95,7 @@ class Pipeline:
         self.store.restore(entries)
         for device in islice(self.devices.values(), before, None):
             self.presence.remember(device)
+            remember_alerts(device, self.policy.alert_gap)
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """The state entries to write now, once the output was delivered."""

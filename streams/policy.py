@@ -13,9 +13,9 @@ from schemas.events import Micros, ProtectionMode
 from schemas.settings import ProtectionSettings
 from schemas.suppressions import Suppression
 from streams.alert_message import alert
+from streams.device import Device
 from streams.indicators import IndicatorSet, Match
 from streams.protection import HIT_EVENT_IDS_MAX, AlertState, Hit
-from streams.state import Device
 from streams.suppressions import SuppressionSet
 
 HITS_MAX = 64

@@ -18,11 +18,11 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.record import GapKind, GapStatus
 from schemas.settings import CorrelationSettings
+from streams.device import NEVER, SENSORS_MAX, Device, Facts
 from streams.emitter import Emitter
 from streams.gaps import Heard, Sensor, count
 from streams.presence_rows import BUCKET, coverage_row, gap_row, silence_row
 from streams.rows import encode
-from streams.state import NEVER, SENSORS_MAX, Device, Facts
 
 HUSH: Micros = 10 * MICROS
 """A sensor quiet for so long tells what it has of its bucket."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from schemas.clock import LATEST, MICROS, iso_micros
 from schemas.events import Micros
 from schemas.record import COVERAGE_SECS, Coverage, GapKind, GapStatus, SensorGap
+from streams.device import Device
 from streams.findings import identity
 from streams.gaps import Change, Sensor
-from streams.state import Device
 
 BUCKET: Micros = COVERAGE_SECS * MICROS
 VERSION_MAX = 1 << 48

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from schemas.events import Micros, Process, ProcessStarted
+from streams.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.running import Run, filled, learnt, run_of
-from streams.state import PIDS_MAX, PIDS_MIN, Connection, Device, Group, peek
+from streams.state import Connection, Group
 
 if TYPE_CHECKING:
     from streams.correlator import Correlator

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from schemas.clock import MICROS
 from schemas.events import Micros, ProxyDecision, ProxyLogged
+from streams.device import NEVER, PROXY_TIMER, Device, peek
 from streams.evidence import URL_LENGTH_MAX, absolute_target
 from streams.findings import identity
 from streams.indicators import Match
@@ -31,12 +32,8 @@ from streams.state import (
     BY_VERDICT,
     DESTINATIONS_MAX,
     EVENT_IDS_MAX,
-    NEVER,
-    PROXY_TIMER,
     Connection,
     Destination,
-    Device,
-    peek,
 )
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from schemas.record import (
 )
 from streams.alert_message import ACTIONS
 from streams.alertable import kind_of
+from streams.device import Device, Facts
 from streams.findings import (
     Place,
     connection_flags,
@@ -58,8 +59,6 @@ from streams.state import (
     REACHED,
     Connection,
     Destination,
-    Device,
-    Facts,
 )
 
 encode = msgspec.json.Encoder().encode
@@ -252,6 +251,7 @@ def connection_row(
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
     proxied = place.proxied
     began = iso_micros(started)
+    sent, received = _bytes_of(connection)
     row = NetworkEvent(
         began,  # Timestamp
         place.device,  # DeviceId
@@ -289,8 +289,8 @@ def connection_row(
         _event_ids(connection, live),  # HttpEventIds
         connection.flow_id,  # FlowId
         iso_micros(ended) if ended else None,  # ConnectionEndTime
-        connection.bytes_sent if connection.summarised else None,  # BytesSent
-        connection.bytes_received if connection.summarised else None,  # BytesReceived
+        sent,  # BytesSent
+        received,  # BytesReceived
         (live[0].asked if len(live) == 1 else sum([d.asked for d in live])) or None,  # RequestCount
         None,  # HttpStatus
         mark,  # HostMismatch
@@ -298,6 +298,17 @@ def connection_row(
     if process.is_plain and not (connection.witnesses or connection.flow_ids or connection.run is not None):
         return row
     return _with_more(row, process, _told_by(connection))
+
+
+def _bytes_of(connection: Connection) -> tuple[int | None, int | None]:
+    """Sent and received: as a network sensor counted them, else the endpoint's payload."""
+    if connection.summarised:
+        return connection.bytes_sent, connection.bytes_received
+    kernel = connection.kernel
+    if kernel is None:
+        return None, None
+    sent, received = kernel.bytes_sent, kernel.bytes_received
+    return sent if sent >= 0 else None, received if received >= 0 else None
 
 
 def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:

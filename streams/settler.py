@@ -8,6 +8,7 @@ from functools import lru_cache
 from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings, proxy_address
+from streams.device import LOOSE_TIMER, PROXY_TIMER, Device
 from streams.evidence import add_destination
 from streams.findings import Place, flow_name, speaks_tls_to_proxy
 from streams.logged import lines_of
@@ -23,13 +24,10 @@ from streams.state import (
     BY_VERDICT,
     FROM_FLOW,
     GROUP_MAX,
-    LOOSE_TIMER,
-    PROXY_TIMER,
     REACHED,
     UNDECIDED,
     Connection,
     Destination,
-    Device,
     Group,
 )
 from streams.witnesses import absorb, twin

@@ -1,6 +1,6 @@
 """The state as entries of a table, so that it costs what changed and not what is there.
 
-A device's state is many small items (`streams.state.Device.packed`). Each checkpoint writes a delta: the items that changed
+A device's state is many small items (`streams.device.Device.items`). Each checkpoint writes a delta: the items that changed
 and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
 written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing is ever
 deleted: sequence numbers say what counts. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streams.state import Device, Facts
+from streams.device import Device, Facts
 
 FORMAT = 3
 """Raise it when state can no longer be read by what wrote it before."""

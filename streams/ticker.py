@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from aiokafka.errors import KafkaError
-from faust.exceptions import ProducerSendError
+from faust.exceptions import NotReady, ProducerSendError
 
 from schemas.topics import TICK_DIALECT
 from streams.delivery import Parcel, Send
@@ -33,12 +33,15 @@ class Ticker:
         self._counters = counters
 
     async def run(self) -> None:
-        """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up."""
+        """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up.
+
+        Faust may give out partitions before its producer has started.
+        """
         while True:
             await asyncio.sleep(TICK_SECS)
             try:
                 await self._tick()
-            except (KafkaError, ProducerSendError) as error:
+            except (KafkaError, ProducerSendError, NotReady) as error:
                 log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})
 
     async def _tick(self) -> None:

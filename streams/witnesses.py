@@ -96,6 +96,8 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
         one.failed or other.failed,
         one.process if one.process.name else other.process,
         one.event_id,
+        max(one.bytes_sent, other.bytes_sent),
+        max(one.bytes_received, other.bytes_received),
     )
 
 
@@ -161,6 +163,8 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
         any(record.failed for record in records) and not established,
         _richest(record.process for record in records),
         best.event_id,
+        max(record.bytes_sent for record in records),
+        max(record.bytes_received for record in records),
     )
 
 
@@ -216,7 +220,10 @@ def _may_be_one(one: Connection, other: Connection) -> bool:
     """Two kinds of sensors, and nothing speaks against one connection."""
     if not one.first or not other.first or (one.kernel is not None and other.kernel is not None):
         return False
-    kinds = {kind_of_flow(flow_id) for flow_id in (one.flow_id, *one.flow_ids)}
+    kind = kind_of_flow(one.flow_id)
+    if kind_of_flow(other.flow_id) == kind:  # mostly so, where many have the same ends
+        return False
+    kinds = {kind, *map(kind_of_flow, one.flow_ids)}
     if any(kind_of_flow(flow_id) in kinds for flow_id in (other.flow_id, *other.flow_ids)):
         return False
     a, b = _start(one), _start(other)

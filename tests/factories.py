@@ -34,11 +34,11 @@ from schemas.indicators import Indicator
 from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.correlator import Correlator
+from streams.device import Device
 from streams.emitter import Emitter, Output
 from streams.evidence import absolute_target
 from streams.indicators import IndicatorSet
 from streams.policy import Policy
-from streams.state import Device
 
 T0 = 1_795_547_248
 DEVICE = "dev-1"

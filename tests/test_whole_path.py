@@ -175,7 +175,7 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
     def coverage(*arguments: str) -> str:
         capsys.readouterr()
-        assert run(["--config", str(file), "coverage", DEVICE, *arguments]) == 0
+        assert run(["--config", str(file), "coverage", DEVICE.upper(), *arguments]) == 0
         return capsys.readouterr().out
 
     first, lost, third = in_a_row([5, 7, 5])

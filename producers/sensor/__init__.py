@@ -6,6 +6,16 @@ order         records of several CPUs in the order of their times
 clock         the trace's clock in UTC
 processes     what is known of who connects
 connections   changes of sockets folded into connections
+counts        bytes of those that have ended
 spelling      a connection as a line
 run           the thread that reads, the queue behind it, and what is told of it
+
+What it does about listed destinations:
+
+listed        the sensor's own list, read again when the file changes
+enforce       what becomes of a listed request, and the lines that tell of it
+diag          sockets destroyed, and what the kernel tells of their ends
+inline        packets held until it is known that they may go on
+rules         the rules that lead them there
+enforcement   the mode in force and all that it takes
 """

@@ -40,6 +40,10 @@ class Connection:
     established_ns: int = 0
     closed_ns: int = 0
     failed: bool = False
+    ended_in: int = 0
+    """The state that it was in before its end."""
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
 
 
 class Connections:
@@ -105,7 +109,7 @@ class Connections:
             yield connection
         elif change.new == CLOSE:
             del self._open[change.sk]
-            connection.closed_ns = change.at_ns
+            connection.closed_ns, connection.ended_in = change.at_ns, change.old
             connection.failed = change.old in (SYN_SENT, SYN_RECV)
             if not connection.local_port:
                 self.unsent += 1

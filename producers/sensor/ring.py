@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 SYN_SENT, ESTABLISHED, SYN_RECV, CLOSE = 2, 1, 3, 7
+FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 5, 8, 9, 11
 """States of TCP as the kernel numbers them (include/net/tcp_states.h)."""
 AF_INET, AF_INET6 = 2, 10
 

@@ -31,6 +31,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
     parent: str = ""
     ts_started: str = ""
     container: str = ""
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -51,6 +53,8 @@ def line_of(connection: Connection, device: str) -> bytes:
         _stamp(connection.attempt_ns, distance),
         _stamp(connection.established_ns, distance),
         _stamp(connection.closed_ns, distance),
+        bytes_sent=connection.bytes_sent,
+        bytes_received=connection.bytes_received,
     )
     if who is not None:
         line.path, line.command_line, line.uid, line.user = who.path, who.command_line, who.uid, who.user

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from producers.sensor.owner import is_left, own_name
 from producers.sensor.ring import FormatError, Layout
 from producers.source import SourceError
 
@@ -27,7 +28,6 @@ _TASK, _PROGRAM = "events/task/task_newtask", "events/sched/sched_process_exec"
 """Whose thread is whose, and what runs: for those that are gone before they can be asked."""
 _INIT_PIDS = "pid:[4026531836]"
 """The kernel's first namespace of PIDs always has this number (PROC_PID_INIT_INO)."""
-_STARTED = 19
 _LOST = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.MULTILINE)
 
 
@@ -78,7 +78,7 @@ def opened(folder: Path, buffer_kb: int = BUFFER_KB) -> Iterator[Instance]:
     if not (folder / _EVENT).is_dir():
         raise SensorError(f"{folder / _EVENT}: this kernel has no such tracepoint; Linux 4.16 or later is needed")
     remove_stale(folder)
-    own = folder / "instances" / f"unproxy-{os.getpid()}-{_started(os.getpid())}"
+    own = folder / "instances" / own_name()
     with ExitStack() as undo:
         try:
             own.mkdir()
@@ -107,8 +107,7 @@ def remove_stale(folder: Path) -> list[str]:
     """Remove what sensors left behind that were killed; gives the names."""
     removed = []
     for one in sorted((folder / "instances").glob("unproxy-*-*")):
-        _, process, started = one.name.split("-", 2)
-        if process.isdigit() and _started(int(process)) != started:
+        if is_left(one.name):
             _remove(one)
             removed.append(one.name)
     return removed
@@ -129,15 +128,6 @@ def _remove(own: Path) -> None:
     with suppress(OSError):
         _write(own / "events/enable", "0")
         own.rmdir()
-
-
-def _started(process: int) -> str:
-    """When it began, in the kernel's ticks; "" when there is no such process."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[_STARTED]
 
 
 def _read(path: Path) -> str:

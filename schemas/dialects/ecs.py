@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -55,6 +56,8 @@ PID_MAX = 2**32
 STATUS_MAX = 999
 REFUSAL_PACKETS = 1
 """A host that refuses a connection answers with one packet."""
+REMEMBERED_BYTES_MAX = 2_048
+"""A process makes many connections, and is written the same each time: so long a text of it is remembered."""
 NEVER = "1970"
 """Unknown times are written as the year 1."""
 SID_PREFIX = "S-1-"
@@ -252,21 +255,26 @@ def _ended(line: Line, action: str) -> Parsed:
 
 def _process(line: Line) -> Process | None:
     """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
-    source, destination = line.source, line.destination
-    if source.process:
-        part = _part(source.process, ProcessPart)
-    elif destination.process or not line.process or not (line.is_own or line.is_of_endpoint):
+    if line.source.process:
+        process = bytes(line.source.process)
+    elif not line.process or line.destination.process or not (line.is_own or line.is_of_endpoint):
         return None
     else:
-        part = _part(line.process, ProcessPart)
+        process = bytes(line.process)
+    # Packetbeat's user is the one of an HTTP request.
+    user = b"" if (line.agent.type or "").lower() == "packetbeat" else bytes(line.user)
+    is_short = len(process) + len(user) <= REMEMBERED_BYTES_MAX
+    return _remembered_process(process, user) if is_short else _process_of(process, user)
+
+
+def _process_of(process: bytes, owner: bytes) -> Process | None:
+    part, user = _part(process, ProcessPart), _part(owner, User)
     pid, path = number(part.pid, "process.pid", PID_MAX) if text(part.pid) else None, part.executable or ""
     name = part.name or path.rpartition("/" if path.startswith("/") else "\\")[2]
     if pid is None and not name:
         return None
     parent, hashes = part.parent, part.hash
     parent_pid = part.ppid if parent is None or parent.pid is None else parent.pid
-    # Packetbeat's user is the one of an HTTP request.
-    user = User() if (line.agent.type or "").lower() == "packetbeat" else _part(line.user, User)
     sid = text(user.id)
     return Process(
         pid,
@@ -285,12 +293,15 @@ def _process(line: Line) -> Process | None:
     )
 
 
+_remembered_process = lru_cache(maxsize=4_096)(_process_of)
+
+
 def _command_line(part: ProcessPart) -> str:
     args = part.args or ""
     return part.command_line or (args if isinstance(args, str) else " ".join(args))
 
 
-def _part(raw: msgspec.Raw, kind: type[Part]) -> Part:
+def _part(raw: msgspec.Raw | bytes, kind: type[Part]) -> Part:
     if not raw or bytes(raw) == b"null":
         return kind()
     decoded: Part = _PARTS[kind].decode(raw)  # type: ignore[index,assignment]  # each decodes its own

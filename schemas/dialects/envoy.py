@@ -8,14 +8,18 @@ client itself may have written into a header, so nothing is taken from it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from schemas.address import REMEMBERED_LENGTH_MAX
 from schemas.carried import Carried, carried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    COUNT_DIGITS_MAX,
+    STATUS_MAX,
     UNREADABLE,
     Unread,
     address,
@@ -65,6 +69,7 @@ FAILED_FLAGS = frozenset(
 FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
 """A cluster that connects to the name that was asked for: its host is the destination's, as none other's need be."""
 OK_FROM, OK_TO = 200, 299
+COUNT_MAX = 10**COUNT_DIGITS_MAX - 1
 
 _TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
 _METHOD = ("method", ":method", "request_method", "req_method")
@@ -102,10 +107,10 @@ def _json(line: Carried) -> Parsed:
         return Ignored(client, at, "not_proxied" if method else "no_request")
     if not client:
         return Ignored("", at, "no_client")
-    answer = status(_text(found, ("response_code",)))
+    answer = _status(found)
     host, port = destination(authority)
-    upstream = _text(found, ("upstream_host",)).removeprefix("tcp://")
-    ip, ip_port = endpoint(upstream, "upstream_host") if _is_endpoint(upstream) else ("", 0)
+    ip, ip_port = _endpoint(_text(found, ("upstream_host",)).removeprefix("tcp://"), "upstream_host")
+    proxy_ip, proxy_port = _endpoint(_text(found, ("downstream_local_address",)), "downstream_local_address")
     return logged(
         "envoy",
         line.host,
@@ -118,12 +123,13 @@ def _json(line: Carried) -> Parsed:
         answer,
         decide(_text(found, ("response_flags",)), _text(found, ("response_code_details",)), answer),
         client_port=client_port,
+        proxy_ip=proxy_ip,
+        proxy_port=proxy_port,
         asked=(host, port),
         upstream_ip=ip if forward or ip == host else "",
         upstream_port=ip_port,
-        sent=count(_text(found, ("bytes_received",)), "bytes_received"),
-        received=count(_text(found, ("bytes_sent",)), "bytes_sent"),
-        **_proxy(found),
+        sent=_count(found, "bytes_received"),
+        received=_count(found, "bytes_sent"),
     )
 
 
@@ -136,18 +142,17 @@ def _client(text: str) -> tuple[str, int]:
     return address(text, "downstream_remote_address"), 0
 
 
-def _proxy(found: dict[str, Any]) -> dict[str, Any]:
-    local = _text(found, ("downstream_local_address",))
-    if not _is_endpoint(local):
-        return {}
-    ip, number = endpoint(local, "downstream_local_address")
-    return {"proxy_ip": ip, "proxy_port": number}
+def _endpoint(text: str, what: str) -> tuple[str, int]:
+    """Address and port; nothing of a name, a path of a socket or one of Envoy's own listeners."""
+    return _remembered_endpoint(text, what) if len(text) <= REMEMBERED_LENGTH_MAX else _endpoint_of(text, what)
 
 
-def _is_endpoint(text: str) -> bool:
-    """Not a name, a path of a socket or one of Envoy's own listeners."""
+def _endpoint_of(text: str, what: str) -> tuple[str, int]:
     ip, colon, _ = text.rpartition(":")
-    return bool(colon) and maybe_address(ip) != ""
+    return endpoint(text, what) if colon and maybe_address(ip) else ("", 0)
+
+
+_remembered_endpoint = lru_cache(maxsize=8_192)(_endpoint_of)
 
 
 def _start(found: dict[str, Any]) -> Micros:
@@ -157,28 +162,42 @@ def _start(found: dict[str, Any]) -> Micros:
     return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
 
 
+def _status(found: dict[str, Any]) -> int | None:
+    value = found.get("response_code")
+    if value.__class__ is int and 0 <= value <= STATUS_MAX:  # nearly always, and fast
+        return int(value) or None
+    return status(_text(found, ("response_code",)))
+
+
+def _count(found: dict[str, Any], key: str) -> int | None:
+    value = found.get(key)
+    if value.__class__ is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+        return int(value)
+    return count(_text(found, (key,)), key)
+
+
 def _text(found: dict[str, Any], keys: tuple[str, ...]) -> str:
     """The first of these that says something. Numbers may be written as text or not."""
     for key in keys:
         value = found.get(key)
-        if isinstance(value, str):
+        if value.__class__ is str:
             if value not in ("", "-"):
-                return value
-        elif isinstance(value, int) and not isinstance(value, bool):
+                return str(value)
+        elif value.__class__ is int:  # a truth value is of another class
             return str(value)
     return ""
 
 
 def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
     """By Envoy's flags. A tunnel or an answer that was on its way was served, whoever ended it."""
-    told = set(flags.split(","))
-    if told & REFUSED_FLAGS or details.startswith(REFUSED_DETAILS):
+    told = flags.split(",")
+    if not REFUSED_FLAGS.isdisjoint(told) or details.startswith(REFUSED_DETAILS):
         return ProxyDecision.DENIED
     if answer is None:
         return ProxyDecision.FAILED
     if OK_FROM <= answer <= OK_TO:
         return ProxyDecision.SERVED
-    return ProxyDecision.FAILED if told & FAILED_FLAGS else ProxyDecision.SERVED
+    return ProxyDecision.SERVED if FAILED_FLAGS.isdisjoint(told) else ProxyDecision.FAILED
 
 
 def written_at(raw: bytes) -> Micros:

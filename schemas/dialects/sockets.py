@@ -2,8 +2,8 @@
 
 The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
 connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
-close; `unproxy sensor` also path, command line, user, parent and start of the process. A line may come again once the
-connection has closed.
+close; `unproxy sensor` also path, command line, user, parent and start of the process, and of a connection that has ended the
+bytes of payload. A line may come again once the connection has closed, or its bytes are known.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ RESULTS = frozenset({"success", "failed", "open"})
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 Pid = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -41,6 +42,8 @@ class _Line(msgspec.Struct, gc=False):
     parent_pid: Pid | None = None
     parent: str | None = None
     ts_started: str | None = None
+    bytes_sent: Count | None = None
+    bytes_received: Count | None = None
 
 
 class _Times(msgspec.Struct, gc=False):
@@ -97,6 +100,8 @@ def parse(raw: bytes) -> Parsed:
         line.result == "failed",
         _process(line, began),
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
+        line.bytes_sent,
+        line.bytes_received,
     )
 
 
@@ -152,8 +157,8 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="Kernel connections (JSON lines made from the tracepoint sock:inet_sock_set_state)",
-    gives="The connection with its process, PID, exact start and end, from our own sensor also path, command line, user and "
-    "parent; no name of the destination.",
+    gives="The connection with its process, PID, exact start and end, from our own sensor also path, command line, user, "
+    "parent and bytes; no name of the destination.",
     claims=claims,
     own_marks=(b'"local_ip"',),
 )

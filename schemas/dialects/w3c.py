@@ -1,27 +1,33 @@
-"""The extended log of a ProxySG (Blue Coat, Symantec, Broadcom): its main formats' own order, or `c-ip=… cs-host=…` in syslog.
+"""The extended log of a ProxySG (Blue Coat, Symantec, Broadcom): rows under `#Fields`, or `c-ip=… cs-host=…` in syslog.
 
 Fields: "ProxySG Log Fields and Substitutions", SGOS 6.5 to 7.3. Date and time are GMT and tell when the request was
-over; `time-taken` is in milliseconds. A line says nothing of its order: `#Fields` above it does, which a reader of
-single lines does not see. So only the orders that the vendor ships are read, told by where filter result, status and
-action stand. IIS writes other orders, and is no proxy.
+over; `time-taken` is in milliseconds. A row says nothing of its order: `#Fields` above it does, so rows of a file are
+published as JSON with the fields' names (`schemas.extended_log`). Of a row by itself only the orders that the vendor
+ships are read, told by where filter result, status and action stand. IIS writes such logs, too, and is no proxy.
 """
 
 from __future__ import annotations
 
 import re
 
+import msgspec
+
 from schemas.address import canonical_host
 from schemas.carried import Carried, carried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.extended_log import FieldRows
 from schemas.proxy_log import (
     PORTS,
+    UNREADABLE,
     Unread,
     address,
+    clf_time,
     count,
     destination,
     device_in,
     earlier,
+    epoch,
     guarded,
     logged,
     maybe_address,
@@ -29,6 +35,7 @@ from schemas.proxy_log import (
     port,
     status,
     time_in,
+    unread,
 )
 
 FILTER_RESULTS = frozenset({"OBSERVED", "PROXIED", "DENIED"})
@@ -52,7 +59,9 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|\S+')
 _PAIR = re.compile(r'(?<!\S)([A-Za-z][\w().-]{0,80})=("(?:[^"\\]|\\.)*+"|\S*)')
 _TIMES = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?) ")
 _ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LICENSE|SOCKS|CIFS|MAPI)[A-Z_]*")
-_DIRECTIVE = re.compile(r"#(?:Software|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
+_DIRECTIVE = re.compile(r"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
+_OWN_ACTION = re.compile(r"[\t ](?:TCP|SSL|FTP|UDP|SOCKS)_[A-Z_]+[\t ]")
+"""The vendor's word for what was done, in any order of fields."""
 _PLAIN_REQUEST = re.compile(r" (?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|TRACE|DEBUG|[A-Z]{3,16}) /")
 TAGS = frozenset({"ProxySG", "bluecoat"})
 """How the appliance calls itself in syslog; it sends more than its access log."""
@@ -60,7 +69,10 @@ NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
 TOKENS_MAX = 64
 """No format has so many fields before those that are read."""
 
+ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
+
 Told = dict[str, str]
+_DECODE = msgspec.json.Decoder(Told).decode
 
 
 def parse(raw: bytes) -> Parsed:
@@ -70,6 +82,8 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     text = line.text
+    if text[:1] == "{":
+        return _row(line)
     if _DIRECTIVE.match(text):
         return Ignored("", line.at, "directive")
     times = _TIMES.match(text)
@@ -84,6 +98,47 @@ def _read(line: Carried) -> Parsed:
             return Ignored("", at, "not_proxied")
         raise Unread(Reason.MALFORMED, "the fields stand in none of the orders that are known")
     return _logged(line, told, at)
+
+
+def _row(line: Carried) -> Parsed:
+    """A row under `#Fields`, in whatever order."""
+    try:
+        told = _DECODE(line.text)
+    except UNREADABLE as error:
+        raise unread(error) from error
+    if "c-ip" not in told:
+        raise Unread(Reason.INCOMPLETE, "no c-ip")
+    at = _time(told)
+    url = next((told[name] for name in ("cs-uri", "cs-uri-stem") if ABSOLUTE.match(told.get(name, ""))), "")
+    is_asked = "cs-host" in told and ("cs-uri-scheme" in told or told.get("cs-method") == "CONNECT")
+    if "cs-method" in told and not (url or is_asked):
+        kind = "no_destination" if told["cs-method"] == "CONNECT" else "not_proxied"
+        return Ignored(address(told["c-ip"], "c-ip"), at, kind)
+    if "s-action" not in told and "sc-filter-result" not in told:
+        return Ignored(address(told["c-ip"], "c-ip"), at, "no_verdict")
+    return _logged(line, told if is_asked else {**told, **_parts(url)}, at)
+
+
+def _time(told: Told) -> Micros:
+    if "date" in told and "time" in told:
+        return parse_micros(f"{told['date']}T{told['time']}Z")
+    for name in ("x-timestamp-unix", "timestamp"):
+        if name in told:
+            return epoch(told[name])
+    for name in ("gmttime", "localtime"):
+        if name in told:
+            return clf_time(told[name].strip("[]").removesuffix(" GMT"))
+    raise Unread(Reason.INCOMPLETE, "no time: neither date and time nor timestamp, gmttime or localtime")
+
+
+def _parts(url: str) -> Told:
+    """What `cs-uri-scheme` and so on would tell."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    host, port_given = destination(url)
+    told = {"cs-uri-scheme": scheme.lower(), "cs-host": host or authority, "cs-uri-path": slash + path}
+    told |= {"cs-uri-port": str(port_given)} if port_given else {}
+    return told | {"cs-uri-query": ""} if "?" in path else told
 
 
 def _in_order(tokens: list[str]) -> Told | None:
@@ -210,12 +265,16 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Directives, the vendor's orders and tags, a web server's dated lines with a plain request, pairs with `c-ip=` and `cs-`."""
+    """Directives, the vendor's orders, actions and tags, a web server's dated lines with a plain request, `c-ip` beside `cs-`."""
     line = carried(raw)
     text = line.text
     if _TIMES.match(text):
         tokens = [found[0] for found, _ in zip(_TOKEN.finditer(text), range(TOKENS_MAX), strict=False)]
-        return _in_order(tokens) is not None or bool("\t" not in text and _PLAIN_REQUEST.search(text))
+        return _in_order(tokens) is not None or bool(
+            _OWN_ACTION.search(text) or ("\t" not in text and _PLAIN_REQUEST.search(text))
+        )
+    if text[:1] == "{":
+        return '"c-ip":' in text and ('"cs-host":' in text or '"cs-method":' in text)
     return bool(line.tag in TAGS or _DIRECTIVE.match(text)) or (
         "c-ip=" in text and ("cs-host=" in text or "cs-method=" in text)
     )
@@ -226,7 +285,8 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="ProxySG's extended log (Blue Coat, Symantec): main format, pairs in syslog",
+    title="ProxySG's extended log (Blue Coat, Symantec): files with `#Fields`, main format, pairs in syslog",
     gives="Requests with verdict, bytes and user; the address gone to where the supplier is logged; no client port as a rule.",
     claims=claims,
+    framing=FieldRows,
 )

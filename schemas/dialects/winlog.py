@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -62,6 +63,9 @@ TCP = frozenset({"tcp", "6"})
 MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT}
 PROTECTION_SETTING = "enablenetworkprotection"
 HASH_CHARS = {"sha1": 40, "sha256": 64, "md5": 32}
+REMEMBERED_CHARS_MAX = 512
+"""A process makes many connections: one with a path and a user so long is remembered."""
+GUID_CHARS_MAX = 64
 NO_GUID = "00000000-0000-0000-0000-000000000000"
 
 _PID_IN_MESSAGE = re.compile(r"Process ?I[dD]:\s{1,8}(\d{1,10})\b")
@@ -152,7 +156,13 @@ def _sysmon_process(record: Record) -> Parsed:
 
 def _guid(written: object) -> str:
     """Sysmon's name for a process, however a shipper spells it; "" where it has none."""
-    guid = text(written).strip("{}").lower()
+    guid = text(written)
+    return _plain_guid(guid) if len(guid) <= GUID_CHARS_MAX else ""
+
+
+@lru_cache(maxsize=8_192)
+def _plain_guid(written: str) -> str:
+    guid = written.strip("{}").lower()
     return guid if guid != NO_GUID and _GUID.fullmatch(guid) else ""
 
 
@@ -241,6 +251,10 @@ def _named_values(record: Record) -> dict[str, Any]:
 
 
 def _port(written: object, name: str) -> int:
+    if written.__class__ is str and len(written) <= 5 and written.isdigit():  # nearly always, and fast
+        port = int(written)
+        if 0 < port <= PORT_MAX:
+            return port
     port = number(needed(written, name), name, PORT_MAX)
     if not port:
         raise ValueError(f"TCP with {name} 0")
@@ -249,6 +263,8 @@ def _port(written: object, name: str) -> int:
 
 def _pid_in_message(record: Record) -> str:
     """The text of an event may tell the PID where no value does."""
+    if b"Message" not in record.data:
+        return ""
     found = _PID_IN_MESSAGE.search(text(record.all_values().get("Message")))
     return found[1] if found is not None else ""
 
@@ -259,6 +275,11 @@ def _file_name(path: str) -> str:
 
 def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
     r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
+    is_short = len(path) + len(user) <= REMEMBERED_CHARS_MAX
+    return _remembered_process(pid, path, user, guid) if is_short else _process_of(pid, path, user, guid)
+
+
+def _process_of(pid: str, path: str, user: str, guid: str) -> Process:
     name = _file_name(path)
     domain, _, account = user.rpartition("\\")
     return Process(
@@ -269,6 +290,9 @@ def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
         domain=domain[:TEXT_CHARS_MAX],
         guid=guid,
     )
+
+
+_remembered_process = lru_cache(maxsize=8_192)(_process_of)
 
 
 HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {

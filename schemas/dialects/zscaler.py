@@ -50,6 +50,11 @@ PORTS = {
     "TUNNEL_SSL": 443,
     "TUNNEL": 443,
 }
+KEYS = (
+    "ClientIP", "action", "clienttranstime", "datetime", "epochtime", "protocol", "requestmethod", "requestsize",
+    "responsesize", "serverip", "status", "time", "url", "user",
+)  # fmt: skip
+"""What is read of JSON."""
 PAIRS_MAX = 256
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
@@ -117,7 +122,12 @@ def _json(text: str) -> tuple[str, Told]:
     event = found.get("event", found)
     if not isinstance(event, dict):
         raise Unread(Reason.MALFORMED, "no event")
-    told = {key: str(value) for key, value in event.items() if isinstance(value, str | int) and str(value) not in NULLS}
+    told: Told = {}
+    for key in KEYS:
+        value = event.get(key)
+        written = value if value.__class__ is str else str(value) if isinstance(value, int) else ""
+        if written not in NULLS:
+            told[key] = written
     return told.get("datetime", told.get("time", "")), told
 
 

@@ -134,13 +134,14 @@ class Line(msgspec.Struct, gc=False):
             return False
         if self.tags is not None and "forwarded" in several(self.tags):
             return False
-        ip = self.source.ip or ""
-        direction = (self.network.direction or "").lower()
+        ip, direction = self.source.ip or "", self.network.direction
+        direction = direction.lower() if direction else ""
         if is_loopback(ip) or direction in OUR_OWN:
             return True
-        addresses = several(self.host.ip) if isinstance(self.host, Host) else frozenset()
-        if ip and addresses:
-            return ip in addresses or _canonical(ip) in {_canonical(address) for address in addresses}
+        told = self.host.ip if isinstance(self.host, Host) else None
+        if ip and told:
+            addresses = (told,) if isinstance(told, str) else told
+            return ip in addresses or _canonical(ip) in map(_canonical, addresses)
         is_endpoint = bool(self.process) or (self.agent.type or "").lower() in ENDPOINT_AGENTS
         return is_endpoint and direction not in NOT_OUR_OWN
 
@@ -170,7 +171,7 @@ class Line(msgspec.Struct, gc=False):
     def is_tcp(self) -> bool:
         """It went over TCP."""
         network = self.network
-        return network.transport == "tcp" or network.transport == "TCP" or text(network.iana_number) == "6"
+        return network.transport in ("tcp", "TCP") or text(network.iana_number) == "6"
 
     @property
     def _host_name(self) -> str:

@@ -147,7 +147,7 @@ def _utc_time(data: bytes) -> str:
 
 def text(value: object) -> str:
     """A value as text; "" where there is none, or a dash in its place."""
-    if isinstance(value, str):
+    if value.__class__ is str:  # nearly always, and fast
         return "" if value == "-" else value
     return str(value) if isinstance(value, int | float) else ""
 
@@ -164,6 +164,6 @@ def number(value: object, what: str, largest: int) -> int:
     """A whole number, also one written as text. Raises ValueError."""
     if isinstance(value, str) and len(value) <= NUMBER_DIGITS_MAX and value.isdigit():
         value = int(value)
-    if isinstance(value, int) and 0 <= value <= largest and value is not True and value is not False:
+    if value.__class__ is int and 0 <= value <= largest:  # a truth value is of another class
         return value
     raise ValueError(f"{what} is {str(value)[:40]!r}, not a number up to {largest}")

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -293,11 +294,16 @@ def _logged(line: _Line) -> str:
 def _with_zone(line: _Line) -> str:
     """NXLog's `EventTime` is local time without a zone. It wrote the same of the moment when it passed the event on."""
     written = line.EventTime
-    if written[19:].strip(".0123456789") or not (line.EventReceivedTime and line.timestamp):
+    if not (line.EventReceivedTime and line.timestamp) or written[19:].strip(".0123456789"):
         return written
     ahead = parse_micros(line.EventReceivedTime) - parse_micros(line.timestamp)
-    quarters = round(ahead / QUARTER_HOUR)
+    return written + _zone(round(ahead / QUARTER_HOUR))
+
+
+@lru_cache(maxsize=256)
+def _zone(quarters: int) -> str:
+    """As ISO 8601 has it; "" where no zone is so far from UTC."""
     if abs(quarters) > ZONE_QUARTERS_MAX:
-        return written
+        return ""
     hours, quarter = divmod(abs(quarters), 4)
-    return f"{written}{'-' if quarters < 0 else '+'}{hours:02}:{quarter * 15:02}"
+    return f"{'-' if quarters < 0 else '+'}{hours:02}:{quarter * 15:02}"

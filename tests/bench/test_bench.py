@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from bench import __main__ as command
-from bench import alerts, correlator, indicators, recovery, restart, sink, storm, worker
+from bench import alerts, correlator, dialects, indicators, recovery, restart, sink, storm, worker
 from bench.figures import Case, as_json, table
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
@@ -80,6 +81,31 @@ def test_correlator_runs() -> None:
         assert case.figures["times the floor"] > 1
         assert case.figures["durable bytes/connection"] > 50
         assert case.figures["rows/event"] > 0.3
+
+
+def test_dialects_run(tmp_path: Path) -> None:
+    """Each dialect is measured in each form that it is written in, over its golden lines and over those of a folder."""
+    native = b"1726124251.123    10 10.0.0.1 TCP_MISS/200 5 GET http://a.example/ - HIER_DIRECT/192.0.2.1 text/html"
+    header = [b"#path\tdns", b"#fields\tts\tuid\tid.orig_h", b"#types\ttime\tstring\taddr"]
+    rows = [*header, b"1741079701.000000\tCHhAvVGS1DHFjwGM9\t10.0.0.1"]
+    (tmp_path / "access.log.gz").write_bytes(gzip.compress(native + b"\n" + native))
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "conn.log").write_bytes(b"\n".join([*rows, native]))
+    (tmp_path / "README.md").write_bytes(native)
+    cases = dialects.run_cases(100, tmp_path, ["zeek", "squid"], repeats=1)
+
+    lines = {(case.part, case.name): case.figures["different lines"] for case in cases}
+    assert set(lines) == {
+        ("dialects, JSON, golden", "squid"),
+        ("dialects, JSON, golden", "zeek"),
+        ("dialects, text, golden", "squid"),
+        ("dialects, JSON, samples", "zeek"),
+        ("dialects, text, samples", "squid"),
+    }
+    assert lines["dialects, text, samples", "squid"] == 3
+    for case in cases:
+        assert case.figures["lines/s"] > 0
+        assert case.figures["times the floor"] > 1
 
 
 def test_indicators_run() -> None:

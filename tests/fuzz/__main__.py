@@ -1,6 +1,7 @@
 """`python -m tests.fuzz`: millions of damaged lines through the pipeline; the verdict on stdout, progress on stderr.
 
     python -m tests.fuzz --lines 10000000 --seed 1 --jobs 2
+    python -m tests.fuzz --dialect all --lines 1000000
     python -m tests.fuzz --replay .unproxy/fuzz/1-17.json
 
 Exit codes: 0 nothing found, 1 something found (its input lies in a file), 130 ended by Ctrl-C.
@@ -31,6 +32,8 @@ from tests.fuzz.world import MESSAGE_MS_MAX, WORLD_LINES, Found, Verdict, run_wo
 
 FOLDER = Path(".unproxy/fuzz")
 SAY_SECS = 5.0
+ALL = "all"
+"""In place of a dialect's name: one after the other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,23 +41,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.replay:
         return replay(given.replay)
-    began = time.monotonic()
-    total = Total(given.lines)
+    names = sorted(dialects()) if given.dialect == ALL else [given.dialect]
     try:
-        for verdict in verdicts(given.lines, given.seed, given.jobs):
-            total.add(verdict)
-            if verdict.found is not None:
-                place = save(given.out, verdict.found)
-                _say(f"found in world {verdict.world}: {verdict.found.problem}")
-                _say(f"the message is in {place}; again with: python -m tests.fuzz --replay {place}")
-                break
+        results = [fuzz(name, given.lines, given.seed, given.jobs, given.out) for name in names]
     except KeyboardInterrupt:
         _say("stopped")
         return 130
+    return 1 if any(results) else 0
+
+
+def fuzz(dialect: str, lines: int, seed: int, jobs: int, out: Path) -> bool:
+    """So many lines of one dialect, or of all mixed; whether anything was found."""
+    began = time.monotonic()
+    total = Total(lines, dialect)
+    for verdict in verdicts(lines, seed, jobs, dialect):
+        total.add(verdict)
+        if verdict.found is not None:
+            place = save(out, verdict.found)
+            _say(f"found in world {verdict.world}: {verdict.found.problem}")
+            _say(f"the message is in {place}; again with: python -m tests.fuzz --replay {place}")
+            break
     if total.slowest is not None and total.slowest.slowest is not None:
-        save(given.out, Found(given.seed, total.slowest.world, "the slowest", total.slowest.slowest), "slowest.json")
-    print("\n".join(total.table(given.seed, time.monotonic() - began)))
-    return 1 if total.found else 0
+        slowest = Found(seed, total.slowest.world, "the slowest", total.slowest.slowest, dialect)
+        save(out, slowest, "-".join(filter(None, (dialect, "slowest.json"))))
+    print("\n".join(total.table(seed, time.monotonic() - began)), flush=True)
+    return total.found
 
 
 @dataclass
@@ -62,6 +73,7 @@ class Total:
     """All verdicts together."""
 
     wanted: int
+    dialect: str = ""
     lines: int = 0
     messages: int = 0
     worlds: int = 0
@@ -95,7 +107,7 @@ class Total:
         rows = {
             "verdict": "something was found" if self.found else "nothing found",
             "seed": seed,
-            "dialects": ", ".join(sorted(dialects())),
+            "dialects": self.dialect or ", ".join(sorted(dialects())),
             "lines": f"{self.lines:,} in {self.messages:,} messages, {self.worlds:,} worlds",
             "parsed": f"{counts['parsed']:,}",
             "ignored": f"{counts['ignored']:,}",
@@ -111,21 +123,21 @@ class Total:
         return (f"{name:24}{value}" for name, value in rows.items())
 
 
-def verdicts(lines: int, seed: int, jobs: int) -> Iterator[Verdict]:
+def verdicts(lines: int, seed: int, jobs: int, dialect: str = "") -> Iterator[Verdict]:
     """Worlds in so many processes until there were enough lines, or one of them found something."""
     worlds = iter(range(-(-lines // WORLD_LINES)))
     corpus()  # read once, before the processes are forked
     with ProcessPoolExecutor(jobs, initializer=_as_a_worker) as pool:
         waiting: set[Future[Verdict]] = set()
         for world in islice(worlds, 2 * jobs):
-            waiting.add(pool.submit(run_world, seed, world, WORLD_LINES))
+            waiting.add(pool.submit(run_world, seed, world, WORLD_LINES, dialect))
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
                 for world in islice(worlds, len(done)):
-                    waiting.add(pool.submit(run_world, seed, world, WORLD_LINES))
+                    waiting.add(pool.submit(run_world, seed, world, WORLD_LINES, dialect))
         finally:
             for future in waiting:
                 future.cancel()
@@ -141,11 +153,13 @@ def save(folder: Path, found: Found, name: str = "") -> Path:
     """Write down what was found, so that it can be tried again."""
     folder.mkdir(parents=True, exist_ok=True)
     message = found.message
-    place = folder / (name or f"{found.seed}-{found.world}.json")
+    whose = f"{found.dialect}-" if found.dialect else ""
+    place = folder / (name or f"{whose}{found.seed}-{found.world}.json")
     content = {
         "problem": found.problem,
         "seed": found.seed,
         "world": found.world,
+        "of": found.dialect,
         "offset": message.offset,
         "logged_ms": message.logged_ms,
         "dialect": message.dialect,
@@ -168,7 +182,7 @@ def replay(place: Path) -> int:
     print(f"by itself: {(time.thread_time_ns() - began) / 1e6:.1f} ms; book {pipeline.book()}")
     for reject in pipeline.drain().rejects[:3]:
         print(f"by itself: rejected as {reject.reason}: {reject.detail[:300]}")
-    verdict = run_world(saved["seed"], saved["world"], WORLD_LINES)
+    verdict = run_world(saved["seed"], saved["world"], WORLD_LINES, saved["of"])
     if verdict.found is None:
         print(f"in its world: nothing found; the slowest message took {verdict.slowest_ms:.1f} ms")
         return 0
@@ -179,6 +193,10 @@ def replay(place: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--lines", type=int, default=10_000_000, help="lines in all (default: 10,000,000)")
+    names = [*sorted(dialects()), ALL]
+    parser.add_argument(
+        "--dialect", choices=names, default="", metavar="NAME", help=f"of one alone; {ALL}: of each so many"
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed, other worlds (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder for what is found (default: {FOLDER})")

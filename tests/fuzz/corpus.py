@@ -65,7 +65,17 @@ class Corpus:
 
 
 @cache
-def corpus() -> Corpus:
+def corpus(dialect: str = "") -> Corpus:
+    """What is recorded of one dialect, or of all."""
+    whole = _whole()
+    if not dialect:
+        return whole
+    values = {(name, key): found for (name, key), found in whole.values.items() if name == dialect}
+    return Corpus([real for real in whole.lines if real.dialect == dialect], values)
+
+
+@cache
+def _whole() -> Corpus:
     """Read it once. Every dialect must have real lines: one without cannot be fuzzed, so it must not pass unseen."""
     found: dict[tuple[str, bytes], Real] = {}
     kept: Counter[str] = Counter(dict.fromkeys(dialects(), 0))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from schemas.dialects import dialects
 from schemas.events import Dialect, Reject
+from schemas.topics import TICK_DIALECT
+from streams.device import Device
 from streams.pipeline import Message, Output, Pipeline
-from streams.state import Device
 from tests.fuzz import __main__ as program
 from tests.fuzz.corpus import corpus
-from tests.fuzz.world import MESSAGE_MS_MAX, World, run_world
+from tests.fuzz.world import MESSAGE_MS_MAX, Verdict, World, run_world
 
 LINES = 20_000
 FEW = 1_000
@@ -42,6 +44,18 @@ def test_a_seed_is_a_world() -> None:
         return [world._next() for _ in range(FEW)]
 
     assert messages(World(1, 2)) == messages(World(1, 2)) != messages(World(1, 3))
+
+
+def test_a_world_of_one_dialect() -> None:
+    """Only its lines are played and read, under its name; another dialect's world is another one."""
+    messages = [World(1, 0, FEW, "squid")._next() for _ in range(FEW)]
+
+    assert {message.dialect for message in messages} <= {"squid", TICK_DIALECT}
+    assert {real.dialect for real in corpus("squid").lines} == {"squid"}
+    verdict = run_world(1, 0, FEW, "squid")
+    assert verdict.found is None, verdict.found
+    assert verdict.lines >= FEW
+    assert verdict.counts != run_world(1, 0, FEW, "winlog").counts
 
 
 def test_an_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +143,33 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert program.main(["--lines", "3000", "--out", str(tmp_path)]) == 1
     assert "python -m tests.fuzz --replay" in capsys.readouterr().err
     assert (tmp_path / "1-0.json").exists()
+
+
+def test_program_takes_one_dialect_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `all` each has so many lines and a table of its own; what is found says of whose lines its world was."""
+    monkeypatch.setattr(program, "WORLD_LINES", FEW)
+    asked = []
+
+    def verdicts(lines: int, seed: int, jobs: int, dialect: str) -> Iterator[Verdict]:
+        asked.append((dialect, lines, seed, jobs))
+        yield run_world(seed, 0, FEW, dialect)
+
+    monkeypatch.setattr(program, "verdicts", verdicts)
+    monkeypatch.setattr(program, "dialects", lambda: ["squid", "zeek"])
+    called = ["--lines", "1000", "--out", str(tmp_path), "--dialect"]
+
+    assert program.main([*called, "all"]) == 0
+    assert asked == [("squid", 1000, 1, 2), ("zeek", 1000, 1, 2)]
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("dialects")] == [
+        "squid",
+        "zeek",
+    ]
+    assert program.main(["--replay", str(tmp_path / "zeek-slowest.json")]) == 0
+    monkeypatch.setattr(Pipeline, "drain", lambda _: None)
+    assert program.main([*called, "zeek"]) == 1
+    assert json.loads((tmp_path / "zeek-1-0.json").read_text())["of"] == "zeek"
 
 
 def test_processes_share_the_worlds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@
     state is bounded              no entry above its limit, no device above its bounds, and it comes back whole after a crash
     time is bounded               no message takes more CPU time than `MESSAGE_MS_MAX`
 
-A seed and a world's number give the very same world again.
+A seed and a world's number give the very same world again; so they do of one dialect alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 from schemas.dialects import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
+from streams.device import ALERTS_MAX, PROXIES_MAX
 from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
-from streams.state import ALERTS_MAX, PROXIES_MAX
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.rows import first_problem
@@ -55,6 +55,8 @@ class Found:
     world: int
     problem: str
     message: Message
+    dialect: str = ""
+    """The one of whose lines the world was; "" where it was of all."""
 
 
 @dataclass
@@ -89,11 +91,11 @@ def settings_of(chance: random.Random) -> CorrelationSettings:
 class World:
     """One pipeline and its input."""
 
-    def __init__(self, seed: int, number: int, lines_max: int = WORLD_LINES) -> None:
-        self.chance = random.Random(f"{seed}/{number}")
-        self.seed, self.lines_max = seed, lines_max
+    def __init__(self, seed: int, number: int, lines_max: int = WORLD_LINES, dialect: str = "") -> None:
+        self.chance = random.Random(f"{seed}/{number}/{dialect}" if dialect else f"{seed}/{number}")
+        self.seed, self.lines_max, self.dialect = seed, lines_max, dialect
         self.settings = settings_of(self.chance)
-        self.mutator = Mutator(self.chance, corpus())
+        self.mutator = Mutator(self.chance, corpus(dialect))
         self.pipeline = Pipeline(self.settings)
         self.verdict = Verdict(number)
         self.fed = 0
@@ -104,7 +106,7 @@ class World:
         """Messages since the last checkpoint."""
         self.batch: list[Message] = []
         self.last = Message(0, 0, b"", b"", "")
-        self.names = (*dialects(), "nosuch", "", "SURICATA", "\udcff", "x" * 300)
+        self.names = (dialect,) if dialect else (*dialects(), "nosuch", "", "SURICATA", "\udcff", "x" * 300)
 
     def run(self) -> Verdict:
         """All lines; stops at the first broken promise."""
@@ -120,16 +122,19 @@ class World:
             self._world_ends()
         except Exception as error:  # noqa: BLE001  # whatever it is, it is what we are looking for
             problem = str(error) if isinstance(error, Wrong) else f"{type(error).__name__}: {error}"[:2_000]
-            verdict.found = Found(self.seed, verdict.world, problem, self.last)
+            verdict.found = self._found(problem)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, before)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         verdict.memory_bytes = peak if sys.platform == "darwin" else peak * 1024
         if verdict.found is None and verdict.memory_bytes > MEMORY_BYTES_MAX:
-            verdict.found = Found(self.seed, verdict.world, f"{verdict.memory_bytes >> 20} MB of memory", self.last)
+            verdict.found = self._found(f"{verdict.memory_bytes >> 20} MB of memory")
         verdict.lines = self.fed
         return verdict
+
+    def _found(self, problem: str) -> Found:
+        return Found(self.seed, self.verdict.world, problem, self.last, self.dialect)
 
     def _next(self) -> Message:
         chance = self.chance.random()
@@ -265,6 +270,6 @@ def _hangs(_signum: int, _frame: FrameType | None) -> Any:
     raise Wrong(f"more than {WORLD_CPU_SECS_MAX:.0f} s of CPU time for one world: the last message may never end")
 
 
-def run_world(seed: int, number: int, lines_max: int = WORLD_LINES) -> Verdict:
-    """One world from its seed and number."""
-    return World(seed, number, lines_max).run()
+def run_world(seed: int, number: int, lines_max: int = WORLD_LINES, dialect: str = "") -> Verdict:
+    """One world from its seed and number, of one dialect's lines or of all."""
+    return World(seed, number, lines_max, dialect).run()

@@ -248,6 +248,47 @@ def test_a_quiet_pipe_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> Non
     assert values == [[audit("SYSCALL", 1)], [audit("USER_END", 3), audit("SYSCALL", 2)]]
 
 
+def test_an_extended_log_goes_on_behind_its_fields(tmp_path: Path, write: Writer) -> None:
+    """Restarted in the middle, a row is read by the last fields before it; rotated, each file has its own."""
+    log = tmp_path / "log"
+    old, new = b"#Fields: c-ip cs-host", b"#Fields: cs-host c-ip"
+    write(log, [b"#Software: SGOS", new, b"1.example 192.0.2.1", old, b"192.0.2.2 2.example"])
+    first = Following(tmp_path, "w3c")
+    found = first.values()
+    first.stop()
+    write(log, [b"192.0.2.3 3.example", b"no row"])
+    second = Following(tmp_path, "w3c")
+    found += second.values()
+    second.stop()
+    write(log, [b"192.0.2.4 4.example"])
+    log.rename(tmp_path / "log.1")
+    write(log, [new, b"5.example 192.0.2.5"])
+    third = Following(tmp_path, "w3c")
+    found += third.values()
+    third.stop()
+
+    odd = {"c-ip": "no", "cs-host": "row"}
+    rows = [{"cs-host": f"{number}.example", "c-ip": f"192.0.2.{number}"} for number in range(1, 6)]
+    assert [json.loads(value) for value in found] == [*rows[:3], odd, *rows[3:]]
+
+
+def test_auto_reads_an_extended_log_in_an_order_of_its_own() -> None:
+    """Rows are told by what the proxy did; Zeek's header beside it is Zeek's."""
+    undated = b"192.0.2.7 51000 2020-05-02 02:16:40 TCP_MISS GET http://a.example/ 200"
+    dated = b"2020-05-02 02:16:41 192.0.2.7 51000 TCP_MISS GET http://a.example/ 200"
+    whole = b"\n".join([*HEADER, b"#Fields: date time c-ip c-port s-action cs-method cs-uri sc-status", dated, b""])
+    subject = Lines(SourceFile("auto", "p", "s"), NOBODYS, 1000)
+    (line,) = subject.feed(whole)
+    again = Lines(SourceFile("auto", "p", "s", taken=len(whole)), NOBODYS, 1000)
+    again.recall(io.BytesIO(whole).read)
+    (after, zeek, nobodys) = again.feed(b"\n".join([dated, row(1), undated, b""]))
+
+    assert (line.dialect, json.loads(line.value)["c-port"]) == ("w3c", "51000")
+    assert (after.dialect, after.value) == ("w3c", line.value)
+    assert (zeek.dialect, json.loads(zeek.value)["server_name"]) == ("zeek", "1.example")
+    assert (nobodys.dialect, nobodys.value) == ("auto", undated)
+
+
 def test_auto_reads_rows_under_their_header() -> None:
     """Rows among other sensors' lines are their dialect's, also for who goes on in the middle."""
     other = b'{"timestamp":"2026-11-24T19:07:28.397055+0000","flow_id":1,"event_type":"dns","host":"a"}'

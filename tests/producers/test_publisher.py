@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import KafkaError, Message
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from producers.batcher import Batch
 from producers.metrics import publisher_families
@@ -19,6 +22,8 @@ from producers.report import Report
 from producers.source import SourceFile
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topic_name, topics
+from tests.faults.stage import ProxiedBroker
+from tests.producers.held_answer import HeldAnswer
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.service import free_port
 
@@ -252,3 +257,48 @@ def test_fatal_error_ends_the_process(kafka_settings_for: Callable[..., Settings
         publisher.on_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "sequence is broken", fatal=True))
         with pytest.raises(PublisherFailed, match="sequence is broken"):
             publisher.serve()
+
+
+def test_what_kafka_refused_is_not_taken_for_acknowledged(tmp_path: Path, messages_of: MessagesOf) -> None:
+    """A partition that takes the second message right after it refused the first, as one that just got its leader may.
+
+    With several requests in flight librdkafka takes the second's success for the first's, too: Kafka accepts any first
+    sequence number of a producer it knows nothing of.
+    """
+    inner_port, port = free_port(), free_port()
+    broker = ProxiedBroker(tmp_path / "kafka", inner_port, port)
+    broker.start()
+    settings = Settings.model_validate({"kafka": {"bootstrap": broker.bootstrap}})
+    name = topic_name(settings, TELEMETRY)
+    try:
+        create_topics(broker.bootstrap, topics(settings))
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+
+        def replicas(number: int) -> None:
+            entry = ConfigEntry("min.insync.replicas", str(number), incremental_operation=AlterConfigOpType.SET)
+            topic = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+            admin.incremental_alter_configs([topic])[topic].result(20)
+
+        def takes_it_again() -> None:
+            replicas(1)
+            time.sleep(0.5)  # until the broker heeds it, whom nobody can ask
+
+        replicas(2)
+        through = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{port}"}})
+        with HeldAnswer(port, inner_port, takes_it_again) as relay:
+            with publishing(through) as (publisher, acknowledged):
+                assert publisher.send(batch("dev", b"first"))
+                deadline = time.monotonic() + 30
+                while not relay.held:
+                    assert time.monotonic() < deadline, "the first request did not come"
+                    publisher.serve(0.01)
+                assert publisher.send(batch("dev", b"second"))
+                assert publisher.flush(60)
+            relay.shutdown()
+        values = [message.value() for message in messages_of(settings, name)]
+    finally:
+        broker.stop()
+
+    assert values == [b"first", b"second"]
+    assert acknowledged == [1, 2]
+    assert not relay.followed

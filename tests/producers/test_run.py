@@ -318,7 +318,7 @@ def test_broker_killed_on_the_way(
         with running(
             settings,
             f"suricata:{tmp_path}/log",
-            speed=2.0,
+            speed=1.0,
             progress=lambda report: seen.append(report.acknowledged_messages),
         ) as (_, reports):
             await_that(lambda: max(seen, default=0) > 5, "messages acknowledged")

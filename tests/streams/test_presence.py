@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import MICROS
+from streams.device import SENSORS_MAX
 from streams.pipeline import Message
-from streams.state import SENSORS_MAX
 from streams.worker_metrics import book_families
 from tests.factories import DEVICE, micros
 from tests.streams.presence_story import START_MS, Log, Sent, clock, line

@@ -8,7 +8,7 @@ from itertools import permutations
 import msgspec
 
 from schemas.events import ConnectionOpened, Event, Process
-from streams.state import PIDS_MAX, Device, Facts
+from streams.device import PIDS_MAX, Device, Facts
 from tests.factories import (
     DEVICE,
     World,

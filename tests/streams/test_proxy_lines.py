@@ -10,8 +10,8 @@ import pytest
 
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_given import Given
+from streams.device import Device, Facts, peek
 from streams.proxy_lines import LINES_MAX, TOGETHER, TOLD_MAX
-from streams.state import Device, Facts, peek
 from tests.factories import (
     CLIENT,
     DEVICE,

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from schemas.events import Process
 from schemas.record import NetworkEvent
 from streams.rows import connection_row, destination_row
-from tests.factories import World, connection, request
+from tests.factories import World, connection, flow_end, request
 
 
 def test_positions_are_the_columns_named_beside_them() -> None:
@@ -55,3 +55,24 @@ def test_a_rich_sensor_fills_the_process_columns() -> None:
             "3",
         )
         assert row["InitiatingProcessCreationTime"] == "2026-11-24T19:03:20.000000Z"
+
+
+def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
+    """Also when they come in a later line; a network sensor's, which has the packets' headers in it, go before."""
+    ended = replace(connection(0, ended=1), bytes_sent=0, bytes_received=777)
+    world = World().see(connection(0, ended=1), ended, request(0.1, "a.example:443"))
+    (row,) = world.connections
+    assert (row["BytesSent"], row["BytesReceived"]) == (0, 777)
+
+    world = World().see(connection(0, ended=1), request(0.1, "a.example:443"), request(20, port=2), ended)
+    told = [(row["Version"], row["BytesReceived"]) for row in world.versions if row["Layer"] == "connection"]
+    assert [received for _, received in told] == [None, 777]
+    assert told[0][0] != told[1][0], "each content has a version of its own"
+
+    counted = flow_end(1.5, started=0, ended=1)
+    for events in ((ended, counted), (counted, ended)):
+        (row,) = World().see(*events).finish().connections
+        assert (row["BytesSent"], row["BytesReceived"]) == (counted.bytes_sent, counted.bytes_received)
+
+    (row,) = World().see(connection(0, ended=1)).finish().connections
+    assert (row["BytesSent"], row["BytesReceived"]) == (None, None)

@@ -12,6 +12,7 @@ import pytest
 import rocksdict
 
 from schemas.settings import CorrelationSettings
+from schemas.topics import TICK_DIALECT
 from streams import store, worker_state
 from streams.pipeline import Message, Pipeline
 from streams.store import PART_BYTES_MAX, RING
@@ -261,6 +262,22 @@ def test_state_of_another_version_is_refused_in_words() -> None:
     for strange in (other, b"\x93\x01\x02\x03"):
         with pytest.raises(store.StateUnreadable, match="another version of unproxy"):
             Pipeline(CorrelationSettings()).restore([(key, strange)])
+
+
+def test_an_alert_that_waits_goes_on_waiting() -> None:
+    """A tick before its time finds nothing to do, after a restart as well."""
+    pipeline = Pipeline(CorrelationSettings())
+    for number in (1, 2):
+        line = JUDGED.replace(b'"flow_id":1', b'"flow_id":%d' % number).replace(b"27.000", b"2%d.000" % (6 + number))
+        pipeline.take(Message(number, 1_000 * number, b"dev", line.replace(b"allowed", b"blocked"), "suricata"))
+    assert len(pipeline.drain().alerts) == 1
+    again = Pipeline(CorrelationSettings())
+    again.restore(pipeline.checkpoint())
+    for offset, logged_ms, alerts in ((3, 3_000, 0), (4, 70_000, 1)):
+        for one in (pipeline, again):
+            one.take(Message(offset, logged_ms, b"", b"", TICK_DIALECT))
+            assert len([alert for _, alert in one.drain().alerts if json.loads(alert)["Kind"] == "blocked"]) == alerts
+        assert state_of(again) == state_of(pipeline)
 
 
 def test_a_repeat_leaves_no_trace() -> None:

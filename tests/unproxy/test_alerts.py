@@ -68,6 +68,7 @@ def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 FILTERS = [
     ([], Wanted(), [1, 2, 3, 5]),
     (["--device", "dev-c"], Wanted(device="dev-c"), [5]),
+    (["--device", "DEV-C"], Wanted(device="DEV-C"), [5]),
     (["--kind", "not_enforced"], Wanted(kind="not_enforced"), [2]),
     (["--severity", "medium"], Wanted(severities=("medium", "high")), [1, 2]),
     (["--suppressed"], Wanted(suppressed=True), [3]),

@@ -290,7 +290,7 @@ def test_command_line(settings_for: SettingsMaker, tmp_path: Path, capsys: pytes
 
     assert run(["--config", str(file), "rejects", "--replay", "--dry-run"]) == 0
     assert "1 to replay  malformed  suricata\n" in capsys.readouterr().out
-    assert run(["--config", str(file), "rejects", "--replay", "--device", "dev"]) == 0
+    assert run(["--config", str(file), "rejects", "--replay", "--device", "DEV"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith("1 replayed  malformed  suricata\n1 left  not_deliverable  unproxy  ")
     assert "nothing is remembered" in told.err

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from schemas.indicator_topic import PARTITION, key_of, read, value_of
 from schemas.indicators import Indicator
+from schemas.kafka_config import ONCE_IN_ORDER
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
 from schemas.topics import INDICATORS, topic_name
@@ -119,7 +120,7 @@ class Board:
             self._producer = Producer(
                 {
                     **self._client,
-                    "enable.idempotence": True,
+                    **ONCE_IN_ORDER,
                     "compression.type": "zstd",
                     "message.timeout.ms": 0,  # how long to wait is decided here
                     "linger.ms": 20,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unproxy.query.client import Client
+from unproxy.query.client import OF_DEVICE, Client
 from unproxy.query.formats import printable
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ class Wanted:
 
     def has(self, alert: Row) -> bool:
         """Whether this is one of them."""
+        named = alert.get("DeviceId"), alert.get("DeviceName")
         return (
-            (not self.device or self.device in (alert.get("DeviceId"), alert.get("DeviceName")))
+            (not self.device or not {self.device, self.device.lower()}.isdisjoint(named))
             and (not self.kind or alert.get("Kind") == self.kind)
             and (not self.severities or alert.get("Severity") in self.severities)
             and (self.suppressed is None or bool(alert.get("SuppressedBy")) is self.suppressed)
@@ -46,7 +47,7 @@ def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
     """The latest alerts of the table in time order; withdrawn ones are left out."""
     conditions = ["Count > 0"]
     if wanted.device:
-        conditions.append("(DeviceName = {device:String} OR DeviceId = {device:String})")
+        conditions.append(OF_DEVICE)
     if wanted.kind:
         conditions.append("Kind = {kind:String}")
     if wanted.severities:

@@ -22,6 +22,10 @@ from unproxy.errors import Failed
 
 CHUNK_BYTES = 256 * 1024
 ERROR_CHARS_MAX = 300
+OF_DEVICE = (
+    "(DeviceName IN ({device:String}, lower({device:String})) OR DeviceId IN ({device:String}, lower({device:String})))"
+)
+"""Rows of the device {device}: names are kept in lower case, people type them as they know them."""
 JSON_SETTINGS = {"output_format_json_quote_64bit_integers": "0"}
 
 _PREFIX = re.compile(

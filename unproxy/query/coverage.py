@@ -11,7 +11,7 @@ from typing import Any
 from schemas.clock import MICROS, iso_micros, parse_micros
 from schemas.events import Micros
 from schemas.record import COVERAGE_SECS, GapKind
-from unproxy.query.client import Client
+from unproxy.query.client import OF_DEVICE, Client
 from unproxy.query.formats import printable
 
 QUIET: Micros = COVERAGE_SECS * MICROS
@@ -126,19 +126,18 @@ def stretches(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
-_DEVICE = "(DeviceName = {device:String} OR DeviceId = {device:String})"
 _TIME = "parseDateTime64BestEffort({%s:String}, 6, 'UTC')"
 _SENSORS = (
-    f"SELECT Dialect, Sensor, min(FirstTime) AS first, max(LastTime) AS last FROM DeviceCoverage WHERE {_DEVICE} "
+    f"SELECT Dialect, Sensor, min(FirstTime) AS first, max(LastTime) AS last FROM DeviceCoverage WHERE {OF_DEVICE} "
     "GROUP BY Dialect, Sensor"
 )
 _COVERAGE = (
-    f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {_DEVICE} "
+    f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {OF_DEVICE} "
     f"AND Bucket >= {_TIME % 'before'} AND Bucket < {_TIME % 'behind'}"
 )
 # A silence that lasts has no end yet. Where lines tell no time, when it was noticed is the nearest there is.
 _GAPS = (
-    f"SELECT * FROM SensorGaps WHERE {_DEVICE} AND coalesce(FromTime, DetectedAt) < {_TIME % 'until'} "
+    f"SELECT * FROM SensorGaps WHERE {OF_DEVICE} AND coalesce(FromTime, DetectedAt) < {_TIME % 'until'} "
     f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {_TIME % 'since'}) "
     "ORDER BY FromTime, FromSeq, RecordId"
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unproxy.query.client import OF_DEVICE
 from unproxy.query.formats import printable
 
 TARGETS_SHOWN = 5
@@ -27,7 +28,7 @@ class Wanted:
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
     """The SQL that finds their rows, in time order, and its parameters: of one connection more than wanted."""
-    conditions = ["(DeviceName = {device:String} OR DeviceId = {device:String})"]
+    conditions = [OF_DEVICE]
     parameters: dict[str, object] = {"device": wanted.device, "limit": wanted.limit + 1}
     having = []
     if wanted.since:

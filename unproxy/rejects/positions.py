@@ -56,7 +56,7 @@ class Wanted:
         return (
             self.reason in (ANY, rejected.reason)
             and self.dialect in (ANY, rejected.dialect)
-            and (not self.device or self.device == rejected.device.decode("utf-8", "replace"))
+            and (not self.device or rejected.device.decode("utf-8", "replace") in (self.device, self.device.lower()))
             and rejected.rejected_ms >= self.since_ms
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from schemas.kafka_config import MESSAGE_BYTES_MAX
+from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
 from schemas.settings import Settings
 from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
 from unproxy.errors import Failed, KafkaAway
@@ -77,7 +77,7 @@ class Replay:
         self._producer = Producer(
             {
                 **client,
-                "enable.idempotence": True,
+                **ONCE_IN_ORDER,
                 "compression.type": "zstd",
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "message.timeout.ms": 0,  # how long to wait is decided here

@@ -66,3 +66,14 @@ def test_a_user_without_a_name_is_its_number() -> None:
 
     assert isinstance(parsed, ConnectionOpened)
     assert parsed.process.account == "1000"
+
+
+def test_bytes_are_told_once_they_are_known() -> None:
+    """None at all is told, too."""
+    made = connection()
+    assert "bytes_sent" not in json.loads(line_of(made, "dev-a"))
+    made.bytes_sent, made.bytes_received = 0, 777
+    parsed = SOCKETS.parse(line_of(made, "dev-a"))
+
+    assert isinstance(parsed, ConnectionOpened)
+    assert (parsed.bytes_sent, parsed.bytes_received) == (0, 777)

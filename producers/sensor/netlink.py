@@ -1,0 +1,122 @@
+"""Netlink messages, as sock_diag and nfnetlink_queue speak them: built, taken apart, asked and answered.
+
+Source: RFC 3549; netlink(7); include/uapi/linux/netlink.h. What comes from the kernel is bounded by what is there: a message
+that is not whole ends the reading, none raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SOCK_DIAG, NETFILTER = 4, 12
+"""Protocols of the family."""
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+NOOP, ERROR, DONE = 1, 2, 3
+SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
+SO_RCVBUFFORCE = 33
+RECEIVE_BYTES = 1 << 18
+"""More than the largest message: a packet of 64 KiB and what is said of it."""
+ANSWER_SECS = 2.0
+"""The kernel answers at once, or never."""
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_KIND_BITS = 0x3FFF
+"""The upper two bits tell of nesting and of byte order."""
+
+
+class Message(NamedTuple):
+    """One message without its header."""
+
+    kind: int
+    number: int
+    body: bytes
+
+
+def message(kind: int, body: bytes, flags: int = REQUEST, number: int = 0) -> bytes:
+    """A message of this kind."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """An attribute, padded to whole words."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def messages(raw: bytes) -> Iterator[Message]:
+    """The messages of a datagram."""
+    at = 0
+    while len(raw) - at >= _HEADER.size:
+        length, kind, _, number, _ = _HEADER.unpack_from(raw, at)
+        if not _HEADER.size <= length <= len(raw) - at:
+            return
+        yield Message(kind, number, raw[at + _HEADER.size : at + length])
+        at += length + -length % 4
+
+
+def attributes(raw: bytes) -> dict[int, bytes]:
+    """The attributes by their kind; of several of one kind the last."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while len(raw) - at >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(raw, at)
+        if not _ATTRIBUTE.size <= length <= len(raw) - at:
+            break
+        found[kind & _KIND_BITS] = raw[at + _ATTRIBUTE.size : at + length]
+        at += length + -length % 4
+    return found
+
+
+def error_of(body: bytes) -> int:
+    """The error number in a message of the kind ERROR; 0 is an acknowledgement."""
+    return -int.from_bytes(body[:4], "little" if struct.pack("=H", 1)[0] else "big", signed=True)
+
+
+def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) -> socket.socket:
+    """A socket of this protocol, in these multicast groups. Raises OSError."""
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        if receive_bytes:
+            link.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_bytes)
+        link.bind((0, 0))
+        for group in groups:
+            link.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+class Asker:
+    """Asks one thing at a time and waits for its answer. Not to be shared by threads."""
+
+    def __init__(self, protocol: int) -> None:
+        self._link = opened(protocol)
+        self._link.settimeout(ANSWER_SECS)
+        self._number = 0
+
+    def ask(self, kind: int, body: bytes, flags: int = REQUEST) -> Message:
+        """The first message of the answer. Raises OSError with the kernel's reason, TimeoutError without an answer."""
+        self._number = self._number % 0x7FFFFFFF + 1
+        self._link.send(message(kind, body, flags, self._number))
+        while True:
+            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+                if answer.number != self._number or answer.kind == NOOP:
+                    continue
+                if answer.kind == ERROR and (reason := error_of(answer.body)):
+                    raise OSError(reason, os.strerror(reason))
+                return answer
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._link.close()
+
+
+def is_loss(error: OSError) -> bool:
+    """The kernel had no room for what it would have told."""
+    return error.errno == errno.ENOBUFS

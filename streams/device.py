@@ -1,0 +1,304 @@
+"""The state of a device: its facts, its connections by 5-tuple, its alerts, and the timers that look at them again.
+
+Connections of one 5-tuple form a group; a group rests as packed bytes while nothing happens to it (about a quarter of the
+memory, and nothing for the garbage collector to walk) and is a list of objects while it is hot.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from schemas.events import Micros, ProtectionMode
+from schemas.record import ModeStatus
+from streams.gaps import Sensor
+from streams.logged import Line
+from streams.protection import AlertState, Counted, Loose, ModeEntry, Span
+from streams.state import Connection, Group
+
+PROXIES_MAX = 1_000
+"""Proxies learnt per device; further ones are proxies for their own connections only."""
+ALERTS_MAX = 10_000
+"""Alerts folded at a time per device. Beyond it the oldest is forgotten: its next request begins a new count."""
+SENSORS_MAX = 64
+"""Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
+PIDS_MIN, PIDS_MAX = 64, 1_024
+"""PIDs of which more than a connection is remembered, per device. Beyond it those that ended are forgotten first."""
+NEVER: Micros = 1 << 62
+LOOSE_TIMER, PROXY_TIMER = "loose", "proxy lines"
+"""Names of the timers of verdicts without a connection, and of proxies' lines; no 5-tuple is called so."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Group).decode
+_pack_alert = msgspec.msgpack.Encoder().encode
+_unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
+_pack_sensor = msgspec.msgpack.Encoder().encode
+_unpack_sensor = msgspec.msgpack.Decoder(Sensor).decode
+_pack_line = msgspec.msgpack.Encoder().encode
+_unpack_line = msgspec.msgpack.Decoder(Line).decode
+
+
+class Facts(msgspec.Struct, array_like=True, gc=False):
+    """What is known of the device as a whole."""
+
+    now: Micros = 0
+    """The device's own clock: its latest event. While it is quiet, the log's time since its latest message goes on top."""
+    logged_ms: int = 0
+    """The log's time of its latest message."""
+    offset: int = -1
+    """Latest input offset that is in this state."""
+    sensor_first: Micros = 0
+    """Earliest event of a network sensor; 0 for none."""
+    http_first: Micros = 0
+    """Earliest HTTP-level event; 0 for none: network protection shows nothing."""
+    kernel_seen: bool = False
+    """The endpoint itself tells of its connections, too."""
+    modes: list[ModeEntry] = []
+    """Changes of the protection mode, by time (`streams.modes`)."""
+    modes_gone: int = 0
+    """Changes that are in it no more: too old, or known better."""
+    modes_version: int = 0
+    modes_heard: dict[ProtectionMode, ModeEntry] = {}
+    """The latest word for each mode, also where it was known already."""
+    settings_mode: str = ""
+    """What the settings said when they were looked at last."""
+    leap: Micros = 0
+    """A time far ahead that one event claimed; the clock follows when a second one agrees."""
+    proxies: dict[str, bool] = {}
+    """Learnt proxies `ip port`; True when one answered as a proxy does."""
+    groups_seen: int = 0
+    """How many 5-tuples were first seen: the next one's number."""
+    counts: dict[str, int] = {}
+    heard: Micros = 0
+    """The device's own clock when it was heard last; 0 before."""
+    heard_ms: int = 0
+    """The log's time then: `logged_ms` is also that of lines that could not be read, or whose time is not believed."""
+    habit: Micros = 0
+    """The longest it was quiet of late."""
+    silences: int = 0
+    silent_ms: int = 0
+    """The log's time when it was found silent; 0 while it is not."""
+    habits: dict[str, list[int]] = {}
+    """By UTC day: connections through proxies, and those that went outside directly; without those of `habit_minute`."""
+    habit_minute: int = 0
+    """The latest minute with connections, since the epoch."""
+    habit_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+    loose: list[Loose] = []
+    """Verdicts that name no connection, of the last minutes (`streams.loose`)."""
+
+
+def peek(found: Group | bytes) -> Group:
+    """The connections of a 5-tuple, to look at and not to change: a group that rests goes on resting."""
+    return _unpack(found) if isinstance(found, bytes) else found
+
+
+class Device:
+    """State of one device: facts, groups by 5-tuple, alerts, sensors, and the timers of its connections."""
+
+    __slots__ = (
+        "alerts",
+        "by_pid",
+        "dirty",
+        "dirty_alerts",
+        "facts",
+        "groups",
+        "groups_in",
+        "heap",
+        "held_due",
+        "last_words",
+        "lines",
+        "loose_changed",
+        "mode_rows",
+        "name",
+        "next_due",
+        "orphaned",
+        "parked",
+        "parsed",
+        "processes",
+        "processes_due",
+        "quiet_due",
+        "read",
+        "sensors",
+        "size",
+        "timers",
+        "times",
+        "touched",
+        "touched_alerts",
+        "touched_lines",
+        "touched_processes",
+        "touched_sensors",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.facts = Facts()
+        self.groups: dict[str, Group | bytes] = {}
+        self.alerts: dict[str, AlertState] = {}
+        self.timers: dict[int, str | dict[str, None]] = {}
+        """Groups to be looked at by second. Most seconds have one or none: that is its name alone, as a dict would weigh
+        as much as the group's state."""
+        self.sensors: dict[str, Sensor] = {}
+        """By dialect and name, with a zero byte between them."""
+        self.lines: dict[str, Line] = {}
+        """Lines of proxies' own logs that wait for their connection (`streams.proxy_lines`)."""
+        self.processes: dict[int, bytes] = {}
+        """What is known of processes by PID, packed (`streams.processes`)."""
+        self.processes_due = PIDS_MIN
+        """With so many PIDs it is looked which may be forgotten."""
+        self.by_pid: dict[int, dict[str, None]] | None = None
+        """5-tuples by the PID that connected; None until somebody asks."""
+        self.parked: dict[str, None] = {}
+        """Groups that would leave if the device itself had told that their time is over, not only the log."""
+        self.size = 0
+        """Connections in the groups."""
+        self.heap: list[int] = []
+        self.next_due = 1 << 62
+        self.read = 0
+        self.parsed = 0
+        """Lines of the message at hand; they are in the facts' counts when it is done."""
+        self.times: list[Micros] = []
+        """Times that these lines tell."""
+        self.mode_rows: list[tuple[Span, ModeStatus, int]] = []
+        """Rows of the mode's history that are to be made, with their version."""
+        self.orphaned: list[Counted] = []
+        """Counted for connections that turned out to be another one's half."""
+        self.last_words: list[AlertState] = []
+        """Alerts that were forgotten before what is new of them was published."""
+        self.loose_changed = False
+        """Rows of verdicts without a connection may have changed."""
+        self.held_due: Micros = NEVER
+        """When, on its own clock, an alert may be published that must wait."""
+        self.groups_in: tuple[str, ...] | None = None
+        """Groups of devices it is in, as the settings say; None before they were asked."""
+        self.quiet_due = NEVER
+        """How long it must be quiet until its presence is looked at (`streams.presence`)."""
+        self.dirty: dict[str, None] = {}
+        """5-tuples whose rows may have changed, in order."""
+        self.dirty_alerts: dict[str, None] = {}
+        self.touched: dict[str, None] = {}
+        self.touched_alerts: dict[str, None] = {}
+        self.touched_sensors: dict[str, None] = {}
+        self.touched_lines: dict[str, None] = {}
+        self.touched_processes: dict[int, None] = {}
+        """Groups, alerts, sensors, proxies' lines and processes that changed since the last checkpoint, in order."""
+
+    def group(self, key: str) -> Group | None:
+        """The connections of a 5-tuple, hot."""
+        found = self.groups.get(key)
+        if found.__class__ is bytes:
+            found = _unpack(found)
+            self.groups[key] = found
+        return found  # type: ignore[return-value]  # bytes were just unpacked
+
+    def rest(self, key: str) -> None:
+        """Pack a group that will be quiet for a while."""
+        found = self.groups[key]
+        if found.__class__ is not bytes:
+            self.groups[key] = _pack(found)
+
+    def wake_at(self, second: int, key: str) -> None:
+        """Fire the timer of a group at this second of the device's clock."""
+        waiting = self.timers.get(second)
+        if waiting is None:
+            self.timers[second] = key
+            heapq.heappush(self.heap, second)
+            self.next_due = self.heap[0]
+        elif isinstance(waiting, dict):
+            waiting[key] = None
+        elif not waiting:
+            self.timers[second] = key
+        elif waiting != key:
+            self.timers[second] = {waiting: None, key: None}
+
+    def let_sleep(self, connection: Connection, key: str) -> None:
+        """Take back the timer of a connection that leaves, or gets another one."""
+        waiting = self.timers.get(connection.due)
+        if not waiting or any(
+            other.due == connection.due for other in self.group(key) or () if other is not connection
+        ):
+            return
+        if isinstance(waiting, dict):
+            waiting.pop(key, None)
+        elif waiting == key:
+            self.timers[connection.due] = ""
+
+    def due_until(self, second: int) -> tuple[int, list[str]] | None:
+        """The earliest second whose timers are due, with its groups; None when nothing is due."""
+        if not self.heap or self.heap[0] > second:
+            return None
+        due = heapq.heappop(self.heap)
+        self.next_due = self.heap[0] if self.heap else 1 << 62
+        waiting = self.timers.pop(due)
+        if isinstance(waiting, dict):
+            return due, list(waiting)
+        return due, [waiting] if waiting else []
+
+    def changes(self) -> dict[str, bytes | None]:
+        """Items that changed since the last time, packed; None for one that is gone."""
+        changed = {"c" + key: self._packed_group(key) for key in self.touched}
+        for key in self.touched_alerts:
+            alert = self.alerts.get(key)
+            changed["a" + key] = None if alert is None else _pack_alert(alert)
+        for key in self.touched_sensors:
+            sensor = self.sensors.get(key)
+            changed["s" + key] = None if sensor is None else _pack_sensor(sensor)
+        for key in self.touched_lines:
+            line = self.lines.get(key)
+            changed["p" + key] = None if line is None else _pack_line(line)
+        for pid in self.touched_processes:
+            changed[f"r{pid}"] = self.processes.get(pid)
+        self._all_told()
+        return changed
+
+    def items(self) -> dict[str, bytes | None]:
+        """All items of the state, packed: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy, `r` + PID."""
+        whole = {"c" + key: self._packed_group(key) for key in self.groups}
+        whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
+        whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
+        whole.update({"p" + key: _pack_line(line) for key, line in self.lines.items()})
+        whole.update({f"r{pid}": packed for pid, packed in self.processes.items()})
+        self._all_told()
+        return whole
+
+    def _all_told(self) -> None:
+        self.touched.clear()
+        self.touched_alerts.clear()
+        self.touched_sensors.clear()
+        self.touched_lines.clear()
+        self.touched_processes.clear()
+
+    def _packed_group(self, key: str) -> bytes | None:
+        group = self.groups.get(key)
+        return group if group is None or isinstance(group, bytes) else _pack(group)
+
+    def take_back(self, items: dict[str, bytes]) -> None:
+        """The whole state from its items: groups in the order in which they were first seen, timers included.
+
+        Which alerts wait is for `streams.alerts.remember` to say.
+        """
+        groups = []
+        for item, packed in items.items():
+            if item[0] == "c":
+                connections = _unpack(packed)
+                groups.append((connections[0].number, item[1:], packed, connections))
+            elif item[0] == "s":
+                self.sensors[item[1:]] = _unpack_sensor(packed)
+            elif item[0] == "p":
+                self.lines[item[1:]] = _unpack_line(packed)
+            elif item[0] == "r":
+                self.processes[int(item[1:])] = packed
+            else:
+                self.alerts[item[1:]] = _unpack_alert(packed)
+        for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
+            self.groups[key] = packed
+            self.size += len(connections)
+            for connection in connections:
+                self.wake_at(connection.due, key)
+        for loose in self.facts.loose:
+            if not loose.decided:
+                self.wake_at(loose.due, LOOSE_TIMER)
+        self.lines = dict(sorted(self.lines.items(), key=lambda line: (line[1].due, line[0])))
+        for line in self.lines.values():
+            self.wake_at(line.due, PROXY_TIMER)
+        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)

@@ -1,0 +1,308 @@
+"""What the kernel does for the sensor, in a network namespace of its own: one scenario a run, its outcome as JSON on stdout.
+
+unshare --net python -m tests.producers.sensor.enforced SCENARIO
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from producers.sensor.diag import Destroyer, Ended, Ends, FiveTuple, why_not_destroy
+from producers.sensor.enforcement import Enforcement, enforcing
+from producers.sensor.inline import Gate, Queue
+from producers.sensor.rules import NoRules, Rules
+from schemas.address import canonical_ip
+from schemas.events import ProtectionMode
+from tests.producers.sensor.spoken import HELLO, Level, Segment, said, segment_of
+
+V4, V6 = "198.51.100.80", "2001:db8:51::80"
+PORT = 3128
+WAIT_SECS = 5.0
+ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+class Proxy:
+    """Answers whatever comes, and remembers it."""
+
+    def __init__(self, address: str) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.address = address
+        self.server = socket.create_server((address, PORT), family=family, dualstack_ipv6=address == "::")
+        self.got: list[bytes] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            client, _ = self.server.accept()
+            threading.Thread(target=self._talk, args=(client,), daemon=True).start()
+
+    def _talk(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            while content := client.recv(65_536):
+                self.got.append(content)
+                client.sendall(ANSWER)
+
+
+def ask(address: str, *words: bytes) -> list[str]:
+    """Say these one after the other; what came of each: answered, or the error."""
+    outcome = []
+    with socket.create_connection((address, PORT), timeout=WAIT_SECS) as client:
+        for word in words:
+            try:
+                client.sendall(word)
+                outcome.append("answered" if client.recv(65_536) else "closed")
+            except OSError as error:
+                outcome.append(type(error).__name__)
+    return outcome
+
+
+def connect_to(host: str) -> bytes:
+    return f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode()
+
+
+def ends_of(client: socket.socket) -> FiveTuple:
+    local, remote = client.getsockname(), client.getpeername()
+    return canonical_ip(local[0]), local[1], canonical_ip(remote[0]), remote[1]
+
+
+def tables() -> list[str]:
+    """Names of the tables that there are."""
+    rules = Rules()
+    found = [name for _, name in rules.tables()]
+    rules.close()
+    return found
+
+
+@contextmanager
+def blocking(
+    lines: list[bytes], rules: Callable[[], Rules] = Rules, mode: ProtectionMode = ProtectionMode.BLOCK
+) -> Iterator[Enforcement[Segment]]:
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "listed.txt"
+        listed.write_text("listed.example\n")
+        with enforcing(
+            "dev-a", lines.append, mode=mode, list_path=listed, proxies=[("", PORT)],
+            parse=segment_of, level=Level, rules=rules,
+        ) as enforcement:  # fmt: skip
+            yield enforcement
+
+
+def inline() -> dict[str, Any]:
+    """Listed requests do not reach the proxy, others do; nothing is left in the kernel."""
+    proxies = [Proxy(V4), Proxy(V6)]
+    lines: list[bytes] = []
+    outcome: dict[str, Any] = {}
+    with blocking(lines) as enforcement:
+        outcome["inline"] = enforcement.inline
+        outcome["tables"] = len(set(tables()))
+        began = time.monotonic()
+        outcome["asked"] = {
+            proxy.address: [
+                ask(proxy.address, connect_to("listed.example")),
+                ask(proxy.address, b"GET http://sub.listed.example/ HTTP/1.1\r\n\r\n"),
+                ask(proxy.address, connect_to("fine.example"), HELLO + b"listed.example"),
+                ask(proxy.address, connect_to("fine.example"), HELLO + b"fine.example"),
+            ]
+            for proxy in proxies
+        }
+        outcome["secs"] = time.monotonic() - began
+        (family,) = enforcement.families()
+        outcome["counted"] = {sample.labels["what"]: sample.value for sample in family.samples}
+    outcome["got"] = [content.decode() for proxy in proxies for content in proxy.got]
+    outcome["after"] = ask(V4, connect_to("listed.example"))
+    return outcome | {"lines": [json.loads(line) for line in lines], "left": tables()}
+
+
+def none() -> Rules:
+    """As on a machine without nf_tables."""
+    raise NoRules("nf_tables: not here")
+
+
+def at_sight() -> dict[str, Any]:
+    """Where there are no rules, the socket is destroyed when the request is seen; of a connection that is gone it cannot be."""
+
+    proxy = Proxy(V4)
+    lines: list[bytes] = []
+    with blocking(lines, none) as enforcement, socket.create_connection((V4, PORT), timeout=WAIT_SECS) as client:
+        client.sendall(connect_to("listed.example"))
+        client.recv(65_536)
+        flow = ends_of(client)
+        enforcement.heard([said("listed.example", at=1, flow=flow)])
+        try:
+            error = client.recv(1).decode()
+        except OSError as raised:
+            error = type(raised).__name__
+        enforcement.heard([said("sub.listed.example", at=2, flow=flow)])
+        enforcement.heard([said("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
+        inline = enforcement.inline
+    return {
+        "inline": inline, "error": error, "got": len(proxy.got), "lines": [json.loads(line) for line in lines],
+        "left": tables(),
+    }  # fmt: skip
+
+
+def sockets() -> dict[str, Any]:
+    """Sockets of each family are destroyed, those who listen never."""
+    destroyer = Destroyer()
+    outcome: dict[str, Any] = {"why_not": why_not_destroy()}
+    Proxy("::")
+    for address in (V4, V6, f"::ffff:{V4}"):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as client:
+            client.settimeout(WAIT_SECS)
+            client.connect((address, PORT))
+            flow = ends_of(client)
+            done = destroyer.destroy(flow)
+            try:
+                error = client.recv(1).decode()
+            except OSError as raised:
+                error = type(raised).__name__
+        listening = (flow[2], PORT, flow[0], 9)
+        outcome[address] = [done, error, destroyer.destroy(flow), destroyer.destroy(listening)]
+        socket.create_connection((address, PORT)).close()
+    return outcome
+
+
+def ends() -> dict[str, Any]:
+    """Bytes of connections as they end, whoever closes first, and by IPv4 inside IPv6."""
+    watched = Ends()
+    told: list[Ended] = []
+    outcome = {}
+    server = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True)
+    for who in ("client", "server", "destroyed"):
+        for address in (V4, V6, f"::ffff:{V4}"):
+            client = socket.create_connection((address, PORT))
+            other, _ = server.accept()
+            flow = ends_of(client)
+            client.sendall(bytes(123_456))
+            _receive(other, 123_456)
+            other.sendall(bytes(7_777))
+            _receive(client, 7_777)
+            if who == "destroyed":
+                Destroyer().destroy(flow)
+            first, second = (client, other) if who == "client" else (other, client)
+            first.close()
+            with suppress(OSError):
+                second.recv(1)
+            second.close()
+            deadline = time.monotonic() + WAIT_SECS
+            while not any(one.flow == flow for one in told) and time.monotonic() < deadline:
+                told += watched.take()
+            outcome[f"{who} {address}"] = [[one.sent, one.received, one.unread] for one in told if one.flow == flow]
+    return {"ends": outcome, "lost": watched.lost, "without": watched.without_bytes}
+
+
+def ends_lost() -> dict[str, Any]:
+    """What the kernel has no room for is counted."""
+    watched = Ends(receive_bytes=4_096)
+    server = socket.create_server((V4, PORT))
+    for _ in range(100):
+        client = socket.create_connection((V4, PORT))
+        other, _ = server.accept()
+        client.close()
+        other.close()
+    time.sleep(0.5)
+    return {"told": len(list(watched.take())), "lost": watched.lost}
+
+
+def killed() -> dict[str, Any]:
+    """A sensor that is killed or stuck blocks nothing, and nothing of it stays."""
+    Proxy(V4)
+    outcome: dict[str, Any] = {}
+    for owned in (True, False):
+        holder = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, "hold", *(["owned"] if owned else [])], stdout=subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        before = len(set(tables()))
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        left = len(set(tables()))
+        asked = ask(V4, connect_to("listed.example"))
+        rules = Rules()
+        removed = rules.remove_left()
+        rules.close()
+        outcome["owned" if owned else "named"] = [before, left, asked, len(removed), tables()]
+    return outcome
+
+
+def hold() -> dict[str, Any]:
+    """Have rules and a queue until killed."""
+    queue = Queue()
+    rules = Rules(owned="owned" in sys.argv)
+    rules.put([("", PORT), (V4, 8080), (V6, 8080)], queue.number)
+    print("holding", flush=True)
+    signal.pause()
+    return {}
+
+
+def no_room() -> dict[str, Any]:
+    """What a queue that nobody reads has no room for goes on unseen, and is counted."""
+    proxy = Proxy(V4)
+    queue = Queue(receive_bytes=4_096)
+    rules = Rules()
+    client = socket.create_connection((V4, PORT), timeout=WAIT_SECS)
+    rules.put([("", PORT)], queue.number)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for _ in range(200):
+        client.sendall(b"x" * 100)
+    gate = Gate(queue, lambda _: True)
+    gate.start()
+    deadline = time.monotonic() + WAIT_SECS
+    while sum(map(len, proxy.got)) < 20_000 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    rules.close()
+    gate.close()
+    return {"got": sum(map(len, proxy.got)), "held": gate.packets, "unseen": gate.passed_unseen}
+
+
+def faulty() -> dict[str, Any]:
+    """What cannot be judged goes on; two queues do not meet."""
+    Proxy(V4)
+
+    def fails(_: bytes) -> bool:
+        raise ValueError("a fault of ours")
+
+    other, queue = Queue(), Queue()
+    gate = Gate(queue, fails)
+    gate.start()
+    rules = Rules()
+    rules.put([(V4, PORT), (V6, PORT)], queue.number)
+    rules.put([(V4, PORT)], queue.number)
+    asked = ask(V4, connect_to("listed.example"))
+    rules.close()
+    gate.close()
+    return {"asked": asked, "failed": gate.failed > 0, "numbers": queue.number - other.number, "left": tables()}
+
+
+def _receive(sock: socket.socket, count: int) -> None:
+    while count:
+        count -= len(sock.recv(count))
+
+
+def main() -> None:
+    """Run one scenario."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    scenario = globals()[sys.argv[1]]
+    if sys.argv[1] != "hold":
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "address", "add", f"{V4}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "address", "add", f"{V6}/128", "dev", "lo", "nodad"], check=True)
+    print(json.dumps(scenario()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What the sensor asks of this very kernel, as root: sockets destroyed, bytes told, packets held; each in its own network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schemas.events import TEXT_CHARS_MAX
+
+ROOT = Path(__file__).parents[3]
+V4, V6, MAPPED = "198.51.100.80", "2001:db8:51::80", "::ffff:198.51.100.80"
+ABORTED = "ConnectionAbortedError"
+
+
+@cache
+def outcome_of(scenario: str) -> dict[str, Any]:
+    """What a scenario gives."""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-m", "tests.producers.sensor.enforced", scenario],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome | {"said": done.stderr}
+
+
+def test_listed_requests_do_not_reach_the_proxy() -> None:
+    """CONNECT, absolute URI and name in a tunnel, over IPv4 and IPv6: the client fails at once, the proxy gets nothing of it."""
+    outcome = outcome_of("inline")
+
+    assert outcome["inline"] is True
+    for address in (V4, V6):
+        assert outcome["asked"][address] == [
+            [ABORTED],
+            [ABORTED],
+            ["answered", ABORTED],
+            ["answered", "answered"],
+        ]
+    assert outcome["secs"] < 4
+    assert len(outcome["got"]) == 6
+    assert not any("listed.example" in content for content in outcome["got"])
+
+
+def test_each_is_told_with_how() -> None:
+    """A mode line at the start, a verdict each, with the entry of the list."""
+    mode, *verdicts = outcome_of("inline")["lines"]
+
+    assert (mode["kind"], mode["mode"], mode["device"]) == ("mode", "block", "dev-a")
+    assert [(one["kind"], one["action"], one["how"]) for one in verdicts] == [("verdict", "blocked", "inline")] * 6
+    assert [one["host"] for one in verdicts[:3]] == ["listed.example", "sub.listed.example", "listed.example"]
+    assert [(one["local_ip"], one["remote_ip"], one["remote_port"]) for one in verdicts] == [
+        *[(V4, V4, 3128)] * 3,
+        *[(V6, V6, 3128)] * 3,
+    ]
+    assert all(one["title"].endswith("listed.txt's entry listed.example") for one in verdicts)
+    assert len(verdicts[0]["title"]) < TEXT_CHARS_MAX
+
+
+def test_nothing_is_left_and_all_goes_on_afterwards() -> None:
+    """At the end the table is gone, and what was stopped before passes."""
+    outcome = outcome_of("inline")
+
+    assert (outcome["tables"], outcome["left"], outcome["after"]) == (1, [], ["answered"])
+
+
+def test_what_was_done_is_counted() -> None:
+    """On the producer's page, and in the sensor's last word."""
+    assert outcome_of("inline")["counted"] == {
+        "audited": 0,
+        "blocked_inline": 6,
+        "socket_destroyed": 0,
+        "went_through": 0,
+        "passed_unseen": 0,
+        "not_judged": 0,
+    }
+
+
+def test_without_rules_sockets_are_destroyed_at_sight() -> None:
+    """The request may have got through; the client is cut off, and the line says how; so for both its requests."""
+    outcome = outcome_of("at_sight")
+    _, first, second, gone = outcome["lines"]
+
+    assert (outcome["inline"], outcome["error"], outcome["got"]) == (False, ABORTED, 1)
+    assert {(one["action"], one["how"]) for one in (first, second)} == {("blocked", "socket_destroyed")}
+    assert "not inline: sockets of listed requests are destroyed at sight" in outcome["said"]
+    # Its connection is no more: it went through, and nothing else is claimed.
+    assert (gone["action"], gone.get("how")) == ("audited", None)
+
+
+def test_sockets_are_destroyed_of_each_family() -> None:
+    """IPv4, IPv6 and IPv4 through a socket of IPv6; a second time there is nothing; who listens on the port stays."""
+    outcome = outcome_of("sockets")
+
+    assert outcome["why_not"] == ""
+    assert [outcome[address] for address in (V4, V6, MAPPED)] == [[True, ABORTED, False, False]] * 3
+
+
+def test_bytes_of_what_ends_are_those_that_were_sent() -> None:
+    """Once for each connection, whoever ends it; an end that came counts as one more byte received."""
+    outcome = outcome_of("ends")
+
+    assert outcome["ends"] == {
+        f"{who} {address}": [told]
+        for who, told in (
+            ("client", [123_456, 7_778, 1]),
+            ("server", [123_456, 7_778, 0]),
+            ("destroyed", [123_456, 7_777, 0]),
+        )
+        for address in (V4, V6, MAPPED)
+    }
+    assert (outcome["lost"], outcome["without"]) == (0, 0)
+
+
+def test_lost_ends_are_counted() -> None:
+    """With too little room the kernel says that something was lost."""
+    outcome = outcome_of("ends_lost")
+
+    assert outcome["told"] < 200
+    assert outcome["lost"] > 0
+
+
+def test_a_killed_sensor_blocks_nothing() -> None:
+    """Its table goes with it; where the kernel cannot do that, the rules let pass, and the next sensor removes them."""
+    outcome = outcome_of("killed")
+
+    assert outcome["owned"] == [1, 0, ["answered"], 0, []]
+    assert outcome["named"] == [1, 1, ["answered"], 1, []]
+
+
+def test_what_has_no_room_goes_on_and_is_counted() -> None:
+    """A queue that nobody reads holds up nothing but what it has room for."""
+    outcome = outcome_of("no_room")
+
+    assert outcome["got"] == 20_000
+    assert outcome["held"] > 0
+    assert outcome["unseen"] > 0
+
+
+def test_a_fault_of_ours_holds_up_nothing() -> None:
+    """What cannot be judged goes on, counted and logged; a second queue takes the next number."""
+    outcome = outcome_of("faulty")
+
+    assert (outcome["asked"], outcome["failed"], outcome["numbers"], outcome["left"]) == (["answered"], True, 1, [])
+    assert "a packet could not be judged and goes on" in outcome["said"]
