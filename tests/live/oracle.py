@@ -149,6 +149,9 @@ def _row_of(connection: Sequence[Entry], rows: Rows, judgement: Judgement) -> Ro
     first, last = connection[0], connection[-1]
     place = rows.connections.get((first.local_ip, first.local_port), []) if first.local_port else rows.by_pid[first.pid]
     fitting = [row for row in place if _between(first.opened, row["ConnectionTime"], last.connected)]
+    if len(fitting) > 1:
+        # The same port may lead to several proxies at once.
+        fitting = [row for row in fitting if _remote(row) == (first.remote_ip, first.remote_port)]
     if len(fitting) == 1:
         return fitting[0]
     judgement.wrong(Wrong.TWICE if fitting else Wrong.MISSING, f"{_spelled(first)}: {len(fitting)} of {len(place)} fit")
@@ -159,7 +162,7 @@ def _connection(connection: Sequence[Entry], row: Row, rows: Rows, judgement: Ju
     """One connection whose row is there."""
     first = connection[0]
     _process(first, row, judgement)
-    if (row["RemoteIP"], row["RemotePort"]) != (first.remote_ip, first.remote_port):
+    if _remote(row) != (first.remote_ip, first.remote_port):
         judgement.wrong(Wrong.PROXY, f"{_spelled(first)}: {row['RemoteIP']}:{row['RemotePort']}")
     if row["ProtectionMode"] != judgement.mode:
         judgement.wrong(Wrong.MODE, f"{_spelled(first)}: {row['ProtectionMode']}")
@@ -275,6 +278,10 @@ def _latest(lines: Iterable[bytes]) -> Iterable[Row]:
         if row["Version"] >= found.get(row["RecordId"], row)["Version"]:
             found[row["RecordId"]] = row
     return found.values()
+
+
+def _remote(row: Row) -> tuple[str, int]:
+    return row["RemoteIP"], row["RemotePort"]
 
 
 def _between(after: float, stamp: str, before: float) -> bool:

@@ -231,6 +231,19 @@ def test_an_answer_may_come_too_late_for_the_sensor() -> None:
     assert kinds(judged(rows)) == {Wrong.OUTCOME}
 
 
+def test_a_port_may_lead_to_several_proxies() -> None:
+    """Rows are told apart by the proxy where the time does not do it; where it does, another proxy is found."""
+    other = {"RemoteIP": "198.51.100.81"}
+    second = [
+        connection(RecordId="connection-2", ConnectionId="c2", **other),
+        destination(RecordId="destination-2", ConnectionId="c2", ProxyIP="198.51.100.81"),
+    ]
+    both = [entry(), entry(connection="41-2", remote_ip="198.51.100.81")]
+
+    assert judged([connection(), destination(), *second], both).findings == []
+    assert kinds(judged([connection(**other), destination()])) == {Wrong.PROXY}
+
+
 def test_audit_marks_and_lets_through() -> None:
     """The listed one is marked on its row and by a verdict, and done by the proxy's log."""
     rows, asked, done = [connection(), destination(LISTED, Outcome="audited")], [entry(LISTED)], [log(LISTED)]
