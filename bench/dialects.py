@@ -30,8 +30,8 @@ from streams.memory import tune_collector
 
 HOUSE = Path(__file__).resolve().parents[1]
 GOLDEN = HOUSE / "tests/data/golden"
-LINES = 20_000
-REPEATS = 5
+LINES = 2_000
+REPEATS = 25
 LINE_BYTES_MAX = 1024 * 1024
 FLOORS: dict[str, Callable[[bytes], Any]] = {"JSON": msgspec.json.decode, "text": bytes.split}
 """The form of a line, and the least that reading it takes: objects of no type, words."""

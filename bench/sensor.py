@@ -1,9 +1,10 @@
 """What `unproxy sensor` costs and loses: so many connections a second for so long, against what the client says it did.
 
-    python -m bench.sensor [CONNECTIONS_A_SECOND] [SECONDS]
+    python -m bench.sensor [CONNECTIONS_A_SECOND] [SECONDS] [http]
 
-As root, on Linux. The client connects within a network namespace of its own to its own loopback device; tracefs is mounted in a
-mount namespace of its own. One JSON object on stdout.
+As root, on Linux. The client connects to its own loopback device, in a network namespace that it shares with the sensor; tracefs
+is mounted in a mount namespace of its own. With `http` each connection asks for a tunnel and says a name in it, and the sensor
+listens. One JSON object on stdout.
 """
 
 from __future__ import annotations
@@ -12,47 +13,83 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PORTS = range(3_128, 3_144)
 STEP_SECS = 0.01
 SENSOR = (sys.executable, "-m", "unproxy", "sensor")
-MOUNT = 'mount -t tracefs tracefs "$0" && exec "$@"'
+APART = 'ip link set lo up && mount -t tracefs tracefs "$0" && exec "$@"'
+ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
-def client(rate: int, secs: int) -> None:
+def client(rate: int, secs: int, *, http: bool) -> None:
     """Connect and close at that rate, as far as the machine allows; says how many it made, in how long."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     servers = [socket.create_server(("127.0.0.1", port), backlog=4_096) for port in PORTS]
     for server in servers:
-        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        threading.Thread(target=accept, args=(server, http), daemon=True).start()
+    greeting = hello("www.example.com")
     made, began = 0, time.monotonic()
     while (now := time.monotonic() - began) < secs:
         while made < rate * now:
-            with socket.create_connection(("127.0.0.1", PORTS[made % len(PORTS)])):
+            with socket.create_connection(("127.0.0.1", PORTS[made % len(PORTS)])) as connection:
                 made += 1
+                if http:
+                    connection.sendall(
+                        b"CONNECT host-%d.example:443 HTTP/1.1\r\nHost: host-%d.example\r\n\r\n" % (made, made)
+                    )
+                    connection.recv(len(ANSWER))
+                    connection.sendall(greeting)
         time.sleep(STEP_SECS)
     print(json.dumps({"pid": os.getpid(), "made": made, "secs": round(time.monotonic() - began, 3)}))
 
 
-def accept(server: socket.socket) -> None:
-    """Take what comes and let it go."""
+def hello(name: str) -> bytes:
+    """What a TLS client says first."""
+    outgoing = ssl.MemoryBIO()
+    connection = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with suppress(ssl.SSLWantReadError):
+        connection.do_handshake()
+    return outgoing.read()
+
+
+def accept(server: socket.socket, http: bool) -> None:
+    """Take what comes, answer it, and let it go."""
     while True:
-        server.accept()[0].close()
+        with server.accept()[0] as connection:
+            if http and connection.recv(4_096):
+                connection.sendall(ANSWER)
+                connection.recv(4_096)
 
 
-def main(rate: int, secs: int) -> None:
+def main(rate: int, secs: int, *, http: bool) -> None:
     """One run."""
+    listen = [word for port in PORTS for word in ("--proxy", f"127.0.0.1:{port}")] if http else []
     with tempfile.TemporaryDirectory() as folder:
         place, out = Path(folder) / "tracefs", Path(folder) / "lines.jsonl"
         place.mkdir()
         sensor = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", MOUNT, place, *SENSOR, "--tracefs", place, "--out", out],
+            [
+                "unshare",
+                "--mount",
+                "--net",
+                "sh",
+                "-c",
+                APART,
+                place,
+                *SENSOR,
+                *listen,
+                "--tracefs",
+                place,
+                "--out",
+                out,
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -60,19 +97,29 @@ def main(rate: int, secs: int) -> None:
         sensor.stderr.readline()
         before = cpu_secs(sensor.pid)
         load = subprocess.run(
-            ["unshare", "--net", sys.executable, "-m", "bench.sensor", "client", str(rate), str(secs)],
+            [
+                "nsenter",
+                f"--net=/proc/{sensor.pid}/ns/net",
+                sys.executable,
+                "-m",
+                "bench.sensor",
+                "client",
+                *[str(rate), str(secs), *(["http"] if http else [])],
+            ],
             check=True,
             capture_output=True,
             text=True,
         )
         spent, rss_kb = cpu_secs(sensor.pid) - before, rss(sensor.pid)
         sensor.send_signal(signal.SIGTERM)
-        said = sensor.communicate(timeout=60)[1]
+        last_words = sensor.communicate(timeout=60)[1]
         did = json.loads(load.stdout)
-        lines = [line for line in map(json.loads, out.read_text().splitlines()) if line["pid"] == did["pid"]]
+        written = [json.loads(line) for line in out.read_text().splitlines()]
+        lines = [line for line in written if line.get("pid") == did["pid"]]
+        said = [line for line in written if "kind" in line]
         told = {(line["local_port"], line["remote_port"], line["ts_attempt"]) for line in lines}
         ended = [line for line in lines if "ts_closed" in line]
-        facts = dict(word.split("=", 1) for word in said.split() if "=" in word)
+        facts = dict(word.split("=", 1) for word in last_words.split() if "=" in word)
         print(
             json.dumps(
                 {
@@ -83,6 +130,10 @@ def main(rate: int, secs: int) -> None:
                     "without_process": sum(not line.get("path") for line in lines),
                     "lost_in_kernel": int(facts["lost_in_kernel"]),
                     "lost_in_queue": int(facts["lost_in_queue"]),
+                    "requests_told": sum(line["kind"] == "http" for line in said),
+                    "with_status": sum("status" in line for line in said),
+                    "names_told": sum(line["kind"] == "tls" for line in said),
+                    "packets_lost": int(facts.get("lost_packets", 0)),
                     "attempts_on_the_machine": int(facts["attempts"]),
                     "cpu_us_a_connection": round(1e6 * spent / int(facts["attempts"]), 1),
                     "cpu_share": round(spent / did["secs"], 3),
@@ -106,7 +157,6 @@ def rss(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["client"]:
-        client(int(sys.argv[2]), int(sys.argv[3]))
-    else:
-        main(*(int(word) for word in (sys.argv[1:] or ["2000", "30"])))
+    words = [word for word in sys.argv[1:] if word not in ("client", "http")] or ["2000", "30"]
+    run = client if "client" in sys.argv else main
+    run(*(int(word) for word in words), http="http" in sys.argv)

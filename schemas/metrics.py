@@ -282,7 +282,9 @@ SENSOR_LOST = _count(
     "unproxy_endpoint_lost_total",
     "What the sensor could not tell: records that the kernel's buffer had no room for, lines that its queue had none for, "
     "connections forgotten as too many were open, answers without an attempt, sockets used again without an end, "
-    "processes gone before they could be looked at",
+    "processes gone before they could be looked at, ends that the kernel had no room to tell, bytes that it did not tell; "
+    "of the HTTP level packets that the ring had no room for, gaps in what "
+    "clients sent, heads that are not well-formed or too long, connections let go for want of room or as too many were open",
     "where",
 )
 SENSOR_CLOCK_JUMPS = _count("unproxy_endpoint_clock_jumps_total", "Times that the wall clock was set under the sensor")
@@ -292,6 +294,22 @@ SENSOR_LISTED = _count(
     "although they should not; packets that the kernel let go unseen for want of room, or that could not be judged",
     "what",
 )
-SENSOR: tuple[Metric, ...] = (SENSOR_CONNECTIONS, SENSOR_OPEN, SENSOR_LOST, SENSOR_CLOCK_JUMPS, SENSOR_LISTED)
+SENSOR_HEARD = _count(
+    "unproxy_endpoint_heard_total",
+    "What the sensor heard on connections to proxies: packets, requests, answers to them, server names",
+    "what",
+)
+SENSOR_FLOWS = _gauge("unproxy_endpoint_flows", "Connections to proxies that the sensor listens to now")
+SENSOR_HELD_BYTES = _gauge("unproxy_endpoint_held_bytes", "Bytes of requests that are not whole yet")
+SENSOR: tuple[Metric, ...] = (
+    SENSOR_CONNECTIONS,
+    SENSOR_OPEN,
+    SENSOR_LOST,
+    SENSOR_CLOCK_JUMPS,
+    SENSOR_HEARD,
+    SENSOR_FLOWS,
+    SENSOR_HELD_BYTES,
+    SENSOR_LISTED,
+)
 
 METRICS: tuple[Metric, ...] = (*PROCESS, *WORKER, *BOOK.values(), BOOK_OTHER, *SINK, *FORWARD, *PUBLISHER, *SENSOR)

@@ -366,6 +366,35 @@ class ForwardSettings(_Section):
         return self
 
 
+class SensorSettings(_Section):
+    """What `unproxy sensor` hears on connections to proxies, and what it does about it."""
+
+    mode: Literal["", "off", "audit", "block"] = Field(
+        "", description="off: it reads no packets; empty: audit where proxies are known, else no packets"
+    )
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Proxies to listen to, as host:port or name=host:port; empty for correlation.proxies"
+    )
+    urls: Literal["full", "path", "host"] = Field(
+        "path", description="How much of a URL is told: full, without its query (path), or only scheme and host"
+    )
+    listed: str = Field("", description="File with the destinations to mark or to block, one a line")
+    mode_file: str = Field("", description="File with the mode in it, heeded when it changes; goes before mode")
+
+    @field_validator("proxies", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("proxies")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in given:
+            proxy_address(entry)
+        return given
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -378,6 +407,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     publisher: PublisherSettings = PublisherSettings()
     inputs: InputSettings = InputSettings()
+    sensor: SensorSettings = SensorSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     forward: ForwardSettings = ForwardSettings()

@@ -107,14 +107,35 @@ def run_producer(
 
 
 def run_sensor(
-    settings: Settings, *, out: str | None, device: str, place: Path | None, command_lines: bool, stop: Event
+    settings: Settings,
+    *,
+    out: str | None,
+    device: str,
+    place: Path | None,
+    command_lines: bool,
+    mode: str,
+    proxies: Sequence[str],
+    urls: str,
+    list_path: Path | None,
+    mode_file: Path | None,
+    stop: Event,
 ) -> int:
     """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
     from producers.publisher import PublisherFailed
+    from producers.sensor.hearing import plan_of
     from producers.sensor.run import publish, sensing, write
 
-    with _lines_to(out) as file, sensing(device, place=place, command_lines=command_lines) as sensor:
-        log.info("sensor started", extra={"device": sensor.device, "clock_error_ns": sensor.error_ns})
+    plan = plan_of(settings, mode, proxies, urls, list_path, mode_file)
+    with _lines_to(out) as file, sensing(device, place=place, command_lines=command_lines, plan=plan) as sensor:
+        log.info(
+            "sensor started",
+            extra={
+                "device": sensor.device,
+                "clock_error_ns": sensor.error_ns,
+                "mode": sensor.enforcement.mode if sensor.enforcement else "no proxies known",
+                "proxies": ",".join(f"{ip}:{port}" for ip, port in plan.proxies) if plan.listens else "",
+            },
+        )
         try:
             if file is not None:
                 write(sensor, file, stop)

@@ -12,10 +12,8 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,10 +21,18 @@ import schemas.metrics as declared
 from producers.report import Report
 from producers.run import publish as publish_lines
 from producers.sensor import tracefs
+from producers.sensor.capture import capturing
 from producers.sensor.clock import Clock, measured
 from producers.sensor.connections import Connections
+from producers.sensor.counts import WAIT_NS, Counts
+from producers.sensor.diag import Ends
+from producers.sensor.enforcement import Enforcement, enforcing
+from producers.sensor.hearing import Hearing, Plan
+from producers.sensor.http_level import HttpLevel
 from producers.sensor.order import Ordered
+from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.processes import Processes
+from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
 from producers.sensor.ring import Change, Record, Task
 from producers.sensor.spelling import line_of
 from producers.source import SENSOR, Line, SourceFile
@@ -36,8 +42,6 @@ from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
 
-QUEUE_BYTES_MAX = 32 * 1024 * 1024
-"""Of lines that wait to be taken; some 60,000."""
 LOOK_SECS = 1.0
 """Between two looks at the kernel's counters and at the clocks."""
 TAKE_SECS = 0.05
@@ -48,38 +52,11 @@ SETTLED_NS = 100_000
 LAST_SECS = 5.0
 """So long a stop waits for Kafka; what it has not acknowledged by then is lost."""
 PAGE_BYTES = 65_536
+NO_HTTP = Plan()
 NICENESS = -10
 """Of the thread that reads: it is to be there before a short-lived process has gone."""
-_DIALECT = dialects()["sockets"]
-
-
-@dataclass(slots=True)
-class Queue:
-    """Lines that wait, with a bound."""
-
-    bytes_max: int = QUEUE_BYTES_MAX
-    waiting_bytes: int = 0
-    dropped: int = 0
-    """Lines for which there was no room."""
-    _lines: deque[bytes] = field(default_factory=deque)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def put(self, line: bytes) -> None:
-        """Take a line if there is room."""
-        with self._lock:
-            if self.waiting_bytes + len(line) > self.bytes_max:
-                self.dropped += 1
-            else:
-                self._lines.append(line)
-                self.waiting_bytes += len(line)
-
-    def take(self) -> list[bytes]:
-        """All that wait."""
-        with self._lock:
-            lines = list(self._lines)
-            self._lines.clear()
-            self.waiting_bytes = 0
-        return lines
+SOCKETS, SAID = "sockets", "sensor"
+"""The dialects of its lines: what the kernel tells of connections, and what is said on them."""
 
 
 class Sensor:
@@ -98,11 +75,15 @@ class Sensor:
         self.processes = Processes(command_lines=command_lines)
         self.connections = Connections(self.processes.of)
         self._ordered = Ordered()
+        self.counts, self._ends = Counts(), Ends()
         self.queue = Queue(queue_bytes_max)
         self.lines = 0
         self.lost = 0
         """Records for which the kernel had no room."""
-        self.failure: BaseException | None = None
+        self.hearing: Hearing | None = None
+        """The HTTP level, where it is wanted."""
+        self.enforcement: Enforcement[Packet] | None = None
+        self._failure: BaseException | None = None
         self._told = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor", daemon=True)
@@ -117,12 +98,21 @@ class Sensor:
         """How far the clocks' distance may be from the true one, by its measurement."""
         return self.clock.distance.error_ns
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended one of its threads, if something did."""
+        return self._failure or (self.hearing.failure if self.hearing is not None else None)
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+        if self.hearing is not None:
+            self.hearing.start()
 
     def stop(self) -> None:
         """Read what is there and end."""
+        if self.hearing is not None:
+            self.hearing.stop()
         with suppress(BlockingIOError):  # asked often enough
             os.write(self._wake_write, b".")
         self._thread.join()
@@ -130,6 +120,9 @@ class Sensor:
     def close(self) -> None:
         """End, and let go of what it holds."""
         self.stop()
+        if self.hearing is not None:
+            self.hearing.close()
+        self._ends.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -145,9 +138,15 @@ class Sensor:
         yield by_label(
             declared.SENSOR_LOST,
             {"kernel_buffer": self.lost, "queue": self.queue.dropped, "too_many_open": connections.forgotten,
-             "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.processes.gone},
+             "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.processes.gone,
+             "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes,
+             **(self.hearing.lost() if self.hearing is not None else {})},
         )  # fmt: skip
         yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
+        if self.hearing is not None:
+            yield from self.hearing.families()
+        if self.enforcement is not None:
+            yield from self.enforcement.families()
 
     def summary(self) -> dict[str, int]:
         """What it did, for its last word."""
@@ -162,6 +161,8 @@ class Sensor:
             "lost_in_queue": self.queue.dropped,
             "unpaired": connections.unpaired,
             "processes_gone": self.processes.gone,
+            **(self.hearing.summary() if self.hearing is not None else {}),
+            **(self.enforcement.summary() if self.enforcement is not None else {}),
         }
 
     def _run(self) -> None:
@@ -170,11 +171,11 @@ class Sensor:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
         except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
-            self.failure = error
+            self._failure = error
 
     def _read(self) -> None:
         with select.epoll() as poll:
-            for handle in (*self._instance.pipes, self._wake_read):
+            for handle in (*self._instance.pipes, self._ends.fileno(), self._wake_read):
                 poll.register(handle, select.EPOLLIN)
             look_at = 0.0
             asked = False
@@ -202,10 +203,12 @@ class Sensor:
                 self.processes.began(record)
             else:
                 self.processes.runs(record)
-        if not changes:
-            return
-        for connection in self.connections.take(changes, self.clock.distance.ns):
-            self.queue.put(line_of(connection, self.device))
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        told = self.counts.take(self.connections.take(changes, self.clock.distance.ns), now_ns) if changes else []
+        told += self.counts.ended(self._ends.take(), now_ns)
+        told += self.counts.due(now_ns + WAIT_NS if last else now_ns)
+        for connection in told:
+            self.queue.put(line_of(connection, self.device), SOCKETS)
             self.lines += 1
 
     def _look(self) -> None:
@@ -224,11 +227,28 @@ class Sensor:
 
 @contextmanager
 def sensing(
-    device: str = "", *, place: Path | None = None, command_lines: bool = True, buffer_kb: int = tracefs.BUFFER_KB
+    device: str = "",
+    *,
+    place: Path | None = None,
+    command_lines: bool = True,
+    buffer_kb: int = tracefs.BUFFER_KB,
+    plan: Plan = NO_HTTP,
 ) -> Iterator[Sensor]:
     """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError."""
-    with tracefs.opened(tracefs.place(place), buffer_kb) as instance:
+    with ExitStack() as undo:
+        capture = undo.enter_context(capturing(port for _, port in plan.proxies)) if plan.listens else None
+        instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
         sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
+        if plan.mode is not None:
+            sensor.enforcement = undo.enter_context(
+                enforcing(
+                    sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
+                    list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
+                    level=lambda: HttpLevel({port for _, port in plan.proxies}, plan.proxies, urls=plan.urls),
+                )
+            )  # fmt: skip
+        if capture is not None:
+            sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement)
         sensor.start()
         try:
             yield sensor
@@ -245,7 +265,7 @@ def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
             sensor.stop()
         lines = _taken(sensor)
         if lines:
-            out.write(b"\n".join(lines) + b"\n")
+            out.write(b"\n".join(line for _, line in lines) + b"\n")
             out.flush()
 
 
@@ -270,18 +290,20 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
 
 def _lines_of(sensor: Sensor, asked: threading.Event) -> Iterator[Line | None]:
     """Its lines for the publisher, None while there are none; when asked, what is left."""
-    file = SourceFile(_DIALECT.name, SENSOR, f"{socket.gethostname()}:{SENSOR}", once=True)
+    known = {name: dialects()[name] for name in (SOCKETS, SAID)}
+    sensor_name = f"{socket.gethostname()}:{SENSOR}"
+    files = {name: SourceFile(name, SENSOR, sensor_name, once=True) for name in known}
     last = False
     while not last:
         last = asked.is_set()
         if last:
             sensor.stop()
-        for line in _taken(sensor):
-            yield Line(_DIALECT.name, file.sensor, line, file, 0, 0, _DIALECT.written_at(line))
+        for name, line in _taken(sensor):
+            yield Line(name, sensor_name, line, files[name], 0, 0, known[name].written_at(line))
         yield None
 
 
-def _taken(sensor: Sensor) -> list[bytes]:
+def _taken(sensor: Sensor) -> list[tuple[str, bytes]]:
     """What waits; raises what ended the thread, if something did."""
     if sensor.failure is not None:
         raise sensor.failure

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unproxy.commands.common import example, service_of, stop_asked
+
+
+class Mode(StrEnum):
+    """What is done about requests."""
+
+    OFF = "off"
+    AUDIT = "audit"
+    BLOCK = "block"
+
+
+class Urls(StrEnum):
+    """How much of a URL is told."""
+
+    FULL = "full"
+    PATH = "path"
+    HOST = "host"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +47,36 @@ def sensor(
             "--command-lines/--no-command-lines", help="Tell processes' command lines, which may hold secrets."
         ),
     ] = True,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="off: no packets are read; audit: what clients ask the proxies for is told; block: what is listed does "
+            "not get through. Without it sensor.mode, else audit if proxies are known."
+        ),
+    ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IP:PORT",
+            help="A proxy to listen to, repeatable; without it sensor.proxies or correlation.proxies.",
+        ),
+    ] = None,
+    urls: Annotated[
+        Urls | None,
+        typer.Option(
+            help="How much of a URL is told: all, without its query, or only scheme and host; else sensor.urls."
+        ),
+    ] = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", metavar="FILE", help="Destinations to mark or block, one a line; read again when it changes."
+        ),
+    ] = None,
+    mode_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with the mode in it, heeded when it changes; goes before --mode."),
+    ] = None,
     tracefs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
     ] = None,
@@ -37,12 +84,25 @@ def sensor(
     """Watch this machine's outgoing TCP connections, each with its process, until Ctrl-C.
 
     Linux only, as root, with tracefs. The kernel's tracepoint sock:inet_sock_set_state tells of each connection; /proc of
-    its process. Lines are of the dialect sockets. What the kernel's buffer had no room for is counted and told.
+    its process; packets to the proxies of what was asked for. Lines are of the dialects sockets and sensor. What the
+    kernel's buffers had no room for is counted and told.
     """
     from unproxy import wiring
 
     settings = service_of(context).settings
     with stop_asked() as stop:
         raise typer.Exit(
-            wiring.run_sensor(settings, out=out, device=device, place=tracefs, command_lines=command_lines, stop=stop)
+            wiring.run_sensor(
+                settings,
+                out=out,
+                device=device,
+                place=tracefs,
+                command_lines=command_lines,
+                mode=mode or "",
+                proxies=proxy or (),
+                urls=urls or "",
+                list_path=listed,
+                mode_file=mode_file,
+                stop=stop,
+            )
         )

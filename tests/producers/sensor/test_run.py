@@ -15,9 +15,13 @@ from confluent_kafka import Message
 
 from producers.sensor import run as module
 from producers.sensor.clock import Distance
+from producers.sensor.enforce import Enforcer
+from producers.sensor.listed import Listed
+from producers.sensor.queue import Queue
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
-from producers.sensor.run import Queue, Sensor, publish, write
+from producers.sensor.run import Sensor, publish, write
 from producers.sensor.tracefs import Instance
+from schemas.events import ProtectionMode
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY
 from tests.producers.sensor.makers import LAYOUT, PAGE, change, event, page, record
@@ -61,12 +65,13 @@ def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -
     sensor.close()
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
 
-    assert [(line["remote_ip"], line["remote_port"], line["result"]) for line in lines] == [
+    # Ends that wait for their bytes come last.
+    assert sorted((line["remote_ip"], line["remote_port"], line["result"]) for line in lines) == [
         ("198.51.100.80", 3128, "success"),
+        ("198.51.100.80", 3130, "success"),
         ("198.51.100.80", 8888, "failed"),
         ("2001:db8:51::80", 3129, "success"),
         ("2001:db8:51::80", 8888, "failed"),
-        ("198.51.100.80", 3130, "success"),
     ]
     assert {line["device"] for line in lines} == {"dev-a"}
 
@@ -100,11 +105,11 @@ def test_the_queue_is_bounded() -> None:
     """Beyond the bound the newest are dropped and counted; when it was emptied there is room again."""
     queue = Queue(bytes_max=6)
     for line in (b"one", b"two", b"four"):
-        queue.put(line)
-    assert (queue.take(), queue.dropped) == ([b"one", b"two"], 1)
-    queue.put(b"five")
+        queue.put(line, "sockets")
+    assert (queue.take(), queue.dropped) == ([("sockets", b"one"), ("sockets", b"two")], 1)
+    queue.put(b"five", "sensor")
 
-    assert queue.take() == [b"five"]
+    assert queue.take() == [("sensor", b"five")]
 
 
 def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
@@ -125,7 +130,7 @@ def test_lines_go_to_kafka_with_numbers(
     kafka_settings_for: Callable[..., Settings],
     messages_of: Callable[[Settings, str], list[Message]],
 ) -> None:
-    """Each line once, under its device, numbered without a gap; a stop publishes what is there first."""
+    """Each line once, under its device and its dialect, numbered without a gap; a stop publishes what is there first."""
     opened, feed = instance
     for number in range(1, 4):
         feed(connected(number))
@@ -133,13 +138,19 @@ def test_lines_go_to_kafka_with_numbers(
     asked = threading.Event()
     asked.set()
     sensor = Sensor(opened, "dev-a")
+    enforcer = Enforcer("dev-a", lambda: Listed(""), lambda _: False, lambda line: sensor.queue.put(line, "sensor"))
+    enforcer.enters(ProtectionMode.AUDIT, 1)
+    enforcer.enters(ProtectionMode.OFF, 2)
     sensor.start()
     report = publish(sensor, settings, asked)
     sensor.close()
-    (message,) = messages_of(settings, TELEMETRY)
+    modes, message = sorted(messages_of(settings, TELEMETRY), key=lambda each: b"ts_attempt" in (each.value() or b""))
     pairs: Any = message.headers()
 
-    assert (report.lines, report.messages, report.unacknowledged_messages) == (3, 1, 0)
+    told: Any = modes.headers()
+    assert (dict(told)["dialect"], dict(told)["seq"], dict(told)["lines"]) == (b"sensor", b"1", b"2")
+    assert [json.loads(line).get("before") for line in (modes.value() or b"").splitlines()] == [None, "audit"]
+    assert (report.lines, report.messages, report.unacknowledged_messages) == (5, 2, 0)
     assert message.key() == b"dev-a"
     assert (message.value() or b"").count(b"ts_attempt") == 3
     headers = dict(pairs)

@@ -1,0 +1,203 @@
+"""The HTTP level at work: one thread reads packets, tells what is said to the queue of lines, and to whoever acts on it.
+
+The thread waits for nobody. What the ring had no room for, and what could not be followed, is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import schemas.metrics as declared
+from producers.sensor.capture import Capture
+from producers.sensor.heads import Urls
+from producers.sensor.http_level import HttpLevel
+from producers.sensor.queue import Queue
+from producers.sensor.said import Kind, Said, line_of
+from producers.sensor.tracefs import SensorError
+from schemas.events import ProtectionMode
+from schemas.exporter import Family, by_label, one
+from schemas.settings import Settings, proxy_address
+
+log = logging.getLogger(__name__)
+
+LOOK_SECS = 0.2
+"""Between two looks at what waits no longer."""
+TELL_SECS = 1.0
+"""Between two looks at the kernel's counters."""
+NICENESS = -10
+
+
+class Enforcer(Protocol):
+    """Who acts on what is asked for."""
+
+    @property
+    def mode(self) -> ProtectionMode:
+        """In force; while it is off, nothing is told of what is said."""
+
+    def heard(self, said: Sequence[Said]) -> None:
+        """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whom to listen to, and what to do about what is heard."""
+
+    mode: ProtectionMode | None = None
+    """None: nobody asked for the HTTP level, so nothing is said about it either."""
+    proxies: tuple[tuple[str, int], ...] = ()
+    urls: Urls = Urls.PATH
+    list_path: Path | None = None
+    mode_file: Path | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Packets are read."""
+        return self.mode_file is not None or self.mode in (ProtectionMode.AUDIT, ProtectionMode.BLOCK)
+
+
+def plan_of(
+    settings: Settings,
+    mode: str = "",
+    proxies: Sequence[str] = (),
+    urls: str = "",
+    list_path: Path | None = None,
+    mode_file: Path | None = None,
+) -> Plan:
+    """What the command line says, else the settings; audit where proxies are known. Raises SensorError."""
+    own = settings.sensor
+    chosen = mode or own.mode
+    given = tuple(proxies) or own.proxies or settings.correlation.proxies
+    try:
+        addresses = tuple(dict.fromkeys(proxy_address(entry)[:2] for entry in given))
+    except ValueError as error:
+        raise SensorError(f"--proxy: {error}") from None
+    told = mode_file or (Path(own.mode_file) if own.mode_file and not mode else None)
+    if not addresses and (told or chosen in ("audit", "block")):
+        raise SensorError(
+            f"mode {told or chosen}: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies"
+        )
+    decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses else None
+    listed = list_path or (Path(own.listed) if own.listed else None)
+    return Plan(decided, addresses, Urls(urls or own.urls), listed, told)
+
+
+class Hearing:
+    """Reads a capture until it is told to stop. Its numbers may be read at any time, by any thread."""
+
+    def __init__(
+        self, capture: Capture, plan: Plan, queue: Queue, device: str, enforcer: Enforcer | None = None
+    ) -> None:
+        self._capture, self._queue, self._device, self._enforcer = capture, queue, device, enforcer
+        self.level = HttpLevel({port for _, port in plan.proxies}, plan.proxies, urls=plan.urls)
+        self.packets = 0
+        self.lines = 0
+        self.failure: BaseException | None = None
+        self._told = 0
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="sensor-http", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read what is there, tell what still waits, and end."""
+        with suppress(BlockingIOError):  # asked often enough
+            os.write(self._wake_write, b".")
+        self._thread.join()
+
+    def close(self) -> None:
+        """End, and let go of what it holds."""
+        self.stop()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def lost(self) -> dict[str, int]:
+        """What could not be told, by where."""
+        level = self.level
+        return {
+            "packet_ring": self._capture.dropped,
+            "http_gap": level.gaps,
+            "http_unreadable": level.faults.unreadable,
+            "http_too_long": level.faults.too_long,
+            "http_no_room": level.no_room,
+            "http_too_many_open": level.forgotten,
+        }
+
+    def families(self) -> Iterator[Family]:
+        """Its numbers for Prometheus, without what was lost."""
+        level = self.level
+        yield by_label(
+            declared.SENSOR_HEARD,
+            {"packets": self.packets, "requests": level.requests, "answers": level.answers, "names": level.names},
+        )
+        yield one(declared.SENSOR_FLOWS, level.flows)
+        yield one(declared.SENSOR_HELD_BYTES, level.kept_bytes)
+
+    def summary(self) -> dict[str, int]:
+        """What it did, for the sensor's last word."""
+        return {"requests": self.level.requests, "names": self.level.names, "lost_packets": self._capture.dropped}
+
+    def _run(self) -> None:
+        try:
+            with suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            self._read()
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
+            self.failure = error
+
+    def _read(self) -> None:
+        with select.epoll() as poll:
+            for handle in (self._capture.fileno(), self._wake_read):
+                poll.register(handle, select.EPOLLIN)
+            look_at = tell_at = 0.0
+            asked = False
+            while not asked:
+                asked = any(handle == self._wake_read for handle, _ in poll.poll(LOOK_SECS))
+                if asked:
+                    # The block that the kernel still fills is given within its time.
+                    time.sleep(self._capture.retire_secs)
+                begun = time.time_ns() // 1_000
+                self._take()
+                now = time.monotonic()
+                if now >= look_at and self._capture.is_drained:
+                    look_at = now + LOOK_SECS
+                    # What waits to be read may be an answer: no later than what was read for certain.
+                    self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
+                if now >= tell_at or asked:
+                    tell_at = now + TELL_SECS
+                    self._look()
+            self._tell(self.level.finish(time.time_ns() // 1_000))
+
+    def _take(self) -> None:
+        hear = self.level.packet
+        for at, packet in self._capture.read():
+            self.packets += 1
+            said = hear(at, packet)
+            if said:
+                self._tell(said)
+
+    def _tell(self, said: list[Said]) -> None:
+        if self._enforcer is not None and said:
+            if self._enforcer.mode is ProtectionMode.OFF:
+                return
+            self._enforcer.heard(said)
+        for one_said in said:
+            if one_said.kind is not Kind.REQUEST:
+                self._queue.put(line_of(one_said, self._device), "sensor")
+                self.lines += 1
+
+    def _look(self) -> None:
+        lost = self._capture.look()
+        if lost > self._told:
+            log.error("packets were lost", extra={"packets": lost})
+            self._told = lost

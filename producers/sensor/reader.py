@@ -1,0 +1,240 @@
+"""Reads what a client sends to a proxy: heads of requests, bodies passed over, a client hello in a tunnel or in place of HTTP.
+
+Pure, bounded, and safe against any bytes. Where it does not know any more what comes it is lost, and believes only a segment that
+begins with a whole request line, or within a tunnel with a client hello.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from producers.sensor.heads import CHUNKED, FOUND_REQUEST, REQUEST_BEGINS, UNKNOWN, Request, Urls, request_of
+from producers.sensor.hello import HANDSHAKE, HELLO_BEGINS, Hello, NotTls, hello_of
+
+HEAD_BYTES_MAX = 65_536
+"""A longer head is not read; tickets of Kerberos take up to 48,000."""
+LINE_BYTES_MAX = 16_384
+CHUNK_LINE_BYTES_MAX = 1_024
+CHUNK_DIGITS_MAX = 15
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
+
+class _State(Enum):
+    FIRST = auto()
+    """Nothing was said yet."""
+    HEAD = auto()
+    TUNNEL = auto()
+    """Nothing was said in the tunnel yet."""
+    HELLO = auto()
+    CHUNK = auto()
+    CHUNK_END = auto()
+    TRAILER = auto()
+    LOST = auto()
+    """Whatever comes may be the middle of anything."""
+    CLOSED = auto()
+    """Nothing of what comes can be read."""
+
+
+_MAY_BE_TLS = frozenset({_State.FIRST, _State.TUNNEL})
+_IN_CHUNKS = frozenset({_State.CHUNK, _State.CHUNK_END, _State.TRAILER})
+
+
+@dataclass(slots=True)
+class Faults:
+    """What could not be read, on all connections."""
+
+    unreadable: int = 0
+    """Heads that are not well-formed, or can be read in two ways; hellos that are none."""
+    too_long: int = 0
+    """Heads and lines beyond their bound."""
+
+
+class Reader:
+    """What one client says."""
+
+    __slots__ = ("_buffer", "_faults", "_searched", "_state", "_trailer_bytes", "_urls", "beyond", "tunnel")
+
+    def __init__(self, urls: Urls, faults: Faults, *, from_begin: bool) -> None:
+        self._urls, self._faults = urls, faults
+        self._state = _State.FIRST if from_begin else _State.LOST
+        self._buffer = bytearray()
+        self._searched = 0
+        """So far there is no end of a head in the buffer."""
+        self._trailer_bytes = 0
+        self.tunnel: tuple[str, int] | None = None
+        """Whom the last CONNECT asked for, unless it was refused."""
+        self.beyond = 0
+        """So many bytes after those that were read need not be seen."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more is read."""
+        return self._state is _State.CLOSED
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of what is not whole yet."""
+        return len(self._buffer)
+
+    def read(self, content: bytes, *, is_begin: bool) -> list[Request | Hello]:
+        """Read on; `is_begin`: a segment begins with these bytes. Gives what is whole now."""
+        found: list[Request | Hello] = []
+        place = self.beyond = 0
+        if self._state is _State.LOST and not (is_begin and self._finds_begin(content)):
+            return found
+        while place < len(content) and self._state not in (_State.LOST, _State.CLOSED):
+            if self._state in _MAY_BE_TLS and not self._buffer and content[place] == HANDSHAKE:
+                self._state = _State.HELLO
+            if self._state is _State.HELLO:
+                self._read_hello(content[place:], found)
+                place = len(content)
+            elif self._state in _IN_CHUNKS:
+                place = self._read_chunk_line(content, place)
+            else:
+                place = self._read_head(content, place, found)
+        self.beyond = max(0, place - len(content))
+        return found
+
+    def lose(self) -> None:
+        """Bytes are missing."""
+        if self._state is not _State.CLOSED:
+            self._go(_State.LOST)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._go(_State.CLOSED)
+
+    def refuse(self) -> None:
+        """There is no tunnel after all: what follows is the next request, unless something was sent into the tunnel before."""
+        if self.tunnel is not None:
+            self.tunnel = None
+            self._go(_State.HEAD if self._state is _State.TUNNEL and not self._buffer else _State.LOST)
+
+    def _go(self, state: _State) -> None:
+        self._state, self._searched, self._trailer_bytes = state, 0, 0
+        self._buffer.clear()
+
+    def _finds_begin(self, content: bytes) -> bool:
+        if FOUND_REQUEST.match(content):
+            self._go(_State.HEAD)
+        elif self.tunnel is not None and HELLO_BEGINS.match(content):
+            self._go(_State.HELLO)
+        else:
+            return False
+        return True
+
+    def _read_hello(self, content: bytes, found: list[Request | Hello]) -> None:
+        self._buffer += content
+        try:
+            hello = hello_of(self._buffer)
+        except NotTls:
+            self._faults.unreadable += 1
+            self.close()
+            return
+        if hello is not None:
+            self.close()
+            found.append(hello)
+
+    def _read_head(self, content: bytes, place: int, found: list[Request | Hello]) -> int:
+        """Gives where to read on."""
+        buffer = self._buffer
+        if not buffer:
+            while content[place : place + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines before a request
+                place += 1
+        # Bytes that were not looked at before are copied only where a head is in several segments.
+        stream, begin, shift = (content, place, 0) if not buffer else (buffer, 0, place - len(buffer))
+        if buffer:
+            buffer += content[place:]
+        if begin == len(stream) or not self._may_be_request(stream, begin):
+            return len(content)
+        end, after = _head_end(stream, max(begin, self._searched))
+        if end < 0:
+            if not buffer:
+                buffer += content[place:]
+            # Only once the request line is there, as it is looked at until then.
+            self._searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
+            if len(buffer) > HEAD_BYTES_MAX:
+                self._faults.too_long += 1
+                self._go(_State.LOST)
+            return len(content)
+        request = request_of(bytes(stream[begin:end]), self._urls)
+        if request is None:
+            self._faults.unreadable += 1
+            self._go(_State.LOST)
+            return len(content)
+        found.append(request)
+        return self._behind(request, after + shift)
+
+    def _may_be_request(self, stream: bytes | bytearray, begin: int) -> bool:
+        """What is there may be the beginning of a request; where it is not, the state says what follows."""
+        if self._searched or REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
+            return True
+        if stream[begin : begin + 1].isupper() and stream.find(b"\n", begin) < 0:
+            if len(stream) - begin < LINE_BYTES_MAX:
+                return True
+            self._faults.too_long += 1
+        if self._state in _MAY_BE_TLS:
+            self.close()
+        else:
+            self._faults.unreadable += 1
+            self._go(_State.LOST)
+        return False
+
+    def _behind(self, request: Request, place: int) -> int:
+        """Pass over the body; gives where to read on, which may be beyond what is there."""
+        if request.method == "CONNECT":
+            self.tunnel = request.host, request.port
+            self._go(_State.TUNNEL)
+        elif request.body == UNKNOWN:
+            self._go(_State.LOST)
+        elif request.body == CHUNKED:
+            self._go(_State.CHUNK)
+        else:
+            self._go(_State.HEAD)
+            place += request.body
+        return place
+
+    def _read_chunk_line(self, content: bytes, place: int) -> int:
+        """RFC 9112 section 7.1. Gives where to read on."""
+        buffer = self._buffer
+        end = content.find(b"\n", place)
+        line = bytes(buffer) + content[place : end if end >= 0 else len(content)]
+        is_trailer = self._state is _State.TRAILER
+        if len(line) > CHUNK_LINE_BYTES_MAX or (is_trailer and self._trailer_bytes > HEAD_BYTES_MAX):
+            self._faults.too_long += 1
+            self._go(_State.LOST)
+            return len(content)
+        if end < 0:
+            buffer += content[place:]
+            return len(content)
+        buffer.clear()
+        line = line.removesuffix(b"\r")
+        if is_trailer:
+            self._trailer_bytes += end + 1 - place
+            if not line:
+                self._go(_State.HEAD)
+        elif self._state is _State.CHUNK_END:
+            self._go(_State.LOST if line else _State.CHUNK)
+        else:
+            return self._read_size(line, end + 1)
+        return end + 1
+
+    def _read_size(self, line: bytes, place: int) -> int:
+        digits = line.partition(b";")[0].strip()
+        if not 0 < len(digits) <= CHUNK_DIGITS_MAX or not _HEX.issuperset(digits):
+            self._faults.unreadable += 1
+            self._go(_State.LOST)
+            return place
+        size = int(digits, 16)
+        self._go(_State.CHUNK_END if size else _State.TRAILER)
+        return place + size
+
+
+def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
+    """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
+    crlf = stream.find(b"\r\n\r\n", begin)
+    bare = stream.find(b"\n\n", begin, crlf if crlf >= 0 else len(stream))
+    if bare >= 0:
+        return bare, bare + 2
+    return (crlf, crlf + 4) if crlf >= 0 else (-1, -1)

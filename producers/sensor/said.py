@@ -1,0 +1,98 @@
+"""What is said on a connection to a proxy, as lines of the dialect `sensor`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.clock import iso_micros
+from schemas.events import Micros
+
+
+class Kind(StrEnum):
+    """What is said."""
+
+    REQUEST = "request"
+    """Somebody asks, told as the request is sent."""
+    EXCHANGE = "exchange"
+    """The same request with its status, told once it is answered or will not be."""
+    TLS = "tls"
+    """A client hello names a server."""
+
+
+class FlowKey(NamedTuple):
+    """A connection's ends."""
+
+    client_ip: str
+    client_port: int
+    proxy_ip: str
+    proxy_port: int
+
+
+class Said(NamedTuple):
+    """Something that was said on a connection."""
+
+    kind: Kind
+    at: Micros
+    """When it was sent; of an exchange when it was answered, or given up."""
+    flow: FlowKey
+    flow_id: str
+    tx: int
+    """Which request of its connection, from 0; of a name how many there were before."""
+    method: str
+    target: str
+    """As far as it may be told: cut, and never with credentials."""
+    host: str
+    """Who is asked for, normalised: of the target, else of the Host field, or the server name; "" where nobody is named."""
+    port: int
+    named: str = ""
+    """What the Host field says, normalised."""
+    status: int | None = None
+    user_agent: str = ""
+    tunnelled: bool = False
+    """A name that was spoken in a tunnel, not to the proxy itself."""
+    encrypted_hello: bool = False
+    """The name may be only the outer one of an encrypted client hello."""
+
+
+class _Http(msgspec.Struct, tag_field="kind", tag="http", omit_defaults=True):
+    device: str
+    ts: str
+    local_ip: str
+    local_port: int
+    remote_ip: str
+    remote_port: int
+    flow: str
+    tx: int
+    method: str
+    target: str
+    host: str = ""
+    status: int | None = None
+    user_agent: str = ""
+
+
+class _Tls(msgspec.Struct, tag_field="kind", tag="tls", omit_defaults=True):
+    device: str
+    ts: str
+    local_ip: str
+    local_port: int
+    remote_ip: str
+    remote_port: int
+    flow: str
+    sni: str
+    tunnelled: bool
+    ech: bool = False
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def line_of(said: Said, device: str) -> bytes:
+    """The line of an exchange or a name, without a newline."""
+    assert said.kind is not Kind.REQUEST, "a request is told with its answer"
+    ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
+    if said.kind is Kind.TLS:
+        return _ENCODE(_Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
+    return _ENCODE(_Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))

@@ -1,0 +1,197 @@
+"""What `unproxy sensor` hears on connections to the proxies and does about it, one JSON object a line.
+
+`kind` tells what a line is: `http` a request with its answer, `tls` the server name of a client hello, `verdict` a request for a
+listed destination that was blocked or only noted, `mode` what the sensor does about such. The process is in the lines of
+`sockets` that the same sensor writes of the same connections. `flow` names the connection, the same in all its lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from schemas.address import HOST_LENGTH_MAX, canonical_host
+from schemas.clock import parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    Action,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Micros,
+    ModeChanged,
+    Parsed,
+    ProtectionMode,
+    Reason,
+    Reject,
+    TlsName,
+    Verdict,
+    flow_of,
+)
+
+ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
+HOW = frozenset({"", "inline", "socket_destroyed"})
+"""How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
+FLOW_CHARS_MAX = 64
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Status = Annotated[int, msgspec.Meta(ge=100, le=999)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+FlowName = Annotated[str, msgspec.Meta(min_length=1, max_length=FLOW_CHARS_MAX)]
+
+
+class _OnFlow(msgspec.Struct, tag_field="kind", gc=False):
+    device: Name
+    ts: str
+    local_ip: str
+    local_port: Port
+    remote_ip: str
+    remote_port: Port
+    flow: FlowName
+
+
+class _Http(_OnFlow, tag="http", gc=False):
+    tx: Count
+    method: Name
+    target: Name
+    host: str = ""
+    status: Status | None = None
+
+
+class _Tls(_OnFlow, tag="tls", gc=False):
+    sni: str
+    tunnelled: bool
+
+
+class _Verdict(_OnFlow, tag="verdict", gc=False):
+    action: str
+    host: Name
+    tx: Count = 0
+    method: str = ""
+    target: str = ""
+    how: str = ""
+    title: str = ""
+
+
+class _Mode(msgspec.Struct, tag_field="kind", tag="mode", gc=False):
+    device: Name
+    ts: str
+    mode: ProtectionMode
+    before: ProtectionMode | None = None
+
+
+class _Device(msgspec.Struct, gc=False):
+    device: str = ""
+
+
+class _Time(msgspec.Struct, gc=False):
+    ts: str = ""
+
+
+_LINE = msgspec.json.Decoder(_Http | _Tls | _Verdict | _Mode)
+_DEVICE = msgspec.json.Decoder(_Device)
+_TIME = msgspec.json.Decoder(_Time)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = _LINE.decode(raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    try:
+        at = parse_micros(line.ts)
+        if isinstance(line, _Mode):
+            return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", line.before)
+        flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    if isinstance(line, _Http):
+        return HttpExchange(
+            line.device,
+            at,
+            flow,
+            line.tx,
+            line.method,
+            line.target,
+            _host(line.host),
+            line.status,
+            f"http/{line.flow}/{line.tx}/{line.ts}",
+        )
+    if isinstance(line, _Tls):
+        return TlsName(line.device, at, flow, _host(line.sni), line.tunnelled, f"tls/{line.flow}/{line.ts}")
+    return _verdict(line, at, flow, raw)
+
+
+def _verdict(line: _Verdict, at: Micros, flow: Flow, raw: bytes) -> Parsed:
+    action = ACTIONS.get(line.action)
+    if action is None:
+        return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
+    if line.how not in HOW:
+        return Reject(Reason.BAD_VALUE, f"how is {line.how!r}, not one of {sorted(HOW)}", raw)
+    host = _host(line.host)
+    if not host:
+        return Reject(Reason.BAD_VALUE, f"{line.host[:TEXT_CHARS_MAX]!r} is no host", raw)
+    return Verdict(
+        line.device,
+        at,
+        flow,
+        0,
+        action,
+        line.tx,
+        line.method,
+        line.target,
+        host,
+        None,
+        line.title[:TEXT_CHARS_MAX],
+        line.how,
+        f"verdict/{line.flow}/{line.tx}/{line.ts}",
+    )
+
+
+def _host(text: str) -> str:
+    return canonical_host(text) if len(text) <= HOST_LENGTH_MAX else ""
+
+
+def written_at(raw: bytes) -> Micros:
+    """The line's `ts`."""
+    try:
+        return parse_micros(_TIME.decode(raw).ts)
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The device that the line names."""
+    try:
+        return _DEVICE.decode(raw).device
+    except _UNREADABLE:
+        return ""
+
+
+def claims(raw: bytes) -> bool:
+    """One of our kinds, with all that such a line needs."""
+    if b'"kind"' not in raw or b'"device"' not in raw or b'"ts"' not in raw:
+        return False
+    try:
+        _LINE.decode(raw)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+DIALECT = Dialect(
+    "sensor",
+    parse,
+    written_at,
+    device_of,
+    title="`unproxy sensor`: requests to the proxies, names in tunnels, verdicts and the mode",
+    gives="HTTP requests with CONNECT and absolute URIs and their status, TLS names, verdicts of the sensor's own list, the mode "
+    "in force; the process is in the lines of `sockets`.",
+    claims=claims,
+)

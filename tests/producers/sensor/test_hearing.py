@@ -1,0 +1,204 @@
+"""The thread that reads packets, on this machine's own loopback device: lines, who acts on them, numbers, loss, and plans."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from producers.sensor import capture as module
+from producers.sensor.capture import Capture, capturing
+from producers.sensor.filter import PORTS_MAX
+from producers.sensor.heads import Urls
+from producers.sensor.hearing import Hearing, Plan, plan_of
+from producers.sensor.packets import Packet
+from producers.sensor.queue import Queue
+from producers.sensor.said import Said
+from producers.sensor.tracefs import SensorError
+from schemas.events import ProtectionMode
+from schemas.settings import CorrelationSettings, SensorSettings, Settings
+from tests.producers.sensor.wire import hello
+
+CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: curl/8\r\n\r\n"
+
+
+class Notes:
+    """Keeps what it heard."""
+
+    mode = ProtectionMode.BLOCK
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+
+    def heard(self, said: Sequence[Said]) -> None:
+        """Note it."""
+        self.said += said
+
+
+@contextmanager
+def proxy() -> Iterator[tuple[str, int]]:
+    """Takes one connection, answers its first bytes, and reads until it ends."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while connection.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()
+        thread.join()
+
+
+def test_what_is_said_becomes_lines() -> None:
+    """Each with the connection's ends and one name; who acts hears of requests, too; the numbers move."""
+    queue, notes = Queue(), Notes()
+    with proxy() as (ip, port), capturing([port]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), queue, "dev-a", notes)
+        hearing.start()
+        with socket.create_connection((ip, port)) as client:
+            local = client.getsockname()
+            client.sendall(CONNECT)
+            client.recv(100)
+            client.sendall(hello("www.example.com", ech=True))
+        hearing.close()
+    taken = queue.take()
+    http, tls = (json.loads(line) for _, line in taken)
+
+    assert {name for name, _ in taken} == {"sensor"}
+    ends = {
+        "device": "dev-a",
+        "local_ip": ip,
+        "local_port": local[1],
+        "remote_ip": ip,
+        "remote_port": port,
+        "flow": http["flow"],
+    }
+    request = {"tx": 0, "method": "CONNECT", "target": "www.example.com:443", "host": "www.example.com", "status": 200}
+    assert http == {"kind": "http", "ts": http["ts"], **ends, **request, "user_agent": "curl/8"}
+    assert tls == {"kind": "tls", "ts": tls["ts"], **ends, "sni": "www.example.com", "tunnelled": True, "ech": True}
+    assert [said.kind for said in notes.said] == ["request", "exchange", "tls"]
+    numbers = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in hearing.families()
+        for sample in family.samples
+    }
+    assert numbers["unproxy_endpoint_heard_total", "packets"] >= 5
+    assert numbers["unproxy_endpoint_heard_total", "requests"] == 1
+    assert numbers["unproxy_endpoint_heard_total", "answers"] == 1
+    assert numbers["unproxy_endpoint_heard_total", "names"] == 1
+    assert numbers["unproxy_endpoint_flows",] == 1
+    assert numbers["unproxy_endpoint_held_bytes",] == 0
+    assert hearing.lost()["packet_ring"] == 0
+    assert hearing.summary() == {"requests": 1, "names": 1, "lost_packets": 0}
+
+
+def test_what_waits_is_told_at_the_end() -> None:
+    """A request without an answer, when the sensor is stopped."""
+    queue = Queue()
+    with socket.create_server(("127.0.0.1", 0)) as server, capturing([server.getsockname()[1]]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, (server.getsockname(),)), queue, "dev-a")
+        hearing.start()
+        with socket.create_connection(server.getsockname()) as client:
+            client.sendall(CONNECT + b"GET")
+            hearing.close()
+    ((_, line),) = queue.take()
+
+    assert "status" not in json.loads(line)
+    held = {sample.name: sample.value for family in hearing.families() for sample in family.samples}
+    assert held["unproxy_endpoint_held_bytes"] == 3
+
+
+def test_what_ends_the_thread_is_told() -> None:
+    """Whoever takes the lines raises it."""
+
+    class Broken(Notes):
+        def heard(self, said: Sequence[Said]) -> None:
+            raise RuntimeError(said[0].kind)
+
+    with proxy() as (ip, port), capturing([port]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), Queue(), "dev-a", Broken())
+        hearing.start()
+        with socket.create_connection((ip, port)) as client:
+            client.sendall(CONNECT)
+            client.recv(100)
+        hearing.close()
+
+    assert str(hearing.failure) == "request"
+
+
+def test_what_the_ring_has_no_room_for_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the kernel's own count; what was there before is read."""
+    monkeypatch.setattr(module, "BLOCKS", 2)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 65_536)
+    with proxy() as (ip, port), capturing([port]) as capture:
+        with socket.create_connection((ip, port)) as client:
+            for _ in range(40):
+                client.sendall(bytes(20_000))
+            client.recv(100)
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
+        hearing.start()
+        hearing.close()
+
+    assert hearing.packets > 0
+    assert hearing.lost()["packet_ring"] > 0
+    assert "packets were lost" in caplog.text
+
+
+def test_on_the_loopback_device_each_packet_comes_once() -> None:
+    """It is seen as it leaves and as it comes in; the times are the wall clock's."""
+    with proxy() as (ip, port), capturing([port]) as capture:
+        with socket.create_connection((ip, port)) as client:
+            client.sendall(CONNECT)
+            client.recv(100)
+        packets = waited(capture, 5)
+
+    assert [packet.payload[:7] for packet in packets if packet.payload] == [b"CONNECT", b"HTTP/1."]
+
+
+def waited(capture: Capture, count: int) -> list[Packet]:
+    """So many packets, or those of two seconds."""
+    found: list[Packet] = []
+    for _ in range(100):
+        found += (packet for _, packet in capture.read())
+        if len(found) >= count:
+            break
+        threading.Event().wait(0.02)
+    return found
+
+
+def test_ports_are_bounded() -> None:
+    """More than the filter has room for: it says so."""
+    with (
+        pytest.raises(SensorError, match=r"65 ports of proxies; the sensor follows at most 64"),
+        capturing(range(1, PORTS_MAX + 2)),
+    ):
+        pass
+
+
+def known(own: SensorSettings | None = None, proxies: tuple[str, ...] = ()) -> Settings:
+    """Settings of the sensor, and what the correlation knows of proxies."""
+    return Settings(sensor=own or SensorSettings(), correlation=CorrelationSettings(proxies=proxies))
+
+
+def test_plans() -> None:
+    """The command line goes before the sensor's settings, those before the correlation's; audit where proxies are known."""
+    all_three = known(SensorSettings(proxies=("10.0.0.2:2",), urls="host"), ("squid=10.0.0.3:3",))
+
+    assert plan_of(all_three, "block", ["10.0.0.1:1", "10.0.0.1:1"], "full") == Plan(
+        ProtectionMode.BLOCK, (("10.0.0.1", 1),), Urls.FULL
+    )
+    assert plan_of(all_three) == Plan(ProtectionMode.AUDIT, (("10.0.0.2", 2),), Urls.HOST)
+    assert plan_of(known(proxies=("squid=10.0.0.3:3",))) == Plan(ProtectionMode.AUDIT, (("10.0.0.3", 3),))
+    assert plan_of(known()) == Plan()
+    assert plan_of(known(SensorSettings(mode="off"))) == Plan(ProtectionMode.OFF)
+    assert [plan.listens for plan in (Plan(), plan_of(all_three, "off"), plan_of(all_three))] == [False, False, True]

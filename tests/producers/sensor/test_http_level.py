@@ -1,0 +1,495 @@
+"""What clients ask proxies for, told from segments: every form, any order and cut, bounds, and nothing wrong from the middle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producers.sensor import http_level
+from producers.sensor.heads import Urls
+from producers.sensor.http_level import HttpLevel
+from producers.sensor.packets import ACK, FIN, RST, Packet
+from producers.sensor.said import Kind, Said
+from streams.evidence import kind_of_flow
+from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, SECOND, T0, answer, end, hello, segment, syn
+
+CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\nUser-Agent: curl/8\r\n\r\n"
+GET = b"GET http://intranet.example/a?q=1 HTTP/1.1\r\nHost: intranet.example\r\n\r\n"
+OK, REFUSED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 407 Proxy Authentication Required\r\n"
+
+
+def level(urls: Urls = Urls.PATH) -> HttpLevel:
+    """One that follows the proxy's port."""
+    return HttpLevel([PROXY_PORT], urls=urls)
+
+
+def heard(packets: Iterable[Packet], on: HttpLevel | None = None, step: int = 1_000) -> list[Said]:
+    """All that is said with these packets, so many microseconds apart, and by the end."""
+    by = level() if on is None else on
+    said = [one for number, packet in enumerate(packets) for one in by.packet(T0 + number * step, packet)]
+    return said + by.finish(T0 + SECOND)
+
+
+def facts(said: Iterable[Said]) -> list[tuple[object, ...]]:
+    """What becomes lines: without the times, without what is told twice."""
+    return [
+        (one.kind.value, one.tx, one.method, one.target, one.host, one.port, one.status, one.tunnelled)
+        for one in said
+        if one.kind is not Kind.REQUEST
+    ]
+
+
+def talk(*parts: bytes) -> list[Packet]:
+    """A connection on which the client says these parts, each a segment."""
+    packets, at = [syn()], 0
+    for part in parts:
+        packets.append(segment(part, at))
+        at += len(part)
+    return packets
+
+
+def test_a_tunnel_and_the_name_within() -> None:
+    """CONNECT is told as it is sent and again with its status; the client hello in the tunnel with whose port it is."""
+    packets = [syn(), segment(CONNECT), answer(OK), segment(hello("www.example.com"), len(CONNECT))]
+    request, exchange, name = heard(packets)
+
+    assert (request.kind, request.at, exchange.kind, exchange.at) == ("request", T0 + 1_000, "exchange", T0 + 2_000)
+    assert request.flow == (CLIENT, PORT, PROXY, PROXY_PORT)
+    assert (request.method, request.target, request.host, request.port) == (
+        "CONNECT",
+        "www.example.com:443",
+        "www.example.com",
+        443,
+    )
+    assert (exchange.status, exchange.named, exchange.user_agent) == (200, "www.example.com", "curl/8")
+    assert (name.kind, name.host, name.port, name.tunnelled, name.encrypted_hello) == (
+        "tls",
+        "www.example.com",
+        443,
+        True,
+        False,
+    )
+    assert len({one.flow_id for one in (request, exchange, name)}) == 1
+
+
+def test_data_sent_before_the_tunnel_is_there() -> None:
+    """A client may send its hello with the CONNECT, without waiting for the answer."""
+    packets = [*talk(CONNECT + hello("www.example.com", ech=True)), answer(OK)]
+    said = heard(packets)
+
+    assert facts(said)[0][:1] == ("tls",)
+    assert facts(said)[1][-2] == 200
+    assert said[1].encrypted_hello
+
+
+def test_tls_to_the_proxy_itself() -> None:
+    """Nothing is known but the proxy's own name."""
+    (name,) = heard(talk(hello("proxy.corp.example"), b"\x17\x03\x03\0\x05secret"))
+
+    assert (name.kind, name.host, name.port, name.tunnelled) == ("tls", "proxy.corp.example", PROXY_PORT, False)
+
+
+def test_several_requests_on_one_connection() -> None:
+    """Absolute targets one after the other, each with its own status; queries are not told."""
+    at = len(GET)
+    packets = [
+        syn(), segment(GET), answer(OK), segment(GET.replace(b"/a", b"/b"), at), answer(b"HTTP/1.0 404 Not Found\r\n", 900),
+    ]  # fmt: skip
+    said = facts(heard(packets))
+
+    assert said == [
+        ("exchange", 0, "GET", "http://intranet.example/a", "intranet.example", 80, 200, False),
+        ("exchange", 1, "GET", "http://intranet.example/b", "intranet.example", 80, 404, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 70\r\n\r\n" + GET,
+        b"Transfer-Encoding: chunked\r\n\r\n%x;a=b\r\n%s\r\n0\r\nTrailer: x\r\n\r\n" % (len(GET), GET),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 7, 1_000])
+def test_bodies_are_passed_over(body: bytes, cut: int) -> None:
+    """What stands in a body is no request, however it is cut."""
+    assert len(GET) == 70
+    stream = b"POST http://a.example/ HTTP/1.1\r\n" + body + b"GET http://b.example/ HTTP/1.1\r\n\r\n"
+    said = heard(talk(*(stream[at : at + cut] for at in range(0, len(stream), cut))))
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example", "b.example"]
+
+
+def test_a_body_need_not_be_seen() -> None:
+    """Its length says where the next request begins, also beyond what sequence numbers can count."""
+    length = 5 * 2**30
+    head = b"PUT http://a.example/big HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length
+    step = 50 * 2**20
+    within = [segment(b"x", at) for at in range(len(head), len(head) + length, step)]
+    said = heard([syn(), segment(head), *within, answer(OK), segment(GET, len(head) + length)])
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example", "intranet.example"]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: x\r\n",
+        b"Transfer-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+    ],
+)
+def test_a_body_whose_end_is_not_told(framing: bytes) -> None:
+    """The request is told; what comes in the same segment is not, as it may be its body."""
+    said = heard(talk(b"POST http://a.example/ HTTP/1.1\r\n" + framing + b"\r\n" + GET))
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example"]
+
+
+def test_http_within_a_tunnel() -> None:
+    """Who speaks HTTP through a tunnel names the host in its field."""
+    inner = b"GET /x?secret=1 HTTP/1.1\r\nHost: inner.example:8080\r\n\r\n"
+    packets = [syn(), segment(CONNECT), answer(OK), segment(inner, len(CONNECT)), answer(b"HTTP/1.1 204 No\r\n", 90)]
+
+    assert facts(heard(packets))[1] == ("exchange", 1, "GET", "/x", "inner.example", 8080, 204, False)
+
+
+def test_a_refused_tunnel_is_asked_for_again() -> None:
+    """After 407 the same connection goes on with HTTP; the hello then is the second CONNECT's."""
+    at = len(CONNECT)
+    packets = [
+        syn(), segment(CONNECT), answer(REFUSED), segment(CONNECT, at), answer(OK, 900), segment(hello("a.example"), 2 * at),
+    ]  # fmt: skip
+
+    assert [(one[0], one[-2], one[-1]) for one in facts(heard(packets))] == [
+        ("exchange", 407, False),
+        ("exchange", 200, False),
+        ("tls", None, True),
+    ]
+
+
+def test_what_follows_a_refused_tunnel() -> None:
+    """It is HTTP, in whatever segments, and no tunnel: a hello is nobody's."""
+    at = len(CONNECT)
+    refused = [syn(), segment(CONNECT), answer(REFUSED)]
+
+    assert [one[0] for one in facts(heard([*refused, segment(hello("a.example"), at)]))] == ["exchange"]
+    again = facts(heard([*refused, segment(GET[:9], at), segment(GET[9:], at + 9)]))
+    assert [one[4] for one in again] == ["www.example.com", "intranet.example"]
+
+
+def test_chunks_that_are_not_as_long_as_they_say() -> None:
+    """Nothing is told of what follows in the segment."""
+    said = heard(
+        talk(b"POST http://a.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n" + GET)
+    )
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example"]
+
+
+def test_a_request_without_an_answer_is_told_in_time() -> None:
+    """Before the correlator gives up, and once: a later answer is nobody's."""
+    by = level()
+    said = [one for packet in talk(GET) for one in by.packet(T0, packet)]
+    assert by.advance(T0 + http_level.ANSWER_MICROS - 1) == []
+    said += by.advance(T0 + http_level.ANSWER_MICROS)
+    said += by.packet(T0 + 7 * SECOND, answer(OK))
+
+    assert [(one.kind, one.status) for one in said] == [("request", None), ("exchange", None)]
+    assert said[1].at == T0 + http_level.ANSWER_MICROS
+
+
+@pytest.mark.parametrize("last", [end(), answer(b"", flags=RST), segment(b"", len(GET), flags=RST | ACK)])
+def test_a_request_without_an_answer_is_told_at_the_end(last: Packet) -> None:
+    """The connection is over before it was answered."""
+    by = level()
+    said = [one for packet in [*talk(GET), last] for one in by.packet(T0, packet)]
+
+    assert [(one.kind, one.status) for one in said] == [("request", None), ("exchange", None)]
+
+
+def test_an_answer_with_the_end_of_the_connection() -> None:
+    """Its segment is the last one."""
+    by = level()
+    said = [one for packet in [*talk(GET), answer(OK, flags=ACK | FIN)] for one in by.packet(T0, packet)]
+
+    assert said[-1].status == 200
+
+
+def test_answers_that_cannot_be_told_apart_are_not() -> None:
+    """Requests that do not wait for answers: what answers which is not told from a segment, so no status is."""
+    packets = [
+        *talk(GET, GET),
+        answer(OK),
+        answer(b"HTTP/1.1 500 No\r\n", 400),
+        segment(GET, 2 * len(GET)),
+        answer(OK, 800),
+    ]
+
+    assert [one[-2] for one in facts(heard(packets))] == [None, None, None]
+
+
+def test_a_late_answer_is_not_the_next_requests() -> None:
+    """A request was told without an answer, the next is sent before it came: whose it is nobody knows."""
+    by = level()
+    said = [one for packet in talk(GET) for one in by.packet(T0, packet)]
+    said += by.packet(T0 + 6 * SECOND, segment(GET, len(GET)))
+    said += by.packet(T0 + 7 * SECOND, answer(OK))
+
+    assert [one.status for one in said] == [None] * 4
+
+
+def test_an_answer_that_comes_again_answers_once() -> None:
+    """The proxy's segment is seen on two devices; the next request waits for its own."""
+    packets = [*talk(GET), answer(OK), segment(GET, len(GET)), answer(OK), answer(b"HTTP/1.1 404 No\r\n", 300)]
+
+    assert [one[-2] for one in facts(heard(packets))] == [200, 404]
+
+
+def test_an_interim_answer_is_none() -> None:
+    """100 and 103 come before the answer."""
+    packets = [*talk(GET), answer(b"HTTP/1.1 100 Continue\r\n\r\n"), answer(OK, 25)]
+
+    assert [one[-2] for one in facts(heard(packets))] == [200]
+
+
+def test_another_protocol_after_101() -> None:
+    """A client that switched does not speak HTTP any more, whatever it looks like."""
+    at = len(GET)
+    packets = [*talk(GET), answer(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), segment(GET, at), segment(GET, 2 * at)]
+
+    assert len(facts(heard(packets))) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n" + GET,
+        b"\x05\x01\x00" + GET,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + GET,
+        b"\x16\x03\x01\0\0" + GET,
+    ],
+)
+def test_what_is_not_http_is_left_alone(first: bytes) -> None:
+    """Of a connection that begins otherwise nothing is told, also in a tunnel."""
+    assert facts(heard(talk(first, GET))) == []
+    assert [one[2] for one in facts(heard(talk(CONNECT, first, GET)))] == ["CONNECT"]
+
+
+def test_from_the_middle_only_whole_request_lines() -> None:
+    """A connection older than the sensor: what begins within a segment is no request, what begins with one is."""
+    assert heard([segment(b"x" * 10 + GET, 500)]) == []
+    assert heard([segment(hello("www.example.com"), 500)]) == []
+    assert heard([segment(GET[:20], 500), segment(GET[20:], 520)]) == []
+    assert heard([segment(b"x" * 10, 500), segment(b"x" * 5 + GET, 505)]) == []  # only its new bytes look like one
+    assert heard([segment(b"PATCH http://a.example/ HTTP/1.1\r\n\r\n", 500)]) == []  # it may be PROPPATCH's end
+    assert [one.host for one in heard([segment(b"tail\r\n\r\n", 500), segment(GET, 508)])][:1] == ["intranet.example"]
+
+
+def test_a_gap_is_waited_for_and_then_left() -> None:
+    """A segment that never comes: what is told again begins with a request line, and within a tunnel with a hello."""
+    by = level()
+    packets = [syn(), segment(GET), segment(b"half of a body" + GET, 200), segment(GET, 284)]
+    said = [one for packet in packets for one in by.packet(T0, packet)]
+    assert (len(said), by.gaps) == (1, 0)
+    said += by.advance(T0 + http_level.GAP_MICROS)
+    assert [(one.kind, one.tx) for one in said] == [("request", 0), ("exchange", 0), ("request", 1), ("exchange", 1)]
+    assert by.gaps == 1
+
+    tunnel = level()
+    for packet in [*talk(CONNECT), segment(hello("a.example"), len(CONNECT) + 9)]:
+        tunnel.packet(T0, packet)
+    assert [one.host for one in tunnel.advance(T0 + SECOND) if one.kind is Kind.TLS] == ["a.example"]
+
+
+def test_a_segment_that_was_not_captured_whole() -> None:
+    """Missing bytes of a body are none; missing bytes of a head are a gap."""
+    body = b"POST http://a.example/ HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+    by = level()
+    said = heard([syn(), segment(body + b"x" * 100)._replace(cut=900), segment(GET, len(body) + 1_000)], by)
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example", "intranet.example"]
+    assert by.gaps == 0
+
+    by = level()
+    for packet in (syn(), segment(GET[:30])._replace(cut=40)):
+        assert by.packet(T0, packet) == []
+    assert by.gaps == 1
+    assert [one.tx for one in by.packet(T0, segment(GET, len(GET)))] == [0]
+
+
+def test_the_same_ends_again_are_another_connection() -> None:
+    """A new beginning has a name of its own; a beginning that comes again has not, nor bytes after the end."""
+    second = [packet._replace(seq=(packet.seq + 5_000) % 2**32) for packet in talk(GET)]
+    said = heard([*talk(GET), syn(), segment(GET), end(), segment(GET), *second, *second])
+
+    assert [one.tx for one in said if one.kind is Kind.REQUEST] == [0, 0]
+    assert len({one.flow_id for one in said}) == 2
+
+
+def test_a_connection_whose_beginning_was_missed_is_another() -> None:
+    """Sequence numbers far from all that was seen: nothing of it is told under the name of the one before."""
+    far = segment(GET, 2**30)
+    said = [one for one in heard([*talk(GET), far]) if one.kind is Kind.REQUEST]
+
+    assert len({one.flow_id for one in said}) == 2
+
+
+def test_names_of_connections() -> None:
+    """Of no network sensor's kind, and the same for whoever sees the first bytes but not the beginning."""
+    named = heard(talk(GET))[0].flow_id
+
+    assert kind_of_flow(named) == "other"
+    assert heard([segment(GET)])[0].flow_id == named
+    assert heard([syn(port=1), segment(GET, port=1)])[0].flow_id != named
+
+
+def test_only_known_proxies() -> None:
+    """Where addresses are given, whoever else listens on such a port is none of our business."""
+    elsewhere = HttpLevel([PROXY_PORT], [("203.0.113.1", PROXY_PORT)])
+
+    assert heard(talk(GET), elsewhere) == []
+    assert len(heard(talk(GET), HttpLevel([PROXY_PORT], [(PROXY, PROXY_PORT)]))) == 2
+    assert heard([packet._replace(dst_port=80) for packet in talk(GET)]) == []
+
+
+def stream_of(parts: list[bytes], data: st.DataObject) -> list[Packet]:
+    """The parts as a stream cut anywhere, segments moved about and some sent again, in another cut."""
+    stream = b"".join(parts)
+    places = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=20)))
+    cuts = list(zip([0, *places], [*places, len(stream)], strict=True))
+    again = data.draw(st.lists(st.tuples(st.integers(0, len(stream) - 1), st.integers(1, 200)), max_size=5))
+    segments = [segment(stream[begin:to], begin) for begin, to in cuts]
+    segments += [segment(stream[begin : begin + length], begin) for begin, length in again]
+    return [syn(), *data.draw(st.permutations(segments))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_cut_and_order_do_not_matter(data: st.DataObject) -> None:
+    """The same bytes, in whatever segments, order and number of copies, say the same."""
+    body = b"POST http://b.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n"
+    sized = b"PUT http://c.example/ HTTP/1.1\r\nContent-Length: 12\r\n\r\nGET / HTTP/1"
+    parts = [*data.draw(st.permutations([GET, body, sized])), CONNECT, hello("a.example", record_bytes=60, more=300)]
+    whole = facts(heard(talk(b"".join(parts))))
+
+    assert sorted(facts(heard(stream_of(parts, data))), key=str) == sorted(whole, key=str)
+    assert len(whole) == 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_with_gaps_nothing_else_is_said(data: st.DataObject) -> None:
+    """Whatever segments are missing: each request that is told was sent."""
+    parts = [
+        GET,
+        b"POST http://b.example/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nsome body",
+        GET.replace(b"/a", b"/z"),
+        CONNECT,
+    ]
+    parts.append(hello("a.example"))
+    sent = {one[2:6] for one in facts(heard(talk(b"".join(parts))))}
+    packets = stream_of(parts, data)
+    left = [packet for packet in packets if data.draw(st.integers(0, 4))]
+    by = level()
+    said = [one for packet in left for one in by.packet(T0, packet)] + by.advance(T0 + 9 * SECOND) + by.finish(T0)
+
+    assert {one[2:6] for one in facts(said)} <= sent
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_hostile_bytes_do_no_harm(seed: int) -> None:
+    """Streams with any bytes changed, any flags and numbers: nothing is raised, nothing that was counted stays behind."""
+    dice = random.Random(seed)
+    by = level()
+    pieces = [
+        CONNECT,
+        GET,
+        hello("a.example", ech=True),
+        OK,
+        REFUSED,
+        bytes(dice.randbytes(80)),
+        b"5\r\nhello\r\n0\r\n\r\n",
+    ]
+    for step in range(400):
+        content = bytearray(b"".join(dice.choices(pieces, k=dice.randint(0, 3))))
+        for _ in range(dice.randint(0, 6)):
+            if content:
+                content[dice.randrange(len(content))] = dice.randrange(256)
+        made = segment(bytes(content), dice.randrange(2_000), flags=dice.choice([ACK, ACK, ACK, dice.randrange(256)]))
+        if dice.random() < 0.3:
+            made = answer(bytes(content), dice.randrange(2_000), flags=made.flags)
+        if dice.random() < 0.05:
+            made = made._replace(seq=dice.randrange(2**32))
+        by.packet(T0 + step * dice.choice([0, 1_000, 300_000]), made._replace(cut=dice.choice([0, 0, 0, 50])))
+    by.packet(T0 + 10**12, syn())
+    by.packet(T0 + 2 * 10**12, syn(port=9))
+
+    assert by.kept_bytes == sum(flow.kept for flow in by._flows.values())
+
+
+def test_heads_are_bounded() -> None:
+    """One that does not end is let go, and counted; so is a line that does not end."""
+    by = level()
+    line = b"GET http://a.example/ HTTP/1.1\r\n" + b"X: y\r\n" * 1_000
+    heard(talk(line, *[b"X: y\r\n" * 1_000] * 10, b"\r\n"), by)
+    assert (by.faults.too_long, by.requests) == (1, 0)
+
+    by = level()
+    heard(talk(b"GET http://a.example/" + b"a" * 20_000, b"a HTTP/1.1\r\n\r\n"), by)
+    assert (by.faults.too_long, by.requests, by.kept_bytes) == (1, 0, 0)
+
+
+def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the quietest is forgotten, its request told; it is counted."""
+    monkeypatch.setattr(http_level, "FLOWS_MAX", 2)
+    by = level()
+    for port in (1, 2):
+        heard([syn(port=port), segment(GET, port=port)], by)
+    by.packet(T0, segment(b"", len(GET), port=1))
+    by.packet(T0, syn(port=3))
+    assert (by.flows, by.forgotten) == (2, 1)
+    ids = [heard([segment(GET, 9 * len(GET), port=port)], by)[0].flow_id for port in (1, 2)]
+
+    assert ids[0] == heard([syn(port=1), segment(GET, port=1)])[0].flow_id
+    assert ids[1] != heard([syn(port=2), segment(GET, port=2)])[0].flow_id
+
+
+def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a connection's bytes are let go; it is counted."""
+    monkeypatch.setattr(http_level, "BYTES_MAX", 1_000)
+    by = level()
+    for port in range(1, 40):
+        by.packet(T0, syn(port=port))
+        by.packet(T0, segment(GET[:60], port=port))
+
+    assert by.kept_bytes <= 1_000
+    assert by.no_room > 0
+
+
+def test_early_segments_are_bounded() -> None:
+    """Too many that wait for one before them: it will not come."""
+    by = level()
+    by.packet(T0, syn())
+    for number in range(70):
+        by.packet(T0, segment(b"x", 100 + 2 * number))
+
+    assert by.gaps >= 1
+
+
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        (Urls.FULL, "http://intranet.example/a?q=1"),
+        (Urls.PATH, "http://intranet.example/a"),
+        (Urls.HOST, "http://intranet.example/"),
+    ],
+)
+def test_how_much_of_a_url_is_told(urls: Urls, told: str) -> None:
+    """Whoever runs it decides."""
+    assert heard(talk(GET), level(urls))[0].target == told

@@ -1,0 +1,108 @@
+"""The dialect of our own sensor: what a line needs, and what is refused. The golden lines are made, after the sensor's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schemas.dialects.sensor import DIALECT, parse
+from schemas.events import HttpExchange, ModeChanged, Reason, Reject, TlsName, Verdict
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+LINES = [json.loads(line) for line in (GOLDEN / "sensor.in.jsonl").read_text().splitlines()]
+HTTP = next(line for line in LINES if line["kind"] == "http")
+TLS = next(line for line in LINES if line["kind"] == "tls")
+VERDICT = next(line for line in LINES if line["kind"] == "verdict")
+
+
+def parsed(line: dict[str, object], **changes: object) -> object:
+    """A line with some of its members changed, those given as None left out."""
+    changed = {name: value for name, value in (line | changes).items() if value is not None}
+    return parse(json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize(
+    "name", ["device", "ts", "local_ip", "local_port", "remote_ip", "remote_port", "flow", "tx", "target"]
+)
+def test_what_a_request_needs(name: str) -> None:
+    """Without one of these it is nobody's, or of no connection."""
+    rejected = parsed(HTTP, **{name: None})
+
+    assert isinstance(rejected, Reject)
+    assert rejected.reason is Reason.INCOMPLETE
+    assert not DIALECT.claims(rejected.raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device": ""},
+        {"ts": "yesterday"},
+        {"local_ip": "proxy"},
+        {"local_port": 0},
+        {"remote_port": 65_536},
+        {"flow": ""},
+        {"flow": "u" * 65},
+        {"status": 7},
+        {"tx": -1},
+        {"method": ""},
+    ],
+)
+def test_values_are_checked(changes: dict[str, object]) -> None:
+    """What cannot be is refused, not guessed at."""
+    rejected = parsed(HTTP, **changes)
+
+    assert isinstance(rejected, Reject)
+    assert rejected.reason is Reason.BAD_VALUE
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """A kind of a later version keeps its bytes until it can be read."""
+    rejected = parsed(HTTP, kind="quic")
+
+    assert isinstance(rejected, Reject)
+    assert rejected.reason is Reason.BAD_VALUE
+    assert not DIALECT.claims(rejected.raw)
+
+
+def test_addresses_as_hosts() -> None:
+    """A host may be an address of IPv6, which has colons and no port here."""
+    request, name = parsed(HTTP, host="2001:DB8::0:1"), parsed(TLS, sni="WWW.Example.com.")
+
+    assert isinstance(request, HttpExchange)
+    assert request.host == "2001:db8::1"
+    assert isinstance(name, TlsName)
+    assert name.sni == "www.example.com"
+
+
+def test_what_cannot_be_a_host_is_none() -> None:
+    """A request without a usable Host is a request still; a verdict without a host is about nothing."""
+    request, verdict = parsed(HTTP, host="a b"), parsed(VERDICT, host="a b")
+
+    assert isinstance(request, HttpExchange)
+    assert request.host == ""
+    assert isinstance(verdict, Reject)
+
+
+@pytest.mark.parametrize("changes", [{"action": "allowed"}, {"how": "asked_nicely"}])
+def test_a_verdict_is_of_closed_sets(changes: dict[str, object]) -> None:
+    """What was done, and how."""
+    assert isinstance(parsed(VERDICT, **changes), Reject)
+
+
+def test_how_a_verdict_was_carried_out_is_its_category() -> None:
+    """Whether the request never got out, or its socket was destroyed at sight, stands on the row as its category."""
+    verdict = parsed(VERDICT, how="socket_destroyed")
+
+    assert isinstance(verdict, Verdict)
+    assert verdict.category == "socket_destroyed"
+
+
+def test_a_mode_needs_no_connection() -> None:
+    """The mode is the device's; what was before may be untold."""
+    mode = parse(b'{"kind":"mode","device":"dev-a","ts":"2026-11-27T18:00:00Z","mode":"off"}')
+
+    assert isinstance(mode, ModeChanged)
+    assert (mode.device, mode.mode, mode.before) == ("dev-a", "off", None)
