@@ -36,11 +36,11 @@ def sensing(
     stage: Stage, folder: Path, tracefs: Path, mode: ProtectionMode, proxies: Sequence[tuple[str, int]]
 ) -> Iterator[Sensed]:
     """A sensor until the block is left. Raises WentWrong where it does not start, or ends by itself."""
-    domains = folder / "domains.txt"
-    domains.write_text(f"{LISTED}\n")
+    listed = folder / "listed.txt"
+    listed.write_text(f"{LISTED}\n")
     sensed = Sensed(folder / "lines.jsonl")
     words: list[str | Path] = [*SENSOR, "--tracefs", tracefs, "--device", DEVICE, "--out", sensed.lines]
-    words += ["--mode", mode, "--domains", domains]
+    words += ["--mode", mode, "--list", listed]
     for address, port in proxies:
         words += ["--proxy", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
     name = f"sensor-{mode}-{folder.name}"
