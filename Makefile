@@ -16,11 +16,14 @@ ALONE := tests/unproxy/test_unreachable.py
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
+SQUID := $(VENV)/squid/usr/sbin/squid
+SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
+
 UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz bench lint types rules reference lock
+.PHONY: help setup run test soak fuzz live bench lint types rules reference lock
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +47,9 @@ soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each ru
 
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
 	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
+
+live: $(MADE) $(SQUID)  ## The sensor beside a real squid and real clients, as root; ARGS="--mode block --rate 0" for a part.
+	$(BIN)/python -m tests.live $(ARGS)
 
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
@@ -90,3 +96,13 @@ $(VENV)/promtool/usr/bin/promtool:
 	&& { apt-get download --quiet prometheus || { apt-get update --quiet && apt-get download --quiet prometheus; }; } > apt.log 2>&1 \
 	|| { tail -3 apt.log >&2; echo >&2 "promtool could not be fetched; try apt-get update as root, or put promtool on PATH"; exit 2; }
 	@dpkg -x $(VENV)/promtool/prometheus_*.deb $(VENV)/promtool && rm $(VENV)/promtool/*.deb && touch $@
+
+# Likewise: squid, its error pages and the libraries that few machines have.
+$(SQUID):
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "squid is Debian's here, and there is no apt-get to fetch it"; exit 2; }
+	@mkdir -p $(VENV)/squid
+	@cd $(VENV)/squid && rm -f *.deb \
+	&& { apt-get download --quiet $(SQUID_PACKAGES) || { apt-get update --quiet && apt-get download --quiet $(SQUID_PACKAGES); }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "squid could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
+	@rm $(VENV)/squid/*.deb && touch $@

@@ -19,9 +19,10 @@ from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.tracefs import SensorError
 from schemas.events import Micros
 
-BLOCK_BYTES = 256 * 1024
-BLOCKS = 64
-"""16 MiB of the kernel's memory: beyond it packets are dropped, and counted."""
+BLOCK_BYTES = 64 * 1024
+BLOCKS = 512
+"""32 MiB of the kernel's memory: beyond it packets are dropped, and counted. However few packets come, a block is done with after
+`RETIRE_MILLIS`: so many blocks give whoever reads 5 s to come back."""
 FRAME_BYTES = 2_048
 """Only how the ring's size is told to the kernel; packets take the room they need."""
 RETIRE_MILLIS = 10

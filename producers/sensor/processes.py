@@ -97,6 +97,10 @@ class Processes:
         """Look at a program as it begins: it may be gone when its connection is heard of."""
         self._programs.pop(program.pid, None)
         self._programs[program.pid] = program.at_ns, self._now(program.pid, program.at_ns)
+        # Many a program changes its user before it connects, so it is asked again then.
+        kept = next(reversed(self._kept), None)
+        if kept is not None and kept[0] == b"%d" % program.pid:
+            del self._kept[kept]
         _cut(self._programs, KEPT_MAX)
 
     def forget(self) -> None:

@@ -154,6 +154,21 @@ def test_what_the_ring_has_no_room_for_is_counted(
     assert "packets were lost" in caplog.text
 
 
+def test_a_reader_may_be_away_for_a_while() -> None:
+    """The kernel is done with a block after some milliseconds, however little is in it: there are blocks for seconds."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        capturing([server.getsockname()[1]]) as capture,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(120):
+            client.sendall(b"x")
+            threading.Event().wait(1.2 * module.RETIRE_MILLIS / 1_000)
+
+        assert capture.look() == 0
+
+
 def test_on_the_loopback_device_each_packet_comes_once() -> None:
     """It is seen as it leaves and as it comes in; the times are the wall clock's."""
     with proxy() as (ip, port), capturing([port]) as capture:

@@ -73,6 +73,18 @@ def test_what_is_remembered_holds_for_a_moment(tmp_path: Path) -> None:
     assert users == [0, 0, 4_242]
 
 
+def test_a_program_may_change_its_user_before_it_connects(tmp_path: Path) -> None:
+    """What was seen as it began is not what it is told as."""
+    processes = Processes(tmp_path, clock=lambda: 0.0)
+    process(tmp_path, 7, uid=0)
+    processes.runs(Program(LATER, 7))
+    process(tmp_path, 7, uid=65_534)
+    who = processes.of(7, LATER + 1)
+
+    assert who is not None
+    assert who.uid == 65_534
+
+
 def test_users_of_a_container_are_its_own(tmp_path: Path) -> None:
     """A number in a container has no name here; the container's id is told."""
     number = "3f" * 32
@@ -180,8 +192,8 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     processes = Processes(tmp_path)
     for pid in (7, 8, 9):
         process(tmp_path, pid)
-        processes.of(pid, LATER)
         processes.runs(Program(LATER, pid))
+        processes.of(pid, LATER)
         processes.began(Task(LATER, pid, 10 + pid, True))
 
     assert [len(kept) for kept in (processes._kept, processes._programs, processes._threads)] == [2, 2, 2]

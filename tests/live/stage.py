@@ -1,0 +1,175 @@
+"""The place of a live run: two network namespaces joined by a wire, and what runs in them.
+
+    near   the clients and the sensor; the run itself is here                  198.51.100.11, 2001:db8:51::11
+    far    squid, the servers behind it, the load's own proxies                198.51.100.80, 2001:db8:51::80 and more
+
+Both, and the wire, exist only as long as their processes do, and these end with the run, however it ends. Nothing of the
+machine's own network is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from schemas.settings import PREFIX
+
+ROOT = Path(__file__).parents[2]
+MODULE = "tests.live"
+NEAR, NEAR_6 = "198.51.100.11", "2001:db8:51::11"
+PROXY, PROXY_6, PROXY_PORT = "198.51.100.80", "2001:db8:51::80", 3128
+LOAD_PROXIES = tuple(f"198.51.100.{last}" for last in range(100, 108))
+"""Several, so that a client has enough ports at 2,000 connections a second."""
+SERVERS = tuple(f"203.0.113.{last}" for last in (10, 11, 12, 66))
+NOBODY = 65_534
+"""The user nobody, and its group."""
+ENTERED = "LIVE_ENTERED"
+STOP_SECS = 15.0
+START_SECS = 60.0
+TIED = ("setpriv", "--pdeathsig", "KILL")
+"""In front of a command: it ends with the run, even if that is killed."""
+TOOLS = ("ip", "unshare", "nsenter", "setpriv", "openssl", "curl", "mount")
+
+Words = Sequence[str | Path]
+
+
+class CannotRun(Exception):
+    """Something is missing that a live run needs; says what to do."""
+
+
+class WentWrong(Exception):
+    """What should run does not."""
+
+
+def check_machine() -> None:
+    """Raise CannotRun where no live run is possible."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise CannotRun("a live run needs Linux and root; call it with sudo")
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise CannotRun(f"{', '.join(missing)} not found; install Debian's iproute2, util-linux, openssl and curl")
+
+
+def enter_namespaces() -> None:
+    """Go on in a network and a mount namespace of its own: the same command once more, under the same PID."""
+    if os.environ.get(ENTERED):
+        return
+    os.environ[ENTERED] = "1"
+    words = ["unshare", "--net", "--mount", sys.executable, "-m", MODULE, *sys.argv[1:]]
+    os.execvp(words[0], words)
+
+
+class Stage:
+    """Both namespaces, and the processes begun in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._running: list[subprocess.Popen[bytes]] = []
+        # It ends at the end of its input: when this process does.
+        self._far = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+        self._lay_wire()
+
+    def near(self, words: Words, name: str) -> subprocess.Popen[bytes]:
+        """Begin a program in the clients' namespace; what it says is in NAME.log."""
+        return self._begin([*TIED, *words], name)
+
+    def far(self, words: Words, name: str, *, user: int = 0) -> subprocess.Popen[bytes]:
+        """Begin a program in the proxy's namespace."""
+        as_user = [f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        return self._begin([*self._in_far(), TIED[0], *as_user, *TIED[1:], *words], name)
+
+    def said(self, name: str) -> str:
+        """What a program of that name said."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def stop(self, process: subprocess.Popen[bytes], asked_with: int = signal.SIGTERM) -> int:
+        """Ask it to end and wait; kill it where it does not."""
+        if process.poll() is None:
+            process.send_signal(asked_with)
+        try:
+            return process.wait(STOP_SECS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+        finally:
+            with suppress(ValueError):
+                self._running.remove(process)
+
+    def close(self) -> None:
+        """End everything that was begun; the namespaces and the wire go with it."""
+        for process in reversed(self._running.copy()):
+            self.stop(process)
+        assert self._far.stdin is not None
+        self._far.stdin.close()
+        self._far.wait()
+
+    def _begin(self, words: Words, name: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                words, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._running.append(process)
+        return process
+
+    def _in_far(self) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self._far.pid}/ns/net"]
+
+    def _lay_wire(self) -> None:
+        here = os.readlink("/proc/self/ns/net")
+        await_that(lambda: os.readlink(f"/proc/{self._far.pid}/ns/net") != here, "the far namespace")
+        _ip("link set lo up")
+        _ip(f"link add near type veth peer name far netns {self._far.pid}")
+        _ip(f"address add {NEAR}/24 dev near")
+        _ip(f"address add {NEAR_6}/64 dev near nodad")
+        _ip("link set near up")
+        far = self._in_far()
+        _ip("link set lo up", far)
+        for address in (PROXY, *LOAD_PROXIES):
+            _ip(f"address add {address}/24 dev far", far)
+        _ip(f"address add {PROXY_6}/64 dev far nodad", far)
+        for address in SERVERS:
+            _ip(f"address add {address}/32 dev lo", far)
+        _ip("link set far up", far)
+        _ip(f"route add 203.0.113.0/24 via {PROXY}")
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """A stage until the block is left."""
+    made = Stage(folder)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def await_that(fact: Callable[[], bool], what: str, secs: float = START_SECS) -> None:
+    """Wait until it is so. Raises WentWrong."""
+    until = time.monotonic() + secs
+    while not fact():
+        if time.monotonic() > until:
+            raise WentWrong(f"{what}: not within {secs:.0f} s")
+        time.sleep(0.05)
+
+
+def environment() -> dict[str, str]:
+    """The environment without settings of the developer's own."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+
+
+def module(name: str, *words: str | Path) -> Words:
+    """The command that runs one of our modules."""
+    return [sys.executable, "-m", f"{MODULE}.{name}", *words]
+
+
+def _ip(words: str, before: Sequence[str] = ()) -> None:
+    done = subprocess.run([*before, "ip", *words.split()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WentWrong(f"ip {words}: {done.stderr.strip()}")
