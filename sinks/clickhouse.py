@@ -95,7 +95,7 @@ class ClickHouseSink:
         try:
             if self._client is None:
                 self._client = connect(self._config)
-            # Of rows that merge, others of the same identity may be there, which say less; and it does no harm to have them twice.
+            # Of rows that merge, others of the same identity may be there, which say less; twice does no harm.
             if again and not merges(table) and self._all_there(self._client, table, rows):
                 return
             self._insert(self._client, table, rows, token)
