@@ -137,6 +137,7 @@ class Enforcer:
         self._ended: OrderedDict[FiveTuple, Micros] = OrderedDict()
         """Connections, and until when what has their ports is taken for their rest."""
         self._marked: OrderedDict[str, str] = OrderedDict()
+        self._stopped: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._lock = threading.Lock()
         self.audited = 0
         self.blocked_inline = 0
@@ -170,6 +171,10 @@ class Enforcer:
             return False
         if self._end(at, request.flow) or self._is_ended(at, request.flow):
             self.destroyed += 1
+            if request.kind != _TLS:
+                self._stopped[request.flow_id, request.tx] = None
+                if len(self._stopped) > ENDED_MAX:
+                    self._stopped.popitem(last=False)
             self._tell(at, request, Action.BLOCKED, listed.title_of(entry), SOCKET_DESTROYED)
             return True
         self.passed += 1
@@ -177,6 +182,10 @@ class Enforcer:
             log.error("a listed request went through", extra={"host": request.host, "so_far": self.passed})
         self._tell(at, request, Action.AUDITED, listed.title_of(entry))
         return True
+
+    def is_told(self, request: Request) -> bool:
+        """Its verdict carries the request: it needs no line of its own when it is given up, or answered all the same."""
+        return request.kind != _TLS and (request.flow_id, request.tx) in self._stopped
 
     def stops(self, at: Micros, request: Request) -> bool:
         """A request is held; whether it is not to go on. Then its connection is ended."""

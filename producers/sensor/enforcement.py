@@ -79,6 +79,10 @@ class Enforcement(Generic[Segment]):
             if self.enforcer.saw(request.at, request) and self._gate is not None:
                 self._passed_by = True
 
+    def is_told(self, request: Request) -> bool:
+        """A verdict has told of this request."""
+        return self.enforcer.is_told(request)
+
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """These are the proxies from now on."""
         self._proxies = frozenset(proxies)

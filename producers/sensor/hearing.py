@@ -43,6 +43,9 @@ class Enforcer(Protocol):
     def mode(self) -> ProtectionMode:
         """In force; while it is off, nothing is told of what is said."""
 
+    def is_told(self, request: Said) -> bool:
+        """What was done about it has told of this request: it needs no line of its own."""
+
     def heard(self, said: Sequence[Said]) -> None:
         """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
 
@@ -192,7 +195,7 @@ class Hearing:
                 return
             self._enforcer.heard(said)
         for one_said in said:
-            if one_said.kind is not Kind.REQUEST:
+            if one_said.kind is not Kind.REQUEST and not (self._enforcer and self._enforcer.is_told(one_said)):
                 self._queue.put(line_of(one_said, self._device), "sensor")
                 self.lines += 1
 

@@ -149,6 +149,21 @@ def test_a_second_request_of_a_destroyed_connection_is_blocked() -> None:
     assert made.verdicts() == [("blocked", "socket_destroyed")] * 2 + [("audited", "")]
 
 
+def test_a_request_that_its_verdict_tells_needs_no_other_line() -> None:
+    """Its exchange comes when its connection is gone; another request's, and a marked one's, are told."""
+    made = world(ProtectionMode.BLOCK, True, False)
+    for request in (said("listed.example"), said("listed.example")._replace(flow_id="u-2")):
+        made.enforcer.saw(AT, request._replace(flow=(*request.flow[:3], len(made.lines))))
+    answer = said("listed.example", kind="exchange")
+
+    assert made.verdicts() == [("blocked", "socket_destroyed"), ("audited", "")]
+    assert made.enforcer.is_told(answer)
+    assert not any(
+        made.enforcer.is_told(other)
+        for other in (answer._replace(tx=1), answer._replace(flow_id="u-2"), said("listed.example", kind="tls"))
+    )
+
+
 def test_held_requests_are_dropped_and_told() -> None:
     """With the rest of that connection's bytes; what closes it goes on, and so do other connections."""
     made = world(ProtectionMode.BLOCK)

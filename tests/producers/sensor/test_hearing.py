@@ -34,6 +34,10 @@ class Notes:
     def __init__(self) -> None:
         self.said: list[Said] = []
 
+    def is_told(self, request: Said) -> bool:
+        """Nobody else tells."""
+        return request.flow_id == ""
+
     def heard(self, said: Sequence[Said]) -> None:
         """Note it."""
         self.said += said
@@ -114,6 +118,25 @@ def test_what_waits_is_told_at_the_end() -> None:
     assert "status" not in json.loads(line)
     held = {sample.name: sample.value for family in hearing.families() for sample in family.samples}
     assert held["unproxy_endpoint_held_bytes"] == 3
+
+
+def test_what_a_verdict_tells_is_told_once() -> None:
+    """The exchange of a request that was stopped is no line."""
+
+    class Stopping(Notes):
+        def is_told(self, request: Said) -> bool:
+            return request.tx == 0
+
+    queue = Queue()
+    with proxy() as (ip, port), capturing([port]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Stopping())
+        hearing.start()
+        with socket.create_connection((ip, port)) as client:
+            client.sendall(CONNECT)
+            client.recv(100)
+        hearing.close()
+
+    assert (hearing.level.answers, queue.take()) == (1, [])
 
 
 def test_what_ends_the_thread_is_told() -> None:
