@@ -119,7 +119,7 @@ def inline() -> dict[str, Any]:
         }
         outcome["secs"] = time.monotonic() - began
         (family,) = enforcement.families()
-        outcome["counted"] = {sample.labels["what"]: sample.value for sample in family.samples}
+        outcome["counted"] = {f"{sample.name} {sample.labels['what']}": sample.value for sample in family.samples}
     outcome["got"] = [content.decode() for proxy in proxies for content in proxy.got]
     outcome["after"] = ask(V4, connect_to("listed.example"))
     return outcome | {"lines": [json.loads(line) for line in lines], "left": tables()}
