@@ -53,11 +53,13 @@ def fold(
         if known is not None and known.alert != key:
             withdraw(device, known)
             known = None
+        if known is not None and _part_of(device, known) is None:
+            continue
         state = _state(device, key)
         state.count += finding.weight - (known.weight if known is not None else 0)
         before = known.stamp if known is not None else 0
         state.version += max(stamp - before, 1)
-        counted[finding.name] = Counted(key, finding.weight, stamp)
+        counted[finding.name] = Counted(key, finding.weight, stamp, state.number)
         _tell(state, finding, place, process)
         touch(device, key)
     for several in moved.values():
@@ -76,7 +78,7 @@ def add(device: Device, place: Place, process: Process | None, finding: Finding)
 
 def withdraw(device: Device, counted: Counted) -> None:
     """What was counted is not so."""
-    state = device.alerts.get(counted.alert)
+    state = _part_of(device, counted)
     if state is None:
         return
     state.count -= counted.weight
@@ -89,6 +91,12 @@ def withdraw(device: Device, counted: Counted) -> None:
         state.path = state.command_line = state.sha256 = ""
         state.indicator, state.partial = None, False
     touch(device, counted.alert)
+
+
+def _part_of(device: Device, counted: Counted) -> AlertState | None:
+    """The alert that this was counted in; None where that was told and forgotten, whether or not another began since."""
+    state = device.alerts.get(counted.alert)
+    return state if state is not None and state.number == counted.number else None
 
 
 def _tell(state: AlertState, finding: Finding, place: Place | None, process: Process | None) -> None:
@@ -131,7 +139,8 @@ def _state(device: Device, key: str) -> AlertState:
             oldest = min(device.alerts, key=lambda known: (_latest(device.alerts[known]), known))
             let_go(device, oldest)
         kind, domain, day = key.split("|")
-        state = device.alerts[key] = AlertState(kind, domain, day)
+        device.facts.alerts_begun += 1
+        state = device.alerts[key] = AlertState(kind, domain, day, number=device.facts.alerts_begun)
     return state
 
 

@@ -86,6 +86,7 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     habit_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     loose: list[Loose] = []
     """Verdicts that name no connection, of the last minutes (`streams.loose`)."""
+    alerts_begun: int = 0
 
 
 def peek(found: Group | bytes) -> Group:

@@ -68,6 +68,8 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     weight: int
     stamp: int
     """Grows with what the alert was told of it."""
+    number: int = 0
+    """The alert's: of one that was forgotten and began anew it is no part."""
 
 
 class Loose(msgspec.Struct, array_like=True, gc=False):
@@ -125,6 +127,8 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     """The version that was published."""
     sent_at: Micros = 0
     """The device's time then; 0 before the first."""
+    number: int = 0
+    """Which of the device's alerts, in the order in which they began."""
 
 
 class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):

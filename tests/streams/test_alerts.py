@@ -123,6 +123,20 @@ def test_old_alerts_are_forgotten() -> None:
     assert world.device.alerts == {}
 
 
+def test_what_was_forgotten_is_neither_told_again_nor_taken_back() -> None:
+    """An audited request whose alert was forgotten while its connection went on: it changes, and turns out to be a block."""
+    world = World().see(verdict(0.1, "http://bad.example/", action=Action.AUDITED))
+    forget_old(world.device, micros(10**6))
+    told = len(world.alerts)
+    world.see(connection(0))
+    assert (world.device.alerts, len(world.alerts)) == ({}, told)
+
+    world.see(verdict(0.2, "http://bad.example/", flow="2", port=2, action=Action.AUDITED))
+    world.see(verdict(0.3, "http://bad.example/", action=Action.BLOCKED))
+
+    assert {state.kind: state.count for state in world.device.alerts.values()} == {"audited": 1, "blocked": 1}
+
+
 def test_requests_at_the_same_time_tell_the_same_in_any_order() -> None:
     """Of two that nobody can tell apart by time, the one that compares highest is on the alert, whichever came first."""
     events = [
