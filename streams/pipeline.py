@@ -287,7 +287,7 @@ def _number(header: object) -> int:
 
 def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
     """Lines with each export's envelope taken apart into its rows."""
-    return [row for line in lines for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+    return [row for line in lines if line for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
 
 
 def _unread(message: Message, line: bytes) -> Reject:
