@@ -81,7 +81,7 @@ MOVED_ELSEWHERE = {
 }
 """What moves only in trouble, or too briefly for a page that is read now and then: the test that sees it move."""
 
-Start = Callable[..., None]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -89,9 +89,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `unproxy …` as a process of its own; ended afterwards."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(*arguments: str) -> None:
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "parts.log").open("ab") as log:
             started.append(subprocess.Popen([sys.executable, "-m", "unproxy", *arguments], stdout=log, stderr=log))
+        return started[-1]
 
     yield begin
     for process in started:
@@ -114,7 +115,7 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
     bad = tmp_path / "bad.json"
     bad.write_bytes(b"x" * (LINE_BYTES_MAX + 1) + b"\n")
     sources = [f"{dialect}:{unpacked(path, tmp_path)}" for dialect, path in SAMPLE_FILES]
-    start("--config", str(file), "worker")
+    workers = [start("--config", str(file), "worker")]
     start("--config", str(file), "sink")
     squid = f"squid:{unpacked(SQUID, tmp_path)}"
     start("--config", str(file), "produce", "--follow", *sources, squid, f"suricata:{bad}")
@@ -122,6 +123,8 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
     moved: set[str] = set()
 
     def all_moved() -> bool:
+        if workers[-1].poll() == 78:  # Before a first commit Faust drops what it read ahead: it is started again.
+            workers.append(start("--config", str(file), "worker"))
         with bad.open("ab") as lines:
             lines.write(b"no line of any sensor\n" * 20)
         for port in ports.values():

@@ -77,7 +77,8 @@ def test_killed_again_and_again(kafka_settings_for: SettingsFor, tmp_path: Path)
     verdict = judge(settings)
 
     assert code == 0
-    assert set(worker.exits) == {-signal.SIGKILL}
+    # 78 before a partition's first commit: Faust dropped what it had read ahead (docs/delivery.md).
+    assert {-signal.SIGKILL} <= set(worker.exits) <= {-signal.SIGKILL, 78}
     assert len(worker.exits) >= 4
     assert verdict.inputs > 500
     assert (verdict.lost, verdict.extra, verdict.wrong_state) == (0, 0, 0)
