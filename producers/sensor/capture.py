@@ -54,7 +54,7 @@ class Capture:
             self._ring = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
             # Only now is it heard of anything: nothing comes by that the filter did not see.
             self._listen()
-        except BaseException:
+        except BaseException:  # whatever it is, the socket is let go and it goes on up
             self._socket.close()
             raise
         self._block = 0

@@ -79,7 +79,7 @@ class Queue:
                 + attribute(_CFG_MASK, flags)
             )
             self._link.setblocking(False)
-        except BaseException:
+        except BaseException:  # whatever it is, the socket is let go and it goes on up
             self._link.close()
             raise
         self.passed_unseen = 0

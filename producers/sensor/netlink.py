@@ -86,7 +86,7 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
         link.bind((0, 0))
         for group in groups:
             link.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
-    except BaseException:
+    except BaseException:  # whatever it is, the socket is let go and it goes on up
         link.close()
         raise
     return link

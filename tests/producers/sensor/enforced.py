@@ -213,7 +213,7 @@ def ends_lost() -> dict[str, Any]:
         other, _ = server.accept()
         client.close()
         other.close()
-    time.sleep(0.5)
+    time.sleep(0.5)  # until the kernel has told all ends, which nobody can ask it
     return {"told": len(list(watched.take())), "lost": watched.lost}
 
 
