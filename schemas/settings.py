@@ -262,7 +262,11 @@ class WorkerSettings(_Section):
     standby_replicas: int = Field(
         0, ge=0, description="Workers that keep a warm copy of the state; 0 for a single worker"
     )
-    stall_secs_max: float = Field(30.0, gt=0, description="Lag without a commit for this long ends the process")
+    stall_secs_max: float = Field(
+        30.0,
+        gt=0,
+        description="Lag without a commit for this long ends the process; four times as long where others of it go on",
+    )
     stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
     reject_rate_max: float = Field(0.05, ge=0, le=1, description="A larger share of rejected lines is an alarm")
     reject_window_secs: float = Field(60.0, gt=0, description="Over so much time the share is taken")

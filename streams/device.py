@@ -223,17 +223,27 @@ class Device:
             waiting.pop(key, None)
         elif waiting == key:
             self.timers[connection.due] = ""
+        if connection.due == self.next_due:
+            self._see_next_due()
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
         """The earliest second whose timers are due, with its groups; None when nothing is due."""
         if not self.heap or self.heap[0] > second:
             return None
         due = heapq.heappop(self.heap)
-        self.next_due = self.heap[0] if self.heap else 1 << 62
         waiting = self.timers.pop(due)
-        if isinstance(waiting, dict):
-            return due, list(waiting)
-        return due, [waiting] if waiting else []
+        self._see_next_due()
+        return due, list(waiting) if isinstance(waiting, dict) else [waiting]
+
+    def _see_next_due(self) -> None:
+        """The earliest second at which something is to be done.
+
+        One whose groups have all left is none: a device that was taken back from its state does not know of it.
+        """
+        heap, timers = self.heap, self.timers
+        while heap and not timers[heap[0]]:
+            del timers[heapq.heappop(heap)]
+        self.next_due = heap[0] if heap else 1 << 62
 
     def changes(self) -> dict[str, bytes | None]:
         """Items that changed since the last time, packed; None for one that is gone."""

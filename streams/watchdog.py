@@ -25,6 +25,11 @@ STOP_IDLE_SECS_MAX = 3.0
 """Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
 
 
+TURNS = 4
+"""Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
+of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
+
+
 class Stall:
     """Decides whether the group moves: pure, time comes in."""
 
@@ -32,23 +37,45 @@ class Stall:
         self._secs_max = secs_max
         self._standstill = Standstill[int]()
         self._sign: object = None
+        self._committed = 0
+        self._moved_at = 0.0
+        self._now = 0.0
 
     def forget(self) -> None:
         """The broker was away or the partitions changed: standing still so far says nothing."""
         self._standstill.forget()
 
-    def stalled(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> Collection[int]:
-        """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving."""
+    def stalled(
+        self, progress: Mapping[int, Progress], now: float, sign: object = None, *, everywhere: bool = False
+    ) -> Collection[int]:
+        """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving.
+
+        They are one worker's, or with `everywhere` the whole group's.
+        """
         if sign != self._sign:
             self._sign = sign
             self.forget()
         self._standstill.look(progress, now)
-        return [partition for partition, since in self._standstill.since.items() if now - since > self._secs_max]
+        committed = sum(place.committed for place in progress.values())
+        if committed != self._committed:
+            self._committed, self._moved_at = committed, now
+        self._now = now
+        return [partition for partition, since in self._since(everywhere).items() if now - since > self._secs_max]
 
     def standing_since(self, *, everywhere: bool) -> float | None:
         """Since when some partition's input waits without a commit; or that of every one where input waits."""
-        since = self._standstill.since.values()
+        since = self._since(everywhere).values()
         return (max if everywhere else min)(since, default=None)
+
+    def _since(self, everywhere: bool) -> dict[int, float]:
+        """Since when each of them stands, the time not counted in which it may wait for its turn."""
+        since = self._standstill.since
+        if everywhere:
+            return since
+        longest = TURNS * self._secs_max
+        return {
+            partition: at if self._now - at > longest else max(at, self._moved_at) for partition, at in since.items()
+        }
 
 
 class Watchdog(threading.Thread):
@@ -115,7 +142,7 @@ class Watchdog(threading.Thread):
         if not self._answered:
             log.info("Kafka answers again")
         self._answered = True
-        late = stall.stalled(progress, now, self._sign_of_work())
+        late = stall.stalled(progress, now, self._sign_of_work(), everywhere=not own)
         behind = [place for place in progress.values() if place.committed < place.end]
         # A spare worker has no partitions; only a group that stands still everywhere concerns it.
         lag = sum(place.end - place.committed for place in behind) if own else 0

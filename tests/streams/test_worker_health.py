@@ -40,10 +40,10 @@ def test_unwell_before_it_ends_itself() -> None:
 def test_a_spare_is_unwell_with_its_group() -> None:
     """A worker without partitions stands still only when the whole group does."""
     stall = Stall(30)
-    stall.stalled({0: Progress(5, 9), 1: Progress(5, 9), 2: Progress(9, 9)}, 10)
-    stall.stalled({0: Progress(5, 9), 1: Progress(6, 9), 2: Progress(9, 9)}, 20)
+    stall.stalled({0: Progress(5, 9), 1: Progress(5, 9), 2: Progress(9, 9)}, 10, everywhere=True)
+    assert not stall.stalled({0: Progress(5, 9), 1: Progress(6, 9), 2: Progress(9, 9)}, 20, everywhere=True)
 
-    assert stall.standing_since(everywhere=False) == 10
     assert stall.standing_since(everywhere=True) == 20
-    stall.stalled({0: Progress(9, 9)}, 30)
+    assert stall.stalled({0: Progress(5, 9), 1: Progress(7, 9), 2: Progress(9, 9)}, 41, everywhere=True) == [0]
+    stall.stalled({0: Progress(9, 9)}, 50, everywhere=True)
     assert stall.standing_since(everywhere=True) is None

@@ -167,6 +167,20 @@ def test_a_stall_is_lag_without_commit() -> None:
     assert list(stall.stalled({0: Progress(6, 9)}, 231, "recovery at 7")) == [0]
 
 
+def test_a_partition_that_waits_for_its_turn_is_no_stall() -> None:
+    """While others of the worker go on, a partition may stand four times as long, and its health says nothing of it."""
+    stall = Stall(30)
+    for now in range(0, 121, 10):
+        assert not stall.stalled({0: Progress(5, 9), 1: Progress(now, 999)}, now)
+        assert stall.standing_since(everywhere=False) == now
+
+    assert stall.stalled({0: Progress(5, 9), 1: Progress(130, 999)}, 130) == [0]
+    assert stall.standing_since(everywhere=False) == 0
+    fresh = Stall(30)
+    assert not fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 0)
+    assert list(fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 31)) == [0, 1]
+
+
 def test_latency_is_the_logs_time_to_delivery() -> None:
     """Each message counts from its time in the log; ticks do not, and a clock that is behind makes no negative time."""
     counters = WorkerCounters()
