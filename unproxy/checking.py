@@ -12,9 +12,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, Top
 from schemas.record import TABLES, columns
 from schemas.settings import Settings
 from schemas.topics import Topic, topics
+from unproxy.cluster import kafka_client_config, metadata
 from unproxy.errors import Failed
 from unproxy.query.where import of_settings
-from unproxy.wiring import identity_file, kafka_client_config, metadata, pending_migrations
+from unproxy.wiring import identity_file, pending_migrations
 
 KAFKA_SECS_MAX = 5.0
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from schemas.record import TABLES
 from schemas.settings import IdentitySettings, KafkaSettings, Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
-from unproxy import checking, wiring
+from unproxy import checking, cluster, wiring
 from unproxy.cli import run
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed, Fixable
@@ -51,7 +51,7 @@ def test_topic_that_differs_is_found(settings: Settings) -> None:
     name = topic_name(settings, REJECTS)
     change = ConfigEntry("retention.ms", "1000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[change])
-    admin = AdminClient(wiring.kafka_client_config(settings))
+    admin = AdminClient(cluster.kafka_client_config(settings))
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
 
@@ -83,9 +83,9 @@ def test_missing_topics_are_found_and_made(settings: Settings) -> None:
 
     assert sum("run `unproxy topics --create`" in what for what in wrong(other)) == missing
     with pytest.raises(Fixable, match="has no topic"):
-        wiring.partitions_of(other, topic_name(other, REJECTS))
-    assert len(wiring.create_topics(other, -1)) == missing
-    assert wiring.create_topics(other, -1) == []
+        cluster.partitions_of(other, topic_name(other, REJECTS))
+    assert len(cluster.create_topics(other, -1)) == missing
+    assert cluster.create_topics(other, -1) == []
     assert wrong(other) == []
 
 
@@ -93,7 +93,7 @@ def test_unreachable_is_said_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without Kafka and ClickHouse, both are named with what to do, and the exit code is 1."""
-    monkeypatch.setattr(wiring, "KAFKA_SECS_MAX", 0.5)
+    monkeypatch.setattr(cluster, "KAFKA_SECS_MAX", 0.5)
     monkeypatch.setattr(checking, "KAFKA_SECS_MAX", 0.5)
     monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "127.0.0.1:1")
     monkeypatch.setenv("UNPROXY_CLICKHOUSE__URL", "http://127.0.0.1:1")
@@ -111,4 +111,4 @@ def test_failed_creation_is_said(settings: Settings) -> None:
     """A cluster that refuses a topic is quoted."""
     kafka = settings.kafka.model_copy(update={"topic_prefix": "too/odd"})
     with pytest.raises(Failed, match=r"too/odd.* cannot be created"):
-        wiring.create_topics(settings.model_copy(update={"kafka": kafka}), -1)
+        cluster.create_topics(settings.model_copy(update={"kafka": kafka}), -1)

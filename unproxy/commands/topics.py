@@ -34,9 +34,9 @@ def topics(
             for key, value in topic.config.items():
                 typer.echo(f"    {key}={value}")
         return
-    from unproxy import wiring
+    from unproxy.cluster import create_topics
 
-    made = wiring.create_topics(settings, replicas)
+    made = create_topics(settings, replicas)
     for name in made:
         typer.echo(name)
     typer.echo(f"{len(made)} created at {settings.kafka.bootstrap}" if made else "nothing to create", err=True)

@@ -14,9 +14,9 @@ from schemas.kafka_config import ONCE_IN_ORDER
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
 from schemas.topics import INDICATORS, topic_name
+from unproxy.cluster import kafka_client_config, partitions_of
 from unproxy.errors import Failed
 from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
-from unproxy.wiring import kafka_client_config, partitions_of
 
 MESSAGES_MAX = 2_000
 

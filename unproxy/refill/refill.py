@@ -24,9 +24,9 @@ from sinks.batch import Batch, Limits
 from sinks.clickhouse import ClickHouseSink
 from sinks.rejects import as_rows
 from sinks.writer import PAUSE_SECS_FIRST, write
+from unproxy.cluster import kafka_client_config, partitions_of
 from unproxy.errors import Failed, Fixable, KafkaAway
 from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
-from unproxy.wiring import kafka_client_config, partitions_of
 
 BUSY_SECS_MAX = 120.0
 """So long an insert is tried again."""

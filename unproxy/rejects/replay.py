@@ -19,10 +19,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
 from schemas.settings import Settings
 from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
+from unproxy.cluster import kafka_client_config, partitions_of
 from unproxy.errors import Failed, KafkaAway
 from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
 from unproxy.rejects.positions import Rejected, Replayed, Wanted, why_left
-from unproxy.wiring import kafka_client_config, partitions_of
 
 SAY_SECS = 2.0
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 
 from schemas.settings import Settings
 from schemas.topics import topics
-from unproxy import wiring
+from unproxy import cluster, wiring
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.jars import KAFKA_VERSION, cache_folder
@@ -143,7 +143,7 @@ class Up:
                 if not missing and ended:
                     break
                 if not missing:
-                    wiring.tell_the_end(settings)
+                    cluster.tell_the_end(settings)
                     ended, missing = True, "ending"
                     readiness.again(time.monotonic())
                 self.progress.show(missing, metered.latest)

@@ -1,0 +1,98 @@
+"""The Kafka cluster as commands meet it: what is there, what is missing, and what to do about it, in words."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from schemas.kafka_config import client_config
+from schemas.settings import Settings
+from schemas.topics import TELEMETRY, topic_name, topics
+from unproxy.errors import Failed, Fixable, KafkaAway
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+KAFKA_SECS_MAX = 5.0
+ASK_SECS_MAX = 0.5
+
+
+def kafka_client_config(settings: Settings) -> dict[str, Any]:
+    """For a Kafka client of a command: quiet, as the command says itself what is wrong."""
+    return {**client_config(settings.kafka), "log_level": 0}
+
+
+def metadata(client: AdminClient, secs_max: float) -> ClusterMetadata:
+    """What the cluster says of itself. Raises KafkaException when it says nothing."""
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + secs_max
+    while True:
+        try:
+            # Short questions, as Ctrl-C is heard between two of them only.
+            return client.list_topics(timeout=ASK_SECS_MAX)
+        except KafkaException:
+            if time.monotonic() >= deadline:
+                raise
+
+
+def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
+    """The partitions of a topic. Raises KafkaAway, or Fixable when it has no such topic."""
+    _, seen = _cluster(settings, secs_max)
+    if topic not in seen:
+        raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
+    return sorted(seen[topic])
+
+
+def tell_the_end(settings: Settings) -> None:
+    """Tell the workers that a recording has ended. Raises Failed."""
+    from confluent_kafka import Producer
+
+    from schemas.topics import END, TICK_DIALECT
+
+    name = topic_name(settings, TELEMETRY)
+    producer = Producer(kafka_client_config(settings))
+    for partition in partitions_of(settings, name):
+        producer.produce(name, END, partition=partition, headers={"dialect": TICK_DIALECT})
+    if producer.flush(KAFKA_SECS_MAX):
+        raise Failed(f"{settings.kafka.bootstrap}: does not take the end of the recording; look into its log")
+
+
+def create_topics(settings: Settings, replicas: int) -> list[str]:
+    """Create the topics that are missing; gives their names. Raises Failed."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import NewTopic
+
+    admin, seen = _cluster(settings, KAFKA_SECS_MAX)
+    wanted = [
+        NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
+        for topic in topics(settings)
+        if topic.name not in seen
+    ]
+    made = []
+    for name, future in (admin.create_topics(wanted, request_timeout=KAFKA_SECS_MAX) if wanted else {}).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Failed(
+                    f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
+                ) from None
+    return made
+
+
+def _cluster(settings: Settings, secs_max: float) -> tuple[AdminClient, dict[str, list[int]]]:
+    """The cluster, and the partitions of each topic. Raises KafkaAway."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    bootstrap = settings.kafka.bootstrap
+    admin = AdminClient(kafka_client_config(settings))
+    try:
+        seen = metadata(admin, secs_max).topics
+    except KafkaException as error:
+        raise KafkaAway(
+            f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
+        ) from None
+    return admin, {name: list(topic.partitions) for name, topic in seen.items()}
