@@ -5,21 +5,16 @@
     bootstrap = "kafka-1:9092"         UNPROXY_CLICKHOUSE__PASSWORD=...
 
 The file is `unproxy.toml` in the current folder, or what UNPROXY_CONFIG or `--config` names. Unknown keys are errors,
-in the file and among `UNPROXY_*` variables.
+in the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads them).
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.address import canonical_ip, split_authority
@@ -33,11 +28,13 @@ class SettingsError(Exception):
     """The settings are wrong; the message says where, what was expected and what to do."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """What one room can be told; a value object."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class KafkaSettings(_Section):
+class KafkaSettings(Section):
     """Where Kafka is, and what the topics are called."""
 
     bootstrap: str = Field("127.0.0.1:9092", description="Brokers to ask first: host:port, separated by commas")
@@ -53,7 +50,7 @@ class KafkaSettings(_Section):
     topic_prefix: str = Field("", description="Put before every topic name, to share a cluster")
 
 
-class ClickHouseSettings(_Section):
+class ClickHouseSettings(Section):
     """Where ClickHouse's HTTP interface is."""
 
     url: str = Field("http://127.0.0.1:8123", description="HTTP or HTTPS address of the server")
@@ -67,7 +64,7 @@ def _with_commas(given: object) -> object:
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
-class CorrelationSettings(_Section):
+class CorrelationSettings(Section):
     """When a connection is settled, and how much may wait."""
 
     lateness_secs: float = Field(3.0, gt=0, description="How far a device's lines may be out of order")
@@ -106,7 +103,7 @@ class CorrelationSettings(_Section):
         return given
 
 
-class ProtectionSettings(_Section):
+class ProtectionSettings(Section):
     """What is known of the devices' network protection beside what their sensors say, and how alerts are told."""
 
     groups: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -141,7 +138,7 @@ class ProtectionSettings(_Section):
         return given
 
 
-class DeviceNames(_Section):
+class DeviceNames(Section):
     """What a device is also known as."""
 
     names: tuple[str, ...] = ()
@@ -160,7 +157,7 @@ class DeviceNames(_Section):
         return given
 
 
-class IdentitySettings(_Section):
+class IdentitySettings(Section):
     """Which of the names and addresses that sensors use are one device."""
 
     domains: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -190,7 +187,7 @@ class IdentitySettings(_Section):
         return given
 
 
-class PublisherSettings(_Section):
+class PublisherSettings(Section):
     """How sensor lines become Kafka messages."""
 
     batch_bytes_max: int = Field(256 * 1024, gt=0, description="Bytes of one device's lines in a message at most")
@@ -207,7 +204,7 @@ class PublisherSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
-class InputSettings(_Section):
+class InputSettings(Section):
     """What the producer's sources on the network need beside their addresses."""
 
     kafka_group: str = Field("unproxy-produce", description="Kafka: consumer group that keeps how far a topic was read")
@@ -250,7 +247,7 @@ class InputSettings(_Section):
     )
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """How the Faust worker runs."""
 
     group: str = Field("unproxy", description="Consumer group; also the name of the state table's changelog")
@@ -278,7 +275,7 @@ class WorkerSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
-class SinkSettings(_Section):
+class SinkSettings(Section):
     """How rows are written."""
 
     group: str = Field("unproxy-sink", description="Consumer group")
@@ -295,7 +292,7 @@ class SinkSettings(_Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
-class ForwardSettings(_Section):
+class ForwardSettings(Section):
     """Where alerts are sent on to: one target a process; several targets are several processes, each with its own group."""
 
     target: Literal["webhook", "syslog"] = Field("webhook", description="What kind of receiver it is")
@@ -370,7 +367,7 @@ class ForwardSettings(_Section):
         return self
 
 
-class SensorSettings(_Section):
+class SensorSettings(Section):
     """What `unproxy sensor` hears on connections to proxies, and what it does about it."""
 
     mode: Literal["", "off", "audit", "block"] = Field(
@@ -440,114 +437,3 @@ def proxy_address(entry: str) -> tuple[str, int, str]:
         return canonical_ip(host), port, name if sign else ""
     except ValueError:
         raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
-
-
-def load(path: Path | None = None) -> Settings:
-    """Read the settings: the file first, the environment over it. Raises SettingsError."""
-    environment = os.environ
-    named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
-    content: dict[str, Any] = {}
-    file = named or DEFAULT_FILE
-    if named or file.exists():
-        try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"{file}: cannot be read: {error.strerror}; name another with --config") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: is not TOML: {error}") from None
-    complaints = [*_unknown_in_file(str(file), content), *_unknown_in_environment(environment)]
-    if complaints:
-        raise SettingsError("\n".join(complaints))
-
-    try:
-        return Settings(**content)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
-
-
-def dump(settings: Settings) -> str:
-    """What is in force, as TOML, secrets as stars."""
-    lines = []
-    for section in Settings.model_fields:
-        lines.append(f"[{section}]")
-        part: BaseModel = getattr(settings, section)
-        lines.extend(f"{name} = {as_toml(getattr(part, name))}" for name in type(part).model_fields)
-        lines.append("")
-    return "\n".join(lines)
-
-
-def described() -> Iterator[tuple[str, str, Any, str]]:
-    """Section, key, default and sentence of every setting: the reference page is made from this."""
-    for section, field in Settings.model_fields.items():
-        kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
-        for name, key in kind.model_fields.items():
-            yield section, name, key.default, key.description or ""
-
-
-def as_toml(value: object) -> str:
-    """A setting's value as TOML writes it, a secret as stars."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, SecretStr):
-        return '"***"' if value.get_secret_value() else '""'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(as_toml(item) for item in value) + "]"
-    if isinstance(value, _Section):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
-
-
-def _sections() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for section, name, _, _ in described():
-        found.setdefault(section, []).append(name)
-    return found
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-
-
-def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
-    sections = _sections()
-    for section, keys in content.items():
-        if section not in sections:
-            yield f"{file}: {section} is not a section{_suggest(section, list(sections))}"
-            continue
-        if not isinstance(keys, dict):
-            yield f"{file}: {section} must be a section, written as [{section}]"
-            continue
-        for key in keys:
-            if key not in sections[section]:
-                yield f"{file}: {section}.{key} is not a setting{_suggest(key, sections[section])}"
-
-
-def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
-    known = [f"{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
-    for name in environment:
-        given = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and given not in known:
-            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; `unproxy check --dump` lists all settings"
-            yield f"environment: {name} is not a setting{hint}"
-
-
-def _default(place: tuple[int | str, ...]) -> object:
-    """Of the setting at this place."""
-    return next((default for section, name, default, _ in described() if (section, name) == place[:2]), None)
-
-
-def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
-    for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"])
-        variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
-        place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
-        # What is wrong with a section as a whole has all of it as its input.
-        secret = len(one["loc"]) < 2 or isinstance(_default(one["loc"]), SecretStr)
-        got = "" if secret else f" (got {one['input']!r})"
-        yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

@@ -20,7 +20,8 @@ from schemas import record
 from schemas.dialects import dialects
 from schemas.events import ProtectionMode, Reason
 from schemas.metrics import METRICS
-from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings, as_toml, described
+from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
+from schemas.settings_file import as_toml, described
 from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, topics
 
 ROOT = Path(__file__).resolve().parents[1]

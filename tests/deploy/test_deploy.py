@@ -11,7 +11,8 @@ from typing import Any
 import typer
 import yaml
 
-from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings, described, load
+from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
+from schemas.settings_file import described, load
 from unproxy.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, NoReturn
 
-from schemas.settings import load
+from schemas.settings_file import load
 from streams import watchdog
 from streams.app import Worker, run
 from streams.delivery import Check, Courier, Parcel

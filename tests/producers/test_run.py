@@ -276,7 +276,7 @@ def test_kill_loses_nothing(
     monkeypatch.setenv(SETTINGS, str(tmp_path / "unproxy.toml"))
     program = (
         "import sys, threading; from producers.run import produce; from producers.source import parse_source;"
-        "from schemas.settings import load;"
+        "from schemas.settings_file import load;"
         "produce(load(), [parse_source(sys.argv[1])], stop=threading.Event(), speed=2.0)"
     )
     for share in (0.2, 0.6):

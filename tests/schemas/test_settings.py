@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from schemas.settings import Settings, SettingsError, described, dump, load, proxy_address
+from schemas.settings import Settings, SettingsError, proxy_address
+from schemas.settings_file import described, dump, load
 
 
 @pytest.fixture(autouse=True)

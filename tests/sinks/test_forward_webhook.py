@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.settings import ForwardSettings, Settings, SettingsError, dump, load
+from schemas.settings import ForwardSettings, Settings, SettingsError
+from schemas.settings_file import dump, load
 from sinks.forward.target import Answer
 from sinks.forward.webhook import PAUSE_SECS_MAX, Webhook, headers_of, pause_of, reply_of, secret_of, signed
 from tests.sinks.forward_world import seen

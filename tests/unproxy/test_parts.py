@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import Settings, load
+from schemas.settings import Settings
+from schemas.settings_file import load
 from unproxy.up.folder import Folder
 from unproxy.up.parts import embedded_settings, write_settings
 

@@ -24,7 +24,7 @@ def check(
     """
     settings = state_of(context).settings
     if dump:
-        from schemas.settings import dump as written
+        from schemas.settings_file import dump as written
 
         typer.echo(written(settings))
         return

@@ -37,7 +37,7 @@ class State:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force. Raises SettingsError."""
-        from schemas.settings import load
+        from schemas.settings_file import load
 
         return load(self.config)
 

@@ -42,7 +42,7 @@ def kafka_settings(state: State, data: Path | None) -> Settings:
     """Settings whose Kafka is that of a running `up`, else the user's own."""
     running = running_up(Folder(data or DATA_FOLDER))
     if running:
-        from schemas.settings import load
+        from schemas.settings_file import load
 
         return load(Path(running.settings))
     if data is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings, dump
+from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
+from schemas.settings_file import dump
 from unproxy.embedded.service import free_port
 from unproxy.up import meter
 from unproxy.up.folder import Folder

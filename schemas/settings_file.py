@@ -1,0 +1,126 @@
+"""Settings as they are written: read from a TOML file and the environment, shown as TOML, and what is wrong in words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Section, Settings, SettingsError
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings: the file first, the environment over it. Raises SettingsError."""
+    environment = os.environ
+    named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
+    content: dict[str, Any] = {}
+    file = named or DEFAULT_FILE
+    if named or file.exists():
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{file}: cannot be read: {error.strerror}; name another with --config") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: is not TOML: {error}") from None
+    complaints = [*_unknown_in_file(str(file), content), *_unknown_in_environment(environment)]
+    if complaints:
+        raise SettingsError("\n".join(complaints))
+
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
+
+
+def dump(settings: Settings) -> str:
+    """What is in force, as TOML, secrets as stars."""
+    lines = []
+    for section in Settings.model_fields:
+        lines.append(f"[{section}]")
+        part: BaseModel = getattr(settings, section)
+        lines.extend(f"{name} = {as_toml(getattr(part, name))}" for name in type(part).model_fields)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def described() -> Iterator[tuple[str, str, Any, str]]:
+    """Section, key, default and sentence of every setting: the reference page is made from this."""
+    for section, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        for name, key in kind.model_fields.items():
+            yield section, name, key.default, key.description or ""
+
+
+def as_toml(value: object) -> str:
+    """A setting's value as TOML writes it, a secret as stars."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, SecretStr):
+        return '"***"' if value.get_secret_value() else '""'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
+    if isinstance(value, Section):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+
+
+def _sections() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for section, name, _, _ in described():
+        found.setdefault(section, []).append(name)
+    return found
+
+
+def _suggest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
+    sections = _sections()
+    for section, keys in content.items():
+        if section not in sections:
+            yield f"{file}: {section} is not a section{_suggest(section, list(sections))}"
+            continue
+        if not isinstance(keys, dict):
+            yield f"{file}: {section} must be a section, written as [{section}]"
+            continue
+        for key in keys:
+            if key not in sections[section]:
+                yield f"{file}: {section}.{key} is not a setting{_suggest(key, sections[section])}"
+
+
+def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
+    known = [f"{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
+    for name in environment:
+        given = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and given not in known:
+            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; `unproxy check --dump` lists all settings"
+            yield f"environment: {name} is not a setting{hint}"
+
+
+def _default(place: tuple[int | str, ...]) -> object:
+    """Of the setting at this place."""
+    return next((default for section, name, default, _ in described() if (section, name) == place[:2]), None)
+
+
+def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"])
+        variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
+        place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
+        # What is wrong with a section as a whole has all of it as its input.
+        secret = len(one["loc"]) < 2 or isinstance(_default(one["loc"]), SecretStr)
+        got = "" if secret else f" (got {one['input']!r})"
+        yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"
