@@ -8,6 +8,7 @@ event's own time, and with device, `ReportId` and `ActionType` its identity. Inb
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -39,6 +40,8 @@ REPORT_ID_MAX = 2**63
 NEVER = "1970"
 """Unknown times are also written as the year 1 or 1601."""
 STATUS_MAX = 999
+REMEMBERED_BYTES_MAX = 4_096
+"""A process makes many connections: that of a row so long is remembered."""
 NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
 KINDS = {
     "ConnectionAcknowledged": "network_acknowledged",
@@ -77,7 +80,7 @@ def parse(raw: bytes) -> Parsed:
         action = needed(row.ActionType, "ActionType")
         handler = HANDLERS.get(action)
         if handler is not None:
-            return handler(row, action)
+            return handler(row, action, len(raw) <= REMEMBERED_BYTES_MAX)
         return _ignored(row, KINDS.get(action) or ("device_other" if row.table == DEVICE else "network_other"))
     except Missing as error:
         return Reject(Reason.INCOMPLETE, str(error), raw)
@@ -99,20 +102,22 @@ def _at(row: Row) -> Micros:
 
 def _flow(row: Row) -> Flow | str:
     """The ends of a TCP connection, or why there are none."""
-    if row.Protocol and not row.Protocol.lower().startswith("tcp"):
+    protocol = row.Protocol
+    if protocol and protocol != "Tcp" and not protocol.lower().startswith("tcp"):
         return "network_not_tcp"
     local_port, remote_port = _number(row.LocalPort, "LocalPort"), _number(row.RemotePort, "RemotePort")
-    if row.LocalIP and local_port and row.RemoteIP and remote_port:
-        return flow_of(row.LocalIP, local_port, row.RemoteIP, remote_port)
+    local_ip, remote_ip = row.LocalIP, row.RemoteIP
+    if local_ip and local_port and remote_ip and remote_port:
+        return flow_of(local_ip, local_port, remote_ip, remote_port)
     return "network_no_ends"
 
 
-def _connection(row: Row, action: str) -> Parsed:
+def _connection(row: Row, action: str, is_short: bool) -> Parsed:
     """A connection that the device made. One without process was seen on the wire: its own row tells what came of it."""
     flow = _flow(row)
     if isinstance(flow, str):
         return _ignored(row, flow)
-    process = _process(row)
+    process = _process(row, is_short)
     established = action in ("ConnectionSuccess", "ConnectionFound")
     failed = action == "ConnectionFailed"
     if action not in ("ConnectionSuccess", "ConnectionFailed") and process.pid is None and not process.name:
@@ -123,7 +128,7 @@ def _connection(row: Row, action: str) -> Parsed:
     )
 
 
-def _http(row: Row, action: str) -> Parsed:
+def _http(row: Row, action: str, _: bool) -> Parsed:
     flow = _flow(row)
     if isinstance(flow, str):
         return _ignored(row, flow)
@@ -147,7 +152,7 @@ def _http(row: Row, action: str) -> Parsed:
     )
 
 
-def _tls(row: Row, action: str) -> Parsed:
+def _tls(row: Row, action: str, _: bool) -> Parsed:
     """Nothing tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
     flow = _flow(row)
     if isinstance(flow, str):
@@ -160,7 +165,7 @@ def _tls(row: Row, action: str) -> Parsed:
     return TlsName(row.device, _at(row), flow, sni, False, _event_id(row, action))
 
 
-def _verdict(row: Row, action: str) -> Parsed:
+def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
     """The initiating process asked; the row's other process columns are of somebody else, its addresses mostly the proxy's."""
     told = row.additional()
     url, port = row.RemoteUrl or text(told.Uri), 0
@@ -181,7 +186,7 @@ def _verdict(row: Row, action: str) -> Parsed:
         row.device,
         _at(row),
         did,
-        _process(row),
+        _process(row, is_short),
         host,
         port,
         url[:TEXT_CHARS_MAX],
@@ -192,24 +197,61 @@ def _verdict(row: Row, action: str) -> Parsed:
     )
 
 
-def _process(row: Row) -> Process:
+def _process(row: Row, is_short: bool) -> Process:
     """The initiating process; its PID 0 is Defender's word for none."""
-    created = row.InitiatingProcessCreationTime or ""
-    return Process(
+    parent_pid = row.InitiatingProcessParentId
+    # True and 1.0 are the same key as 1, but no PID.
+    is_plain = is_short and (parent_pid.__class__ is int or parent_pid is None)
+    return (_remembered_process if is_plain else _process_of)(
         _number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
-        _short(row.InitiatingProcessFileName),
-        _short(row.InitiatingProcessFolderPath),
-        _short(row.InitiatingProcessCommandLine),
-        parse_micros(created) if created > NEVER else 0,
-        _short(row.InitiatingProcessAccountName),
-        _short(row.InitiatingProcessAccountDomain),
-        _short(row.InitiatingProcessAccountSid),
-        _number(row.InitiatingProcessParentId, "InitiatingProcessParentId", PID_MAX) or None,
-        _short(row.InitiatingProcessParentFileName),
-        _short(row.InitiatingProcessSHA1),
-        _short(row.InitiatingProcessSHA256),
-        _short(row.InitiatingProcessMD5),
+        row.InitiatingProcessFileName,
+        row.InitiatingProcessFolderPath,
+        row.InitiatingProcessCommandLine,
+        row.InitiatingProcessCreationTime,
+        row.InitiatingProcessAccountName,
+        row.InitiatingProcessAccountDomain,
+        row.InitiatingProcessAccountSid,
+        parent_pid,
+        row.InitiatingProcessParentFileName,
+        row.InitiatingProcessSHA1,
+        row.InitiatingProcessSHA256,
+        row.InitiatingProcessMD5,
     )
+
+
+def _process_of(
+    pid: int | None,
+    name: str | None,
+    path: str | None,
+    command_line: str | None,
+    created: str | None,
+    account: str | None,
+    domain: str | None,
+    sid: str | None,
+    parent_pid: Scalar,
+    parent_name: str | None,
+    sha1: str | None,
+    sha256: str | None,
+    md5: str | None,
+) -> Process:
+    return Process(
+        pid,
+        _short(name),
+        _short(path),
+        _short(command_line),
+        parse_micros(created) if created and created > NEVER else 0,
+        _short(account),
+        _short(domain),
+        _short(sid),
+        _number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None,
+        _short(parent_name),
+        _short(sha1),
+        _short(sha256),
+        _short(md5),
+    )
+
+
+_remembered_process = lru_cache(maxsize=4_096)(_process_of)
 
 
 def _number(written: Scalar, name: str, largest: int = PORT_MAX) -> int:
@@ -231,7 +273,7 @@ def _event_id(row: Row, action: str) -> str:
     return f"mde/{action}/{_number(row.ReportId, 'ReportId', REPORT_ID_MAX)}/{row.time}"
 
 
-HANDLERS: dict[str, Callable[[Row, str], Parsed]] = {
+HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
     **dict.fromkeys(
         ("ConnectionSuccess", "ConnectionFailed", "ConnectionFound", "ConnectionRequest", "ConnectionAttempt"),
         _connection,
@@ -240,7 +282,7 @@ HANDLERS: dict[str, Callable[[Row, str], Parsed]] = {
     "SslConnectionInspected": _tls,
     **dict.fromkeys(VERDICTS, _verdict),
 }
-"""The rows that are for us, by `ActionType`."""
+"""The rows that are for us, by `ActionType`. Told whether the row is short enough to remember its process."""
 
 
 def written_at(raw: bytes) -> Micros:

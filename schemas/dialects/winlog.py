@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from schemas.address import split_url
 from schemas.clock import iso_micros, parse_micros
@@ -64,7 +63,7 @@ MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT
 PROTECTION_SETTING = "enablenetworkprotection"
 HASH_CHARS = {"sha1": 40, "sha256": 64, "md5": 32}
 REMEMBERED_CHARS_MAX = 512
-"""A process makes many connections: one with a path and a user so long is remembered."""
+"""A process makes many connections: one with a path and a user so long is remembered. So are the hashes of its file."""
 GUID_CHARS_MAX = 64
 NO_GUID = "00000000-0000-0000-0000-000000000000"
 
@@ -102,13 +101,14 @@ def _sysmon_connection(record: Record) -> Parsed:
     values = record.values(SysmonConnection)
     if values.SourceIp is None and record.ecs:
         values = ecs_values(record.ecs)
-    if needed(values.Protocol, "Protocol").lower() not in TCP:
+    if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    initiated = needed(values.Initiated, "Initiated").lower()
-    if initiated == "false":
-        return _ignored(record, "_inbound")
-    if initiated != "true":
-        raise ValueError(f"Initiated is {initiated[:40]!r}, neither true nor false")
+    if values.Initiated != "true":  # as it nearly always is
+        initiated = needed(values.Initiated, "Initiated").lower()
+        if initiated == "false":
+            return _ignored(record, "_inbound")
+        if initiated != "true":
+            raise ValueError(f"Initiated is {initiated[:40]!r}, neither true nor false")
     flow = flow_of(
         needed(values.SourceIp, "SourceIp"),
         _port(values.SourcePort, "SourcePort"),
@@ -140,15 +140,21 @@ def _sysmon_process(record: Record) -> Parsed:
         return _ignored(record, "_without_guid")
     process = _process(pid, image, text(values.User), guid)
     if not ends:
-        parent = text(values.ParentImage)
         parent_pid = text(values.ParentProcessId)
-        process = replace(
-            process,
-            command_line=text(values.CommandLine)[:TEXT_CHARS_MAX],
-            started=at,
-            parent_pid=number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
-            parent_name=_file_name(parent)[:TEXT_CHARS_MAX],
-            **_hashes(text(values.Hashes)),
+        hashes = text(values.Hashes)
+        process = Process(
+            process.pid,
+            process.name,
+            process.path,
+            text(values.CommandLine)[:TEXT_CHARS_MAX],
+            at,
+            process.account,
+            process.domain,
+            "",
+            number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
+            _file_name(text(values.ParentImage))[:TEXT_CHARS_MAX],
+            *(_remembered_hashes(hashes) if len(hashes) <= REMEMBERED_CHARS_MAX else _hashes(hashes)),
+            guid,
         )
     event_id = f"sysmon/{record.event_id}/{pid}/{time}"
     return ProcessStarted(record.device, at, process, at if ends else 0, event_id)
@@ -166,20 +172,23 @@ def _plain_guid(written: str) -> str:
     return guid if guid != NO_GUID and _GUID.fullmatch(guid) else ""
 
 
-def _hashes(written: str) -> dict[str, str]:
-    """Those that we keep, of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`: as many as Sysmon was told to make."""
+def _hashes(written: str) -> tuple[str, str, str]:
+    """SHA-1, SHA-256 and MD5 of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`, "" for one that Sysmon was not told to make."""
     found = {}
     for one in written.lower().split(",")[:8]:
         name, _, value = one.strip().partition("=")
         if len(value) == HASH_CHARS.get(name) and _HEX.fullmatch(value):
             found[name] = value
-    return found
+    return found.get("sha1", ""), found.get("sha256", ""), found.get("md5", "")
+
+
+_remembered_hashes = lru_cache(maxsize=8_192)(_hashes)
 
 
 def _filtered_connection(record: Record) -> Parsed:
     """The Windows Filtering Platform lets a connection be tried, or stops it; what came of it, it does not tell."""
     values = record.values(FilteredConnection)
-    if needed(values.Protocol, "Protocol").lower() not in TCP:
+    if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
     direction = needed(values.Direction, "Direction").lower()
     if direction in INBOUND:
@@ -255,6 +264,8 @@ def _port(written: object, name: str) -> int:
         port = int(written)
         if 0 < port <= PORT_MAX:
             return port
+    if written.__class__ is int and 0 < written <= PORT_MAX:  # where a shipper writes numbers
+        return written
     port = number(needed(written, name), name, PORT_MAX)
     if not port:
         raise ValueError(f"TCP with {name} 0")

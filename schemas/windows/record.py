@@ -149,11 +149,15 @@ def text(value: object) -> str:
     """A value as text; "" where there is none, or a dash in its place."""
     if value.__class__ is str:  # nearly always, and fast
         return "" if value == "-" else value
-    return str(value) if isinstance(value, int | float) else ""
+    if value is None:  # often, and as fast
+        return ""
+    return str(value) if isinstance(value, (int, float)) else ""  # a union would be built anew each time
 
 
 def needed(value: object, name: str) -> str:
     """A value as text. Raises Missing where there is none."""
+    if value.__class__ is str and value and value != "-":  # nearly always, and fast
+        return value
     written = text(value)
     if not written:
         raise Missing(f"{name} is missing")

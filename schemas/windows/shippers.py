@@ -278,6 +278,8 @@ def _from_event(event: _Event) -> Record:
 
 
 def _event_id(written: object) -> int:
+    if written.__class__ is int and 0 <= written <= EVENT_ID_MAX:  # mostly, and fast
+        return written
     if isinstance(written, dict):
         written = written.get("#text")
     if written is None:
