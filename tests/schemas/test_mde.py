@@ -427,6 +427,15 @@ def test_what_makes_no_sense_is_rejected(line: bytes, reason: Reason) -> None:
     assert (found.reason, found.raw) == (reason, line)
 
 
+def test_a_remembered_process_lends_its_number_to_nothing_else() -> None:
+    """The parent 1 of one row makes no number of the truth value in the next one."""
+    parent = opened(parse(row("ConnectionSuccess", InitiatingProcessParentId=1))).process.parent_pid
+    rejected = reject(parse(row("ConnectionSuccess", InitiatingProcessParentId=True)))
+
+    assert parent == 1
+    assert rejected.reason is Reason.BAD_VALUE
+
+
 def test_long_texts_are_cut() -> None:
     """They stay in the state."""
     long = dict.fromkeys(
