@@ -60,6 +60,7 @@ REMEMBERED_BYTES_MAX = 2_048
 """A process makes many connections, and is written the same each time: so long a text of it is remembered."""
 NEVER = "1970"
 """Unknown times are written as the year 1."""
+NULL = b"null"
 SID_PREFIX = "S-1-"
 
 _REQUEST_LINE = re.compile(r"([A-Z]{2,20}) (\S{1,8000}) HTTP/\d")
@@ -88,15 +89,16 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _kind(line: Line) -> str:
-    kind = line.dataset.rpartition(".")[2]
-    if not (line.is_network or line.dataset in AUDITBEAT_DATASETS):
+    dataset = line.dataset
+    if not (line.is_network or dataset in AUDITBEAT_DATASETS):
         return "other"
+    kind = dataset.rpartition(".")[2]
     if kind in OTHER_KINDS:
         return kind
     if line.event.action in LOOKUPS:
         return "dns"
-    source, destination = line.source, line.destination
-    if not (source.ip and destination.ip):
+    destination = line.destination
+    if not (line.source.ip and destination.ip):
         return "connect_without_port" if destination.ip and line.process else "network_no_ends"
     return kind if kind in HANDLERS else "network"
 
@@ -257,7 +259,7 @@ def _process(line: Line) -> Process | None:
     """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
     if line.source.process:
         process = bytes(line.source.process)
-    elif not line.process or line.destination.process or not (line.is_own or line.is_of_endpoint):
+    elif not line.process or line.destination.process or not (line.is_of_endpoint or line.is_own):
         return None
     else:
         process = bytes(line.process)
@@ -302,7 +304,7 @@ def _command_line(part: ProcessPart) -> str:
 
 
 def _part(raw: msgspec.Raw | bytes, kind: type[Part]) -> Part:
-    if not raw or bytes(raw) == b"null":
+    if not raw or (len(raw) == len(NULL) and bytes(raw) == NULL):  # bytes would be a copy
         return kind()
     decoded: Part = _PARTS[kind].decode(raw)  # type: ignore[index,assignment]  # each decodes its own
     return decoded

@@ -5,6 +5,7 @@ Most parts of an event are not for us, so they stay bytes until somebody asks fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ ENDPOINT_AGENTS = frozenset({"", "auditbeat", "endpoint", "packetbeat"})
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class Event(msgspec.Struct, gc=False):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """What happened."""
 
     action: str | None = None
@@ -50,7 +51,7 @@ class Host(msgspec.Struct, gc=False):
     ip: str | list[str] | None = None
 
 
-class Agent(msgspec.Struct, gc=False):
+class Agent(msgspec.Struct, frozen=True, gc=False):
     """Who wrote it."""
 
     type: str | None = None
@@ -58,7 +59,7 @@ class Agent(msgspec.Struct, gc=False):
     hostname: str | None = None
 
 
-class End(msgspec.Struct, gc=False):
+class End(msgspec.Struct, frozen=True, gc=False):
     """One end of a connection: `source` and `client` began it."""
 
     ip: str | None = None
@@ -69,7 +70,7 @@ class End(msgspec.Struct, gc=False):
     process: msgspec.Raw = msgspec.Raw(b"")
 
 
-class Network(msgspec.Struct, gc=False):
+class Network(msgspec.Struct, frozen=True, gc=False):
     """How it was transported."""
 
     transport: str | None = None
@@ -77,26 +78,26 @@ class Network(msgspec.Struct, gc=False):
     direction: str | None = None
 
 
-class DataStream(msgspec.Struct, gc=False):
+class DataStream(msgspec.Struct, frozen=True, gc=False):
     """Where Elastic Agent keeps it."""
 
     dataset: str | None = None
 
 
 class Line(msgspec.Struct, gc=False):
-    """The parts of an event that we use."""
+    """The parts of an event that we use. Those that are frozen are shared by all lines in which they are not written."""
 
     timestamp: str | None = msgspec.field(default=None, name="@timestamp")
     type: Any = None
-    event: Event = msgspec.field(default_factory=Event)
+    event: Event = Event()
     host: Host | str | None = None
-    agent: Agent = msgspec.field(default_factory=Agent)
-    data_stream: DataStream = msgspec.field(default_factory=DataStream)
+    agent: Agent = Agent()
+    data_stream: DataStream = DataStream()
     observer: msgspec.Raw = msgspec.Raw(b"")
     tags: str | list[str] | None = None
-    network: Network = msgspec.field(default_factory=Network)
-    source: End = msgspec.field(default_factory=End)
-    destination: End = msgspec.field(default_factory=End)
+    network: Network = Network()
+    source: End = End()
+    destination: End = End()
     client: End | None = None
     server: End | None = None
     process: msgspec.Raw = msgspec.Raw(b"")
@@ -130,32 +131,19 @@ class Line(msgspec.Struct, gc=False):
     @property
     def is_own(self) -> bool:
         """The client is the machine that the agent runs on, not one whose packets it sees or whose log it passes on."""
-        if self.host is None or self.observer or not self._host_name:
-            return False
-        if self.tags is not None and "forwarded" in several(self.tags):
-            return False
-        ip, direction = self.source.ip or "", self.network.direction
-        direction = direction.lower() if direction else ""
-        if is_loopback(ip) or direction in OUR_OWN:
-            return True
-        told = self.host.ip if isinstance(self.host, Host) else None
-        if ip and told:
-            addresses = (told,) if isinstance(told, str) else told
-            return ip in addresses or _canonical(ip) in map(_canonical, addresses)
-        is_endpoint = bool(self.process) or (self.agent.type or "").lower() in ENDPOINT_AGENTS
-        return is_endpoint and direction not in NOT_OUR_OWN
+        return self._is_hosts and bool(self._host_name)
 
     @property
     def is_of_endpoint(self) -> bool:
         """Written by a sensor that tells of its own machine only: Elastic Defend, Auditbeat."""
-        return (self.agent.type or "").lower() in ("endpoint", "auditbeat") or self.event.module == "endpoint"
+        return self.event.module == "endpoint" or (self.agent.type or "").lower() in ("endpoint", "auditbeat")
 
     @property
     def device(self) -> str:
         """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
-        ip = self.source.ip or ""
-        if self.is_of_endpoint or not ip or self.is_own:
-            return self._host_name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
+        ip, name = self.source.ip, self._host_name
+        if not ip or self.is_of_endpoint or (name and self._is_hosts):
+            return name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
         if len(ip) > IPS_CHARS_MAX:
             raise ValueError(f"source.ip of {len(ip)} characters")
         return canonical_ip(ip)
@@ -172,6 +160,25 @@ class Line(msgspec.Struct, gc=False):
         """It went over TCP."""
         network = self.network
         return network.transport in ("tcp", "TCP") or text(network.iana_number) == "6"
+
+    @property
+    def _is_hosts(self) -> bool:
+        """The client is the host, whatever that is called."""
+        host = self.host
+        if host is None or self.observer or (self.tags is not None and "forwarded" in several(self.tags)):
+            return False
+        ip, told = self.source.ip or "", host.ip if isinstance(host, Host) else None
+        addresses = several(told) if ip else ()
+        if ip in addresses:  # nearly always of a client that is this machine, so asked first
+            return True
+        direction = self.network.direction
+        direction = direction.lower() if direction else ""
+        if direction in OUR_OWN or is_loopback(ip):
+            return True
+        if addresses:
+            return _canonical(ip) in map(_canonical, addresses)
+        is_endpoint = bool(self.process) or (self.agent.type or "").lower() in ENDPOINT_AGENTS
+        return is_endpoint and direction not in NOT_OUR_OWN
 
     @property
     def _host_name(self) -> str:
@@ -289,9 +296,9 @@ def read(raw: bytes) -> Line:
     return line
 
 
-def several(written: str | list[str] | None) -> frozenset[str]:
+def several(written: str | list[str] | None) -> Sequence[str]:
     """What is written as a text or as a list of them."""
-    return frozenset((written,) if isinstance(written, str) else written or ())
+    return (written,) if isinstance(written, str) else written or ()
 
 
 def is_loopback(ip: str) -> bool:
