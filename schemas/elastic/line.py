@@ -168,7 +168,7 @@ class Line(msgspec.Struct, gc=False):
         if host is None or self.observer or (self.tags is not None and "forwarded" in several(self.tags)):
             return False
         ip, told = self.source.ip or "", host.ip if isinstance(host, Host) else None
-        addresses = several(told) if ip else ()
+        addresses = several(told) if ip and told else ()
         if ip in addresses:  # nearly always of a client that is this machine, so asked first
             return True
         direction = self.network.direction

@@ -168,6 +168,7 @@ def test_the_servers_process_is_nobodys() -> None:
         ({"host": "dev-a"}, "dev-a"),
         ({"host": {"name": "tap-1", "ip": ["198.51.100.200"]}}, "198.51.100.11"),
         ({"host": {"name": "dev-a", "ip": "198.51.100.11"}}, "dev-a"),
+        ({"host": {"name": "dev-a", "ip": ""}}, "dev-a"),
         ({"host": {"name": "dev-a", "ip": ["198.51.100.200"]}, "network": {"direction": "egress"}}, "dev-a"),
         ({"host": {"name": "dev-a"}, "network": {"direction": "ingress"}}, "198.51.100.11"),
         ({"host": {"name": "dev-a"}, "network": {"direction": "unknown"}}, "198.51.100.11"),
