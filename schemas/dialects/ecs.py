@@ -160,13 +160,13 @@ def _answered(server: End) -> bool | None:
 def _http(line: Line) -> Parsed:
     http, url = _part(line.http, Http), _part(line.url, Url)
     written = _text_of(line.request) or (http.request.body.content if http.request.body else None) or ""
-    message = _REQUEST_LINE.match(written)
+    message = _REQUEST_LINE.match(written) if written else None  # Packetbeat sends it only when told to
     method = message[1] if message else (http.request.method or "").upper()
     if not method:
         return _ignored(line, "http_no_request")
     flow, destination = line.tcp_flow(), line.destination
-    named = _HOST_HEADER.search(written)
-    header = named[1] if message and named else text((http.request.headers or {}).get("host"))
+    named = _HOST_HEADER.search(written) if message else None
+    header = named[1] if named else text((http.request.headers or {}).get("host"))
     if message:
         target = message[2]
     elif method == "CONNECT":

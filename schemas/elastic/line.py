@@ -226,7 +226,7 @@ class Body(msgspec.Struct, gc=False):
     content: str | None = None
 
 
-class Request(msgspec.Struct, gc=False):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """An HTTP request."""
 
     method: str | None = None
@@ -234,7 +234,7 @@ class Request(msgspec.Struct, gc=False):
     body: Body | None = None
 
 
-class Response(msgspec.Struct, gc=False):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """Its answer."""
 
     status_code: Scalar = None
@@ -243,8 +243,8 @@ class Response(msgspec.Struct, gc=False):
 class Http(msgspec.Struct, gc=False):
     """One exchange."""
 
-    request: Request = msgspec.field(default_factory=Request)
-    response: Response = msgspec.field(default_factory=Response)
+    request: Request = Request()
+    response: Response = Response()
 
 
 class Url(msgspec.Struct, gc=False):
@@ -257,7 +257,7 @@ class Url(msgspec.Struct, gc=False):
     query: str | None = None
 
 
-class TlsClient(msgspec.Struct, gc=False):
+class TlsClient(msgspec.Struct, frozen=True, gc=False):
     """The client's hello."""
 
     server_name: str | None = None
@@ -266,7 +266,7 @@ class TlsClient(msgspec.Struct, gc=False):
 class Tls(msgspec.Struct, gc=False):
     """A handshake."""
 
-    client: TlsClient = msgspec.field(default_factory=TlsClient)
+    client: TlsClient = TlsClient()
 
 
 class FlowPart(msgspec.Struct, gc=False):
