@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +35,7 @@ _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class Carried(NamedTuple):
+class Carried(msgspec.Struct, frozen=True, gc=False):
     """A line without what carriers put in front of it."""
 
     text: str

@@ -115,23 +115,24 @@ def endpoint(text: str, what: str) -> tuple[str, int]:
 
 def port(text: str, what: str) -> int:
     """A port from 0 to 65535; a dash is 0."""
-    if text in ("-", ""):
-        return 0
     found = count(text, what)
-    if found is None or found > PORT_MAX:
+    if found is None:
+        return 0
+    if found > PORT_MAX:
         raise ValueError(f"{what} has port {text[:20]!r}")
     return found
 
 
 def count(text: str, what: str) -> int | None:
     """A whole number; None for a dash or nothing."""
-    if text in ("-", ""):
+    if text.isdigit() and text.isascii() and len(text) <= COUNT_DIGITS_MAX:
+        return int(text)
+    if not text or text == "-":
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= COUNT_DIGITS_MAX):
-        raise ValueError(f"{what} is {text[:20]!r}, not a number")
-    return int(text)
+    raise ValueError(f"{what} is {text[:20]!r}, not a number")
 
 
+@lru_cache(maxsize=1_024)  # what raises is not kept, and what does not is short
 def status(text: str) -> int | None:
     """An HTTP status; None where there was no answer (`-`, 0, 000, -1)."""
     if text in ("-1", "0"):
@@ -144,7 +145,7 @@ def status(text: str) -> int | None:
 
 def millis(text: str, what: str = "elapsed") -> Micros:
     """Milliseconds as microseconds; 0 for a dash and for less than nothing, as clocks are set back."""
-    if text[:1] == "-":
+    if not text or text[0] == "-":
         return 0
     return 1_000 * (count(text, what) or 0)
 

@@ -33,6 +33,7 @@ from schemas.proxy_log import (
     logged,
     maybe_address,
     millis,
+    port,
     status,
     time_in,
     unread,
@@ -72,6 +73,7 @@ OK_FROM, OK_TO = 200, 299
 COUNT_MAX = 10**COUNT_DIGITS_MAX - 1
 
 _TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
+_TIME = ("start_time", "timestamp", "@timestamp", "time")
 _METHOD = ("method", ":method", "request_method", "req_method")
 _AUTHORITY = (":authority", "authority", "host")
 _PATH = ("x-envoy-original-path", "x-envoy-origin-path", "path", ":path")
@@ -99,18 +101,17 @@ def _json(line: Carried) -> Parsed:
     except UNREADABLE as error:
         raise unread(error) from error
     started = _start(found)
-    at = later(started, millis(_text(found, ("duration",))))
-    client, client_port = _client(_text(found, _CLIENT))
-    method, authority, cluster = _text(found, _METHOD), _text(found, _AUTHORITY), _text(found, ("upstream_cluster",))
+    at = later(started, _took(found))
+    client, client_port = _client(_first(found, _CLIENT))
+    method, authority, cluster = _first(found, _METHOD), _first(found, _AUTHORITY), _text(found, "upstream_cluster")
     forward = cluster.startswith(FORWARD_CLUSTERS) or ("|" not in cluster and FORWARD_CLUSTERS[0] in cluster)
     if method != "CONNECT" and not forward:
         return Ignored(client, at, "not_proxied" if method else "no_request")
     if not client:
         return Ignored("", at, "no_client")
-    answer = _status(found)
-    host, port = destination(authority)
-    ip, ip_port = _endpoint(_text(found, ("upstream_host",)).removeprefix("tcp://"), "upstream_host")
-    proxy_ip, proxy_port = _endpoint(_text(found, ("downstream_local_address",)), "downstream_local_address")
+    answer, asked = _status(found), destination(authority)
+    ip, ip_port = _endpoint(_text(found, "upstream_host").removeprefix("tcp://"), "upstream_host")
+    proxy_ip, proxy_port = _endpoint(_text(found, "downstream_local_address"), "downstream_local_address")
     return logged(
         "envoy",
         line.host,
@@ -119,14 +120,14 @@ def _json(line: Carried) -> Parsed:
         at,
         started,
         method,
-        authority if method == "CONNECT" else _text(found, _PATH),
+        authority if method == "CONNECT" else _first(found, _PATH),
         answer,
-        decide(_text(found, ("response_flags",)), _text(found, ("response_code_details",)), answer),
+        decide(_text(found, "response_flags"), _text(found, "response_code_details"), answer),
         client_port=client_port,
         proxy_ip=proxy_ip,
         proxy_port=proxy_port,
-        asked=(host, port),
-        upstream_ip=ip if forward or ip == host else "",
+        asked=asked,
+        upstream_ip=ip if forward or ip == asked[0] else "",
         upstream_port=ip_port,
         sent=_count(found, "bytes_received"),
         received=_count(found, "bytes_sent"),
@@ -135,6 +136,9 @@ def _json(line: Carried) -> Parsed:
 
 def _client(text: str) -> tuple[str, int]:
     """Address and port; port 0 where the format leaves it out, nothing of a socket's path and of Envoy's own listeners."""
+    ip, _, number = text.rpartition(":")
+    if ip[:1].isdigit() and ":" not in ip:  # IPv4 with its port, nearly always
+        return address(ip, "downstream_remote_address"), port(number, "downstream_remote_address")
     if not text or text.startswith(("/", "@", "envoy://")):
         return "", 0
     if text.count(":") == 1 or text[:1] == "[":
@@ -156,41 +160,52 @@ _remembered_endpoint = lru_cache(maxsize=8_192)(_endpoint_of)
 
 
 def _start(found: dict[str, Any]) -> Micros:
-    text = _text(found, ("start_time", "timestamp", "@timestamp", "time"))
+    text = _first(found, _TIME)
     if not text:
         raise Unread(Reason.INCOMPLETE, "no start_time")
     return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
+
+
+def _took(found: dict[str, Any]) -> Micros:
+    value = found.get("duration")
+    if value.__class__ is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+        return 1_000 * int(value)
+    return millis(_text(found, "duration"))
 
 
 def _status(found: dict[str, Any]) -> int | None:
     value = found.get("response_code")
     if value.__class__ is int and 0 <= value <= STATUS_MAX:  # nearly always, and fast
         return int(value) or None
-    return status(_text(found, ("response_code",)))
+    return status(_text(found, "response_code"))
 
 
 def _count(found: dict[str, Any], key: str) -> int | None:
     value = found.get(key)
     if value.__class__ is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
         return int(value)
-    return count(_text(found, (key,)), key)
+    return count(_text(found, key), key)
 
 
-def _text(found: dict[str, Any], keys: tuple[str, ...]) -> str:
-    """The first of these that says something. Numbers may be written as text or not."""
+def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """The first of these that says something."""
     for key in keys:
-        value = found.get(key)
-        if value.__class__ is str:
-            if value not in ("", "-"):
-                return str(value)
-        elif value.__class__ is int:  # a truth value is of another class
-            return str(value)
+        if key in found and (text := _text(found, key)):
+            return text
     return ""
+
+
+def _text(found: dict[str, Any], key: str) -> str:
+    """Numbers may be written as text or not; "" for a dash."""
+    value: str | int | None = found.get(key)
+    if value.__class__ is str:
+        return value if value != "-" else ""
+    return str(value) if value.__class__ is int else ""  # a truth value is of another class
 
 
 def decide(flags: str, details: str, answer: int | None) -> ProxyDecision:
     """By Envoy's flags. A tunnel or an answer that was on its way was served, whoever ended it."""
-    told = flags.split(",")
+    told = flags.split(",") if flags else ()
     if not REFUSED_FLAGS.isdisjoint(told) or details.startswith(REFUSED_DETAILS):
         return ProxyDecision.DENIED
     if answer is None:

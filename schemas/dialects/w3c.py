@@ -9,6 +9,7 @@ ships are read, told by where filter result, status and action stand. IIS writes
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import msgspec
 
@@ -55,8 +56,9 @@ FAILED_EXCEPTIONS = (
 )
 SIGN_IN_EXCEPTIONS = ("authentication_", "authentication_failed")
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|\S+')
-_PAIR = re.compile(r'(?<!\S)([A-Za-z][\w().-]{0,80})=("(?:[^"\\]|\\.)*+"|\S*)')
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # in runs, as user agents are long
+_TOKEN = re.compile(rf"{_QUOTED}|\S+")
+_PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w().-]{{0,80}})=({_QUOTED}|\S*)")
 _TIMES = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?) ")
 _ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LICENSE|SOCKS|CIFS|MAPI)[A-Z_]*")
 _DIRECTIVE = re.compile(r"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
@@ -90,7 +92,7 @@ def _read(line: Carried) -> Parsed:
     if times is None:
         return _pairs(line)
     at = parse_micros(f"{times[1]}T{times[2]}Z")
-    tokens = [found[0] for found, _ in zip(_TOKEN.finditer(text), range(TOKENS_MAX), strict=False)]
+    tokens = [found[0] for found in islice(_TOKEN.finditer(text), TOKENS_MAX)]
     told = _in_order(tokens)
     if told is None:
         # Of a web server's order nothing is known but that somebody asked it for one of its own pages.
@@ -109,14 +111,18 @@ def _row(line: Carried) -> Parsed:
     if "c-ip" not in told:
         raise Unread(Reason.INCOMPLETE, "no c-ip")
     at = _time(told)
-    url = next((told[name] for name in ("cs-uri", "cs-uri-stem") if ABSOLUTE.match(told.get(name, ""))), "")
+    url = _absolute(told, "cs-uri") or _absolute(told, "cs-uri-stem")
     is_asked = "cs-host" in told and ("cs-uri-scheme" in told or told.get("cs-method") == "CONNECT")
     if "cs-method" in told and not (url or is_asked):
         kind = "no_destination" if told["cs-method"] == "CONNECT" else "not_proxied"
         return Ignored(address(told["c-ip"], "c-ip"), at, kind)
     if "s-action" not in told and "sc-filter-result" not in told:
         return Ignored(address(told["c-ip"], "c-ip"), at, "no_verdict")
-    return _logged(line, told if is_asked else {**told, **_parts(url)}, at)
+    return _logged(line, told if is_asked else _with_parts(told, url), at)
+
+
+def _absolute(told: Told, name: str) -> str:
+    return told[name] if name in told and ABSOLUTE.match(told[name]) else ""
 
 
 def _time(told: Told) -> Micros:
@@ -131,14 +137,18 @@ def _time(told: Told) -> Micros:
     raise Unread(Reason.INCOMPLETE, "no time: neither date and time nor timestamp, gmttime or localtime")
 
 
-def _parts(url: str) -> Told:
-    """What `cs-uri-scheme` and so on would tell."""
+def _with_parts(told: Told, url: str) -> Told:
+    """With what `cs-uri-scheme` and so on would tell."""
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     host, port_given = destination(url)
-    told = {"cs-uri-scheme": scheme.lower(), "cs-host": host or authority, "cs-uri-path": slash + path}
-    told |= {"cs-uri-port": str(port_given)} if port_given else {}
-    return told | {"cs-uri-query": ""} if "?" in path else told
+    whole = told.copy()
+    whole["cs-uri-scheme"], whole["cs-host"], whole["cs-uri-path"] = scheme.lower(), host or authority, slash + path
+    if port_given:
+        whole["cs-uri-port"] = str(port_given)
+    if "?" in path:
+        whole["cs-uri-query"] = ""
+    return whole
 
 
 def _in_order(tokens: list[str]) -> Told | None:
@@ -162,7 +172,7 @@ def _named(tokens: list[str], place: int, status_at: int, form: str) -> Told:
         told["s-supplier-name"] = tokens[6]
     if place == FILTER_PLACES[2]:
         told["s-supplier-ip"] = tokens[7]
-    return {name: _unquoted(value) for name, value in told.items()}
+    return {name: _unquoted(value) if value[0] == '"' else value for name, value in told.items()}
 
 
 def _unquoted(value: str) -> str:
@@ -191,40 +201,37 @@ def _pairs(line: Carried) -> Parsed:
 
 def _logged(line: Carried, told: Told, at: Micros) -> Parsed:
     client = address(told["c-ip"], "c-ip")
-    method, host, scheme = (_told(told, name) for name in ("cs-method", "cs-host", "cs-uri-scheme"))
+    if "-" in told.values():  # rows of files have none any more, others many: taken out once, not where each is read
+        told = {name: value for name, value in told.items() if value != "-"}
+    method, host, scheme = told.get("cs-method", ""), told.get("cs-host", ""), told.get("cs-uri-scheme", "")
     if not method:
         return Ignored(client, at, "no_request")
-    number = port(_told(told, "cs-uri-port"), "cs-uri-port") or PORTS.get(scheme, 0)
+    number = port(told.get("cs-uri-port", ""), "cs-uri-port") or PORTS.get(scheme, 0)
     name = destination(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)[0]
-    answer = status(_told(told, "sc-status"))
-    action = _told(told, "s-action")
-    decision = decide(action, _told(told, "sc-filter-result"), _told(told, "x-exception-id"), answer)
+    answer = status(told.get("sc-status", ""))
+    action = told.get("s-action", "")
+    decision = decide(action, told.get("sc-filter-result", ""), told.get("x-exception-id", ""), answer)
     return logged(
         "w3c",
         line.host,
         line.text.encode(),
         client,
         at,
-        earlier(at, millis(_told(told, "time-taken"), "time-taken")),
+        earlier(at, millis(told.get("time-taken", ""), "time-taken")),
         method,
         _target(told, method, scheme, host, number),
         answer,
         decision,
-        client_port=port(_told(told, "c-port"), "c-port"),
+        client_port=port(told.get("c-port", ""), "c-port"),
         # The proxy's own address adds little: one that was masked is left out.
-        proxy_ip=maybe_address(_told(told, "s-ip")),
-        proxy_port=port(_told(told, "s-port"), "s-port"),
+        proxy_ip=maybe_address(told.get("s-ip", "")),
+        proxy_port=port(told.get("s-port", ""), "s-port"),
         asked=(name, number),
         upstream_ip=_upstream(told, name, action, decision),
-        sent=count(_told(told, "cs-bytes"), "cs-bytes"),
-        received=count(_told(told, "sc-bytes"), "sc-bytes"),
-        user=_told(told, "cs-username"),
+        sent=count(told.get("cs-bytes", ""), "cs-bytes"),
+        received=count(told.get("sc-bytes", ""), "sc-bytes"),
+        user=told.get("cs-username", ""),
     )
-
-
-def _told(told: Told, name: str) -> str:
-    value = told.get(name, "")
-    return "" if value == "-" else value
 
 
 def _target(told: Told, method: str, scheme: str, host: str, number: int) -> str:
@@ -232,15 +239,17 @@ def _target(told: Told, method: str, scheme: str, host: str, number: int) -> str
     if method == "CONNECT" or not scheme:
         return f"{host}:{number}" if number else host
     written = "" if number in (0, PORTS.get(scheme)) else f":{number}"
-    return f"{scheme}://{host}{written}{_told(told, 'cs-uri-path') or '/'}{_told(told, 'cs-uri-query')}"
+    return f"{scheme}://{host}{written}{told.get('cs-uri-path', '') or '/'}{told.get('cs-uri-query', '')}"
 
 
 def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> str:
     """The supplier's address where it is the host that was asked for, and not another proxy, and was needed at all."""
-    supplier = canonical_host(_told(told, "s-supplier-name"))
-    if decision is not ProxyDecision.SERVED or "_HIT" in action or not host or supplier != host:
+    supplier = told.get("s-supplier-name", "")
+    if not supplier or not host or decision is not ProxyDecision.SERVED or "_HIT" in action:
         return ""
-    return maybe_address(_told(told, "s-supplier-ip"))
+    if canonical_host(supplier) != host:
+        return ""
+    return maybe_address(told.get("s-supplier-ip", ""))
 
 
 def decide(action: str, result: str, exception: str, answer: int | None) -> ProxyDecision:
@@ -269,7 +278,7 @@ def claims(raw: bytes) -> bool:
     line = carried(raw)
     text = line.text
     if _TIMES.match(text):
-        tokens = [found[0] for found, _ in zip(_TOKEN.finditer(text), range(TOKENS_MAX), strict=False)]
+        tokens = [found[0] for found in islice(_TOKEN.finditer(text), TOKENS_MAX)]
         return _in_order(tokens) is not None or bool(
             _OWN_ACTION.search(text) or ("\t" not in text and _PLAIN_REQUEST.search(text))
         )

@@ -50,11 +50,11 @@ PORTS = {
     "TUNNEL_SSL": 443,
     "TUNNEL": 443,
 }
-KEYS = (
+KEYS = frozenset((
     "ClientIP", "action", "clienttranstime", "datetime", "epochtime", "protocol", "requestmethod", "requestsize",
     "responsesize", "serverip", "status", "time", "url", "user",
-)  # fmt: skip
-"""What is read of JSON."""
+))  # fmt: skip
+"""What is read."""
 PAIRS_MAX = 256
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
@@ -71,8 +71,8 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     when, told = _json(line.text) if line.text[:1] == "{" else _pairs(line.text)
-    missing = [key for key in ("ClientIP", "url", "action") if key not in told]
-    if missing:
+    if not ("ClientIP" in told and "url" in told and "action" in told):
+        missing = [key for key in ("ClientIP", "url", "action") if key not in told]
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
     at = _at(when, told)
     client = address(told["ClientIP"], "ClientIP")
@@ -103,15 +103,19 @@ def _read(line: Carried) -> Parsed:
 def _pairs(text: str) -> tuple[str, Told]:
     when, *pairs = text.split("\t", PAIRS_MAX)
     told: Told = {}
-    for pair in pairs[:PAIRS_MAX]:
-        key, equals, value = pair.partition("=")
-        if len(value) > 1 and value[0] == value[-1] == '"':
-            value = value[1:-1]
-        if equals and value not in NULLS:
-            told.setdefault(key, value)
-    if not told:
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key in KEYS and key not in told:
+            written = _unquoted(value)
+            if written not in NULLS:
+                told[key] = written
+    if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in pairs):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
     return when, told
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def _json(text: str) -> tuple[str, Told]:
@@ -124,16 +128,19 @@ def _json(text: str) -> tuple[str, Told]:
         raise Unread(Reason.MALFORMED, "no event")
     told: Told = {}
     for key in KEYS:
-        value = event.get(key)
-        written = value if value.__class__ is str else str(value) if isinstance(value, int) else ""
-        if written not in NULLS:
-            told[key] = written
+        if key in event:
+            value = event[key]
+            written = value if value.__class__ is str else str(value) if isinstance(value, int) else ""
+            if written not in NULLS:
+                told[key] = written
     return told.get("datetime", told.get("time", "")), told
 
 
 def _at(when: str, told: Told) -> Micros:
     at = _date(when)
-    exact = epoch(told["epochtime"]) if "epochtime" in told else at
+    if "epochtime" not in told:
+        return at
+    exact = epoch(told["epochtime"])
     return exact if abs(exact - at) <= ZONE_MAX else at
 
 

@@ -12,7 +12,7 @@ import pytest
 from schemas.carried import carried
 from schemas.dialects import dialects
 from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
-from schemas.proxy_log import destination
+from schemas.proxy_log import destination, status
 
 DATA = Path(__file__).parents[1] / "data"
 PROXIES = ("envoy", "forcepoint", "haproxy", "sophos", "squid", "tinyproxy", "w3c", "wsa", "zscaler")
@@ -636,3 +636,25 @@ def test_no_line_takes_long(name: str, filling: str) -> None:
         dialect.claims(line)
 
         assert time.process_time() - began < 1, begin
+
+
+@pytest.mark.parametrize("text", ["1000", "2" * 100_000, "x" * 100_000, "\u0662\u0660\u0660"])
+def test_what_is_no_status_is_not_remembered(text: str) -> None:
+    """Only what can be a status is kept, so that lines cannot fill the memory."""
+    before = status.cache_info().currsize
+    with pytest.raises(ValueError, match="status is"):
+        status(text)
+
+    assert status.cache_info().currsize == before
+
+
+def test_pairs_that_nobody_reads_are_pairs() -> None:
+    """Of Zscaler's line with other keys alone it is told what is missing; without a value it is no such line at all."""
+    other, none = (
+        dialects()["zscaler"].parse(f"2020-11-03 12:41:27\tdepartment={word}".encode()) for word in ("a", "NA")
+    )
+
+    assert isinstance(other, Reject)
+    assert other.reason is Reason.INCOMPLETE
+    assert isinstance(none, Reject)
+    assert none.reason is Reason.MALFORMED
