@@ -13,7 +13,7 @@ from itertools import islice
 
 import msgspec
 
-from schemas.address import canonical_host
+from schemas.address import HOST_LENGTH_MAX, canonical_host
 from schemas.carried import Carried, carried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
@@ -247,7 +247,8 @@ def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> st
     supplier = told.get("s-supplier-name", "")
     if not supplier or not host or decision is not ProxyDecision.SERVED or "_HIT" in action:
         return ""
-    if canonical_host(supplier) != host:
+    # A name of any length would be remembered, and one that is longer than a host's is none.
+    if len(supplier) > HOST_LENGTH_MAX or canonical_host(supplier) != host:
         return ""
     return maybe_address(told.get("s-supplier-ip", ""))
 

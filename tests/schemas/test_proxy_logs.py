@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.address import canonical_host
 from schemas.carried import carried
 from schemas.dialects import dialects
 from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
@@ -658,3 +659,15 @@ def test_pairs_that_nobody_reads_are_pairs() -> None:
     assert other.reason is Reason.INCOMPLETE
     assert isinstance(none, Reject)
     assert none.reason is Reason.MALFORMED
+
+
+def test_a_supplier_of_any_length_is_not_remembered() -> None:
+    """A name longer than a host's may be (RFC 1035) is none, and a stream of such names must not fill the memory."""
+    lines = (DATA / "golden/w3c.in.jsonl").read_bytes().splitlines()
+    fields = json.loads(next(line for line in lines if line.startswith(b"{")))
+    one, other = (json.dumps({**fields, "s-supplier-name": letter * 300}).encode() for letter in "xy")
+    assert isinstance(dialects()["w3c"].parse(one), ProxyLogged)
+    before = canonical_host.cache_info().currsize
+    dialects()["w3c"].parse(other)
+
+    assert canonical_host.cache_info().currsize == before
