@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from schemas.clock import LATEST, iso_micros
+from schemas.clock import iso_micros
 from schemas.indicators import Severity
 from schemas.record import Alert, AlertKind
 from schemas.suppressions import Suppression
 from streams.device import Device
 from streams.findings import identity
-from streams.modes import mode_at, mode_changes
+from streams.modes import EVIDENCE, mode_at, mode_changes
 from streams.protection import AlertState
 from streams.state import AUDITED, BLOCKED
 
@@ -99,8 +99,8 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
 
 
 def version_of(device: Device, state: AlertState) -> int:
-    """Grows with the evidence, and with what is learnt of the device's mode, whenever: an alert's times may go back."""
-    return state.version + mode_changes(device.facts, LATEST)
+    """Grows with the evidence, and with what is learnt of the device's mode at the time that the alert names."""
+    return EVIDENCE * state.version + mode_changes(device.facts, state.last)
 
 
 def _query(device: str, kind: AlertKind, state: AlertState) -> str:

@@ -227,13 +227,17 @@ class Device:
             self._see_next_due()
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
-        """The earliest second whose timers are due, with its groups; None when nothing is due."""
+        """The earliest second whose timers are due, with its groups; None when nothing is due.
+
+        In an order that a device which was taken back from its state has as well: what becomes of a group may begin an alert,
+        and alerts are numbered.
+        """
         if not self.heap or self.heap[0] > second:
             return None
         due = heapq.heappop(self.heap)
         waiting = self.timers.pop(due)
         self._see_next_due()
-        return due, list(waiting) if isinstance(waiting, dict) else [waiting]
+        return due, sorted(waiting) if isinstance(waiting, dict) else [waiting]
 
     def _see_next_due(self) -> None:
         """The earliest second at which something is to be done.

@@ -39,6 +39,7 @@ from tests.streams.worker_process import PARTITIONS, committed, read_all
 from tests.test_whole_path import ask
 
 SHOWN_MAX = 3
+EXAMPLE_CHARS_MAX = 4_000
 KEYS = {"BlockAlerts": "AlertId"}
 Row = dict[str, Any]
 
@@ -82,7 +83,8 @@ class Verdict:
     def say(self, what: str, examples: Iterable[object]) -> None:
         """Note some examples of what is wrong."""
         self.details.extend(
-            f"{what}: {str(example)[:600]}" for example, _ in zip(examples, range(SHOWN_MAX), strict=False)
+            f"{what}: {str(example)[:EXAMPLE_CHARS_MAX]}"
+            for example, _ in zip(examples, range(SHOWN_MAX), strict=False)
         )
 
 
@@ -172,11 +174,16 @@ def _same_state(settings: Settings, verdict: Verdict) -> None:
         verdict.say("state of a device differs", [_apart(one.get(name), other.get(name)) for name in wrong])
 
 
-def _apart(one: object, other: object) -> str:
-    """Where two states begin to differ."""
-    a, b = repr(one), repr(other)
-    at = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    return f"{a[max(at - 200, 0) : at + 80]} INSTEAD OF {b[max(at - 200, 0) : at + 80]}"
+def _apart(one: tuple[object, ...] | None, other: tuple[object, ...] | None) -> str:
+    """What of a device is known in one of two states, or otherwise than in the other."""
+    if one is None or other is None:
+        return "the device is known in one of them only"
+    (items, *rest), (wanted, *facts) = one, other
+    assert isinstance(items, dict)
+    assert isinstance(wanted, dict)
+    named = [name for name in items.keys() | wanted.keys() if items.get(name) != wanted.get(name)]
+    told = [f"{name}: {items.get(name)!r} INSTEAD OF {wanted.get(name)!r}" for name in sorted(named)]
+    return "; ".join([*told, f"facts {rest} INSTEAD OF {facts}"] if rest != facts else told)
 
 
 def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:

@@ -150,7 +150,7 @@ def test_one_clock_ahead_does_not_move_time() -> None:
     assert world.rows == []
 
     world.see(connection(90_001, port=3))
-    assert world.connections[0]["LocalPort"] == PORT
+    assert PORT in {row["LocalPort"] for row in world.connections}
 
 
 def test_a_clock_that_was_set_back_is_followed() -> None:

@@ -126,3 +126,16 @@ def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
 
     assert booked == counts.get("connections", 0) == len(world.connections)
     assert world.wait(100_000).device.groups == {}
+
+
+def test_an_alert_whose_mode_is_known_better_has_another_version() -> None:
+    """The block before it is told of last: what was audited at that time happened in `block`, and later there was one anyway."""
+    events = [
+        verdict(1.25, "a.example:443", port=1000, flow="100", action=Action.BLOCKED),
+        request(0.25, "a.example:443", port=1001, flow="101"),
+        verdict(0.25, "a.example:443", action=Action.AUDITED, port=1001, flow="101"),
+        verdict(0.25, "a.example:443", port=1002, flow="102", action=Action.BLOCKED),
+    ]
+    expected = World().see(*by_time(events)).finish()
+
+    assert picture(World().see(*events).finish()) == picture(expected)

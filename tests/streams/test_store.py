@@ -14,7 +14,9 @@ import rocksdict
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams import store, worker_state
+from streams.device import Device
 from streams.pipeline import Message, Pipeline
+from streams.state import Connection
 from streams.store import PART_BYTES_MAX, RING
 from streams.worker_state import StateStore
 from tests.sample import sample
@@ -33,9 +35,9 @@ def messages(count: int) -> list[Message]:
     return made[:count]
 
 
-def state_of(pipeline: Pipeline) -> dict[str, object]:
+def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
     """Everything a pipeline knows, comparable."""
-    found: dict[str, object] = {}
+    found: dict[str, tuple[object, ...]] = {}
     for name, device in pipeline.devices.items():
         timers = {second: keys for second, keys in device.timers.items() if keys}
         found[name] = (device.items(), msgspec.to_builtins(device.facts), bool(timers))
@@ -55,6 +57,32 @@ def test_state_comes_back_whole() -> None:
             again.restore(table.items())
 
             assert state_of(again) == state_of(pipeline)
+
+
+def test_timers_of_a_second_fire_in_the_same_order_after_a_restart() -> None:
+    """Whoever fires first begins an alert first, and alerts are numbered: when a group was woken must not matter."""
+    live, restored = Device("d"), Device("d")
+    for key in ("b", "c", "a"):
+        live.wake_at(7, key)
+    for key in ("a", "b", "c"):
+        restored.wake_at(7, key)
+
+    assert live.due_until(7) == restored.due_until(7) == (7, ["a", "b", "c"])
+
+
+def test_a_second_whose_groups_have_left_is_not_due() -> None:
+    """A device that was taken back from its state does not know of it, so it must wake nobody."""
+    device = Device("d")
+    one, other = Connection(), Connection()
+    one.due, other.due = 5, 6
+    device.groups = {"a": [one], "b": [other]}
+    for key, connection in (("a", one), ("b", other)):
+        device.wake_at(connection.due, key)
+    device.let_sleep(one, "a")
+    assert device.next_due == 6
+
+    device.let_sleep(other, "b")
+    assert device.due_until(100) is None
 
 
 def test_a_crash_between_entries_costs_a_replay_only() -> None:
