@@ -130,7 +130,7 @@ def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
 
 def test_an_alert_whose_mode_is_known_better_has_another_version() -> None:
     """The block before it is told of last: what was audited at that time happened in `block`, and later there was one anyway."""
-    events = [
+    events: list[Event] = [
         verdict(1.25, "a.example:443", port=1000, flow="100", action=Action.BLOCKED),
         request(0.25, "a.example:443", port=1001, flow="101"),
         verdict(0.25, "a.example:443", action=Action.AUDITED, port=1001, flow="101"),
