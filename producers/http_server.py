@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import zlib
+from collections import deque
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_WR, socket
 from socketserver import TCPServer
 from typing import Any
 
@@ -23,6 +25,9 @@ SILENT_SECS_MAX = 30.0
 """A connection that says nothing for so long is closed."""
 PASSED_BYTES_MAX, PASSED_SECS_MAX = 1024 * 1024, 0.2
 """So much of a refused body is read and thrown away, and so long it is waited for."""
+LINGER_SECS, LINGERING_MAX = 5.0, 64
+"""So long a connection that was turned away is kept for its client to read the answer, and so many of them."""
+_PART_BYTES = 65_536
 _BROKEN = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -41,6 +46,7 @@ class HttpServer(ThreadingHTTPServer):
         self._slots = threading.BoundedSemaphore(self._connections_max)
         self._busy = threading.Condition()
         self._requests = 0
+        self._turned_away: deque[tuple[float, socket]] = deque()
         super().__init__(place, _Handler)
 
     def server_bind(self) -> None:
@@ -57,9 +63,31 @@ class HttpServer(ThreadingHTTPServer):
         try:
             request.settimeout(0.1)
             request.sendall(_BROKEN % RETRY_SECS)
+            request.shutdown(SHUT_WR)
+            request.setblocking(False)
         except OSError:
-            pass  # it went away
-        self.shutdown_request(request)
+            self.shutdown_request(request)  # it went away
+        else:
+            self._turned_away.append((time.monotonic() + LINGER_SECS, request))
+
+    def service_actions(self) -> None:
+        """Let go of who was turned away: a connection closed while its client sends would be reset, and the answer lost with it.
+
+        RFC 9112 section 9.6.
+        """
+        kept, now = self._turned_away, time.monotonic()
+        for _ in range(len(kept)):
+            until, request = kept.popleft()
+            if now < until and len(kept) < LINGERING_MAX and _still_sends(request):
+                kept.append((until, request))
+            else:
+                self.shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Nobody is served any more."""
+        super().server_close()
+        for _, request in self._turned_away:
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """A connection from its beginning to its end."""
@@ -88,6 +116,19 @@ class HttpServer(ThreadingHTTPServer):
         """Until no request is under way."""
         with self._busy:
             self._busy.wait_for(lambda: not self._requests, secs_max)
+
+
+def _still_sends(request: socket) -> bool:
+    """Throw away what came; whether more may come."""
+    try:
+        for _ in range(PASSED_BYTES_MAX // _PART_BYTES):
+            if not request.recv(_PART_BYTES):
+                return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 class _Handler(BaseHTTPRequestHandler):

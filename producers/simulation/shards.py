@@ -13,9 +13,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -35,6 +36,7 @@ LINES_PER_SEC_OF_ONE = 50_000.0
 WAIT_SECS = 0.1
 START_SECS = 1.5
 """Processes need so long until they can keep a pace together."""
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
@@ -116,7 +118,8 @@ class _Parent:
             truth = parts[shard] if parts else None
             arguments = (theirs, settings, world, shard, processes, speed, began, truth)
             child = spawn.Process(target=_child, args=arguments, daemon=True)
-            child.start()
+            with _stops_wait():
+                child.start()
             theirs.close()
             self._children[ours] = child
             self._told[ours] = Told()
@@ -158,6 +161,17 @@ class _Parent:
         return whole
 
 
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """A process begun in here is told to stop when it is ready for it, not ended before it could be."""
+    resource_tracker.ensure_running()  # the first child would begin it, and that lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _child(
     pipe: Connection,
     settings: Settings,
@@ -169,8 +183,9 @@ def _child(
     truth: Path | None,
 ) -> None:
     stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
+    for wanted in _STOPS:
         signal.signal(wanted, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
     def tell(told: Told) -> None:

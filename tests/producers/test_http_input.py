@@ -140,6 +140,11 @@ def test_connections_are_bounded(make: SettingsFor, eve: EveMaker) -> None:
         wait_until(lambda: listens(port), "listening")
         with socket.create_connection(("127.0.0.1", port)):
             wait_until(lambda: post(port, eve(1)) == (503, "2"), "turned away")
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
+                said = slow.recv(1_000)
+                for _ in range(20):  # a client that sends on has its answer all the same, and is not reset
+                    slow.sendall(b"x" * 1_000)
+                assert b"Retry-After: 2" in said
         wait_until(lambda: post(port, eve(1))[0] == 204, "taken")
 
 

@@ -169,6 +169,15 @@ def test_stop_reaches_all_processes(kafka_settings_for: SettingsFor, messages_of
     assert told.report.lines == sum(map(len, lines_of(messages_of(settings, TELEMETRY)).values()))
 
 
+def test_stop_at_once_is_no_trouble(kafka_settings_for: SettingsFor, messages_of: MessagesOf) -> None:
+    """Processes that are still beginning when they are told to stop end as others do."""
+    settings, stop = kafka_settings_for(), Event()
+    stop.set()
+    told = feed_all(settings, replace(SMALL, duration_secs=10_000), stop=stop, speed=2.0, processes=2)
+
+    assert told.report.lines == sum(map(len, lines_of(messages_of(settings, TELEMETRY)).values()))
+
+
 def test_trouble_in_a_process_ends_all(kafka_settings_for: SettingsFor) -> None:
     """A process that dies ends all of them, and it is told."""
 
