@@ -29,6 +29,7 @@ from producers.sensor.diag import FiveTuple
 from producers.sensor.listed import Listed
 from schemas.clock import MICROS, iso_micros
 from schemas.events import Action, Micros, ProtectionMode
+from schemas.sensor_line import Mode, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -98,31 +99,6 @@ class Level(Protocol[Taken]):
     def packet(self, at: Micros, packet: Taken, /) -> Iterable[Request]: ...
 
 
-class _Verdict(msgspec.Struct, omit_defaults=True, tag="verdict", tag_field="kind"):
-    device: str
-    ts: str
-    local_ip: str
-    local_port: int
-    remote_ip: str
-    remote_port: int
-    flow: str
-    tx: int
-    method: str
-    target: str
-    host: str
-    port: int
-    action: str
-    title: str
-    how: str = ""
-
-
-class _Mode(msgspec.Struct, omit_defaults=True, tag="mode", tag_field="kind"):
-    device: str
-    ts: str
-    mode: str
-    before: str = ""
-
-
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -152,7 +128,7 @@ class Enforcer:
             with self._lock:
                 self._ended.clear()
         if before is not mode:
-            self._emit(_ENCODE(_Mode(self._device, iso_micros(at), mode, before or "")))
+            self._emit(_ENCODE(Mode(self._device, iso_micros(at), mode, before)))
 
     def saw(self, at: Micros, request: Request) -> bool:
         """A request was seen on its way; whether one went by that should have been stopped."""
@@ -247,9 +223,9 @@ class Enforcer:
     def _tell(self, at: Micros, request: Request, action: Action, title: str, how: str = "") -> None:
         self._emit(
             _ENCODE(
-                _Verdict(
-                    self._device, iso_micros(at), *request.flow, request.flow_id, request.tx, request.method, request.target,
-                    request.host, request.port, action, title, how,
+                Verdict(
+                    self._device, iso_micros(at), *request.flow, request.flow_id, request.host, action, request.tx,
+                    request.method, request.target, request.port, title, how,
                 )
             )
         )  # fmt: skip

@@ -9,6 +9,7 @@ import msgspec
 
 from schemas.clock import iso_micros
 from schemas.events import Micros
+from schemas.sensor_line import Http, Tls
 
 
 class Kind(StrEnum):
@@ -57,35 +58,6 @@ class Said(NamedTuple):
     """The name may be only the outer one of an encrypted client hello."""
 
 
-class _Http(msgspec.Struct, tag_field="kind", tag="http", omit_defaults=True):
-    device: str
-    ts: str
-    local_ip: str
-    local_port: int
-    remote_ip: str
-    remote_port: int
-    flow: str
-    tx: int
-    method: str
-    target: str
-    host: str = ""
-    status: int | None = None
-    user_agent: str = ""
-
-
-class _Tls(msgspec.Struct, tag_field="kind", tag="tls", omit_defaults=True):
-    device: str
-    ts: str
-    local_ip: str
-    local_port: int
-    remote_ip: str
-    remote_port: int
-    flow: str
-    sni: str
-    tunnelled: bool
-    ech: bool = False
-
-
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -94,5 +66,5 @@ def line_of(said: Said, device: str) -> bytes:
     assert said.kind is not Kind.REQUEST, "a request is told with its answer"
     ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
     if said.kind is Kind.TLS:
-        return _ENCODE(_Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
-    return _ENCODE(_Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))
+        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
+    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))

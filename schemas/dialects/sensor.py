@@ -7,8 +7,6 @@ listed destination that was blocked or only noted, `mode` what the sensor does a
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, canonical_host
@@ -22,64 +20,18 @@ from schemas.events import (
     Micros,
     ModeChanged,
     Parsed,
-    ProtectionMode,
     Reason,
     Reject,
     TlsName,
     Verdict,
     flow_of,
 )
+from schemas.sensor_line import Http, Line, Mode, Tls
+from schemas.sensor_line import Verdict as Judged
 
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
 """How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
-FLOW_CHARS_MAX = 64
-
-Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-Status = Annotated[int, msgspec.Meta(ge=100, le=999)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Name = Annotated[str, msgspec.Meta(min_length=1)]
-FlowName = Annotated[str, msgspec.Meta(min_length=1, max_length=FLOW_CHARS_MAX)]
-
-
-class _OnFlow(msgspec.Struct, tag_field="kind", gc=False):
-    device: Name
-    ts: str
-    local_ip: str
-    local_port: Port
-    remote_ip: str
-    remote_port: Port
-    flow: FlowName
-
-
-class _Http(_OnFlow, tag="http", gc=False):
-    tx: Count
-    method: Name
-    target: Name
-    host: str = ""
-    status: Status | None = None
-
-
-class _Tls(_OnFlow, tag="tls", gc=False):
-    sni: str
-    tunnelled: bool
-
-
-class _Verdict(_OnFlow, tag="verdict", gc=False):
-    action: str
-    host: Name
-    tx: Count = 0
-    method: str = ""
-    target: str = ""
-    how: str = ""
-    title: str = ""
-
-
-class _Mode(msgspec.Struct, tag_field="kind", tag="mode", gc=False):
-    device: Name
-    ts: str
-    mode: ProtectionMode
-    before: ProtectionMode | None = None
 
 
 class _Device(msgspec.Struct, gc=False):
@@ -90,7 +42,7 @@ class _Time(msgspec.Struct, gc=False):
     ts: str = ""
 
 
-_LINE = msgspec.json.Decoder(_Http | _Tls | _Verdict | _Mode)
+_LINE = msgspec.json.Decoder(Line)
 _DEVICE = msgspec.json.Decoder(_Device)
 _TIME = msgspec.json.Decoder(_Time)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -106,12 +58,12 @@ def parse(raw: bytes) -> Parsed:
         return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
     try:
         at = parse_micros(line.ts)
-        if isinstance(line, _Mode):
+        if isinstance(line, Mode):
             return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", line.before)
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
-    if isinstance(line, _Http):
+    if isinstance(line, Http):
         return HttpExchange(
             line.device,
             at,
@@ -123,12 +75,12 @@ def parse(raw: bytes) -> Parsed:
             line.status,
             f"http/{line.flow}/{line.tx}/{line.ts}",
         )
-    if isinstance(line, _Tls):
+    if isinstance(line, Tls):
         return TlsName(line.device, at, flow, _host(line.sni), line.tunnelled, f"tls/{line.flow}/{line.ts}")
     return _verdict(line, at, flow, raw)
 
 
-def _verdict(line: _Verdict, at: Micros, flow: Flow, raw: bytes) -> Parsed:
+def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
     action = ACTIONS.get(line.action)
     if action is None:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)

@@ -78,7 +78,6 @@ def test_a_verdict_has_all_that_a_request_has() -> None:
             "remote_ip": "198.51.100.80",
             "remote_port": 3128,
             "flow": "u-1",
-            "tx": 0,
             "method": "CONNECT",
             "target": "listed.example:443",
             "host": "listed.example",
