@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
+from unproxy.embedded import service
 from unproxy.embedded.broker import Broker, _cluster_id, create_topics
 from unproxy.embedded.class_data import class_data_options
 from unproxy.embedded.service import EmbeddedError, free_port, port_is_free
@@ -209,6 +210,13 @@ def test_port_is_taken(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} for the embedded kafka is taken"):
             Broker(tmp_path, port=port).start()
+
+
+def test_a_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked first may not listen yet when the next one asks."""
+    monkeypatch.setattr(service, "PORTS", range(18_000, 18_200))
+
+    assert len({free_port() for _ in range(100)}) == 100
 
 
 def test_remembered_port_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ HOST = "127.0.0.1"
 # server could be given the server's own port, and the server could not come back.
 PORTS = range(18_000, 32_000)
 PORT_TRIES_MAX = 200
+PORTS_REMEMBERED = 1_000
+_given: deque[int] = deque(maxlen=PORTS_REMEMBERED)
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_LINES_SHOWN = 12
 POLL_SECS = 0.02
@@ -250,9 +253,10 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A port on which nobody listens, and not one that was lately given to somebody who may be about to."""
     for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
-        if port_is_free(port):
+        if port not in _given and port_is_free(port):
+            _given.append(port)
             return port
     raise EmbeddedError(f"found no free port from {PORTS.start} to {PORTS.stop - 1}; end some servers or name a port")
 
