@@ -13,6 +13,8 @@ class Report:
     lines: int = 0
     bytes: int = 0
     messages: int = 0
+    bytes_before: int = 0
+    """Of the files that are read to their end: what the kept positions say an earlier run has published."""
     by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of each dialect."""
     identified: Counter[str] = field(default_factory=Counter)

@@ -79,7 +79,8 @@ def produce(
                 opened.enter_context(closing(one)) for one in _inputs(settings, given, producer.report, clock)
             ]
             listened = [(one, one.lines()) for one in inputs]
-            stream = _stream(settings, given, positions, follow, speed, clock, [lines for _, lines in listened])
+            lines_of = [lines for _, lines in listened]
+            stream = _stream(settings, given, positions, producer.report, follow, speed, clock, lines_of)
             opened.enter_context(served("publisher", *page, producer.families, producer.health()))
             return producer.run(stream, listened)
     finally:
@@ -127,6 +128,7 @@ def _stream(
     settings: Settings,
     sources: list[Source],
     positions: Positions,
+    report: Report,
     follow: bool,
     speed: float | None,
     clock: Callable[[], float],
@@ -148,7 +150,9 @@ def _stream(
         return in_turns([tailed, *listened]) if listened else tailed
 
     def adopt(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
-        return positions.adopt(source, path, stream, growing=growing)
+        file = positions.adopt(source, path, stream, growing=growing)
+        report.bytes_before += file.taken
+        return file
 
     if [source.path for source in sources] == [STDIN]:
         return piped(sources[0], line_bytes_max=line_bytes_max)

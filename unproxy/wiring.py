@@ -96,6 +96,11 @@ def run_producer(
             "cut": done.too_long,
         },
     )
+    if done.bytes_before and not done.lines:
+        log.warning(
+            "nothing is new: all of it was published before; to publish it again, or to another Kafka, set publisher.state_dir",
+            extra={"bytes": done.bytes_before, "state_dir": settings.publisher.state_dir},
+        )
     if done.unacknowledged_messages:
         log.warning("not acknowledged, sent again next time", extra={"messages": done.unacknowledged_messages})
     if done.damage:

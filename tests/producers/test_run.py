@@ -101,7 +101,9 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
         if name.startswith("dev-"):
             assert lines_of(one for one in messages if headers(one)["sensor"].endswith(name.encode())) == lines
 
-    assert run(settings, *sources).lines == 0
+    again = run(settings, *sources)
+    assert (report.bytes_before, again.lines) == (0, 0)
+    assert again.bytes_before == sum(len(gzip.decompress(path.read_bytes())) for path in SAMPLE.glob("*.gz"))
 
 
 def test_auto_finds_each_lines_dialect(

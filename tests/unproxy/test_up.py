@@ -95,6 +95,7 @@ def test_others_find_the_running_one(story: Story) -> None:
     assert told["second up"].code == 2
     assert "is in use by up" in told["second up"].err
     assert told["produce"].code == 0
+    assert "nothing is new: all of it was published before" in told["produce"].err
     assert told["alerts"].code == 0
     assert '"DeviceName": "dev-b"' in told["alerts"].out
 
