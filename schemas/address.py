@@ -60,6 +60,11 @@ def split_authority(text: str, default_port: int) -> tuple[str, int]:
     return _remembered(text, default_port) if len(text) <= REMEMBERED_LENGTH_MAX else _split(text, default_port)
 
 
+def authority(host: str, port: int) -> str:
+    """Host and port as they are written in one, an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def split_url(text: str) -> tuple[str, int]:
     """Host and port of a URL, a host name or an address; port 0 where none is written, host "" where none can be."""
     return _remembered_url(text) if len(text) <= REMEMBERED_LENGTH_MAX else _split_url(text)

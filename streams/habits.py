@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.address import ip_type
+from schemas.address import authority, ip_type
 from schemas.clock import MICROS, iso_micros
 from schemas.events import Micros
 from schemas.record import AlertKind, Confidence
@@ -30,7 +30,7 @@ def look_at(device: Device, place: Place, connection: Connection, *, listed: boo
         _count(device.facts, connection, place)
         if listed:
             return []
-        title = f"{place.remote_ip}:{place.remote_port} acts as a proxy"
+        title = f"{authority(place.remote_ip, place.remote_port)} acts as a proxy"
         return [_finding(AlertKind.UNCONFIRMED_PROXY, place, connection, place.remote_ip, title)]
     if ip_type(place.remote_ip) in _INSIDE or is_refused(connection):
         return []
@@ -38,7 +38,7 @@ def look_at(device: Device, place: Place, connection: Connection, *, listed: boo
     _count(device.facts, connection, place)
     if not past:
         return []
-    title = f"{place.remote_ip}:{place.remote_port} past the proxy"
+    title = f"{authority(place.remote_ip, place.remote_port)} past the proxy"
     host = direct_name(connection) or place.remote_ip
     return [_finding(AlertKind.PROXY_BYPASS, place, connection, host, title)]
 

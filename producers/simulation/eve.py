@@ -8,6 +8,7 @@ from functools import lru_cache
 from hashlib import sha1
 
 from producers.simulation.fleet import Listed, Remote
+from schemas.address import authority
 from schemas.clock import MICROS
 from schemas.events import Micros
 
@@ -182,7 +183,7 @@ def connect(host: str, port: int, agent: str, status: int | None) -> str:
     else:
         answer = f'"status":{status},"length":{3000 + status % 97}'
     kind = '"http_content_type":"text/html",' if status not in (None, 200) else ""
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = authority(host, port)
     return (
         f'"hostname":"{host}","http_port":{port},"url":"{place}","http_user_agent":"{agent}",{kind}'
         f'"http_method":"CONNECT","protocol":"HTTP/1.1",{answer}'

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import address
+from schemas.address import authority as written
 from schemas.address import canonical_host, canonical_ip, ip_type, is_ip, registrable_domain, split_authority, split_url
 from schemas.events import flow_of
 
@@ -94,6 +95,12 @@ def test_a_canonical_host_stays_as_it_is(text: str) -> None:
 def test_authority_gives_host_and_port(authority: str, default: int, found: tuple[str, int]) -> None:
     """Host and port as RFC 3986 writes them; the port may be left out where there is a default."""
     assert split_authority(authority, default) == found
+
+
+@pytest.mark.parametrize("place", ["a.example:443", "192.0.2.1:3128", "[2001:db8::1]:3128"])
+def test_authority_is_written_as_it_is_read(place: str) -> None:
+    """An IPv6 address stands in brackets."""
+    assert written(*split_authority(place, 0)) == place
 
 
 @pytest.mark.parametrize(

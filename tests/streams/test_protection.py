@@ -234,6 +234,7 @@ def test_a_proxy_that_nobody_listed() -> None:
     (alert,) = latest(settle(events).unconfirmed, "AlertId")
 
     assert (alert["Kind"], alert["DestinationDomain"], alert["Count"]) == ("unconfirmed_proxy", "10.9.9.9", 2)
+    assert alert["Title"] == "10.9.9.9:3128 acts as a proxy"
     assert alert["Techniques"] == ["T1090"]
     assert settle(events, proxies=["10.9.9.9:3128"]).unconfirmed == []
 

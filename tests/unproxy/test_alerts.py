@@ -124,5 +124,7 @@ def test_what_a_line_may_lack() -> None:
         "withdrawn",
         "[000000000000]",
     ]
+    proxy = alert(1, DestinationDomain="198.51.100.80", DestinationHosts=["198.51.100.80"], ProxyIP="198.51.100.80")
+    assert "  curl (7)  198.51.100.80  2 requests  " in line(proxy)
     assert "  1 connection  " in line(alert(1, Kind="proxy_bypass", Count=1))
     assert "block bad.example (only its host is seen)" in line(alert(1, **{**LISTED, "IndicatorMatch": "host_only"}))

@@ -117,18 +117,24 @@ def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable
         consumer.close()
 
 
+def destination(alert: Row) -> str:
+    """Where to, and through which proxy, unless that is what the alert is about."""
+    domain, hosts, proxy = alert["DestinationDomain"], alert["DestinationHosts"][:HOSTS_SHOWN], alert["ProxyIP"]
+    asked = f" ({', '.join(hosts)})" if hosts and hosts != [domain] else ""
+    return f"{domain}{asked}" + (f" through {proxy}" if proxy and proxy != domain else "")
+
+
 def line(alert: Row) -> str:
     """One alert as one line."""
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
-    hosts = ", ".join(alert["DestinationHosts"][:HOSTS_SHOWN])
     parts = [
         short_time(alert["LastTime"]),
         f"{alert['Kind']:12}",
         f"{alert.get('Severity', ''):6}",
         alert["DeviceName"],
         f"{process}{pid}",
-        f"{alert['DestinationDomain']} ({hosts})" + (f" through {alert['ProxyIP']}" if alert["ProxyIP"] else ""),
+        destination(alert),
         counted(alert),
         outcome(alert),
         indicator(alert),
