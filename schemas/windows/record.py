@@ -88,11 +88,11 @@ class FilteredConnection(msgspec.Struct, gc=False):
 _ALL = msgspec.json.Decoder(dict[str, Any])
 _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection)}
 _UTC_TIME = {
-    b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
-    b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
+    b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
+    b"<": re.compile(rb"UtcTime[\"']>([^<]{19,40})<"),
 }
-"""What Sysmon's own time stands behind, by the first byte of the values. No other value can look like that, as quotes or angle
-brackets are escaped there."""
+"""Sysmon's own time, by the first byte of the values. No other value can look like that, as quotes or angle brackets are escaped
+there."""
 
 
 class Record(msgspec.Struct, gc=False):
@@ -134,15 +134,8 @@ def source_of(provider: str, channel: str) -> Source:
 
 
 def _utc_time(data: bytes) -> str:
-    mark, pattern = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"])
-    place = data.find(mark)
-    while place >= 0:
-        place += len(mark)
-        found = pattern.match(data, place)
-        if found is not None:
-            return found[1].decode("latin-1")
-        place = data.find(mark, place)
-    return ""
+    found = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"]).search(data)
+    return found[1].decode("latin-1") if found is not None else ""
 
 
 def text(value: object) -> str:
