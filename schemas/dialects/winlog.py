@@ -39,6 +39,7 @@ from schemas.windows.record import (
     FilteredConnection,
     Missing,
     Record,
+    Shown,
     Source,
     SysmonConnection,
     SysmonProcess,
@@ -276,7 +277,7 @@ def _pid_in_message(record: Record) -> str:
     """The text of an event may tell the PID where no value does."""
     if b"Message" not in record.data:
         return ""
-    found = _PID_IN_MESSAGE.search(text(record.all_values().get("Message")))
+    found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
     return found[1] if found is not None else ""
 
 

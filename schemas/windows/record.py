@@ -85,8 +85,14 @@ class FilteredConnection(msgspec.Struct, gc=False):
     ExecutionProcessID: Scalar = None
 
 
+class Shown(msgspec.Struct, gc=False):
+    """What Event Viewer shows of an event, where a shipper sends it."""
+
+    Message: Any = None
+
+
 _ALL = msgspec.json.Decoder(dict[str, Any])
-_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection)}
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection, Shown)}
 _UTC_TIME = {
     b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
     b"<": re.compile(rb"UtcTime[\"']>([^<]{19,40})<"),
