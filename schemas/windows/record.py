@@ -127,7 +127,7 @@ class Record(msgspec.Struct, gc=False):
         if self.data.startswith(b"{"):
             decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
             return decoded
-        return msgspec.convert(scan(self.data), kind)
+        return msgspec.convert(scan(self.data, kind.__struct_fields__), kind)
 
     def all_values(self) -> dict[str, Any]:
         """Whatever values it has. Raises msgspec.MsgspecError."""
