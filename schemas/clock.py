@@ -20,6 +20,10 @@ TEXT_CHARS_MAX = 40
 """The longest that any sensor writes; Python itself reads a time with a million decimals."""
 _MILLIS = {f"{millis:03d}": millis * 1_000 for millis in range(1_000)}
 """Microseconds by the three decimals that Elastic's agents write: to look them up takes a third of making a number of them."""
+_AFTER_MICROS = frozenset(
+    ("+0000", "Z", *(f"{rest:0{digits}d}Z" for digits in (1, 2, 3) for rest in range(10**digits)))
+)
+"""What follows six decimals: the zone, before it up to three more, such as Windows' hundreds of nanoseconds."""
 
 
 def _in_range(micros: int, text: str) -> int:
@@ -36,12 +40,14 @@ def _whole_second(text: str) -> int:
 
 def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
-    if text[26:] in ("+0000", "Z") and text[19] == "." and text[20:26].isdigit():
+    if text[26:] in _AFTER_MICROS and text[19] == "." and text[20:26].isdigit():
         return _whole_second(text[:19]) + int(text[20:26])
     if text[23:] == "Z" and text[19] == "." and (millis := _MILLIS.get(text[20:23])) is not None:
         return _whole_second(text[:19]) + millis
     if text[19:20] == ".":
         decimals = text[20:].removesuffix("Z")
+        if (millis := _MILLIS.get(decimals)) is not None:  # Sysmon's own, without zone
+            return _whole_second(text[:19]) + millis
         if decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
             return _whole_second(text[:19]) + int((decimals + "00000")[:6])
     if len(text) > TEXT_CHARS_MAX:

@@ -33,6 +33,7 @@ from schemas.events import (
     Reject,
     TlsName,
 )
+from schemas.read_once import read_once
 from schemas.windows.record import Missing, Scalar, number, text
 
 Part = TypeVar("Part", bound=msgspec.Struct)
@@ -342,10 +343,13 @@ HANDLERS: dict[str, Callable[[Line], Parsed]] = {
 """The events that are for us."""
 
 
+_read_once = read_once(read)
+
+
 def written_at(raw: bytes) -> Micros:
     """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
     try:
-        return read(raw).at
+        return _read_once(raw).at
     except (*UNREADABLE, ValueError, OverflowError):
         return 0
 
@@ -353,7 +357,7 @@ def written_at(raw: bytes) -> Micros:
 def device_of(raw: bytes) -> str:
     """The machine's name, or the client's address where the agent only watches it."""
     try:
-        return read(raw).device
+        return _read_once(raw).device
     except (*UNREADABLE, ValueError, OverflowError):
         return ""
 
@@ -363,7 +367,7 @@ def claims(raw: bytes) -> bool:
     if not raw.startswith(b"{") or b'"event' not in raw:
         return False
     try:
-        line = read(raw)
+        line = _read_once(raw)
     except UNREADABLE:
         return False
     agent = (line.agent.type or "").lower()

@@ -34,11 +34,13 @@ from schemas.events import (
     Reject,
     flow_of,
 )
+from schemas.read_once import read_once
 from schemas.windows.event_xml import Malformed
 from schemas.windows.record import (
     FilteredConnection,
     Missing,
     Record,
+    Shown,
     Source,
     SysmonConnection,
     SysmonProcess,
@@ -276,7 +278,7 @@ def _pid_in_message(record: Record) -> str:
     """The text of an event may tell the PID where no value does."""
     if b"Message" not in record.data:
         return ""
-    found = _PID_IN_MESSAGE.search(text(record.all_values().get("Message")))
+    found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
     return found[1] if found is not None else ""
 
 
@@ -319,10 +321,13 @@ HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
 """The events that are for us."""
 
 
+_read_once = read_once(read)
+
+
 def written_at(raw: bytes) -> Micros:
     """When the event happened; shippers deliver events of one machine in that order."""
     try:
-        return read(raw).at
+        return _read_once(raw).at
     except (*_UNREADABLE, ValueError, OverflowError):
         return 0
 
@@ -330,7 +335,7 @@ def written_at(raw: bytes) -> Micros:
 def device_of(raw: bytes) -> str:
     """The computer that the event is of, not the collector."""
     try:
-        return read(raw).device
+        return _read_once(raw).device
     except (*_UNREADABLE, ValueError, OverflowError):
         return ""
 

@@ -6,6 +6,7 @@ Most parts of an event are not for us, so they stay bytes until somebody asks fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ EPHEMERAL = 32_768
 """Clients take ports from here on: Linux from 32768, Windows, macOS and RFC 6335 (section 6) from 49152."""
 DOTS_MAX = 8
 """No name in the schema has more parts."""
+REMEMBERED_NAME_CHARS_MAX = 128
+"""All events of a kind have the same names."""
 NETWORK = frozenset({"network", "network_traffic"})
 """`event.category`, until 2021 a text and by the second name."""
 OUR_OWN = frozenset({"egress"})
@@ -328,7 +331,7 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Objects made of dotted names. Raises msgspec.ValidationError where a name is a value and an object at once."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
-        *parents, last = name.split(".", DOTS_MAX)
+        parents, last = _remembered_path(name) if len(name) <= REMEMBERED_NAME_CHARS_MAX else _path(name)
         place = nested
         for parent in parents:
             place = place.setdefault(parent, {})
@@ -340,3 +343,11 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
         else:
             place[last] = inner
     return nested
+
+
+def _path(name: str) -> tuple[list[str], str]:
+    *parents, last = name.split(".", DOTS_MAX)
+    return parents, last
+
+
+_remembered_path = lru_cache(maxsize=4_096)(_path)

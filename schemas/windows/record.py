@@ -85,14 +85,20 @@ class FilteredConnection(msgspec.Struct, gc=False):
     ExecutionProcessID: Scalar = None
 
 
+class Shown(msgspec.Struct, gc=False):
+    """What Event Viewer shows of an event, where a shipper sends it."""
+
+    Message: Any = None
+
+
 _ALL = msgspec.json.Decoder(dict[str, Any])
-_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection)}
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection, Shown)}
 _UTC_TIME = {
-    b"{": (b'"UtcTime"', re.compile(rb'\s*:\s*"([^"\\]{19,40})"')),
-    b"<": (b"UtcTime", re.compile(rb"[\"']>([^<]{19,40})<")),
+    b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
+    b"<": re.compile(rb"UtcTime[\"']>([^<]{19,40})<"),
 }
-"""What Sysmon's own time stands behind, by the first byte of the values. No other value can look like that, as quotes or angle
-brackets are escaped there."""
+"""Sysmon's own time, by the first byte of the values. No other value can look like that, as quotes or angle brackets are escaped
+there."""
 
 
 class Record(msgspec.Struct, gc=False):
@@ -121,7 +127,7 @@ class Record(msgspec.Struct, gc=False):
         if self.data.startswith(b"{"):
             decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
             return decoded
-        return msgspec.convert(scan(self.data), kind)
+        return msgspec.convert(scan(self.data, kind.__struct_fields__), kind)
 
     def all_values(self) -> dict[str, Any]:
         """Whatever values it has. Raises msgspec.MsgspecError."""
@@ -134,15 +140,8 @@ def source_of(provider: str, channel: str) -> Source:
 
 
 def _utc_time(data: bytes) -> str:
-    mark, pattern = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"])
-    place = data.find(mark)
-    while place >= 0:
-        place += len(mark)
-        found = pattern.match(data, place)
-        if found is not None:
-            return found[1].decode("latin-1")
-        place = data.find(mark, place)
-    return ""
+    found = _UTC_TIME.get(data[:1], _UTC_TIME[b"<"]).search(data)
+    return found[1].decode("latin-1") if found is not None else ""
 
 
 def text(value: object) -> str:

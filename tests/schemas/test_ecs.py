@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.dialects.ecs import DIALECT, claims, device_of, parse
+from schemas.elastic.line import _remembered_path
 from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Process, Reason, Reject, TlsName
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
@@ -296,6 +297,23 @@ def test_flat_and_nested_are_one() -> None:
     )
 
     assert flat == nested
+
+
+def test_a_dotted_name_of_any_length_is_not_remembered() -> None:
+    """The names of a schema come again and again; a stream of others must not fill the memory."""
+    event = {
+        "@timestamp": REPORTED,
+        "event.category": "network",
+        "source.ip": "198.51.100.11",
+        "labels." + "a" * 128: 1,
+    }
+    parse(json.dumps(event).encode())
+    before = _remembered_path.cache_info()
+    told({**event, "labels." + "b" * 128: 1})
+    after = _remembered_path.cache_info()
+
+    assert (after.currsize, after.misses) == (before.currsize, before.misses)
+    assert after.hits > before.hits
 
 
 def test_a_name_that_is_a_value_and_an_object_is_no_event() -> None:
