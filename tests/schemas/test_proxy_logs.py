@@ -11,7 +11,7 @@ import pytest
 
 from schemas.address import canonical_host
 from schemas.carried import carried
-from schemas.dialects import dialects
+from schemas.dialects import dialects, w3c
 from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
 from schemas.proxy_log import destination, status
 
@@ -686,6 +686,17 @@ def test_what_is_no_utf8_in_json_is_replaced(name: str, line: str) -> None:
 
     assert dialects()[name].parse(given) == dialects()[name].parse(replaced)
     assert isinstance(dialects()[name].parse(given), ProxyLogged)
+
+
+@pytest.mark.parametrize("member", ["date", "time", "cs-uri-port", "s-port"])
+@pytest.mark.parametrize("value", ["x" * 100_000, "1" * 100_000, "\u0662"])
+def test_a_row_s_times_and_ports_are_remembered_if_they_are_some(member: str, value: str) -> None:
+    """So what is remembered is short, whatever a line has."""
+    remembered = (w3c._moment, w3c._often)
+    before = [memory.cache_info().currsize for memory in remembered]
+
+    assert reason("w3c", json.dumps({**json.loads(JSON["w3c"]), member: value})) is Reason.BAD_VALUE
+    assert [memory.cache_info().currsize for memory in remembered] == before
 
 
 @pytest.mark.parametrize("text", ["1000", "2" * 100_000, "x" * 100_000, "\u0662\u0660\u0660"])
