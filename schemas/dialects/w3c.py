@@ -214,9 +214,7 @@ def _pairs(line: Carried) -> Parsed:
 
 def _logged(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
     client = address(told["c-ip"], "c-ip")
-    if "-" in told.values():  # rows of files have none any more, others many: taken out once, not where each is read
-        told = {name: value for name, value in told.items() if value != "-"}
-    method, host, scheme = told.get("cs-method", ""), told.get("cs-host", ""), told.get("cs-uri-scheme", "")
+    method, host, scheme = _given(told, "cs-method"), told.get("cs-host", ""), _given(told, "cs-uri-scheme")
     if not method:
         return Ignored(client, at, "no_request")
     number = _often(told.get("cs-uri-port", ""), "cs-uri-port") or PORTS.get(scheme, 0)
@@ -255,7 +253,13 @@ def _target(told: Told, method: str, scheme: str, host: str, number: int) -> str
     if method == "CONNECT" or not scheme:
         return f"{host}:{number}" if number else host
     written = "" if number in (0, PORTS.get(scheme)) else f":{number}"
-    return f"{scheme}://{host}{written}{told.get('cs-uri-path', '') or '/'}{told.get('cs-uri-query', '')}"
+    return f"{scheme}://{host}{written}{_given(told, 'cs-uri-path') or '/'}{_given(told, 'cs-uri-query')}"
+
+
+def _given(told: Told, name: str) -> str:
+    """Without a dash, for what is taken as it stands; numbers, addresses and hosts are none when they are one."""
+    value = told.get(name, "")
+    return value if value != "-" else ""
 
 
 def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> str:

@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from schemas.address import canonical_host
@@ -686,6 +687,43 @@ def test_what_is_no_utf8_in_json_is_replaced(name: str, line: str) -> None:
 
     assert dialects()[name].parse(given) == dialects()[name].parse(replaced)
     assert isinstance(dialects()[name].parse(given), ProxyLogged)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "c-port",
+        "cs-bytes",
+        "cs-uri-path",
+        "cs-uri-port",
+        "cs-uri-query",
+        "cs-username",
+        "s-ip",
+        "s-port",
+        "s-supplier-ip",
+        "s-supplier-name",
+        "sc-bytes",
+        "sc-filter-result",
+        "sc-status",
+        "time-taken",
+        "x-exception-id",
+    ],
+)
+def test_a_dash_in_a_row_is_nothing(member: str) -> None:
+    """As if the field was not there."""
+    row = json.loads(JSON["w3c"])
+    without, dash = (logged("w3c", json.dumps(told)) for told in (row | {member: ""}, row | {member: "-"}))
+
+    assert msgspec.structs.replace(dash, event_id=without.event_id) == without
+
+
+def test_a_dash_for_method_scheme_or_host() -> None:
+    """No request, no URL to put together, no destination."""
+    row = json.loads(JSON["w3c"])
+
+    assert kind("w3c", json.dumps(row | {"cs-method": "-"})) == "no_request"
+    assert logged("w3c", json.dumps(row | {"cs-uri-scheme": "-"})).target == "a.example:80"
+    assert kind("w3c", json.dumps(row | {"cs-host": "-"})) == "no_destination"
 
 
 @pytest.mark.parametrize("member", ["date", "time", "cs-uri-port", "s-port"])
