@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +35,8 @@ _OLD = re.compile(
 _PRIORITY = re.compile(r"<\d{1,3}> ?")
 _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Told = TypeVar("Told")
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
@@ -79,6 +83,19 @@ def carried(raw: bytes) -> Carried:
     return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
 
 
+def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
+    """What JSON tells that is as its proxy wrote it, nearly always, and fast; None where `carried` has to look at the line.
+
+    In ASCII nothing is to be replaced. A shipper's `message` is for the caller to look for, in what was decoded.
+    """
+    if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii():
+        return None
+    try:
+        return decode(raw)
+    except _UNREADABLE:
+        return None
+
+
 def _without_header(text: str) -> Carried:
     first = text[:1]
     if first == "<":
@@ -86,7 +103,7 @@ def _without_header(text: str) -> Carried:
         if new is not None:
             host = "" if new[2] == "-" else new[2]
             return Carried(text[new.end() :], host, _time(new[1]), new[3])
-    elif not (first.isalnum() and (text[4:5] == "-" or text[3:4] == " ")):
+    elif not (first.isalnum() and (text[10:11] == "T" or text[3:4] == " ")):
         return Carried(text, "", 0)
     container = _CONTAINER.match(text)
     if container is not None:

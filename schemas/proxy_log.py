@@ -115,7 +115,7 @@ def endpoint(text: str, what: str) -> tuple[str, int]:
 
 def port(text: str, what: str) -> int:
     """A port from 0 to 65535; a dash is 0."""
-    found = count(text, what)
+    found = count(text, what) if text else None
     if found is None:
         return 0
     if found > PORT_MAX:
@@ -279,5 +279,5 @@ def logged(
         received,
         "" if user == "-" else user[:TEXT_CHARS_MAX],
         proxy,
-        f"{dialect}/{client}/{at}/{crc32(line):08x}",
+        f"{dialect}/{client}/{at}/{crc32(line).to_bytes(4).hex()}",
     )

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, uncarried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -28,12 +28,12 @@ from schemas.proxy_log import (
     device_in,
     endpoint,
     epoch,
-    guarded,
     later,
     logged,
     maybe_address,
     millis,
     port,
+    refused,
     status,
     time_in,
     unread,
@@ -73,65 +73,113 @@ OK_FROM, OK_TO = 200, 299
 COUNT_MAX = 10**COUNT_DIGITS_MAX - 1
 
 _TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
-_TIME = ("start_time", "timestamp", "@timestamp", "time")
-_METHOD = ("method", ":method", "request_method", "req_method")
-_AUTHORITY = (":authority", "authority", "host")
-_PATH = ("x-envoy-original-path", "x-envoy-origin-path", "path", ":path")
-_CLIENT = ("downstream_remote_address", "downstream_direct_remote_address")
-_DECODE = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Json(msgspec.Struct, gc=False):
+    """What is read. Numbers may be written as text or not, and what is neither says nothing."""
+
+    start_time: Any = ""
+    timestamp: Any = ""
+    at_timestamp: Any = msgspec.field(default="", name="@timestamp")
+    time: Any = ""
+    duration: Any = ""
+    downstream_remote_address: Any = ""
+    downstream_direct_remote_address: Any = ""
+    downstream_local_address: Any = ""
+    method: Any = ""
+    pseudo_method: Any = msgspec.field(default="", name=":method")
+    request_method: Any = ""
+    req_method: Any = ""
+    pseudo_authority: Any = msgspec.field(default="", name=":authority")
+    authority: Any = ""
+    host: Any = ""
+    original_path: Any = msgspec.field(default="", name="x-envoy-original-path")
+    origin_path: Any = msgspec.field(default="", name="x-envoy-origin-path")
+    path: Any = ""
+    pseudo_path: Any = msgspec.field(default="", name=":path")
+    upstream_cluster: Any = ""
+    upstream_host: Any = ""
+    response_code: Any = ""
+    response_code_details: Any = ""
+    response_flags: Any = ""
+    bytes_received: Any = ""
+    bytes_sent: Any = ""
+    message: Any = ""
+    """Of a shipper that carries the line."""
+
+
+_DECODE = msgspec.json.Decoder(_Json).decode
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
+    try:
+        found = uncarried(raw, _DECODE)
+        if found is not None and not found.message:
+            return _logged(found, raw, "")
+        return _read(carried(raw))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
-        return _json(line)
+        return _carried_json(line.text.encode(), line.host)
     found = _TEXT.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "neither JSON nor the default format")
     return Ignored("", parse_micros(found[1]), "no_client" if found[2] == "CONNECT" else "not_proxied")
 
 
-def _json(line: Carried) -> Parsed:
+def _carried_json(line: bytes, proxy: str) -> Parsed:
     try:
-        found = _DECODE(line.text)
+        found = _DECODE(line)
     except UNREADABLE as error:
         raise unread(error) from error
+    return _logged(found, line, proxy)
+
+
+def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
     started = _start(found)
-    at = later(started, _took(found))
-    client, client_port = _client(_first(found, _CLIENT))
-    method, authority, cluster = _first(found, _METHOD), _first(found, _AUTHORITY), _text(found, "upstream_cluster")
+    at = later(started, _took(found.duration))
+    client, client_port = _client(
+        _text(found.downstream_remote_address) or _text(found.downstream_direct_remote_address)
+    )
+    method = _text(found.method) or _text(found.pseudo_method) or _text(found.request_method) or _text(found.req_method)
+    cluster = _text(found.upstream_cluster)
     forward = cluster.startswith(FORWARD_CLUSTERS) or ("|" not in cluster and FORWARD_CLUSTERS[0] in cluster)
     if method != "CONNECT" and not forward:
         return Ignored(client, at, "not_proxied" if method else "no_request")
     if not client:
         return Ignored("", at, "no_client")
-    answer, asked = _status(found), destination(authority)
-    ip, ip_port = _endpoint(_text(found, "upstream_host").removeprefix("tcp://"), "upstream_host")
-    proxy_ip, proxy_port = _endpoint(_text(found, "downstream_local_address"), "downstream_local_address")
+    authority = _text(found.pseudo_authority) or _text(found.authority) or _text(found.host)
+    answer, asked = _status(found.response_code), destination(authority)
+    ip, ip_port = _endpoint(_text(found.upstream_host).removeprefix("tcp://"), "upstream_host")
+    proxy_ip, proxy_port = _endpoint(_text(found.downstream_local_address), "downstream_local_address")
     return logged(
         "envoy",
-        line.host,
-        line.text.encode(),
+        proxy,
+        line,
         client,
         at,
         started,
         method,
-        authority if method == "CONNECT" else _first(found, _PATH),
+        authority if method == "CONNECT" else _path(found),
         answer,
-        decide(_text(found, "response_flags"), _text(found, "response_code_details"), answer),
+        decide(_text(found.response_flags), _text(found.response_code_details), answer),
         client_port=client_port,
         proxy_ip=proxy_ip,
         proxy_port=proxy_port,
         asked=asked,
         upstream_ip=ip if forward or ip == asked[0] else "",
         upstream_port=ip_port,
-        sent=_count(found, "bytes_received"),
-        received=_count(found, "bytes_sent"),
+        sent=_count(found.bytes_received, "bytes_received"),
+        received=_count(found.bytes_sent, "bytes_sent"),
     )
+
+
+def _path(found: _Json) -> str:
+    return _text(found.original_path) or _text(found.origin_path) or _text(found.path) or _text(found.pseudo_path)
 
 
 def _client(text: str) -> tuple[str, int]:
@@ -159,45 +207,33 @@ def _endpoint_of(text: str, what: str) -> tuple[str, int]:
 _remembered_endpoint = lru_cache(maxsize=8_192)(_endpoint_of)
 
 
-def _start(found: dict[str, Any]) -> Micros:
-    text = _first(found, _TIME)
+def _start(found: _Json) -> Micros:
+    text = _text(found.start_time) or _text(found.timestamp) or _text(found.at_timestamp) or _text(found.time)
     if not text:
         raise Unread(Reason.INCOMPLETE, "no start_time")
     return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
 
 
-def _took(found: dict[str, Any]) -> Micros:
-    value = found.get("duration")
-    if value.__class__ is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
-        return 1_000 * int(value)
-    return millis(_text(found, "duration"))
+def _took(value: Any) -> Micros:
+    if type(value) is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+        return 1_000 * value
+    return millis(_text(value))
 
 
-def _status(found: dict[str, Any]) -> int | None:
-    value = found.get("response_code")
-    if value.__class__ is int and 0 <= value <= STATUS_MAX:  # nearly always, and fast
-        return int(value) or None
-    return status(_text(found, "response_code"))
+def _status(value: Any) -> int | None:
+    if type(value) is int and 0 <= value <= STATUS_MAX:  # nearly always, and fast
+        return value or None
+    return status(_text(value))
 
 
-def _count(found: dict[str, Any], key: str) -> int | None:
-    value = found.get(key)
-    if value.__class__ is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
-        return int(value)
-    return count(_text(found, key), key)
+def _count(value: Any, what: str) -> int | None:
+    if type(value) is int and 0 <= value <= COUNT_MAX:  # nearly always, and fast
+        return value
+    return count(_text(value), what)
 
 
-def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str:
-    """The first of these that says something."""
-    for key in keys:
-        if key in found and (text := _text(found, key)):
-            return text
-    return ""
-
-
-def _text(found: dict[str, Any], key: str) -> str:
+def _text(value: Any) -> str:
     """Numbers may be written as text or not; "" for a dash."""
-    value: str | int | None = found.get(key)
     if value.__class__ is str:
         return value if value != "-" else ""
     return str(value) if value.__class__ is int else ""  # a truth value is of another class

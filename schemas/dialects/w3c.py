@@ -9,12 +9,13 @@ ships are read, told by where filter result, status and action stand. IIS writes
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import islice
 
 import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, canonical_host
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, uncarried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.extended_log import FieldRows
@@ -29,11 +30,11 @@ from schemas.proxy_log import (
     device_in,
     earlier,
     epoch,
-    guarded,
     logged,
     maybe_address,
     millis,
     port,
+    refused,
     status,
     time_in,
     unread,
@@ -79,46 +80,53 @@ _DECODE = msgspec.json.Decoder(Told).decode
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
+    try:
+        told = uncarried(raw, _DECODE)
+        if told is not None and "message" not in told:  # a shipper's, which carries the line
+            return _row(told, raw, "")
+        return _read(carried(raw))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
     text = line.text
     if text[:1] == "{":
-        return _row(line)
+        raw = text.encode()
+        try:
+            told = _DECODE(raw)
+        except UNREADABLE as error:
+            raise unread(error) from error
+        return _row(told, raw, line.host)
     if _DIRECTIVE.match(text):
         return Ignored("", line.at, "directive")
     times = _TIMES.match(text)
     if times is None:
         return _pairs(line)
-    at = parse_micros(f"{times[1]}T{times[2]}Z")
+    at = _moment(times[1], times[2])
     tokens = [found[0] for found in islice(_TOKEN.finditer(text), TOKENS_MAX)]
-    told = _in_order(tokens)
-    if told is None:
+    by_order = _in_order(tokens)
+    if by_order is None:
         # Of a web server's order nothing is known but that somebody asked it for one of its own pages.
         if _PLAIN_REQUEST.search(text):
             return Ignored("", at, "not_proxied")
         raise Unread(Reason.MALFORMED, "the fields stand in none of the orders that are known")
-    return _logged(line, told, at)
+    return _logged(by_order, at, text.encode(), line.host)
 
 
-def _row(line: Carried) -> Parsed:
+def _row(told: Told, line: bytes, proxy: str) -> Parsed:
     """A row under `#Fields`, in whatever order."""
-    try:
-        told = _DECODE(line.text)
-    except UNREADABLE as error:
-        raise unread(error) from error
     if "c-ip" not in told:
         raise Unread(Reason.INCOMPLETE, "no c-ip")
     at = _time(told)
-    url = _absolute(told, "cs-uri") or _absolute(told, "cs-uri-stem")
     is_asked = "cs-host" in told and ("cs-uri-scheme" in told or told.get("cs-method") == "CONNECT")
+    url = "" if is_asked else _absolute(told, "cs-uri") or _absolute(told, "cs-uri-stem")
     if "cs-method" in told and not (url or is_asked):
         kind = "no_destination" if told["cs-method"] == "CONNECT" else "not_proxied"
         return Ignored(address(told["c-ip"], "c-ip"), at, kind)
     if "s-action" not in told and "sc-filter-result" not in told:
         return Ignored(address(told["c-ip"], "c-ip"), at, "no_verdict")
-    return _logged(line, told if is_asked else _with_parts(told, url), at)
+    return _logged(told if is_asked else _with_parts(told, url), at, line, proxy)
 
 
 def _absolute(told: Told, name: str) -> str:
@@ -127,7 +135,7 @@ def _absolute(told: Told, name: str) -> str:
 
 def _time(told: Told) -> Micros:
     if "date" in told and "time" in told:
-        return parse_micros(f"{told['date']}T{told['time']}Z")
+        return _moment(told["date"], told["time"])
     for name in ("x-timestamp-unix", "timestamp"):
         if name in told:
             return epoch(told[name])
@@ -135,6 +143,11 @@ def _time(told: Told) -> Micros:
         if name in told:
             return clf_time(told[name].strip("[]").removesuffix(" GMT"))
     raise Unread(Reason.INCOMPLETE, "no time: neither date and time nor timestamp, gmttime or localtime")
+
+
+@lru_cache(maxsize=8_192)  # what raises is not kept, and what does not is short
+def _moment(date: str, time: str) -> Micros:
+    return parse_micros(f"{date}T{time}Z")
 
 
 def _with_parts(told: Told, url: str) -> Told:
@@ -193,28 +206,26 @@ def _pairs(line: Carried) -> Parsed:
         raise Unread(Reason.MALFORMED, "neither date and time nor c-ip= and cs-host=")
     at = line.at
     if told.get("date") and told.get("time"):
-        at = parse_micros(f"{told['date']}T{told['time']}Z")
+        at = _moment(told["date"], told["time"])
     if not at:
         raise Unread(Reason.INCOMPLETE, "no time: neither date= and time= nor a header with the year")
-    return _logged(line, told, at)
+    return _logged(told, at, line.text.encode(), line.host)
 
 
-def _logged(line: Carried, told: Told, at: Micros) -> Parsed:
+def _logged(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
     client = address(told["c-ip"], "c-ip")
-    if "-" in told.values():  # rows of files have none any more, others many: taken out once, not where each is read
-        told = {name: value for name, value in told.items() if value != "-"}
-    method, host, scheme = told.get("cs-method", ""), told.get("cs-host", ""), told.get("cs-uri-scheme", "")
+    method, host, scheme = _given(told, "cs-method"), told.get("cs-host", ""), _given(told, "cs-uri-scheme")
     if not method:
         return Ignored(client, at, "no_request")
-    number = port(told.get("cs-uri-port", ""), "cs-uri-port") or PORTS.get(scheme, 0)
+    number = _often(told.get("cs-uri-port", ""), "cs-uri-port") or PORTS.get(scheme, 0)
     name = destination(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)[0]
     answer = status(told.get("sc-status", ""))
     action = told.get("s-action", "")
     decision = decide(action, told.get("sc-filter-result", ""), told.get("x-exception-id", ""), answer)
     return logged(
         "w3c",
-        line.host,
-        line.text.encode(),
+        proxy,
+        line,
         client,
         at,
         earlier(at, millis(told.get("time-taken", ""), "time-taken")),
@@ -225,7 +236,7 @@ def _logged(line: Carried, told: Told, at: Micros) -> Parsed:
         client_port=port(told.get("c-port", ""), "c-port"),
         # The proxy's own address adds little: one that was masked is left out.
         proxy_ip=maybe_address(told.get("s-ip", "")),
-        proxy_port=port(told.get("s-port", ""), "s-port"),
+        proxy_port=_often(told.get("s-port", ""), "s-port"),
         asked=(name, number),
         upstream_ip=_upstream(told, name, action, decision),
         sent=count(told.get("cs-bytes", ""), "cs-bytes"),
@@ -234,12 +245,21 @@ def _logged(line: Carried, told: Told, at: Micros) -> Parsed:
     )
 
 
+_often = lru_cache(maxsize=1_024)(port)  # few at the remote side; what raises is not kept, and what does not is short
+
+
 def _target(told: Told, method: str, scheme: str, host: str, number: int) -> str:
     """Put together again from the parts that the log has; the query with its question mark, as it has it."""
     if method == "CONNECT" or not scheme:
         return f"{host}:{number}" if number else host
     written = "" if number in (0, PORTS.get(scheme)) else f":{number}"
-    return f"{scheme}://{host}{written}{told.get('cs-uri-path', '') or '/'}{told.get('cs-uri-query', '')}"
+    return f"{scheme}://{host}{written}{_given(told, 'cs-uri-path') or '/'}{_given(told, 'cs-uri-query')}"
+
+
+def _given(told: Told, name: str) -> str:
+    """Without a dash, for what is taken as it stands; numbers, addresses and hosts are none when they are one."""
+    value = told.get(name, "")
+    return value if value != "-" else ""
 
 
 def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> str:
@@ -255,11 +275,11 @@ def _upstream(told: Told, host: str, action: str, decision: ProxyDecision) -> st
 
 def decide(action: str, result: str, exception: str, answer: int | None) -> ProxyDecision:
     """By filter result, action and exception."""
-    if exception.startswith(SIGN_IN_EXCEPTIONS):
+    if exception and exception.startswith(SIGN_IN_EXCEPTIONS):
         return ProxyDecision.SIGN_IN
     if result == "DENIED" or "DENIED" in action:
         return ProxyDecision.DENIED
-    if answer is None or action.startswith(FAILED_ACTIONS) or exception.startswith(FAILED_EXCEPTIONS):
+    if answer is None or action.startswith(FAILED_ACTIONS) or (exception and exception.startswith(FAILED_EXCEPTIONS)):
         return ProxyDecision.FAILED
     return ProxyDecision.SERVED
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, uncarried
 from schemas.clock import MICROS, parse_micros
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -27,10 +27,10 @@ from schemas.proxy_log import (
     device_in,
     earlier,
     epoch,
-    guarded,
     logged,
     maybe_address,
     millis,
+    refused,
     status,
     time_in,
     unread,
@@ -50,97 +50,129 @@ PORTS = {
     "TUNNEL_SSL": 443,
     "TUNNEL": 443,
 }
-KEYS = frozenset((
-    "ClientIP", "action", "clienttranstime", "datetime", "epochtime", "protocol", "requestmethod", "requestsize",
-    "responsesize", "serverip", "status", "time", "url", "user",
-))  # fmt: skip
-"""What is read."""
 PAIRS_MAX = 256
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
 _DAY = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})")
-_DECODE = msgspec.json.Decoder(dict[str, Any]).decode
 
-Told = dict[str, str]
+
+class _Told(msgspec.Struct, gc=False):
+    """What is read. In JSON, numbers may be written as such, and what is neither they nor text says nothing."""
+
+    ClientIP: Any = ""
+    action: Any = ""
+    clienttranstime: Any = ""
+    datetime: Any = ""
+    epochtime: Any = ""
+    protocol: Any = ""
+    requestmethod: Any = ""
+    requestsize: Any = ""
+    responsesize: Any = ""
+    serverip: Any = ""
+    status: Any = ""
+    time: Any = ""
+    url: Any = ""
+    user: Any = ""
+
+
+class _Json(_Told, gc=False):
+    event: _Told | str | int | float | bool | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
+    """Where Cloud NSS puts it all; elsewhere there is no such member."""
+    message: Any = ""
+    """Of a shipper that carries the line."""
+
+
+KEYS = frozenset(_Told.__struct_fields__)
+_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*)")
+_DECODE = msgspec.json.Decoder(_Json).decode
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
-    return guarded(raw, _read)
+    try:
+        found = uncarried(raw, _DECODE)
+        if found is not None and not found.message:
+            return _json(found, raw, "")
+        return _read(carried(raw))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
 
 
 def _read(line: Carried) -> Parsed:
-    when, told = _json(line.text) if line.text[:1] == "{" else _pairs(line.text)
-    if not ("ClientIP" in told and "url" in told and "action" in told):
-        missing = [key for key in ("ClientIP", "url", "action") if key not in told]
+    raw = line.text.encode()
+    if line.text[:1] != "{":
+        when, told = _pairs(line.text)
+        return _logged(when, told, raw, line.host)
+    try:
+        found = _DECODE(raw)
+    except UNREADABLE as error:
+        raise unread(error) from error
+    return _json(found, raw, line.host)
+
+
+def _json(found: _Json, line: bytes, proxy: str) -> Parsed:
+    told = found if found.event is msgspec.UNSET else found.event
+    if not isinstance(told, _Told):
+        raise Unread(Reason.MALFORMED, "no event")
+    return _logged(_text(told.datetime) or _text(told.time), told, line, proxy)
+
+
+def _logged(when: str, told: _Told, line: bytes, proxy: str) -> Parsed:
+    who, target, action = _text(told.ClientIP), _text(told.url), _text(told.action)
+    if not (who and target and action):
+        missing = [key for key in ("ClientIP", "url", "action") if not _text(getattr(told, key))]
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
-    at = _at(when, told)
-    client = address(told["ClientIP"], "ClientIP")
-    method, target = told.get("requestmethod", ""), told["url"]
-    scheme_port = PORTS.get(told.get("protocol", "").upper(), 0)
-    answer = status(told.get("status", ""))
-    decision = ProxyDecision.DENIED if told["action"].lower().startswith("block") else ProxyDecision.SERVED
-    server = told.get("serverip", "")
+    at = _at(when, _text(told.epochtime))
+    client = address(who, "ClientIP")
+    method, server = _text(told.requestmethod), _text(told.serverip)
+    answer = status(_text(told.status))
+    decision = ProxyDecision.DENIED if action.lower().startswith("block") else ProxyDecision.SERVED
     return logged(
         "zscaler",
-        line.host,
-        line.text.encode(),
+        proxy,
+        line,
         client,
         at,
-        earlier(at, millis(told.get("clienttranstime", ""), "clienttranstime")),
+        earlier(at, millis(_text(told.clienttranstime), "clienttranstime")),
         method,
         target,
         answer,
         decision,
-        asked=destination(target, 0 if method == "CONNECT" else scheme_port),
+        asked=destination(target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
         upstream_ip="" if server in NO_SERVER or decision is ProxyDecision.DENIED else maybe_address(server),
-        sent=count(told.get("requestsize", ""), "requestsize"),
-        received=count(told.get("responsesize", ""), "responsesize"),
-        user=told.get("user", ""),
+        sent=count(_text(told.requestsize), "requestsize"),
+        received=count(_text(told.responsesize), "responsesize"),
+        user=_text(told.user),
     )
 
 
-def _pairs(text: str) -> tuple[str, Told]:
-    when, *pairs = text.split("\t", PAIRS_MAX)
-    told: Told = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key in KEYS and key not in told:
+def _text(value: Any) -> str:
+    if value.__class__ is str:
+        return value if value not in NULLS else ""
+    return str(value) if isinstance(value, int) else ""
+
+
+def _pairs(text: str) -> tuple[str, _Told]:
+    told: dict[str, str] = {}
+    for key, value in _PAIR.findall(text):
+        if key not in told:
             written = _unquoted(value)
             if written not in NULLS:
                 told[key] = written
-    if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in pairs):
+    if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
-    return when, told
+    return text.partition("\t")[0], _Told(**told)
 
 
 def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _json(text: str) -> tuple[str, Told]:
-    try:
-        found = _DECODE(text)
-    except UNREADABLE as error:
-        raise unread(error) from error
-    event = found.get("event", found)
-    if not isinstance(event, dict):
-        raise Unread(Reason.MALFORMED, "no event")
-    told: Told = {}
-    for key in KEYS:
-        if key in event:
-            value = event[key]
-            written = value if value.__class__ is str else str(value) if isinstance(value, int) else ""
-            if written not in NULLS:
-                told[key] = written
-    return told.get("datetime", told.get("time", "")), told
-
-
-def _at(when: str, told: Told) -> Micros:
+def _at(when: str, exactly: str) -> Micros:
     at = _date(when)
-    if "epochtime" not in told:
+    if not exactly:
         return at
-    exact = epoch(told["epochtime"])
+    exact = epoch(exactly)
     return exact if abs(exact - at) <= ZONE_MAX else at
 
 

@@ -7,11 +7,12 @@ import json
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from schemas.address import canonical_host
 from schemas.carried import carried
-from schemas.dialects import dialects
+from schemas.dialects import dialects, w3c
 from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
 from schemas.proxy_log import destination, status
 
@@ -41,6 +42,25 @@ ZSCALER = {
     "protocol": "HTTP",
 }
 
+JSON = {
+    "envoy": json.dumps(ENVOY),
+    "w3c": json.dumps(
+        {
+            "date": "2020-05-02",
+            "time": "02:16:40",
+            "c-ip": "192.0.2.7",
+            "sc-status": "200",
+            "s-action": "TCP_MISS",
+            "cs-method": "GET",
+            "cs-uri-scheme": "http",
+            "cs-host": "a.example",
+            "cs-uri-port": "80",
+            "s-port": "3128",
+        }
+    ),
+    "zscaler": json.dumps({"event": {"datetime": "2020-11-03 12:41:27"} | ZSCALER}),
+}
+"""What is read of its bytes where nothing carries it."""
 SOPHOS = (
     'h=192.0.2.7 u="DOMAIN\\\\user7" s=200 X=- t=1604407287 T=284453 act=1 in=1255 out=26198 '
     'ref="http://b.example/" ua="a \\" h=192.0.2.8" req="GET http://a.example/ HTTP/1.1" target_ip="203.0.113.9"'
@@ -637,6 +657,84 @@ def test_no_line_takes_long(name: str, filling: str) -> None:
         dialect.claims(line)
 
         assert time.process_time() - began < 1, begin
+
+
+@pytest.mark.parametrize(("name", "line"), JSON.items())
+def test_json_is_the_same_event_by_itself_and_carried(name: str, line: str) -> None:
+    """With a line's end, in syslog and in a shipper's JSON it is read another way, to the same end."""
+    by_itself = logged(name, line)
+
+    assert by_itself.host == "a.example"
+    for way in (
+        line + "\r\n",
+        "<134>" + line,
+        json.dumps({"message": line}),
+        json.dumps({"host": "", "message": line}),
+    ):
+        assert logged(name, way) == by_itself, way
+
+
+@pytest.mark.parametrize(("name", "line"), JSON.items())
+def test_an_empty_message_carries_nothing(name: str, line: str) -> None:
+    """The line has then a member of that name itself."""
+    assert logged(name, line[:-1] + ', "message": ""}').target == logged(name, line).target
+
+
+@pytest.mark.parametrize(("name", "line"), JSON.items())
+def test_what_is_no_utf8_in_json_is_replaced(name: str, line: str) -> None:
+    """Also where it is not read: the event is the same as of the line with what replaces it."""
+    given, replaced = (line[:-1].encode() + b', "note": "' + byte + b'"}' for byte in (b"\xff", "\ufffd".encode()))
+
+    assert dialects()[name].parse(given) == dialects()[name].parse(replaced)
+    assert isinstance(dialects()[name].parse(given), ProxyLogged)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "c-port",
+        "cs-bytes",
+        "cs-uri-path",
+        "cs-uri-port",
+        "cs-uri-query",
+        "cs-username",
+        "s-ip",
+        "s-port",
+        "s-supplier-ip",
+        "s-supplier-name",
+        "sc-bytes",
+        "sc-filter-result",
+        "sc-status",
+        "time-taken",
+        "x-exception-id",
+    ],
+)
+def test_a_dash_in_a_row_is_nothing(member: str) -> None:
+    """As if the field was not there."""
+    row = json.loads(JSON["w3c"])
+    without, dash = (logged("w3c", json.dumps(told)) for told in (row | {member: ""}, row | {member: "-"}))
+
+    assert msgspec.structs.replace(dash, event_id=without.event_id) == without
+
+
+def test_a_dash_for_method_scheme_or_host() -> None:
+    """No request, no URL to put together, no destination."""
+    row = json.loads(JSON["w3c"])
+
+    assert kind("w3c", json.dumps(row | {"cs-method": "-"})) == "no_request"
+    assert logged("w3c", json.dumps(row | {"cs-uri-scheme": "-"})).target == "a.example:80"
+    assert kind("w3c", json.dumps(row | {"cs-host": "-"})) == "no_destination"
+
+
+@pytest.mark.parametrize("member", ["date", "time", "cs-uri-port", "s-port"])
+@pytest.mark.parametrize("value", ["x" * 100_000, "1" * 100_000, "\u0662"])
+def test_a_row_s_times_and_ports_are_remembered_if_they_are_some(member: str, value: str) -> None:
+    """So what is remembered is short, whatever a line has."""
+    remembered = (w3c._moment, w3c._often)
+    before = [memory.cache_info().currsize for memory in remembered]
+
+    assert reason("w3c", json.dumps({**json.loads(JSON["w3c"]), member: value})) is Reason.BAD_VALUE
+    assert [memory.cache_info().currsize for memory in remembered] == before
 
 
 @pytest.mark.parametrize("text", ["1000", "2" * 100_000, "x" * 100_000, "\u0662\u0660\u0660"])
