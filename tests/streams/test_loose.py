@@ -109,6 +109,33 @@ def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
     assert [row["LocalPort"] for row in world.connections if row["Outcome"] == "blocked"] == [2]
 
 
+def test_a_later_request_of_a_kept_connection_counts_as_well() -> None:
+    """What was asked first there is long ago; the judged request is as likely its latest as the other connection's only one."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in (1, 100)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    both = settle(sorted([*kept, *other, process_verdict(100.1)], key=lambda event: event.at))
+
+    assert said(only(both.verdicts))["Unjoined"] == "ambiguous"
+    assert {row["Outcome"] for row in both.rows} == {"allowed"}
+    alone = settle([*kept, process_verdict(100.1)])
+    assert {row["Outcome"] for row in alone.rows} == {"blocked"}
+
+
+def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
+    """Of a destination the times of sixteen requests are remembered: it may have been asked for again at any time since."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in range(1, 19)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    world = settle([*kept, *other, process_verdict(100.1)])
+
+    assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
+
+
 def test_the_same_verdict_twice_is_one() -> None:
     """Collected twice."""
     world = settle([connection(0), request(0.1, "bad.example:443"), process_verdict(0.2), process_verdict(0.2)])
