@@ -407,7 +407,7 @@ class Correlator(Settler):
         fresh = connection is None
         if connection is None:
             if group is not None:
-                connection = kernel_for_flow(group, at, started)
+                connection = kernel_for_flow(group, at, started, flow_id)
             if connection is None:
                 connection = self.new(device, key, group, at + self.lateness)
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):

@@ -228,9 +228,8 @@ class Settler:
                 self.swap(device, key, connection, self.new(device, key, group, connection.first + self.patience))
             return
         if surely:
-            other = (
-                kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
-            )
+            started, flow_id = connection.flow_started, connection.flow_id
+            other = kernel_for_flow(group, connection.first, started, flow_id) if started else None
         else:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
