@@ -210,7 +210,7 @@ def tunnel_evidence(connection: Connection) -> int:
 def judged_version(place: Place, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
     """Version of the row of a judged request."""
     evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
-    return EVIDENCE * evidence + mode_changes(facts, judged.at) + connection.judged_bump
+    return EVIDENCE * (evidence + connection.judged_bump) + mode_changes(facts, judged.at)
 
 
 def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:

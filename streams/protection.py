@@ -70,6 +70,8 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     """Grows with what the alert was told of it."""
     number: int = 0
     """The alert's: of one that was forgotten and began anew it is no part."""
+    who: int = 0
+    """Whose request it was, as the alert was told; 0 for nobody's."""
 
 
 class Loose(msgspec.Struct, array_like=True, gc=False):

@@ -35,7 +35,7 @@ BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, B
 """How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
 JUDGED_BUMP = 64
-"""More than a kernel record adds to a version."""
+"""More than kernel records add to the evidence of a version."""
 UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
 """What a connection's identity is made from; decided when its first row leaves, then never changed."""
 
