@@ -124,7 +124,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
 
 def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
     """Requests that an indicator matches and that nobody judged."""
-    judged = _judged_among_hits(connection, requests)
+    judged = _judged_among_hits(place, connection, requests)
     process, found = process_of(connection), []
     end = tunnel_end(connection) if place.proxied else None
     live = connection_flags(place, connection, connection.live)
@@ -167,7 +167,9 @@ def _not_judged(views: list[Hit], judged: Counter[tuple[str, str]]) -> int:
     return most
 
 
-def _judged_among_hits(connection: Connection, requests: list[Request]) -> Counter[tuple[str, str]]:
+def _judged_among_hits(
+    place: Place, connection: Connection, requests: list[Request]
+) -> Counter[tuple[str, str]]:
     """Judged requests that each sensor counted among its hits, by sensor and host.
 
     Of one that was stopped most sensors write no record of their own; another sensor may have seen it all the same, under a
@@ -184,6 +186,10 @@ def _judged_among_hits(connection: Connection, requests: list[Request]) -> Count
                 or judged.sensor != sensor
                 or any(h.host == request.host and h.sensor == sensor and judged.request in h.requests for h in hits)
             )
+    for guess in connection.guesses:
+        for sensor, host in {(hit.sensor, hit.host) for hit in hits}:
+            # A verdict on the address that a connection goes to directly is one on whatever is spoken there.
+            found[sensor, host] += guess.counted and (host == guess.host or place.remote_ip == guess.host)
     return found
 
 

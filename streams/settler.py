@@ -235,7 +235,7 @@ class Settler:
         if other is None or (other.sent and connection.sent):
             return
         connection.kernel, connection.witnesses = other.kernel, other.witnesses
-        connection.kernel_name = other.kernel_name
+        connection.kernel_name, connection.guesses = other.kernel_name, other.guesses
         if other.sent:
             connection.sent, connection.identity = other.sent, other.identity
             connection.bump, connection.moved = other.bump, True

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 
 import pytest
 
 from schemas.events import Action, Event
-from tests.factories import Row, World, connection, latest, name, process_verdict, request, settle, verdict
+from schemas.indicator_given import Given
+from tests.factories import (
+    Row,
+    World,
+    connection,
+    flow_end,
+    latest,
+    listing,
+    name,
+    process_verdict,
+    request,
+    settle,
+    verdict,
+)
 
 
 def only(rows: list[Row]) -> Row:
@@ -134,6 +148,69 @@ def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
     world = settle([*kept, *other, process_verdict(100.1)])
 
     assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
+
+
+THERE = {"remote": "203.0.113.9", "remote_port": 443}
+"""A server that is spoken to directly."""
+
+
+@pytest.mark.parametrize("listed", ["bad.example", "203.0.113.9"])
+@pytest.mark.parametrize("judged", ["bad.example", "203.0.113.9"])
+def test_what_was_judged_is_enforced_on_a_direct_connection_too(listed: str, judged: str) -> None:
+    """An indicator matches its name or its address, Defender stopped it: one request, one alert."""
+    events: list[Event] = [
+        connection(0, **THERE),  # type: ignore[arg-type]  # by name
+        name(0.1, "bad.example", tunnelled=False, **THERE),  # type: ignore[arg-type]  # by name
+        process_verdict(0.2, judged),
+    ]
+    for order in permutations(events):
+        world = World(listing(Given(listed, action="block"), modes=["dev-1=block"])).see(*order).finish()
+        counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+        assert counts == {"blocked": 1}
+
+
+def test_a_judged_address_without_a_name_is_enforced() -> None:
+    """Only the kernel tells of the connection."""
+    policy = listing(Given("203.0.113.9", action="block"), modes=["dev-1=block"])
+    world = World(policy).see(connection(0, **THERE), process_verdict(0.2, "203.0.113.9")).finish()  # type: ignore[arg-type]  # by name
+
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+@pytest.mark.parametrize("port", [0, 443])
+@pytest.mark.parametrize(("action", "outcome"), [(Action.AUDITED, "audited"), (Action.BLOCKED, "blocked")])
+def test_the_outcome_stays_when_the_request_comes_late(port: int, action: Action, outcome: str) -> None:
+    """The sensor logs CONNECT half a minute late: the same destination, one request, judged as before."""
+    policy = listing(Given("bad.example", action="block"), modes=["dev-1=block"])
+    world = World(policy, proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2, action=action, port=port))
+    world.wait(12).see(request(30, "bad.example:443")).wait(30).finish()
+    (hop,) = world.connections
+    (row,) = [row for row in world.destinations if not row["UnresolvedReason"]]
+
+    assert (hop["Outcome"], row["Outcome"], row["ResolvedBy"]) == (outcome, outcome, "connect")
+    assert (row["RequestCount"], hop["RequestCount"]) == (1, 1)
+    assert {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]} == {outcome: 1}
+
+
+def test_another_request_that_comes_late_was_not_judged() -> None:
+    """The guess was wrong: what the connection really asked for is not taken for stopped."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(request(30, "good.example:443")).finish()
+    (hop,) = world.connections
+    found = {row["DestinationHost"]: (row["Outcome"], row["UnresolvedReason"]) for row in world.destinations}
+
+    assert hop["Outcome"] == "allowed"
+    assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+
+
+def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
+    """The verdict is the process's: it goes with the kernel's record to the flow that turns out to be its own."""
+    world = World().see(connection(0, ended=3, **THERE), process_verdict(0.2, "203.0.113.9")).wait(12)  # type: ignore[arg-type]  # by name
+    assert [row["Outcome"] for row in world.connections] == ["blocked"]
+
+    world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()  # type: ignore[arg-type]  # by name
+    assert [(row["Outcome"], row["FlowId"]) for row in world.connections] == [("blocked", "77")]
 
 
 def test_the_same_verdict_twice_is_one() -> None:
