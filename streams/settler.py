@@ -19,6 +19,7 @@ from streams.state import (
     ASKED,
     BY_HOST,
     BY_JUDGED_NAME,
+    BY_PROCESS,
     BY_PROXY_LOG,
     BY_SNI,
     BY_VERDICT,
@@ -49,7 +50,8 @@ def _rest_until(until: Micros) -> int:
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
-def _supersede(weak: Destination) -> None:
+def supersede(weak: Destination) -> None:
+    """A better name came, or what named it fits no more."""
     if not weak.superseded:
         weak.superseded = True
         weak.evidence += 1
@@ -59,7 +61,7 @@ def _take_back_logged(connection: Connection) -> None:
     """Destinations that only a proxy's log named, of which no line fits the connection any more."""
     for destination in connection.destinations if connection.logged else ():
         if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
-            _supersede(destination)
+            supersede(destination)
 
 
 def _nothing(_device: Device, _what: object) -> None:
@@ -310,9 +312,9 @@ class Settler:
                 # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
                 one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
                 if weak.by > BY_VERDICT and not one_of_many:
-                    _supersede(weak)
+                    supersede(weak)
             return
-        if not connection.inner or any(d.by != BY_PROXY_LOG for d in connection.destinations):
+        if not connection.inner or any(d.by < BY_PROXY_LOG for d in connection.destinations):
             return
         place = self.place(device, key, connection)
         if not place.proxied or speaks_tls_to_proxy(connection):
@@ -327,8 +329,8 @@ class Settler:
             connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None, tunnel=spoken.tls
         )
         for weak in connection.destinations:
-            if weak.by == BY_PROXY_LOG and weak.tunnel:
-                _supersede(weak)
+            if weak.by == BY_PROCESS or (weak.by == BY_PROXY_LOG and weak.tunnel):
+                supersede(weak)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())

@@ -18,6 +18,7 @@ from tests.factories import (
     listing,
     name,
     process_verdict,
+    proxy_line,
     request,
     settle,
     verdict,
@@ -202,6 +203,30 @@ def test_another_request_that_comes_late_was_not_judged() -> None:
 
     assert hop["Outcome"] == "allowed"
     assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+
+
+@pytest.mark.parametrize("asked", ["good.example", "bad.example"])
+def test_a_better_name_that_comes_late_gives_the_destination(asked: str) -> None:
+    """SNI inside the tunnel, or the proxy's own log, is no inference: what the verdict was taken for gives way."""
+    for late, by in ((name(20, asked), "sni"), (proxy_line(20, f"{asked}:443", started=0.1), "proxy_log")):
+        world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+        world.see(late).wait(30).finish()
+        found = [(row["DestinationHost"], row["ResolvedBy"]) for row in world.destinations if not row["UnresolvedReason"]]
+
+        assert found == [(asked, by)]
+        (hop,) = world.connections
+        assert (hop["RemoteUrl"], hop["Outcome"]) == (
+            f"{asked}:443", "blocked" if asked == "bad.example" else "allowed",
+        )  # fmt: skip
+
+
+def test_what_was_stopped_in_plain_is_not_in_the_log() -> None:
+    """The proxy tells of another request of the kept connection: the judged one stands beside it."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(proxy_line(20, "http://good.example/", started=19.9)).wait(30).finish()
+    found = {row["DestinationHost"]: row["Outcome"] for row in world.destinations if not row["UnresolvedReason"]}
+
+    assert found == {"bad.example": "blocked", "good.example": "allowed"}
 
 
 def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
