@@ -143,7 +143,7 @@ class Correlator(Settler):
             -1 if event.bytes_received is None else event.bytes_received,
         )
         if group is None:
-            connection = self.new(device, key, None, event.started + self.patience)
+            connection = self.new(device, key, None, event.started, self.patience)
         else:
             for known in group:
                 if known.kernel is None:
@@ -154,7 +154,7 @@ class Correlator(Settler):
             seen_twice = other_witness(group, kernel)
             better = None if seen_twice is not None else witness_of_another(group, kernel)
             if better is not None:
-                connection = self.new(device, key, group, event.started + self.patience)
+                connection = self.new(device, key, group, event.started, self.patience)
                 connection.kernel, connection.last = kernel, device.facts.now
                 add_witness(connection, take_witness(better, kernel))
                 self.changed(device, key)
@@ -164,12 +164,12 @@ class Correlator(Settler):
                 return
             better = wrongly_matched(group, kernel)
             if better is not None:
-                connection = self.new(device, key, group, event.started + self.patience)
+                connection = self.new(device, key, group, event.started, self.patience)
                 connection.kernel, connection.last = kernel, device.facts.now
                 self.swap(device, key, connection, better)
                 return
             found = flow_for_kernel(group, kernel)
-            connection = found or self.new(device, key, group, event.started + self.patience)
+            connection = found or self.new(device, key, group, event.started, self.patience)
             if found is not None and not found.settled:
                 # As if the kernel's record had come first.
                 due = min(event.started, device.facts.now) + self.patience
@@ -409,7 +409,7 @@ class Correlator(Settler):
             if group is not None:
                 connection = kernel_for_flow(group, at, started, flow_id)
             if connection is None:
-                connection = self.new(device, key, group, at + self.lateness)
+                connection = self.new(device, key, group, at, self.lateness)
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
             if flow_id and connection.first:

@@ -135,7 +135,7 @@ class LooseVerdicts:
             )
         if any(j.host == judged.host for j in connection.judged):
             loose.follows = True  # Another sensor judged the same request and tells where.
-        connection.guesses += (Guess(judged.host, loose.flags, not loose.follows),)
+        connection.guesses += (Guess(loose.at, judged.host, loose.flags, not loose.follows),)
         place = correlator.place(device, key, connection)
         loose.connection = connection_id(place, connection)
         correlator.changed(device, key)

@@ -43,9 +43,10 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> 
     if started:
         return _nearest(free, started, SAME_START)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
-    if len(before) == 1 and not _may_be_of_told(group, before[0], flow_id, at) and before[0].kernel is not None and _open_at(before[0].kernel, at):
-        return before[0]
-    return None
+    if len(before) != 1 or _may_be_of_told(group, before[0], flow_id, at):
+        return None
+    kernel = before[0].kernel
+    return before[0] if kernel is not None and _open_at(kernel, at) else None
 
 
 def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) -> bool:

@@ -74,7 +74,7 @@ class ProxyLines:
         logged = _logged(event)
         line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
         matches = self._correlator.policy.match(
-            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", event.at,
+            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
             encrypted=logged.tunnel,
         )  # fmt: skip
         line.candidates = [(match.indicator, match.partial) for match in matches]
@@ -247,7 +247,7 @@ def _count_hit(destination: Destination, line: Line) -> None:
     if line.candidates:
         logged = line.logged
         matches = tuple(Match(*one) for one in line.candidates)
-        note_hit(destination.hits, matches, logged.host, logged.port, logged.at, logged.event_id)
+        note_hit(destination.hits, matches, logged.host, logged.port, logged.started, logged.event_id)
 
 
 def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:

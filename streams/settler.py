@@ -173,8 +173,8 @@ class Settler:
         """The settings name it as a proxy."""
         return f"{place.remote_ip} {place.remote_port}" in self.proxies
 
-    def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
-        """A new connection of a 5-tuple, to be looked at when it is due."""
+    def new(self, device: Device, key: str, group: Group | None, at: Micros, wait: Micros) -> Connection:
+        """A new connection of a 5-tuple, first told of for that time, to be looked at so much later."""
         if group is not None and len(group) >= GROUP_MAX:
             self._let_oldest_go(device, key)
             group = device.group(key)
@@ -191,20 +191,19 @@ class Settler:
             group.append(connection)
         device.size += 1
         # A start far ahead must not keep it waiting: its time is not trusted, the device's clock is.
-        connection.due = -(-min(due, device.facts.now + self.patience) // MICROS)
+        connection.due = -(-min(at + wait, device.facts.now + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         self.count(device, "connections")
         if not self.policy.indicators.empty:
-            self._compare_address(device, key, connection)
+            self._compare_address(device, key, connection, min(at, device.facts.now))
         return connection
 
-    def _compare_address(self, device: Device, key: str, connection: Connection) -> None:
+    def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
         """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
         _, _, ip, port, _ = ends_of(key)
-        now = device.facts.now
-        matches = self.policy.match(device, "", port, "", ip, now, encrypted=False)
+        matches = self.policy.match(device, "", port, "", ip, at, encrypted=False)
         if matches:
-            note_hit(connection.hits, matches, "", port, now, "")
+            note_hit(connection.hits, matches, "", port, at, "")
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
         """What the sensor said of two connections was the other way round."""
@@ -227,7 +226,7 @@ class Settler:
             if better is not None:
                 self.swap(device, key, connection, better)
             elif is_refuted(connection):
-                self.swap(device, key, connection, self.new(device, key, group, connection.first + self.patience))
+                self.swap(device, key, connection, self.new(device, key, group, connection.first, self.patience))
             return
         if surely:
             started, flow_id = connection.flow_started, connection.flow_id

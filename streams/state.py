@@ -57,6 +57,7 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
 class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A verdict that names only the process, and was joined to its connection (`streams.loose`)."""
 
+    at: Micros
     host: str
     flags: int
     counted: bool

@@ -211,7 +211,9 @@ def test_a_better_name_that_comes_late_gives_the_destination(asked: str) -> None
     for late, by in ((name(20, asked), "sni"), (proxy_line(20, f"{asked}:443", started=0.1), "proxy_log")):
         world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
         world.see(late).wait(30).finish()
-        found = [(row["DestinationHost"], row["ResolvedBy"]) for row in world.destinations if not row["UnresolvedReason"]]
+        found = [
+            (row["DestinationHost"], row["ResolvedBy"]) for row in world.destinations if not row["UnresolvedReason"]
+        ]
 
         assert found == [(asked, by)]
         (hop,) = world.connections

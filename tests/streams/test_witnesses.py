@@ -180,7 +180,7 @@ def test_flows_of_a_tuple_used_again_are_never_mixed() -> None:
 
 
 def test_a_second_sensor_does_not_revive_what_came_before() -> None:
-    """An older connection of the 5-tuple that no sensor saw into, its end untold: the second view of the newer one is not of it."""
+    """An older connection of the 5-tuple that no sensor saw into, its end untold: a view of the newer one is not of it."""
     events: list[Event] = [
         connection(0, pid=1),
         connection(4, pid=2),
