@@ -292,6 +292,7 @@ class Settler:
         if connection is None:
             return False
         absorb(connection, view)
+        device.orphaned += view.counted.values()
         device.let_sleep(view, key)
         group.remove(view)
         device.size -= 1

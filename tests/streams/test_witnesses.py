@@ -311,6 +311,21 @@ def test_a_name_inside_counts_once() -> None:
         assert len(world.connections) == 1
 
 
+def test_what_was_counted_of_a_view_is_counted_once() -> None:
+    """The address was an alert before any name was spoken; the connection turns out to be one that another sensor told of."""
+    there = {"remote": "203.0.113.5", "remote_port": 443}
+    events: list[Event] = [
+        name(0, "www.example.com", tunnelled=False, flow=UID, **there),  # type: ignore[arg-type]  # by name
+        connection(2, **there),  # type: ignore[arg-type]  # by name
+        name(2.1, "www.example.com", tunnelled=False, **there),  # type: ignore[arg-type]  # by name
+        flow_end(3, started=0, ended=2.9, flow=UID, **there),  # type: ignore[arg-type]  # by name
+    ]
+    world = World(listing(Given("203.0.113.5", action="block"), modes=["dev-1=off"])).see(*events).finish()
+
+    assert len(world.connections) == 1
+    assert [alert["Count"] for alert in latest(world.alerts, "AlertId") if alert["Count"]] == [1]
+
+
 def test_the_sensor_that_saw_the_beginning_is_believed() -> None:
     """One came in the middle, the other did not: the connection is not older than its sensors."""
     events: list[Event] = [
