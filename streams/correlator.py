@@ -337,6 +337,7 @@ class Correlator(Settler):
 
     def _mode_known_anew(self, device: Device) -> None:
         self.recheck(device)
+        device.loose_changed = True
         for key, state in device.alerts.items():
             state.sent = min(state.sent, max(state.version - 1, 0))
             touch(device, key)

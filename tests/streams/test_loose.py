@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from schemas.events import Action, Event
+from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
 from tests.factories import (
     Row,
@@ -16,6 +16,7 @@ from tests.factories import (
     flow_end,
     latest,
     listing,
+    mode,
     name,
     process_verdict,
     proxy_line,
@@ -238,6 +239,15 @@ def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
 
     world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()  # type: ignore[arg-type]  # by name
     assert [(row["Outcome"], row["FlowId"]) for row in world.connections] == [("blocked", "77")]
+
+
+def test_a_mode_that_is_known_late_is_on_the_verdict() -> None:
+    """It stands alone and was told long ago; then the device's history says what was in force."""
+    world = World().see(process_verdict(5, action=Action.AUDITED)).wait(20)
+    assert only(world.verdicts)["ProtectionMode"] == "audit"
+
+    world.see(mode(0, ProtectionMode.BLOCK))
+    assert only(world.verdicts)["ProtectionMode"] == "block"
 
 
 def test_the_same_verdict_twice_is_one() -> None:
