@@ -286,7 +286,11 @@ class Correlator(Settler):
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
-                add_destination(connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True)
+                again = _was_stopped(connection, event.tx, host, bits)
+                asked = add_destination(
+                    connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
+                )
+                _count_once(asked, again=again)
             else:
                 connection.inner_flags |= bits
         elif event.method:
@@ -295,7 +299,11 @@ class Correlator(Settler):
             if named:
                 connection.asked = True
                 self._learn(device, key, answered=False)
-                add_destination(connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False)
+                again = _was_stopped(connection, event.tx, named, bits)
+                asked = add_destination(
+                    connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
+                )
+                _count_once(asked, again=again)
             else:
                 connection.inner_flags |= bits
                 add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
@@ -462,6 +470,20 @@ class Correlator(Settler):
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
+
+
+def _was_stopped(connection: Connection, tx: int, host: str, bits: int) -> bool:
+    """Another rule stopped this very request."""
+    return bits in (BLOCKED, WARNED) and any(
+        judged.request == tx + 1 and judged.host == host and judged.flags & (BLOCKED | WARNED)
+        for judged in connection.judged
+    )
+
+
+def _count_once(asked: Destination | None, *, again: bool) -> None:
+    """A request that was stopped has no record of its own: it is counted by its first verdict."""
+    if asked is not None and again:
+        asked.requests -= 1
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:

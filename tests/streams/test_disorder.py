@@ -151,6 +151,19 @@ def test_a_process_that_was_another_ones_leaves_what_others_asked() -> None:
     assert (alert["InitiatingProcessId"], alert["Count"]) == (3, 2)
 
 
+@pytest.mark.parametrize("target", ["bad.example:443", "http://bad.example/"])
+def test_two_rules_that_stop_one_request_are_one_request(target: str) -> None:
+    """On the rows as on the alert; the client's next one is another."""
+    rules: list[Event] = [verdict(0.1, target, title="one"), verdict(0.1, target, title="two")]
+    again: list[Event] = [verdict(0.4, target, title="one", tx=1), verdict(0.4, target, title="two", tx=1)]
+    for events, requests in ((rules, 1), (rules[::-1] + again, 2)):
+        world = World().see(connection(0), *events).finish()
+        (alert,) = latest(world.alerts, "AlertId")
+
+        assert [row["RequestCount"] for row in world.rows] == [requests, requests]
+        assert alert["Count"] == requests
+
+
 def test_judged_tunnels_keep_a_row_each_in_any_order() -> None:
     """Two CONNECTs of one flow, both judged, the earlier one read later."""
     events = [
