@@ -20,7 +20,7 @@ from streams.indicators import process_matches
 from streams.judged import Request, judged_name
 from streams.modes import mode_at
 from streams.processes import process_of
-from streams.protection import HIT_EVENT_IDS_MAX, Hit
+from streams.protection import HIT_EVENT_IDS_MAX, Hit, day_of
 from streams.state import (
     BLOCKED,
     BY_CONNECT,
@@ -124,7 +124,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
 
 def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
     """Requests that an indicator matches and that nobody judged."""
-    judged = _judged_among_hits(connection, requests)
+    judged = _judged_among_hits(place, connection, requests)
     process, found = process_of(connection), []
     end = tunnel_end(connection) if place.proxied else None
     live = connection_flags(place, connection, connection.live)
@@ -143,52 +143,65 @@ def _not_enforced(device: Device, place: Place, connection: Connection, requests
         if not host and named and not place.proxied:
             continue  # The name was compared together with the address.
         left = _not_judged(views, judged)
-        shown = views if host else [_at_address(hit, place) for hit in views]
+        shown = views if host else [_at_address(hit, place, connection) for hit in views]
         found += _by_indicator(device, connection, shown, process, f"n{number}", left, outcome_of(live), None)
     return found
 
 
 def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
     """Hits that may be the same requests as several sensors saw them, under the number of the first of them."""
-    numbers: dict[tuple[str, tuple[str, ...]], int] = {}
+    numbers: dict[tuple[str, int, tuple[str, ...]], int] = {}
     views: dict[int, list[Hit]] = {}
     for number, hit in enumerate(hits):
         views.setdefault(numbers.setdefault(hit.means, number), []).append(hit)
     return list(views.items())
 
 
-def _not_judged(views: list[Hit], judged: Counter[tuple[str, str]]) -> int:
+def _not_judged(views: list[Hit], judged: Counter[Whose]) -> int:
     """Requests that nobody judged, by the sensor that saw most of them; those that were are taken off `judged`."""
     most = 0
     for hit in views:
-        told = min(judged[hit.sensor, hit.host], hit.count)
-        judged[hit.sensor, hit.host] -= told
+        whose = hit.sensor, hit.host, day_of(hit.first)
+        told = min(judged[whose], hit.count)
+        judged[whose] -= told
         most = max(most, hit.count - told)
     return most
 
 
-def _judged_among_hits(connection: Connection, requests: list[Request]) -> Counter[tuple[str, str]]:
+Whose = tuple[str, str, int]
+"""Of which sensor a request is, to which host, on which day."""
+
+
+def _judged_among_hits(place: Place, connection: Connection, requests: list[Request]) -> Counter[Whose]:
     """Judged requests that each sensor counted among its hits, by sensor and host.
 
     Of one that was stopped most sensors write no record of their own; another sensor may have seen it all the same, under a
     number of its own.
     """
     hits = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
-    found: Counter[tuple[str, str]] = Counter()
+    found: Counter[Whose] = Counter()
     for request in requests:
         judged = request.judged
         for sensor in {hit.sensor for hit in hits}:
-            found[sensor, request.host] += (
+            found[sensor, request.host, day_of(judged.at)] += (
                 not request.flags & BLOCKED
                 or not judged.request
                 or judged.sensor != sensor
                 or any(h.host == request.host and h.sensor == sensor and judged.request in h.requests for h in hits)
             )
+    for guess in connection.guesses:
+        for sensor, host in {(hit.sensor, hit.host) for hit in hits}:
+            # A verdict on the address that a connection goes to directly is one on whatever is spoken there.
+            found[sensor, host, day_of(guess.at)] += guess.counted and (
+                host == guess.host or place.remote_ip == guess.host
+            )
     return found
 
 
-def _at_address(hit: Hit, place: Place) -> Hit:
-    return Hit(hit.candidates, place.remote_ip, place.remote_port, hit.first, hit.last, hit.count, hit.event_ids)
+def _at_address(hit: Hit, place: Place, connection: Connection) -> Hit:
+    """The request is the connection itself, so its time is that of the connection's row, whoever told of it first."""
+    at = connection.started
+    return Hit(hit.candidates, place.remote_ip, place.remote_port, at, at, hit.count, hit.event_ids)
 
 
 def _by_indicator(

@@ -7,6 +7,8 @@ findings stand for, and a finding that changes its kind is taken from one and gi
 
 from __future__ import annotations
 
+import zlib
+
 from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.record import AlertKind
@@ -59,7 +61,10 @@ def fold(
         state.count += finding.weight - (known.weight if known is not None else 0)
         before = known.stamp if known is not None else 0
         state.version += max(stamp - before, 1)
-        counted[finding.name] = Counted(key, finding.weight, stamp, state.number)
+        who = _who(_asker(finding, process)) if process is not None else 0
+        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
+        if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
+            _forget_process(state)  # It was another's: of this very request the alert told it.
         _tell(state, finding, place, process)
         touch(device, key)
     for several in moved.values():
@@ -86,9 +91,8 @@ def withdraw(device: Device, counted: Counted) -> None:
     if not state.count:
         # What comes next begins anew; of several, those that stay do not say what this one added.
         state.hosts, state.event_ids, state.title = [], [], ""
-        state.first = state.last = state.process_at = 0
-        state.process_name, state.pid, state.account = "", None, ""
-        state.path = state.command_line = state.sha256 = ""
+        state.first = state.last = 0
+        _forget_process(state)
         state.indicator, state.partial = None, False
     touch(device, counted.alert)
 
@@ -116,7 +120,7 @@ def _tell(state: AlertState, finding: Finding, place: Place | None, process: Pro
     ids, ids_max = state.event_ids, WAY_EVENT_IDS_MAX if finding.kind in WAYS else EVENT_IDS_MAX
     if len(ids) < ids_max or min(finding.event_ids, default=ids[-1]) < ids[-1]:
         state.event_ids = sorted({*ids, *finding.event_ids})[:ids_max]
-    if process is not None and (finding.last, process.name, process.pid or 0, process.account) >= _by(state):
+    if process is not None and _asker(finding, process) >= _by(state):
         state.process_at = finding.last
         state.process_name, state.pid, state.account = process.name, process.pid, process.account
         state.path, state.command_line, state.sha256 = process.path, process.command_line, process.sha256
@@ -127,9 +131,26 @@ def _told(state: AlertState) -> tuple[Micros, str, str, int]:
     return state.last, state.title, state.proxy_ip, state.proxy_port or 0
 
 
-def _by(state: AlertState) -> tuple[Micros, str, int, str]:
-    """Of whose request it was, what decides between two."""
+Asker = tuple[Micros, str, int, str]
+"""Whose request it was, and when: what decides between two."""
+
+
+def _by(state: AlertState) -> Asker:
     return state.process_at, state.process_name, state.pid or 0, state.account
+
+
+def _asker(finding: Finding, process: Process) -> Asker:
+    return finding.last, process.name, process.pid or 0, process.account
+
+
+def _who(asker: Asker) -> int:
+    """The same in every process."""
+    return zlib.crc32("\0".join(map(str, asker)).encode("utf-8", "surrogatepass"))
+
+
+def _forget_process(state: AlertState) -> None:
+    state.process_at, state.process_name, state.pid, state.account = 0, "", None, ""
+    state.path = state.command_line = state.sha256 = ""
 
 
 def _state(device: Device, key: str) -> AlertState:

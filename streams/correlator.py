@@ -143,7 +143,7 @@ class Correlator(Settler):
             -1 if event.bytes_received is None else event.bytes_received,
         )
         if group is None:
-            connection = self.new(device, key, None, event.started + self.patience)
+            connection = self.new(device, key, None, event.started, self.patience)
         else:
             for known in group:
                 if known.kernel is None:
@@ -154,7 +154,7 @@ class Correlator(Settler):
             seen_twice = other_witness(group, kernel)
             better = None if seen_twice is not None else witness_of_another(group, kernel)
             if better is not None:
-                connection = self.new(device, key, group, event.started + self.patience)
+                connection = self.new(device, key, group, event.started, self.patience)
                 connection.kernel, connection.last = kernel, device.facts.now
                 add_witness(connection, take_witness(better, kernel))
                 self.changed(device, key)
@@ -164,12 +164,12 @@ class Correlator(Settler):
                 return
             better = wrongly_matched(group, kernel)
             if better is not None:
-                connection = self.new(device, key, group, event.started + self.patience)
+                connection = self.new(device, key, group, event.started, self.patience)
                 connection.kernel, connection.last = kernel, device.facts.now
                 self.swap(device, key, connection, better)
                 return
             found = flow_for_kernel(group, kernel)
-            connection = found or self.new(device, key, group, event.started + self.patience)
+            connection = found or self.new(device, key, group, event.started, self.patience)
             if found is not None and not found.settled:
                 # As if the kernel's record had come first.
                 due = min(event.started, device.facts.now) + self.patience
@@ -286,7 +286,11 @@ class Correlator(Settler):
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
-                add_destination(connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True)
+                again = _was_stopped(connection, event.tx, host, bits)
+                asked = add_destination(
+                    connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
+                )
+                _count_once(asked, again=again)
             else:
                 connection.inner_flags |= bits
         elif event.method:
@@ -295,7 +299,11 @@ class Correlator(Settler):
             if named:
                 connection.asked = True
                 self._learn(device, key, answered=False)
-                add_destination(connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False)
+                again = _was_stopped(connection, event.tx, named, bits)
+                asked = add_destination(
+                    connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
+                )
+                _count_once(asked, again=again)
             else:
                 connection.inner_flags |= bits
                 add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
@@ -337,6 +345,7 @@ class Correlator(Settler):
 
     def _mode_known_anew(self, device: Device) -> None:
         self.recheck(device)
+        device.loose_changed = True
         for key, state in device.alerts.items():
             state.sent = min(state.sent, max(state.version - 1, 0))
             touch(device, key)
@@ -407,9 +416,9 @@ class Correlator(Settler):
         fresh = connection is None
         if connection is None:
             if group is not None:
-                connection = kernel_for_flow(group, at, started)
+                connection = kernel_for_flow(group, at, started, flow_id)
             if connection is None:
-                connection = self.new(device, key, group, at + self.lateness)
+                connection = self.new(device, key, group, at, self.lateness)
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
             if flow_id and connection.first:
@@ -461,6 +470,20 @@ class Correlator(Settler):
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
+
+
+def _was_stopped(connection: Connection, tx: int, host: str, bits: int) -> bool:
+    """Another rule stopped this very request."""
+    return bits in (BLOCKED, WARNED) and any(
+        judged.request == tx + 1 and judged.host == host and judged.flags & (BLOCKED | WARNED)
+        for judged in connection.judged
+    )
+
+
+def _count_once(asked: Destination | None, *, again: bool) -> None:
+    """A request that was stopped has no record of its own: it is counted by its first verdict."""
+    if asked is not None and again:
+        asked.requests -= 1
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:

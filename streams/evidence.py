@@ -13,6 +13,7 @@ from streams.state import (
     ASKED,
     BLOCKED,
     BY_CONNECT,
+    BY_PROCESS,
     BY_PROXY_LOG,
     BY_SNI,
     BY_VERDICT,
@@ -92,7 +93,7 @@ def add_destination(
         connection.destinations.append(found)
     found.superseded = False
     found.tunnel |= tunnel
-    if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG):
+    if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG, BY_PROCESS):
         # The very request whose end was named by less until now.
         found.first, found.url, found.requests = evidence[0], url, 0
         found.event_ids.clear()

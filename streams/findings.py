@@ -141,9 +141,17 @@ def destination_flags(connection: Connection, destination: Destination) -> int:
     flags = destination.flags
     if connection.logged:
         flags = _as_logged(flags, lines_of(connection, destination), destination.asked)
+    for guess in connection.guesses:
+        inside = destination is tunnel_end(connection) and _is_spoken(connection, guess.host)
+        if guess.host == destination.host or inside:
+            flags |= guess.flags
     if connection.inner_flags and destination is tunnel_end(connection):
         return flags | connection.inner_flags
     return flags
+
+
+def _is_spoken(connection: Connection, host: str) -> bool:
+    return any(inner.name == host for inner in connection.inner)
 
 
 def _as_logged(flags: int, lines: list[Logged], requests: int) -> int:
@@ -176,6 +184,7 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
         evidence += start_of(connection, destination) != destination.first
     if destination.tunnel:
         evidence += tunnel_evidence(connection)
+    evidence += len(connection.guesses)
     if connection.logged:
         # Which lines fit depends on when it ended, and on what else was asked for.
         evidence += 2 * len(connection.logged) + connection.summarised + ports_of(connection, destination)
@@ -210,7 +219,7 @@ def tunnel_evidence(connection: Connection) -> int:
 def judged_version(place: Place, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
     """Version of the row of a judged request."""
     evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
-    return EVIDENCE * evidence + mode_changes(facts, judged.at) + connection.judged_bump
+    return EVIDENCE * (evidence + connection.judged_bump) + mode_changes(facts, judged.at)
 
 
 def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:
@@ -270,6 +279,7 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
         evidence += (kernel.bytes_sent >= 0) + (kernel.bytes_received >= 0)
     if connection.logged:
         evidence += 3 * len(connection.logged)
+    evidence += len(connection.guesses)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
     return EVIDENCE * (evidence or 1) + facts_known + connection.bump
 
@@ -284,7 +294,11 @@ def connection_flags(place: Place, connection: Connection, live: list[Destinatio
     """Bits of all that was asked for on a connection."""
     flags = connection.inner_flags
     for destination in live:
-        flags |= destination_flags(connection, destination) if connection.logged else destination.flags
+        whole = connection.logged or connection.guesses
+        flags |= destination_flags(connection, destination) if whole else destination.flags
+    for guess in connection.guesses:
+        if guess.host == place.remote_ip or _is_spoken(connection, guess.host):
+            flags |= guess.flags
     if not place.proxied:
         kernel = connection.kernel
         if kernel is not None:

@@ -26,7 +26,7 @@ from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
 from streams.protection import Judged, Loose
 from streams.settler import ends_of
-from streams.state import BY_PROCESS, BYPASSED, WARNED, Connection, Destination
+from streams.state import BY_PROCESS, BYPASSED, EVENT_IDS_MAX, WARNED, Connection, Destination, Guess
 
 if TYPE_CHECKING:
     from streams.correlator import Correlator
@@ -127,24 +127,18 @@ class LooseVerdicts:
     def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
         judged, correlator = loose.judged, self._correlator
         asked = _asked(key, connection, loose, correlator.patience)
-        if isinstance(asked, Destination):
-            asked.flags |= loose.flags
-            asked.evidence += 1
-            for hit in {hit.sensor: hit for hit in reversed(asked.hits)}.values():
-                hit.count = max(hit.count - 1, 0)
-        elif asked is None:
+        if asked is None:
             evidence = (loose.at, judged.event_id)
             target = judged.url or judged.host
             add_destination(
                 connection, BY_PROCESS, judged.host, judged.port, target, loose.flags, evidence, None, tunnel=False
             )
-        else:
-            connection.inner_flags |= loose.flags
+        if any(j.host == judged.host for j in connection.judged):
+            loose.follows = True  # Another sensor judged the same request and tells where.
+        connection.guesses += (Guess(loose.at, judged.host, loose.flags, not loose.follows),)
         place = correlator.place(device, key, connection)
         loose.connection = connection_id(place, connection)
         correlator.changed(device, key)
-        if any(j.host == judged.host for j in connection.judged):
-            loose.follows = True  # Another sensor judged the same request and tells where.
         self._fold(device, loose, place)
 
     def _fold(self, device: Device, loose: Loose, place: Place | None) -> None:
@@ -206,12 +200,19 @@ def _asked(key: str, connection: Connection, loose: Loose, patience: Micros) -> 
         if (
             destination.host == judged.host
             and judged.port in (0, destination.port)
-            and abs(destination.first - loose.at) <= patience
+            and _asked_then(destination, loose.at, patience)
         ):
             return destination
     _, _, remote_ip, remote_port, _ = ends_of(key)
     spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
     return remote_ip if spoken and judged.port in (0, remote_port) else None
+
+
+def _asked_then(destination: Destination, at: Micros, patience: Micros) -> bool:
+    """One of its requests may be the one that was judged; of many the times of later ones are not remembered."""
+    times = [destination.first, *(when for when, _ in destination.event_ids)]
+    forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
+    return forgotten or any(abs(when - at) <= patience for when in times)
 
 
 def _same_process(one: Process, other: Process) -> bool:

@@ -7,8 +7,8 @@ records know the flow's. Rules, best first:
    connection settles within `START_TOLERANCE`;
 2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
    a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
-3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet.
-
+3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet, where
+   another kind of sensor told of no other that this one may mean as well;
 4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
    machines differ, where no other flow may be that record's.
 
@@ -18,6 +18,7 @@ A guess by rule 2 is corrected when better evidence comes. No match is better th
 from __future__ import annotations
 
 from schemas.events import Micros
+from streams.evidence import kind_of_flow
 from streams.state import Connection, Group, Kernel
 
 SAME_START: Micros = 50_000
@@ -36,15 +37,30 @@ def _open_at(kernel: Kernel, at: Micros) -> bool:
     return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGING_DELAY)
 
 
-def kernel_for_flow(group: Group, at: Micros, started: Micros) -> Connection | None:
+def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
     """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
     free = [c for c in group if c.kernel is not None and not c.flow_id]
     if started:
         return _nearest(free, started, SAME_START)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
-    if len(before) == 1 and before[0].kernel is not None and _open_at(before[0].kernel, at):
-        return before[0]
-    return None
+    if len(before) != 1 or _may_be_of_told(group, before[0], flow_id, at):
+        return None
+    kernel = before[0].kernel
+    return before[0] if kernel is not None and _open_at(kernel, at) else None
+
+
+def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) -> bool:
+    """Only other kinds of sensors told of another connection, later or open then: this evidence may as well be of that one."""
+    assert free.kernel is not None, "only of a connection with a kernel record"
+    kind, since = kind_of_flow(flow_id), free.kernel.started
+    return any(
+        c.kernel is not None
+        and c.kernel.started - EARLY <= at
+        and (c.kernel.started > since or _open_at(c.kernel, at))
+        and c.flow_id
+        and kind not in {kind_of_flow(known) for known in (c.flow_id, *c.flow_ids)}
+        for c in group
+    )
 
 
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
@@ -121,6 +137,8 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     free = [c for c in group if c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first]
     if flow.flow_started:
         return _nearest(free, flow.flow_started, START_TOLERANCE) or _only_one_near(group, flow)
+    if len(free) == 1 and _may_be_of_told(group, free[0], flow.flow_id, flow.first):
+        return None
     return free[0] if len(free) == 1 else None if free else _only_one_near(group, flow)
 
 

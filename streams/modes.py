@@ -138,8 +138,11 @@ def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence
 
 def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
     """Something is known of a time before what is known already: what was no news after it then, is now."""
-    place = bisect_right(facts.modes, at, key=_time)
-    until = facts.modes[place].at if place < len(facts.modes) else NEVER
+    following = facts.modes[bisect_right(facts.modes, at, key=_time) :]
+    counting = (
+        entry for entry in following if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]
+    )
+    until = next((entry.at for entry in counting), NEVER)
     later = [entry for entry in facts.modes_heard.values() if at < entry.at < until and entry.mode is not mode]
     for entry in sorted(later, key=_time):
         if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]:

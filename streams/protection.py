@@ -6,15 +6,22 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.clock import MICROS
 from schemas.events import Micros, ModeEvidence, Process, ProtectionMode
 from schemas.indicators import Indicator
 from schemas.record import Confidence, Outcome
 
 HIT_EVENT_IDS_MAX = 8
+DAY: Micros = 86_400 * MICROS
+
+
+def day_of(at: Micros) -> int:
+    """The UTC day, counted since 1970: what alerts fold by."""
+    return at // DAY
 
 
 class Hit(msgspec.Struct, array_like=True, gc=False):
-    """Requests to one host that the same indicators matched when they came."""
+    """Requests to one host on one UTC day that the same indicators matched when they came."""
 
     candidates: list[tuple[Indicator, bool]]
     """Best first; only the last has no condition on the process. True where only the host could be compared."""
@@ -30,9 +37,9 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     """Kind of the network sensor that told of them: another one's hits may be the same requests."""
 
     @property
-    def means(self) -> tuple[str, tuple[str, ...]]:
+    def means(self) -> tuple[str, int, tuple[str, ...]]:
         """What hits of different sensors have in common if they may be the same requests."""
-        return self.host, tuple(indicator.id for indicator, _ in self.candidates)
+        return self.host, day_of(self.first), tuple(indicator.id for indicator, _ in self.candidates)
 
 
 class Judged(msgspec.Struct, array_like=True, gc=False):
@@ -70,6 +77,8 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     """Grows with what the alert was told of it."""
     number: int = 0
     """The alert's: of one that was forgotten and began anew it is no part."""
+    who: int = 0
+    """Whose request it was, as the alert was told; 0 for nobody's."""
 
 
 class Loose(msgspec.Struct, array_like=True, gc=False):

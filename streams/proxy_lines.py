@@ -24,9 +24,10 @@ from streams.findings import identity
 from streams.indicators import Match
 from streams.logged import LOGGED_MAX, WRONG_CLOCK, Line, Logged, fits, fits_request, is_about, is_near
 from streams.policy import note_hit
-from streams.settler import ends_of
+from streams.settler import ends_of, supersede
 from streams.state import (
     BY_CONNECT,
+    BY_PROCESS,
     BY_PROXY_LOG,
     BY_URI,
     BY_VERDICT,
@@ -73,7 +74,7 @@ class ProxyLines:
         logged = _logged(event)
         line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
         matches = self._correlator.policy.match(
-            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", event.at,
+            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
             encrypted=logged.tunnel,
         )  # fmt: skip
         line.candidates = [(match.indicator, match.partial) for match in matches]
@@ -226,6 +227,10 @@ class ProxyLines:
                 return
             named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
             connection.destinations.append(named)
+        for guessed in connection.destinations:
+            # What was stopped on a kept connection in plain is not in the proxy's log: other requests say nothing against it.
+            if guessed.by == BY_PROCESS and guessed is not named and (logged.tunnel or guessed.host == named.host):
+                supersede(guessed)
         _count_hit(named, line)
 
     def _count(self, device: Device, what: str) -> None:
@@ -242,7 +247,7 @@ def _count_hit(destination: Destination, line: Line) -> None:
     if line.candidates:
         logged = line.logged
         matches = tuple(Match(*one) for one in line.candidates)
-        note_hit(destination.hits, matches, logged.host, logged.port, logged.at, logged.event_id)
+        note_hit(destination.hits, matches, logged.host, logged.port, logged.started, logged.event_id)
 
 
 def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
@@ -253,7 +258,7 @@ def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
 
 def _may_name(connection: Connection, logged: Logged) -> bool:
     """A tunnel has one end, and what its sensor saw of that outweighs the log."""
-    named = [d for d in connection.destinations if not d.superseded and d.by != BY_PROXY_LOG]
+    named = [d for d in connection.destinations if not d.superseded and d.by < BY_PROXY_LOG]
     if logged.tunnel or connection.connect:
         return not named
     return all(d.by <= BY_VERDICT and not d.tunnel for d in named)

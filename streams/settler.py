@@ -19,6 +19,7 @@ from streams.state import (
     ASKED,
     BY_HOST,
     BY_JUDGED_NAME,
+    BY_PROCESS,
     BY_PROXY_LOG,
     BY_SNI,
     BY_VERDICT,
@@ -49,7 +50,8 @@ def _rest_until(until: Micros) -> int:
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
-def _supersede(weak: Destination) -> None:
+def supersede(weak: Destination) -> None:
+    """A better name came, or what named it fits no more."""
     if not weak.superseded:
         weak.superseded = True
         weak.evidence += 1
@@ -59,7 +61,7 @@ def _take_back_logged(connection: Connection) -> None:
     """Destinations that only a proxy's log named, of which no line fits the connection any more."""
     for destination in connection.destinations if connection.logged else ():
         if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
-            _supersede(destination)
+            supersede(destination)
 
 
 def _nothing(_device: Device, _what: object) -> None:
@@ -171,8 +173,8 @@ class Settler:
         """The settings name it as a proxy."""
         return f"{place.remote_ip} {place.remote_port}" in self.proxies
 
-    def new(self, device: Device, key: str, group: Group | None, due: Micros) -> Connection:
-        """A new connection of a 5-tuple, to be looked at when it is due."""
+    def new(self, device: Device, key: str, group: Group | None, at: Micros, wait: Micros) -> Connection:
+        """A new connection of a 5-tuple, first told of for that time, to be looked at so much later."""
         if group is not None and len(group) >= GROUP_MAX:
             self._let_oldest_go(device, key)
             group = device.group(key)
@@ -189,20 +191,19 @@ class Settler:
             group.append(connection)
         device.size += 1
         # A start far ahead must not keep it waiting: its time is not trusted, the device's clock is.
-        connection.due = -(-min(due, device.facts.now + self.patience) // MICROS)
+        connection.due = -(-min(at + wait, device.facts.now + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         self.count(device, "connections")
         if not self.policy.indicators.empty:
-            self._compare_address(device, key, connection)
+            self._compare_address(device, key, connection, min(at, device.facts.now))
         return connection
 
-    def _compare_address(self, device: Device, key: str, connection: Connection) -> None:
+    def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
         """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
         _, _, ip, port, _ = ends_of(key)
-        now = device.facts.now
-        matches = self.policy.match(device, "", port, "", ip, now, encrypted=False)
+        matches = self.policy.match(device, "", port, "", ip, at, encrypted=False)
         if matches:
-            note_hit(connection.hits, matches, "", port, now, "")
+            note_hit(connection.hits, matches, "", port, at, "")
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
         """What the sensor said of two connections was the other way round."""
@@ -225,18 +226,17 @@ class Settler:
             if better is not None:
                 self.swap(device, key, connection, better)
             elif is_refuted(connection):
-                self.swap(device, key, connection, self.new(device, key, group, connection.first + self.patience))
+                self.swap(device, key, connection, self.new(device, key, group, connection.first, self.patience))
             return
         if surely:
-            other = (
-                kernel_for_flow(group, connection.first, connection.flow_started) if connection.flow_started else None
-            )
+            started, flow_id = connection.flow_started, connection.flow_id
+            other = kernel_for_flow(group, connection.first, started, flow_id) if started else None
         else:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
             return
         connection.kernel, connection.witnesses = other.kernel, other.witnesses
-        connection.kernel_name = other.kernel_name
+        connection.kernel_name, connection.guesses = other.kernel_name, other.guesses
         if other.sent:
             connection.sent, connection.identity = other.sent, other.identity
             connection.bump, connection.moved = other.bump, True
@@ -292,6 +292,7 @@ class Settler:
         if connection is None:
             return False
         absorb(connection, view)
+        device.orphaned += view.counted.values()
         device.let_sleep(view, key)
         group.remove(view)
         device.size -= 1
@@ -311,9 +312,9 @@ class Settler:
                 # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
                 one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
                 if weak.by > BY_VERDICT and not one_of_many:
-                    _supersede(weak)
+                    supersede(weak)
             return
-        if not connection.inner or any(d.by != BY_PROXY_LOG for d in connection.destinations):
+        if not connection.inner or any(d.by < BY_PROXY_LOG for d in connection.destinations):
             return
         place = self.place(device, key, connection)
         if not place.proxied or speaks_tls_to_proxy(connection):
@@ -328,8 +329,8 @@ class Settler:
             connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None, tunnel=spoken.tls
         )
         for weak in connection.destinations:
-            if weak.by == BY_PROXY_LOG and weak.tunnel:
-                _supersede(weak)
+            if weak.by == BY_PROCESS or (weak.by == BY_PROXY_LOG and weak.tunnel):
+                supersede(weak)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())

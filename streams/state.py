@@ -35,7 +35,7 @@ BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, B
 """How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
 
 JUDGED_BUMP = 64
-"""More than a kernel record adds to a version."""
+"""More than kernel records add to the evidence of a version."""
 UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
 """What a connection's identity is made from; decided when its first row leaves, then never changed."""
 
@@ -52,6 +52,16 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
     bytes_sent: int = -1
     """Payload; -1 where it is not told."""
     bytes_received: int = -1
+
+
+class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """A verdict that names only the process, and was joined to its connection (`streams.loose`)."""
+
+    at: Micros
+    host: str
+    flags: int
+    counted: bool
+    """Alerts count the request by this verdict, as no other sensor judged it."""
 
 
 class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -161,6 +171,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """It may be another sensor's view of a connection that is known: no rows until it settles."""
     run: Run | None = None
     """What was told of its process apart from the connection (`streams.processes`)."""
+    guesses: tuple[Guess, ...] = ()
+    """Verdicts of its process: they are the kernel's record's, whosever flow that turns out to be."""
 
     @property
     def live(self) -> list[Destination]:
@@ -201,6 +213,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         """Exchange the kernel's records; an identity that was made from one begins anew."""
         self.kernel, other.kernel = other.kernel, self.kernel
         self.witnesses, other.witnesses = other.witnesses, self.witnesses
+        self.guesses, other.guesses = other.guesses, self.guesses
         self.kernel_name, other.kernel_name = 0, 0
         for connection in (self, other):
             if connection.identity == FROM_KERNEL:

@@ -273,7 +273,7 @@ def absorb(connection: Connection, view: Connection) -> None:
     connection.logged += tuple(line for line in view.logged if line not in connection.logged)
     if connection.kernel is None:
         connection.kernel, connection.witnesses = view.kernel, view.witnesses
-        connection.kernel_name = view.kernel_name
+        connection.kernel_name, connection.guesses = view.kernel_name, view.guesses
 
 
 def _add_view(connection: Connection, view: Destination, kind: str) -> None:

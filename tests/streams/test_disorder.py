@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from schemas.dialects import dialects
@@ -120,14 +121,47 @@ def test_a_verdict_before_its_connect_learns_where_it_went() -> None:
         assert (alert["ProxyIP"], alert["Count"]) == (PROXY, 1)
 
 
-def test_verdicts_follow_the_process_that_was_right() -> None:
-    """A reused 5-tuple: the newer kernel record fits better, on the verdict's row and alert as well."""
-    world = World().see(connection(0, pid=1), verdict(5.1, "bad.example:443"), connection(5, pid=2)).finish()
+@pytest.mark.parametrize(("wrong", "right"), [(1, 2), (2, 1)])
+def test_verdicts_follow_the_process_that_was_right(wrong: int, right: int) -> None:
+    """A reused 5-tuple: the newer kernel record fits better, on the verdict's row and alert as well, whatever its PID."""
+    world = World().see(connection(0, pid=wrong), verdict(5.1, "bad.example:443"), connection(5, pid=right)).finish()
     (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
-    hop = next(r for r in world.connections if r["InitiatingProcessId"] == 2)
+    hop = next(r for r in world.connections if r["InitiatingProcessId"] == right)
 
-    assert (row["InitiatingProcessId"], row["ConnectionId"]) == (2, hop["ConnectionId"])
-    assert alert["InitiatingProcessId"] == 2
+    assert (row["InitiatingProcessId"], row["ConnectionId"]) == (right, hop["ConnectionId"])
+    assert alert["InitiatingProcessId"] == right
+
+
+def test_an_alert_names_nobody_where_its_process_was_another_ones() -> None:
+    """The flow's start says late that it is not the kernel's connection: neither row nor alert tell a process any more."""
+    world = World().see(connection(0, pid=1), verdict(5.1, "bad.example:443")).wait(30)
+    assert [alert["InitiatingProcessId"] for alert in latest(world.alerts, "AlertId")] == [1]
+
+    world.see(flow_end(65, started=5, ended=6)).finish()
+    (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
+    assert (row["InitiatingProcessId"], alert["InitiatingProcessId"], alert["Count"]) == (None, None, 1)
+
+
+def test_a_process_that_was_another_ones_leaves_what_others_asked() -> None:
+    """The later request of the same alert is somebody's of whom nothing was learnt anew."""
+    begin: list[Event] = [connection(0, pid=2), verdict(5.1, "bad.example:443")]
+    later: list[Event] = [connection(5.2, port=2, pid=3), verdict(5.3, "bad.example:443", port=2, flow="2")]
+    (alert,) = latest(World().see(*begin, *later, connection(5, pid=1)).finish().alerts, "AlertId")
+
+    assert (alert["InitiatingProcessId"], alert["Count"]) == (3, 2)
+
+
+@pytest.mark.parametrize("target", ["bad.example:443", "http://bad.example/"])
+def test_two_rules_that_stop_one_request_are_one_request(target: str) -> None:
+    """On the rows as on the alert; the client's next one is another."""
+    rules: list[Event] = [verdict(0.1, target, title="one"), verdict(0.1, target, title="two")]
+    again: list[Event] = [verdict(0.4, target, title="one", tx=1), verdict(0.4, target, title="two", tx=1)]
+    for events, requests in ((rules, 1), (rules[::-1] + again, 2)):
+        world = World().see(connection(0), *events).finish()
+        (alert,) = latest(world.alerts, "AlertId")
+
+        assert [row["RequestCount"] for row in world.rows] == [requests, requests]
+        assert alert["Count"] == requests
 
 
 def test_judged_tunnels_keep_a_row_each_in_any_order() -> None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 
 import pytest
 
-from schemas.events import Action, Event
-from tests.factories import Row, World, connection, latest, name, process_verdict, request, settle, verdict
+from schemas.events import Action, Event, ProtectionMode
+from schemas.indicator_given import Given
+from tests.factories import (
+    Row,
+    World,
+    connection,
+    flow_end,
+    latest,
+    listing,
+    mode,
+    name,
+    process_verdict,
+    proxy_line,
+    request,
+    settle,
+    verdict,
+)
 
 
 def only(rows: list[Row]) -> Row:
@@ -107,6 +123,131 @@ def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
     )
 
     assert [row["LocalPort"] for row in world.connections if row["Outcome"] == "blocked"] == [2]
+
+
+def test_a_later_request_of_a_kept_connection_counts_as_well() -> None:
+    """What was asked first there is long ago; the judged request is as likely its latest as the other connection's only one."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in (1, 100)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    both = settle(sorted([*kept, *other, process_verdict(100.1)], key=lambda event: event.at))
+
+    assert said(only(both.verdicts))["Unjoined"] == "ambiguous"
+    assert {row["Outcome"] for row in both.rows} == {"allowed"}
+    alone = settle([*kept, process_verdict(100.1)])
+    assert {row["Outcome"] for row in alone.rows} == {"blocked"}
+
+
+def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
+    """Of a destination the times of sixteen requests are remembered: it may have been asked for again at any time since."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in range(1, 19)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    world = settle([*kept, *other, process_verdict(100.1)])
+
+    assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
+
+
+THERE = {"remote": "203.0.113.9", "remote_port": 443}
+"""A server that is spoken to directly."""
+
+
+@pytest.mark.parametrize("listed", ["bad.example", "203.0.113.9"])
+@pytest.mark.parametrize("judged", ["bad.example", "203.0.113.9"])
+def test_what_was_judged_is_enforced_on_a_direct_connection_too(listed: str, judged: str) -> None:
+    """An indicator matches its name or its address, Defender stopped it: one request, one alert."""
+    events: list[Event] = [
+        connection(0, **THERE),  # type: ignore[arg-type]  # by name
+        name(0.1, "bad.example", tunnelled=False, **THERE),  # type: ignore[arg-type]  # by name
+        process_verdict(0.2, judged),
+    ]
+    for order in permutations(events):
+        world = World(listing(Given(listed, action="block"), modes=["dev-1=block"])).see(*order).finish()
+        counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+        assert counts == {"blocked": 1}
+
+
+def test_a_judged_address_without_a_name_is_enforced() -> None:
+    """Only the kernel tells of the connection."""
+    policy = listing(Given("203.0.113.9", action="block"), modes=["dev-1=block"])
+    world = World(policy).see(connection(0, **THERE), process_verdict(0.2, "203.0.113.9")).finish()  # type: ignore[arg-type]  # by name
+
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+@pytest.mark.parametrize("port", [0, 443])
+@pytest.mark.parametrize(("action", "outcome"), [(Action.AUDITED, "audited"), (Action.BLOCKED, "blocked")])
+def test_the_outcome_stays_when_the_request_comes_late(port: int, action: Action, outcome: str) -> None:
+    """The sensor logs CONNECT half a minute late: the same destination, one request, judged as before."""
+    policy = listing(Given("bad.example", action="block"), modes=["dev-1=block"])
+    world = World(policy, proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2, action=action, port=port))
+    world.wait(12).see(request(30, "bad.example:443")).wait(30).finish()
+    (hop,) = world.connections
+    (row,) = [row for row in world.destinations if not row["UnresolvedReason"]]
+
+    assert (hop["Outcome"], row["Outcome"], row["ResolvedBy"]) == (outcome, outcome, "connect")
+    assert (row["RequestCount"], hop["RequestCount"]) == (1, 1)
+    assert {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]} == {outcome: 1}
+
+
+def test_another_request_that_comes_late_was_not_judged() -> None:
+    """The guess was wrong: what the connection really asked for is not taken for stopped."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(request(30, "good.example:443")).finish()
+    (hop,) = world.connections
+    found = {row["DestinationHost"]: (row["Outcome"], row["UnresolvedReason"]) for row in world.destinations}
+
+    assert hop["Outcome"] == "allowed"
+    assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+
+
+@pytest.mark.parametrize("asked", ["good.example", "bad.example"])
+def test_a_better_name_that_comes_late_gives_the_destination(asked: str) -> None:
+    """SNI inside the tunnel, or the proxy's own log, is no inference: what the verdict was taken for gives way."""
+    for late, by in ((name(20, asked), "sni"), (proxy_line(20, f"{asked}:443", started=0.1), "proxy_log")):
+        world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+        world.see(late).wait(30).finish()
+        found = [
+            (row["DestinationHost"], row["ResolvedBy"]) for row in world.destinations if not row["UnresolvedReason"]
+        ]
+
+        assert found == [(asked, by)]
+        (hop,) = world.connections
+        assert (hop["RemoteUrl"], hop["Outcome"]) == (
+            f"{asked}:443", "blocked" if asked == "bad.example" else "allowed",
+        )  # fmt: skip
+
+
+def test_what_was_stopped_in_plain_is_not_in_the_log() -> None:
+    """The proxy tells of another request of the kept connection: the judged one stands beside it."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(proxy_line(20, "http://good.example/", started=19.9)).wait(30).finish()
+    found = {row["DestinationHost"]: row["Outcome"] for row in world.destinations if not row["UnresolvedReason"]}
+
+    assert found == {"bad.example": "blocked", "good.example": "allowed"}
+
+
+def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
+    """The verdict is the process's: it goes with the kernel's record to the flow that turns out to be its own."""
+    world = World().see(connection(0, ended=3, **THERE), process_verdict(0.2, "203.0.113.9")).wait(12)  # type: ignore[arg-type]  # by name
+    assert [row["Outcome"] for row in world.connections] == ["blocked"]
+
+    world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()  # type: ignore[arg-type]  # by name
+    assert [(row["Outcome"], row["FlowId"]) for row in world.connections] == [("blocked", "77")]
+
+
+def test_a_mode_that_is_known_late_is_on_the_verdict() -> None:
+    """It stands alone and was told long ago; then the device's history says what was in force."""
+    world = World().see(process_verdict(5, action=Action.AUDITED)).wait(20)
+    assert only(world.verdicts)["ProtectionMode"] == "audit"
+
+    world.see(mode(0, ProtectionMode.BLOCK))
+    assert only(world.verdicts)["ProtectionMode"] == "block"
 
 
 def test_the_same_verdict_twice_is_one() -> None:

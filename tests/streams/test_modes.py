@@ -133,3 +133,14 @@ def test_rows_that_left_are_corrected() -> None:
 
     (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
     assert (row["ProtectionMode"], alert["ProtectionMode"]) == ("block", "block")
+
+
+def test_what_a_sensor_said_holds_though_an_earlier_block_comes_late() -> None:
+    """A note of a request proves nothing against block, so it does not stand between the block and what was said after it."""
+    told: list[Event] = [
+        verdict(18, port=1, flow="1"),
+        verdict(32, port=2, flow="2", action=Action.AUDITED),
+        mode(33, AUDIT),
+    ]
+    for order in permutations(told):
+        assert history(settle(list(order))) == [("block", 18.0, 33.0), ("audit", 33.0, None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,23 @@ from schemas.settings import CorrelationSettings
 from schemas.suppressions import Suppression
 from streams.alerts import forget_old
 from streams.pipeline import Message, Pipeline
-from tests.factories import Row, World, connection, indicator, latest, listing, mode, name, request, settle, verdict
+from tests.factories import (
+    PROXY,
+    T0,
+    Row,
+    World,
+    connection,
+    flow_end,
+    indicator,
+    latest,
+    listing,
+    mode,
+    name,
+    proxy_line,
+    request,
+    settle,
+    verdict,
+)
 from tests.sample import TRUTH, sample
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -339,3 +356,57 @@ def test_changes_of_the_mode_hurry_no_alert() -> None:
         world.see(mode(second, BLOCK if second % 2 else AUDIT))
 
     assert len(world.unconfirmed) == 1
+
+
+# Days
+
+MIDNIGHT = 86_400 - T0 % 86_400
+"""The end of the UTC day."""
+
+
+def days(world: World) -> list[tuple[object, object, str, str]]:
+    """Of each alert kind, count, and the days of its first and last request; each folds one day."""
+    alerts = [alert for alert in latest(world.alerts, "AlertId") if alert["Count"]]
+    return [(a["Kind"], a["Count"], str(a["FirstTime"])[8:10], str(a["LastTime"])[8:10]) for a in alerts]
+
+
+def test_a_kept_connection_asks_on_two_days() -> None:
+    """Requests before and after midnight fold into the alerts of their own days, less those that were judged then."""
+    asked = [request(MIDNIGHT + at, "http://bad.example/", tx=10 + at, status=200) for at in (-9, -8, 7, 8, 9)]
+    audited = verdict(MIDNIGHT + 8, "http://bad.example/", tx=18, action=Action.AUDITED)
+    world = listed(connection(MIDNIGHT - 10), *asked, audited)
+
+    assert sorted(days(world)) == [
+        ("audited", 1, "25", "25"),
+        ("not_enforced", 2, "24", "24"),
+        ("not_enforced", 2, "25", "25"),
+    ]
+
+
+def test_what_the_proxy_logs_happened_when_it_was_asked() -> None:
+    """A tunnel of eight hours is logged at its end: day, mode and expiry are those of the request, as on the row."""
+    begun, over = MIDNIGHT - 3_600.0, MIDNIGHT + 25_200.0
+    policy = listing(Given("bad.example", expires="2026-11-25T00:00:00Z"))
+    world = World(policy, proxies=[f"{PROXY}:3128"]).see(mode(begun - 9, OFF, AUDIT), mode(over - 9, AUDIT, OFF))
+    world.see(
+        connection(begun, ended=over),
+        flow_end(over, started=begun, ended=over, tls=True),
+        proxy_line(over, "bad.example:443", started=begun + 1),
+    )
+    alert = only(world.wait(300).finish())
+    (row,) = world.destinations
+
+    assert (alert["FirstTime"], alert["ProtectionMode"]) == (row["Timestamp"], "off")
+    assert str(alert["Query"]).endswith("between (datetime(2026-11-24) .. 1d)")
+
+
+def test_an_address_is_connected_to_when_the_connection_began() -> None:
+    """Whoever tells of it first, and whatever else the device told before."""
+    there = {"remote": "203.0.113.9", "remote_port": 443}
+    events: list[Event] = [
+        connection(MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),  # type: ignore[arg-type]  # by name
+        flow_end(MIDNIGHT + 1.5, started=MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),  # type: ignore[arg-type]  # by name
+        connection(MIDNIGHT + 2, port=1),
+    ]
+    for order in permutations(events):
+        assert days(listed(*order, given=Given("203.0.113.9"))) == [("not_enforced", 1, "24", "24")]

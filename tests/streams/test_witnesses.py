@@ -179,6 +179,34 @@ def test_flows_of_a_tuple_used_again_are_never_mixed() -> None:
     assert len(world.connections) == len(world.destinations) == 2
 
 
+def test_a_second_sensor_does_not_revive_what_came_before() -> None:
+    """An older connection of the 5-tuple that no sensor saw into, its end untold: a view of the newer one is not of it."""
+    events: list[Event] = [
+        connection(0, pid=1),
+        connection(4, pid=2),
+        request(4.1, "b.example:443", flow="2"),
+        flow_end(4.9, started=4, ended=4.8, flow="2"),
+        request(4.1, "b.example:443", flow=UID),
+    ]
+    for order in permutations(events):
+        world = World().see(*order).finish()
+
+        assert {row["InitiatingProcessId"] for row in world.destinations} <= {2, None}
+
+
+def test_nor_does_it_go_to_the_next_one() -> None:
+    """One connection that the first sensor saw is still open as far as anybody tells; the second one's word may be late."""
+    events: list[Event] = [
+        connection(0, pid=1),
+        request(0.1, "b.example:443", flow="1"),
+        connection(4, pid=2),
+        request(4.1, "b.example:443", flow=UID),
+    ]
+    world = World().see(*events).finish()
+
+    assert {row["InitiatingProcessId"] for row in world.destinations} <= {1, None}
+
+
 def test_the_same_host_twice_within_the_tolerance_is_in_doubt() -> None:
     """Which flow is which connection nobody can say where neither starts nor hosts tell: rows stay apart."""
     flows = [request(0.1, flow="1"), request(1.1, flow="2"), request(0.6, flow=UID)]
@@ -281,6 +309,21 @@ def test_a_name_inside_counts_once() -> None:
         world = World(listing(Given("example.com", action="block"))).see(*order).finish()
         assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
         assert len(world.connections) == 1
+
+
+def test_what_was_counted_of_a_view_is_counted_once() -> None:
+    """The address was an alert before any name was spoken; the connection turns out to be one that another sensor told of."""
+    there = {"remote": "203.0.113.5", "remote_port": 443}
+    events: list[Event] = [
+        name(0, "www.example.com", tunnelled=False, flow=UID, **there),  # type: ignore[arg-type]  # by name
+        connection(2, **there),  # type: ignore[arg-type]  # by name
+        name(2.1, "www.example.com", tunnelled=False, **there),  # type: ignore[arg-type]  # by name
+        flow_end(3, started=0, ended=2.9, flow=UID, **there),  # type: ignore[arg-type]  # by name
+    ]
+    world = World(listing(Given("203.0.113.5", action="block"), modes=["dev-1=off"])).see(*events).finish()
+
+    assert len(world.connections) == 1
+    assert [alert["Count"] for alert in latest(world.alerts, "AlertId") if alert["Count"]] == [1]
 
 
 def test_the_sensor_that_saw_the_beginning_is_believed() -> None:
