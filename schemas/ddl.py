@@ -47,9 +47,7 @@ class Migration:
 
     def statements(self, database: str) -> list[str]:
         """Its statements for this database, to be run one by one."""
-        code = "\n".join(line for line in self.text.splitlines() if not line.startswith("--"))
-        filled = code.replace("{database}", quoted(database))
-        return [statement.strip() for statement in filled.split(";\n") if statement.strip()]
+        return statements(self.text, database)
 
 
 def migrations() -> tuple[Migration, ...]:
@@ -64,6 +62,13 @@ def migrations() -> tuple[Migration, ...]:
     numbers = [migration.number for migration in found]
     assert numbers == list(range(1, len(found) + 1)), "schemas/migrations: a number is missing or there twice"
     return tuple(found)
+
+
+def statements(text: str, database: str) -> list[str]:
+    """The statements of a text like a migration's, for this database."""
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+    filled = code.replace("{database}", quoted(database))
+    return [statement.strip() for statement in filled.split(";\n") if statement.strip()]
 
 
 def quoted(name: str) -> str:
@@ -140,9 +145,9 @@ def made(title: str) -> str:
     """The text of a migration that makes tables."""
     parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]
     for name in MADE[title]:
-        parts += [_table(name), _view(name)]
+        parts += [table(name), view(name)]
     for name in CHANGED.get(title, ()):
-        parts += [_changes(name), _view(name, again=True)]
+        parts += [_changes(name), view(name, again=True)]
     return "\n".join(parts)
 
 
@@ -158,7 +163,8 @@ def _changes(name: str) -> str:
     return f"ALTER TABLE {place}\n    " + ",\n    ".join(changes) + ";\n"
 
 
-def _table(name: str) -> str:
+def table(name: str) -> str:
+    """The statement that makes the table behind a view, as the classes are now, unless it is there."""
     shape = _SHAPES[name]
     lines = [f"{quoted(c.name)} {c.clickhouse} COMMENT {_text(c.about)}" for c in columns(TABLES[name])]
     # MATERIALIZED, not DEFAULT: it is filled in without the reader having to keep track of what a row left out.
@@ -178,7 +184,8 @@ def _table(name: str) -> str:
     )
 
 
-def _view(name: str, *, again: bool = False) -> str:
+def view(name: str, *, again: bool = False) -> str:
+    """The statement that makes a view; with `again` also in place of one that is there."""
     shape = _SHAPES[name]
     shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown])
     where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""

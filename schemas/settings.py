@@ -59,8 +59,18 @@ class ClickHouseSettings(Section):
     password: SecretStr = Field(SecretStr(""), description="Password")
     timeout_secs: float = Field(30.0, gt=0, description="How long one request may take")
 
+    @field_validator("url")
+    @classmethod
+    def _url(cls, given: str) -> str:
+        # Without a scheme the host would be taken for one, and another machine asked.
+        if not given.startswith(("http://", "https://")) or not urlsplit(given).hostname:
+            raise ValueError("it must begin with http:// or https:// and name a host")
+        return given
+
 
 def _with_commas(given: object) -> object:
+    if isinstance(given, str) and given.lstrip().startswith(('["', "['")):
+        raise ValueError("a list is written with commas here, without brackets and quotes, as in one,two")
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 

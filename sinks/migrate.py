@@ -2,13 +2,18 @@
 
 What was applied stands in the table `schema_migrations`. Statements are written so that a migration that stopped
 half-way can be applied again, and so that two processes that migrate at once do each other no harm.
+
+A view that was lost or changed is only a definition, and is made again. A table that was lost had rows: it is made anew only
+when somebody says so.
 """
 
 from __future__ import annotations
 
 from clickhouse_connect.driver.client import Client
 
+from schemas import ddl
 from schemas.ddl import Migration, migrations, quoted
+from schemas.record import TABLES, columns
 from sinks.base import SinkRefused
 
 _BOOK = """
@@ -28,8 +33,34 @@ def pending(client: Client, database: str) -> list[str]:
     return [migration.title for migration in _missing(client, database)]
 
 
+def broken_views(client: Client, database: str) -> list[str]:
+    """Views of applied migrations that are not there, or lack a column, while the table behind them is there."""
+    seen = _seen(client, database)
+    return [
+        name
+        for name in _made(client, database)
+        if name + ddl.VERSIONS in seen
+        and not {column.name for column in columns(TABLES[name])} <= seen.get(name, set())
+    ]
+
+
+def lost_tables(client: Client, database: str) -> list[str]:
+    """Tables of applied migrations that are not there any more, by what hunters call them."""
+    seen = _seen(client, database)
+    return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
+
+
+def make_anew(client: Client, database: str) -> list[str]:
+    """Make the lost tables anew, empty, and say which."""
+    lost = lost_tables(client, database)
+    for name in lost:
+        for statement in ddl.statements(ddl.table(name), database):
+            client.command(statement)
+    return lost
+
+
 def migrate(client: Client, database: str) -> list[str]:
-    """Apply what is missing and say what that was."""
+    """Apply what is missing, make broken views again, and say what that was."""
     missing = _missing(client, database)
     client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
     client.command(_BOOK.format(database=quoted(database)))
@@ -40,7 +71,26 @@ def migrate(client: Client, database: str) -> list[str]:
             f"INSERT INTO {quoted(database)}.schema_migrations (number, name, sha256) "
             f"VALUES ({migration.number}, '{migration.name}', '{migration.sha256}')"
         )
-    return [migration.title for migration in missing]
+    views = broken_views(client, database)
+    for name in views:
+        for statement in ddl.statements(ddl.view(name, again=True), database):
+            client.command(statement)
+    return [*(migration.title for migration in missing), *(f"view {name}" for name in views)]
+
+
+def _made(client: Client, database: str) -> list[str]:
+    """What the migrations that were applied here have made."""
+    applied = _applied(client, database)
+    return [name for one in migrations() if one.number in applied for name in ddl.MADE.get(one.title, ())]
+
+
+def _seen(client: Client, database: str) -> dict[str, set[str]]:
+    """Columns by table or view, as they are."""
+    found = client.query(
+        "SELECT table, groupArray(name) FROM system.columns WHERE database = {database:String} GROUP BY table",
+        parameters={"database": database},
+    )
+    return {str(name): set(names) for name, names in found.result_rows}
 
 
 def _missing(client: Client, database: str) -> list[Migration]:

@@ -15,7 +15,7 @@ from schemas.topics import Topic, topics
 from unproxy.cluster import kafka_client_config, metadata
 from unproxy.errors import Failed
 from unproxy.query.where import of_settings
-from unproxy.wiring import identity_file, pending_migrations
+from unproxy.wiring import identity_file, lost_tables, pending_migrations
 
 KAFKA_SECS_MAX = 5.0
 
@@ -122,7 +122,11 @@ def _clickhouse(settings: Settings) -> Iterator[Finding]:
         return
     if pending := pending_migrations(settings):
         yield Finding(False, f"tables: {', '.join(pending)} not applied; run `unproxy migrate`")
+    lost = lost_tables(settings)
     for name, kind in TABLES.items():
+        if name in lost:
+            yield Finding(False, f"table {name}: is lost with its rows; restore it, or run `unproxy migrate --lost`")
+            continue
         yield _table(settings, name, {column.name: column.clickhouse for column in columns(kind)})
 
 

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from unproxy.errors import Failed
 EXIT_FAILED = 1
 EXIT_CALLED_WRONGLY = 2
 EXIT_INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="unproxy",
@@ -72,8 +74,14 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`); nothing more can be said, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         code = 0
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _write_no_more()
+        _say(f"{error.filename or 'the output'}: cannot be written: {error.strerror}; make room and start again")
+        code = EXIT_FAILED
     sys.exit(code)
 
 
@@ -103,6 +111,11 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _write_no_more() -> None:
+    """What stdout still holds is let go, or Python would try it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _say(message: str) -> None:
     for line in message.splitlines():
         typer.echo(f"unproxy: {line}", err=True)
@@ -114,4 +127,4 @@ def _in_words(error: Exception) -> str:
         return str(error)
     context = getattr(error, "ctx", None)
     said = str(error.format_message())
-    return f"{said} See {context.command_path} --help" if context else said
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} See {context.command_path} --help" if context else said

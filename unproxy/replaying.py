@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -64,6 +65,16 @@ class Outputs:
         """A line that could not be read, with its bytes."""
         if self.rejects:
             self.rejects.write(json.dumps(as_object(reject)).encode() + b"\n")
+
+
+def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
+    """Raises Fixable for an output that is also read, or written to as another one: its content would be lost."""
+    written = [path.resolve() for path in outputs if path is not None and not path.is_char_device()]
+    for path in written:
+        if written.count(path) > 1:
+            raise Fixable(f"{path}: is named for two outputs; name a file for each")
+        if any(path == Path(match).resolve() for text in sources for match in glob(text.partition(":")[2])):
+            raise Fixable(f"{path}: is read, and would be overwritten; name another file for the output")
 
 
 def as_object(reject: Reject) -> dict[str, str]:

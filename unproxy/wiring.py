@@ -434,6 +434,27 @@ def pending_migrations(settings: Settings) -> list[str]:
     return _with_clickhouse(settings, lambda client: pending(client, settings.clickhouse.database))
 
 
+def broken_views(settings: Settings) -> list[str]:
+    """Views that `migrate` would make again."""
+    from sinks.migrate import broken_views as broken
+
+    return _with_clickhouse(settings, lambda client: broken(client, settings.clickhouse.database))
+
+
+def lost_tables(settings: Settings) -> list[str]:
+    """Tables that were there and are no more."""
+    from sinks.migrate import lost_tables as lost
+
+    return _with_clickhouse(settings, lambda client: lost(client, settings.clickhouse.database))
+
+
+def make_lost_tables(settings: Settings) -> list[str]:
+    """Make them anew, empty; gives which."""
+    from sinks.migrate import make_anew
+
+    return _with_clickhouse(settings, lambda client: make_anew(client, settings.clickhouse.database))
+
+
 def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) -> list[str]:
     from clickhouse_connect.driver.exceptions import ClickHouseError
 

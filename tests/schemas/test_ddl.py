@@ -18,7 +18,7 @@ from schemas.settings import ClickHouseSettings
 from sinks import migrate as migrating
 from sinks.base import SinkRefused
 from sinks.clickhouse import ClickHouseSink, connect
-from sinks.migrate import migrate, pending
+from sinks.migrate import broken_views, lost_tables, make_anew, migrate, pending
 from unproxy.embedded.engine import Engine
 
 
@@ -96,6 +96,34 @@ def test_changed_file_is_an_error(client: Client, database: str, monkeypatch: py
 
     with pytest.raises(SinkRefused, match="0001_tables was applied with other content"):
         pending(client, database)
+
+
+def test_broken_view_is_made_again(client: Client, database: str) -> None:
+    """A view that is not there, or lacks a column, comes back as it was; rows are left alone."""
+    definition = f"SELECT create_table_query FROM system.tables WHERE database = '{database}' AND name = 'Rejects'"
+    whole = client.query(definition).result_rows
+    for damage in (f"DROP VIEW {database}.Rejects", f"CREATE OR REPLACE VIEW {database}.Rejects AS SELECT 1 AS Reason"):
+        client.command(damage)
+
+        assert broken_views(client, database) == ["Rejects"]
+        assert pending(client, database) == []
+        assert migrate(client, database) == ["view Rejects"]
+        assert client.query(definition).result_rows == whole
+        assert migrate(client, database) == []
+
+
+def test_lost_table_is_made_anew_only_when_told(client: Client, database: str) -> None:
+    """Its rows are gone, so migrating leaves it lost; told to, it makes it as it was, and the view works again."""
+    shape = f"SELECT name, type FROM system.columns WHERE database = '{database}' AND table = 'DeviceNetworkEvents_versions'"
+    whole = client.query(shape).result_rows
+    client.command(f"DROP TABLE {database}.DeviceNetworkEvents_versions SYNC")
+
+    assert migrate(client, database) == []
+    assert lost_tables(client, database) == ["DeviceNetworkEvents"]
+    assert make_anew(client, database) == ["DeviceNetworkEvents"]
+    assert client.query(shape).result_rows == whole
+    assert client.query(f"SELECT count() FROM {database}.DeviceNetworkEvents").result_rows == [(0,)]
+    assert (lost_tables(client, database), make_anew(client, database)) == ([], [])
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -146,6 +146,21 @@ def test_bad_proxy_in_the_file_says_where() -> None:
     assert complaint.startswith('unproxy.toml: correlation.proxies: "proxy:3128" needs an IP address')
 
 
+@pytest.mark.parametrize("url", ["clickhouse.example:8123", "http://", "tcp://clickhouse.example:9000"])
+def test_address_of_clickhouse_is_an_url(url: str) -> None:
+    """Without a scheme another machine would be asked."""
+    complaint = _complaint(_file(f'[clickhouse]\nurl = "{url}"\n'))
+
+    assert complaint.startswith("unproxy.toml: clickhouse.url: it must begin with http:// or https://")
+
+
+def test_list_as_in_toml_is_no_list_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies it from the file is told how it is written there."""
+    monkeypatch.setenv("UNPROXY_CORRELATION__PROXIES", '["10.0.0.1:3128"]')
+
+    assert "written with commas" in _complaint()
+
+
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the dump, nor the object's text, nor a complaint about a secret tells it."""
     monkeypatch.setenv("UNPROXY_CLICKHOUSE__PASSWORD", "hunter2")

@@ -16,6 +16,7 @@ from unproxy import checking, cluster, wiring
 from unproxy.cli import run
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed, Fixable
+from unproxy.up.parts import write_settings
 
 
 def wrong(settings: Settings) -> list[str]:
@@ -68,6 +69,31 @@ def test_column_that_is_missing_is_found(settings: Settings, engine: Engine) -> 
 
     (found,) = wrong(settings)
     assert found.startswith("table Rejects: column Reason is missing")
+    assert found.endswith("run `unproxy migrate`")
+    assert wiring.migrate(settings) == ["view Rejects"]
+    assert wrong(settings) == []
+
+
+def test_lost_table_is_found_and_made_when_told(
+    settings: Settings, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `check` says to run for a table that was lost helps; without being told, `migrate` makes none and says so."""
+    file = tmp_path / "settings.toml"
+    write_settings(settings, file)
+    wiring.migrate(settings)
+    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+        client.command("DROP TABLE Rejects_versions SYNC")
+        client.command("DROP VIEW Rejects")
+
+    (found,) = wrong(settings)
+    assert found == "table Rejects: is lost with its rows; restore it, or run `unproxy migrate --lost`"
+    assert run(["--config", str(file), "migrate"]) == 2
+    assert "run `unproxy migrate --lost` to make them anew, empty" in capsys.readouterr().err
+    assert run(["--config", str(file), "migrate", "--lost", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "table Rejects\n"
+    assert run(["--config", str(file), "migrate", "--lost"]) == 0
+    assert capsys.readouterr().out == "table Rejects\nview Rejects\n"
+    assert wrong(settings) == []
 
 
 def test_missing_topics_are_found_and_made(settings: Settings) -> None:

@@ -116,6 +116,11 @@ def test_help_loads_nothing_heavy() -> None:
         ["indicators", "import", "/nowhere.csv", "--dry-run"],
         ["indicators", "list", "--data", "/nowhere"],
         ["suppress", "add", "--why", "x"],
+        ["up", "--data", "/dev/null"],
+        ["up", "--data", "/proc/nowhere"],
+        ["query", " "],
+        ["query", "--kql", ""],
+        ["alerts", "--from-start"],
     ],
 )
 def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +155,17 @@ def test_reader_that_has_seen_enough_is_no_error() -> None:
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_full_disk_is_said() -> None:
+    """Output that finds no room ends in one sentence and exit 1, whether it goes to a file or to stdout."""
+    for output in ("--out /dev/full", "> /dev/full"):
+        command = f"{sys.executable} -m unproxy replay sockets:unproxy/samples/sockets.jsonl.gz {output}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+        assert done.returncode == 1
+        assert "No space left on device; make room" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_dump_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,12 @@ def client(engine: Engine) -> Client:
 
 
 ANSWERS: dict[str, list[tuple[object, ...]]] = {
+    "who-talked-to-it": [
+        ("srv-1", "bad.example:443", "", "allowed"),
+        ("ws-1", "", "203.0.113.9", "allowed"),
+        ("ws-1", "http://bad.example/", "", "blocked"),
+        ("ws-1", "bad.example:443", "", "allowed"),
+    ],
     "who-was-off": [("srv-1", "settings"), ("ws-1", "defender_5007"), ("ws-6", "settings")],
     "heard-and-off": [("ws-1",), ("ws-4",), ("ws-5",)],
     "blind-on-a-day": [("ws-4", 1440), ("ws-5", 1200), ("ws-1", 600), ("srv-1", 240)],
@@ -82,6 +88,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     "past-the-proxy-rows": [("ws-1", "203.0.113.9", 443)],
 }
 COLUMNS: dict[str, list[str]] = {
+    "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],
     "who-was-off": ["DeviceName", "Evidence"],
     "heard-and-off": ["DeviceName"],
     "blind-on-a-day": ["DeviceName", "Minutes"],

@@ -110,3 +110,16 @@ def test_parameters_may_hold_anything(tables: Client) -> None:
     (row,) = tables.rows("SELECT {odd:String} AS odd", {"odd": odd})
 
     assert row["odd"] == odd
+
+
+@pytest.mark.parametrize("statement", ["DROP VIEW DeviceEvents", "INSERT INTO Rejects_versions (Device) VALUES ('x')"])
+def test_a_question_changes_nothing(tables: Client, statement: str) -> None:
+    """Whatever the user may do: a statement that writes is refused, in words."""
+    with pytest.raises(QueryRefused, match="only reads"):
+        ask(tables, statement, {})
+
+
+def test_format_in_the_question_is_said(tables: Client) -> None:
+    """The answer then is no table; the person hears of --format."""
+    with pytest.raises(QueryRefused, match="--format"):
+        ask(tables, "SELECT 1 FORMAT JSON", {})

@@ -186,3 +186,17 @@ def test_output_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.Ca
     """An output file in a folder that is not there is the caller's mistake."""
     assert run(["replay", SAMPLE[-1], "--out", str(tmp_path / "nowhere" / "rows.jsonl")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["--out", "--rejects", "--summary"])
+def test_what_is_read_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str) -> None:
+    """An output that is one of the recorded files, or another output, would lose its content."""
+    dialect, _, sample = SAMPLE[-1].partition(":")
+    source = tmp_path / "recorded.jsonl.gz"
+    source.write_bytes(Path(sample).read_bytes())
+
+    assert run(["replay", f"{dialect}:{tmp_path}/*.gz", other, str(source)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert source.read_bytes() == Path(sample).read_bytes()
+    assert run(["replay", SAMPLE[-1], "--alerts", str(tmp_path / "same"), other, str(tmp_path / "same")]) == 2
+    assert "two outputs" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas.record import ResolvedBy
 from unproxy.query import event, timeline
 from unproxy.query.client import readable
 from unproxy.query.formats import PIPE_CHARS, printable, table
@@ -108,6 +109,12 @@ def test_question_takes_values_as_parameters() -> None:
 def test_decision_is_told_in_words(given: dict[str, Any], said: str) -> None:
     """Evidence, certainty, outcome and findings become sentences."""
     assert said in event.decided(row(**given))
+
+
+@pytest.mark.parametrize("evidence", [kind for kind in ResolvedBy if kind])
+def test_every_evidence_has_words(evidence: ResolvedBy) -> None:
+    """None is told by its name in the table alone."""
+    assert "decided by" not in event.decided(row(ResolvedBy=evidence, DestinationHost="a.example"))
 
 
 def test_table_that_fits_is_shown_whole() -> None:

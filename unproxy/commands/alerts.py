@@ -13,6 +13,7 @@ from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.suppress import Kind
 from unproxy.commands.timeline import Shape, ShapeOption
+from unproxy.errors import Fixable
 
 
 class AtLeast(StrEnum):
@@ -59,6 +60,8 @@ def alerts(
     def say(what: str) -> None:
         typer.echo(f"unproxy: {what}", err=True)
 
+    if from_start and not follow:
+        raise Fixable("--from-start goes with --follow")
     state = state_of(context)
     severities = tuple(AtLeast)[tuple(AtLeast).index(severity) :] if severity else ()
     wanted = found.Wanted(device, kind or "", severities, suppressed)

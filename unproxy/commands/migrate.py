@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from unproxy.commands.common import example, state_of
+from unproxy.errors import Fixable
 
 
 def register(app: typer.Typer) -> None:
@@ -17,12 +18,30 @@ def register(app: typer.Typer) -> None:
 def migrate(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="Make tables that were lost anew, empty; `unproxy refill` then fills them.")
+    ] = False,
 ) -> None:
-    """Create the tables in ClickHouse or update them."""
+    """Create the tables in ClickHouse or update them.
+
+    A view that is missing or lacks a column is made again. A table that is missing had rows: it is made again, empty, only
+    with --lost.
+    """
     from unproxy import wiring
 
     settings = state_of(context).settings
-    names = wiring.pending_migrations(settings) if dry_run else wiring.migrate(settings)
+    missing = wiring.lost_tables(settings)
+    if missing and not lost:
+        raise Fixable(
+            f"tables {', '.join(missing)}: are lost with their rows; restore them, or run `unproxy migrate --lost` to make "
+            "them anew, empty, and `unproxy refill` for what Kafka still has"
+        )
+    if dry_run:
+        names = [*wiring.pending_migrations(settings), *(f"view {name}" for name in wiring.broken_views(settings))]
+    else:
+        wiring.make_lost_tables(settings)
+        names = wiring.migrate(settings)
+    names = [*(f"table {name}" for name in missing), *names]
     for name in names:
         typer.echo(name)
     where = f"{settings.clickhouse.url}, database {settings.clickhouse.database}"

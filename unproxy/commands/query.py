@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unproxy.commands.common import example, state_of
+from unproxy.errors import Fixable
 from unproxy.query.answer import Format
 
 DataOption = Annotated[
@@ -32,7 +33,7 @@ def query(
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
 ) -> None:
-    """Ask the tables in SQL or KQL.
+    """Ask the tables in SQL or KQL; changes nothing.
 
     Asks a running `unproxy up`; its data folder when nothing runs; without one the ClickHouse of the settings.
     """
@@ -43,6 +44,8 @@ def query(
 
     state = state_of(context)
     question = typer.get_text_stream("stdin").read() if text == "-" else text
+    if not question.strip():
+        raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
     with tables(state, data) as client:
         if kql:
             answer.show(client, kusto.translate(question), kusto.SETTINGS, output, screen_width())

@@ -80,6 +80,7 @@ def replay(
     if indicators is not None and out == "-":
         raise Fixable("--out -: alerts go to stdout with --indicators; name a file for the rows")
     settings = state_of(context).settings
+    replaying.apart(files, [Path(out) if out and out != "-" else None, alerts, events, rejects, summary])
     judges = [_judge(settings, path) for path in (indicators, against) if path is not None]
     with replaying.Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
         done = replaying.replay(settings, files, outputs, judges)

@@ -10,10 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 
-from unproxy.query.client import JSON_SETTINGS, Client
+from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
 from unproxy.query.formats import table
 
 TABLE_ROWS_MAX = 1_000
+READ_ONLY = {"readonly": "2"}
+"""A question changes nothing, whatever its user may do; 2 still lets it choose settings, such as the dialect."""
 
 
 class Format(StrEnum):
@@ -37,9 +39,12 @@ class Table:
 def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
     """The first rows of an answer, with the names of its columns."""
     output = "JSONCompactEachRowWithNames"
-    lines = client.lines(text, output=output, settings={**JSON_SETTINGS, **settings})
-    names = json.loads(next(lines, b"[]"))
-    rows = [json.loads(line) for line in itertools.islice(lines, TABLE_ROWS_MAX)]
+    lines = client.lines(text, output=output, settings={**READ_ONLY, **JSON_SETTINGS, **settings})
+    try:
+        names = json.loads(next(lines, b"[]"))
+        rows = [json.loads(line) for line in itertools.islice(lines, TABLE_ROWS_MAX)]
+    except ValueError:
+        raise QueryRefused("the answer is no table; leave FORMAT out of the question and give --format") from None
     return Table(names, rows, next(lines, None) is not None)
 
 
@@ -53,10 +58,10 @@ def show(client: Client, text: str, settings: Mapping[str, str], output: Format,
             sys.stderr.write(f"{remark}\n")
         return
     if output is Format.CSV:
-        written = client.chunks(text, output="CSVWithNames", settings=settings)
+        written = client.chunks(text, output="CSVWithNames", settings={**READ_ONLY, **settings})
     else:
         iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
-        written = client.chunks(text, output="JSONEachRow", settings={**iso, **settings})
+        written = client.chunks(text, output="JSONEachRow", settings={**READ_ONLY, **iso, **settings})
     # Whoever reads us may leave (`| head`): then the engine must not go on answering.
     with closing(written):
         for chunk in written:

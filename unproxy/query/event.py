@@ -21,6 +21,8 @@ _EVIDENCE = {
     "verdict": "the verdict of the device's network protection names it",
     "host_header": "only the Host header on this connection names it",
     "sni": "only the server name (SNI) of the TLS handshake names it",
+    "proxy_log": "the proxy's own log names it, and no sensor saw the request",
+    "process_time": "a request of the same process at the same time names it",
     "direct": "the connection goes to it without a proxy",
 }
 _WHY_NOT = {

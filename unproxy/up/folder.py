@@ -104,6 +104,14 @@ class Folder:
         """Whether an engine ever ran here."""
         return self.clickhouse.is_dir()
 
+    def make(self) -> None:
+        """Make it where it is missing. Raises Fixable where nothing can be written in it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.touch()
+        except OSError as error:
+            raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
+
     def read(self) -> Running | None:
         """What the last `up` wrote down, whether it still runs or not."""
         try:
@@ -133,11 +141,8 @@ class Folder:
     @contextmanager
     def opened(self, name: str, *, wait_secs: float, waiting: Callable[[str], None]) -> Iterator[None]:
         """Have the folder alone. `waiting` hears once whom we wait for. Raises Fixable when the wait was in vain."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
+        self.make()
+        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._take(handle, wait_secs, waiting)
             os.ftruncate(handle, 0)

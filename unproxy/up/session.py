@@ -226,7 +226,7 @@ def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
     if folder.has_tables() and not mark.exists():
         say(f"{folder.path} holds data of your own, so the sample is not added to it")
         return ()
-    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.make()
     mark.touch()
     samples = Path(str(resources.files("unproxy").joinpath("samples")))
     return [f"{dialect}:{samples / name}" for dialect, _, name in (text.partition(":") for text in SAMPLE)]
