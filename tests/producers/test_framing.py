@@ -42,6 +42,7 @@ class Parts:
     """A framing that holds back: `a1` is a part of event a, `a.` its end, and the event its parts. `=` lines are context."""
 
     context = b"="
+    reach = 0
 
     def __init__(self) -> None:
         self._parts: dict[bytes, list[bytes]] = {}
@@ -72,7 +73,7 @@ class Parts:
         return event + b"".join(self._parts.pop(event))
 
 
-HOLDING = replace(dialects()["suricata"], framing=Parts)
+HOLDING = replace(dialects()["suricata"], framing=lambda _: Parts())
 
 
 def test_what_is_held_back_is_read_again() -> None:
