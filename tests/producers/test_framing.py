@@ -290,6 +290,31 @@ def test_a_request_goes_on_behind_its_connection(
     assert len(events) == 6
 
 
+def test_a_followed_files_change_is_its_latest(tmp_path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that came after it was opened are dated, too."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        log, now = tmp_path / "log", time.time()
+
+        def lines(at: float, *messages: str) -> list[bytes]:
+            stamp = time.strftime("%b %d %H:%M:%S", time.localtime(at))
+            return [f"CONNECT   {stamp} [7]: {message}".encode() for message in messages]
+
+        write(log, lines(now - 60, "Connect (file descriptor 6): 192.0.2.7"))
+        os.utime(log, (now - 60, now - 60))
+        follower = Following(tmp_path, "tinyproxy")
+        before = follower.values()
+        asked = "Request (file descriptor 6): CONNECT a.example:443 HTTP/1.1"
+        write(log, lines(now, asked, 'Established connection to host "a.example" using file descriptor 7.'))
+        *_, last = follower.values()
+        follower.stop()
+    time.tzset()
+
+    assert len(before) == 1
+    assert isinstance(dialects()["tinyproxy"].parse(last), ProxyLogged)
+
+
 def test_an_extended_log_goes_on_behind_its_fields(tmp_path: Path, write: Writer) -> None:
     """Restarted in the middle, a row is read by the last fields before it; rotated, each file has its own."""
     log = tmp_path / "log"

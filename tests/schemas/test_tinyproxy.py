@@ -243,16 +243,15 @@ def test_of_two_connections_of_one_client_it_is_not_told_which_was_refused() -> 
     assert served([*lines, log.request(6, "b.example:443"), log.established(7, "b.example")]) == []
 
 
-@pytest.mark.parametrize("told", [(7, "x.example"), (6, "x.example")])
-def test_a_descriptor_that_is_a_hosts_is_no_clients(told: tuple[int, str]) -> None:
-    """Nor is one of which a connection is closed that never asked: lines are missing, and who asks next is not who waited."""
+def test_a_descriptor_that_is_a_hosts_is_no_clients() -> None:
+    """Nor is one whose connection is closed before it asked: lines are missing, and who asks next is not who waited."""
     log = Log()
-    asked = [log.request(6, "a.example:443"), log.established(9, "a.example")]
+    asked = [log.request(6, "a.example:443"), log.established(9, "a.example"), log.closed(6, 9)]
 
-    assert served([log.connect(6, A), log.established(*told), *asked]) == ([(A, "a.example")] if told[0] == 7 else [])
-    assert served([log.connect(6, A), log.closed(6, 8), *asked]) == []
-    assert served([log.connect(6, A), log.closed(8, 6), *asked]) == []
-    assert served([log.connect(6, A), *asked[:1], log.established(6, "b.example"), asked[1]]) == []
+    for between in (log.established(6, "x.example"), log.closed(6, 8), log.closed(8, 6)):
+        assert served([log.detail("x"), log.connect(6, A), between, *asked]) == []
+    assert served([log.detail("x"), log.connect(6, A), log.established(7, "x.example"), *asked]) == [(A, "a.example")]
+    assert served([log.connect(6, A), asked[0], log.established(6, "b.example"), asked[1]]) == []
 
 
 def test_who_waited_longer_than_tinyproxy_does_is_gone() -> None:
@@ -333,6 +332,17 @@ def test_what_was_connected_did_not_fail() -> None:
     assert [(one[0], one[3]) for one in told(lines)] == [(B, "failed"), (A, "served")]
 
 
+def test_a_request_of_nobody_counts_where_it_must_be_one_only() -> None:
+    """Whose client is not known may be the one that failed, also on a descriptor that was connected before."""
+    log = Log()
+    lines = [
+        log.detail("x.example"), log.connect(6, A), log.request(6, "x.example:443"), log.established(7, "x.example"),
+        log.request(6, "a.example:443"), log.connect(8, B), log.request(8, "a.example:443"),
+    ]  # fmt: skip
+
+    assert told([*lines, log("opensock: Could not establish a connection to a.example:443")]) == []
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -409,6 +419,15 @@ def test_requests_that_may_be_cut_off(asked: str, target: str) -> None:
     assert [one.target for one in requests(lines)] == ([target] if target else [])
 
 
+def test_a_line_with_what_stands_between_lines_goes_on_as_it_is() -> None:
+    """A client may write that into its request."""
+    log = Log()
+    lines = [log.connect(6, A), log.request(6, "http://a.example/\x1e", "GET"), log.established(7, "a.example")]
+    framing = Requests(dates)
+
+    assert [made for line in lines for made in framing.take(line, 0)] == lines
+
+
 def test_lines_that_are_mixed_up() -> None:
     """Up to 1.10 a line is written in pieces: behind two beginnings messages are another process's, for a moment."""
     first, second = Log(7), Log(8)
@@ -418,9 +437,11 @@ def test_lines_that_are_mixed_up() -> None:
         first.request(6, "b.example:443"),
         first.established(7, "b.example"),
     ]
+    soon = [second.connect(8, A), second.request(8, "c.example:443"), second.established(9, "c.example")]
     first.second = 60
 
     assert served(lines) == []
+    assert served([lines[1], *soon]) == []
     assert served([*lines, *first.whole(B, "b.example")]) == [(B, "b.example")]
     assert served([line for line in lines if line != lines[1]]) == [(A, "b.example")]
 
