@@ -19,6 +19,7 @@ from schemas.clock import iso_micros, parse_micros
 from schemas.dialects import dialects
 from schemas.dialects.tinyproxy import claims, device_of, parse, written_at
 from schemas.events import Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.tinyproxy.lines import said
 from schemas.tinyproxy.requests import (
     DESCRIPTORS_MAX,
     JOINED,
@@ -272,7 +273,12 @@ def test_a_process_that_begins_again_under_its_number() -> None:
     start = log("Initializing tinyproxy ...")
     after = [log.established(7, "a.example"), *log.whole(B, "b.example"), *log.whole(B, "c.example", 8)]
 
+    connected = log.established(9, "d.example")
+    again = [log.connect(10, B), log.request(10, "d.example:443"), log.detail("d.example"), log.closed(10, 9)]
+
     assert served([*before, start, *after]) == [(B, "b.example")]
+    assert served([connected, start, *again]) == []
+    assert served([connected, *again]) == [(B, "d.example")]
 
 
 def test_the_level_may_be_another_one_from_then_on() -> None:
@@ -444,6 +450,17 @@ def test_lines_that_are_mixed_up() -> None:
     assert served([lines[1], *soon]) == []
     assert served([*lines, *first.whole(B, "b.example")]) == [(B, "b.example")]
     assert served([line for line in lines if line != lines[1]]) == [(A, "b.example")]
+
+
+def test_a_shipper_tells_no_process_but_tinyproxys_own() -> None:
+    """Inside its JSON it is not looked for: a request might be taken for a header."""
+    for pad in range(80):
+        message = (
+            f"Nov 24 10:00:00 gw-1 tinyproxy[7]: Request (file descriptor 6): GET {'x' * pad}[9]: http://b.example/"
+        )
+        raw = json.dumps({"message": message, "host": {"name": "gw-1"}, "more": "x" * 40}).encode()
+
+        assert said(raw).pid == ""
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
@@ -619,10 +636,11 @@ def test_no_more_is_remembered_than_the_bounds_allow() -> None:
         framing.take(log.connect(100 + number, B), 0)
         framing.take(log.request(100 + number, f"http://a.example/{long}", "GET"), 0)
         assert framing.kept_bytes <= KEPT_BYTES_MAX
-        framing.take(log.established(number, "x.example"), 0)
+        framing.take(log.established(100_000 + number, "x.example"), 0)
+    assert framing.kept_bytes > KEPT_BYTES_MAX // 2
     assert 0 < len(framing._open) < DESCRIPTORS_MAX
     assert framing.kept_bytes == sum(one.weigh() for one in framing._open.values())
-    assert len(framing._servers) <= DESCRIPTORS_MAX
+    assert len(framing._servers) == DESCRIPTORS_MAX
     for number in range(PROCESSES_MAX + 5):
         framing.take(Log(number + 1).detail("x"), 0)
         framing.take(Log(number + 1).established(9, "y.example"), 0)
