@@ -129,7 +129,7 @@ class Requests:
     def take(self, line: bytes, start: int) -> list[bytes]:
         """The line, or the request with it as its last."""
         del start
-        return [self._read(line.removesuffix(b"\r")) or line]
+        return [self._read(line) or line]
 
     def let_go(self) -> list[bytes]:
         """Nothing is held back."""

@@ -127,7 +127,7 @@ def test_a_request_is_one_event() -> None:
     assert (device_of(given_on[-1]), written_at(given_on[-1])) == (A, event.at)
     assert (device_of(lines[0]), written_at(lines[0])) == ("", 0)
     assert [claims(line) for line in given_on] == [True] * 5
-    assert read([lines[0] + b"\r", lines[1] + b"\r", *lines[2:]])[-1] != Ignored("", 0, "closed")
+    assert served(line + b"\r" for line in lines) == [(A, "a.example")]
 
 
 def test_the_recorded_file() -> None:
