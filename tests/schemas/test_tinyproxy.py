@@ -426,12 +426,14 @@ def test_requests_that_may_be_cut_off(asked: str, target: str) -> None:
 
 
 def test_a_line_with_what_stands_between_lines_goes_on_as_it_is() -> None:
-    """A client may write that into its request."""
+    """A client may write that into its request, a resolver into its answer."""
     log = Log()
-    lines = [log.connect(6, A), log.request(6, "http://a.example/\x1e", "GET"), log.established(7, "a.example")]
-    framing = Requests(dates)
+    hostile = [log.connect(6, A), log.request(6, "http://a.example/\x1e", "GET"), log.established(7, "a.example")]
+    failed = "opensock: Could not retrieve address info for a.example:443: \x1e"
 
-    assert [made for line in lines for made in framing.take(line, 0)] == lines
+    for lines in (hostile, [log.connect(6, A), log.request(6, "a.example:443"), log(failed)]):
+        framing = Requests(dates)
+        assert [made for line in lines for made in framing.take(line, 0)] == lines
 
 
 def test_lines_that_are_mixed_up() -> None:
