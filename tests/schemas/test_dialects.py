@@ -179,7 +179,7 @@ def test_a_strange_field_of_a_record_not_for_us_is_no_reject() -> None:
 
 
 def test_golden_input_is_real() -> None:
-    """Each golden line, or those that were joined in it behind their times, stand in the recorded sample, except constructed ones."""
+    """Each golden line, or those joined in it behind their times, stand in the recorded sample, except constructed ones."""
     recorded = set()
     for path in (Path(__file__).parents[1] / "data").rglob("*.gz"):
         recorded |= set(gzip.decompress(path.read_bytes()).splitlines())
