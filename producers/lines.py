@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
+from producers.dates import FileDates
 from producers.source import Line, SourceFile
 from schemas.events import Dialect, Framing
 from schemas.recognition import candidates, dialect_of_each
@@ -39,25 +40,30 @@ class Lines:
 
     def recall(self, read: Callable[[int], bytes]) -> None:
         """Where reading goes on in the middle: what lines before say of later ones. `read` begins at the file's beginning."""
-        framings = (self._framing_of(dialect) for dialect in self._candidates)
-        contexts = tuple(framing.context for framing in framings if framing is not None and framing.context)
+        framings = [framing for one in self._candidates if (framing := self._framing_of(one)) is not None]
+        contexts = tuple(framing.context for framing in framings if framing.context)
+        reach = max((framing.reach for framing in framings), default=0)
         left, rest = self.fed_to, b""
-        if not contexts:
+        if not (contexts or reach):
             return
         marks = [b"\n" + context for context in contexts]
         while left and (chunk := read(min(CHUNK_BYTES, left))):
             left -= len(chunk)
             block = rest + chunk
             ended, _, rest = block.rpartition(b"\n")
-            if not any(mark in b"\n" + ended for mark in marks):
+            if left > reach and not any(mark in b"\n" + ended for mark in marks):
                 rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
                 continue
             for line in ended.split(b"\n"):
-                if line.startswith(contexts):
-                    framing = self._framing_of(self._dialect_of(line))
-                    if framing is not None and framing.context and line.startswith(framing.context):
-                        framing.take(line, 0)
+                if left < reach or line.startswith(contexts):
+                    self._remind(line, left)
             rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
+
+    def _remind(self, line: bytes, left: int) -> None:
+        """Feed a line from before to whom it tells something, given how many bytes there are from its block to where we go on."""
+        framing = self._framing_of(self._dialect_of(line))
+        if framing is not None and (left < framing.reach or (framing.context and line.startswith(framing.context))):
+            framing.take(line, 0)
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """The lines that end in this chunk. Use up the iterator before feeding more."""
@@ -111,7 +117,7 @@ class Lines:
         if dialect.framing is None:
             return None
         if dialect.name not in self._framings:
-            self._framings[dialect.name] = dialect, dialect.framing()
+            self._framings[dialect.name] = dialect, dialect.framing(FileDates(self.file))
         return self._framings[dialect.name][1]
 
     def _done(self) -> int:

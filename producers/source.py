@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -76,6 +77,8 @@ class SourceFile:
     """Everything before this (uncompressed) offset was handed on; reading begins here."""
     once: bool = False
     """It cannot be read again: what Kafka does not acknowledge before we end is lost."""
+    changed: Micros = 0
+    """When it was last written to: no line of it is younger. 0: nothing tells, as of what is no file."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -98,9 +101,15 @@ def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
     shown = "stdin" if path == STDIN else str(Path(path).absolute())
     file = SourceFile(source.dialect.name, path, f"{socket.gethostname()}:{shown}", status.st_dev, status.st_ino)
     file.once = path == STDIN
+    file.changed = changed_at(status)
     if not file.once:
         file.remember_head(stream)
     return file
+
+
+def changed_at(status: os.stat_result) -> Micros:
+    """When a file was last written to; 0 for a pipe."""
+    return status.st_mtime_ns // 1_000 if stat.S_ISREG(status.st_mode) else 0
 
 
 class Line(NamedTuple):

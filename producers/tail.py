@@ -23,7 +23,7 @@ from typing import BinaryIO
 from producers.lines import CHUNK_BYTES, Lines
 from producers.position import Positions
 from producers.replay import is_gzip, merge
-from producers.source import Line, Source, SourceFile
+from producers.source import Line, Source, SourceFile, changed_at
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +214,7 @@ class _Followed:
                 return  # the chunk may be of the new content; the next round sees to it
             self.quiet_since = now
             self.file.remember_head(self.stream)
+            self.file.changed = changed_at(os.fstat(self.stream.fileno()))
             yield from self._lines.feed(chunk)
         if now - self.quiet_since >= HELD_SECS_MAX:
             yield from self._lines.let_go()

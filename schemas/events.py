@@ -337,6 +337,10 @@ Event = (
 Parsed = Event | Ignored | Reject
 
 
+Dates = Callable[[str], Micros]
+"""Makes a time of one that has neither year nor zone, such as `Nov 24 19:07:24.258`; 0 where they are not certain."""
+
+
 class Framing(Protocol):
     """Makes lines that can be read alone out of a file's own, where those cannot; one object a file, fed in order.
 
@@ -345,6 +349,8 @@ class Framing(Protocol):
 
     context: bytes
     """Lines that begin so tell how later ones are to be read: who goes on in the middle is fed those before it. b"": none do."""
+    reach: int
+    """Bytes: whatever stands so near before the place where somebody goes on is fed to it as well. 0: nothing is."""
 
     @property
     def held(self) -> int | None:
@@ -376,5 +382,6 @@ class Dialect:
     own_marks: tuple[bytes, ...] = ()
     """A line in which an endpoint tells of a connection of its own, from an address it has, contains one of these. (): none does,
     as with network sensors, which write of everybody's."""
-    framing: Callable[[], Framing] | None = None
-    """Where lines cannot be read alone in the file: what makes such lines of them before they are published."""
+    framing: Callable[[Dates], Framing] | None = None
+    """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
+    the file's year and zone."""

@@ -24,6 +24,7 @@ class FieldRows:
     """The framing of one file. A row that does not fit its directive goes on as it is, so does one without any above it."""
 
     context = b"#"
+    reach = 0
     held = None
 
     def __init__(self) -> None:

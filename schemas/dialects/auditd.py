@@ -102,5 +102,5 @@ DIALECT = Dialect(
     title="Linux audit log (auditd, audisp-syslog), with the records of an event joined when they are published",
     gives="Nothing yet but that the device was seen: a record of connect() does not tell the port it came from.",
     claims=claims,
-    framing=AuditEvents,
+    framing=lambda _: AuditEvents(),
 )

@@ -1,9 +1,9 @@
 """Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 198.51.100.11`.
 
-Several lines tell of one request, joined by nothing but the number of a file descriptor that is soon used again: the client's
-address is on one, what it asked for on the next, what became of it on others. No line alone tells who asked for what, so each is
-read and holds nothing. None is about a device: lines that belong together stay together under the key of their file. The time has
-neither year nor zone, so it is not told either.
+Several lines tell of one request, joined by nothing but the number of a file descriptor that is soon used again. Who reads the
+whole file knows which belong together (`schemas.tinyproxy.requests`): the line that tells what became of a request is published
+with the two that tell who asked for what, and with the times of request and end, as their own have neither year nor zone.
+Lines by themselves hold nothing and are about no device.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ from __future__ import annotations
 import re
 
 from schemas.carried import Carried, carried
-from schemas.events import Dialect, Ignored, Micros, Parsed, Reason
-from schemas.proxy_log import Unread, guarded, time_in
+from schemas.clock import parse_micros
+from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.proxy_log import Unread, device_in, guarded, logged, refused, time_in
+from schemas.tinyproxy.lines import CONNECT, LINE, REQUEST, decision_of, peer, request, said
+from schemas.tinyproxy.requests import JOINED, Requests
 
-_LINE = re.compile(
-    r"(?:(?:CONNECT|CRITICAL|ERROR|WARNING|NOTICE|INFO|DEBUG[0-9]?|UNKNOWN) +"
-    r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})? \[\d{1,10}\]: )(.*)",
-    re.DOTALL,
-)
 _KINDS = (
     ("Connect (file descriptor ", "connect"),
     ("Request (file descriptor ", "request"),
@@ -32,16 +30,51 @@ _KINDS = (
     ("Unauthorized connection from ", "refused"),
 )
 """How a message begins, and the kind it is counted as; all others are `other`."""
+_TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+_WHOLE = re.compile(rb"(%b) (%b)\x1e[^\x1e]*\x1e[^\x1e]*\x1e[^\x1e]*" % (_TIME, _TIME))
+"""A request with its lines."""
 
 
 def parse(raw: bytes) -> Parsed:
-    """Read one line."""
-    return guarded(raw, _read)
+    """Read one request, or one line."""
+    found = _WHOLE.fullmatch(raw)
+    if found is None:
+        return guarded(raw, _read)
+    try:
+        return _request(raw, parse_micros(found[1].decode()), parse_micros(found[2].decode()))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
+
+
+def _request(raw: bytes, started: Micros, at: Micros) -> Parsed:
+    connect, asked, end = (said(line) for line in raw.split(JOINED)[1:])
+    connected, requested = CONNECT.fullmatch(connect.message), REQUEST.fullmatch(asked.message)
+    decision = decision_of(end.message)
+    if connected is None or requested is None or decision is None:
+        raise Unread(Reason.MALFORMED, "the lines are not Connect, Request and what became of it")
+    if not connect.process == asked.process == end.process or connected[1] != requested[1]:
+        raise Unread(Reason.BAD_VALUE, "the lines are not of one process and descriptor")
+    client, wanted = peer(connected[2]), request(requested[2])
+    if client is None or wanted is None:
+        raise Unread(Reason.INCOMPLETE, "no client's address, or no request")
+    return logged(
+        "tinyproxy",
+        asked.host,
+        raw,
+        client.address,
+        at,
+        started,
+        wanted.method,
+        wanted.target,
+        None,
+        decision,
+        proxy_ip=client.proxy,
+    )
 
 
 def _read(line: Carried) -> Parsed:
-    found = _LINE.fullmatch(line.text)
-    message = found[1] if found is not None else line.text
+    found = LINE.fullmatch(line.text)
+    message = found[3] if found is not None else line.text
     for beginning, kind in _KINDS:
         if message.startswith(beginning):
             return Ignored("", line.at, kind)
@@ -51,20 +84,24 @@ def _read(line: Carried) -> Parsed:
 
 
 def written_at(raw: bytes) -> Micros:
-    """A carrier's time; tinyproxy's own has no year."""
+    """The end of a request; of a line a carrier's time, as tinyproxy's own has no year."""
     return time_in(parse(raw))
 
 
-def device_of(raw: bytes) -> str:  # noqa: ARG001  # every dialect's takes the line
-    """None: not even the client's, or lines of one request would be parted."""
-    return ""
+def device_of(raw: bytes) -> str:
+    """The client's address, where its request is whole."""
+    return device_in(parse(raw)) if JOINED in raw else ""
 
 
 def claims(raw: bytes) -> bool:
-    """Level, time without year, process in brackets; in syslog the messages of a request."""
+    """Level, time without year, process in brackets; in syslog the messages of a request; a request with its lines."""
     text = carried(raw).text
-    return _LINE.fullmatch(text) is not None or (
-        "file descriptor" in text[:80] and text.startswith(("Connect (", "Request (", "Established connection to "))
+    return (
+        LINE.fullmatch(text) is not None
+        or (
+            "file descriptor" in text[:80] and text.startswith(("Connect (", "Request (", "Established connection to "))
+        )
+        or (_WHOLE.fullmatch(raw) is not None and not isinstance(parse(raw), Reject))
     )
 
 
@@ -73,7 +110,8 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Tinyproxy's log",
-    gives="Nothing yet: no line alone tells who asked for what; each is read and counted by kind.",
+    title="Tinyproxy's log, with the lines of a request joined when they are published",
+    gives="Requests with what became of them; no client port, no address gone to, no bytes. Nothing of lines by themselves.",
     claims=claims,
+    framing=Requests,
 )

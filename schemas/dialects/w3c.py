@@ -318,5 +318,5 @@ DIALECT = Dialect(
     title="ProxySG's extended log (Blue Coat, Symantec): files with `#Fields`, main format, pairs in syslog",
     gives="Requests with verdict, bytes and user; the address gone to where the supplier is logged; no client port as a rule.",
     claims=claims,
-    framing=FieldRows,
+    framing=lambda _: FieldRows(),
 )

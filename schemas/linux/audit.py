@@ -80,6 +80,7 @@ class AuditEvents:
     """The framing of one file: each event is given as one line, its records as they were, EOE left out."""
 
     context = b""
+    reach = 0
 
     def __init__(self) -> None:
         self._open: dict[tuple[bytes, int, bytes], _Event] = {}

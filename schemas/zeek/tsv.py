@@ -32,6 +32,7 @@ class ZeekRows:
     """The framing of one file. Lines of JSON go on as they are, so does a row that does not fit its header."""
 
     context = b"#"
+    reach = 0
     held = None
 
     def __init__(self) -> None:

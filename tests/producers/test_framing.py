@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from producers.replay import QUIET_ROUNDS, piped, replay
 from producers.source import Line, Source, SourceFile, parse_source
 from producers.tail import HELD_SECS_MAX, Tail
 from schemas.dialects import dialects
+from schemas.events import ProxyLogged
 from schemas.recognition import NOBODYS
 
 Writer = Callable[[Path, Iterable[bytes]], None]
@@ -42,6 +44,7 @@ class Parts:
     """A framing that holds back: `a1` is a part of event a, `a.` its end, and the event its parts. `=` lines are context."""
 
     context = b"="
+    reach = 0
 
     def __init__(self) -> None:
         self._parts: dict[bytes, list[bytes]] = {}
@@ -72,7 +75,7 @@ class Parts:
         return event + b"".join(self._parts.pop(event))
 
 
-HOLDING = replace(dialects()["suricata"], framing=Parts)
+HOLDING = replace(dialects()["suricata"], framing=lambda _: Parts())
 
 
 def test_what_is_held_back_is_read_again() -> None:
@@ -246,6 +249,70 @@ def test_a_quiet_pipe_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> Non
 
     values = [[line.value for line in found if line is not None] for found in (rounds, later)]
     assert values == [[audit("SYSCALL", 1)], [audit("USER_END", 3), audit("SYSCALL", 2)]]
+
+
+def test_a_request_goes_on_behind_its_connection(
+    tmp_path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restarted between the lines of a request, its client is known; rotated there, it is not. The file's change dates them."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        log = tmp_path / "log"
+        now = time.strftime("%b %d %H:%M:%S")
+
+        def line(message: str) -> bytes:
+            return f"CONNECT   {now} [7]: {message}".encode()
+
+        def request(host: str) -> list[bytes]:
+            return [
+                line(f"Request (file descriptor 6): CONNECT {host}:443 HTTP/1.1"),
+                line(f'Established connection to host "{host}" using file descriptor 7.'),
+            ]
+
+        connect = [line("Connect (file descriptor 6): 192.0.2.7")]
+        write(log, connect)
+        found = []
+        for lines in (request("a.example")[:1], request("a.example")[1:], connect):
+            follower = Following(tmp_path, "tinyproxy")
+            found += follower.values()
+            follower.stop()
+            write(log, lines)
+        log.rename(tmp_path / "log.1")
+        write(log, request("b.example"))
+        last = Following(tmp_path, "tinyproxy")
+        found += last.values()
+        last.stop()
+    time.tzset()
+    events = [dialects()["tinyproxy"].parse(value) for value in found]
+
+    assert [(one.client_ip, one.host) for one in events if isinstance(one, ProxyLogged)] == [("192.0.2.7", "a.example")]
+    assert len(events) == 6
+
+
+def test_a_followed_files_change_is_its_latest(tmp_path: Path, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that came after it was opened are dated, too."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        log, now = tmp_path / "log", time.time()
+
+        def lines(at: float, *messages: str) -> list[bytes]:
+            stamp = time.strftime("%b %d %H:%M:%S", time.localtime(at))
+            return [f"CONNECT   {stamp} [7]: {message}".encode() for message in messages]
+
+        write(log, lines(now - 60, "Connect (file descriptor 6): 192.0.2.7"))
+        os.utime(log, (now - 60, now - 60))
+        follower = Following(tmp_path, "tinyproxy")
+        before = follower.values()
+        asked = "Request (file descriptor 6): CONNECT a.example:443 HTTP/1.1"
+        write(log, lines(now, asked, 'Established connection to host "a.example" using file descriptor 7.'))
+        *_, last = follower.values()
+        follower.stop()
+    time.tzset()
+
+    assert len(before) == 1
+    assert isinstance(dialects()["tinyproxy"].parse(last), ProxyLogged)
 
 
 def test_an_extended_log_goes_on_behind_its_fields(tmp_path: Path, write: Writer) -> None:

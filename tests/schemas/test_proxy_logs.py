@@ -612,8 +612,8 @@ def test_forcepoint() -> None:
     assert reason("forcepoint", FORCEPOINT.partition(" - - - ")[2]) is Reason.INCOMPLETE
 
 
-def test_tinyproxy_is_read_and_says_nothing() -> None:
-    """Who asked and what was asked are two lines; nothing on either names both."""
+def test_tinyproxys_lines_by_themselves_say_nothing() -> None:
+    """Who asked and what was asked are two lines; nothing on either names both (`test_tinyproxy.py` has them together)."""
     lines = gzip.decompress((DATA / "proxylogs/tinyproxy.log.gz").read_bytes()).decode().splitlines()
 
     assert {type(read("tinyproxy", line)) for line in lines} == {Ignored}

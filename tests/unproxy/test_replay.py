@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sample import SQUID_LOG, Score, score
+from schemas.clock import MICROS, parse_micros
+from tests.sample import REACHED, SQUID_LOG, Score, score
 from unproxy.cli import run
 
 SAMPLES = Path("unproxy/samples")
@@ -140,6 +143,30 @@ def test_endpoints_records_name_the_proxys_lines(tmp_path: Path, capsys: pytest.
     assert learnt.requests == 558
     assert (without.right, without.wrong) == (549, 0)
     assert "addresses             6  learnt 6, ambiguous 0" in capsys.readouterr().err
+
+
+def test_tinyproxys_requests_are_joined_to_those_that_sensors_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside squid's log, all of the truth and nothing wrong: of 130 those that can be meant by one request only."""
+    for path in (*SAMPLES.glob("*.gz"), SQUID_LOG, SQUID_LOG.with_name("tinyproxy-sample.log.gz")):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    ended = parse_micros("2026-11-24T19:08:12Z") // MICROS
+    os.utime(tmp_path / "tinyproxy-sample.log", (ended, ended))
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        files = [f"auto:{tmp_path}/{name}" for name in ("*.json*", "*.log")]
+        assert run(["replay", *files, "--out", str(tmp_path / "rows"), "--summary", str(tmp_path / "summary")]) == 0
+    time.tzset()
+    latest = {row["RecordId"]: row for row in sorted(lines(tmp_path / "rows"), key=lambda row: row["Version"])}
+    told = json.loads((tmp_path / "summary").read_text())
+    result = score(latest.values())
+    joined = [row for row in latest.values() if '"tinyproxy/' in json.dumps(row.get("AdditionalFields", ""))]
+
+    assert told["dialects"]["tinyproxy"] == 1_011
+    assert (result.right, result.wrong, result.wrong_rows, result.process_wrong) == (558, 0, 0, 0)
+    assert [(row["ProxyPort"], row["Outcome"] in REACHED) for row in joined] == [(8888, True)] * 19
 
 
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What tinyproxy writes, and which of its lines are about one request."""
