@@ -19,12 +19,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import clickhouse_connect
+import hypothesis
 import pytest
 
 from schemas.settings import PREFIX, Settings
 from schemas.topics import topics
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
+
+# A busy machine is no fault of the code that is tested: how long things take is for the bench.
+hypothesis.settings.register_profile("unproxy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("unproxy")
 
 
 class SettingsMaker(Protocol):

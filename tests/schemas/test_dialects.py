@@ -75,7 +75,7 @@ def test_own_records_have_their_mark(dialect: Dialect) -> None:
 
 
 @by_name
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(raw=st.binary(max_size=300))
 def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
     """A dialect never raises; a reject keeps its bytes."""
@@ -88,7 +88,7 @@ def test_any_bytes_are_a_value(dialect: Dialect, raw: bytes) -> None:
 
 
 @by_name
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_change_to_a_real_line_is_a_value(dialect: Dialect, data: st.DataObject) -> None:
     """Real lines with fields replaced by anything JSON can say, or words by any: an event that can be written, or a reject."""

@@ -558,7 +558,7 @@ OTHER = [
 """The same log of another machine, with the same process number and descriptors."""
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_another_machines_lines_in_between_make_no_client_wrong(data: st.DataObject) -> None:
     """Nothing tells which machine a line is of: what could be of either is of none."""
@@ -691,7 +691,7 @@ def test_a_request_to_the_proxy_itself_is_none() -> None:
     assert parse(line) == Ignored(A, parse_micros(f"{DAY}10:00:05Z"), "not_proxied")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(REAL[:300]) | st.binary(max_size=60), max_size=40))
 def test_any_lines_are_given_on(lines: list[bytes]) -> None:
     """Each in its place, as it is or as the last of its request."""

@@ -778,7 +778,7 @@ def test_an_end_that_syslog_cut_off() -> None:
     assert reject(parse(line[: line.index(b'<Data Name="DestinationPort">')])).reason is Reason.INCOMPLETE
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_xml_is_a_value(data: st.DataObject) -> None:
     """Bytes cut out of an event, doubled or exchanged: never an exception."""

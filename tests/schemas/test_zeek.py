@@ -387,7 +387,7 @@ def test_json_in_the_file_goes_on_as_it_is() -> None:
     assert rows_of(record("ssl")) == [json.loads(record("ssl"))]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=60).map(lambda part: part.replace(b"\n", b" ")) | st.sampled_from([*HEADER, ROW])))
 def test_any_lines_lose_nothing(found: list[bytes]) -> None:
     """Whatever stands in a file, each line that is no header gives one line, which can be read or is itself."""

@@ -32,7 +32,7 @@ def lines_missing(lost: list[Sent]) -> list[tuple[int, int]]:
     return runs
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(holes())
 def test_what_is_lost_is_one_gap_of_the_right_size(given: tuple[list[Sent], list[Sent]]) -> None:
     """Messages left out make a gap each run, with the numbers, the count and the times around it."""
@@ -46,7 +46,7 @@ def test_what_is_lost_is_one_gap_of_the_right_size(given: tuple[list[Sent], list
         assert (row["FromTime"], row["ToTime"]) == (clock(row["FromSeq"] - 2), clock(row["ToSeq"] - 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(holes(), st.data())
 def test_what_comes_late_is_not_missing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
     """Lost messages that come later, in any order and some of them twice, take their gap away; the others stay."""
@@ -60,7 +60,7 @@ def test_what_comes_late_is_not_missing(given: tuple[list[Sent], list[Sent]], da
     assert log.counts.get("gaps:loss", 0) - log.counts.get("gaps_filled", 0) == len(log.missing)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sizes, st.data())
 def test_order_does_not_matter(given: list[int], data: st.DataObject) -> None:
     """After the first message in any order: the very same gaps, versions included."""
@@ -73,7 +73,7 @@ def test_order_does_not_matter(given: list[int], data: st.DataObject) -> None:
     assert log.seen == expected.seen
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(holes(), st.data())
 def test_repeats_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
     """A producer that was killed sends again what was there: no row, no count, no coverage changes."""
@@ -87,7 +87,7 @@ def test_repeats_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.D
     assert {name: count for name, count in log.counts.items() if "gap" in name} == counts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(holes(), st.data())
 def test_a_crash_anywhere_leaves_the_same_rows(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
     """Taken back from its entries after any message, and fed some of them again, it makes the very rows of a quiet run."""

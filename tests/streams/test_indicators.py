@@ -293,7 +293,7 @@ def requests(draw: st.DrawFn) -> To:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(CHANGES, st.lists(requests(), min_size=1, max_size=6))
 def test_the_index_finds_what_a_scan_finds(changes: list[tuple[int, Indicator, bool]], asked: list[To]) -> None:
     """Whatever was put, changed and removed: the index says what looking at each indicator in turn says."""

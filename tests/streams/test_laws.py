@@ -63,7 +63,7 @@ def picture(world: World) -> dict[object, object]:
     return seen | {alert["AlertId"]: alert for alert in latest(world.alerts, "AlertId")}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(lives(), st.data())
 def test_order_within_the_lateness_does_not_matter(events: list[Event], data: st.DataObject) -> None:
     """Lines that arrive out of order by less than the lateness give the very same rows."""
@@ -75,7 +75,7 @@ def test_order_within_the_lateness_does_not_matter(events: list[Event], data: st
     assert picture(shuffled) == picture(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(lives(), st.data())
 def test_the_same_record_twice_is_one(events: list[Event], data: st.DataObject) -> None:
     """Repeats, near or far, change nothing."""
@@ -87,7 +87,7 @@ def test_the_same_record_twice_is_one(events: list[Event], data: st.DataObject) 
     assert picture(doubled) == picture(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(lives(), st.data())
 def test_how_input_is_cut_into_batches_does_not_matter(events: list[Event], data: st.DataObject) -> None:
     """One by one or in any batches: the same latest rows."""
@@ -103,7 +103,7 @@ def test_how_input_is_cut_into_batches_does_not_matter(events: list[Event], data
     assert picture(world.finish()) == picture(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(lives(), st.data())
 def test_advancing_often_or_once_is_the_same(events: list[Event], data: st.DataObject) -> None:
     """A quiet device settles the same way in many small steps or in one."""
@@ -116,7 +116,7 @@ def test_advancing_often_or_once_is_the_same(events: list[Event], data: st.DataO
     assert picture(often.finish()) == picture(once.finish())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(lives())
 def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
     """Resolved or unresolved with a reason; nothing waits in the end, and nothing is kept once time has passed."""

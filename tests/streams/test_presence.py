@@ -29,7 +29,7 @@ def bucket_of(at: float) -> str:
     return clock(begin - micros(0) // MICROS)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(0, 2_000), min_size=1, max_size=30), st.data())
 def test_coverage_is_what_was_heard(times: list[float], data: st.DataObject) -> None:
     """Lines in any order, cut into any messages, twice or not, with ticks between: first and last of each five minutes."""
@@ -173,7 +173,7 @@ def test_a_habit_fades() -> None:
     assert log.pipeline.devices[DEVICE].facts.habit < 600 * MICROS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["speak", "tick", "crash"]), st.floats(1, 3_000)), max_size=25))
 def test_silence_survives_crashes(steps: list[tuple[str, float]]) -> None:
     """Speaking, waiting and crashing in any order: the very rows of a run without crashes."""

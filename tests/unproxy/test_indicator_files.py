@@ -253,7 +253,7 @@ def test_refused(given: Given, why: Why) -> None:
     assert made.why is why
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=40) | st.from_regex(r"(https?://)?[a-z0-9.:\[\]-]{1,20}(/[ -~]{0,10})?", fullmatch=True))
 def test_normal_stays_normal(text: str) -> None:
     """Whatever is written: refused by a reason, or one spelling, which is its own and of its type."""
@@ -265,7 +265,7 @@ def test_normal_stays_normal(text: str) -> None:
     IndicatorSet().put(Indicator("id", found.type, found.value, IndicatorAction.BLOCK))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("[]()'=ORANDx:y, .\\-", max_size=40))
 def test_patterns_never_break(text: str) -> None:
     """Whatever the pattern: values, or a reason."""

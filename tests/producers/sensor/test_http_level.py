@@ -369,7 +369,7 @@ def stream_of(parts: list[bytes], data: st.DataObject) -> list[Packet]:
     return [syn(), *data.draw(st.permutations(segments))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_cut_and_order_do_not_matter(data: st.DataObject) -> None:
     """The same bytes, in whatever segments, order and number of copies, say the same."""
@@ -382,7 +382,7 @@ def test_cut_and_order_do_not_matter(data: st.DataObject) -> None:
     assert len(whole) == 5
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_with_gaps_nothing_else_is_said(data: st.DataObject) -> None:
     """Whatever segments are missing: each request that is told was sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT, Change, FormatError, Layout, Program, Task, spelled
@@ -90,7 +90,6 @@ def test_tasks_and_programs_are_told() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2**32 - 1), st.integers(0, 400))
 def test_any_page_ends(tail: bytes, commit: int, cut: int) -> None:
     """Whatever a page holds, reading it ends and raises nothing."""
