@@ -43,6 +43,7 @@ class Lines:
         framings = [framing for one in self._candidates if (framing := self._framing_of(one)) is not None]
         contexts = tuple(framing.context for framing in framings if framing.context)
         reach = max((framing.reach for framing in framings), default=0)
+        nears = [framing.near for framing in framings if framing.reach]
         left, rest = self.fed_to, b""
         if not (contexts or reach):
             return
@@ -51,18 +52,19 @@ class Lines:
             left -= len(chunk)
             block = rest + chunk
             ended, _, rest = block.rpartition(b"\n")
-            if left > reach and not any(mark in b"\n" + ended for mark in marks):
+            is_near = left <= reach and any(near in ended for near in nears)
+            if not is_near and not any(mark in b"\n" + ended for mark in marks):
                 rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
                 continue
             for line in ended.split(b"\n"):
-                if left < reach or line.startswith(contexts):
+                if is_near or line.startswith(contexts):
                     self._remind(line, left)
             rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
 
     def _remind(self, line: bytes, left: int) -> None:
         """Feed a line from before to whom it tells something, given how many bytes there are from its block to where we go on."""
         framing = self._framing_of(self._dialect_of(line))
-        if framing is not None and (left < framing.reach or (framing.context and line.startswith(framing.context))):
+        if framing is not None and (left <= framing.reach or (framing.context and line.startswith(framing.context))):
             framing.take(line, 0)
 
     def feed(self, chunk: bytes) -> Iterator[Line]:

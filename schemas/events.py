@@ -351,6 +351,8 @@ class Framing(Protocol):
     """Lines that begin so tell how later ones are to be read: who goes on in the middle is fed those before it. b"": none do."""
     reach: int
     """Bytes: whatever stands so near before the place where somebody goes on is fed to it as well. 0: nothing is."""
+    near: bytes
+    """Some of its lines contain this: where a block has it nowhere, nothing of that is fed."""
 
     @property
     def held(self) -> int | None:

@@ -25,6 +25,7 @@ class FieldRows:
 
     context = b"#"
     reach = 0
+    near = b""
     held = None
 
     def __init__(self) -> None:

@@ -81,6 +81,7 @@ class AuditEvents:
 
     context = b""
     reach = 0
+    near = b""
 
     def __init__(self) -> None:
         self._open: dict[tuple[bytes, int, bytes], _Event] = {}

@@ -113,6 +113,7 @@ class Requests:
 
     context = b""
     reach = REACH_BYTES
+    near = b"descriptor"
     held = None
 
     def __init__(self, dates: Dates) -> None:

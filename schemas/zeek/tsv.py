@@ -33,6 +33,7 @@ class ZeekRows:
 
     context = b"#"
     reach = 0
+    near = b""
     held = None
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import pytest
 
-from producers.lines import CHUNK_BYTES, Lines
+from producers.lines import Lines
 from producers.position import Positions
 from producers.replay import QUIET_ROUNDS, piped, replay
 from producers.source import Line, Source, SourceFile, parse_source
@@ -45,6 +45,7 @@ class Parts:
 
     context = b"="
     reach = 0
+    near = b""
 
     def __init__(self) -> None:
         self._parts: dict[bytes, list[bytes]] = {}
@@ -100,18 +101,39 @@ def test_what_is_held_back_is_read_again() -> None:
         assert [value for value in after if value in rest] == rest
 
 
-@pytest.mark.parametrize("size", [1, 7, CHUNK_BYTES, None])
-def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None) -> None:
+@pytest.mark.parametrize("size", [1, 7, 1_000, None])
+def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only lines that tell something, of those before; however the bytes come, and past lines longer than any such."""
-    before = b"=1\nx=no\n" + b"y" * (2 * CHUNK_BYTES) + b"=no\n=2\r\n"
+    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 1_000)
+    before = b"=1\nx=no\n" + b"y" * 2_000 + b"=no\n=2\r\n"
     content = io.BytesIO(before + b"=3\n")
-    subject = Lines(SourceFile("suricata", "p", "s", taken=len(before)), HOLDING, 10 * CHUNK_BYTES)
+    subject = Lines(SourceFile("suricata", "p", "s", taken=len(before)), HOLDING, 10_000)
     subject.recall(lambda wanted: content.read(min(wanted, size or wanted)))
     framing = subject._framings["suricata"][1]
 
     assert isinstance(framing, Parts)
     assert framing.recalled == [b"=1", b"=2\r"]
     assert content.tell() == len(before)
+
+
+def test_what_is_near_is_told_where_it_may_be_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of lines that begin like no context: those within reach, by blocks, of blocks that have a mark."""
+    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 6)
+    monkeypatch.setattr(Parts, "reach", 12)
+    monkeypatch.setattr(Parts, "near", b"=")
+    before = b"=1\nx.\n" + b"=2\ny.\n" + b"a.\nb.\n" + b"=3\nz.\n"
+    subject = Lines(SourceFile("suricata", "p", "s", taken=len(before)), HOLDING, 100)
+    told: list[bytes] = []
+
+    def take(_: Parts, line: bytes, start: int) -> list[bytes]:
+        assert start == 0
+        told.append(line)
+        return []
+
+    monkeypatch.setattr(Parts, "take", take)
+    subject.recall(io.BytesIO(before).read)
+
+    assert told == [b"=1", b"=2", b"y.", b"=3", b"z."]
 
 
 def test_header_lines_are_no_lines() -> None:

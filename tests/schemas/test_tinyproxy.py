@@ -610,7 +610,7 @@ def test_a_restart_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_began_too_far_back_is_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a restart costs no more than reading so much."""
-    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 100)
+    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 400)
     monkeypatch.setattr("producers.dates.dated", lambda stamp, _: dates(stamp))
     log = Log()
     lines = log.whole(A, "a.example")
