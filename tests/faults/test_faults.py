@@ -11,7 +11,8 @@ from tests.faults.parts import ROOT
 from tests.faults.schedule import FAULTS, LOAD_SECS_MIN, Kind, schedule
 from tests.faults.watch import Look, went_on_after
 
-SECS_MAX = 400
+SECS_MAX = 1_200
+"""Of a run that hangs; none takes so long, on whatever machine."""
 
 
 def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

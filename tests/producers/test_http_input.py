@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -136,15 +137,23 @@ def test_faster_than_kafka(make: SettingsFor, eve: EveMaker) -> None:
 def test_connections_are_bounded(make: SettingsFor, eve: EveMaker) -> None:
     """One more connection than there may be is turned away at once."""
     settings, port = make(http_connections_max=1), free_port()
+    first = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def is_served() -> bool:
+        first.request("POST", "/", eve(1), TOKEN)
+        with first.getresponse() as answer:
+            answer.read()
+            return answer.status == HTTPStatus.NO_CONTENT
+
     with Running(settings, f"suricata:http://127.0.0.1:{port}"):
         wait_until(lambda: listens(port), "listening")
-        with socket.create_connection(("127.0.0.1", port)):
-            wait_until(lambda: post(port, eve(1)) == (503, "2"), "turned away")
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
-                said = slow.recv(1_000)
-                for _ in range(20):  # a client that sends on has its answer all the same, and is not reset
-                    slow.sendall(b"x" * 1_000)
-                assert b"Retry-After: 2" in said
+        wait_until(is_served, "the first one, which stays")
+        assert post(port, eve(1)) == (503, "2")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
+            assert b"Retry-After: 2" in slow.recv(1_000)
+            for _ in range(20):  # a client that sends on is not reset
+                slow.sendall(b"x" * 1_000)
+        first.close()
         wait_until(lambda: post(port, eve(1))[0] == 204, "taken")
 
 
