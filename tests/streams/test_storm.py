@@ -11,7 +11,7 @@ from bench.storm import GAP_SECS_MIN, Seen, pipeline_for
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message
 
-DEVICES, DOMAINS, HITS_EACH, SECS = 20, 10, 1_000, 600
+DEVICES, DOMAINS, HITS_EACH, SECS = 8, 10, 1_000, 600
 REPLAYED = 40
 """Messages before the written state's that are read once more after a crash, at most."""
 
