@@ -56,6 +56,7 @@ from streams.evidence import (
     evidence_key,
     flags_of_status,
     kind_of_flow,
+    path_of,
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
@@ -241,6 +242,7 @@ class Correlator(Settler):
             host, port, url = absolute_target(event.target)
             if host == event.flow.remote_ip and port == event.flow.remote_port:
                 add_name(connection, Inner(event.at, host, False, False, event.event_id))
+                self._compare_name(device, key, connection, host, event, path=path_of(event.target))
             elif host:
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)

@@ -58,6 +58,12 @@ def absolute_target(target: str) -> tuple[str, int, str]:
     return host, port, target.partition("?")[0][:URL_LENGTH_MAX]
 
 
+def path_of(target: str) -> str:
+    """The path of an absolute-form target without its query, as the origin form tells it (RFC 9112 section 3.2.1)."""
+    authority_and_path = target.partition("://")[2].partition("?")[0]
+    return "/" + authority_and_path.partition("/")[2]
+
+
 def flags_of_status(status: int | None, *, connect: bool) -> int:
     """What an answer says: a proxy's refusal (403, 407, 5xx) is no success, and no answer is none."""
     if status is None:

@@ -410,3 +410,14 @@ def test_an_address_is_connected_to_when_the_connection_began() -> None:
     ]
     for order in permutations(events):
         assert days(listed(*order, given=Given("203.0.113.9"))) == [("not_enforced", 1, "24", "24")]
+
+
+@pytest.mark.parametrize("value", ["203.0.113.9", "http://203.0.113.9/a"])
+@pytest.mark.parametrize("target", ["/a/b?c=d", "http://203.0.113.9/a/b?c=d"])
+def test_the_absolute_form_asks_a_listed_server_as_the_origin_form_does(target: str, value: str) -> None:
+    """Sent straight to the server that it names (RFC 9112 section 3.2.2): no proxy, one request."""
+    there = {"remote": "203.0.113.9", "remote_port": 80}
+    asked = request(0.1, target, host="203.0.113.9", **there)  # type: ignore[arg-type]  # by name
+    world = listed(connection(0, **there), asked, given=Given(value))  # type: ignore[arg-type]  # by name
+
+    assert told(world) == {("not_enforced", "203.0.113.9"): 1}
