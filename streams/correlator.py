@@ -375,11 +375,15 @@ class Correlator(Settler):
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
-        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too."""
+        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too.
+
+        A sensor that tells that a name was inside a tunnel has seen its CONNECT, read here or not.
+        """
         tls = isinstance(event, TlsName)
         place = self.place(device, key, connection)
-        port = (443 if tls else 80) if place.proxied else place.remote_port
-        ip = "" if place.proxied else place.remote_ip
+        proxied = place.proxied or (isinstance(event, TlsName) and event.tunnelled)
+        port = (443 if tls else 80) if proxied else place.remote_port
+        ip = "" if proxied else place.remote_ip
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches:
