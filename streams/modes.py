@@ -20,7 +20,7 @@ from streams.state import AUDITED, STOPPED
 
 ENTRIES_MAX = 256
 """Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
-WORDS_MAX = 32
+WORDS_MAX = 16
 """Words kept for each mode per device, said and proved apart, that told nothing new when they came. Beyond it the oldest is
 forgotten: where a change comes so late that it was before it, the next one that is kept stands for it."""
 EVIDENCE = 1_024

@@ -155,7 +155,7 @@ def test_each_status_holds_though_a_change_before_it_comes_late() -> None:
 
 
 def test_words_that_are_remembered_have_a_bound() -> None:
-    """Status lines of an hour: of the latest ones each holds, of what was before them the first that is kept; no matter how many requests were judged."""
+    """Of the latest status lines each holds, before them the first that is kept, however many requests were judged."""
     world = World().see(*(mode(at, AUDIT) for at in range(1, WORDS_MAX + 12)))
     world.see(*(verdict(40 + at / 100, tx=at, action=Action.AUDITED) for at in range(2 * WORDS_MAX)))
     world.see(mode(WORDS_MAX + 10.5, OFF), mode(2.5, OFF)).finish()
