@@ -104,6 +104,7 @@ class Correlator(Settler):
         super().__init__(settings, policy or Policy())
         self.loose = LooseVerdicts(self)
         self.wake_loose = self.loose.wake
+        self.take_back_guess = self.loose.take_back
         self.lines = ProxyLines(self)
         self.wake_lines = self.lines.wake
         self.handlers: dict[type, Callable[[Device, Any], None]] = {

@@ -21,7 +21,7 @@ from schemas.clock import MICROS
 from schemas.events import Micros, Process, ProcessVerdict
 from schemas.record import Confidence
 from streams.alertable import Finding, kind_of
-from streams.alerts import fold
+from streams.alerts import fold, withdraw
 from streams.device import LOOSE_TIMER, Device, peek
 from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
@@ -88,6 +88,17 @@ class LooseVerdicts:
         for one in sorted(device.facts.loose, key=_turn):
             if not one.decided:
                 self._decide(device, one)
+
+    def take_back(self, device: Device, key: str, connection: Connection, host: str) -> None:
+        """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
+        joined = connection_id(self._correlator.place(device, key, connection), connection)
+        for loose in device.facts.loose:
+            if loose.connection == joined and loose.judged.host == host:
+                loose.connection, loose.why, loose.taken_back = "", ALONE, True
+                for counted in loose.counted.values():
+                    withdraw(device, counted)
+                loose.counted.clear()
+                self._fold(device, loose, None)
 
     def _follow_warning(self, device: Device, loose: Loose) -> None:
         """A warning and the user's click on it are one request."""

@@ -100,6 +100,8 @@ class Loose(msgspec.Struct, array_like=True, gc=False):
     """Why it stands alone."""
     sent: int = 0
     counted: dict[str, Counted] = {}
+    taken_back: bool = False
+    """It was joined to a connection that asked for something else."""
 
 
 class AlertState(msgspec.Struct, array_like=True, gc=False):

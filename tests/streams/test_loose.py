@@ -205,6 +205,9 @@ def test_another_request_that_comes_late_was_not_judged() -> None:
 
     assert hop["Outcome"] == "allowed"
     assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+    row, (alert,) = only(world.verdicts), latest(world.alerts, "AlertId")
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", "no_connection")
+    assert (alert["Count"], alert["ProxyIP"], alert["Confidence"]) == (1, "", "exact")
 
 
 @pytest.mark.parametrize("asked", ["good.example", "bad.example"])
