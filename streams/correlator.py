@@ -289,11 +289,11 @@ class Correlator(Settler):
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
-                again = _was_stopped(connection, event.tx, host, bits)
+                again = _was_stopped(connection, event, host)
                 asked = add_destination(
                     connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
                 )
-                _count_once(asked, again=again)
+                _count_once(connection, asked, event, again=again)
             else:
                 connection.inner_flags |= bits
         elif event.method:
@@ -302,11 +302,11 @@ class Correlator(Settler):
             if named:
                 connection.asked = True
                 self._learn(device, key, answered=False)
-                again = _was_stopped(connection, event.tx, named, bits)
+                again = _was_stopped(connection, event, named)
                 asked = add_destination(
                     connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
                 )
-                _count_once(asked, again=again)
+                _count_once(connection, asked, event, again=again)
             else:
                 connection.inner_flags |= bits
                 add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
@@ -479,18 +479,24 @@ class Correlator(Settler):
             self.recheck(device, remote_ip)
 
 
-def _was_stopped(connection: Connection, tx: int, host: str, bits: int) -> bool:
-    """Another rule stopped this very request."""
-    return bits in (BLOCKED, WARNED) and any(
-        judged.request == tx + 1 and judged.host == host and judged.flags & (BLOCKED | WARNED)
+def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
+    """Another rule of the same sensor stopped this very request."""
+    sensor = kind_of_flow(event.flow.id)
+    return any(
+        (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
+        and judged.flags & (BLOCKED | WARNED)
         for judged in connection.judged
     )
 
 
-def _count_once(asked: Destination | None, *, again: bool) -> None:
-    """A request that was stopped has no record of its own: it is counted by its first verdict."""
-    if asked is not None and again:
+def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
+    """A request that was stopped has no record of its own: it is counted by its first verdict, for the sensor that gave it."""
+    if asked is None or event.action not in (Action.BLOCKED, Action.WARNED):
+        return
+    if again:
         asked.requests -= 1
+    elif connection.flow_ids:
+        count_for_its_sensor(connection, asked, event.flow.id)
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:

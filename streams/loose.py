@@ -27,7 +27,18 @@ from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
 from streams.protection import Judged, Loose
 from streams.settler import ends_of
-from streams.state import AUDITED, BLOCKED, BY_PROCESS, BYPASSED, EVENT_IDS_MAX, WARNED, Connection, Destination, Group, Guess
+from streams.state import (
+    AUDITED,
+    BLOCKED,
+    BY_PROCESS,
+    BYPASSED,
+    EVENT_IDS_MAX,
+    WARNED,
+    Connection,
+    Destination,
+    Group,
+    Guess,
+)
 
 if TYPE_CHECKING:
     from streams.correlator import Correlator

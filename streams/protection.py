@@ -68,6 +68,11 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     """Kind of the network sensor that judged it."""
 
 
+def judged_name(request: int, tunnel: bool, host: str) -> str:
+    """What tells a judged request from the connection's others: its transaction; of a name and of a plain one the host, too."""
+    return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
+
+
 class Counted(msgspec.Struct, array_like=True, gc=False):
     """What an alert counts for one finding of a connection."""
 

@@ -338,7 +338,11 @@ def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
         ],
         # By name and by address: they may be about one request.
         [
-            *(event for port in (1, 2) for event in (connection(0, port=port, **THERE), name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE))),  # type: ignore[arg-type]  # by name
+            *(connection(0, port=port, **THERE) for port in (1, 2)),  # type: ignore[arg-type]  # by name
+            *(
+                name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE)  # type: ignore[arg-type]  # by name
+                for port in (1, 2)
+            ),
             process_verdict(0.2),
             process_verdict(0.3, "203.0.113.9"),
         ],
@@ -357,7 +361,11 @@ def test_a_set_that_is_not_sure_stands_alone(events: list[Event]) -> None:
 def test_what_comes_after_a_set_was_joined_changes_it_no_more() -> None:
     """A further verdict, and a further connection of the process: they stand alone, or have each other."""
     events = sorted(retried(2, 2), key=lambda event: event.at)
-    later = [connection(30, port=1), request(30.1, "bad.example:443", port=1, flow="1"), process_verdict(30.2, number=9)]
+    later = [
+        connection(30, port=1),
+        request(30.1, "bad.example:443", port=1, flow="1"),
+        process_verdict(30.2, number=9),
+    ]
     for more, unjoined in (([process_verdict(6, number=9)], ["ambiguous"]), (later, [])):
         world = settle([*events, *more])
         left = [row for row in latest(world.verdicts) if not row["ConnectionId"]]
