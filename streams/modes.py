@@ -154,11 +154,8 @@ def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
     until = next((entry.at for entry in counting), NEVER)
     later = [word for words in facts.modes_heard.values() for word in words if at < word.at < until]
     for word in sorted(later, key=_time):
-        if word.evidence is ModeEvidence.VERDICT:
-            news = _RANK[word.mode] > _RANK[mode]
-        else:
-            news = word.mode is not mode
-        if news:
+        proved = word.evidence is ModeEvidence.VERDICT
+        if _RANK[word.mode] > _RANK[mode] if proved else word.mode is not mode:
             _put(facts, word)
             mode = word.mode
 
