@@ -17,10 +17,10 @@ from schemas.record import AlertKind, Confidence, Outcome
 from streams.device import Device
 from streams.findings import Place, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
 from streams.indicators import process_matches
-from streams.judged import Request, judged_name
+from streams.judged import Request
 from streams.modes import mode_at
 from streams.processes import process_of
-from streams.protection import HIT_EVENT_IDS_MAX, Hit, day_of
+from streams.protection import HIT_EVENT_IDS_MAX, Hit, day_of, judged_name
 from streams.state import (
     BLOCKED,
     BY_CONNECT,
@@ -181,8 +181,8 @@ def _judged_among_hits(place: Place, connection: Connection, requests: list[Requ
     hits = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
     found: Counter[Whose] = Counter()
     for request in requests:
-        judged = request.judged
         for sensor in {hit.sensor for hit in hits}:
+            judged = next((j for j in request.spoken if j.sensor == sensor and j.request), request.judged)
             found[sensor, request.host, day_of(judged.at)] += (
                 not request.flags & BLOCKED
                 or not judged.request

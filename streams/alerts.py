@@ -178,7 +178,7 @@ def let_go(device: Device, key: str) -> None:
     state = device.alerts.pop(key)
     device.dirty_alerts.pop(key, None)
     device.touched_alerts[key] = None
-    if state.version > state.sent:
+    if _is_worth_telling(state):
         device.last_words.append(state)
 
 
@@ -196,9 +196,14 @@ def _latest(state: AlertState) -> Micros:
 def remember(device: Device, gap: Micros) -> None:
     """After a restart: the alerts that wait, and until when, just as `due` left them."""
     for key, state in device.alerts.items():
-        if state.version > state.sent and (state.count or state.sent_at):
+        if _is_worth_telling(state):
             device.dirty_alerts[key] = None
             device.held_due = min(device.held_due, state.sent_at + _wait(state, gap) if state.sent_at else 0)
+
+
+def _is_worth_telling(state: AlertState) -> bool:
+    """Something is new of it, and it was not taken back before anybody heard of it."""
+    return state.version > state.sent and bool(state.count or state.sent_at)
 
 
 def _wait(state: AlertState, gap: Micros) -> Micros:

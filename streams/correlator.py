@@ -56,6 +56,7 @@ from streams.evidence import (
     evidence_key,
     flags_of_status,
     kind_of_flow,
+    path_of,
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
@@ -103,6 +104,7 @@ class Correlator(Settler):
         super().__init__(settings, policy or Policy())
         self.loose = LooseVerdicts(self)
         self.wake_loose = self.loose.wake
+        self.take_back_guess = self.loose.take_back
         self.lines = ProxyLines(self)
         self.wake_lines = self.lines.wake
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
@@ -241,6 +243,7 @@ class Correlator(Settler):
             host, port, url = absolute_target(event.target)
             if host == event.flow.remote_ip and port == event.flow.remote_port:
                 add_name(connection, Inner(event.at, host, False, False, event.event_id))
+                self._compare_name(device, key, connection, host, event, path=path_of(event.target))
             elif host:
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)
@@ -286,11 +289,11 @@ class Correlator(Settler):
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
-                again = _was_stopped(connection, event.tx, host, bits)
+                again = _was_stopped(connection, event, host)
                 asked = add_destination(
                     connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
                 )
-                _count_once(asked, again=again)
+                _count_once(connection, asked, event, again=again)
             else:
                 connection.inner_flags |= bits
         elif event.method:
@@ -299,11 +302,11 @@ class Correlator(Settler):
             if named:
                 connection.asked = True
                 self._learn(device, key, answered=False)
-                again = _was_stopped(connection, event.tx, named, bits)
+                again = _was_stopped(connection, event, named)
                 asked = add_destination(
                     connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
                 )
-                _count_once(asked, again=again)
+                _count_once(connection, asked, event, again=again)
             else:
                 connection.inner_flags |= bits
                 add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
@@ -373,11 +376,15 @@ class Correlator(Settler):
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
-        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too."""
+        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too.
+
+        A sensor that tells that a name was inside a tunnel has seen its CONNECT, read here or not.
+        """
         tls = isinstance(event, TlsName)
         place = self.place(device, key, connection)
-        port = (443 if tls else 80) if place.proxied else place.remote_port
-        ip = "" if place.proxied else place.remote_ip
+        proxied = place.proxied or (isinstance(event, TlsName) and event.tunnelled)
+        port = (443 if tls else 80) if proxied else place.remote_port
+        ip = "" if proxied else place.remote_ip
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches:
@@ -472,18 +479,24 @@ class Correlator(Settler):
             self.recheck(device, remote_ip)
 
 
-def _was_stopped(connection: Connection, tx: int, host: str, bits: int) -> bool:
-    """Another rule stopped this very request."""
-    return bits in (BLOCKED, WARNED) and any(
-        judged.request == tx + 1 and judged.host == host and judged.flags & (BLOCKED | WARNED)
+def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
+    """Another rule of the same sensor stopped this very request."""
+    sensor = kind_of_flow(event.flow.id)
+    return any(
+        (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
+        and judged.flags & (BLOCKED | WARNED)
         for judged in connection.judged
     )
 
 
-def _count_once(asked: Destination | None, *, again: bool) -> None:
-    """A request that was stopped has no record of its own: it is counted by its first verdict."""
-    if asked is not None and again:
+def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
+    """A request that was stopped has no record of its own: it is counted by its first verdict, for the sensor that gave it."""
+    if asked is None or event.action not in (Action.BLOCKED, Action.WARNED):
+        return
+    if again:
         asked.requests -= 1
+    elif connection.flow_ids:
+        count_for_its_sensor(connection, asked, event.flow.id)
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:

@@ -59,8 +59,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     modes_gone: int = 0
     """Changes that are in it no more: too old, or known better."""
     modes_version: int = 0
-    modes_heard: dict[ProtectionMode, ModeEntry] = {}
-    """The latest word for each mode, also where it was known already."""
+    modes_heard: dict[ProtectionMode, list[ModeEntry]] = {}
+    """The latest words for each mode by time, also where it was known already."""
     settings_mode: str = ""
     """What the settings said when they were looked at last."""
     leap: Micros = 0

@@ -7,8 +7,7 @@ import re
 from schemas.address import split_authority
 from schemas.events import Micros, Verdict
 from streams.indicators import Match
-from streams.judged import judged_name
-from streams.protection import Judged
+from streams.protection import Judged, judged_name
 from streams.state import (
     ASKED,
     BLOCKED,
@@ -56,6 +55,12 @@ def absolute_target(target: str) -> tuple[str, int, str]:
         authority = authority.partition("?")[0].partition("#")[0]
     host, port = split_authority(authority, default_port)
     return host, port, target.partition("?")[0][:URL_LENGTH_MAX]
+
+
+def path_of(target: str) -> str:
+    """The path of an absolute-form target without its query, as the origin form tells it (RFC 9112 section 3.2.1)."""
+    authority_and_path = target.partition("://")[2].partition("?")[0]
+    return "/" + authority_and_path.partition("/")[2]
 
 
 def flags_of_status(status: int | None, *, connect: bool) -> int:
@@ -153,14 +158,14 @@ def add_judged(
     matches: tuple[Match, ...],
 ) -> None:
     """A request was judged; several rules that speak of one request are one."""
-    request = event.tx + 1 if event.method else 0
+    request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event.flow.id)
     for judged in connection.judged:
-        if judged.request == request and judged.tunnel == tunnel and judged.host == host:
+        if (judged.request, judged.tunnel, judged.host, judged.sensor) == (request, tunnel, host, sensor):
             break
     else:
         judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
         judged.candidates = [(match.indicator, match.partial) for match in matches]
-        judged.sensor = kind_of_flow(event.flow.id)
+        judged.sensor = sensor
         keep_judged(connection, judged)
     judged.flags |= bits
     judged.evidence += 1
@@ -171,8 +176,10 @@ def add_judged(
 
 
 def keep_judged(connection: Connection, judged: Judged) -> None:
-    """Remember a judged request; at the bound the oldest is forgotten, and stays counted."""
+    """Remember a judged request; at the bound the oldest is forgotten, whichever sensors told of it, and stays counted."""
     if len(connection.judged) >= JUDGED_MAX:
-        oldest = connection.judged.pop(0)
-        connection.counted.pop(judged_name(oldest.request, oldest.tunnel, oldest.host), None)
+        oldest = connection.judged[0]
+        name = judged_name(oldest.request, oldest.tunnel, oldest.host)
+        connection.judged = [j for j in connection.judged if judged_name(j.request, j.tunnel, j.host) != name]
+        connection.counted.pop(name, None)
     connection.judged.append(judged)

@@ -1,10 +1,15 @@
-"""The judged requests of a connection, each once: a tunnel's CONNECT and the server name inside it are one request."""
+"""The judged requests of a connection, each once: a tunnel's CONNECT and the server name inside it are one request.
+
+So are two network sensors' verdicts on one request. They number requests alike where both saw the flow from its beginning: the
+same number is the same request, else the next one of that host within the time by which their clocks may be apart.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from streams.findings import Place, flow_name, identity, tunnel_end
+from streams.matching import APART
 from streams.protection import Judged
 from streams.state import Connection
 
@@ -16,7 +21,7 @@ class Request(NamedTuple):
 
     judged: Judged
     spoken: list[Judged]
-    """All that was judged of it: a CONNECT, and the server name inside its tunnel."""
+    """All that was judged of it: a CONNECT, the server name inside its tunnel, what other sensors say of it."""
     flags: int
     host: str
     port: int
@@ -26,32 +31,56 @@ class Request(NamedTuple):
     evidence: int
 
 
-def judged_name(request: int, tunnel: bool, host: str) -> str:
-    """What tells a judged request from the connection's others: its transaction; of a name and of a plain one the host, too."""
-    return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
-
-
 def requests(place: Place, connection: Connection) -> list[Request]:
     """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
-    tunnels = sorted((j for j in connection.judged if j.tunnel and j.request), key=lambda j: j.request)
+    tunnels = _each_once([j for j in connection.judged if j.tunnel and j.request])
+    tunnels.sort(key=lambda told: told[0].request)
     names = sorted((j for j in connection.judged if j.tunnel and not j.request), key=lambda j: (j.at, j.host))
     end = tunnel_end(connection) if place.proxied else None
     flow = flow_name(connection)
     found = []
-    for ordinal, judged in enumerate(tunnels or names[:1]):
-        spoken = [judged, *(j for j in names if j is not judged)] if not tunnels or judged is tunnels[-1] else [judged]
+    for ordinal, told in enumerate(tunnels or [names[:1]] * bool(names)):
+        judged = told[0]
+        spoken = [*told, *(j for j in names if j is not judged)] if not tunnels or told is tunnels[-1] else told
         host, port = judged.host, judged.port
         if end is not None and (not host or not port):
             host, port = host or end.host, port or end.port
         port = port or (place.remote_port if not place.proxied else 443)
         record = identity(place.device, place.key, flow, "judged tunnel", str(ordinal))
-        found.append(_request(judged, spoken, host, port, record, ordinal, _evidence(tunnels, names)))
-    for judged in connection.judged:
-        if not judged.tunnel:
-            port = judged.port or (end.port if end is not None else place.remote_port)
-            record = identity(place.device, place.key, flow, "judged request", str(judged.request), judged.host)
-            found.append(_request(judged, [judged], judged.host, port, record, NO_TUNNEL, judged.evidence))
+        found.append(_request(judged, spoken, host, port, record, ordinal, _evidence(*tunnels, names)))
+    for told in _each_once([j for j in connection.judged if not j.tunnel]):
+        judged = told[0]
+        port = judged.port or (end.port if end is not None else place.remote_port)
+        record = identity(place.device, place.key, flow, "judged request", str(judged.request), judged.host)
+        found.append(_request(judged, told, judged.host, port, record, NO_TUNNEL, _evidence(told)))
     return [request for request in found if request.host]
+
+
+def _each_once(judged: list[Judged]) -> list[list[Judged]]:
+    """What each sensor judged, by request: the first sensor's word leads, as its row may have left."""
+    sensors = dict.fromkeys(j.sensor for j in judged)
+    found: list[list[Judged]] = []
+    for sensor in sensors:
+        theirs = [j for j in judged if j.sensor == sensor]
+        free, left = found.copy(), []
+        for one in theirs:
+            same = next((told for told in free if told[0].host == one.host and told[0].request == one.request), None)
+            _put(one, same, free, left)
+        new: list[Judged] = []
+        for one in left:
+            near = [told for told in free if told[0].host == one.host and abs(told[0].at - one.at) <= APART]
+            _put(one, min(near, key=lambda told: told[0].request, default=None), free, new)
+        found += ([one] for one in new)
+    return found
+
+
+def _put(one: Judged, told: list[Judged] | None, free: list[list[Judged]], left: list[Judged]) -> None:
+    """Put it to what another sensor told of the request, or to those that nobody else told of."""
+    if told is None:
+        left.append(one)
+    else:
+        told.append(one)
+        free.remove(told)
 
 
 def _evidence(*spoken: list[Judged]) -> int:

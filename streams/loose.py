@@ -4,6 +4,7 @@
        │ the device's patience later
        ▼
     exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
+    as many did as there are such verdicts, and all say the same           each is joined to one of them
     none did, and exactly one went through a proxy nobody knows where to   joined, and the verdict names its destination
     none, or several                                                       stands alone, with the reason
 
@@ -20,13 +21,24 @@ from schemas.clock import MICROS
 from schemas.events import Micros, Process, ProcessVerdict
 from schemas.record import Confidence
 from streams.alertable import Finding, kind_of
-from streams.alerts import fold
+from streams.alerts import fold, withdraw
 from streams.device import LOOSE_TIMER, Device, peek
 from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
 from streams.protection import Judged, Loose
 from streams.settler import ends_of
-from streams.state import BY_PROCESS, BYPASSED, EVENT_IDS_MAX, WARNED, Connection, Destination, Guess
+from streams.state import (
+    AUDITED,
+    BLOCKED,
+    BY_PROCESS,
+    BYPASSED,
+    EVENT_IDS_MAX,
+    WARNED,
+    Connection,
+    Destination,
+    Group,
+    Guess,
+)
 
 if TYPE_CHECKING:
     from streams.correlator import Correlator
@@ -37,6 +49,8 @@ KEPT: Micros = 600 * MICROS
 """How long a verdict is kept after its time, to know it again and to follow a warning."""
 GROUPS_MAX = 2_000
 """5-tuples looked at for one verdict, the latest first."""
+SET_MAX = 16
+"""Verdicts joined to as many connections at once; of more each stands alone."""
 SLACK: Micros = 2 * MICROS
 """How far the clock of who judges and that of who connects may be apart."""
 ALONE, SEVERAL = "no_connection", "ambiguous"
@@ -75,15 +89,27 @@ class LooseVerdicts:
     def wake(self, device: Device, second: int) -> None:
         """Decide what is due, and forget what is old."""
         loose = device.facts.loose
-        for one in [one for one in loose if not one.decided and one.due <= second]:
-            self._decide(device, one)
+        for one in sorted((one for one in loose if not one.decided and one.due <= second), key=_turn):
+            if not one.decided:  # with an earlier one, as one set
+                self._decide(device, one)
         loose[:] = [one for one in loose if not one.decided or one.at + KEPT > second * MICROS]
 
     def finish(self, device: Device) -> None:
         """Decide all of them, as at the end of a recording."""
-        for one in device.facts.loose:
+        for one in sorted(device.facts.loose, key=_turn):
             if not one.decided:
                 self._decide(device, one)
+
+    def take_back(self, device: Device, key: str, connection: Connection, host: str) -> None:
+        """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
+        joined = connection_id(self._correlator.place(device, key, connection), connection)
+        for loose in device.facts.loose:
+            if loose.connection == joined and loose.judged.host == host:
+                loose.connection, loose.why, loose.taken_back = "", ALONE, True
+                for counted in loose.counted.values():
+                    withdraw(device, counted)
+                loose.counted.clear()
+                self._fold(device, loose, None)
 
     def _follow_warning(self, device: Device, loose: Loose) -> None:
         """A warning and the user's click on it are one request."""
@@ -105,29 +131,54 @@ class LooseVerdicts:
                 return
 
     def _decide(self, device: Device, loose: Loose) -> None:
-        loose.decided = True
         named: list[tuple[str, int]] = []
         unnamed: list[tuple[str, int]] = []
         for key, number, connection in self._latest(device):
             if _fits(connection, loose):
-                if _asked(key, connection, loose, self._correlator.patience) is not None:
+                if self._asked(key, connection, loose):
                     named.append((key, number))
                 elif self._may_be_it(device, key, connection, loose):
                     unnamed.append((key, number))
         found = named or unnamed
-        if len(found) != 1:
+        together = [loose] if len(found) == 1 else self._set_of(device, loose, named)
+        if not together:
+            loose.decided = True
             loose.why = SEVERAL if found else ALONE
             self._fold(device, loose, None)
             return
-        key, number = found[0]
-        group = device.group(key)
-        assert group is not None, "it was just looked at"
-        self._join(device, key, group[number], loose)
+        connections = [(key, _held(device, key)[number]) for key, number in found]
+        for one, (key, connection) in zip(together, sorted(connections, key=_begun), strict=True):
+            one.decided = True
+            self._join(device, key, connection, one)
+
+    def _set_of(self, device: Device, loose: Loose, named: list[tuple[str, int]]) -> list[Loose]:
+        """The verdicts that are about just these connections, one each, whichever is about which; none where that is not sure.
+
+        All that fit one of them count, and each must fit all of them and no other. What came later than is known for sure by
+        now does not: so the order of arrival makes no difference.
+        """
+        connections = [(key, _held(device, key)[number]) for key, number in named]
+        until = loose.at + self._correlator.horizon
+        about = [
+            one
+            for one in device.facts.loose
+            if one.at <= until and any(self._is_about(one, key, connection) for key, connection in connections)
+        ]
+        if len(about) != len(named) or len(about) > SET_MAX:
+            return []
+        # A click on one of several warnings is about that one alone.
+        if loose.judged.flags not in (BLOCKED, AUDITED) or any(not _says_the_same(one, loose) for one in about):
+            return []
+        wanted = set(named)
+        for key, number, connection in self._latest(device):
+            fitting = sum(self._is_about(one, key, connection) for one in about)
+            if fitting != (len(about) if (key, number) in wanted else 0):
+                return []
+        return sorted(about, key=_turn)
 
     def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
         judged, correlator = loose.judged, self._correlator
-        asked = _asked(key, connection, loose, correlator.patience)
-        if asked is None:
+        if not self._asked(key, connection, loose):
             evidence = (loose.at, judged.event_id)
             target = judged.url or judged.host
             add_destination(
@@ -164,6 +215,33 @@ class LooseVerdicts:
         )
         fold(device, place, loose.process, loose.counted, [] if loose.follows else [finding])
 
+    def _is_about(self, loose: Loose, key: str, connection: Connection) -> bool:
+        return _fits(connection, loose) and self._asked(key, connection, loose)
+
+    def _asked(self, key: str, connection: Connection, loose: Loose) -> bool:
+        """Whether what was judged is a destination of a connection that was asked for then, or its own remote end or name."""
+        judged = loose.judged
+        for destination in connection.destinations:
+            if (
+                destination.host == judged.host
+                and judged.port in (0, destination.port)
+                and self._asked_then(destination, loose.at)
+            ):
+                return True
+        _, _, remote_ip, remote_port, _ = ends_of(key)
+        spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
+        return spoken and judged.port in (0, remote_port)
+
+    def _asked_then(self, destination: Destination, at: Micros) -> bool:
+        """One of its requests may be the one that was judged; of many the times of later ones are not remembered.
+
+        Those that are not known for sure when the verdict is decided do not count.
+        """
+        since, until = at - self._correlator.patience, at + self._correlator.horizon
+        times = [destination.first, *(when for when, _ in destination.event_ids)]
+        forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
+        return forgotten or any(since <= when <= until for when in times)
+
     def _may_be_it(self, device: Device, key: str, connection: Connection, loose: Loose) -> bool:
         """A connection to a proxy that began then, and nobody knows where it goes."""
         kernel = connection.kernel
@@ -182,6 +260,26 @@ class LooseVerdicts:
                 yield key, number, connection
 
 
+def _turn(loose: Loose) -> tuple[Micros, str]:
+    return loose.at, loose.record
+
+
+def _begun(found: tuple[str, Connection]) -> tuple[Micros, str]:
+    key, connection = found
+    return connection.started, key
+
+
+def _held(device: Device, key: str) -> Group:
+    group = device.group(key)
+    assert group is not None, "it was just looked at"
+    return group
+
+
+def _says_the_same(one: Loose, other: Loose) -> bool:
+    """And it is not known yet which connection it is about."""
+    return not one.decided and (one.judged.flags, one.judged.host) == (other.judged.flags, other.judged.host)
+
+
 def _fits(connection: Connection, loose: Loose) -> bool:
     """It is that process's, and was open then."""
     kernel = connection.kernel
@@ -191,28 +289,6 @@ def _fits(connection: Connection, loose: Loose) -> bool:
         and (not connection.ended or connection.ended >= loose.at - SLACK)
         and _same_process(kernel.process, loose.process)
     )
-
-
-def _asked(key: str, connection: Connection, loose: Loose, patience: Micros) -> Destination | str | None:
-    """What of a connection is the host that was judged: a destination, or its own remote end or name."""
-    judged = loose.judged
-    for destination in connection.destinations:
-        if (
-            destination.host == judged.host
-            and judged.port in (0, destination.port)
-            and _asked_then(destination, loose.at, patience)
-        ):
-            return destination
-    _, _, remote_ip, remote_port, _ = ends_of(key)
-    spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
-    return remote_ip if spoken and judged.port in (0, remote_port) else None
-
-
-def _asked_then(destination: Destination, at: Micros, patience: Micros) -> bool:
-    """One of its requests may be the one that was judged; of many the times of later ones are not remembered."""
-    times = [destination.first, *(when for when, _ in destination.event_ids)]
-    forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
-    return forgotten or any(abs(when - at) <= patience for when in times)
 
 
 def _same_process(one: Process, other: Process) -> bool:

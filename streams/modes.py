@@ -20,6 +20,9 @@ from streams.state import AUDITED, STOPPED
 
 ENTRIES_MAX = 256
 """Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
+WORDS_MAX = 16
+"""Words kept for each mode per device, said and proved apart, that told nothing new when they came. Beyond it the oldest is
+forgotten: where a change comes so late that it was before it, the next one that is kept stands for it."""
 EVIDENCE = 1_024
 """What a piece of evidence adds to a version. A row's time may move back with it, and what the history adds then shrinks: by
 less than this, as three times ENTRIES_MAX is."""
@@ -130,10 +133,16 @@ def _put(facts: Facts, entry: ModeEntry) -> None:
 
 
 def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence, event_id: str) -> None:
-    """The latest word for each mode: what said nothing new may do so once something is said of the time before it."""
-    known = facts.modes_heard.get(mode)
-    if known is None or known.at < at:
-        facts.modes_heard[mode] = ModeEntry(at, mode, evidence, event_id)
+    """The latest words for each mode: what said nothing new may do so once something is said of the time before it."""
+    words = facts.modes_heard.setdefault(mode, [])
+    place = bisect_right(words, at, key=_time)
+    if place and words[place - 1].at == at and words[place - 1].evidence is evidence:
+        return
+    words.insert(place, ModeEntry(at, mode, evidence, event_id))
+    proves = evidence is ModeEvidence.VERDICT
+    alike = [word for word in words if (word.evidence is ModeEvidence.VERDICT) is proves]
+    if len(alike) > WORDS_MAX:
+        words.remove(alike[0])
 
 
 def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
@@ -143,10 +152,12 @@ def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
         entry for entry in following if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]
     )
     until = next((entry.at for entry in counting), NEVER)
-    later = [entry for entry in facts.modes_heard.values() if at < entry.at < until and entry.mode is not mode]
-    for entry in sorted(later, key=_time):
-        if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]:
-            _put(facts, entry)
+    later = [word for words in facts.modes_heard.values() for word in words if at < word.at < until]
+    for word in sorted(later, key=_time):
+        proved = word.evidence is ModeEvidence.VERDICT
+        if _RANK[word.mode] > _RANK[mode] if proved else word.mode is not mode:
+            _put(facts, word)
+            mode = word.mode
 
 
 def _tell(device: Device, before: tuple[Span, ...]) -> bool:

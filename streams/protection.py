@@ -68,6 +68,11 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     """Kind of the network sensor that judged it."""
 
 
+def judged_name(request: int, tunnel: bool, host: str) -> str:
+    """What tells a judged request from the connection's others: its transaction; of a name and of a plain one the host, too."""
+    return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
+
+
 class Counted(msgspec.Struct, array_like=True, gc=False):
     """What an alert counts for one finding of a connection."""
 
@@ -100,6 +105,8 @@ class Loose(msgspec.Struct, array_like=True, gc=False):
     """Why it stands alone."""
     sent: int = 0
     counted: dict[str, Counted] = {}
+    taken_back: bool = False
+    """It was joined to a connection that asked for something else."""
 
 
 class AlertState(msgspec.Struct, array_like=True, gc=False):

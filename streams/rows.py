@@ -392,7 +392,8 @@ def judged_row(place: Place, facts: Facts, connection: Connection, request: Requ
 
 def loose_version(facts: Facts, loose: Loose) -> int:
     """Version of the row of a verdict that names no connection."""
-    return EVIDENCE * (1 + loose.decided + (loose.flags != loose.judged.flags)) + mode_changes(facts, loose.at)
+    evidence = 1 + loose.decided + (loose.flags != loose.judged.flags) + loose.taken_back
+    return EVIDENCE * evidence + mode_changes(facts, loose.at)
 
 
 def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:

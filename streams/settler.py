@@ -87,6 +87,8 @@ class Settler:
         self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
         self.wake_loose: Callable[[Device, int], None] = _nothing
         """Called when verdicts that name no connection are to be decided."""
+        self.take_back_guess: Callable[[Device, str, Connection, str], None] = lambda *_: None
+        """Called when what a connection asked for is known, and is not the host that a verdict was taken for."""
         self.wake_lines: Callable[[Device, int], None] = _nothing
         """Called when lines of proxies' logs are to be decided."""
         self.before_leaving: Callable[[Device, str], None] = _nothing
@@ -312,7 +314,7 @@ class Settler:
                 # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
                 one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
                 if weak.by > BY_VERDICT and not one_of_many:
-                    supersede(weak)
+                    self._supersede_weak(device, key, connection, weak)
             return
         if not connection.inner or any(d.by < BY_PROXY_LOG for d in connection.destinations):
             return
@@ -330,7 +332,14 @@ class Settler:
         )
         for weak in connection.destinations:
             if weak.by == BY_PROCESS or (weak.by == BY_PROXY_LOG and weak.tunnel):
-                supersede(weak)
+                self._supersede_weak(device, key, connection, weak)
+
+    def _supersede_weak(self, device: Device, key: str, connection: Connection, weak: Destination) -> None:
+        supersede(weak)
+        if weak.by == BY_PROCESS and connection.guesses:
+            named = {d.host for d in connection.live} | {inner.name for inner in connection.inner}
+            if weak.host not in named:
+                self.take_back_guess(device, key, connection, weak.host)
 
     def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())

@@ -20,7 +20,7 @@ import msgspec
 
 from streams.device import Device, Facts
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when state can no longer be read by what wrote it before."""
 RING = 64
 """Slots for each part of the snapshot: a large device must not be written anew for every few small deltas."""

@@ -6,7 +6,7 @@ import json
 
 from schemas.events import Action, Event
 from streams.alerts import forget_old
-from tests.factories import World, connection, latest, listing, micros, request, settle, verdict
+from tests.factories import World, connection, latest, listing, micros, process_verdict, request, settle, verdict
 
 
 def counts(world: World) -> dict[tuple[object, object], object]:
@@ -191,3 +191,13 @@ def test_a_clock_set_back_holds_nothing_up() -> None:
 
     world.see(verdict(5, "http://bad.example/", port=70, flow="g"))
     assert world.alerts[-1]["Count"] == 3
+
+
+def test_what_was_taken_back_unheard_has_no_last_words() -> None:
+    """A warning that was clicked away in the same message never was an alert: it is forgotten in silence."""
+    clicked = [process_verdict(0.1, action=Action.WARNED), process_verdict(0.2, action=Action.BYPASSED)]
+    world = World().see_together(*clicked)
+    forget_old(world.device, micros(1))
+    world.see(connection(2)).finish()
+
+    assert [(alert["Kind"], alert["Count"]) for alert in latest(world.alerts, "AlertId")] == [("bypassed", 1)]

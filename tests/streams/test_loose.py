@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from itertools import permutations
+from itertools import islice, permutations
 
 import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
 from tests.factories import (
+    PORT,
     Row,
     World,
     connection,
@@ -204,6 +205,9 @@ def test_another_request_that_comes_late_was_not_judged() -> None:
 
     assert hop["Outcome"] == "allowed"
     assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+    row, (alert,) = only(world.verdicts), latest(world.alerts, "AlertId")
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", "no_connection")
+    assert (alert["Count"], alert["ProxyIP"], alert["Confidence"]) == (1, "", "exact")
 
 
 @pytest.mark.parametrize("asked", ["good.example", "bad.example"])
@@ -287,3 +291,84 @@ def test_a_join_in_any_order_gives_the_same_rows() -> None:
         pictures.append({row["RecordId"]: {**row, "Version": 0} for row in (*world.rows, *latest(world.verdicts))})
 
     assert pictures[0] == pictures[1] == pictures[2]
+
+
+def retried(count: int, verdicts: int, *, action: Action = Action.BLOCKED) -> list[Event]:
+    """A process asks for one host on so many connections at once, and so many verdicts say something of it."""
+    events: list[Event] = []
+    for number in range(count):
+        at, port = number / 10, PORT + number
+        events += [connection(at, port=port), request(at + 0.02, "bad.example:443", port=port, flow=str(port))]
+    return events + [process_verdict(0.05 + number / 10, action=action, number=number) for number in range(verdicts)]
+
+
+def told(world: World) -> dict[object, object]:
+    """What alerts count, without those that were taken back."""
+    return {alert["Kind"]: alert["Count"] for alert in latest(world.alerts, "AlertId") if alert["Count"]}
+
+
+@pytest.mark.parametrize(("action", "outcome"), [(Action.BLOCKED, "blocked"), (Action.AUDITED, "audited")])
+def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
+    """A browser tries again at once: each connection has one of the verdicts, in any order of arrival and any cut."""
+    policy = listing(Given("bad.example", action="block"), modes=["dev-1=block"])
+    for order in islice(permutations(retried(2, 2, action=action)), 0, 720, 41):
+        for world in (World(policy).see(*order), World(policy).see_together(*order)):
+            world.see(connection(20, port=1, process="other")).finish()
+
+            assert told(world) == {outcome: 2}
+            assert [row["Outcome"] for row in world.rows if row["LocalPort"] != 1] == [outcome] * 4
+            ends = {row["LocalPort"]: row["ConnectionId"] for row in world.connections}
+            verdicts = sorted(latest(world.verdicts), key=lambda row: str(row["Timestamp"]))
+            assert [row["ConnectionId"] for row in verdicts] == [ends[PORT], ends[PORT + 1]]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        retried(3, 2),
+        retried(2, 3),
+        [*retried(2, 1), process_verdict(0.15, action=Action.AUDITED, number=1)],
+        retried(2, 2, action=Action.WARNED),
+        # One that the second may be about, too, and the first may not.
+        [
+            *retried(2, 1),
+            process_verdict(4, number=1),
+            connection(3, port=1),
+            request(3.1, "bad.example:443", port=1, flow="1"),
+        ],
+        # By name and by address: they may be about one request.
+        [
+            *(connection(0, port=port, **THERE) for port in (1, 2)),  # type: ignore[arg-type]  # by name
+            *(
+                name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE)  # type: ignore[arg-type]  # by name
+                for port in (1, 2)
+            ),
+            process_verdict(0.2),
+            process_verdict(0.3, "203.0.113.9"),
+        ],
+    ],
+    ids=["more connections", "more verdicts", "block and audit", "warned", "another one", "name and address"],
+)  # fmt: skip
+def test_a_set_that_is_not_sure_stands_alone(events: list[Event]) -> None:
+    """Each of them, in any order of arrival."""
+    for order in (events, events[::-1], sorted(events, key=lambda event: event.at)):
+        world = settle(order)
+
+        assert {(row["ConnectionId"], said(row)["Unjoined"]) for row in latest(world.verdicts)} == {("", "ambiguous")}
+        assert {row["Outcome"] for row in world.rows} == {"allowed"}
+
+
+def test_what_comes_after_a_set_was_joined_changes_it_no_more() -> None:
+    """A further verdict, and a further connection of the process: they stand alone, or have each other."""
+    events = sorted(retried(2, 2), key=lambda event: event.at)
+    later = [
+        connection(30, port=1),
+        request(30.1, "bad.example:443", port=1, flow="1"),
+        process_verdict(30.2, number=9),
+    ]
+    for more, unjoined in (([process_verdict(6, number=9)], ["ambiguous"]), (later, [])):
+        world = settle([*events, *more])
+        left = [row for row in latest(world.verdicts) if not row["ConnectionId"]]
+
+        assert [said(row)["Unjoined"] for row in left] == unjoined
+        assert {row["Outcome"] for row in world.rows} == {"blocked"}

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.record import ModeStatus
+from streams.modes import WORDS_MAX
 from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, settle, verdict
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -144,3 +145,21 @@ def test_what_a_sensor_said_holds_though_an_earlier_block_comes_late() -> None:
     ]
     for order in permutations(told):
         assert history(settle(list(order))) == [("block", 18.0, 33.0), ("audit", 33.0, None)]
+
+
+def test_each_status_holds_though_a_change_before_it_comes_late() -> None:
+    """A sensor says the same again and again; the change in between is over with the next time it did."""
+    status: list[Event] = [mode(at, AUDIT) for at in (5, 27, 30)]
+    for order in permutations([*status, mode(7, OFF)]):
+        assert history(settle(list(order))) == [("audit", 5.0, 7.0), ("off", 7.0, 27.0), ("audit", 27.0, None)]
+
+
+def test_words_that_are_remembered_have_a_bound() -> None:
+    """Of the latest status lines each holds, before them the first that is kept, however many requests were judged."""
+    world = World().see(*(mode(at, AUDIT) for at in range(1, WORDS_MAX + 12)))
+    world.see(*(verdict(40 + at / 100, tx=at, action=Action.AUDITED) for at in range(2 * WORDS_MAX)))
+    world.see(mode(WORDS_MAX + 10.5, OFF), mode(2.5, OFF)).finish()
+
+    assert [(kind, since) for kind, since, _ in history(world)] == [
+        ("audit", 1.0), ("off", 2.5), ("audit", 12.0), ("off", WORDS_MAX + 10.5), ("audit", WORDS_MAX + 11.0),
+    ]  # fmt: skip

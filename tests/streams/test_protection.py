@@ -410,3 +410,24 @@ def test_an_address_is_connected_to_when_the_connection_began() -> None:
     ]
     for order in permutations(events):
         assert days(listed(*order, given=Given("203.0.113.9"))) == [("not_enforced", 1, "24", "24")]
+
+
+@pytest.mark.parametrize("value", ["203.0.113.9", "http://203.0.113.9/a"])
+@pytest.mark.parametrize("target", ["/a/b?c=d", "http://203.0.113.9/a/b?c=d"])
+def test_the_absolute_form_asks_a_listed_server_as_the_origin_form_does(target: str, value: str) -> None:
+    """Sent straight to the server that it names (RFC 9112 section 3.2.2): no proxy, one request."""
+    there = {"remote": "203.0.113.9", "remote_port": 80}
+    asked = request(0.1, target, host="203.0.113.9", **there)  # type: ignore[arg-type]  # by name
+    world = listed(connection(0, **there), asked, given=Given(value))  # type: ignore[arg-type]  # by name
+
+    assert told(world) == {("not_enforced", "203.0.113.9"): 1}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_listed_name_inside_a_tunnel_whose_connect_is_read_later(turned: bool) -> None:
+    """Nobody knows the proxy yet: the sensor says that the name was inside a tunnel, so it is not one of the proxy's port."""
+    events = [request(0.1, "good.example:443"), name(0.2, "bad.example")]
+    given = Given("bad.example", action="block", port=443)
+    world = listed(connection(0), *(events[::-1] if turned else events), given=given)
+
+    assert told(world) == {("not_enforced", "bad.example"): 1, ("host_mismatch", "good.example"): 1}

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from schemas.events import ConnectionOpened, Event, Process
 from schemas.indicator_given import Given
+from streams.state import JUDGED_MAX
 from tests.factories import (
     PORT,
     PROXY,
@@ -371,3 +372,35 @@ def test_a_sensor_without_names_for_flows_does_not_revive_what_is_over() -> None
         ("www.example.com", 4711),
         ("b.example", None),
     }
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("target", ["http://bad.example/", "bad.example:443"])
+def test_two_sensors_that_judge_a_request_judge_one(target: str, number: int) -> None:
+    """Both stop it, numbered alike or not: one request, one row, one on the alert; the next one is another."""
+    first: list[Event] = [verdict(0.1, target), verdict(0.2, target, flow=UID, tx=number)]
+    again: list[Event] = [verdict(5.1, target, tx=1), verdict(5.2, target, flow=UID, tx=1 + number)]
+    known: list[Event] = [connection(0), request(0, "http://a.example/"), request(0, "http://a.example/", flow=UID)]
+    for order in ([*first, *again], [*first[::-1], *again], [*first, *again[::-1]]):
+        for begin in (known[:1], known):
+            requests = len(order) // 2
+            world = World(listing(Given("bad.example"), modes=["dev-1=block"])).see(*begin, *order[:2]).wait(20)
+            assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
+            world.see(*order[2:]).finish()
+
+            assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [requests]
+            assert len(latest(world.verdicts)) == requests
+            (row,) = [row for row in world.destinations if row["DestinationHost"] == "bad.example"]
+            assert (row["RequestCount"], row["Outcome"], len(world.connections)) == (requests, "blocked", 1)
+
+
+def test_what_two_sensors_judged_is_forgotten_together() -> None:
+    """At the bound a request leaves with all that was said of it, and stays counted once."""
+    asked = JUDGED_MAX // 2 + 3
+    events: list[Event] = [connection(0)]
+    for number in range(asked):
+        target = f"http://bad.example/{number}"
+        events += [verdict(number, target, tx=number), verdict(number, target, flow=UID, tx=number)]
+    world = World(listing()).see(*events[:3]).wait(20).see(*events[3:]).finish()
+
+    assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [asked]
