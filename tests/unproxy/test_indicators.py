@@ -142,6 +142,29 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
     assert len(known) == 2
 
 
+def test_group_that_no_setting_knows_is_told(
+    kafka_settings_for: SettingsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt group fits no device: that is said, with the groups there are, and done all the same."""
+    made = kafka_settings_for()
+    groups = made.protection.model_copy(update={"groups": ("servers=srv-*", "lab=test-*")})
+    file, listed = tmp_path / "settings.toml", tmp_path / "list"
+    write_settings(made.model_copy(update={"protection": groups}), file)
+    one = {"id": "", "type": "domain", "action": "block", "groups": ["serverz"]}
+    listed.write_text("".join(json.dumps(one | {"value": f"n{n}.example"}) + "\n" for n in range(2)), encoding="utf-8")
+    why = ["--why", "x", "--until", "7d"]
+    told = "unproxy: no group serverz in protection.groups (there are lab, servers); it fits no device until"
+    for arguments, warned in (
+        (["indicators", "add", "a.example", "--group", "serverz", "--group", "lab"], True),
+        (["indicators", "import", str(listed)], True),
+        (["suppress", "add", *why, "--device", "@serverz"], True),
+        (["indicators", "add", "a.example", "--group", "servers"], False),
+        (["suppress", "add", *why, "--device", "@lab"], False),
+    ):
+        assert run(["--config", str(file), *arguments]) == 0
+        assert capsys.readouterr().err.count(told) == warned, arguments
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -155,6 +178,10 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
         (["suppress", "add", "--why", " ", "--until", "7d", "--device", "d"], "--why is empty"),
         (["suppress", "add", "--until", "7d", "--device", "d"], "--why"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--domain", "two words"], "not a domain"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--domain", "*.co.uk"], "everything below co.uk"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "["], "a [ without a ]"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "a[0-9][!b"], "a [ without a ]"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "*"], "hide every alert"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--kind", "nonsense"], "nonsense"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--indicator", "e.example"], "there is none"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -87,6 +87,7 @@ def add(
     if isinstance(made, Refused):
         raise Fixable(made.in_words())
     with board_of(context, data) as board:
+        tell_unknown_groups(board, made.groups)
         board.put(made)
         board.flush()
     typer.echo(_line(made))
@@ -162,6 +163,7 @@ def import_(
     else:
         with board_of(context, data) as board:
             account = carry(entries, board, _say)
+            tell_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
     if account.refused and not lenient:
@@ -182,6 +184,14 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
         except Stopped:
             typer.echo(f"stopped; {board.published:,} messages were published", err=True)
             raise typer.Abort from None
+
+
+def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
+    """Say of groups that our settings do not have that nothing is in them; a worker's settings may have them."""
+    known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
+    for group in sorted(set(groups) - known):
+        there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
+        _say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:

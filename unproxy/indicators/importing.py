@@ -28,6 +28,8 @@ class Account:
     there: int = 0
     """On the topic just so, or more than once in the file."""
     refused: Counter[Why] = field(default_factory=Counter)
+    groups: set[str] = field(default_factory=set)
+    """Device groups that they name."""
 
     def in_words(self, dry_run: bool) -> Iterator[str]:
         """For people, a line each."""
@@ -49,6 +51,7 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
             account.refused[found.what.why] += 1
             say(found.refusal())
         else:
+            account.groups.update(found.what.groups)
             key, digest = key_of(found.what), hash(value_of(found.what))
             if known.get(key) == digest:
                 account.there += 1
