@@ -89,6 +89,7 @@ def test_import_publishes_what_is_new(settings: Settings, verb: Verb, tmp_path: 
     assert (code, out) == (1, "")
     assert f'unproxy: {file}: line 2: "co.uk": public suffix' in err
     assert "3 entries: 2 published, acknowledged, 0 there already, 1 refused" in err
+    assert err.endswith(f"{file}: 1 entry was refused; --lenient if that is as expected\n")
 
     code, _, err = verb("indicators", "import", str(file), "--action", "audit", "--lenient")
     assert (code, "0 published, acknowledged, 2 there already" in err) == (0, True)
@@ -135,11 +136,23 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
     assert (code, f"no suppression {id_}" in err) == (1, True)
     _, listed, _ = verb("suppress", "list", "--format", "jsonl")
     assert {json.loads(line)["why"] for line in listed.splitlines()} == {"longer", "red team"}
+    assert all(json.loads(line)["until"].endswith("Z") for line in listed.splitlines())
     known = SuppressionSet()
     feed = IndicatorFeed(settings, IndicatorSet(), known)
     feed.load(30)
     feed.close()
     assert len(known) == 2
+
+
+def test_defanged_values_are_made_whole(verb: Verb) -> None:
+    """As a list's; what was made of a value is told."""
+    code, out, err = verb("indicators", "add", "hxxps://evil[.]example/a")
+    assert (code, out.split()[1:]) == (0, ["block", "url", "https://evil.example/a"])
+    assert err == 'unproxy: "hxxps://evil[.]example/a" is taken as https://evil.example/a\n'
+    assert verb("indicators", "add", "[2001:db8::1]:443")[2] == ""
+    code, out, _ = verb("suppress", "add", "--why", "x", "--until", "7d", "--domain", "evil[.]example")
+    assert (code, "domain=evil.example" in out) == (0, True)
+    assert verb("indicators", "remove", "hxxps://evil[.]example/a")[0] == 0
 
 
 def test_group_that_no_setting_knows_is_told(
@@ -170,6 +183,7 @@ def test_group_that_no_setting_knows_is_told(
     [
         (["indicators", "add", "co.uk"], "public suffix"),
         (["indicators", "add", "evil.example", "--expires", "2020-01-01"], "expired"),
+        (["indicators", "add", "evil.example", "--expires", "yesterday"], "write 2026-11-24T19:07:30 (UTC), or 30d"),
         (["indicators", "add", "evil.example", "--severity", "dire"], "severity"),
         (["indicators", "add", "evil.example", "--action", "destroy"], "destroy"),
         (["suppress", "add", "--why", "x", "--until", "7d"], "hide every alert"),

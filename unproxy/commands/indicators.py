@@ -79,9 +79,13 @@ def add(
     It holds from about five seconds later on, for requests that are logged from then on.
     """
     from schemas.indicator_given import Given, Refused, indicator_of, now_micros
+    from unproxy.indicators.plain import whole
 
+    meant = whole(value.strip())
+    if meant != value.strip():
+        _say(f'"{value}" is taken as {meant}')
     given = Given(
-        value, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
+        meant, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
     )
     made = indicator_of(given, now_micros())
     if isinstance(made, Refused):
@@ -154,7 +158,7 @@ def import_(
     left as they are. Exit code 1 when entries were refused, unless --lenient.
     """
     from schemas.indicator_given import now_micros
-    from unproxy.indicators.importing import carry
+    from unproxy.indicators.importing import carry, counted
     from unproxy.indicators.reading import read_file
 
     entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
@@ -167,7 +171,9 @@ def import_(
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
     if account.refused and not lenient:
-        raise Failed(f"{file}: {account.refused.total():,} entries were refused; --lenient if that is as expected")
+        some = account.refused.total()
+        were = "was" if some == 1 else "were"
+        raise Failed(f"{file}: {counted(some)} {were} refused; --lenient if that is as expected")
 
 
 @contextmanager
@@ -197,9 +203,11 @@ def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
     """Those with this ID, or with this value in whatever spelling."""
     from schemas.indicator_values import Unfit, normal
+    from unproxy.indicators.plain import whole
 
+    meant = whole(name)
     try:
-        value = normal(name, exact=not name.startswith(("*", "."))).value
+        value = normal(meant, exact=not meant.startswith(("*", "."))).value
     except Unfit:
         value = ""
     return [one for one in known if one.id == name or (value and one.value == value)]

@@ -108,12 +108,10 @@ def add(
 
 def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
     """List the suppressions there are, past ones included."""
-    import msgspec
-
     with board_of(context, data) as board:
         found = board.suppressions()
     for one in found:
-        typer.echo(msgspec.json.encode(one).decode() if shape is Shape.JSONL else _line(one))
+        typer.echo(_object(one) if shape is Shape.JSONL else _line(one))
     typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 
@@ -138,9 +136,10 @@ def remove(
 
 def _domain(text: str) -> str:
     from schemas.indicator_values import Unfit, host_name, is_public_suffix
+    from unproxy.indicators.plain import whole
 
     try:
-        name = host_name(text.removeprefix("*.")) if text else ""
+        name = host_name(whole(text).removeprefix("*.")) if text else ""
     except Unfit:
         raise Fixable(f'--domain "{text}" is not a domain') from None
     if name and is_public_suffix(name):
@@ -160,6 +159,15 @@ def _indicator_id(board: Board, name: str) -> str:
             f"--indicator {name}: there are {len(found)}; name one by ID: {', '.join(one.id for one in found[:5])}"
         )
     return found[0].id
+
+
+def _object(one: Suppression) -> str:
+    """For programs, with the time as all their outputs have it."""
+    import msgspec
+
+    from schemas.clock import iso_micros
+
+    return msgspec.json.encode(msgspec.to_builtins(one) | {"until": iso_micros(one.until)}).decode()
 
 
 def _line(one: Suppression) -> str:

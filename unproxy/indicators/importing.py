@@ -34,8 +34,13 @@ class Account:
     def in_words(self, dry_run: bool) -> Iterator[str]:
         """For people, a line each."""
         done = "to publish" if dry_run else "published, acknowledged"
-        yield f"{self.read:,} entries: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
+        yield f"{counted(self.read)}: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
         yield from (f"{count:>12,} refused: {why}" for why, count in self.refused.most_common())
+
+
+def counted(entries: int) -> str:
+    """So many entries, in words."""
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
 def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
@@ -62,7 +67,7 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
                     board.put(found.what)
         if time.monotonic() - said_at >= SAY_SECS:
             said_at = time.monotonic()
-            say(f"{account.read:,} entries read, {account.refused.total():,} refused")
+            say(f"{counted(account.read)} read, {account.refused.total():,} refused")
     if board is not None:
         board.flush()
     return account
