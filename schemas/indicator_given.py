@@ -115,7 +115,9 @@ def _expiry(text: str, now: Micros, expired: bool) -> Micros:
     try:
         expires = moment(text, now)
     except (ValueError, OverflowError):
-        raise Unfit(Why.BAD_FIELD, f'expiry "{text[:40]}" is not a time') from None
+        raise Unfit(
+            Why.BAD_FIELD, f'expiry "{text[:40]}" is not a time; write 2026-11-24T19:07:30 (UTC), or 30d'
+        ) from None
     if expires <= now and not expired:
         raise Unfit(Why.EXPIRED, f"at {text[:40]}")
     return expires

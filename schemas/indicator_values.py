@@ -113,11 +113,16 @@ def host_name(text: str) -> str:
     return host
 
 
+def is_public_suffix(host: str) -> bool:
+    """Whether a name is nobody's own, such as co.uk; those that a company gives names under (github.io) are somebody's."""
+    return _ICANN.publicsuffix(host, accept_unknown=False) == host
+
+
 def _domain(text: str, *, exact: bool) -> str:
     if exact and text.startswith(("*", ".")):
         raise Unfit(Why.BAD_FIELD, "only the exact name, and all names below it: which of the two?")
     host = host_name(text.removeprefix("*").removeprefix("."))
-    if _ICANN.publicsuffix(host, accept_unknown=False) == host:
+    if is_public_suffix(host):
         raise Unfit(Why.PUBLIC_SUFFIX, f"{host} is nobody's own: everything below it would match")
     if not exact:
         if _ALL.publicsuffix(host, accept_unknown=False) == host:

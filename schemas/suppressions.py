@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -11,6 +12,8 @@ import msgspec
 from schemas.events import Micros
 
 GROUP_MARK = "@"
+_CLASS = re.compile(r"\[!?.[^]]*\]")
+"""What a pattern has in brackets: one of these characters, or with ! none of them."""
 ID_BYTES = 12
 
 
@@ -62,6 +65,11 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             return True
         below = "." + self.domain
         return bool(hosts) and all(host == self.domain or host.endswith(below) for host in hosts)
+
+
+def open_bracket(pattern: str) -> bool:
+    """Whether a device pattern has a [ that no ] closes: it would fit only names that have a [ there, and no device has."""
+    return "[" in _CLASS.sub("", pattern)
 
 
 def suppression_id(kind: str, device: str, domain: str, indicator: str) -> str:

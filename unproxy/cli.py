@@ -126,5 +126,5 @@ def _in_words(error: Exception) -> str:
     if not isinstance(error, typer.BadParameter) and not hasattr(error, "format_message"):
         return str(error)
     context = getattr(error, "ctx", None)
-    said = str(error.format_message())
+    said = str(error.format_message()).replace(": Value error, ", ": ", 1)
     return f"{said}{'' if said.endswith(('.', '?')) else '.'} See {context.command_path} --help" if context else said

@@ -118,6 +118,10 @@ class Summary:
             rejected["too_long"] = rejected.get("too_long", 0) + self.too_long
             self.flat["read"] += self.too_long
 
+    def nothing_read(self) -> bool:
+        """Lines were rejected and none parsed: it looks like a wrong dialect."""
+        return not self.flat["parsed"] and _sum(self.by_kind["rejected"]) > 0
+
     def as_object(self) -> dict[str, object]:
         """As `--summary` writes it."""
         return {

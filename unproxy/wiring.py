@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -39,10 +40,12 @@ log = logging.getLogger(__name__)
 GROUPS_MAX = 1_000
 """Devices whose lines wait for company while recorded files are read."""
 REPORT_SECS = 5.0
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
     """What the command line names, each there and readable, or with `network` on the network. Raises SourceError."""
+    from producers.endpoint import EXAMPLES
     from producers.source import STDIN, SourceError, parse_source
 
     parsed = [parse_source(text) for text in files]
@@ -51,6 +54,11 @@ def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
             if not network:
                 raise SourceError(f"{source.path}: is no file; `unproxy produce` takes what comes over the network")
             continue
+        if _URL.match(source.path) and not Path(source.path).exists():
+            known = ", ".join(EXAMPLES.values())
+            raise SourceError(
+                f"{source.path}: neither a file nor something that is listened to; write a path, or {known}"
+            )
         paths = source.paths()
         if not paths:
             raise SourceError(f"{source.path}: no file matches")

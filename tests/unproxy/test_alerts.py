@@ -36,14 +36,20 @@ def alert(number: int, **given: Any) -> dict[str, Any]:
     return {**empty, **fixed, **given}
 
 
-LISTED = {"IndicatorId": "f0", "IndicatorValue": "bad.example", "IndicatorAction": "block", "IndicatorMatch": "full"}
+LISTED = {
+    "IndicatorId": "f" * 24,
+    "IndicatorValue": "bad.example",
+    "IndicatorAction": "block",
+    "IndicatorMatch": "full",
+}
 QUIET = {"SuppressedBy": "ana", "SuppressedReason": "red team", "SuppressedUntil": "2099-01-01T00:00:00.000000Z"}
+ELSEWHERE = {"DestinationDomain": "a.other.example", "DestinationHosts": ["b.a.other.example"]}
 ALERTS = [
     alert(1),
     alert(2, Kind="not_enforced", Severity="high", Outcome="allowed", ProtectionMode="off", **LISTED),
     alert(3, Kind="host_mismatch", Severity="low", **QUIET),
     alert(4, Count=0),
-    alert(5, DeviceId="dev-c", DeviceName="dev-c", Kind="audited", Severity="informational"),
+    alert(5, DeviceId="dev-c", DeviceName="dev-c", Kind="audited", Severity="informational", **ELSEWHERE),
 ]
 
 
@@ -73,6 +79,19 @@ FILTERS = [
     (["--severity", "medium"], Wanted(severities=("medium", "high")), [1, 2]),
     (["--suppressed"], Wanted(suppressed=True), [3]),
     (["--no-suppressed"], Wanted(suppressed=False), [1, 2, 5]),
+    (["--from", "2026-11-24T19:07:03"], Wanted(since="2026-11-24T19:07:03.000000Z"), [3, 5]),
+    (["--to", "2026-11-24T19:07:02"], Wanted(until="2026-11-24T19:07:02.000000Z"), [1]),
+    (
+        ["--from", "2026-11-24T19:07:02.4", "--to", "2026-11-24T19:07:02.6"],
+        Wanted(since="2026-11-24T19:07:02.400000Z", until="2026-11-24T19:07:02.600000Z"),
+        [2],
+    ),
+    (["--domain", "*.Other[.]example"], Wanted(domain="other.example"), [5]),
+    (["--domain", "www.bad.example"], Wanted(domain="www.bad.example"), [1, 2, 3]),
+    (["--domain", "ad.example"], Wanted(domain="ad.example"), []),
+    (["--domain", "2001:DB8:0::1"], Wanted(domain="2001:db8::1"), []),
+    (["--indicator", "Bad.example."], Wanted(indicator="bad.example"), [2]),
+    (["--indicator", "f" * 24], Wanted(indicator="f" * 24), [2]),
     (["--no-suppressed", "--severity", "high", "--kind", "blocked"], Wanted("", "blocked", ("high",), False), []),
 ]
 
@@ -85,6 +104,13 @@ def test_filters_of_the_table(verb: Verb) -> None:
         assert code == 0
         assert [int(json.loads(one)["AlertId"]) for one in out.splitlines()] == numbers, arguments
         assert ("no alerts" in err) is (not numbers)
+
+
+def test_unknown_device_is_told(verb: Verb) -> None:
+    """A name that nobody heard of is told from a device without alerts."""
+    code, out, err = verb("--device", "nodev")
+
+    assert (code, out, err) == (0, "", "no alerts: nodev was never seen; known devices: none yet\n")
 
 
 def test_filters_of_the_topic(settings: Settings) -> None:

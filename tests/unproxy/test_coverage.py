@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from schemas.clock import MICROS, parse_micros
-from unproxy.query.coverage import Answer, Verdict, answer, as_objects, lines, moment, stretches
+from unproxy.query.coverage import Answer, Verdict, answer, as_objects, lines, stretches
+from unproxy.query.times import is_day, moment
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -122,14 +123,23 @@ def test_stretches_of_any_order() -> None:
         ("10:05:30.5", "", "2026-11-24T10:05:30.5"),
         ("00:10", "2026-11-20T23:50:00", "2026-11-21T00:10:00"),
         ("10:10", "2026-11-20T10:05:00", "2026-11-20T10:10:00"),
+        ("19:00", "2026-11-20T20:00:00", "2026-11-20T19:00:00"),
+        ("20:00", "2026-11-20T20:00:00", "2026-11-20T20:00:00"),
         ("2026-11-20T10:05", "", "2026-11-20T10:05:00"),
         ("2026-11-20", "", "2026-11-20T00:00:00"),
         ("2026-11-20T10:05:00+02:00", "", "2026-11-20T08:05:00"),
     ],
 )
 def test_times_as_people_give_them(text: str, after: str, expected: str) -> None:
-    """A time of day is the latest one, or the first one after the beginning; anything else is a time as ISO 8601 has it."""
+    """A time of day is the latest one; of an end that of the beginning's day, or soon after its midnight, else it stays before
+    the beginning and is told. Anything else is a time as ISO 8601 has it.
+    """
     assert moment(text, NOW, parse_micros(after) if after else 0) == parse_micros(expected)
+
+
+def test_days() -> None:
+    """A day alone is all of it."""
+    assert [is_day(text) for text in ("2026-11-24", "2026-11-24T00:00", "10:05", "")] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "10", "25:00", "1900-01-01"])

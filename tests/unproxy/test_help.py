@@ -90,6 +90,14 @@ def test_help_loads_nothing_heavy() -> None:
         ["timeline", "dev-a", "--from", "yesterday"],
         ["coverage", "dev-a", "at noon"],
         ["coverage", "dev-a", "2026-11-25", "2026-11-24"],
+        ["coverage", "dev-a", "20:00", "19:00"],
+        ["timeline", "dev-a", "--from", "2026-11-25", "--to", "2026-11-24"],
+        ["timeline", "dev-a", "--from", "20:00", "--to", "19:00"],
+        ["alerts", "--from", "2026-11-25", "--to", "2026-11-24"],
+        ["alerts", "--domain", "two words"],
+        ["simulate", "--rate", "-1"],
+        ["simulate", "--duration", "0"],
+        ["produce", "auto:ftp://sensors.example/eve.json"],
         ["--config", "/nowhere.toml", "check"],
         ["replay", "nonsense:file"],
         ["replay", "suricata:/nowhere.json"],
@@ -131,6 +139,7 @@ def test_called_wrongly_is_one_line_and_exit_2(arguments: list[str], capsys: pyt
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith("unproxy: ")
+    assert "Value error" not in said.err
 
 
 def test_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_import_publishes_what_is_new(settings: Settings, verb: Verb, tmp_path: 
     assert (code, out) == (1, "")
     assert f'unproxy: {file}: line 2: "co.uk": public suffix' in err
     assert "3 entries: 2 published, acknowledged, 0 there already, 1 refused" in err
+    assert err.endswith(f"{file}: 1 entry was refused; --lenient if that is as expected\n")
 
     code, _, err = verb("indicators", "import", str(file), "--action", "audit", "--lenient")
     assert (code, "0 published, acknowledged, 2 there already" in err) == (0, True)
@@ -135,6 +136,7 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
     assert (code, f"no suppression {id_}" in err) == (1, True)
     _, listed, _ = verb("suppress", "list", "--format", "jsonl")
     assert {json.loads(line)["why"] for line in listed.splitlines()} == {"longer", "red team"}
+    assert all(json.loads(line)["until"].endswith("Z") for line in listed.splitlines())
     known = SuppressionSet()
     feed = IndicatorFeed(settings, IndicatorSet(), known)
     feed.load(30)
@@ -142,11 +144,46 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
     assert len(known) == 2
 
 
+def test_defanged_values_are_made_whole(verb: Verb) -> None:
+    """As a list's; what was made of a value is told."""
+    code, out, err = verb("indicators", "add", "hxxps://evil[.]example/a")
+    assert (code, out.split()[1:]) == (0, ["block", "url", "https://evil.example/a"])
+    assert err == 'unproxy: "hxxps://evil[.]example/a" is taken as https://evil.example/a\n'
+    assert verb("indicators", "add", "[2001:db8::1]:443")[2] == ""
+    code, out, _ = verb("suppress", "add", "--why", "x", "--until", "7d", "--domain", "evil[.]example")
+    assert (code, "domain=evil.example" in out) == (0, True)
+    assert verb("indicators", "remove", "hxxps://evil[.]example/a")[0] == 0
+
+
+def test_group_that_no_setting_knows_is_told(
+    kafka_settings_for: SettingsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt group fits no device: that is said, with the groups there are, and done all the same."""
+    made = kafka_settings_for()
+    groups = made.protection.model_copy(update={"groups": ("servers=srv-*", "lab=test-*")})
+    file, listed = tmp_path / "settings.toml", tmp_path / "list"
+    write_settings(made.model_copy(update={"protection": groups}), file)
+    one = {"id": "", "type": "domain", "action": "block", "groups": ["serverz"]}
+    listed.write_text("".join(json.dumps(one | {"value": f"n{n}.example"}) + "\n" for n in range(2)), encoding="utf-8")
+    why = ["--why", "x", "--until", "7d"]
+    told = "unproxy: no group serverz in protection.groups (there are lab, servers); it fits no device until"
+    for arguments, warned in (
+        (["indicators", "add", "a.example", "--group", "serverz", "--group", "lab"], True),
+        (["indicators", "import", str(listed)], True),
+        (["suppress", "add", *why, "--device", "@serverz"], True),
+        (["indicators", "add", "a.example", "--group", "servers"], False),
+        (["suppress", "add", *why, "--device", "@lab"], False),
+    ):
+        assert run(["--config", str(file), *arguments]) == 0
+        assert capsys.readouterr().err.count(told) == warned, arguments
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["indicators", "add", "co.uk"], "public suffix"),
         (["indicators", "add", "evil.example", "--expires", "2020-01-01"], "expired"),
+        (["indicators", "add", "evil.example", "--expires", "yesterday"], "write 2026-11-24T19:07:30 (UTC), or 30d"),
         (["indicators", "add", "evil.example", "--severity", "dire"], "severity"),
         (["indicators", "add", "evil.example", "--action", "destroy"], "destroy"),
         (["suppress", "add", "--why", "x", "--until", "7d"], "hide every alert"),
@@ -155,6 +192,10 @@ def test_suppress(settings: Settings, verb: Verb, monkeypatch: pytest.MonkeyPatc
         (["suppress", "add", "--why", " ", "--until", "7d", "--device", "d"], "--why is empty"),
         (["suppress", "add", "--until", "7d", "--device", "d"], "--why"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--domain", "two words"], "not a domain"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--domain", "*.co.uk"], "everything below co.uk"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "["], "a [ without a ]"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "a[0-9][!b"], "a [ without a ]"),
+        (["suppress", "add", "--why", "x", "--until", "7d", "--device", "*"], "hide every alert"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--kind", "nonsense"], "nonsense"),
         (["suppress", "add", "--why", "x", "--until", "7d", "--indicator", "e.example"], "there is none"),
     ],

@@ -342,7 +342,8 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert run(["--config", str(file), "rejects", "--reason", "bad_value", "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["ExampleDetail"] == "a port of -1"
     assert run(["--config", str(file), "rejects", "--device", "nobody"]) == 0
-    assert "no such rejects" in capsys.readouterr().err
+    there = "there are some of dialects: no dialect, sockets, suricata; of devices: "
+    assert f"no such rejects; {there}" in capsys.readouterr().err
 
 
 def _encoded(headers: Headers) -> dict[str, bytes | None]:

@@ -169,6 +169,17 @@ def test_tinyproxys_requests_are_joined_to_those_that_sensors_saw(
     assert [(row["ProxyPort"], row["Outcome"] in REACHED) for row in joined] == [(8888, True)] * 19
 
 
+def test_wrong_dialect_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no line could be read it says what may be wrong, and how to see; where some could it does not."""
+    out, rejects = ["--out", str(tmp_path / "rows")], ["--rejects", str(tmp_path / "rejects")]
+    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out]) == 0
+    assert "no line could be read: is the dialect right? auto:PATH tells it, --rejects FILE" in capsys.readouterr().err
+    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out, *rejects]) == 0
+    assert capsys.readouterr().err.endswith("auto:PATH tells it\n")
+    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", SAMPLE[-1], *out]) == 0
+    assert "is the dialect right" not in capsys.readouterr().err
+
+
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
     """A line that cannot be read is written with its reason and its bytes, and counted."""
     file, rejects, summary = tmp_path / "bad.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"

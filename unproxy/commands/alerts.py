@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,8 +13,11 @@ import typer
 from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.suppress import Kind
-from unproxy.commands.timeline import Shape, ShapeOption
+from unproxy.commands.timeline import Shape, ShapeOption, as_iso, span_of
 from unproxy.errors import Fixable
+
+_ID = re.compile(r"[0-9a-f]{24}")
+"""How the IDs of indicators look."""
 
 
 class AtLeast(StrEnum):
@@ -37,6 +41,16 @@ def alerts(
         bool, typer.Option("--from-start", help="With --follow: everything on the topic first.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="D", help="Only this device.")] = "",
+    since: Annotated[
+        str, typer.Option("--from", metavar="T", help="Only alerts that went on at this time (UTC) or later.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--to", metavar="T", help="Only alerts that began before this time (UTC).")
+    ] = "",
+    domain: Annotated[
+        str, typer.Option(metavar="NAME", help="Only about this domain, what lies below it, or this address.")
+    ] = "",
+    indicator: Annotated[str, typer.Option(metavar="VALUE|ID", help="Only alerts of this indicator.")] = "",
     kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
     severity: Annotated[AtLeast | None, typer.Option(help="Only alerts that are so bad, or worse.")] = None,
     suppressed: Annotated[
@@ -49,9 +63,11 @@ def alerts(
     """Show alerts, or follow them as they come.
 
     Shows what the table holds; with --follow each change of an alert from now on, until Ctrl-C. Suppressed alerts are
-    shown, and say who suppresses them, until when and why.
+    shown, and say who suppresses them, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05 for the
+    latest one.
     """
     from unproxy.query import alerts as found
+    from unproxy.query.devices import never_seen
     from unproxy.query.where import kafka_settings, tables
 
     def write(alert: Mapping[str, Any]) -> None:
@@ -64,14 +80,17 @@ def alerts(
         raise Fixable("--from-start goes with --follow")
     state = state_of(context)
     severities = tuple(AtLeast)[tuple(AtLeast).index(severity) :] if severity else ()
-    wanted = found.Wanted(device, kind or "", severities, suppressed)
+    begin, end = span_of("--from", since, "--to", until)
+    names = _destination(domain), _indicator(indicator)
+    wanted = found.Wanted(device, kind or "", severities, suppressed, as_iso(begin), as_iso(end), *names)
     if not follow:
         with tables(state, data) as client:
             rows = found.stored(client, wanted, limit)
+            unknown = never_seen(client, device) if device and not rows else ""
         for row in rows:
             write(row)
         if not rows:
-            typer.echo("no alerts", err=True)
+            typer.echo(f"no alerts{f': {unknown}' if unknown else ''}", err=True)
         return
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = kafka_settings(state, data)
@@ -81,3 +100,35 @@ def alerts(
                 write(alert)
             if stop.is_set():
                 return
+
+
+def _destination(text: str) -> str:
+    """A name or an address in the spelling that alerts have."""
+    from schemas.address import canonical_ip
+    from schemas.indicator_values import Unfit, host_name
+    from unproxy.indicators.plain import whole
+
+    name = whole(text.strip())
+    if not name:
+        return ""
+    try:
+        return canonical_ip(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        pass
+    try:
+        return host_name(name.removeprefix("*."))
+    except Unfit:
+        raise Fixable(f'--domain "{text}" is neither a domain nor an address') from None
+
+
+def _indicator(text: str) -> str:
+    """An indicator's value in its one spelling; what is none is an ID."""
+    from schemas.indicator_values import Unfit, normal
+    from unproxy.indicators.plain import whole
+
+    if not text or _ID.fullmatch(text):
+        return text
+    try:
+        return normal(whole(text), exact=not text.startswith(("*", "."))).value
+    except Unfit as error:
+        raise Fixable(f'--indicator "{text}" is neither an ID nor a value: {error}') from None

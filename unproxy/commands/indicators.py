@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -79,14 +79,19 @@ def add(
     It holds from about five seconds later on, for requests that are logged from then on.
     """
     from schemas.indicator_given import Given, Refused, indicator_of, now_micros
+    from unproxy.indicators.plain import whole
 
+    meant = whole(value.strip())
+    if meant != value.strip():
+        _say(f'"{value}" is taken as {meant}')
     given = Given(
-        value, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
+        meant, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
     )
     made = indicator_of(given, now_micros())
     if isinstance(made, Refused):
         raise Fixable(made.in_words())
     with board_of(context, data) as board:
+        tell_unknown_groups(board, made.groups)
         board.put(made)
         board.flush()
     typer.echo(_line(made))
@@ -153,7 +158,7 @@ def import_(
     left as they are. Exit code 1 when entries were refused, unless --lenient.
     """
     from schemas.indicator_given import now_micros
-    from unproxy.indicators.importing import carry
+    from unproxy.indicators.importing import carry, counted
     from unproxy.indicators.reading import read_file
 
     entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
@@ -162,10 +167,13 @@ def import_(
     else:
         with board_of(context, data) as board:
             account = carry(entries, board, _say)
+            tell_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
     if account.refused and not lenient:
-        raise Failed(f"{file}: {account.refused.total():,} entries were refused; --lenient if that is as expected")
+        some = account.refused.total()
+        were = "was" if some == 1 else "were"
+        raise Failed(f"{file}: {counted(some)} {were} refused; --lenient if that is as expected")
 
 
 @contextmanager
@@ -184,12 +192,22 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
             raise typer.Abort from None
 
 
+def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
+    """Say of groups that our settings do not have that nothing is in them; a worker's settings may have them."""
+    known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
+    for group in sorted(set(groups) - known):
+        there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
+        _say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
+
+
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
     """Those with this ID, or with this value in whatever spelling."""
     from schemas.indicator_values import Unfit, normal
+    from unproxy.indicators.plain import whole
 
+    meant = whole(name)
     try:
-        value = normal(name, exact=not name.startswith(("*", "."))).value
+        value = normal(meant, exact=not meant.startswith(("*", "."))).value
     except Unfit:
         value = ""
     return [one for one in known if one.id == name or (value and one.value == value)]

@@ -60,10 +60,11 @@ def rejects(
         return
     with tables(state, data) as client:
         rows = found.stored(client, found.Wanted(reason, dialect, device, begin, limit))
+        there = found.kinds(client) if not rows else ""
     for row in rows:
         typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(found.lines(row)))
     if not rows:
-        typer.echo("no such rejects", err=True)
+        typer.echo(f"no such rejects; {there}" if there else "no rejects at all", err=True)
 
 
 def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:

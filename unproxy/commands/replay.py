@@ -85,6 +85,9 @@ def replay(
     with replaying.Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
         done = replaying.replay(settings, files, outputs, judges)
     typer.echo("\n".join(done.in_words()), err=True)
+    if done.nothing_read():
+        keep = "" if rejects else ", --rejects FILE keeps the lines with what is wrong"
+        typer.echo(f"unproxy: no line could be read: is the dialect right? auto:PATH tells it{keep}", err=True)
     if summary:
         done.write(summary)
     if judges:

@@ -51,6 +51,9 @@ def simulate(
     """
     from unproxy import wiring
 
+    for option, number in (("--rate", rate), ("--duration", duration)):
+        if number <= 0:
+            raise Fixable(f"{option} {number:g} is not more than 0")
     state = service_of(context)
     values: dict[str, Any] = {
         "seed": seed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unproxy.commands.common import example
-from unproxy.commands.indicators import board_of, of_name
+from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
 from unproxy.errors import Failed, Fixable
@@ -65,12 +65,13 @@ def add(
 ) -> None:
     """Suppress alerts until a time, or change the suppression of the same alerts.
 
-    They are still made and published, with who suppresses them and why, and marked as suppressed.
+    They are still made and published, with who suppresses them and why, and marked as suppressed. It holds from about five
+    seconds later on; an alert that is there already is marked when it changes next.
     """
     from getpass import getuser
 
     from schemas.indicator_given import moment, now_micros
-    from schemas.suppressions import Suppression, suppression_id
+    from schemas.suppressions import GROUP_MARK, Suppression, open_bracket, suppression_id
 
     now = now_micros()
     try:
@@ -81,11 +82,15 @@ def add(
         raise Fixable(f"--until {until} is past; name a time to come")
     if not why.strip():
         raise Fixable("--why is empty; say in a few words why these alerts need not be seen")
-    if not (kind or device or domain or indicator):
+    if not (kind or device.strip("*") or domain or indicator):
         raise Fixable("this would hide every alert; name a --kind, --device, --domain or --indicator")
-    name, pattern = _domain(domain), device if device.startswith("@") else device.lower()
+    if open_bracket(device):
+        raise Fixable(f'--device "{device}" has a [ without a ]; srv-[0-9]* fits srv-1 and srv-2b')
+    name, pattern = _domain(domain), device if device.startswith(GROUP_MARK) else device.lower()
     with board_of(context, data) as board:
         wanted = _indicator_id(board, indicator)
+        if pattern.startswith(GROUP_MARK):
+            tell_unknown_groups(board, [pattern[len(GROUP_MARK) :]])
         made = Suppression(
             suppression_id(kind or "", pattern, name, wanted),
             who or getuser(),
@@ -103,12 +108,10 @@ def add(
 
 def list_(context: typer.Context, shape: ShapeOption = Shape.TEXT, data: DataOption = None) -> None:
     """List the suppressions there are, past ones included."""
-    import msgspec
-
     with board_of(context, data) as board:
         found = board.suppressions()
     for one in found:
-        typer.echo(msgspec.json.encode(one).decode() if shape is Shape.JSONL else _line(one))
+        typer.echo(_object(one) if shape is Shape.JSONL else _line(one))
     typer.echo(f"{len(found):,} suppression{'' if len(found) == 1 else 's'}", err=True)
 
 
@@ -132,12 +135,16 @@ def remove(
 
 
 def _domain(text: str) -> str:
-    from schemas.indicator_values import Unfit, host_name
+    from schemas.indicator_values import Unfit, host_name, is_public_suffix
+    from unproxy.indicators.plain import whole
 
     try:
-        return host_name(text.removeprefix("*.")) if text else ""
+        name = host_name(whole(text).removeprefix("*.")) if text else ""
     except Unfit:
         raise Fixable(f'--domain "{text}" is not a domain') from None
+    if name and is_public_suffix(name):
+        raise Fixable(f'--domain "{text}": everything below {name} would be hidden; name the domain that is meant')
+    return name
 
 
 def _indicator_id(board: Board, name: str) -> str:
@@ -152,6 +159,15 @@ def _indicator_id(board: Board, name: str) -> str:
             f"--indicator {name}: there are {len(found)}; name one by ID: {', '.join(one.id for one in found[:5])}"
         )
     return found[0].id
+
+
+def _object(one: Suppression) -> str:
+    """For programs, with the time as all their outputs have it."""
+    import msgspec
+
+    from schemas.clock import iso_micros
+
+    return msgspec.json.encode(msgspec.to_builtins(one) | {"until": iso_micros(one.until)}).decode()
 
 
 def _line(one: Suppression) -> str:

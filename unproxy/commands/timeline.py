@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unproxy.commands.common import example, state_of
 from unproxy.commands.query import DataOption
+
+if TYPE_CHECKING:
+    from schemas.events import Micros
 
 
 class Shape(StrEnum):
@@ -41,12 +45,14 @@ def timeline(
     """Show a device's connections in time order.
 
     One line a connection: time, process, the address it was made to (through a proxy that is the proxy's), the real
-    targets behind it, the outcome, and marks such as [NetworkProtection: blocked].
+    targets behind it, the outcome, and marks such as [NetworkProtection: blocked]. A time is 2026-11-24T10:05, only the
+    day, or only 10:05 for the latest one.
     """
     from unproxy.query import timeline as lines
     from unproxy.query.where import tables
 
-    wanted = lines.Wanted(device, utc_time("--from", since), utc_time("--to", until), process, text, limit)
+    begin, end = span_of("--from", since, "--to", until)
+    wanted = lines.Wanted(device, as_iso(begin), as_iso(end), process, text, limit)
     with tables(state_of(context), data) as client:
         found = lines.entries(client.rows(*lines.question(wanted)))
         known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceNetworkEvents ORDER BY 1 LIMIT 20")
@@ -60,14 +66,35 @@ def timeline(
 
 
 def utc_time(option: str, given: str) -> str:
-    """A time as ClickHouse reads it; refused here, where the option's name is known."""
-    from schemas.clock import iso_micros, parse_micros
+    """A time as ClickHouse reads it; "" for none."""
+    return as_iso(_moment(option, given))
+
+
+def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micros]:
+    """Two times as people give them, 0 for none; refused here, where the options' names are known."""
+    begin = _moment(first, since)
+    end = _moment(last, until, begin)
+    if begin and end and end <= begin:
+        raise typer.BadParameter(f'"{until}" is not after "{since}"', param_hint=last)
+    return begin, end
+
+
+def as_iso(at: Micros) -> str:
+    """A time as ClickHouse reads it; "" for none."""
+    from schemas.clock import iso_micros
+
+    return iso_micros(at) if at else ""
+
+
+def _moment(option: str, given: str, after: Micros = 0) -> Micros:
+    from unproxy.query.times import moment
 
     if not given:
-        return ""
+        return 0
     try:
-        return iso_micros(parse_micros(given))
+        return moment(given, datetime.now(UTC), after)
     except ValueError:
         raise typer.BadParameter(
-            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), or only the day', param_hint=option
+            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), only the day, or 19:07 for the latest one',
+            param_hint=option,
         ) from None

@@ -28,12 +28,19 @@ class Account:
     there: int = 0
     """On the topic just so, or more than once in the file."""
     refused: Counter[Why] = field(default_factory=Counter)
+    groups: set[str] = field(default_factory=set)
+    """Device groups that they name."""
 
     def in_words(self, dry_run: bool) -> Iterator[str]:
         """For people, a line each."""
         done = "to publish" if dry_run else "published, acknowledged"
-        yield f"{self.read:,} entries: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
+        yield f"{counted(self.read)}: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
         yield from (f"{count:>12,} refused: {why}" for why, count in self.refused.most_common())
+
+
+def counted(entries: int) -> str:
+    """So many entries, in words."""
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
 def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
@@ -49,6 +56,7 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
             account.refused[found.what.why] += 1
             say(found.refusal())
         else:
+            account.groups.update(found.what.groups)
             key, digest = key_of(found.what), hash(value_of(found.what))
             if known.get(key) == digest:
                 account.there += 1
@@ -59,7 +67,7 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
                     board.put(found.what)
         if time.monotonic() - said_at >= SAY_SECS:
             said_at = time.monotonic()
-            say(f"{account.read:,} entries read, {account.refused.total():,} refused")
+            say(f"{counted(account.read)} read, {account.refused.total():,} refused")
     if board is not None:
         board.flush()
     return account

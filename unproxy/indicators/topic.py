@@ -27,6 +27,7 @@ class Board:
     """What is on the topic, by key, and changes to it."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._bootstrap = settings.kafka.bootstrap
         self._topic = topic_name(settings, INDICATORS)
         self._client: dict[str, Any] = kafka_client_config(settings)

@@ -31,6 +31,14 @@ class Wanted:
     kind: str = ""
     severities: tuple[str, ...] = ()
     suppressed: bool | None = None
+    since: str = ""
+    """Times as rows have them: those that go on then or later."""
+    until: str = ""
+    """Those that began before."""
+    domain: str = ""
+    """About this name, names below it, or this address."""
+    indicator: str = ""
+    """By its ID or its value."""
 
     def has(self, alert: Row) -> bool:
         """Whether this is one of them."""
@@ -40,7 +48,14 @@ class Wanted:
             and (not self.kind or alert.get("Kind") == self.kind)
             and (not self.severities or alert.get("Severity") in self.severities)
             and (self.suppressed is None or bool(alert.get("SuppressedBy")) is self.suppressed)
+            and (not self.since or alert["LastTime"] >= self.since)
+            and (not self.until or alert["FirstTime"] < self.until)
+            and (not self.domain or any(map(self._below, (alert["DestinationDomain"], *alert["DestinationHosts"]))))
+            and (not self.indicator or self.indicator in (alert.get("IndicatorId"), alert.get("IndicatorValue")))
         )
+
+    def _below(self, name: str) -> bool:
+        return name == self.domain or name.endswith(f".{self.domain}")
 
 
 def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
@@ -54,10 +69,30 @@ def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
         conditions.append("has(splitByChar(' ', {severities:String}), Severity)")
     if wanted.suppressed is not None:
         conditions.append(f"SuppressedBy {'!=' if wanted.suppressed else '='} ''")
+    if wanted.since:
+        conditions.append("LastTime >= parseDateTime64BestEffort({since:String}, 6, 'UTC')")
+    if wanted.until:
+        conditions.append("FirstTime < parseDateTime64BestEffort({until:String}, 6, 'UTC')")
+    if wanted.domain:
+        below = "({name} = {{domain:String}} OR endsWith({name}, concat('.', {{domain:String}})))"
+        hosts = f"arrayExists(name -> {below.format(name='name')}, DestinationHosts)"
+        conditions.append(f"({below.format(name='DestinationDomain')} OR {hosts})")
+    if wanted.indicator:
+        conditions.append("(IndicatorId = {indicator:String} OR IndicatorValue = {indicator:String})")
+    asked = {
+        "device": wanted.device,
+        "kind": wanted.kind,
+        "severities": " ".join(wanted.severities),
+        "since": wanted.since,
+        "until": wanted.until,
+        "domain": wanted.domain,
+        "indicator": wanted.indicator,
+        "limit": limit,
+    }
     return client.rows(
         f"SELECT * FROM (SELECT * FROM BlockAlerts WHERE {' AND '.join(conditions)} "
         "ORDER BY LastTime DESC, AlertId LIMIT {limit:UInt64}) ORDER BY LastTime, AlertId",
-        {"device": wanted.device, "kind": wanted.kind, "severities": " ".join(wanted.severities), "limit": limit},
+        asked,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -59,23 +58,6 @@ class Answer:
         """Of the device: what all its sensors agree on, else partly."""
         verdicts = {witness.verdict for witness in self.witnesses}
         return verdicts.pop() if len(verdicts) == 1 else Verdict.PARTLY if verdicts else Verdict.NOT
-
-
-def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
-    """A time as a person gives it (UTC); of a time of day the latest one, or the first one after another. Raises ValueError."""
-    try:
-        of_day = time.fromisoformat(text)
-    except ValueError:
-        return parse_micros(text)
-    if of_day.tzinfo or ":" not in text:
-        return parse_micros(text)
-    near = datetime.fromtimestamp(after / MICROS, UTC) if after else now
-    at = datetime.combine(near.date(), of_day, UTC)
-    if after and at <= near:
-        at += timedelta(days=1)
-    elif not after and at > near:
-        at -= timedelta(days=1)
-    return parse_micros(at.isoformat())
 
 
 def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | None:

@@ -12,6 +12,7 @@ from unproxy.query.formats import printable
 
 RAW_CHARS_SHOWN = 160
 DETAIL_CHARS_SHOWN = 300
+NAMES_SHOWN = 20
 
 Row = Mapping[str, Any]
 
@@ -48,6 +49,18 @@ def stored(client: Client, wanted: Wanted) -> Sequence[Row]:
         asked,
     )
     return [_readable(row) for row in rows]
+
+
+def kinds(client: Client) -> str:
+    """Which dialects and devices have rejects, in words; "" where there are none."""
+    (row,) = client.rows(
+        f"SELECT groupUniqArray({NAMES_SHOWN})(Dialect) AS dialects, groupUniqArray({NAMES_SHOWN})(Device) AS devices "
+        "FROM Rejects"
+    )
+    if not row["dialects"]:
+        return ""
+    named = {of: ", ".join(sorted(printable(name) or f"no {of[:-1]}" for name in names)) for of, names in row.items()}
+    return f"there are some of dialects: {named['dialects']}; of devices: {named['devices']}"
 
 
 def _readable(row: Row) -> Row:

@@ -1,0 +1,20 @@
+"""Which devices the tables have heard of: so that a misspelt name is told from a device that did nothing."""
+
+from __future__ import annotations
+
+from unproxy.query.client import OF_DEVICE, Client
+
+NAMES_SHOWN = 20
+
+
+def never_seen(client: Client, device: str) -> str:
+    """That nothing is known of this device, and which there are; "" when something is."""
+    seen = client.rows(
+        f"SELECT 1 FROM (SELECT DeviceId FROM DeviceCoverage WHERE {OF_DEVICE} LIMIT 1 UNION ALL "
+        f"SELECT DeviceId FROM DeviceNetworkEvents WHERE {OF_DEVICE} LIMIT 1)",
+        {"device": device},
+    )
+    if seen:
+        return ""
+    known = client.rows(f"SELECT DISTINCT DeviceName FROM DeviceCoverage ORDER BY 1 LIMIT {NAMES_SHOWN}")
+    return f"{device} was never seen; known devices: {', '.join(row['DeviceName'] for row in known) or 'none yet'}"

@@ -1,0 +1,38 @@
+"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is said."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from schemas.clock import MICROS, parse_micros
+from schemas.events import Micros
+
+DAY: Micros = 86_400 * MICROS
+OVER_MIDNIGHT_MAX = timedelta(hours=12)
+"""From 23:50 to 00:10 goes over midnight; from 20:00 to 19:00 two times were swapped."""
+
+
+def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
+    """A time; of a time of day the latest one, or that of another time's day, or soon after its midnight. Raises ValueError."""
+    try:
+        of_day = time.fromisoformat(text)
+    except ValueError:
+        return parse_micros(text)
+    if of_day.tzinfo or ":" not in text:
+        return parse_micros(text)
+    near = datetime.fromtimestamp(after / MICROS, UTC) if after else now
+    at = datetime.combine(near.date(), of_day, UTC)
+    if after and at <= near and at + timedelta(days=1) - near <= OVER_MIDNIGHT_MAX:
+        at += timedelta(days=1)
+    elif not after and at > near:
+        at -= timedelta(days=1)
+    return parse_micros(at.isoformat())
+
+
+def is_day(text: str) -> bool:
+    """Whether it says a day and no time in it."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
