@@ -426,7 +426,7 @@ def test_the_absolute_form_asks_a_listed_server_as_the_origin_form_does(target: 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_listed_name_inside_a_tunnel_whose_connect_is_read_later(turned: bool) -> None:
     """Nobody knows the proxy yet: the sensor says that the name was inside a tunnel, so it is not one of the proxy's port."""
-    events = [request(0.1, "good.example:443"), name(0.2, "bad.example")]
+    events: list[Event] = [request(0.1, "good.example:443"), name(0.2, "bad.example")]
     given = Given("bad.example", action="block", port=443)
     world = listed(connection(0), *(events[::-1] if turned else events), given=given)
 
