@@ -1,11 +1,12 @@
 """The judged requests of a connection, each once: a tunnel's CONNECT and the server name inside it are one request.
 
-So are two network sensors' verdicts on one request. They number requests alike where both saw the flow from its beginning: the
-same number is the same request, else the next one of that host within the time by which their clocks may be apart.
+So are two network sensors' verdicts on requests to one host within the time by which their clocks may be apart: of one number
+where both saw the flow from its beginning, else the next one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.findings import Place, flow_name, identity, tunnel_end
@@ -57,30 +58,45 @@ def requests(place: Place, connection: Connection) -> list[Request]:
 
 
 def _each_once(judged: list[Judged]) -> list[list[Judged]]:
-    """What each sensor judged, by request: the first sensor's word leads, as its row may have left."""
-    sensors = dict.fromkeys(j.sensor for j in judged)
+    """What each sensor judged, by request: the word whose row has left leads, else the first sensor's."""
     found: list[list[Judged]] = []
-    for sensor in sensors:
-        theirs = [j for j in judged if j.sensor == sensor]
-        free, left = found.copy(), []
-        for one in theirs:
-            same = next((told for told in free if told[0].host == one.host and told[0].request == one.request), None)
-            _put(one, same, free, left)
-        new: list[Judged] = []
+    for sensor in dict.fromkeys(j.sensor for j in judged):
+        left = sorted((j for j in judged if j.sensor == sensor), key=lambda j: j.request)
+        free = sorted(found, key=lambda told: told[0].request)
+        for fits in (_is_that, _is_near):
+            left = _put(left, free, fits)
         for one in left:
-            near = [told for told in free if told[0].host == one.host and abs(told[0].at - one.at) <= APART]
-            _put(one, min(near, key=lambda told: told[0].request, default=None), free, new)
-        found += ([one] for one in new)
+            named = next((told for told in found if _is_called_so(told[0], one)), None)
+            if named is None:
+                found.append([one])
+            else:
+                named.append(one)  # Two of one name would be one row with two contents.
     return found
 
 
-def _put(one: Judged, told: list[Judged] | None, free: list[list[Judged]], left: list[Judged]) -> None:
-    """Put it to what another sensor told of the request, or to those that nobody else told of."""
-    if told is None:
-        left.append(one)
-    else:
-        told.append(one)
-        free.remove(told)
+def _put(judged: list[Judged], free: list[list[Judged]], fits: Callable[[Judged, Judged], bool]) -> list[Judged]:
+    """Put each to what another sensor told of its request; those are left of which nobody else told."""
+    left: list[Judged] = []
+    for one in judged:
+        same = next((told for told in free if fits(told[0], one)), None)
+        if same is None:
+            left.append(one)
+        else:
+            free.remove(same)
+            same.insert(0 if one.sent and not same[0].sent else len(same), one)
+    return left
+
+
+def _is_called_so(one: Judged, other: Judged) -> bool:
+    return (one.host, one.request) == (other.host, other.request)
+
+
+def _is_near(one: Judged, other: Judged) -> bool:
+    return one.host == other.host and abs(one.at - other.at) <= APART
+
+
+def _is_that(one: Judged, other: Judged) -> bool:
+    return _is_called_so(one, other) and _is_near(one, other)
 
 
 def _evidence(*spoken: list[Judged]) -> int:
