@@ -34,9 +34,9 @@ setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB t
 run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
 	@$(BIN)/unproxy up $(ARGS)
 
-test: $(MADE)  ## All tests, two files at a time; some with ARGS="tests/schemas -x".
+test: $(MADE)  ## All tests, three files at a time; some with ARGS="tests/schemas -x".
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore $(ALONE)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore $(ALONE)
 	$(BIN)/python -m pytest $(ALONE)
 else
 	$(BIN)/python -m pytest $(ARGS)

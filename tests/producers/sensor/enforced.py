@@ -293,6 +293,15 @@ def _receive(sock: socket.socket, count: int) -> None:
         count -= len(sock.recv(count))
 
 
+def await_route(address: str) -> None:
+    """The kernel has the route to an address of IPv6 some time after it has the address."""
+    deadline = time.monotonic() + WAIT_SECS
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+        while asking.connect_ex((address, PORT)):  # of UDP that asks for the route, and sends nothing
+            assert time.monotonic() < deadline, f"no route to {address}"
+            time.sleep(0.01)
+
+
 def main() -> None:
     """Run one scenario."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -301,6 +310,7 @@ def main() -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         subprocess.run(["ip", "address", "add", f"{V4}/32", "dev", "lo"], check=True)
         subprocess.run(["ip", "address", "add", f"{V6}/128", "dev", "lo", "nodad"], check=True)
+        await_route(V6)
     print(json.dumps(scenario()), flush=True)
 
 
