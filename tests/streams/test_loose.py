@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import islice, permutations
+from typing import Any
 
 import pytest
 
@@ -64,10 +65,8 @@ def test_the_rows_of_the_connection_say_so(turned: bool) -> None:
 
 def test_a_direct_connection_by_its_name() -> None:
     """No proxy: the name inside the connection is the host."""
-    spoken = {"remote": "203.0.113.9", "remote_port": 443}
-    world = settle(
-        [connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)]  # type: ignore[arg-type]  # by name
-    )
+    spoken: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
+    world = settle([connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)])
 
     assert only(world.verdicts)["ConnectionId"] == world.connections[0]["ConnectionId"]
     assert world.connections[0]["Outcome"] == "blocked"
@@ -153,7 +152,7 @@ def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
     assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
 
 
-THERE = {"remote": "203.0.113.9", "remote_port": 443}
+THERE: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
 """A server that is spoken to directly."""
 
 
@@ -162,8 +161,8 @@ THERE = {"remote": "203.0.113.9", "remote_port": 443}
 def test_what_was_judged_is_enforced_on_a_direct_connection_too(listed: str, judged: str) -> None:
     """An indicator matches its name or its address, Defender stopped it: one request, one alert."""
     events: list[Event] = [
-        connection(0, **THERE),  # type: ignore[arg-type]  # by name
-        name(0.1, "bad.example", tunnelled=False, **THERE),  # type: ignore[arg-type]  # by name
+        connection(0, **THERE),
+        name(0.1, "bad.example", tunnelled=False, **THERE),
         process_verdict(0.2, judged),
     ]
     for order in permutations(events):
@@ -176,7 +175,7 @@ def test_what_was_judged_is_enforced_on_a_direct_connection_too(listed: str, jud
 def test_a_judged_address_without_a_name_is_enforced() -> None:
     """Only the kernel tells of the connection."""
     policy = listing(Given("203.0.113.9", action="block"), modes=["dev-1=block"])
-    world = World(policy).see(connection(0, **THERE), process_verdict(0.2, "203.0.113.9")).finish()  # type: ignore[arg-type]  # by name
+    world = World(policy).see(connection(0, **THERE), process_verdict(0.2, "203.0.113.9")).finish()
 
     assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
 
@@ -238,10 +237,10 @@ def test_what_was_stopped_in_plain_is_not_in_the_log() -> None:
 
 def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
     """The verdict is the process's: it goes with the kernel's record to the flow that turns out to be its own."""
-    world = World().see(connection(0, ended=3, **THERE), process_verdict(0.2, "203.0.113.9")).wait(12)  # type: ignore[arg-type]  # by name
+    world = World().see(connection(0, ended=3, **THERE), process_verdict(0.2, "203.0.113.9")).wait(12)
     assert [row["Outcome"] for row in world.connections] == ["blocked"]
 
-    world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()  # type: ignore[arg-type]  # by name
+    world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()
     assert [(row["Outcome"], row["FlowId"]) for row in world.connections] == [("blocked", "77")]
 
 
@@ -338,9 +337,9 @@ def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
         ],
         # By name and by address: they may be about one request.
         [
-            *(connection(0, port=port, **THERE) for port in (1, 2)),  # type: ignore[arg-type]  # by name
+            *(connection(0, port=port, **THERE) for port in (1, 2)),
             *(
-                name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE)  # type: ignore[arg-type]  # by name
+                name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE)
                 for port in (1, 2)
             ),
             process_verdict(0.2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -325,9 +326,9 @@ def test_dev_c_of_the_sample() -> None:
 def test_a_withdrawn_alert_has_a_higher_version() -> None:
     """What was told of an address is said of its name now: the alert that goes to zero wins against its earlier versions."""
     world = World(listing(Given("203.0.113.9"), modes=["dev-1=off"]))
-    spoken = {"remote": "203.0.113.9", "remote_port": 443}
-    world.see(mode(-3, BLOCK, AUDIT), mode(-2, OFF, BLOCK), connection(0, port=7, **spoken))  # type: ignore[arg-type]  # by name
-    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken)).finish()  # type: ignore[arg-type]  # by name
+    spoken: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
+    world.see(mode(-3, BLOCK, AUDIT), mode(-2, OFF, BLOCK), connection(0, port=7, **spoken))
+    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken)).finish()
     counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
 
     assert [count for _, count in sorted(counts)] == [1, 0]
@@ -337,12 +338,12 @@ def test_a_withdrawn_alert_has_a_higher_version() -> None:
 def test_an_alert_that_went_to_zero_goes_on_from_its_version() -> None:
     """What comes after it was withdrawn wins against it: else hunters would go on seeing none."""
     world = World(listing(Given("203.0.113.9"), modes=["dev-1=off"]))
-    spoken = {"remote": "203.0.113.9", "remote_port": 443}
-    world.see(connection(0, port=7, **spoken))  # type: ignore[arg-type]  # by name
-    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken))  # type: ignore[arg-type]  # by name
+    spoken: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
+    world.see(connection(0, port=7, **spoken))
+    world.see(name(0.1, "bad.example", tunnelled=False, port=7, **spoken))
     world.wait(200)
     forget_old(world.device, world.device.facts.now)
-    world.see(connection(300, port=8, **spoken)).finish()  # type: ignore[arg-type]  # by name
+    world.see(connection(300, port=8, **spoken)).finish()
     counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
 
     assert [count for _, count in sorted(counts)] == [1, 0, 1]
@@ -402,10 +403,10 @@ def test_what_the_proxy_logs_happened_when_it_was_asked() -> None:
 
 def test_an_address_is_connected_to_when_the_connection_began() -> None:
     """Whoever tells of it first, and whatever else the device told before."""
-    there = {"remote": "203.0.113.9", "remote_port": 443}
+    there: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
     events: list[Event] = [
-        connection(MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),  # type: ignore[arg-type]  # by name
-        flow_end(MIDNIGHT + 1.5, started=MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),  # type: ignore[arg-type]  # by name
+        connection(MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),
+        flow_end(MIDNIGHT + 1.5, started=MIDNIGHT - 0.5, ended=MIDNIGHT + 1, **there),
         connection(MIDNIGHT + 2, port=1),
     ]
     for order in permutations(events):
@@ -416,9 +417,9 @@ def test_an_address_is_connected_to_when_the_connection_began() -> None:
 @pytest.mark.parametrize("target", ["/a/b?c=d", "http://203.0.113.9/a/b?c=d"])
 def test_the_absolute_form_asks_a_listed_server_as_the_origin_form_does(target: str, value: str) -> None:
     """Sent straight to the server that it names (RFC 9112 section 3.2.2): no proxy, one request."""
-    there = {"remote": "203.0.113.9", "remote_port": 80}
-    asked = request(0.1, target, host="203.0.113.9", **there)  # type: ignore[arg-type]  # by name
-    world = listed(connection(0, **there), asked, given=Given(value))  # type: ignore[arg-type]  # by name
+    there: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 80}
+    asked = request(0.1, target, host="203.0.113.9", **there)
+    world = listed(connection(0, **there), asked, given=Given(value))
 
     assert told(world) == {("not_enforced", "203.0.113.9"): 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import permutations
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -300,11 +301,11 @@ def test_what_one_sensor_stopped_is_not_missed_by_another(target: str) -> None:
 
 def test_a_name_inside_counts_once() -> None:
     """The server name of a direct connection, told twice."""
-    there = {"remote": "203.0.113.5", "remote_port": 443}
+    there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
     events: list[Event] = [
-        replace(connection(0), flow=tuple_of(flow="", **there)),  # type: ignore[arg-type]  # a mixed dict
-        replace(name(0.1, "www.example.com", tunnelled=False), flow=tuple_of(**there)),  # type: ignore[arg-type]  # likewise
-        replace(name(0.3, "www.example.com", tunnelled=False), flow=tuple_of(flow=UID, **there)),  # type: ignore[arg-type]  # likewise
+        replace(connection(0), flow=tuple_of(flow="", **there)),
+        replace(name(0.1, "www.example.com", tunnelled=False), flow=tuple_of(**there)),
+        replace(name(0.3, "www.example.com", tunnelled=False), flow=tuple_of(flow=UID, **there)),
     ]
     for order in permutations(events):
         world = World(listing(Given("example.com", action="block"))).see(*order).finish()
@@ -314,12 +315,12 @@ def test_a_name_inside_counts_once() -> None:
 
 def test_what_was_counted_of_a_view_is_counted_once() -> None:
     """The address was an alert before any name was spoken; the connection turns out to be one that another sensor told of."""
-    there = {"remote": "203.0.113.5", "remote_port": 443}
+    there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
     events: list[Event] = [
-        name(0, "www.example.com", tunnelled=False, flow=UID, **there),  # type: ignore[arg-type]  # by name
-        connection(2, **there),  # type: ignore[arg-type]  # by name
-        name(2.1, "www.example.com", tunnelled=False, **there),  # type: ignore[arg-type]  # by name
-        flow_end(3, started=0, ended=2.9, flow=UID, **there),  # type: ignore[arg-type]  # by name
+        name(0, "www.example.com", tunnelled=False, flow=UID, **there),
+        connection(2, **there),
+        name(2.1, "www.example.com", tunnelled=False, **there),
+        flow_end(3, started=0, ended=2.9, flow=UID, **there),
     ]
     world = World(listing(Given("203.0.113.5", action="block"), modes=["dev-1=off"])).see(*events).finish()
 
