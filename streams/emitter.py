@@ -57,7 +57,7 @@ class Emitter:
         self.correlator = correlator
         self.policy = correlator.policy
         self.output = Output()
-        correlator.before_leaving = self.emit_group
+        correlator.before_leaving = self._emit_last
 
     def drain(self) -> Output:
         """All that was made since the last time."""
@@ -67,7 +67,7 @@ class Emitter:
     def emit(self, device: Device, now: Micros | None = None) -> None:
         """Rows and alerts of one device for everything that changed; `now` is its time, where that is not its clock's."""
         for key in list(device.dirty):
-            self.emit_group(device, key)
+            self._emit_group(device, key)
             group = device.groups.get(key)
             if isinstance(group, list) and _all_settled(group):
                 device.rest(key)
@@ -100,12 +100,16 @@ class Emitter:
                 self.output.device_events.append(encode(loose_row(device, loose, version)))
                 self._count(device, "verdict_rows")
 
-    def emit_group(self, device: Device, key: str) -> None:
-        """Rows of the connections of one 5-tuple."""
+    def _emit_group(self, device: Device, key: str) -> None:
         if device.dirty.pop(key, 0) is None:
             group = device.group(key) or []
             for connection in group:
                 self._emit(device, key, group, connection)
+
+    def _emit_last(self, device: Device, key: str, connection: Connection) -> None:
+        """Rows of one that leaves; the others of its 5-tuple are in no hurry."""
+        if key in device.dirty:
+            self._emit(device, key, device.group(key) or [], connection)
 
     def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
         if connection.held or not (

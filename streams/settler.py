@@ -91,8 +91,8 @@ class Settler:
         """Called when what a connection asked for is known, and is not the host that a verdict was taken for."""
         self.wake_lines: Callable[[Device, int], None] = _nothing
         """Called when lines of proxies' logs are to be decided."""
-        self.before_leaving: Callable[[Device, str], None] = _nothing
-        """Called before connections of a 5-tuple leave the state: the last chance for their rows."""
+        self.before_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
+        """Called before a connection leaves the state: the last chance for its rows."""
 
     def see_time(self, device: Device, at: Micros, until: Micros = 0) -> None:
         """Move the device's clock to an event's time; `until` is when what it tells of ended.
@@ -418,7 +418,7 @@ class Settler:
 
     def _leave(self, device: Device, key: str, connection: Connection, why: str) -> None:
         self._decide(device, key, connection)
-        self.before_leaving(device, key)
+        self.before_leaving(device, key, connection)
         device.let_sleep(connection, key)
         group = device.group(key)
         assert group is not None, "a connection that leaves is there"

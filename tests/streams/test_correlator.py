@@ -238,6 +238,26 @@ def test_a_5_tuple_with_too_many_connections_lets_its_oldest_go() -> None:
     assert len([row for row in latest(world.versions) if row["Layer"] == "connection"]) == len(flows)
 
 
+def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
+    """The others' rows wait until the message is read: made again with each that leaves, a message would take too long."""
+    flows = [str(number) for number in range(1, GROUP_MAX + 1)]
+    world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
+    before = len(world.versions)
+
+    later = [
+        event
+        for number in range(1, 11)
+        for event in (
+            request(1 + 0.1 * number, f"h{flows[-1]}.example:443", flow=flows[-1], tx=number),
+            request(1.05 + 0.1 * number, f"n{number}.example:443", flow=str(GROUP_MAX + number)),
+        )
+    ]
+    world.see_together(*later)
+    assert world.counts["left:too_many"] == 10
+    made = [row["DestinationHost"] for row in world.versions[before:] if row["Layer"] == "destination"]
+    assert sorted(made) == sorted([f"h{flows[-1]}.example", *(f"n{number}.example" for number in range(1, 11))])
+
+
 def test_a_device_with_too_many_connections_lets_the_oldest_go() -> None:
     """The bound holds, the oldest one still gets its row, and the loss is counted."""
     world = World(connections_max=2).see(*(connection(i, port=10 + i) for i in range(3)))
