@@ -124,7 +124,7 @@ class IndicatorSet:
                         if entry.value.subdomains:
                             found.append(entry)
                 dot = host.find(".", dot) + 1
-        if ip:
+        if ip and (ip in self._ips or self._networks.v4.items or ":" in ip):
             self._find_address(ip, found)
         if literal and host != ip:
             self._find_address(host, found)
