@@ -301,6 +301,13 @@ SENSOR_HEARD = _count(
 )
 SENSOR_FLOWS = _gauge("unproxy_endpoint_flows", "Connections to proxies that the sensor listens to now")
 SENSOR_HELD_BYTES = _gauge("unproxy_endpoint_held_bytes", "Bytes of requests that are not whole yet")
+SENSOR_LEARNT = _gauge("unproxy_endpoint_proxies_learnt", "Proxies that the sensor knows now as it learnt them")
+SENSOR_LEARNING = _count(
+    "unproxy_endpoint_learning_total",
+    "Proxies that the sensor learnt and forgot; requests of a proxy from which it learnt nothing: too many are in use, or the "
+    "connection's beginning was not seen",
+    "what",
+)
 SENSOR: tuple[Metric, ...] = (
     SENSOR_CONNECTIONS,
     SENSOR_OPEN,
@@ -309,6 +316,8 @@ SENSOR: tuple[Metric, ...] = (
     SENSOR_HEARD,
     SENSOR_FLOWS,
     SENSOR_HELD_BYTES,
+    SENSOR_LEARNT,
+    SENSOR_LEARNING,
     SENSOR_LISTED,
 )
 

@@ -381,10 +381,15 @@ class SensorSettings(Section):
     """What `unproxy sensor` hears on connections to proxies, and what it does about it."""
 
     mode: Literal["", "off", "audit", "block"] = Field(
-        "", description="off: it reads no packets; empty: audit where proxies are known, else no packets"
+        "", description="off: it reads no packets; empty: audit where proxies are known or learnt, else no packets"
     )
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Proxies to listen to, as host:port or name=host:port; empty for correlation.proxies"
+    )
+    learn_proxies: Literal["", "yes", "no"] = Field(
+        "",
+        description="yes: who is asked as a proxy is listened to as well, unless correlation.not_proxies has it; empty: where a "
+        "mode is asked for and no proxy is named",
     )
     urls: Literal["full", "path", "host"] = Field(
         "path", description="How much of a URL is told: full, without its query (path), or only scheme and host"

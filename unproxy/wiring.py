@@ -128,6 +128,7 @@ def run_sensor(
     urls: str,
     list_path: Path | None,
     mode_file: Path | None,
+    learn: bool | None,
     stop: Event,
 ) -> int:
     """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
@@ -135,7 +136,7 @@ def run_sensor(
     from producers.sensor.hearing import plan_of
     from producers.sensor.run import publish, sensing, write
 
-    plan = plan_of(settings, mode, proxies, urls, list_path, mode_file)
+    plan = plan_of(settings, mode, proxies, urls, list_path, mode_file, learn)
     with _lines_to(out) as file, sensing(device, place=place, command_lines=command_lines, plan=plan) as sensor:
         log.info(
             "sensor started",
@@ -144,6 +145,7 @@ def run_sensor(
                 "clock_error_ns": sensor.error_ns,
                 "mode": sensor.enforcement.mode if sensor.enforcement else "no proxies known",
                 "proxies": ",".join(f"{ip}:{port}" for ip, port in plan.proxies) if plan.listens else "",
+                "learns": plan.listens and plan.learns,
             },
         )
         try:

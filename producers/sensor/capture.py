@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 from producers.sensor.filter import PORTS_MAX, program_of
 from producers.sensor.packets import Packet, parse_packet
+from producers.sensor.rules import ProxyAddress
 from producers.sensor.tracefs import SensorError
 from schemas.events import Micros
 
@@ -43,10 +44,12 @@ _STATISTICS = struct.Struct("=III")
 class Capture:
     """The socket and its ring. Raises OSError where the kernel does not let us."""
 
-    def __init__(self, ports: Iterable[int]) -> None:
+    def __init__(self, ports: Iterable[int], *, learns: bool = False) -> None:
+        """Packets of these ports; where it `learns` also what tells of other proxies."""
+        self._ports, self._learns = frozenset(ports), learns
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
         try:
-            self.follow(ports)
+            self.follow()
             self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
             frames = BLOCK_BYTES // FRAME_BYTES * BLOCKS
             ring = struct.pack("=7I", BLOCK_BYTES, BLOCKS, FRAME_BYTES, frames, RETIRE_MILLIS, 0, 0)
@@ -72,9 +75,9 @@ class Capture:
         """What to wait for."""
         return self._socket.fileno()
 
-    def follow(self, ports: Iterable[int]) -> None:
-        """See packets of these ports from now on."""
-        program = program_of(ports)
+    def follow(self, learnt: Iterable[ProxyAddress] = ()) -> None:
+        """From now on see packets of these proxies, too; no others that were given before. Nothing is missed meanwhile."""
+        program = program_of(self._ports, learnt, learns=self._learns)
         kept = ctypes.create_string_buffer(program, len(program))
         given = struct.pack("HP", len(program) // _INSTRUCTION_BYTES, ctypes.addressof(kept))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, given)
@@ -118,13 +121,13 @@ class Capture:
 
 
 @contextmanager
-def capturing(ports: Iterable[int]) -> Iterator[Capture]:
+def capturing(ports: Iterable[int], *, learns: bool = False) -> Iterator[Capture]:
     """A capture until the block is left. Raises SensorError."""
     wanted = frozenset(ports)
     if len(wanted) > PORTS_MAX:
         raise SensorError(f"{len(wanted)} ports of proxies; the sensor follows at most {PORTS_MAX}")
     try:
-        capture = Capture(wanted)
+        capture = Capture(wanted, learns=learns)
     except PermissionError:
         raise SensorError(
             "no packets to be seen: CAP_NET_RAW is needed; run the sensor as root, or with --mode off"

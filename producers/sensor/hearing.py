@@ -10,7 +10,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ import schemas.metrics as declared
 from producers.sensor.capture import Capture
 from producers.sensor.heads import Urls
 from producers.sensor.http_level import HttpLevel
+from producers.sensor.learning import Learner
 from producers.sensor.queue import Queue
+from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import Kind, Said, line_of
 from producers.sensor.tracefs import SensorError
 from schemas.events import ProtectionMode
@@ -49,6 +51,9 @@ class Enforcer(Protocol):
     def heard(self, said: Sequence[Said]) -> None:
         """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
 
+    def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
+        """These are the proxies from now on. Must not wait either."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -60,6 +65,10 @@ class Plan:
     urls: Urls = Urls.PATH
     list_path: Path | None = None
     mode_file: Path | None = None
+    learns: bool = False
+    """Who is asked as a proxy is listened to as well."""
+    denied: tuple[tuple[str, int], ...] = ()
+    """These never."""
 
     @property
     def listens(self) -> bool:
@@ -74,8 +83,13 @@ def plan_of(
     urls: str = "",
     list_path: Path | None = None,
     mode_file: Path | None = None,
+    learn: bool | None = None,
 ) -> Plan:
-    """What the command line says, else the settings; audit where proxies are known. Raises SensorError."""
+    """What the command line says, else the settings. Raises SensorError.
+
+    Without a word about it the mode is audit where proxies are known or are to be learnt; and they are to be learnt where a mode
+    was asked for and none is known.
+    """
     own = settings.sensor
     chosen = mode or own.mode
     given = tuple(proxies) or own.proxies or settings.correlation.proxies
@@ -84,23 +98,42 @@ def plan_of(
     except ValueError as error:
         raise SensorError(f"--proxy: {error}") from None
     told = mode_file or (Path(own.mode_file) if own.mode_file and not mode else None)
-    if not addresses and (told or chosen in ("audit", "block")):
+    is_asked_for = told is not None or chosen in ("audit", "block")
+    wanted = (
+        {"": is_asked_for and not addresses, "yes": True, "no": False}[own.learn_proxies] if learn is None else learn
+    )
+    if is_asked_for and not addresses and not wanted:
         raise SensorError(
-            f"mode {told or chosen}: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies"
+            f"mode {told or chosen}: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies, or let it "
+            "--learn them"
         )
-    decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses else None
+    decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or wanted else None
     listed = list_path or (Path(own.listed) if own.listed else None)
-    return Plan(decided, addresses, Urls(urls or own.urls), listed, told)
+    denied = tuple(proxy_address(entry)[:2] for entry in settings.correlation.not_proxies)
+    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, wanted, denied if wanted else ())
+
+
+def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:
+    """An HTTP level for these proxies, and for those that are learnt, from then on."""
+    addresses = plan.proxies if learner is None else learner.proxies
+    return HttpLevel({port for _, port in plan.proxies}, addresses, urls=plan.urls)
 
 
 class Hearing:
     """Reads a capture until it is told to stop. Its numbers may be read at any time, by any thread."""
 
     def __init__(
-        self, capture: Capture, plan: Plan, queue: Queue, device: str, enforcer: Enforcer | None = None
+        self,
+        capture: Capture,
+        plan: Plan,
+        queue: Queue,
+        device: str,
+        enforcer: Enforcer | None = None,
+        learner: Learner | None = None,
     ) -> None:
         self._capture, self._queue, self._device, self._enforcer = capture, queue, device, enforcer
-        self.level = HttpLevel({port for _, port in plan.proxies}, plan.proxies, urls=plan.urls)
+        self._learner = learner
+        self.level = level_of(plan, learner)
         self.packets = 0
         self.lines = 0
         self.failure: BaseException | None = None
@@ -145,10 +178,15 @@ class Hearing:
         )
         yield one(declared.SENSOR_FLOWS, level.flows)
         yield one(declared.SENSOR_HELD_BYTES, level.kept_bytes)
+        if self._learner is not None:
+            yield one(declared.SENSOR_LEARNT, len(self._learner.last))
+            yield by_label(declared.SENSOR_LEARNING, self._learner.counted())
 
     def summary(self) -> dict[str, int]:
         """What it did, for the sensor's last word."""
-        return {"requests": self.level.requests, "names": self.level.names, "lost_packets": self._capture.dropped}
+        learnt = {} if self._learner is None else {"proxies_learnt": self._learner.learnt}
+        said = {"requests": self.level.requests, "names": self.level.names}
+        return {**said, "lost_packets": self._capture.dropped, **learnt}
 
     def _run(self) -> None:
         try:
@@ -183,8 +221,15 @@ class Hearing:
 
     def _take(self) -> None:
         hear = self.level.packet
+        learner = self._learner if self._enforcer is None or self._enforcer.mode is not ProtectionMode.OFF else None
         for at, packet in self._capture.read():
             self.packets += 1
+            if learner is not None and learner.hears(at, packet):
+                self._follow(learner)
+                log.info(
+                    "a proxy was learnt",
+                    extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
+                )
             said = hear(at, packet)
             if said:
                 self._tell(said)
@@ -199,7 +244,14 @@ class Hearing:
                 self._queue.put(line_of(one_said, self._device), "sensor")
                 self.lines += 1
 
+    def _follow(self, learner: Learner) -> None:
+        self._capture.follow(learner.last)
+        if self._enforcer is not None:
+            self._enforcer.go_to(learner.proxies)
+
     def _look(self) -> None:
+        if self._learner is not None and self._learner.forget(time.time_ns() // 1_000):
+            self._follow(self._learner)
         lost = self._capture.look()
         if lost > self._told:
             log.error("packets were lost", extra={"packets": lost})

@@ -22,6 +22,7 @@ from producers.sensor.heads import Request, Urls, status_of
 from producers.sensor.hello import Hello
 from producers.sensor.packets import ACK, FIN, RST, SYN, Packet
 from producers.sensor.reader import Faults, Reader
+from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import FlowKey, Kind, Said
 from producers.sensor.segments import Segments
 from schemas.events import Micros
@@ -66,10 +67,10 @@ class HttpLevel:
     """Packets in, what is said out. Counts what it cannot follow."""
 
     def __init__(
-        self, ports: Iterable[int], addresses: Collection[tuple[str, int]] = (), *, urls: Urls = Urls.PATH
+        self, ports: Iterable[int], addresses: Collection[ProxyAddress] = (), *, urls: Urls = Urls.PATH
     ) -> None:
-        """Proxies listen on these ports, where addresses are given only on those."""
-        self._ports, self._addresses = frozenset(ports), frozenset(addresses)
+        """Proxies listen on these ports, where addresses are given only on those, as they are at the time of a packet."""
+        self._ports, self._addresses = frozenset(ports), addresses
         self._urls = urls
         self._flows: OrderedDict[FlowKey, _Flow] = OrderedDict()
         self._waiting: deque[tuple[Micros, _Flow, Said]] = deque()

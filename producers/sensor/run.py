@@ -27,8 +27,8 @@ from producers.sensor.connections import Connections
 from producers.sensor.counts import WAIT_NS, Counts
 from producers.sensor.diag import Ends
 from producers.sensor.enforcement import Enforcement, enforcing
-from producers.sensor.hearing import Hearing, Plan
-from producers.sensor.http_level import HttpLevel
+from producers.sensor.hearing import Hearing, Plan, level_of
+from producers.sensor.learning import Learner
 from producers.sensor.order import Ordered
 from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.processes import Processes
@@ -236,7 +236,9 @@ def sensing(
 ) -> Iterator[Sensor]:
     """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError."""
     with ExitStack() as undo:
-        capture = undo.enter_context(capturing(port for _, port in plan.proxies)) if plan.listens else None
+        ports = {port for _, port in plan.proxies}
+        capture = undo.enter_context(capturing(ports, learns=plan.learns)) if plan.listens else None
+        learner = Learner(plan.proxies, plan.denied) if plan.learns else None
         instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
         sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
         if plan.mode is not None:
@@ -244,11 +246,11 @@ def sensing(
                 enforcing(
                     sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
                     list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                    level=lambda: HttpLevel({port for _, port in plan.proxies}, plan.proxies, urls=plan.urls),
+                    level=lambda: level_of(plan, learner),
                 )
             )  # fmt: skip
         if capture is not None:
-            sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement)
+            sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
         sensor.start()
         try:
             yield sensor

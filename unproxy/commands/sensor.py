@@ -51,7 +51,7 @@ def sensor(
         Mode | None,
         typer.Option(
             help="off: no packets are read; audit: what clients ask the proxies for is told; block: what is listed does "
-            "not get through. Without it sensor.mode, else audit if proxies are known."
+            "not get through. Without it sensor.mode, else audit if proxies are known or learnt."
         ),
     ] = None,
     proxy: Annotated[
@@ -59,6 +59,14 @@ def sensor(
         typer.Option(
             metavar="IP:PORT",
             help="A proxy to listen to, repeatable; without it sensor.proxies or correlation.proxies.",
+        ),
+    ] = None,
+    learn: Annotated[
+        bool | None,
+        typer.Option(
+            "--learn/--no-learn",
+            help="Listen to whoever is asked as a proxy, too; without it sensor.learn_proxies, else where a mode is asked for "
+            "and no proxy is named.",
         ),
     ] = None,
     urls: Annotated[
@@ -103,6 +111,7 @@ def sensor(
                 urls=urls or "",
                 list_path=listed,
                 mode_file=mode_file,
+                learn=learn,
                 stop=stop,
             )
         )

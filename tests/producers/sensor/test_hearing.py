@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -17,6 +17,7 @@ from producers.sensor.heads import Urls
 from producers.sensor.hearing import Hearing, Plan, plan_of
 from producers.sensor.packets import Packet
 from producers.sensor.queue import Queue
+from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import Said
 from producers.sensor.tracefs import SensorError
 from schemas.events import ProtectionMode
@@ -33,6 +34,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
+        self.proxies: set[ProxyAddress] = set()
 
     def is_told(self, request: Said) -> bool:
         """Nobody else tells."""
@@ -41,6 +43,10 @@ class Notes:
     def heard(self, said: Sequence[Said]) -> None:
         """Note it."""
         self.said += said
+
+    def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
+        """Note them."""
+        self.proxies = set(proxies)
 
 
 @contextmanager

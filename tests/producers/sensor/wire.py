@@ -44,9 +44,15 @@ def tcp(
 
 
 def v4(
-    content: bytes, *, options: bytes = b"", fragment: int = 0x4000, protocol: int = 6, total: int | None = None
+    content: bytes,
+    *,
+    options: bytes = b"",
+    fragment: int = 0x4000,
+    protocol: int = 6,
+    total: int | None = None,
+    back: bool = False,
 ) -> bytes:
-    """An IPv4 packet."""
+    """An IPv4 packet, of the client's or `back` of the proxy's."""
     length = 20 + len(options)
     whole = length + len(content) if total is None else total
     head = struct.pack(
@@ -59,16 +65,17 @@ def v4(
         64,
         protocol,
         0,
-        ip_address(CLIENT).packed,
-        ip_address(PROXY).packed,
+        ip_address(PROXY if back else CLIENT).packed,
+        ip_address(CLIENT if back else PROXY).packed,
     )
     return head + options + content
 
 
-def v6(content: bytes, *, following: int = 6, length: int | None = None) -> bytes:
-    """An IPv6 packet."""
+def v6(content: bytes, *, following: int = 6, length: int | None = None, back: bool = False) -> bytes:
+    """An IPv6 packet, of the client's or `back` of the proxy's."""
     whole = len(content) if length is None else length
-    ends = ip_address("2001:db8:51::11").packed + ip_address("2001:db8:51::80").packed
+    client, proxy = ip_address("2001:db8:51::11").packed, ip_address("2001:db8:51::80").packed
+    ends = proxy + client if back else client + proxy
     return struct.pack("!IHBB", 0x6000_0000, whole, following, 64) + ends + content
 
 

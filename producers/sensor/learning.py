@@ -1,0 +1,127 @@
+"""Proxies that nobody named, learnt from what they are asked: pure but for one question to the kernel, and bounded.
+
+Only a proxy is asked with CONNECT (RFC 9110 section 9.3.6), or for a target with scheme and host (RFC 9112 section 3.2.2). It has
+to be the first that a connection says, as uploads may have anything in their middle: so beginnings of connections are remembered.
+And the connection has to be this machine's own: what others ask a proxy that runs here is not this device's.
+
+Who sends CONNECT to any address has it learnt. That costs no more than to read what is sent there, and nothing else: at most
+`LEARNT_MAX` are known at once, those that are named always. One that is in use makes room for none.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from producers.sensor.filter import LEARNT_MAX
+from producers.sensor.heads import REQUEST_BEGINS, Urls, request_of
+from producers.sensor.packets import ACK, SYN, Packet
+from producers.sensor.reader import LINE_BYTES_MAX
+from producers.sensor.rules import ProxyAddress
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+BEGUN_MAX = 16_384
+"""Connections whose beginning is remembered; of more the oldest is forgotten, and teaches nothing."""
+IN_USE_MICROS = 60 * MICROS
+"""So long after it was spoken to a proxy makes no room for another."""
+KEPT_MICROS = 24 * 3_600 * MICROS
+"""One that nobody spoke to for so long is forgotten."""
+_SEQUENCE = 1 << 32
+_ANY_PORT = 9
+
+
+def asks_proxy(payload: bytes) -> bool:
+    """Whether a client that begins so takes the other side for a proxy: a whole request line whose target names host and port."""
+    line = REQUEST_BEGINS.match(payload, 0, LINE_BYTES_MAX)
+    request = request_of(line[0].rstrip(b"\r\n"), Urls.HOST) if line else None
+    return request is not None and request.port > 0
+
+
+def is_own(ip: str) -> bool:
+    """Whether an address is this machine's, in its network namespace: what goes there would come from there. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((ip, _ANY_PORT))
+        return bool(asking.getsockname()[0] == ip) or ip.startswith("127.")
+    return False
+
+
+class Learner:
+    """Knows whom clients take for a proxy. Its numbers may be read at any time, by any thread."""
+
+    def __init__(
+        self,
+        named: Iterable[ProxyAddress],
+        denied: Iterable[ProxyAddress] = (),
+        is_own: Callable[[str], bool] = is_own,
+    ) -> None:
+        self.named, self._denied, self._is_own = frozenset(named), frozenset(denied), is_own
+        self.proxies: set[ProxyAddress] = set(self.named)
+        """Named and learnt; others may ask whether one is in it."""
+        self.last: dict[ProxyAddress, Micros] = {}
+        """Those that are learnt, and when each was spoken to last."""
+        self._begun: OrderedDict[tuple[str, int, str, int], int] = OrderedDict()
+        self.learnt = 0
+        self.forgotten = 0
+        self.no_room = 0
+        """Connections that asked one that was not learnt, as too many are in use."""
+        self.not_begun = 0
+        """Requests of a proxy that are not the first of their connection, as far as was seen."""
+
+    def hears(self, at: Micros, packet: Packet) -> bool:
+        """Take a packet; whether it is the one that its receiver is learnt from."""
+        proxy = packet.dst_ip, packet.dst_port
+        if proxy in self.last:
+            self.last[proxy] = at
+            return False
+        if proxy in self.named:
+            return False
+        flow = packet.src_ip, packet.src_port, *proxy
+        if packet.flags & (SYN | ACK) == SYN:
+            self._begun[flow] = (packet.seq + 1) % _SEQUENCE
+            self._begun.move_to_end(flow)
+            if len(self._begun) > BEGUN_MAX:
+                self._begun.popitem(last=False)
+        if not packet.payload or not asks_proxy(packet.payload) or proxy in self._denied:
+            return False
+        first = (packet.seq + bool(packet.flags & SYN)) % _SEQUENCE
+        if self._begun.pop(flow, None) != first:
+            self.not_begun += 1
+            return False
+        return self._is_own(packet.src_ip) and self._learns(at, proxy)
+
+    def counted(self) -> dict[str, int]:
+        """What became of those that were asked as a proxy, for Prometheus."""
+        return {
+            "learnt": self.learnt,
+            "forgotten": self.forgotten,
+            "no_room": self.no_room,
+            "not_begun": self.not_begun,
+        }
+
+    def forget(self, at: Micros) -> list[ProxyAddress]:
+        """It is that late: those that nobody spoke to for long, which are known no more."""
+        unused = [proxy for proxy, last in self.last.items() if last + KEPT_MICROS <= at]
+        for proxy in unused:
+            self._forget(proxy)
+        return unused
+
+    def _learns(self, at: Micros, proxy: ProxyAddress) -> bool:
+        if len(self.last) >= LEARNT_MAX:
+            quietest = min(self.last, key=self.last.__getitem__)
+            if self.last[quietest] + IN_USE_MICROS > at:
+                self.no_room += 1
+                return False
+            self._forget(quietest)
+        self.learnt += 1
+        self.last[proxy] = at
+        self.proxies.add(proxy)
+        return True
+
+    def _forget(self, proxy: ProxyAddress) -> None:
+        self.forgotten += 1
+        del self.last[proxy]
+        self.proxies.discard(proxy)
