@@ -1,10 +1,10 @@
 """What `unproxy sensor` costs and loses: so many connections a second for so long, against what the client says it did.
 
-    python -m bench.sensor [CONNECTIONS_A_SECOND] [SECONDS] [http]
+    python -m bench.sensor [CONNECTIONS_A_SECOND] [SECONDS] [http] [learn]
 
 As root, on Linux. The client connects to its own loopback device, in a network namespace that it shares with the sensor; tracefs
 is mounted in a mount namespace of its own. With `http` each connection asks for a tunnel and says a name in it, and the sensor
-listens. One JSON object on stdout.
+listens. With `learn` no proxy is named, and it learns who is one. One JSON object on stdout.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ def accept(server: socket.socket, http: bool) -> None:
                 connection.recv(4_096)
 
 
-def main(rate: int, secs: int, *, http: bool) -> None:
+def main(rate: int, secs: int, *, http: bool, learn: bool) -> None:
     """One run."""
-    listen = [word for port in PORTS for word in ("--proxy", f"127.0.0.1:{port}")] if http else []
+    named = [word for port in PORTS for word in ("--proxy", f"127.0.0.1:{port}")] if http else []
+    listen = ["--mode", "audit"] if learn else named
     with tempfile.TemporaryDirectory() as folder:
         place, out = Path(folder) / "tracefs", Path(folder) / "lines.jsonl"
         place.mkdir()
@@ -157,6 +158,8 @@ def rss(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word not in ("client", "http")] or ["2000", "30"]
-    run = client if "client" in sys.argv else main
-    run(*(int(word) for word in words), http="http" in sys.argv)
+    rate, secs = [int(word) for word in sys.argv[1:] if word.isdigit()] or (2_000, 30)
+    if "client" in sys.argv:
+        client(rate, secs, http="http" in sys.argv)
+    else:
+        main(rate, secs, http="http" in sys.argv, learn="learn" in sys.argv)

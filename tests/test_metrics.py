@@ -74,6 +74,12 @@ MOVED_ELSEWHERE = {
     "unproxy_endpoint_listed_total": "tests/producers/sensor/test_enforced_live.py::test_what_was_done_is_counted",
     "unproxy_endpoint_heard_total": "tests/producers/sensor/test_hearing.py::test_what_is_said_becomes_lines",
     "unproxy_endpoint_flows": "tests/producers/sensor/test_hearing.py::test_what_is_said_becomes_lines",
+    "unproxy_endpoint_proxies_learnt": (
+        "tests/producers/sensor/test_hearing.py::test_who_is_asked_as_a_proxy_is_learnt"
+    ),
+    "unproxy_endpoint_learning_total": (
+        "tests/producers/sensor/test_hearing.py::test_who_is_asked_as_a_proxy_is_learnt"
+    ),
     "unproxy_endpoint_held_bytes": "tests/producers/sensor/test_hearing.py::test_what_waits_is_told_at_the_end",
     "unproxy_publisher_resends_total": (
         "tests/producers/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"

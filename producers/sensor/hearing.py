@@ -99,23 +99,22 @@ def plan_of(
         raise SensorError(f"--proxy: {error}") from None
     told = mode_file or (Path(own.mode_file) if own.mode_file and not mode else None)
     is_asked_for = told is not None or chosen in ("audit", "block")
-    wanted = (
-        {"": is_asked_for and not addresses, "yes": True, "no": False}[own.learn_proxies] if learn is None else learn
-    )
-    if is_asked_for and not addresses and not wanted:
+    by_itself = is_asked_for and not addresses
+    learns = learn if learn is not None else own.learn_proxies == "yes" or (by_itself and own.learn_proxies == "")
+    if by_itself and not learns:
         raise SensorError(
             f"mode {told or chosen}: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies, or let it "
             "--learn them"
         )
-    decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or wanted else None
+    decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or learns else None
     listed = list_path or (Path(own.listed) if own.listed else None)
     denied = tuple(proxy_address(entry)[:2] for entry in settings.correlation.not_proxies)
-    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, wanted, denied if wanted else ())
+    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else ())
 
 
 def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:
     """An HTTP level for these proxies, and for those that are learnt, from then on."""
-    addresses = plan.proxies if learner is None else learner.proxies
+    addresses = frozenset(plan.proxies) if learner is None else learner.proxies
     return HttpLevel({port for _, port in plan.proxies}, addresses, urls=plan.urls)
 
 
@@ -137,7 +136,7 @@ class Hearing:
         self.packets = 0
         self.lines = 0
         self.failure: BaseException | None = None
-        self._told = 0
+        self._told = self._told_no_room = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor-http", daemon=True)
 
@@ -244,14 +243,21 @@ class Hearing:
                 self._queue.put(line_of(one_said, self._device), "sensor")
                 self.lines += 1
 
+    def _look_at(self, learner: Learner) -> None:
+        if learner.forget(time.time_ns() // 1_000):
+            self._follow(learner)
+        if learner.no_room > 2 * self._told_no_room:
+            log.warning("a proxy was not learnt, too many are in use", extra={"so_far": learner.no_room})
+            self._told_no_room = learner.no_room
+
     def _follow(self, learner: Learner) -> None:
         self._capture.follow(learner.last)
         if self._enforcer is not None:
             self._enforcer.go_to(learner.proxies)
 
     def _look(self) -> None:
-        if self._learner is not None and self._learner.forget(time.time_ns() // 1_000):
-            self._follow(self._learner)
+        if self._learner is not None:
+            self._look_at(self._learner)
         lost = self._capture.look()
         if lost > self._told:
             log.error("packets were lost", extra={"packets": lost})

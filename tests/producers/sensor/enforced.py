@@ -17,17 +17,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from producers.sensor.capture import capturing
 from producers.sensor.diag import Destroyer, Ended, Ends, FiveTuple, why_not_destroy
 from producers.sensor.enforcement import Enforcement, enforcing
+from producers.sensor.hearing import Hearing, Plan
 from producers.sensor.inline import Gate, Queue
+from producers.sensor.learning import Learner
+from producers.sensor.packets import Packet
+from producers.sensor.queue import Queue as Lines
 from producers.sensor.rules import NoRules, Rules
 from schemas.address import canonical_ip
-from schemas.events import ProtectionMode
+from schemas.events import Micros, ProtectionMode
 from tests.producers.sensor.spoken import HELLO, Level, Segment, said, segment_of
 
 V4, V6 = "198.51.100.80", "2001:db8:51::80"
+HERE, BESIDE, DEVICE = "198.51.100.1", "198.51.100.2", "beside"
+"""Two machines, and what is between them."""
 PORT = 3128
 WAIT_SECS = 5.0
 ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -288,6 +295,63 @@ def faulty() -> dict[str, Any]:
     return {"asked": asked, "failed": gate.failed > 0, "numbers": queue.number - other.number, "left": tables()}
 
 
+def learnt() -> dict[str, Any]:
+    """What this machine asks another one's proxy is learnt from; what others ask the one that runs here is not."""
+    with subprocess.Popen(
+        ["unshare", "--net", sys.executable, "-m", __spec__.name, "beside"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as beside:  # fmt: skip
+        assert beside.stdin is not None
+        assert beside.stdout is not None
+        beside.stdout.readline()
+        run(f"ip link add {DEVICE} type veth peer name {DEVICE} netns {beside.pid}")
+        run(f"ip address add {HERE}/24 dev {DEVICE}")
+        run(f"ip link set {DEVICE} up")
+        Proxy(HERE)
+        beside.stdin.write("\n")
+        beside.stdin.flush()
+        learner, lines = Noting([]), Lines()
+        with capturing([], learns=True) as capture:
+            hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), lines, "dev-a", None, learner)
+            hearing.start()
+            others = json.loads(beside.stdout.readline())
+            own = ask(BESIDE, connect_to("fine.example"))
+            hearing.close()
+        beside.kill()
+    told = [json.loads(line) for _, line in lines.take()]
+    return {"asked": [others, own], "askers": list(learner.askers), "proxies": list(learner.proxies), "lines": told}
+
+
+class Noting(Learner):
+    """Remembers who was heard to say something to a proxy's port."""
+
+    askers: ClassVar[set[str]] = set()
+
+    def hears(self, at: Micros, packet: Packet) -> bool:
+        """Note it."""
+        if packet.dst_port == PORT:
+            self.askers.add(packet.src_ip)
+        return super().hears(at, packet)
+
+
+def beside() -> dict[str, Any]:
+    """Another machine, with a proxy of its own: asks the first one's, then waits to be asked."""
+    print("here", flush=True)
+    sys.stdin.readline()
+    run("ip link set lo up")
+    run(f"ip address add {BESIDE}/24 dev {DEVICE}")
+    run(f"ip link set {DEVICE} up")
+    Proxy(BESIDE)
+    print(json.dumps(ask(HERE, connect_to("fine.example"))), flush=True)
+    signal.pause()
+    return {}
+
+
+def run(command: str) -> None:
+    """Of `ip`, which has to do it."""
+    subprocess.run(command.split(), check=True)
+
+
 def _receive(sock: socket.socket, count: int) -> None:
     while count:
         count -= len(sock.recv(count))
@@ -306,7 +370,7 @@ def main() -> None:
     """Run one scenario."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     scenario = globals()[sys.argv[1]]
-    if sys.argv[1] != "hold":
+    if sys.argv[1] not in ("hold", "beside"):
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         subprocess.run(["ip", "address", "add", f"{V4}/32", "dev", "lo"], check=True)
         subprocess.run(["ip", "address", "add", f"{V6}/128", "dev", "lo", "nodad"], check=True)

@@ -12,6 +12,7 @@ from typing import Any
 from schemas.events import TEXT_CHARS_MAX
 
 ROOT = Path(__file__).parents[3]
+HERE, BESIDE = "198.51.100.1", "198.51.100.2"
 V4, V6, MAPPED = "198.51.100.80", "2001:db8:51::80", "::ffff:198.51.100.80"
 ABORTED = "ConnectionAbortedError"
 
@@ -124,6 +125,15 @@ def test_a_killed_sensor_blocks_nothing() -> None:
 
     assert outcome["owned"] == [1, 0, ["answered"], 0, []]
     assert outcome["named"] == [1, 1, ["answered"], 1, []]
+
+
+def test_what_others_ask_a_proxy_here_teaches_nothing() -> None:
+    """Neither does it come out of the kernel; what is asked from here of a proxy elsewhere does, and it is learnt."""
+    outcome = outcome_of("learnt")
+
+    assert outcome["asked"] == [["answered"], ["answered"]]
+    assert (outcome["askers"], outcome["proxies"]) == ([HERE], [[BESIDE, 3128]])
+    assert [(line["local_ip"], line["target"]) for line in outcome["lines"]] == [(HERE, "fine.example:443")]
 
 
 def test_what_has_no_room_goes_on_and_is_counted() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from producers.sensor.capture import Capture, capturing
 from producers.sensor.filter import PORTS_MAX
 from producers.sensor.heads import Urls
 from producers.sensor.hearing import Hearing, Plan, plan_of
+from producers.sensor.learning import Learner
 from producers.sensor.packets import Packet
 from producers.sensor.queue import Queue
 from producers.sensor.rules import ProxyAddress
@@ -30,7 +32,7 @@ CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com\r\nUse
 class Notes:
     """Keeps what it heard."""
 
-    mode = ProtectionMode.BLOCK
+    mode: ProtectionMode = ProtectionMode.BLOCK
 
     def __init__(self) -> None:
         self.said: list[Said] = []
@@ -50,16 +52,17 @@ class Notes:
 
 
 @contextmanager
-def proxy() -> Iterator[tuple[str, int]]:
-    """Takes one connection, answers its first bytes, and reads until it ends."""
+def proxy(connections: int = 1) -> Iterator[tuple[str, int]]:
+    """Takes so many connections, one after the other, answers the first bytes of each, and reads until it ends."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            with server.accept()[0] as connection:
-                connection.recv(65_536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                while connection.recv(65_536):
-                    pass
+            for _ in range(connections):
+                with server.accept()[0] as connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    while connection.recv(65_536):
+                        pass
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -246,3 +249,131 @@ def test_plans() -> None:
     assert plan_of(known()) == Plan()
     assert plan_of(known(SensorSettings(mode="off"))) == Plan(ProtectionMode.OFF)
     assert [plan.listens for plan in (Plan(), plan_of(all_three, "off"), plan_of(all_three))] == [False, False, True]
+
+
+def test_plans_to_learn(tmp_path: Path) -> None:
+    """Where a mode is asked for and no proxy is named, or as it is told; what was planned without is as it was."""
+    named, none = known(proxies=("squid=10.0.0.3:3",)), known()
+
+    def learns(settings: Settings, mode: str = "", learn: bool | None = None, mode_file: Path | None = None) -> bool:
+        plan = plan_of(settings, mode, mode_file=mode_file, learn=learn)
+        return plan.listens and plan.learns
+
+    assert [learns(none, mode) for mode in ("audit", "block", "off", "")] == [True, True, False, False]
+    assert [learns(named, mode) for mode in ("audit", "block", "off", "")] == [False] * 4
+    assert [learns(named, mode, learn=True) for mode in ("audit", "block", "off", "")] == [True, True, False, True]
+    assert learns(none, mode_file=tmp_path / "mode")
+    assert learns(known(SensorSettings(learn_proxies="yes")))
+    assert not learns(known(SensorSettings(learn_proxies="yes")), learn=False)
+    assert plan_of(none, learn=True).mode is ProtectionMode.AUDIT
+    for settings, learn in ((none, False), (known(SensorSettings(learn_proxies="no")), None)):
+        with pytest.raises(
+            SensorError, match="mode audit: no proxies are known; name them with --proxy IP:PORT, or in"
+        ):
+            plan_of(settings, "audit", learn=learn)
+
+
+def test_a_plan_knows_who_is_no_proxy() -> None:
+    """What the correlation never takes for one is not learnt either."""
+    denied = Settings(correlation=CorrelationSettings(not_proxies=("10.0.0.9:80",)))
+
+    assert plan_of(denied, "audit").denied == (("10.0.0.9", 80),)
+
+
+def ask(place: tuple[str, int]) -> int:
+    """One tunnel; gives the client's port."""
+    with socket.create_connection(place) as client:
+        client.sendall(CONNECT)
+        client.recv(100)
+        client.sendall(hello("www.example.com"))
+        port: int = client.getsockname()[1]
+        return port
+
+
+def await_that(happened: Callable[[], bool]) -> None:
+    """For some seconds."""
+    for _ in range(500):
+        if happened():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_who_is_asked_as_a_proxy_is_learnt(caplog: pytest.LogCaptureFixture) -> None:
+    """The request that it is learnt from is told; of the next connection status and name as well. Who acts knows it by then."""
+    queue, notes, learner = Queue(), Notes(), Learner([])
+    with caplog.at_level("INFO"), proxy(2) as place, capturing([], learns=True) as capture:
+        plan = Plan(ProtectionMode.AUDIT, learns=True)
+        hearing = Hearing(capture, plan, queue, "dev-a", notes, learner)
+        hearing.start()
+        ports = [ask(place)]
+        await_that(lambda: place in notes.proxies)
+        ports.append(ask(place))
+        hearing.close()
+    lines = [json.loads(line) for _, line in queue.take()]
+    first, second = ([line for line in lines if line["local_port"] == port] for port in ports)
+    numbers = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in hearing.families()
+        for sample in family.samples
+    }
+
+    assert [line["target"] for line in first if line["kind"] == "http"] == ["www.example.com:443"]
+    assert [(line["kind"], line.get("status"), line.get("sni")) for line in second] == [
+        ("http", 200, None),
+        ("tls", None, "www.example.com"),
+    ]
+    said = [vars(record) for record in caplog.records if record.message == "a proxy was learnt"]
+    assert [(one["proxy"], one["client_port"]) for one in said if one["port"] == place[1]] == [(place[0], ports[0])]
+    assert numbers["unproxy_endpoint_proxies_learnt",] >= 1
+    assert numbers["unproxy_endpoint_learning_total", "learnt"] >= 1
+    assert hearing.summary()["proxies_learnt"] >= 1
+
+
+def test_an_unused_one_is_forgotten() -> None:
+    """Nothing more is heard of it, and who acts hears of that."""
+    queue, notes, learner = Queue(), Notes(), Learner([])
+    place = ("203.0.113.9", 8080)
+    learner.last[place] = 0
+    learner.proxies.add(place)
+    notes.proxies.add(place)
+    with capturing([], learns=True) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), queue, "dev-a", notes, learner)
+        hearing.start()
+        await_that(lambda: place not in notes.proxies)
+        hearing.close()
+
+    assert place not in learner.proxies
+
+
+def test_what_has_no_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """And again when it is much more."""
+
+    def said() -> list[int]:
+        words = "a proxy was not learnt, too many are in use"
+        return [vars(record)["so_far"] for record in caplog.records if record.message == words]
+
+    learner = Learner([])
+    with capturing([], learns=True) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), Queue(), "dev-a", None, learner)
+        hearing.start()
+        for number, count in enumerate((1, 3), 1):
+            learner.no_room = count
+            await_that(lambda number=number: len(said()) == number)
+        hearing.close()
+
+    assert said() == [1, 3]
+
+
+def test_while_the_mode_is_off_nothing_is_learnt() -> None:
+    """Nothing at all is taken of what is read."""
+    queue, notes, learner = Queue(), Notes(), Learner([])
+    notes.mode = ProtectionMode.OFF
+    with proxy() as place, capturing([], learns=True) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.OFF, learns=True), queue, "dev-a", notes, learner)
+        hearing.start()
+        ask(place)
+        hearing.close()
+
+    assert hearing.packets >= 2
+    assert (learner.proxies, queue.take()) == (set(), [])

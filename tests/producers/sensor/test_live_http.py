@@ -7,7 +7,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from schemas.dialects import dialects
 from schemas.events import ConnectionOpened, HttpExchange, ModeChanged, TlsName
 from schemas.recognition import NOBODYS, dialect_of_each
 from tests.factories import World
+from tests.producers.sensor.http_client import PLACES
 
 ROOT = Path(__file__).parents[3]
 CLIENT = Path(__file__).parent / "http_client.py"
@@ -23,62 +28,78 @@ APART: list[str | Path] = [
     "unshare", "--mount", "--net", "sh", "-c", 'ip link set lo up && mount -t tracefs tracefs "$0" && exec "$@"',
 ]  # fmt: skip
 CONNECTIONS, AT_ONCE = 240, 24
+LEARNT = "a proxy was learnt"
 LATE_SECS = 4.5
 """An answer that comes as late as that may be too late to be told."""
 
 
-def sensed(folder: Path, *arguments: str, clients: bool = True) -> tuple[list[dict[str, Any]], list[bytes], str]:
-    """What the clients say they did, the sensor's lines, and its last words."""
+@dataclass
+class Sensor:
+    """One at work, and once it has ended all that it told."""
+
+    process: subprocess.Popen[str]
+    said: str = ""
+    lines: list[bytes] = field(default_factory=list)
+
+    def await_word(self, word: str, times: int = 1) -> None:
+        """Until it has said so on stderr."""
+        assert self.process.stderr is not None
+        while self.said.count(word) < times:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+
+    def beside(self, *command: str | Path) -> list[str | Path]:
+        """The command, in the sensor's network."""
+        return ["nsenter", f"--net=/proc/{self.process.pid}/ns/net", sys.executable, *command]
+
+
+@contextmanager
+def sensing(folder: Path, *arguments: str) -> Iterator[Sensor]:
+    """A sensor in a network of its own, until the block is left."""
     place, out = folder / "tracefs", folder / "lines.jsonl"
     place.mkdir()
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "unproxy",
-        "sensor",
-        "--tracefs",
-        place,
-        "--device",
-        "dev-a",
-        "--out",
-        out,
-        *arguments,
-    ]
-    sensor = subprocess.Popen([*APART, place, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    truth = ""
-    try:
-        assert sensor.stderr is not None
-        said = sensor.stderr.readline()
-        assert "sensor started" in said, said
-        if clients:
-            inside: list[str | Path] = [
-                "nsenter",
-                f"--net=/proc/{sensor.pid}/ns/net",
-                sys.executable,
-                CLIENT,
-                str(CONNECTIONS),
-                str(AT_ONCE),
-            ]
-            truth = subprocess.run(inside, check=True, capture_output=True, text=True, timeout=120).stdout
-        sensor.send_signal(signal.SIGTERM)
-        assert sensor.wait(20) == 0
-        said += sensor.stderr.read()
-    finally:
-        sensor.kill()
-        sensor.wait()
-        assert sensor.stderr is not None
-        sensor.stderr.close()
-    return [json.loads(line) for line in truth.splitlines()], out.read_bytes().splitlines(), said
+    command: list[str | Path] = [sys.executable, "-m", "unproxy", "sensor", "--tracefs", place]
+    command += ["--device", "dev-a", "--out", out, *arguments]
+    with subprocess.Popen([*APART, place, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        sensor = Sensor(process)
+        try:
+            sensor.await_word("sensor started")
+            yield sensor
+            process.send_signal(signal.SIGTERM)
+            sensor.said += process.communicate(timeout=20)[1]
+            assert process.returncode == 0
+        finally:
+            process.kill()
+    sensor.lines = out.read_bytes().splitlines()
 
 
-def test_each_request_is_told_with_its_connection(tmp_path: Path) -> None:
+def clients(sensor: Sensor, count: int, at_once: int) -> list[dict[str, Any]]:
+    """So many connections of clients; what these say they did."""
+    command = sensor.beside(CLIENT, str(count), str(at_once))
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "learns"),
+    [(["--proxy", "127.0.0.1:3128", "--proxy", "[::1]:3128"], 0), (["--mode", "audit"], len(PLACES))],
+    ids=["named", "learnt"],
+)
+def test_each_request_is_told_with_its_connection(tmp_path: Path, arguments: list[str], learns: int) -> None:
     """Tunnels, absolute targets, several on one connection, both versions of IP, many at once: what the clients say they did.
 
-    And through the correlator each request is on a row with the process that asked.
+    And through the correlator each request is on a row with the process that asked. Where the proxies are learnt, the first
+    request's status and name may come before the kernel's filter is another.
     """
-    truth, lines, said = sensed(tmp_path, "--proxy", "127.0.0.1:3128", "--proxy", "[::1]:3128")
-    assert "mode=audit" in said
-    assert "lost_packets=0" in said
+    with sensing(tmp_path, *arguments) as sensor:
+        early = clients(sensor, learns, 1) if learns else []
+        sensor.await_word(LEARNT, learns)
+        truth = early + clients(sensor, CONNECTIONS, AT_ONCE)
+    lines = sensor.lines
+    assert "mode=audit" in sensor.said
+    assert sensor.said.count(LEARNT) == learns
+    assert "lost_packets=0" in sensor.said
     assert b"secret" not in b"".join(line for line in lines if b'"kind"' in line)
     assert b"c2Vj" not in b"".join(lines)
 
@@ -94,22 +115,26 @@ def test_each_request_is_told_with_its_connection(tmp_path: Path) -> None:
         for _, event in events
         if isinstance(event, TlsName) and event.tunnelled
     ]
-    assert Counter(one[:4] for one in told) == Counter(
-        (did["ip"], did["port"], did["method"], did["target"]) for did in truth
+    names = {(did["ip"], did["port"], "", did["target"]) for did in early if not did["method"]}
+    assert Counter(one[:4] for one in told if one[:4] not in names) == Counter(
+        place
+        for did in truth
+        for place in [(did["ip"], did["port"], did["method"], did["target"])]
+        if place not in names
     )
     status = {one[:4]: one[4] for one in told}
     for did in truth:
-        answered = status[did["ip"], did["port"], did["method"], did["target"]]
-        assert answered == did["status"] or (answered is None and did["secs"] > LATE_SECS)
+        answered = status.get((did["ip"], did["port"], did["method"], did["target"]))
+        assert answered == did["status"] or (answered is None and (did in early or did["secs"] > LATE_SECS))
     assert len(told) > 2 * CONNECTIONS
     assert {name for name, _ in events} == {"sockets", "sensor"}
 
     # The kernel tells of the whole machine, where others have the same addresses in networks of their own.
-    pid = truth[0]["pid"]
+    pids = {did["pid"] for did in truth}
     world = World()
     for _, event in events:
         assert isinstance(event, ConnectionOpened | HttpExchange | TlsName | ModeChanged)
-        if not isinstance(event, ConnectionOpened) or event.process.pid == pid:
+        if not isinstance(event, ConnectionOpened) or event.process.pid in pids:
             world.see(event)
     world.finish()
     rows = {(row["LocalIP"], row["LocalPort"], row["DestinationHost"]): row for row in world.destinations}
@@ -117,16 +142,17 @@ def test_each_request_is_told_with_its_connection(tmp_path: Path) -> None:
         (did["ip"], did["port"], did["target"].removeprefix("http://").split("/")[0].split(":")[0]) for did in truth
     }
     assert rows.keys() == wanted
-    assert {row["InitiatingProcessId"] for row in rows.values()} == {pid}
-    assert len(world.connections) == CONNECTIONS
+    assert {row["InitiatingProcessId"] for row in rows.values()} == pids
+    assert len(world.connections) == CONNECTIONS + learns
 
 
 def test_off_reads_no_packets(tmp_path: Path) -> None:
     """Connections are told, nothing that is asked for; the mode is."""
-    _, lines, said = sensed(tmp_path, "--mode", "off", "--proxy", "127.0.0.1:3128")
+    with sensing(tmp_path, "--mode", "off", "--learn", "--proxy", "127.0.0.1:3128") as sensor:
+        clients(sensor, 4, 1)
 
-    assert "mode=off" in said
-    kinds = Counter(json.loads(line).get("kind") for line in lines)
+    assert "mode=off" in sensor.said
+    kinds = Counter(json.loads(line).get("kind") for line in sensor.lines)
     assert kinds["mode"] == 1
     assert kinds.keys() == {"mode", None}
 
@@ -134,7 +160,10 @@ def test_off_reads_no_packets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--mode", "audit"], "mode audit: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies"),
+        (
+            ["--mode", "audit", "--no-learn"],
+            "mode audit: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies, or let it --learn them",
+        ),
         (["--proxy", "proxy:3128"], '--proxy: "proxy:3128" needs an IP address'),
     ],
 )
@@ -145,3 +174,30 @@ def test_what_cannot_be_is_said(tmp_path: Path, arguments: list[str], why: str) 
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"unproxy: {why}")
+
+
+def test_a_learnt_proxy_is_blocked_at_as_well(tmp_path: Path) -> None:
+    """The listed request that it is learnt from loses its socket; the next ones are stopped before they leave."""
+    listed = tmp_path / "listed.txt"
+    listed.write_text("listed.example\n")
+    with sensing(tmp_path, "--mode", "block", "--list", str(listed)) as sensor:
+        inside = sensor.beside("-m", "tests.producers.sensor.asking")
+        with subprocess.Popen(inside, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            outcomes = []
+            for host in ("listed.example", "a.listed.example", "fine.example"):
+                client.stdin.write(f"{host}\n")
+                client.stdin.flush()
+                outcomes.append(json.loads(client.stdout.readline()))
+                sensor.await_word("listed requests are stopped inline")
+            client.stdin.close()
+    lines = [json.loads(line) for line in sensor.lines]
+    verdicts = [(line["host"], line["how"]) for line in lines if line.get("kind") == "verdict"]
+
+    assert outcomes[0]["outcome"] == "ConnectionAbortedError"
+    assert outcomes[1:] == [
+        {"outcome": "ConnectionAbortedError", "reached": False},
+        {"outcome": "open", "reached": True},
+    ]
+    assert verdicts == [("listed.example", "socket_destroyed"), ("a.listed.example", "inline")]
