@@ -20,7 +20,7 @@ CLIENTS_OWN = frozenset({"requestClientApplication", "userAgent", "useragent"})
 """From here on a client may have written what looks like a key."""
 SECONDS_DIGITS_MAX = 10
 
-_BEGIN = re.compile(r'(?:[^|="{]{0,120}?\b(?:CEF|(LEEF)): ?)?\d(?:\.\d)?\|')
+_BEGIN = re.compile(r' ?(?:[^|="{]{0,120}?\b(?:CEF|(LEEF)): ?)?\d(?:\.\d)?\|')
 _KEY = re.compile(r"(?:^|(?<=\s))([A-Za-z][\w.-]{0,63})=")
 _ESCAPED = re.compile(r"\\([\\=|])")
 _CLOCK = r"(\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
@@ -30,10 +30,11 @@ _DATE = re.compile(
 
 
 class Formatted(NamedTuple):
-    """Vendor, product and pairs of a line."""
+    """Vendor, product, what happened and pairs of a line."""
 
     vendor: str
     product: str
+    event: str
     told: dict[str, str]
 
 
@@ -49,7 +50,7 @@ def formatted(text: str) -> Formatted | None:
     header = text[begin.end() :].split("|", parts)
     if len(header) <= parts:
         return None
-    return Formatted(header[0], header[1], _pairs(header[parts]))
+    return Formatted(header[0], header[1], header[3], _pairs(header[parts]))
 
 
 def names(text: str, beginning: str) -> bool:

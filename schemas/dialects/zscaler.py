@@ -160,9 +160,17 @@ def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Pars
     if not isinstance(told, _Told):
         raise Unread(Reason.MALFORMED, "no event")
     if not (told.ClientIP and told.url and told.action):
-        whole = msgspec.json.decode(line, type=dict[str, Any])
-        told = _in_our_words(whole.get("event", whole))
+        told = _in_our_words(_members(line))
     return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
+
+
+def _members(line: bytes) -> dict[str, Any]:
+    try:
+        whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+    except UNREADABLE as error:
+        raise unread(error) from error
+    event = whole.get("event", whole)
+    return event if isinstance(event, dict) else {}
 
 
 def _of_text(text: str) -> tuple[str, _Told]:
