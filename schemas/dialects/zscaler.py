@@ -154,12 +154,12 @@ def _read(line: Carried) -> Parsed:
 
 
 def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
-    if found.sourcetype in OTHER_LOGS:
-        return Ignored("", carried_at, "other_log")
     told = found if found.event is msgspec.UNSET else found.event
     if not isinstance(told, _Told):
         raise Unread(Reason.MALFORMED, "no event")
     if not (told.ClientIP and told.url and told.action):
+        if found.sourcetype in OTHER_LOGS:
+            return Ignored("", carried_at, "other_log")
         told = _in_our_words(_members(line))
     return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
 
