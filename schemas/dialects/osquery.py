@@ -271,11 +271,13 @@ def claims(raw: bytes) -> bool:
 
 def split(raw: bytes) -> list[bytes]:
     """A line for each row of sockets, where there are several, and for each result that is posted; else the line as it is."""
-    if not (b"remote_address" in raw and (b"snapshot" in raw or b"diffResults" in raw)) and b"log_type" not in raw:
+    if b"log_type" not in raw and not _may_hold_sockets(raw):
         return [raw]
     for held in (raw, *within(raw)):
         try:
-            rows = _rows(_OUTER.decode(held))
+            line = _OUTER.decode(held)
+            posted = _ROWS.decode(line["data"]) if "data" in line and "log_type" in line else []
+            rows = [row for result in posted for row in _rows(bytes(result)) or [bytes(result)]] or _rows(held)
         except _UNREADABLE:
             continue
         if rows:
@@ -283,10 +285,15 @@ def split(raw: bytes) -> list[bytes]:
     return [raw]
 
 
-def _rows(line: dict[str, msgspec.Raw]) -> list[bytes]:
-    """None where it is not several. Raises what reading it raises."""
-    if "data" in line and "log_type" in line:
-        return [row for result in _ROWS.decode(line["data"]) for row in split(bytes(result))]
+def _may_hold_sockets(raw: bytes) -> bool:
+    return b"remote_address" in raw and (b"snapshot" in raw or b"diffResults" in raw)
+
+
+def _rows(raw: bytes) -> list[bytes]:
+    """The rows of sockets in one result; none where it is one row itself. Raises what reading it raises."""
+    if not _may_hold_sockets(raw):
+        return []
+    line = _OUTER.decode(raw)
     if "snapshot" in line:
         several = {"snapshot": line.pop("snapshot")}
     elif "diffResults" in line:
