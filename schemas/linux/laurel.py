@@ -51,8 +51,8 @@ class Event(msgspec.Struct, gc=False):
 
 def _is_inet(record: dict[str, Any]) -> bool:
     told, written = record.get("SADDR"), record.get("saddr")
-    if isinstance(told, dict) and told.get("saddr_fam") is not None:
-        return told["saddr_fam"] in INET
+    if isinstance(told, dict) and isinstance(family := told.get("saddr_fam"), str):
+        return family in INET
     return isinstance(written, str) and _OF_NETWORK.match(written) is not None
 
 

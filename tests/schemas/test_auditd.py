@@ -101,6 +101,7 @@ def laurel(number: int = 42, arch: str = "0xc000003e", sockaddr: object = None, 
         (laurel(sockaddr=[{"saddr": "%02%00%00%00%7f"}]), "connect_local"),  # port 0
         (laurel(sockaddr=[{"saddr": "%01%00/run/a.sock%00"}]), "connect_local"),
         (laurel(sockaddr=[{"SADDR": {"saddr_fam": "local", "path": "/run/a.sock"}}]), "connect_local"),
+        (laurel(sockaddr=[{"SADDR": {"saddr_fam": []}}, 7]), "connect_local"),
         (laurel(), "connect_without_address"),
         (laurel(59), "syscall"),
         (b'{"ID":"1741079722.500:7","NODE":"ws1","SOCKADDR":[]}', "part"),
