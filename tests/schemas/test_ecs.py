@@ -435,3 +435,16 @@ def test_the_request_and_the_flow_are_one_connection() -> None:
             ("connection", "bad1.example:443", 7412),
             ("destination", "bad1.example:443", 7412),
         }
+
+
+def test_an_event_that_holds_zeeks_or_suricatas_line_is_theirs() -> None:
+    """Elastic Agent and Security Onion keep it: it tells more. The original of another tool changes nothing."""
+    theirs = (
+        '{"ts":1741079722.5,"uid":"CAa1","id.orig_h":"198.51.100.11"}',
+        '{"timestamp":"x","flow_id":7,"event_type":"tls"}',
+    )
+    event = {"category": ["network"], "dataset": "conn"}
+    for original in theirs:
+        assert not claims(json.dumps(line(event={**event, "original": original})).encode())
+        assert not claims(json.dumps(line(message=original), separators=(",", ":")).encode())
+    assert claims(json.dumps(line(event={**event, "original": '{"src":"198.51.100.11"}'})).encode())
