@@ -288,7 +288,7 @@ def read(raw: bytes) -> Line:
     event = line.event
     whole = (event.dataset or event.category) and line.source.ip and line.host is not None
     if not whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
-        line = _LINE.decode(msgspec.json.encode(_nested(_ANY.decode(raw))))
+        line = _LINE.decode(msgspec.json.encode(nested(_ANY.decode(raw))))
     if not line.source.ip and line.client is not None:
         line.source = line.client
     if not line.destination.ip and line.server is not None:
@@ -327,22 +327,22 @@ def _canonical(ip: str) -> str:
         return ip
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Objects made of dotted names. Raises msgspec.ValidationError where a name is a value and an object at once."""
-    nested: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for name, value in flat.items():
         parents, last = _remembered_path(name) if len(name) <= REMEMBERED_NAME_CHARS_MAX else _path(name)
-        place = nested
+        place = whole
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise msgspec.ValidationError(f"{parent} in {name[:80]} is a value, and not")
-        inner = _nested(value) if isinstance(value, dict) else value
+        inner = nested(value) if isinstance(value, dict) else value
         if isinstance(inner, dict) and isinstance(place.get(last), dict):
             place[last].update(inner)
         else:
             place[last] = inner
-    return nested
+    return whole
 
 
 def _path(name: str) -> tuple[list[str], str]:
