@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.address import canonical_ip
 from schemas.clock import parse_micros
+from schemas.envelopes import DEPTH_MAX, within
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.windows.record import Scalar, needed, number, text
 
@@ -280,12 +281,21 @@ class FlowPart(msgspec.Struct, gc=False):
 
 _LINE = msgspec.json.Decoder(Line)
 _ANY = msgspec.json.Decoder(dict[str, Any])
+_TIME = b'"@timestamp"'
 
 
 def read(raw: bytes) -> Line:
     """The event of a line, client first. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
+    return _read(raw, DEPTH_MAX)
+
+
+def _read(raw: bytes, deeper: int) -> Line:
     line = _LINE.decode(raw)
     event = line.event
+    if line.timestamp is None and deeper:
+        carried = next((held for held in within(raw) if _TIME in held), b"")
+        if carried:
+            return _read(carried, deeper - 1)
     whole = (event.dataset or event.category) and line.source.ip and line.host is not None
     if not whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
         line = _LINE.decode(msgspec.json.encode(nested(_ANY.decode(raw))))
