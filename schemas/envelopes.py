@@ -26,7 +26,6 @@ DEPTH_MAX = 3
 """So many carriers may be around an event."""
 ELEMENTS_MAX = 10_000
 """A longer list is not taken apart."""
-EVENT_BEGINS = ("{", "<")
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -76,5 +75,4 @@ def _held(place: msgspec.Raw) -> bytes:
     written = bytes(place)
     if not written.startswith(b'"'):
         return written if written.startswith(b"{") else b""
-    text = _TEXT.decode(written)
-    return text.encode("utf-8", "replace") if any(begin in text for begin in EVENT_BEGINS) else b""
+    return _TEXT.decode(written).encode("utf-8", "replace")

@@ -35,6 +35,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.read_once import read_once
+from schemas.windows.common_schema import ecs_process, ecs_values
 from schemas.windows.event_xml import Malformed
 from schemas.windows.record import (
     FilteredConnection,
@@ -48,7 +49,7 @@ from schemas.windows.record import (
     number,
     text,
 )
-from schemas.windows.shippers import claims, ecs_process, ecs_values, read, split
+from schemas.windows.shippers import claims, read, split
 
 PORT_MAX = 65_535
 PID_MAX = 2**32

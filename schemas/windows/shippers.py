@@ -12,7 +12,7 @@
 | Event as nested JSON (Datadog agent, evtx_dump) | `Event` |
 | Wazuh's agent, archives and alerts | `win`, `data.win` |
 | Event XML, in a root or not | `<Event` |
-| Snare, NXLog with structured data | `MSWinEventLog`, `[NXLOG@14506` (`schemas.windows.syslog_lines`) |
+| Snare, NXLog's structured data, Splunk's text | `MSWinEventLog`, `[NXLOG@14506`, `EventCode=` (`schemas.windows.plain_text`) |
 | any of these behind a syslog header | `{` or `<Event` further on |
 | any of these in somebody's envelope | `schemas.envelopes` |
 """
@@ -29,9 +29,9 @@ from schemas.clock import parse_micros
 from schemas.elastic.line import nested
 from schemas.envelopes import DEPTH_MAX, elements, within
 from schemas.windows.event_xml import Malformed, apart, head
-from schemas.windows.record import Missing, Record, Scalar, Source, SysmonConnection, SysmonProcess, number, source_of
+from schemas.windows.plain_text import flat, is_line
+from schemas.windows.record import Missing, Record, Source, number, source_of
 from schemas.windows.shown_text import values_of
-from schemas.windows.syslog_lines import flat, is_line
 
 EVENT_ID_MAX = 65_535
 QUARTER_HOUR = 15 * 60 * 1_000_000
@@ -154,57 +154,15 @@ class _Line(_Names, gc=False):
     RenderedDescription: Any = None
 
 
-class _Address(msgspec.Struct, gc=False):
-    ip: Scalar = None
-    port: Scalar = None
-
-
-class _Network(msgspec.Struct, gc=False):
-    transport: Scalar = None
-    direction: Scalar = None
-
-
-class _EcsHash(msgspec.Struct, gc=False):
-    sha1: str = ""
-    sha256: str = ""
-    md5: str = ""
-
-
-class _EcsParent(msgspec.Struct, gc=False):
-    pid: Scalar = None
-    executable: Scalar = None
-
-
-class _EcsProcess(_EcsParent, gc=False):
-    entity_id: Scalar = None
-    command_line: Scalar = None
-    hash: _EcsHash = msgspec.field(default_factory=_EcsHash)
-    parent: _EcsParent = msgspec.field(default_factory=_EcsParent)
-
-
-class _EcsUser(msgspec.Struct, gc=False):
-    domain: str = ""
-    name: str = ""
-
-
-class _Ecs(msgspec.Struct, gc=False):
-    source: _Address = msgspec.field(default_factory=_Address)
-    destination: _Address = msgspec.field(default_factory=_Address)
-    network: _Network = msgspec.field(default_factory=_Network)
-    process: _EcsProcess = msgspec.field(default_factory=_EcsProcess)
-    user: _EcsUser = msgspec.field(default_factory=_EcsUser)
-
-
 _LINE = msgspec.json.Decoder(_Line)
 _NAMES = msgspec.json.Decoder(_Names)
 _WAZUH_DATA = msgspec.json.Decoder(_WazuhData)
 _ANY = msgspec.json.Decoder(dict[str, Any])
 _INNER = msgspec.json.Decoder(_EventData)
-_ECS = msgspec.json.Decoder(_Ecs)
 _TEXT = msgspec.json.Decoder(str)
 _MARKS = re.compile(rb'"_?(?:winlog(?:\.event_id)?|Event|SyslogMessage|event_id|EventID|eventID)"')
 """One of these stands in each of the shapes in JSON."""
-_MARKS_WITHIN = re.compile(rb"winlog|event_id|[eE]ventID|SyslogMessage")
+_MARKS_WITHIN = re.compile(rb"winlog|event_id|[eE]ventID|EventCode=|SyslogMessage")
 """One of these stands in each carrier of such a shape, or of XML."""
 _DOTTED = b'"winlog.event_id"'
 _GELF = b'"_EventID"'
@@ -309,48 +267,6 @@ def _carries(raw: bytes, deeper: int) -> bool:
     if not deeper or _MARKS_WITHIN.search(raw) is None:
         return False
     return any(_claims(event, deeper - 1) for event in within(raw))
-
-
-def ecs_values(raw: bytes) -> SysmonConnection:
-    """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
-    ecs = _ECS.decode(raw)
-    return SysmonConnection(
-        ProcessGuid=ecs.process.entity_id,
-        ProcessId=ecs.process.pid,
-        Image=ecs.process.executable,
-        User=_user(ecs.user),
-        Protocol=ecs.network.transport,
-        Initiated=_initiated(ecs.network.direction),
-        SourceIp=ecs.source.ip,
-        SourcePort=ecs.source.port,
-        DestinationIp=ecs.destination.ip,
-        DestinationPort=ecs.destination.port,
-    )
-
-
-def ecs_process(raw: bytes) -> SysmonProcess:
-    """A process that was moved to the Elastic Common Schema, likewise. Raises msgspec's errors."""
-    ecs = _ECS.decode(raw)
-    process = ecs.process
-    hashes = process.hash
-    return SysmonProcess(
-        ProcessGuid=process.entity_id,
-        ProcessId=process.pid,
-        Image=process.executable,
-        User=_user(ecs.user),
-        CommandLine=process.command_line,
-        Hashes=f"SHA1={hashes.sha1},SHA256={hashes.sha256},MD5={hashes.md5}",
-        ParentProcessId=process.parent.pid,
-        ParentImage=process.parent.executable,
-    )
-
-
-def _initiated(direction: Scalar) -> bool | None:
-    return direction in ("egress", "outbound") if direction else None
-
-
-def _user(user: _EcsUser) -> str:
-    return f"{user.domain}\\{user.name}" if user.domain else user.name
 
 
 def _is_xml(raw: bytes) -> bool:

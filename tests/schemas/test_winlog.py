@@ -541,6 +541,23 @@ def test_columns_of_snare() -> None:
     assert reject(parse(b"<14>Mar  4 10:15:22 relay MSWinEventLog\t1\tSecurity")).reason is Reason.MALFORMED
 
 
+@pytest.mark.parametrize(("number", "values"), [(3, sysmon()), (5156, filtering())])
+def test_text_of_splunks_forwarder(number: int, values: dict[str, Any]) -> None:
+    """An event as text, in the envelope of a search. Its time is local, so Sysmon's own counts."""
+    provider, channel = PROVIDERS[number]
+    head = ["03/04/2025 09:15:22 AM", f"LogName={channel}", f"SourceName={provider}", f"EventCode={number}"]
+    text = "\n".join(
+        [*head, "Type=Information", "ComputerName=WS-0142.corp.example", f"Message={shown(number, values)}"]
+    )
+    line = json.dumps({"preview": False, "result": {"_raw": text}}).encode()
+    event = opened(parse(line))
+
+    assert DIALECT.claims(line)
+    assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+    assert event.device == device_of(line) == "ws-0142.corp.example"
+    assert iso_micros(event.at)[:19] == ("2025-03-04T09:15:21" if number == 3 else "2025-03-04T09:15:22")
+
+
 def test_times_of_fluent_bit_tell_their_zone() -> None:
     """`TimeCreated` is local time, the zone behind it."""
     told_at = {"TimeCreated": "2025-03-04 04:15:22 -0500"}
