@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schemas.dialects import dialects
 from schemas.dialects.ecs import DIALECT, claims, device_of, parse
 from schemas.elastic.line import _remembered_path
 from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Process, Reason, Reject, TlsName
@@ -272,6 +273,16 @@ def test_tls_names() -> None:
 
     assert isinstance(named, TlsName)
     assert (named.sni, named.tunnelled, unnamed.sni) == ("direct.example", False, "")
+
+
+def test_events_in_somebodys_envelope() -> None:
+    """Exported from Elasticsearch, or passed on as a text: the very same event, and nobody else claims it."""
+    event = flow(process=CURL)
+    for carrier in ({"_index": "a", "_source": event}, {"_raw": json.dumps(event)}, {"message": json.dumps(event)}):
+        raw = json.dumps(carrier).encode()
+        assert told(carrier) == told(event)
+        assert device_of(raw) == "dev-a"
+        assert [dialect.name for dialect in dialects().values() if dialect.claims(raw)] == ["ecs"]
 
 
 def test_flat_and_nested_are_one() -> None:
