@@ -11,9 +11,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 
-# It holds commands to the second, so it has the machine to itself.
-ALONE := tests/unproxy/test_unreachable.py
-
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
 SQUID := $(VENV)/squid/usr/sbin/squid
@@ -34,10 +31,9 @@ setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB t
 run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
 	@$(BIN)/unproxy up $(ARGS)
 
-test: $(MADE)  ## All tests, three files at a time; some with ARGS="tests/schemas -x".
+test: $(MADE)  ## All tests, four files at a time; some with ARGS="tests/schemas -x".
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore $(ALONE)
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

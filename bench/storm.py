@@ -112,14 +112,15 @@ def measure(storm: Storm) -> Case:
                 seen.take(alert, logged_ms)
             resident = max(resident, process.memory_info().rss)
     expected = {} if storm.way is Way.HARMLESS else dict(storm.counts())
-    assert seen.counts() == expected, f"{storm.way}: the alerts count something else than was sent"
+    counted = seen.counts()
+    assert counted == expected, f"{storm.way}: the alerts count something else than was sent"
     figures: dict[str, float] = {"µs/line": used / lines * 1e6}
     if expected:
         figures |= {
             "hits": sum(expected.values()),
-            "hits counted": sum(seen.counts().values()),
+            "hits counted": sum(counted.values()),
             "alerts": len(seen.latest),
-            "alerts with another count": sum(seen.counts()[what] != count for what, count in expected.items()),
+            "alerts with another count": sum(counted[what] != count for what, count in expected.items()),
             "messages": seen.messages.total(),
             "hits/message": sum(expected.values()) / seen.messages.total(),
             "messages of an alert at most": max(seen.messages.values()),

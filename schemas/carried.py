@@ -7,14 +7,16 @@
 | a syslog daemon's file | `2020-11-03T12:41:27+00:00 gw-1 squid: ` |
 | a priority alone | `<134>` |
 | container runtime (CRI) | `2025-12-31T17:37:40.493035218+01:00 stdout F ` |
-| Beats, Elastic Agent, Vector | `{"message":"…","host":{"name":"gw-1"}}` |
+| Beats, Elastic Agent, Vector, Logstash | `{"message":"…","host":{"name":"gw-1"}}` |
+| Docker, Fluent Bit | `{"log":"…\\n","stream":"stdout","time":"2025-12-31T17:37:40.493035218Z"}` |
+| Cribl | `{"_raw":"…","_time":1767202660.493,"host":"gw-1"}` |
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -56,11 +58,20 @@ class _Host(msgspec.Struct, gc=False):
 
 
 class _Shipped(msgspec.Struct, gc=False):
-    message: str = ""
+    message: Any = ""
+    raw: Any = msgspec.field(default="", name="_raw")
+    log: Any = ""
     timestamp: str = msgspec.field(default="", name="@timestamp")
+    time: Any = ""
     host: _Host | str = ""
 
+    @property
+    def line(self) -> str:
+        """What was shipped; an object of that name is something else."""
+        return next((text for text in (self.message, self.raw, self.log) if text and isinstance(text, str)), "")
 
+
+_MEMBERS = (b'"message":', b'"_raw":', b'"log":"')
 _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 
@@ -68,16 +79,17 @@ def carried(raw: bytes) -> Carried:
     """Take the line out. Never raises; what is no UTF-8 is replaced."""
     first = raw[:1]
     if first == b"{":
-        if b'"message":' in raw:
+        if any(member in raw for member in _MEMBERS):
             try:
                 shipped = _SHIPPED.decode(raw)
             except _UNREADABLE:
                 return Carried(raw.decode("utf-8", "replace"), "", 0)
-            if shipped.message:
+            if shipped.line:
                 host = shipped.host if isinstance(shipped.host, str) else shipped.host.name
-                inner = _without_header(shipped.message)
+                inner = _without_header(shipped.line.rstrip("\r\n"))
+                written = shipped.timestamp or (shipped.time if isinstance(shipped.time, str) else "")
                 return Carried(
-                    inner.text, (inner.host or host)[:DEVICE_CHARS_MAX], inner.at or _time(shipped.timestamp), inner.tag
+                    inner.text, (inner.host or host)[:DEVICE_CHARS_MAX], inner.at or _time(written), inner.tag
                 )
         return Carried(raw.decode("utf-8", "replace").rstrip("\r\n"), "", 0)
     return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
@@ -88,7 +100,7 @@ def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
 
     In ASCII nothing is to be replaced. A shipper's `message` is for the caller to look for, in what was decoded.
     """
-    if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii():
+    if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii() or b'"log":"' in raw or b'"_raw":' in raw:
         return None
     try:
         return decode(raw)

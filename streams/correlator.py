@@ -26,7 +26,6 @@ from typing import Any
 from schemas.address import split_authority
 from schemas.clock import MICROS
 from schemas.events import (
-    Action,
     ConnectionClosed,
     ConnectionOpened,
     Event,
@@ -45,13 +44,11 @@ from schemas.settings import CorrelationSettings
 from streams.alerts import touch
 from streams.device import PROXIES_MAX, Device
 from streams.evidence import (
-    JUDGEMENT,
     NAME,
     REQUEST,
     SUMMARY,
     absolute_target,
     add_destination,
-    add_judged,
     add_name,
     evidence_key,
     flags_of_status,
@@ -61,26 +58,22 @@ from streams.evidence import (
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
 from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_matched
-from streams.modes import hear, prove
+from streams.modes import hear
 from streams.policy import Policy, note_hit
 from streams.processes import Processes
 from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
-    AUDITED,
-    BLOCKED,
     BY_CONNECT,
     BY_URI,
-    BY_VERDICT,
-    BYPASSED,
     REACHED,
-    WARNED,
     Connection,
     Destination,
     Group,
     Inner,
     Kernel,
 )
+from streams.verdicts import Verdicts
 from streams.witnesses import (
     add_witness,
     count_for_its_sensor,
@@ -94,8 +87,6 @@ from streams.witnesses import (
     witness_of_another,
 )
 
-BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED, Action.BYPASSED: BYPASSED}
-
 
 class Correlator(Settler):
     """Takes events of devices. Rows are read off the devices by `streams.emitter`."""
@@ -107,13 +98,14 @@ class Correlator(Settler):
         self.take_back_guess = self.loose.take_back
         self.lines = ProxyLines(self)
         self.wake_lines = self.lines.wake
+        verdicts = Verdicts(self)
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
             ConnectionClosed: self._closed,
             HttpExchange: self._http,
             TlsName: self._tls,
-            Verdict: self._verdict,
-            ProcessVerdict: self._process_verdict,
+            Verdict: verdicts.take,
+            ProcessVerdict: verdicts.take_of_process,
             ModeChanged: self._mode,
             ProxyLogged: self.lines.take,
             ProcessStarted: Processes(self).take,
@@ -197,8 +189,8 @@ class Correlator(Settler):
             self.ended(device, key, connection)
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
-        key, connection = self._locate(device, event.flow, event.at, 0 if event.midstream else event.started)
-        if not self._is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
+        key, connection = self.locate(device, event.flow, event.at, 0 if event.midstream else event.started)
+        if not self.is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
             return
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -218,10 +210,10 @@ class Correlator(Settler):
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
-        key, connection = self._locate(device, event.flow, event.at, 0)
-        self._http_seen(device, event.at)
+        key, connection = self.locate(device, event.flow, event.at, 0)
+        self.http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
-        if not self._is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
+        if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
             return
         evidence = (event.at, event.event_id)
         if tunnel:
@@ -230,7 +222,7 @@ class Correlator(Settler):
             flags = flags_of_status(event.status, connect=True)
             answered = flags == REACHED or event.status == 407
             if device.facts.proxies.get(ends_of(key)[4]) is not True:
-                self._learn(device, key, answered=answered)
+                self.learn(device, key, answered=answered)
             if host:
                 target = f"{host}:{port}"
                 asked = add_destination(
@@ -247,7 +239,7 @@ class Correlator(Settler):
             elif host:
                 connection.asked = True
                 flags = flags_of_status(event.status, connect=False)
-                self._learn(device, key, answered=event.status == 407)
+                self.learn(device, key, answered=event.status == 407)
                 asked = add_destination(
                     connection, BY_URI, host, port, url, flags, evidence, event.status, tunnel=False
                 )
@@ -257,79 +249,21 @@ class Correlator(Settler):
                 self._compare_name(device, key, connection, event.host, event, path=event.target)
             else:
                 connection.unreadable += 1
-        self._after_names(device, key, connection)
+        self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
-        key, connection = self._locate(device, event.flow, event.at, 0)
-        self._http_seen(device, event.at)
-        if self._is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
+        key, connection = self.locate(device, event.flow, event.at, 0)
+        self.http_seen(device, event.at)
+        if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
                 self._compare_name(device, key, connection, event.sni, event, path="")
-                self._after_names(device, key, connection)
+                self.after_names(device, key, connection)
             else:
                 device.touched[key] = None
 
-    def _verdict(self, device: Device, event: Verdict) -> None:
-        key, connection = self._locate(device, event.flow, event.at, event.started)
-        self._http_seen(device, event.at)
-        self._prove_mode(device, event)
-        said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not self._is_new(
-            device, connection, event.flow, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))
-        ):
-            return
-        if event.started:
-            connection.flow_started = min(connection.flow_started or event.started, event.started)
-        bits = BITS[event.action]
-        evidence = (event.at, event.event_id)
-        host, port, url, tunnel = event.host, 0, "", False
-        if event.method == "CONNECT":
-            connection.connect = connection.asked = tunnel = True
-            self._learn(device, key, answered=False)
-            host, port = split_authority(event.target, 0)
-            url = f"{host}:{port}"
-            if host:
-                again = _was_stopped(connection, event, host)
-                asked = add_destination(
-                    connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
-                )
-                _count_once(connection, asked, event, again=again)
-            else:
-                connection.inner_flags |= bits
-        elif event.method:
-            named, port, url = absolute_target(event.target)
-            host = named or host
-            if named:
-                connection.asked = True
-                self._learn(device, key, answered=False)
-                again = _was_stopped(connection, event, named)
-                asked = add_destination(
-                    connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
-                )
-                _count_once(connection, asked, event, again=again)
-            else:
-                connection.inner_flags |= bits
-                add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
-        else:
-            tunnel = True
-            connection.inner_flags |= bits
-            add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
-        candidates = self.policy.match(
-            device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
-        )
-        add_judged(connection, event, host, port, url, tunnel, bits, candidates)
-        self._after_names(device, key, connection)
-        if event.started and not connection.held:
-            self.join_late(device, key, connection, surely=not connection.settled)
-
-    def _process_verdict(self, device: Device, event: ProcessVerdict) -> None:
-        self._http_seen(device, event.at)
-        self._prove_mode(device, event)
-        self.loose.take(device, event, BITS[event.action])
-
     def _mode(self, device: Device, event: ModeChanged) -> None:
         if hear(device, event):
-            self._mode_known_anew(device)
+            self.mode_known_anew(device)
 
     def heed_settings(self, device: Device, at: Micros) -> None:
         """What the settings say of a device's mode: since ever for a new device, from now on where they say it anew."""
@@ -342,11 +276,8 @@ class Correlator(Settler):
         if mode is not None:
             self._mode(device, ModeChanged(device.name, since, mode, "", evidence=ModeEvidence.SETTINGS))
 
-    def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
-        if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
-            self._mode_known_anew(device)
-
-    def _mode_known_anew(self, device: Device) -> None:
+    def mode_known_anew(self, device: Device) -> None:
+        """The history of the mode is another one: whatever tells of it may change."""
         self.recheck(device)
         device.loose_changed = True
         for key, state in device.alerts.items():
@@ -392,12 +323,13 @@ class Correlator(Settler):
             sensor = kind_of_flow(event.flow.id)
             note_hit(connection.hits, matches, host, port, event.at, event.event_id, request, sensor)
 
-    def _after_names(self, device: Device, key: str, connection: Connection) -> None:
+    def after_names(self, device: Device, key: str, connection: Connection) -> None:
+        """Something was asked for or named on it."""
         if connection.settled:
             self.promote(device, key, connection)
         self.changed(device, key)
 
-    def _locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
+    def locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
         facts = device.facts
         if at < facts.sensor_first or not facts.sensor_first:
@@ -441,7 +373,7 @@ class Correlator(Settler):
         return key, connection
 
     @staticmethod
-    def _is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
+    def is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
         """Whether this was not here before; a repeat changes nothing, so it does not keep the connection longer either."""
         if connection.flow_ids and flow.id != connection.flow_id:
             evidence ^= mark_of(flow.id)
@@ -454,7 +386,8 @@ class Correlator(Settler):
     def _turned(key: str, flow: Flow) -> bool:
         return not key.startswith(f"{flow.local_ip} {flow.local_port} ")
 
-    def _http_seen(self, device: Device, at: Micros) -> None:
+    def http_seen(self, device: Device, at: Micros) -> None:
+        """The device shows an HTTP-level event of that time."""
         facts = device.facts
         if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
             facts.http_first = at
@@ -462,9 +395,9 @@ class Correlator(Settler):
     def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
         """The proxy's own log says that this connection came to it."""
         connection.asked = True
-        self._learn(device, key, answered=False)
+        self.learn(device, key, answered=False)
 
-    def _learn(self, device: Device, key: str, *, answered: bool) -> None:
+    def learn(self, device: Device, key: str, *, answered: bool) -> None:
         """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.
 
         An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
@@ -477,26 +410,6 @@ class Correlator(Settler):
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
-
-
-def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
-    """Another rule of the same sensor stopped this very request."""
-    sensor = kind_of_flow(event.flow.id)
-    return any(
-        (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
-        and judged.flags & (BLOCKED | WARNED)
-        for judged in connection.judged
-    )
-
-
-def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
-    """A request that was stopped has no record of its own: it is counted by its first verdict, for the sensor that gave it."""
-    if asked is None or event.action not in (Action.BLOCKED, Action.WARNED):
-        return
-    if again:
-        asked.requests -= 1
-    elif connection.flow_ids:
-        count_for_its_sensor(connection, asked, event.flow.id)
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:

@@ -1,10 +1,13 @@
 """The watchdog: a thread that ends the process when it stands still although it could go on, or when a stop hangs.
 
-A thread and not a task, as what it watches for includes an event loop that does not come round any more.
+A thread and not a task, as what it watches for includes an event loop that does not come round any more. It is watched itself,
+by a timer of the interpreter that needs no Python to run: where a library holds all threads up, their stacks go to the log
+and the process ends with 1.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import threading
 import time
@@ -25,6 +28,8 @@ STOP_IDLE_SECS_MAX = 3.0
 """Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
 
 
+STUCK_SECS_MAX = 60.0
+"""For one round of its own; each question in it is answered or given up within seconds."""
 TURNS = 4
 """Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
 of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
@@ -120,6 +125,7 @@ class Watchdog(threading.Thread):
         asked_at = time.monotonic()
         stopping_since: float | None = None
         while True:
+            faulthandler.dump_traceback_later(STUCK_SECS_MAX, exit=True)
             time.sleep(ROUND_SECS)
             now = time.monotonic()
             if self._stopping():

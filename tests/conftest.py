@@ -1,4 +1,5 @@
-"""Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed.
+"""Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed by
+whichever of its processes, and stopped at its end.
 
 broker               the broker: `.bootstrap`. Shared by all tests, so do not stop or kill it: start your own Broker
                      in `tmp_path` for that.
@@ -13,9 +14,11 @@ settings             what `settings_for()` gives.
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import clickhouse_connect
@@ -30,6 +33,10 @@ from unproxy.embedded.engine import Engine
 # A busy machine is no fault of the code that is tested: how long things take is for the bench.
 hypothesis.settings.register_profile("unproxy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("unproxy")
+
+
+SERVERS = "servers"
+_FOLDER = pytest.StashKey[Path]()
 
 
 class SettingsMaker(Protocol):
@@ -47,22 +54,43 @@ def _no_settings_from_outside() -> Iterator[None]:
         yield
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for the run's servers, the same one for each of its processes."""
+    given = getattr(config, "workerinput", {}).get(SERVERS)
+    config.stash[_FOLDER] = Path(given or mkdtemp(prefix="unproxy-tests-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by pytest-xdist for each further process."""
+    node.workerinput[SERVERS] = str(node.config.stash[_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run ends: so do its servers."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = config.stash[_FOLDER]
+    for server in (Broker(folder / "kafka"), Engine(folder / "clickhouse")):
+        if server.attach():
+            server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def broker(pytestconfig: pytest.Config) -> Broker:
     """The run's Kafka."""
-    server = Broker(tmp_path_factory.mktemp("kafka"))
+    server = Broker(pytestconfig.stash[_FOLDER] / "kafka")
     server.start()
-    yield server
-    server.stop()
+    return server
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(pytestconfig: pytest.Config) -> Engine:
     """The run's ClickHouse engine."""
-    server = Engine(tmp_path_factory.mktemp("clickhouse"))
+    server = Engine(pytestconfig.stash[_FOLDER] / "clickhouse")
     server.start()
-    yield server
-    server.stop()
+    return server
 
 
 @pytest.fixture

@@ -18,27 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from schemas.events import Reason, Reject
 from schemas.settings import Settings
-from schemas.topics import TELEMETRY, topic_name
-from unproxy.cluster import partitions_of
 from unproxy.errors import Damaged, Failed, Fixable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
     from producers.report import Report
-    from producers.simulation import WorldSettings
-    from producers.source import Line, Source
+    from producers.source import Source
     from streams.indicators import IndicatorSet
     from streams.pipeline import Message, Pipeline
 
 log = logging.getLogger(__name__)
 
-GROUPS_MAX = 1_000
-"""Devices whose lines wait for company while recorded files are read."""
 REPORT_SECS = 5.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -78,7 +73,7 @@ def run_producer(
     stop = Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: stop.set())
-    tell = _report_to(report_file)
+    tell = report_to(report_file)
     try:
         done = produce(
             settings,
@@ -189,7 +184,8 @@ def identity_file(path: str) -> tuple[int, int, str]:
     return len(entries), unusable, ""
 
 
-def _report_to(file: Path | None) -> Callable[[Report], None]:
+def report_to(file: Path | None) -> Callable[[Report], None]:
+    """Say every some seconds how far the publishing is; in a file, where one is given, each time."""
     due = 0.0
 
     def tell(report: Report) -> None:
@@ -228,73 +224,6 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
     fresh = file.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(content))
     fresh.replace(file)
-
-
-def simulated_world(**values: Any) -> WorldSettings:
-    """The settings of a world. Raises Fixable for one that cannot be."""
-    from producers.simulation import WorldError, WorldSettings
-
-    try:
-        return WorldSettings(**values)
-    except WorldError as error:
-        raise Fixable(str(error)) from None
-
-
-def simulate_to_kafka(
-    settings: Settings, world: WorldSettings, stop: Event, *, speed: float, processes: int, truth: Path | None
-) -> list[str]:
-    """Publish a world until it ends or `stop` is set; gives what was in it, in words. Raises Failed."""
-    from producers.publisher import PublisherFailed
-    from producers.simulation.shards import feed_all, processes_for
-    from producers.simulation.summary import in_words
-
-    partitions_of(settings, topic_name(settings, TELEMETRY))
-    try:
-        told = feed_all(
-            settings,
-            world,
-            stop=stop,
-            speed=speed,
-            processes=processes or processes_for(world, speed),
-            truth=truth,
-            progress=_report_to(None),
-        )
-    except PublisherFailed as error:
-        raise Failed(str(error)) from None
-    except OSError as error:
-        raise Fixable(f"{truth}: cannot be written: {error.strerror}; name another file") from None
-    done = told.report
-    if done.unacknowledged_messages:
-        raise Failed(f"{settings.kafka.bootstrap}: did not acknowledge {done.unacknowledged_messages} messages")
-    ended = "stopped early" if stop.is_set() else "whole"
-    sent = f"{done.lines:>10,}  in {done.messages:,} messages, all acknowledged by {settings.kafka.bootstrap}, {ended}"
-    return [*in_words(told.tally), f"{'published':13}{sent}"]
-
-
-def simulate_to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
-    """Write a world into a new folder, until it ends or `stop` is set; gives what was in it, in words."""
-    from producers.simulation.folder import write_folder
-    from producers.simulation.summary import in_words
-
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise Fixable(f"{folder}: is not empty; name a new folder")
-        tally = write_folder(world, folder, stop, _tell_lines())
-    except OSError as error:
-        raise Fixable(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
-    return in_words(tally)
-
-
-def _tell_lines() -> Callable[[int], None]:
-    due = time.monotonic() + REPORT_SECS
-
-    def tell(lines: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + REPORT_SECS
-            log.info("writing", extra={"lines": lines})
-
-    return tell
 
 
 def run_worker(settings: Settings) -> int:
@@ -369,6 +298,7 @@ def recorded_messages(
     from producers.learning import Learning
     from producers.replay import replay
     from producers.source import SourceDamaged
+    from unproxy.recorded import Grouping
 
     recorded, line_bytes_max = sources(files), settings.publisher.line_bytes_max
     devices = Devices(
@@ -378,7 +308,7 @@ def recorded_messages(
         learning=Learning(recorded, line_bytes_max=line_bytes_max, progress=learning),
         learnt=found.learnt,
     )
-    grouping = _Grouping(lines_max)
+    grouping = Grouping(lines_max)
     damage = ""
     try:
         for line in replay(recorded, line_bytes_max=line_bytes_max):
@@ -392,42 +322,6 @@ def recorded_messages(
     yield from grouping.drain()
     if damage:
         raise Damaged(damage)
-
-
-class _Grouping:
-    """Lines that wait for company."""
-
-    def __init__(self, lines_max: int) -> None:
-        self._lines_max = lines_max
-        self._open: dict[str, tuple[bool, list[Line]]] = {}
-        self._offset = 0
-
-    def add(self, line: Line, device: str, told: bool) -> Iterator[Message]:
-        if device in self._open:
-            its, waiting = self._open[device]
-            if its != told or waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max:
-                yield self._close(device)
-        elif len(self._open) >= GROUPS_MAX:
-            yield self._close(next(iter(self._open)))
-        self._open.setdefault(device, (told, []))[1].append(line)
-
-    def drain(self) -> Iterator[Message]:
-        for device in list(self._open):
-            yield self._close(device)
-
-    def _close(self, device: str) -> Message:
-        from streams.pipeline import Message
-
-        told, lines = self._open.pop(device)
-        self._offset += 1
-        return Message(
-            offset=self._offset,
-            logged_ms=0,  # there is no log: only the events' own times count
-            key=device.encode("utf-8", "replace"),
-            value=b"\n".join(line.value for line in lines),
-            dialect=lines[0].dialect,
-            keyed=told,
-        )
 
 
 def migrate(settings: Settings) -> list[str]:

@@ -3,22 +3,25 @@
 | shape | told by |
 |---|---|
 | message of an Event Hub: several rows in one | `records` |
+| answer of advanced hunting's API | `Results`, `results` |
 | row in its envelope (streaming to an Event Hub or a storage account) | `properties` |
-| bare row (advanced hunting, Log Analytics with `TimeGenerated` and `Type`) | neither |
+| bare row (advanced hunting, Log Analytics with `TimeGenerated` and `Type`) | none of these |
+| any of these in somebody's envelope (Splunk, Filebeat, Elasticsearch), or in a list | `schemas.envelopes` |
 
 All columns are there, null where Defender does not know. `AdditionalFields` is JSON in a string, or an object.
 """
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
+from schemas.envelopes import DEPTH_MAX, elements, within
 from schemas.windows.record import Scalar
 
 ROWS_MAX = 10_000
 """Rows in one envelope: an Event Hub's message of 1 MB holds some 600."""
-ENVELOPE_BEGIN = 256
-"""So near to its beginning an envelope says `records`."""
 TABLE_PREFIX = "AdvancedHunting-"
 
 
@@ -115,7 +118,9 @@ class _Shape(msgspec.Struct, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    records: list[msgspec.Raw]
+    records: list[msgspec.Raw] = []
+    Results: list[msgspec.Raw] = []
+    results: list[msgspec.Raw] = []
 
 
 _LINE = msgspec.json.Decoder(_Line)
@@ -126,6 +131,9 @@ _ADDITIONAL = msgspec.json.Decoder(Additional)
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
 _CATEGORY = b'"' + TABLE_PREFIX.encode()
+_SEVERAL = re.compile(rb'"(?:records|[Rr]esults)\\*"\s*:\s*\[')
+"""Of an envelope with several rows, also within a text."""
+_MARKS = re.compile(rb'"(?:AdvancedHunting-|(?:ActionType|Type)\\*")')
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What reading a row may raise."""
@@ -136,7 +144,8 @@ def read(raw: bytes) -> Row:
     line = _LINE.decode(raw)
     row = line.properties
     if row is None:
-        return line
+        carried = b"" if line.ActionType or line.table else _carried(raw)
+        return read(carried) if carried else line
     row.table = (line.category or "").removeprefix(TABLE_PREFIX)
     return row
 
@@ -144,17 +153,23 @@ def read(raw: bytes) -> Row:
 def read_head(raw: bytes) -> Head:
     """The row's device and time alone. Raises one of UNREADABLE."""
     line = _HEAD.decode(raw)
-    return line.properties or line
+    if line.properties is not None:
+        return line.properties
+    carried = b"" if line.DeviceName or line.DeviceId else _carried(raw)
+    return read_head(carried) if carried else line
 
 
 def claims(raw: bytes) -> bool:
-    """Advanced hunting's category around a row or several; a bare row by device, time and action or table."""
-    if not raw.startswith(b"{"):
+    """Advanced hunting's category around a row; a bare row by device, time and action or table; several by the first one."""
+    return _claims(raw, DEPTH_MAX)
+
+
+def _claims(raw: bytes, deeper: int) -> bool:
+    if _MARKS.search(raw) is None:
         return False
-    if b'"records"' in raw[:ENVELOPE_BEGIN]:
-        return _CATEGORY in raw
-    if _CATEGORY not in raw and b'"ActionType"' not in raw and b'"Type"' not in raw:
-        return False
+    first = split(raw)[0]
+    if first is not raw:
+        return deeper > 0 and _claims(first, deeper - 1)
     try:
         shape = _SHAPE.decode(raw)
     except UNREADABLE:
@@ -162,18 +177,36 @@ def claims(raw: bytes) -> bool:
     if bytes(shape.properties).startswith(b"{"):
         return (shape.category or "").startswith(TABLE_PREFIX)
     device, time = shape.DeviceName or shape.DeviceId, shape.Timestamp or shape.TimeGenerated
-    return bool(device and time and (shape.ActionType or (shape.table or "").startswith("Device")))
+    if device and time:
+        return bool(shape.ActionType or (shape.table or "").startswith("Device"))
+    return deeper > 0 and any(_claims(row, deeper - 1) for row in within(raw))
 
 
 def split(raw: bytes) -> list[bytes]:
-    """The rows of an envelope; any other line is one row."""
-    if b'"records"' not in raw[:ENVELOPE_BEGIN]:
-        return [raw]
+    """The rows of an envelope or a list; any other line is one row."""
+    if raw.startswith(b"["):
+        lists = elements(raw)
+        return [row for one in lists for row in _several(one, DEPTH_MAX) or [one]] or [raw]
+    return _several(raw, DEPTH_MAX) or [raw]
+
+
+def _several(raw: bytes, deeper: int) -> list[bytes]:
+    """The rows of an envelope that holds several, wherever it lies; [] of anything else."""
+    if not (b"records" in raw or b"esults" in raw) or _SEVERAL.search(raw) is None:
+        return []
     try:
-        rows = _ENVELOPE.decode(raw).records
+        envelope = _ENVELOPE.decode(raw)
     except UNREADABLE:
-        return [raw]
-    return [bytes(row) for row in rows] if 0 < len(rows) <= ROWS_MAX else [raw]
+        return []
+    rows = envelope.records or envelope.Results or envelope.results
+    if rows or not deeper:
+        return [bytes(row) for row in rows] if len(rows) <= ROWS_MAX else []
+    return next((found for held in within(raw) if (found := _several(held, deeper - 1))), [])
+
+
+def _carried(raw: bytes) -> bytes:
+    """The row that lies in somebody's envelope; b"" where none does."""
+    return next((row for row in within(raw) if _claims(row, DEPTH_MAX - 1)), b"")
 
 
 def _plain(name: str | None) -> str:

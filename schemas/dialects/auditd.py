@@ -1,4 +1,4 @@
-"""Linux's audit log (auditd, audisp-syslog): the calls of connect(), once their records are joined (`schemas.linux.audit`).
+"""Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`schemas.linux.audit`).
 
 A record of connect() names the process and the address that was to be reached, not the port that the connection comes from.
 With no more than that it cannot be told which connection it is of: beside a network sensor every connection would be shown
@@ -11,7 +11,8 @@ import re
 
 from schemas.clock import LATEST
 from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
-from schemas.linux.audit import JOINED, AuditEvents, at, device, head
+from schemas.linux import laurel
+from schemas.linux.audit import JOINED, AuditEvents, Head, at, device, head, is_report
 
 # fmt: off
 CONNECT = {
@@ -39,12 +40,14 @@ _SADDR = re.compile(rb" saddr=([0-9a-fA-F]*)")
 
 def parse(raw: bytes) -> Parsed:
     """Read one event, or one record of it."""
-    known = head(raw)
+    known = _known(raw)
     if known is None:
         return Reject(Reason.MALFORMED, "no type and msg=audit(time:serial)", raw)
     when = at(known)
     if when > LATEST:
         return Reject(Reason.BAD_VALUE, "time is outside 1970 to 2200", raw)
+    if (event := laurel.read(raw)) is not None:
+        return Ignored(device(known), when, _laurel(event))
     records = {one.kind: record for record in raw.split(JOINED) if (one := head(record)) is not None}
     if b"SYSCALL" not in records:
         return Ignored(device(known), when, "part" if b"SOCKADDR" in records else "other")
@@ -64,6 +67,26 @@ def parse(raw: bytes) -> Parsed:
     return Ignored(device(known), when, kind)
 
 
+def _laurel(event: laurel.Event) -> str:
+    """What an event is counted as."""
+    call = event.call
+    if call is None:
+        return "other" if event.sockaddr is None else "part"
+    connect, socketcall = CONNECT.get(call.arch.removeprefix("0x").lower().encode(), (b"", b""))
+    number, first = str(call.syscall).encode(), str(call.a0).removeprefix("0x").encode()
+    called = number == connect or (number == socketcall and first == SOCKETCALL_CONNECT)
+    if not (called or call.name == "connect"):
+        return "syscall"
+    if event.sockaddr is None:
+        return "connect_without_address"
+    return "connect_without_port" if event.is_inet else "connect_local"
+
+
+def _known(raw: bytes) -> Head | None:
+    event = laurel.read(raw)
+    return event.head if event is not None else head(raw)
+
+
 def _is_inet(sockaddr: bytes) -> bool:
     """Whether an address is one of the network with a port, no UNIX or netlink socket. Raises ValueError."""
     found = _SADDR.search(sockaddr)
@@ -79,19 +102,19 @@ def _is_inet(sockaddr: bytes) -> bool:
 
 def written_at(raw: bytes) -> Micros:
     """The event's time."""
-    known = head(raw)
+    known = _known(raw)
     return at(known) if known is not None and at(known) <= LATEST else 0
 
 
 def device_of(raw: bytes) -> str:
     """The machine, where auditd or syslog tells."""
-    known = head(raw)
+    known = _known(raw)
     return device(known) if known is not None else ""
 
 
 def claims(raw: bytes) -> bool:
-    """Its header."""
-    return head(raw) is not None
+    """Its header. Auditbeat's events, which hold the records that they were made of, are written in `ecs`."""
+    return (_known(raw) is not None and b'"auditbeat"' not in raw) or is_report(raw)
 
 
 DIALECT = Dialect(
@@ -99,7 +122,7 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Linux audit log (auditd, audisp-syslog), with the records of an event joined when they are published",
+    title="Linux audit log (auditd, audisp-syslog, LAUREL), with the records of an event joined when they are published",
     gives="Nothing yet but that the device was seen: a record of connect() does not tell the port it came from.",
     claims=claims,
     framing=lambda _: AuditEvents(),

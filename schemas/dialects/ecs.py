@@ -66,6 +66,11 @@ SID_PREFIX = "S-1-"
 
 _REQUEST_LINE = re.compile(r"([A-Z]{2,20}) (\S{1,8000}) HTTP/\d")
 _HOST_HEADER = re.compile(r"\r?\nhost:[ \t]*([^\s]{1,300})", re.IGNORECASE)
+_ORIGINAL = re.compile(
+    rb'"(?:message|original|event\.original)": ?"\{[^{}]{0,1000}?'
+    rb'\\"(?:flow_id|uid|id[._]orig_h|hostIdentifier|process_[a-z]+)\\":'
+)
+"""The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it tells more, so it is read instead."""
 _PARTS = {kind: msgspec.json.Decoder(kind) for kind in (FlowPart, Http, ProcessPart, Tls, Url, User)}
 _TEXT = msgspec.json.Decoder(str)
 
@@ -364,7 +369,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """A network event in this schema, or another one of the same agents; Windows events in it are `winlog`'s."""
-    if not raw.startswith(b"{") or b'"event' not in raw:
+    if not raw.startswith(b"{") or b'"event' not in raw or _ORIGINAL.search(raw) is not None:
         return False
     try:
         line = _read_once(raw)

@@ -2,14 +2,17 @@
 
 Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
 hold spaces and `=`, so one ends where the next key that is known begins. What the client said itself (its user agent) comes
-after the addresses and before the URL. The time is that of the syslog header, which must have a year.
+after the addresses and before the URL. The time is that of the syslog header, which must have a year. CEF has a time of its own
+(`rt`), LEEF has none; both are read as well.
 """
 
 from __future__ import annotations
 
 import re
 
+from schemas.address import authority
 from schemas.carried import Carried, carried
+from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     Unread,
@@ -25,13 +28,31 @@ from schemas.proxy_log import (
     time_in,
 )
 
-_BEGIN = re.compile(r"vendor=(?:Forcepoint|Websense) ")
+VENDORS = ("Forcepoint", "Websense")
+_BEGIN = re.compile(r"(?:\S{1,255} ){0,2}vendor=(?:Forcepoint|Websense) ")
+"""Older versions have a zone before the address in their header."""
 _KEY = re.compile(
     r"(?:^| )(vendor|product|product_version|action|severity|category|user|loginID|src_host|src_port|dst_host|dst_ip|dst_port"
     r"|bytes_out|bytes_in|http_response|http_method|http_content_type|http_user_agent|http_proxy_status_code|reason|disposition"
     r"|policy|role|duration|url|logRecordSource)="
 )
 NEEDED = ("action", "src_host", "dst_host", "url")
+OTHER_NAMES = {
+    "action": ("act",),
+    "src_host": ("src",),
+    "src_port": ("spt", "srcPort"),
+    "dst_host": ("dhost",),
+    "dst_ip": ("dst",),
+    "dst_port": ("dpt", "dstPort"),
+    "bytes_out": ("out", "srcBytes"),
+    "bytes_in": ("in", "dstBytes"),
+    "http_method": ("requestMethod", "method"),
+    "http_response": ("proxyStatus-code",),
+    "user": ("suser", "usrName"),
+    "url": ("request",),
+}
+"""What CEF and LEEF call them."""
+TRANSACTION = "transaction:"
 
 
 def parse(raw: bytes) -> Parsed:
@@ -40,11 +61,33 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(line: Carried) -> Parsed:
+    found = formatted(line.text)
+    if found is not None:
+        return _of_format(line, found)
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with vendor=Forcepoint or vendor=Websense")
-    told = _pairs(line.text)
+    return _logged(line, _pairs(line.text), line.at)
+
+
+def _of_format(line: Carried, found: Formatted) -> Parsed:
+    if found.vendor not in VENDORS or found.product != "Security":
+        raise Unread(Reason.MALFORMED, "not of Forcepoint's web security")
+    told = found.told
+    for name, others in OTHER_NAMES.items():
+        if name not in told:
+            told[name] = next((told[other] for other in others if other in told), "")
+    if found.event.startswith(TRANSACTION):
+        told["action"] = found.event.removeprefix(TRANSACTION)
+    if told["dst_host"] in ("", "-"):
+        told["dst_host"] = destination(told["url"])[0]
+    if told["url"] in ("", "-"):
+        told["url"] = authority(told["dst_host"], port(told["dst_port"], "dst_port"))
+    return _logged(line, told, moment(told["rt"]) if told.get("rt") else line.at)
+
+
+def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
     missing = [key for key in NEEDED if told.get(key, "-") in ("-", "")]
-    if missing or not line.at:
+    if missing or not at:
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing) or 'header with a time and its year'}")
     client = address(told["src_host"], "src_host")
     decision = ProxyDecision.DENIED if told["action"].lower() == "blocked" else ProxyDecision.SERVED
@@ -54,9 +97,9 @@ def _read(line: Carried) -> Parsed:
         line.host,
         line.text.encode(),
         client,
-        line.at,
+        at,
         0,
-        told.get("http_method", ""),
+        told.get("http_method", "").strip("-"),
         told["url"],
         status(told.get("http_response", "")),
         decision,
@@ -93,7 +136,9 @@ def device_of(raw: bytes) -> str:
 def claims(raw: bytes) -> bool:
     """Begins with the vendor, and names a client."""
     text = carried(raw).text
-    return _BEGIN.match(text) is not None and " src_host=" in text
+    return (_BEGIN.match(text) is not None and " src_host=" in text) or any(
+        names(text, f"{vendor}|Security|") for vendor in VENDORS
+    )
 
 
 DIALECT = Dialect(
@@ -101,7 +146,7 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Forcepoint (Websense) Web Security, key-value pairs by syslog",
+    title="Forcepoint (Websense) Web Security by syslog: key-value pairs, CEF, LEEF",
     gives="Requests with the destination's address, the client's port, verdict, bytes and user; not when they began.",
     claims=claims,
 )

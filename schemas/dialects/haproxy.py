@@ -37,8 +37,11 @@ _DATE = r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:\.\d{1,6})?)\]"
 _HEAD = re.compile(rf"(\S{{1,80}}) {_DATE} ")
 _ERROR = re.compile(r"[^\s/]+/\S+: ")
 _ROUTE = r"\S+ [^\s/]+/\S+ "
+_HOST = r"(?:[^\s/\"{}]+ )?"
+"""Some have the host that was asked for between server and timers."""
 _HTTP = re.compile(
-    rf"{_ROUTE}-?\d+/-?\d+/-?\d+/-?\d+/\+?(-?\d+) (-?\d{{1,4}}) \+?(\d+) \S+ \S+ (\S\S)\S\S \+?\d+/\d+/\d+/\d+/\+?\d+ \d+/\d+ "
+    rf"{_ROUTE}{_HOST}-?\d+/-?\d+/-?\d+/-?\d+/\+?(-?\d+) +(-?\d{{1,4}}) \+?(\d+) \S+ \S+ (\S\S)\S\S "
+    r"\+?\d+/\d+/\d+/\d+/\+?\d+ \d+/\d+ "
 )
 _TCP = re.compile(rf"{_ROUTE}-?\d+/-?\d+/\+?(-?\d+) \+?\d+ \S\S \d+/\d+/\d+/\d+/\+?\d+ \d+/\d+")
 _DEFAULT = re.compile(r"Connect from (\S{1,80}) to \S{1,80} \(")

@@ -51,6 +51,7 @@ KINDS = {
     "FtpConnectionInspected": "network_ftp",
     "IcmpConnectionInspected": "network_icmp",
     "InboundConnectionAccepted": "network_inbound",
+    "InboundConnectionAcknowledged": "network_inbound",
     "InboundConnectionAttempt": "network_inbound",
     "InboundInternetScanInspected": "network_inbound",
     "ListeningConnectionCreated": "network_listening",

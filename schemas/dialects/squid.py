@@ -1,7 +1,9 @@
-"""Squid's access log: the formats `squid` (native) and `combined` or `common` that are built in, and ours in JSON.
+"""Squid's access log: the formats `squid` (native), `combined` and `common` that are built in, Splunk's pairs, and ours in JSON.
 
-Codes and hierarchy: wiki.squid-cache.org/SquidFaq/SquidLogs. A line is written at the end of a request, of a tunnel when it
-closes; only JSON has ports and the proxy's address. Lines of cache.log may be among them.
+Codes and hierarchy: wiki.squid-cache.org/SquidFaq/SquidLogs; `splunk_recommended_squid`: docs.splunk.com, "Splunk Add-on for
+Squid Proxy". A line is written at the end of a request, of a tunnel when it closes; JSON has ports and the proxy's address,
+pairs have ports. Native lines may have the client's port behind its address, and more numbers behind the size. Lines of
+cache.log may be among them.
 """
 
 from __future__ import annotations
@@ -50,7 +52,15 @@ OURS = b'{"ts_'
 """How the JSON begins that our documented format gives, which spares looking for anything in front of it."""
 
 _CACHE_LOG = re.compile(r"(\d{4})/(\d\d)/(\d\d) (\d\d:\d\d:\d\d)(?:\.\d{1,6})?(?: kid\d+)?\| ?")
-_NATIVE_HEAD = re.compile(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s+\S+\s+(\S+)\s")
+_NATIVE_WIDE = re.compile(
+    r"(\d{1,10}(?:\.\d{1,9})?)\s+(-?\d{1,18})\s+(\S{1,64})\s+(\d{1,5})\s+([A-Z][A-Z0-9_]*/(?:-|\d{1,3}))\s+(-|\d{1,18})\s+"
+    r"((?:(?:-|\d{1,18})\s+)*+)([A-Z_-]{1,32})\s+(\S+)\s+(?:\d\.\d\s+)?(\S+)\s+([A-Z][A-Z_]*/\S+)(?:\s+(\d{1,5}|-))?\s+\S"
+)
+"""With the client's port; the first number behind the size is what the client sent."""
+_PAIRS = re.compile(r"(?:\S{1,255} )?(\d{9,10}\.\d{3}) logformat=splunk_recommended_squid ")
+_PAIR = re.compile(r'(?<!\S)([a-z_]{1,40})=(?:"((?:[^"\\]|\\.)*+)"|\[[^\]]{0,80}\]|(\S*))')
+PAIRS_NEEDED = ("src_ip", "http_method", "url", "status", "vendor_action", "dest_status")
+_NATIVE_HEAD = re.compile(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s+(?!logformat=)\S+\s+(\S+)\s")
 _RESULT = re.compile(r"([A-Z][A-Z0-9_]*)/(-|\d{1,3})")
 _COMBINED = re.compile(
     r'(\S+) \S+ (\S+) \[([^\]]{1,40})\] "(\S+) (\S+)(?: [^"\s]*)?" (\d{1,3}|-) (\d{1,18}|-) (.*)', re.DOTALL
@@ -116,7 +126,13 @@ def _read(line: Carried) -> Parsed:
     if cache is not None:
         return Ignored("", parse_micros(f"{cache[1]}-{cache[2]}-{cache[3]}T{cache[4]}Z"), "cache_log")
     combined = _COMBINED.fullmatch(text)
-    return _combined(line, combined) if combined is not None else _native(line)
+    if combined is not None:
+        return _combined(line, combined)
+    pairs = _PAIRS.match(text) if "logformat=" in text else None
+    if pairs is not None:
+        return _splunks(line, pairs)
+    wide = _NATIVE_WIDE.match(text)
+    return _wide(line, wide) if wide is not None else _native(line)
 
 
 def _native(line: Carried) -> Parsed:
@@ -131,6 +147,57 @@ def _native(line: Carried) -> Parsed:
     hierarchy, _, server = peer.partition("/")
     return _logged(
         line, who, at, earlier(at, took), method, target, found[1], found[2], hierarchy, server, received, user
+    )
+
+
+def _wide(line: Carried, found: re.Match[str]) -> Parsed:
+    when, elapsed, who, number, result, size, others, method, target, user, peer, server_port = found.groups()
+    tag, _, answer = result.partition("/")
+    at, sizes = epoch(when), others.split()
+    hierarchy, _, server = peer.partition("/")
+    return _logged(
+        line,
+        who,
+        at,
+        earlier(at, millis(elapsed)),
+        method,
+        target,
+        tag,
+        answer,
+        hierarchy,
+        server,
+        count(size, "bytes"),
+        user,
+        client_port=port(number, "client"),
+        upstream_port=port(server_port or "", "server"),
+        sent=count(sizes[0], "bytes") if sizes else None,
+    )
+
+
+def _splunks(line: Carried, found: re.Match[str]) -> Parsed:
+    told: dict[str, str] = {}
+    for pair in _PAIR.finditer(line.text, found.end()):
+        told.setdefault(pair[1], pair[3] if pair[2] is None else pair[2])
+    missing = [name for name in PAIRS_NEEDED if name not in told]
+    if missing:
+        raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
+    at = epoch(found[1])
+    return _logged(
+        line,
+        told["src_ip"],
+        at,
+        earlier(at, millis(told.get("duration", ""))),
+        told["http_method"],
+        told["url"],
+        told["vendor_action"],
+        told["status"],
+        told["dest_status"],
+        told.get("dest_ip", ""),
+        count(told.get("bytes_out", ""), "bytes_out"),
+        told.get("user", ""),
+        client_port=port(told.get("src_port", ""), "src_port"),
+        upstream_port=port(told.get("dest_port", ""), "dest_port"),
+        sent=count(told.get("bytes_in", ""), "bytes_in"),
     )
 
 
@@ -157,6 +224,10 @@ def _logged(
     server: str,
     received: int | None,
     user: str,
+    *,
+    client_port: int = 0,
+    upstream_port: int = 0,
+    sent: int | None = None,
 ) -> Parsed:
     if who in ("-", "::", "0.0.0.0"):  # squid's own requests have no client; nothing is bound to it
         return Ignored("", at, "internal")
@@ -176,7 +247,10 @@ def _logged(
         target,
         code,
         decision,
+        client_port=client_port,
         upstream_ip=upstream,
+        upstream_port=upstream_port,
+        sent=sent,
         received=received,
         user=user,
     )
@@ -278,11 +352,11 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Native lines without a policy's decision, combined ones with squid's code at the end, our JSON, cache.log's."""
+    """Native lines without a policy's decision, combined ones with squid's code at the end, Splunk's, our JSON, cache.log's."""
     text = carried(raw).text
     if text[:1] == "{":
         return '"hier":' in text and '"tag":' in text and '"client_ip":' in text
-    if _CLAIMED_NATIVE.match(text) or _CACHE_LOG.match(text):
+    if any(form.match(text) for form in (_CLAIMED_NATIVE, _CACHE_LOG, _PAIRS, _NATIVE_WIDE)):
         return True
     found = _COMBINED.fullmatch(text)
     return found is not None and bool(
@@ -295,7 +369,7 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Squid's access log (native, combined, JSON)",
-    gives="Requests with the address that was really gone to, verdict of the proxy, bytes and user; in JSON also both ports.",
+    title="Squid's access log (native, combined, Splunk's pairs, JSON)",
+    gives="Requests with the address really gone to, verdict of the proxy, bytes and user; in JSON and pairs also both ports.",
     claims=claims,
 )

@@ -1,4 +1,4 @@
-"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 6 to 8 write it.
+"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 4 to 8 write it, also inside of what ships it.
 
 `http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
 `timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a minute.
@@ -8,7 +8,7 @@ without a name (`sensor-name`) watches others: the device then is the client's a
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,6 +31,7 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
+from schemas.within import within
 
 # fmt: off
 OTHER_KINDS = frozenset((
@@ -99,35 +100,34 @@ class _Eve(msgspec.Struct, gc=False):
     app_proto: str = ""
     app_proto_orig: str = ""
     tx_id: Count = 0
-    host: str = ""
+    host: str | dict[str, Any] = ""
+    shipped: Any = msgspec.field(default=None, name="@version")
     http: _Http | None = None
     tls: _Tls | None = None
     alert: _Alert | None = None
     direction: str = ""
     flow: _FlowPart | None = None
     tcp: _Tcp | None = None
+    device: str = msgspec.field(default="", name="-")
 
 
 class _Head(msgspec.Struct, gc=False):
     timestamp: str
     event_type: str
-    host: str = ""
-
-
-class _Device(msgspec.Struct, gc=False):
-    host: str = ""
+    host: str | dict[str, Any] = ""
+    shipped: Any = msgspec.field(default=None, name="@version")
 
 
 class _Shape(msgspec.Struct, gc=False):
     timestamp: str
     event_type: str
-    flow_id: int | None = None
+    flow_id: int | str | None = None
 
 
 _EVE = msgspec.json.Decoder(_Eve)
 _HEAD = msgspec.json.Decoder(_Head)
-_DEVICE = msgspec.json.Decoder(_Device)
 _SHAPE = msgspec.json.Decoder(_Shape)
+_ANY = msgspec.json.Decoder()
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NO_END = frozenset({"shutdown", "forced"})
 _FOR_US = frozenset({"http", "tls", "alert", "flow"})
@@ -138,7 +138,7 @@ _CLIENT_FIRST = frozenset({"http", "tls", "flow"})
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
-        eve = _EVE.decode(raw)
+        eve = _read(raw)
     except msgspec.ValidationError as error:
         return _strange(raw, error)
     except _UNREADABLE as error:
@@ -146,12 +146,11 @@ def parse(raw: bytes) -> Parsed:
     kind = eve.event_type
     try:
         at = parse_micros(eve.timestamp)
-        if not eve.host:
-            eve.host = _client(eve)
+        eve.device = _sensor(eve) or _client(eve)
         if kind not in _FOR_US:
-            return Ignored(eve.host, at, kind if kind in OTHER_KINDS else "other")
+            return Ignored(eve.device, at, kind if kind in OTHER_KINDS else "other")
         if eve.proto != "TCP":
-            return Ignored(eve.host, at, f"{kind}_not_tcp")
+            return Ignored(eve.device, at, f"{kind}_not_tcp")
         if not (eve.src_port and eve.dest_port):
             return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
         flow = flow_of(eve.src_ip, eve.src_port, eve.dest_ip, eve.dest_port, eve.flow_id)
@@ -168,9 +167,41 @@ def parse(raw: bytes) -> Parsed:
     return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
 
 
+def _read(raw: bytes) -> _Eve:
+    """The record, also inside of what carried it, and as others write it again. Raises what reading the line raised."""
+    try:
+        return _EVE.decode(raw)
+    except _UNREADABLE:
+        held = within(raw)
+        for decode, line in (*((_EVE.decode, line) for line in held), *((_lenient, line) for line in (raw, *held))):
+            try:
+                return decode(line)
+            except _UNREADABLE:
+                continue
+        raise
+
+
+def _lenient(raw: bytes) -> _Eve:
+    """A record in which what is not known is null (VAST), or numbers are texts (Wazuh, with decimals where they are large)."""
+    record = _ANY.decode(raw)
+    for part in (record, *record.values()) if isinstance(record, dict) else ():
+        if isinstance(part, dict):
+            for key, value in list(part.items()):
+                if value is None:
+                    del part[key]
+                elif isinstance(value, str) and value.endswith(".000000") and value[:-7].isdigit():
+                    part[key] = value[:-7]
+    return msgspec.convert(record, _Eve, strict=False)
+
+
+def _sensor(eve: _Eve | _Head) -> str:
+    """Its name. An object is the machine that a shipper runs on, and what Logstash passes on may have its own name there."""
+    return eve.host if isinstance(eve.host, str) and eve.shipped is None else ""
+
+
 def _http(eve: _Eve, http: _Http, at: Micros, flow: Flow) -> HttpExchange:
     return HttpExchange(
-        eve.host,
+        eve.device,
         at,
         flow,
         eve.tx_id,
@@ -184,7 +215,7 @@ def _http(eve: _Eve, http: _Http, at: Micros, flow: Flow) -> HttpExchange:
 
 def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
     sni = split_authority(tls.sni, 443)[0] if tls.sni else ""
-    return TlsName(eve.host, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
+    return TlsName(eve.device, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
 
 
 def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClosed:
@@ -192,12 +223,13 @@ def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClose
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
     # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
     let_go = part.state != "closed" and part.reason in _NO_END
+    started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
     return ConnectionClosed(
-        eve.host,
-        at,
+        eve.device,
+        at if at >= started else max(started, last),  # what is read from a capture may be logged in 1970
         flow,
-        parse_micros(part.start) if part.start else 0,
-        parse_micros(part.end) if part.end and not let_go else 0,
+        started,
+        0 if let_go else last,
         part.bytes_toserver,
         part.bytes_toclient,
         bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,
@@ -209,7 +241,7 @@ def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClose
 
 def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
     if alert.action not in {"blocked", "allowed"}:
-        return Ignored(eve.host, at, "alert_no_action")
+        return Ignored(eve.device, at, "alert_no_action")
     started = parse_micros(eve.flow.start) if eve.flow and eve.flow.start else 0
     flow = _of_the_flow(eve, flow)
     if eve.http is not None and eve.http.http_method:
@@ -218,9 +250,9 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
     elif eve.tls is not None and eve.tls.sni:
         host, method, target, status = eve.tls.sni, "", "", None
     else:
-        return Ignored(eve.host, at, "alert_without_request")
+        return Ignored(eve.device, at, "alert_without_request")
     return Verdict(
-        eve.host,
+        eve.device,
         at,
         flow,
         started,
@@ -265,45 +297,65 @@ def _client(eve: _Eve) -> str:
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
     """A field of an unexpected type: of no matter where the record is not for us anyway."""
-    try:
-        head = _HEAD.decode(raw)
-        if head.event_type not in _FOR_US:
-            kind = head.event_type if head.event_type in OTHER_KINDS else "other"
-            return Ignored(head.host, parse_micros(head.timestamp), kind)
-    except (*_UNREADABLE, ValueError, OverflowError):
-        pass
+    for line in (raw, *within(raw)):
+        try:
+            head = _HEAD.decode(line)
+            if head.event_type not in _FOR_US:
+                kind = head.event_type if head.event_type in OTHER_KINDS else "other"
+                return Ignored(_sensor(head), parse_micros(head.timestamp), kind)
+        except (*_UNREADABLE, ValueError, OverflowError):
+            continue
     return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
 
 
 def written_at(raw: bytes) -> Micros:
     """The record's `timestamp`."""
     begin = raw.find(b'"timestamp":"', 0, 256) + 13
-    if begin < 13:
-        return 0
     try:
+        if begin < 13:
+            return parse_micros(_read(raw).timestamp)
         return parse_micros(raw[begin : raw.index(b'"', begin, begin + 64)].decode("ascii"))
-    except (ValueError, OverflowError):
+    except (*_UNREADABLE, ValueError, OverflowError):
         return 0
 
 
 def device_of(raw: bytes) -> str:
     """The sensor's name, `host`; of one without a name the client's address."""
     try:
-        return _DEVICE.decode(raw).host or _client(_EVE.decode(raw))
+        if name := _sensor(_HEAD.decode(raw)):
+            return name
+    except _UNREADABLE:
+        pass
+    try:
+        eve = _read(raw)
+        return _sensor(eve) or _client(eve)
     except (*_UNREADABLE, ValueError):
         return ""
 
 
 def claims(raw: bytes) -> bool:
     """EVE names the kind of its record, and then the flow, or holds an object called like the kind (`stats`, `drop`)."""
-    if b'"event_type"' not in raw:
+    if b"event_type" not in raw:
         return False
     try:
-        shape = _SHAPE.decode(raw)
+        return _is_eve(raw)
+    except _UNREADABLE:
+        return any(map(_is_held_eve, within(raw)))
+
+
+def _is_held_eve(line: bytes) -> bool:
+    try:
+        return _is_eve(line)
     except _UNREADABLE:
         return False
+
+
+def _is_eve(line: bytes) -> bool:
+    shape = _SHAPE.decode(line)
     kind = shape.event_type
-    return shape.flow_id is not None or (kind in OTHER_KINDS and b'"%s":' % kind.encode() in raw.replace(b'": ', b'":'))
+    return shape.flow_id is not None or (
+        kind in OTHER_KINDS and b'"%s":' % kind.encode() in line.replace(b'": ', b'":')
+    )
 
 
 DIALECT = Dialect(
@@ -311,7 +363,7 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Suricata EVE JSON, versions 6 to 8",
+    title="Suricata EVE JSON, versions 4 to 8",
     gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
     claims=claims,
 )

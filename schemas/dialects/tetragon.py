@@ -25,6 +25,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
+from schemas.within import within
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -36,8 +37,10 @@ CONNECTS = frozenset({
     "__arm64_sys_connect", "sys_connect", "__sys_connect",
 })  # fmt: skip
 """Functions that connect. Before `tcp_connect` the kernel has not chosen a local port yet."""
-STOPPED = frozenset({"KPROBE_ACTION_SIGKILL", "KPROBE_ACTION_OVERRIDE", "KPROBE_ACTION_NOTIFYENFORCER"})
-"""What a policy does to stop it."""
+STOPPED = frozenset({
+    "KPROBE_ACTION_SIGKILL", "KPROBE_ACTION_OVERRIDE", "KPROBE_ACTION_NOTIFYENFORCER", "KPROBE_ACTION_NOTIFYKILLER",
+})  # fmt: skip
+"""What a policy does to stop it; the last one is the name in versions 1.0 and 1.1."""
 EINPROGRESS = -115
 """A connect that does not wait: no failure."""
 
@@ -109,6 +112,9 @@ class _Line(msgspec.Struct, gc=False):
     process_loader: msgspec.Raw = msgspec.Raw(b"")
     process_uprobe: msgspec.Raw = msgspec.Raw(b"")
     process_lsm: msgspec.Raw = msgspec.Raw(b"")
+    process_usdt: msgspec.Raw = msgspec.Raw(b"")
+    process_throttle: msgspec.Raw = msgspec.Raw(b"")
+    rate_limit_info: msgspec.Raw = msgspec.Raw(b"")
     Type: str | None = None
     Computer: str | None = None
     TimeGenerated: str | None = None
@@ -126,10 +132,14 @@ class _Line(msgspec.Struct, gc=False):
     @property
     def kind(self) -> str:
         """What happened, by the name that Tetragon gives it; "" for nothing that it writes."""
+        if self.rate_limit_info:
+            return "rate_limit"
         return next((kind for kind in KINDS if getattr(self, f"process_{kind}")), "")
 
 
-KINDS = ("kprobe", "exec", "exit", "connect", "close", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm")
+KINDS = (
+    "kprobe", "exec", "exit", "connect", "close", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm", "usdt", "throttle",
+)  # fmt: skip
 _LINE = msgspec.json.Decoder(_Line)
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -157,8 +167,26 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(raw: bytes) -> _Line:
-    """The event of a line, also behind the time and stream that a container's runtime writes before it."""
-    return _LINE.decode(raw if raw.startswith(b"{") else raw[max(raw.find(b" {") + 1, 0) :])
+    """The event of a line, also inside of what carried it. Raises what reading the line raised."""
+    try:
+        line = _LINE.decode(raw)
+    except _UNREADABLE:
+        held = _inside(raw)
+        if held is None:
+            raise
+        return held
+    return line if line.kind or line.Type else _inside(raw) or line
+
+
+def _inside(raw: bytes) -> _Line | None:
+    for held in within(raw):
+        try:
+            line = _LINE.decode(held)
+        except _UNREADABLE:
+            continue
+        if line.kind:
+            return line
+    return None
 
 
 def _ignored(line: _Line, kind: str) -> Ignored:
@@ -261,7 +289,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """An event is an object called by its kind, beside the node and the time."""
-    if b'"process_' not in raw or b'"time"' not in raw:
+    if not (b'"process_' in raw or b'"rate_limit_info' in raw) or b"time" not in raw:
         return False
     try:
         line = _read(raw)
@@ -278,5 +306,5 @@ DIALECT = Dialect(
     title="Tetragon's JSON export",
     gives="The connection that a process tries, with command line, user and parent; of the commercial edition its end and bytes.",
     claims=claims,
-    own_marks=(b'"process_kprobe"', b'"process_connect"'),
+    own_marks=(b"process_kprobe", b"process_connect"),
 )

@@ -3,7 +3,9 @@
 Fields: "ProxySG Log Fields and Substitutions", SGOS 6.5 to 7.3. Date and time are GMT and tell when the request was
 over; `time-taken` is in milliseconds. A row says nothing of its order: `#Fields` above it does, so rows of a file are
 published as JSON with the fields' names (`schemas.extended_log`). Of a row by itself only the orders that the vendor
-ships are read, told by where filter result, status and action stand. IIS writes such logs, too, and is no proxy.
+ships are read, told by where filter result, status and action stand. IIS writes such logs, too, and is no proxy. Cisco's
+appliance does (`cs-url`, `x-resultcode-httpstatus`), and its `s-ip` is the server's. For QRadar the fields have other names,
+between bars: `Bluecoat|src=192.0.2.7|…|devicetime=[03/11/2020:12:41:27 GMT]|s-action=TCP_MISS|…`.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, canonical_host
 from schemas.carried import Carried, carried, uncarried
 from schemas.clock import parse_micros
+from schemas.dialects.wsa import decide as by_policy
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.extended_log import FieldRows
 from schemas.proxy_log import (
@@ -55,6 +59,8 @@ FAILED_EXCEPTIONS = (
     "transformation_error",
     "unsupported_",
 )
+TUNNELED = "TUNNELED"
+"""Its bytes were passed on unread, so there is no status."""
 SIGN_IN_EXCEPTIONS = ("authentication_", "authentication_failed")
 
 _QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # in runs, as user agents are long
@@ -62,26 +68,67 @@ _TOKEN = re.compile(rf"{_QUOTED}|\S+")
 _PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w().-]{{0,80}})=({_QUOTED}|\S*)")
 _TIMES = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?) ")
 _ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LICENSE|SOCKS|CIFS|MAPI)[A-Z_]*")
+_GMT = re.compile(r"\[?(\d\d)/(\d\d)/(\d{4}):(\d\d:\d\d:\d\d)(?: GMT)?\]?")
+_COOKIE_DATE = re.compile(r"[A-Z][a-z]{2},(?:%20| )(\d\d)-([A-Z][a-z]{2})-(\d\d)(?:%20| )(\d\d:\d\d:\d\d)(?:%20| )GMT")
+_GLUED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ?(\S{1,255}) bluecoat ")
+"""A header of the vendor's example whose time is not the appliance's in UTC for sure."""
 _DIRECTIVE = re.compile(r"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
 _OWN_ACTION = re.compile(r"[\t ](?:TCP|SSL|FTP|UDP|SOCKS)_[A-Z_]+[\t ]")
 """The vendor's word for what was done, in any order of fields."""
+_BARS = "|s-action="
 _PLAIN_REQUEST = re.compile(r" (?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|TRACE|DEBUG|[A-Z]{3,16}) /")
 TAGS = frozenset({"ProxySG", "bluecoat"})
 """How the appliance calls itself in syslog; it sends more than its access log."""
 NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
+QRADARS = {
+    "src": "c-ip",
+    "srcport": "c-port",
+    "dstport": "cs-uri-port",
+    "username": "cs-username",
+    "devicetime": "gmttime",
+}
+"""What QRadar's format calls a field."""
+OLD_MAIN = (
+    *(
+        "date",
+        "time",
+        "time-taken",
+        "c-ip",
+        "sc-status",
+        "s-action",
+        "sc-bytes",
+        "cs-bytes",
+        "cs-method",
+        "cs-uri-scheme",
+    ),
+    *("cs-host", "cs-uri-port", "cs-uri-path", "cs-uri-query", "cs-username", "cs-auth-group"),
+)
+"""How the format `main` begins; what follows differs."""
+OLD_FILTER_FROM, OLD_FILTER_TO = 18, 22
+"""Where its filter result may stand, behind what the client said itself."""
 TOKENS_MAX = 64
 """No format has so many fields before those that are read."""
 
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
 Told = dict[str, str]
-_DECODE = msgspec.json.Decoder(Told).decode
+_decode_texts = msgspec.json.Decoder(Told).decode
+_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _decode(raw: bytes) -> Told:
+    """Texts alone, nearly always; of others those that are numbers, as some shippers make them."""
+    try:
+        return _decode_texts(raw)
+    except msgspec.ValidationError:
+        told = _decode_any(raw)
+        return {name: str(value) for name, value in told.items() if value.__class__ in (str, int)}
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
-        told = uncarried(raw, _DECODE)
+        told = uncarried(raw, _decode)
         if told is not None and "message" not in told:  # a shipper's, which carries the line
             return _row(told, raw, "")
         return _read(carried(raw))
@@ -94,7 +141,7 @@ def _read(line: Carried) -> Parsed:
     if text[:1] == "{":
         raw = text.encode()
         try:
-            told = _DECODE(raw)
+            told = _decode(raw)
         except UNREADABLE as error:
             raise unread(error) from error
         return _row(told, raw, line.host)
@@ -119,6 +166,8 @@ def _row(told: Told, line: bytes, proxy: str) -> Parsed:
     if "c-ip" not in told:
         raise Unread(Reason.INCOMPLETE, "no c-ip")
     at = _time(told)
+    if "cs-url" in told and ("x-resultcode-httpstatus" in told or "sc-result-code" in told):
+        return _ciscos(told, at, line, proxy)
     is_asked = "cs-host" in told and ("cs-uri-scheme" in told or told.get("cs-method") == "CONNECT")
     url = "" if is_asked else _absolute(told, "cs-uri") or _absolute(told, "cs-uri-stem")
     if "cs-method" in told and not (url or is_asked):
@@ -127,6 +176,20 @@ def _row(told: Told, line: bytes, proxy: str) -> Parsed:
     if "s-action" not in told and "sc-filter-result" not in told:
         return Ignored(address(told["c-ip"], "c-ip"), at, "no_verdict")
     return _logged(told if is_asked else _with_parts(told, url), at, line, proxy)
+
+
+def _ciscos(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
+    """A row of a WSA: who served it stands where ProxySG has itself."""
+    code, _, answered = told.get("x-resultcode-httpstatus", "").partition("/")
+    code, answered = code or told.get("sc-result-code", ""), answered or told.get("sc-http-status", "")
+    if not ABSOLUTE.match(told["cs-url"]):
+        return Ignored(address(told["c-ip"], "c-ip"), at, "not_proxied")
+    ours = {name: value for name, value in told.items() if name not in ("s-ip", "s-port", "s-action")}
+    ours |= {"sc-status": answered, "time-taken": told.get("x-elapsed-time", "").partition(".")[0]}
+    if told.get("cs-method") == "TCP_CONNECT":
+        ours["cs-method"] = "CONNECT"
+    decision = by_policy(code, told.get("x-acltag", ""), status(answered))
+    return _logged(_with_parts(ours, told["cs-url"]), at, line, proxy, decision)
 
 
 def _absolute(told: Told, name: str) -> str:
@@ -141,6 +204,9 @@ def _time(told: Told) -> Micros:
             return epoch(told[name])
     for name in ("gmttime", "localtime"):
         if name in told:
+            gmt = _GMT.fullmatch(told[name])
+            if gmt is not None:
+                return _moment(f"{gmt[3]}-{gmt[2]}-{gmt[1]}", gmt[4])
             return clf_time(told[name].strip("[]").removesuffix(" GMT"))
     raise Unread(Reason.INCOMPLETE, "no time: neither date and time nor timestamp, gmttime or localtime")
 
@@ -169,9 +235,21 @@ def _in_order(tokens: list[str]) -> Told | None:
     for place in FILTER_PLACES:
         if len(tokens) > place + 12 and tokens[place] in FILTER_RESULTS:
             for form, status_at in ((MAIN, place + 3), (SSL, place + 2)):
-                if tokens[status_at].isdigit() and _ACTION.fullmatch(tokens[status_at + 1]):
+                action = tokens[status_at + 1]
+                if tokens[status_at].isdigit() and (action == "-" or _ACTION.fullmatch(action)):
                     return _named(tokens, place, status_at, form)
-    return None
+    return _old_main(tokens) if len(tokens) > OLD_FILTER_TO else None
+
+
+def _old_main(tokens: list[str]) -> Told | None:
+    """Fields by name in the order of the format `main`; None where it is another."""
+    told = dict(zip(OLD_MAIN, tokens, strict=False))
+    numbers = (told["sc-status"], told["sc-bytes"], told["cs-bytes"])
+    if not all(map(str.isdigit, numbers)) or not _ACTION.fullmatch(told["s-action"]):
+        return None
+    results = [token for token in tokens[OLD_FILTER_FROM:OLD_FILTER_TO] if token in FILTER_RESULTS]
+    told["sc-filter-result"] = results[-1] if results else ""
+    return {name: _unquoted(value) for name, value in told.items()}
 
 
 def _named(tokens: list[str], place: int, status_at: int, form: str) -> Told:
@@ -192,7 +270,22 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if value[:1] == '"' and value[-1:] == '"' and len(value) > 1 else value
 
 
+def _between_bars(line: Carried) -> Parsed:
+    """QRadar's format; a client's words, which may hold bars, come late and are not believed."""
+    told: Told = {}
+    for pair in line.text.split("|"):
+        name, equals, value = pair.partition("=")
+        name = QRADARS.get(name, name.lower())
+        if equals and (name not in told or value == "DENIED"):
+            told[name] = value
+    if "c-ip" not in told or "cs-host" not in told:
+        raise Unread(Reason.INCOMPLETE, "no src= or no cs-host=")
+    return _logged(told, _time(told), line.text.encode(), line.host)
+
+
 def _pairs(line: Carried) -> Parsed:
+    if _BARS in line.text:
+        return _between_bars(line)
     told: Told = {}
     last = ""
     for found in _PAIR.finditer(line.text):
@@ -204,15 +297,18 @@ def _pairs(line: Carried) -> Parsed:
         if line.at and line.tag in TAGS:
             return Ignored("", line.at, "message")
         raise Unread(Reason.MALFORMED, "neither date and time nor c-ip= and cs-host=")
-    at = line.at
+    at, glued = line.at, _GLUED.match(line.text)
+    cookie = _COOKIE_DATE.fullmatch(told.get("x-cookie-date", ""))
     if told.get("date") and told.get("time"):
         at = _moment(told["date"], told["time"])
+    elif not at and cookie is not None:
+        at = clf_time(f"{cookie[1]}/{cookie[2]}/20{cookie[3]}:{cookie[4]}")
     if not at:
-        raise Unread(Reason.INCOMPLETE, "no time: neither date= and time= nor a header with the year")
-    return _logged(told, at, line.text.encode(), line.host)
+        raise Unread(Reason.INCOMPLETE, "no time: neither date= and time=, x-cookie-date= nor a header with the year")
+    return _logged(told, at, line.text.encode(), line.host or (glued[1] if glued is not None else ""))
 
 
-def _logged(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
+def _logged(told: Told, at: Micros, line: bytes, proxy: str, decided: ProxyDecision | None = None) -> Parsed:
     client = address(told["c-ip"], "c-ip")
     method, host, scheme = _given(told, "cs-method"), told.get("cs-host", ""), _given(told, "cs-uri-scheme")
     if not method:
@@ -221,7 +317,7 @@ def _logged(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
     name = destination(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)[0]
     answer = status(told.get("sc-status", ""))
     action = told.get("s-action", "")
-    decision = decide(action, told.get("sc-filter-result", ""), told.get("x-exception-id", ""), answer)
+    decision = decided or decide(action, told.get("sc-filter-result", ""), told.get("x-exception-id", ""), answer)
     return logged(
         "w3c",
         proxy,
@@ -241,7 +337,7 @@ def _logged(told: Told, at: Micros, line: bytes, proxy: str) -> Parsed:
         upstream_ip=_upstream(told, name, action, decision),
         sent=count(told.get("cs-bytes", ""), "cs-bytes"),
         received=count(told.get("sc-bytes", ""), "sc-bytes"),
-        user=told.get("cs-username", ""),
+        user=_given(told, "cs-username") or told.get("cs-userdn", ""),
     )
 
 
@@ -279,6 +375,8 @@ def decide(action: str, result: str, exception: str, answer: int | None) -> Prox
         return ProxyDecision.SIGN_IN
     if result == "DENIED" or "DENIED" in action:
         return ProxyDecision.DENIED
+    if action == TUNNELED and not exception.strip("-"):
+        return ProxyDecision.SERVED
     if answer is None or action.startswith(FAILED_ACTIONS) or (exception and exception.startswith(FAILED_EXCEPTIONS)):
         return ProxyDecision.FAILED
     return ProxyDecision.SERVED
@@ -304,9 +402,9 @@ def claims(raw: bytes) -> bool:
             _OWN_ACTION.search(text) or ("\t" not in text and _PLAIN_REQUEST.search(text))
         )
     if text[:1] == "{":
-        return '"c-ip":' in text and ('"cs-host":' in text or '"cs-method":' in text)
+        return '"c-ip"' in text and ('"cs-host"' in text or '"cs-method"' in text)
     return bool(line.tag in TAGS or _DIRECTIVE.match(text)) or (
-        "c-ip=" in text and ("cs-host=" in text or "cs-method=" in text)
+        ("c-ip=" in text or _BARS in text) and ("cs-host=" in text or "cs-method=" in text)
     )
 
 

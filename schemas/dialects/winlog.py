@@ -1,4 +1,4 @@
-"""Windows events as Winlogbeat, Elastic Agent, NXLog, Datadog, Azure Monitor, evtx_dump or syslog ship them.
+"""Windows events as Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Azure Monitor, syslog and others ship them.
 
 Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Sysmon 1 and 5 processes, Defender's 1125 and 1126
 verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`schemas.windows.shippers`). Inbound
@@ -35,6 +35,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.read_once import read_once
+from schemas.windows.common_schema import ecs_process, ecs_values
 from schemas.windows.event_xml import Malformed
 from schemas.windows.record import (
     FilteredConnection,
@@ -48,7 +49,7 @@ from schemas.windows.record import (
     number,
     text,
 )
-from schemas.windows.shippers import claims, ecs_process, ecs_values, read, split
+from schemas.windows.shippers import claims, read, split
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -345,10 +346,10 @@ DIALECT = Dialect(
     parse,
     written_at,
     device_of,
-    title="Windows events (Winlogbeat, Elastic Agent, NXLog, Datadog, Azure tables, evtx_dump, Event XML)",
+    title="Windows events (Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Splunk, Azure tables, Event XML)",
     gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Sysmon 1 / 5: the process, "
     "with command line, hashes, parent and user; Defender 1125 / 1126: verdicts without port or PID; 5007: the protection mode.",
     claims=claims,
     split=split,
-    own_marks=(b"SourceIp", b"SourceAddress", b'"source"'),
+    own_marks=(b"SourceIp", b"SourceAddress", b"Source Address", b"sourceIp", b"sourceAddress", b'"source"'),
 )

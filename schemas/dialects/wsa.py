@@ -2,7 +2,9 @@
 
 Fields, result codes and decision tags: AsyncOS user guide, "Monitor System Activity Through Logs". The line is
 written at the end. A CONNECT is written as `tunnel://host:443/`. Behind `DIRECT/` stands a name as a rule, an address
-only where one was asked for. The traffic monitor's lines (`Firewall blocked TCP data from …`) tell of no request.
+only where one was asked for. The W3C log by syslog has no `#Fields`: in the order that Splunk and Sentinel ask for a referrer
+stands before the client, and behind the policy the client's port, if host and port of the server do. The traffic monitor's lines
+(`Firewall blocked TCP data from …`) tell of no request.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from schemas.proxy_log import (
     logged,
     maybe_address,
     millis,
+    port,
     status,
     time_in,
     told_nothing,
@@ -36,10 +39,12 @@ REFUSING = ("BLOCK", "DROP", "REDIRECT")
 FAILED_FROM, FAILED_TO = 502, 504
 
 _LINE = re.compile(
-    r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d+(?:\.\d+)?) (?:- )?(\S{1,64}) ([A-Z][A-Z_]*)/(\d{1,3}|-) (\d+|-) "
+    r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d+(?:\.\d+)?) (\S+ )?(\S{1,64}) ([A-Z][A-Z_]*)/(\d{1,3}|-) (\d+|-) "
     r'([A-Z_-]+) (\S+) ("(?:[^"\\]|\\.)*+"|\S+) (\S+) ((?:\S+ ){1,3}?)'
     r"([A-Z][A-Z_]+?)(?:_?\d*)((?:-\S*)?)(?: |$)"
 )
+_ENDS = re.compile(r'(?:"[^"]*"|\S+) (\d{1,5}) (\S+) (\d{1,5})(?: |$)')
+"""Forwarded-for, the client's port, the server's name and port."""
 _TAG = re.compile(
     r"(?:ALLOW|BLOCK|CONTINUE|DECRYPT|DEFAULT|DROP|MONITOR|NO|OTHER|PASSTHRU|REDIRECT|SAAS|TIME|WARN|YOUTUBE)(?:_|$)"
 )
@@ -58,9 +63,9 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     found = _LINE.match(line.text)
-    if found is None or not _TAG.match(found[12]):
+    if found is None or not _TAG.match(found[13]):
         return _monitor(line)
-    when, elapsed, who, code, answered, size, method, target, user, peer, _, tag, _ = found.groups()
+    when, elapsed, referrer, who, code, answered, size, method, target, user, peer, between, tag, _ = found.groups()
     at, client, answer = epoch(when), address(who, "client"), status(answered)
     if method == "TCP_CONNECT":  # of a transparent redirection; the target is the address that was connected to
         method = "CONNECT"
@@ -68,6 +73,12 @@ def _read(line: Carried) -> Parsed:
     kind = told_nothing(method, target)
     if kind:
         return Ignored(client, at, kind)
+    client_port = 0
+    if referrer is not None:  # the server's name, something else, user, type
+        user, peer = between.split(" ", 1)[0], ""
+        ends = _ENDS.match(line.text, found.end())
+        if ends is not None and (ends[2].lower(), int(ends[3])) == (host, number):
+            client_port = port(ends[1], "client")
     hierarchy, _, server = peer.partition("/")
     decision = decide(code, tag, answer)
     reached = hierarchy == "DIRECT" and decision is ProxyDecision.SERVED
@@ -82,6 +93,7 @@ def _read(line: Carried) -> Parsed:
         target,
         answer,
         decision,
+        client_port=client_port,
         asked=(host, number),
         upstream_ip=maybe_address(server) if reached and is_ip(server) else "",
         received=count(size, "bytes"),
@@ -130,7 +142,7 @@ def claims(raw: bytes) -> bool:
     """Squid's fields with a policy's decision behind them, and the appliance's other logs."""
     text = carried(raw).text
     found = _LINE.match(text)
-    return bool(found is not None and found[13] and _TAG.match(found[12])) or _MONITOR.match(text) is not None
+    return bool(found is not None and found[14] and _TAG.match(found[13])) or _MONITOR.match(text) is not None
 
 
 DIALECT = Dialect(

@@ -87,7 +87,7 @@ def _conn(line: ZeekLine) -> Parsed:
     # Letters say more than the state: SF is also the end of a connection of which only that was seen.
     begun = "S" in history or "h" in history if history else state != "OTH"
     over = state in ENDED or (state == "OTH" and not {"F", "f", "R", "r"}.isdisjoint(history))
-    services = line.service.split(",") if isinstance(line.service, str) else line.service or []
+    services = line.service.split(",") if isinstance(line.service, str) else line.service
     return ConnectionClosed(
         flow.local_ip,
         at,
@@ -112,7 +112,7 @@ def _http(line: ZeekLine) -> Parsed:
         if depth is not None:
             raise ValueError(f"trans_depth is {str(depth)[:40]!r}, no count")
         depth = 0
-    host = split_authority(line.host, 80)[0] if line.host else ""
+    host = split_authority(line.host, 80)[0] if isinstance(line.host, str) else ""
     return HttpExchange(
         flow.local_ip,
         at,

@@ -1,6 +1,7 @@
 """Zscaler's web log by NSS: a date, then `key=value` with tabs between them, or Cloud NSS's JSON with the same keys.
 
-Fields: help.zscaler.com, "NSS Feed Output Format: Web Logs", in the layout of its feed for Splunk. The date is in the
+Fields: help.zscaler.com, "NSS Feed Output Format: Web Logs", in the layout of its feed for Splunk. A feed may name them as it
+likes: its fields' own names, those of CEF and LEEF, and the default without names (CSV) are read as well. The date is in the
 zone that the feed was given, which only `tz` tells: it is taken for UTC, unless `epochtime` says better. URLs are
 without scheme. `ClientIP` is the client's own address, `clientpublicIP` that of its site; `serverip` the
 destination's.
@@ -8,7 +9,10 @@ destination's.
 
 from __future__ import annotations
 
+import csv
 import re
+from base64 import b64decode
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +20,8 @@ import msgspec
 
 from schemas.carried import Carried, carried, uncarried
 from schemas.clock import MICROS, parse_micros
-from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
+from schemas.event_format import Formatted, formatted, moment, names
+from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     MONTHS,
     UNREADABLE,
@@ -49,10 +54,45 @@ PORTS = {
     "FTPOVERHTTP": 21,
     "TUNNEL_SSL": 443,
     "TUNNEL": 443,
+    "DNSOVERHTTPS": 443,
+    "WEBSOCKET": 80,
+    "WEBSOCKET_SSL": 443,
 }
 PAIRS_MAX = 256
+OTHER_LOGS = tuple(
+    f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
+)
+SERVICE = "ZscalerNSS"
+"""How NSS calls itself in syslog where it tells of itself."""
+PRODUCTS = ("NSSWeblog", "NSS")
+"""Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
+
+OTHER_NAMES = {
+    "ClientIP": ("cintip", "cltintip", "cip", "cltip", "src"),
+    "action": ("act",),
+    "clienttranstime": ("ctime",),
+    "datetime": ("TimeGenerated", "rt", "devTime"),
+    "protocol": ("proto", "app", "appproto"),
+    "requestmethod": ("reqmethod", "requestMethod"),
+    "requestsize": ("reqsize", "out", "srcBytes"),
+    "responsesize": ("respsize", "in", "dstBytes"),
+    "serverip": ("sip", "dst"),
+    "status": ("respcode", "outcome"),
+    "url": ("eurl", "request"),
+    "user": ("login", "suser", "usrName"),
+}
+"""What else a feed calls a field: by its own name, in CEF, in LEEF. The client's address inside of its site comes first."""
+HOSTS = ("ehost", "host", "dhost", "hostname")
+"""The destination's name, where the feed has no URL."""
+IN_ORDER = (
+    *("time", "user", "protocol", "url", "action", "", "", "requestsize", "responsesize", "", "clienttranstime"),
+    *("",) * 10,
+    *("ClientIP", "serverip", "requestmethod", "status"),
+)
+"""The first fields of the feed that the vendor sets up, CSV without names."""
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
+_CSV = re.compile(r'"?[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \d{4}"?,')
 _DAY = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})")
 
 
@@ -80,6 +120,7 @@ class _Json(_Told, gc=False):
     """Where Cloud NSS puts it all; elsewhere there is no such member."""
     message: Any = ""
     """Of a shipper that carries the line."""
+    sourcetype: Any = ""
 
 
 KEYS = frozenset(_Told.__struct_fields__)
@@ -99,30 +140,94 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(line: Carried) -> Parsed:
+    if line.tag == SERVICE:
+        return Ignored("", line.at, "service")
     raw = line.text.encode()
     if line.text[:1] != "{":
-        when, told = _pairs(line.text)
-        return _logged(when, told, raw, line.host)
+        when, told = _of_text(line.text)
+        return _logged(when, told, raw, line.host, line.at)
     try:
         found = _DECODE(raw)
     except UNREADABLE as error:
         raise unread(error) from error
-    return _json(found, raw, line.host)
+    return _json(found, raw, line.host, line.at)
 
 
-def _json(found: _Json, line: bytes, proxy: str) -> Parsed:
+def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
     told = found if found.event is msgspec.UNSET else found.event
     if not isinstance(told, _Told):
         raise Unread(Reason.MALFORMED, "no event")
-    return _logged(_text(told.datetime) or _text(told.time), told, line, proxy)
+    if not (told.ClientIP and told.url and told.action):
+        if found.sourcetype in OTHER_LOGS:
+            return Ignored("", carried_at, "other_log")
+        told = _in_our_words(_members(line))
+    return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
 
 
-def _logged(when: str, told: _Told, line: bytes, proxy: str) -> Parsed:
+def _members(line: bytes) -> dict[str, Any]:
+    try:
+        whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+    except UNREADABLE as error:
+        raise unread(error) from error
+    event = whole.get("event", whole)
+    return event if isinstance(event, dict) else {}
+
+
+def _of_text(text: str) -> tuple[str, _Told]:
+    found = formatted(text)
+    if found is not None:
+        return _of_format(found)
+    if _CSV.match(text):
+        return _in_order(text)
+    return _pairs(text)
+
+
+def _of_format(found: Formatted) -> tuple[str, _Told]:
+    if found.vendor != "Zscaler" or found.product not in PRODUCTS:
+        raise Unread(Reason.MALFORMED, "not of Zscaler's web log")
+    told = found.told
+    if found.product == "NSS":  # LEEF's `cat` is the action, CEF's the category
+        told["action"] = told.get("cat", "")
+    ours = _in_our_words(told)
+    return _text(ours.datetime), ours
+
+
+def _in_order(text: str) -> tuple[str, _Told]:
+    try:
+        fields = next(csv.reader([text]))
+    except csv.Error as error:
+        raise Unread(Reason.MALFORMED, str(error)) from error
+    if len(fields) < len(IN_ORDER):
+        raise Unread(Reason.MALFORMED, f"{len(fields)} fields; the default feed has more")
+    told = _Told(**{name: value for name, value in zip(IN_ORDER, fields, strict=False) if name})
+    return _text(told.time), told
+
+
+def _in_our_words(told: Mapping[str, Any]) -> _Told:
+    """With the names of the feed for Splunk."""
+    ours = {name: told.get(name, "") for name in KEYS}
+    for name, others in OTHER_NAMES.items():
+        if not _text(ours[name]):
+            ours[name] = next((told[other] for other in others if _text(told.get(other))), "")
+    if not _text(ours["url"]):
+        ours["url"] = _decoded(_text(told.get("b64url"))) or next(
+            (told[name] for name in HOSTS if _text(told.get(name))), ""
+        )
+    return _Told(**ours)
+
+
+def _decoded(text: str) -> str:
+    return b64decode(text, validate=True).decode() if text else ""
+
+
+def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros) -> Parsed:
     who, target, action = _text(told.ClientIP), _text(told.url), _text(told.action)
     if not (who and target and action):
         missing = [key for key in ("ClientIP", "url", "action") if not _text(getattr(told, key))]
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
-    at = _at(when, _text(told.epochtime))
+    at = _at(when, _text(told.epochtime)) or carried_at
+    if not at:
+        raise Unread(Reason.INCOMPLETE, "no time: no date, epochtime, rt or devTime, nor a header with the year")
     client = address(who, "ClientIP")
     method, server = _text(told.requestmethod), _text(told.serverip)
     answer = status(_text(told.status))
@@ -153,6 +258,8 @@ def _text(value: Any) -> str:
 
 
 def _pairs(text: str) -> tuple[str, _Told]:
+    if "=" in text.partition("\t")[0]:  # no date before the pairs
+        text = "\t" + text
     told: dict[str, str] = {}
     for key, value in _PAIR.findall(text):
         if key not in told:
@@ -161,7 +268,8 @@ def _pairs(text: str) -> tuple[str, _Told]:
                 told[key] = written
     if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
-    return text.partition("\t")[0], _Told(**told)
+    when, _, _ = text.partition("\t")
+    return when or _text(told.get("datetime")) or _text(told.get("time")), _Told(**told)
 
 
 def _unquoted(value: str) -> str:
@@ -169,9 +277,9 @@ def _unquoted(value: str) -> str:
 
 
 def _at(when: str, exactly: str) -> Micros:
-    at = _date(when)
-    if not exactly:
-        return at
+    at = _date(when) if when else 0
+    if not exactly or not at:
+        return at or (epoch(exactly) if exactly else 0)
     exact = epoch(exactly)
     return exact if abs(exact - at) <= ZONE_MAX else at
 
@@ -183,7 +291,7 @@ def _date(text: str) -> Micros:
         return parse_micros(f"{found[1]}-{found[2]}-{found[3]}T{found[4]}Z")
     day = _DAY.fullmatch(text)
     if day is None or day[1] not in MONTHS:
-        raise ValueError(f"date is {text[:40]!r}")
+        return moment(text)
     return parse_micros(f"{day[4]}-{MONTHS[day[1]]}-{int(day[2]):02d}T{day[3]}Z")
 
 
@@ -198,13 +306,21 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Pairs with tabs that name NSS's own keys, or JSON of its source type."""
-    if b"ClientIP" not in raw or b"action" not in raw:
+    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV."""
+    if not any(mark in raw for mark in (b"ClientIP", b"urlsupercat", b"scaler", b'",')):
         return False
-    text = carried(raw).text
+    line = carried(raw)
+    text = line.text
     if text[:1] == "{":
-        return '"zscalernss-web"' in text[:400] or ('"urlsupercategory"' in text and '"ClientIP"' in text)
-    return "\tClientIP=" in text and "\taction=" in text and "\turl=" in text
+        return '"zscalernss-' in text[:400] or (
+            '"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip"))
+        )
+    return (
+        line.tag == SERVICE
+        or ("\tClientIP=" in text and "action=" in text and "\turl=" in text)
+        or any(names(text, f"Zscaler|{product}|") for product in PRODUCTS)
+        or (_CSV.match(text) is not None and text.count(",") >= len(IN_ORDER) - 1)
+    )
 
 
 DIALECT = Dialect(

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.address import canonical_ip
 from schemas.clock import parse_micros
+from schemas.envelopes import DEPTH_MAX, within
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.windows.record import Scalar, needed, number, text
 
@@ -280,15 +281,24 @@ class FlowPart(msgspec.Struct, gc=False):
 
 _LINE = msgspec.json.Decoder(Line)
 _ANY = msgspec.json.Decoder(dict[str, Any])
+_TIME = b'"@timestamp"'
 
 
 def read(raw: bytes) -> Line:
     """The event of a line, client first. Raises msgspec's errors, UnicodeDecodeError, RecursionError."""
+    return _read(raw, DEPTH_MAX)
+
+
+def _read(raw: bytes, deeper: int) -> Line:
     line = _LINE.decode(raw)
     event = line.event
+    if line.timestamp is None and deeper:
+        carried = next((held for held in within(raw) if _TIME in held), b"")
+        if carried:
+            return _read(carried, deeper - 1)
     whole = (event.dataset or event.category) and line.source.ip and line.host is not None
     if not whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
-        line = _LINE.decode(msgspec.json.encode(_nested(_ANY.decode(raw))))
+        line = _LINE.decode(msgspec.json.encode(nested(_ANY.decode(raw))))
     if not line.source.ip and line.client is not None:
         line.source = line.client
     if not line.destination.ip and line.server is not None:
@@ -327,22 +337,22 @@ def _canonical(ip: str) -> str:
         return ip
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Objects made of dotted names. Raises msgspec.ValidationError where a name is a value and an object at once."""
-    nested: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for name, value in flat.items():
         parents, last = _remembered_path(name) if len(name) <= REMEMBERED_NAME_CHARS_MAX else _path(name)
-        place = nested
+        place = whole
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise msgspec.ValidationError(f"{parent} in {name[:80]} is a value, and not")
-        inner = _nested(value) if isinstance(value, dict) else value
+        inner = nested(value) if isinstance(value, dict) else value
         if isinstance(inner, dict) and isinstance(place.get(last), dict):
             place[last].update(inner)
         else:
             place[last] = inner
-    return nested
+    return whole
 
 
 def _path(name: str) -> tuple[list[str], str]:

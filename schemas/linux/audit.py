@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from schemas.carried import carried
 from schemas.events import DEVICE_CHARS_MAX, Micros
 
 JOINED = b"\x1e"
@@ -24,8 +25,11 @@ HEAD_BYTES_MAX = 1_024
 """The header of a record stands within so many bytes, whatever a syslog puts before it."""
 
 _RECORD = re.compile(
-    rb"(?:node=([^ ]+) )?type=([A-Z][A-Z0-9_]*|UNKNOWN\[[0-9]{1,5}\]) msg=audit\(([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})\)"
+    rb"(?:node=([^ ]+) )?type=([A-Z][A-Z0-9_]*|UNKNOWN\[[0-9]{1,5}\]|[0-9]{4}) (?:msg=)?"
+    rb"audit\(([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})\)"
 )
+_NUMBERED = {b"1300": b"SYSCALL", b"1306": b"SOCKADDR", b"1320": b"EOE"}
+"""Types as the kernel's own log has them where no daemon runs (linux/audit.h)."""
 _SYSLOG = re.compile(
     rb"(?:<[0-9]{1,3}>(?:1 )?)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+) ([^ ]+) "
 )
@@ -46,11 +50,21 @@ class Head(NamedTuple):
 
 def head(record: bytes) -> Head | None:
     """The header of a record; None where there is none."""
+    machine = b""
+    if record.startswith(b"{"):
+        shipped = carried(record.partition(JOINED)[0])
+        record, machine = shipped.text.encode(), shipped.host.encode()
     found = _RECORD.search(record, 0, HEAD_BYTES_MAX)
     if found is None:
         return None
     node, kind, seconds, millis, serial = found.groups()
-    return Head(node or _written_by(record[: found.start()]), kind, int(seconds) * 1000 + int(millis), serial)
+    kind, machine = _NUMBERED.get(kind, kind), node or _written_by(record[: found.start()]) or machine
+    return Head(machine, kind, int(seconds) * 1000 + int(millis), serial)
+
+
+def is_report(line: bytes) -> bool:
+    """A line of ausearch's that tells nothing which the records do not."""
+    return line == b"----" or (line.startswith(b"time->") and len(line) < HEAD_BYTES_MAX)
 
 
 def at(known: Head) -> Micros:
@@ -98,7 +112,7 @@ class AuditEvents:
         record = line.removesuffix(b"\r")
         known = head(record)
         if known is None:
-            return [line]
+            return [] if is_report(record) else [line]
         over = self._before(known.at_ms - LATER_MS)
         key = (known.node, known.at_ms, known.serial)
         if known.kind == b"EOE":

@@ -2,14 +2,19 @@
 
 | shape | told by |
 |---|---|
-| Winlogbeat 7 and 8, Elastic Agent | `winlog` |
-| Winlogbeat 6 | `event_id`, `event_data` |
+| Winlogbeat 7 and 8, Elastic Agent | `winlog`, also with dotted names |
+| Winlogbeat 6, Vector, Grafana's Promtail and Alloy | `event_id`; `event_data` is an object, or a string of XML |
 | NXLog, and flat exports of an event's properties | `EventID`, values beside it |
-| Azure tables WindowsEvent and SecurityEvent | `EventID`, `EventData` as a string of JSON or XML |
+| NXLog's GELF | the same with an underscore before each name |
+| Fluent Bit, Fluentd | `EventID`; the values only in the text (`schemas.windows.shown_text`) |
+| Azure tables WindowsEvent, SecurityEvent and Event | `EventID`, `EventData` as a string of JSON or XML |
 | Azure table Syslog (Sysmon for Linux) | `SyslogMessage` with Event XML |
 | Event as nested JSON (Datadog agent, evtx_dump) | `Event` |
+| Wazuh's agent, archives and alerts | `win`, `data.win` |
 | Event XML, in a root or not | `<Event` |
+| Snare, NXLog's structured data, Splunk's text | `MSWinEventLog`, `[NXLOG@14506`, `EventCode=` (`schemas.windows.plain_text`) |
 | any of these behind a syslog header | `{` or `<Event` further on |
+| any of these in somebody's envelope | `schemas.envelopes` |
 """
 
 from __future__ import annotations
@@ -21,8 +26,12 @@ from typing import Any
 import msgspec
 
 from schemas.clock import parse_micros
+from schemas.elastic.line import nested
+from schemas.envelopes import DEPTH_MAX, elements, within
 from schemas.windows.event_xml import Malformed, apart, head
-from schemas.windows.record import Missing, Record, Scalar, SysmonConnection, SysmonProcess, number, source_of
+from schemas.windows.plain_text import flat, is_line
+from schemas.windows.record import Missing, Record, Source, number, source_of
+from schemas.windows.shown_text import values_of
 
 EVENT_ID_MAX = 65_535
 QUARTER_HOUR = 15 * 60 * 1_000_000
@@ -64,102 +73,118 @@ class _EventData(msgspec.Struct, gc=False):
     Data: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Line(msgspec.Struct, gc=False):
-    timestamp: str = msgspec.field(default="", name="@timestamp")
+class _WinSystem(msgspec.Struct, gc=False):
+    providerName: str = ""
+    channel: str = ""
+    eventID: Any = None
+    computer: str = ""
+    systemTime: str = ""
+    message: str = ""
+
+
+class _Win(msgspec.Struct, gc=False):
+    system: _WinSystem
+    eventdata: dict[str, Any] = {}
+
+
+class _WazuhData(msgspec.Struct, gc=False):
+    win: _Win | None = None
+
+
+class _Names(msgspec.Struct, gc=False):
+    """What tells a shape, and who wrote the event."""
+
     winlog: _Winlog | None = None
     Event: _Event | str | None = None
     SyslogMessage: str = ""
+    win: _Win | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")
     event_id: Any = None
     source_name: str = ""
     log_name: str = ""
-    computer_name: str = ""
-    event_data: msgspec.Raw = msgspec.Raw(b"")
+    provider_name: str = ""
+    channel: str = ""
     EventID: Any = None
     Channel: str = ""
     SourceName: str = ""
+    Provider: str = ""
+    ProviderName: str = ""
+    EventSourceName: str = ""
+    EventLog: str = ""
+
+    @property
+    def wazuh(self) -> _Win | None:
+        """Wazuh's event, as its agent sends it or as its manager keeps it. Raises msgspec's errors."""
+        if self.win is not None or not bytes(self.data).startswith(b"{"):
+            return self.win
+        return _WAZUH_DATA.decode(self.data).win
+
+    @property
+    def in_snake_case(self) -> bool:
+        """It has a number and an author as Winlogbeat 6, Vector and Promtail name them."""
+        return self.event_id is not None and bool(
+            self.source_name or self.log_name or self.provider_name or self.channel
+        )
+
+    @property
+    def author(self) -> str:
+        """The provider, as shippers that write the number as `EventID` name him."""
+        return self.SourceName or self.Provider or self.ProviderName or self.EventSourceName
+
+
+class _Line(_Names, gc=False):
+    timestamp: str = msgspec.field(default="", name="@timestamp")
+    computer_name: str = ""
+    event_data: msgspec.Raw = msgspec.Raw(b"")
+    computer: str = ""
+    plain_timestamp: Any = msgspec.field(default=None, name="timestamp")
+    timeCreated: str = ""
+    message: Any = None
     Hostname: str = ""
     EventTime: str = ""
     EventReceivedTime: str = ""
     TimeCreated: str = ""
     SourceModuleType: str = ""
-    Provider: str = ""
-    EventSourceName: str = ""
     Computer: str = ""
+    ComputerName: str = ""
     TimeGenerated: str = ""
     EventData: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Shape(msgspec.Struct, gc=False):
-    winlog: _Winlog | None = None
-    Event: _Event | str | None = None
-    SyslogMessage: str = ""
-    event_id: Any = None
-    source_name: str = ""
-    log_name: str = ""
-    EventID: Any = None
-    Channel: str = ""
-    SourceName: str = ""
-    Provider: str = ""
-    EventSourceName: str = ""
-
-
-class _Address(msgspec.Struct, gc=False):
-    ip: Scalar = None
-    port: Scalar = None
-
-
-class _Network(msgspec.Struct, gc=False):
-    transport: Scalar = None
-    direction: Scalar = None
-
-
-class _EcsHash(msgspec.Struct, gc=False):
-    sha1: str = ""
-    sha256: str = ""
-    md5: str = ""
-
-
-class _EcsParent(msgspec.Struct, gc=False):
-    pid: Scalar = None
-    executable: Scalar = None
-
-
-class _EcsProcess(_EcsParent, gc=False):
-    entity_id: Scalar = None
-    command_line: Scalar = None
-    hash: _EcsHash = msgspec.field(default_factory=_EcsHash)
-    parent: _EcsParent = msgspec.field(default_factory=_EcsParent)
-
-
-class _EcsUser(msgspec.Struct, gc=False):
-    domain: str = ""
-    name: str = ""
-
-
-class _Ecs(msgspec.Struct, gc=False):
-    source: _Address = msgspec.field(default_factory=_Address)
-    destination: _Address = msgspec.field(default_factory=_Address)
-    network: _Network = msgspec.field(default_factory=_Network)
-    process: _EcsProcess = msgspec.field(default_factory=_EcsProcess)
-    user: _EcsUser = msgspec.field(default_factory=_EcsUser)
+    Message: Any = None
+    Description: Any = None
+    RenderedDescription: Any = None
 
 
 _LINE = msgspec.json.Decoder(_Line)
-_SHAPE = msgspec.json.Decoder(_Shape)
+_NAMES = msgspec.json.Decoder(_Names)
+_WAZUH_DATA = msgspec.json.Decoder(_WazuhData)
+_ANY = msgspec.json.Decoder(dict[str, Any])
 _INNER = msgspec.json.Decoder(_EventData)
-_ECS = msgspec.json.Decoder(_Ecs)
 _TEXT = msgspec.json.Decoder(str)
-_MARKS = re.compile(rb'"(?:winlog|Event|SyslogMessage|event_id|EventID)"')
+_MARKS = re.compile(rb'"_?(?:winlog(?:\.event_id)?|Event|SyslogMessage|event_id|EventID|eventID)"')
 """One of these stands in each of the shapes in JSON."""
+_MARKS_WITHIN = re.compile(rb"winlog|event_id|[eE]ventID|EventCode=|SyslogMessage")
+"""One of these stands in each carrier of such a shape, or of XML."""
+_DOTTED = b'"winlog.event_id"'
+_GELF = b'"_EventID"'
 _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
+_VALUES = re.compile(rb'"(?:UtcTime|SourceAddress|SubjectUserName|Product[ _]?Name)"\s*:')
+"""Where the values stand beside the number one of these is among them."""
+_WAZUH_ESCAPE = re.compile(r'\\([\\"])')
+_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?![\\"])')
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read(raw: bytes) -> Record:
     """The event of a line. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
+    return _read(raw, DEPTH_MAX)
+
+
+def _read(raw: bytes, deeper: int) -> Record:
     if not raw.startswith(b"{"):
         if _is_xml(raw):
             return _from_xml(raw)
+        if is_line(raw) and (values := flat(raw)):
+            return _from_flat(msgspec.json.encode(values))
         json_begin = raw.find(b"{")
         if json_begin < 0:
             raise Malformed("neither JSON nor an <Event>")
@@ -174,86 +199,74 @@ def read(raw: bytes) -> Record:
         return _from_event(line.Event)
     if line.SyslogMessage:
         return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
-    if line.event_id is not None:
-        source = source_of(line.source_name, line.log_name)
-        return Record(source, _event_id(line.event_id), line.computer_name, line.timestamp, bytes(line.event_data))
-    source = source_of(line.SourceName or line.Provider or line.EventSourceName, line.Channel)
-    event_id, computer = _event_id(line.EventID), line.Hostname or line.Computer
-    data = bytes(line.EventData)
-    if data.startswith(b'"'):
-        data = _TEXT.decode(data).strip().encode("utf-8", "replace")
-    return Record(source, event_id, computer, _logged(line), data or raw)
+    if line.in_snake_case:
+        return _in_snake_case(line)
+    if line.EventID is not None:
+        return _with_values_beside(line, raw)
+    wazuh = line.wazuh
+    if wazuh is not None:
+        return _from_wazuh(wazuh)
+    if deeper and (_GELF in raw or _DOTTED in raw):
+        return _read(_plainly_named(raw), 0)
+    for event in within(raw) if deeper else ():
+        if _claims(event, deeper - 1):
+            return _read(event, deeper - 1)
+    raise Missing("no event id where any shipper has it")
 
 
 def split(raw: bytes) -> list[bytes]:
-    """The events of a line: several only in Event XML, as Event Viewer exports it."""
-    return [raw] if raw.startswith(b"{") or not _is_xml(raw) else apart(raw)
+    """The events of a line: several only in Event XML, as Event Viewer exports it, and in a list."""
+    if raw.startswith(b"{"):
+        return [raw]
+    return apart(raw) if _is_xml(raw) else elements(raw) or [raw]
 
 
 def claims(raw: bytes) -> bool:
     """A number and who writes it, where one of the shapes has them."""
+    if raw.startswith(b"["):
+        raw = next(iter(elements(raw)), b"") if _MARKS_WITHIN.search(raw) is not None else b""
+    return _claims(raw, DEPTH_MAX)
+
+
+def _claims(raw: bytes, deeper: int) -> bool:
     if not raw.startswith(b"{"):
         if _is_xml(raw):
             return all(mark in raw for mark in _XML_MARKS)
+        if is_line(raw) and (values := flat(raw)):
+            return bool(values.get("EventID"))
         json_begin = raw.find(b"{")
         if json_begin < 0:
             return False
         raw = raw[json_begin:]
     if _MARKS.search(raw) is None:
-        return False
+        return _carries(raw, deeper)
     try:
-        shape = _SHAPE.decode(raw)
+        names = _NAMES.decode(raw)
+        if names.winlog is not None:
+            return names.winlog.event_id is not None and bool(names.winlog.provider_name or names.winlog.channel)
+        if isinstance(names.Event, _Event):
+            return names.Event.System.EventID is not None
+        if names.SyslogMessage:
+            return all(mark in names.SyslogMessage.encode("utf-8", "replace") for mark in _XML_MARKS)
+        if names.in_snake_case:
+            return True
+        if names.EventID is not None:
+            return bool(names.author or names.Channel or names.EventLog)
+        wazuh = names.wazuh
+        if wazuh is not None:
+            return wazuh.system.eventID is not None
+        if deeper and (_GELF in raw or _DOTTED in raw):
+            return _claims(_plainly_named(raw), 0)
     except _UNREADABLE:
         return False
-    if shape.winlog is not None:
-        return shape.winlog.event_id is not None
-    if isinstance(shape.Event, _Event):
-        return shape.Event.System.EventID is not None
-    if shape.SyslogMessage:
-        return all(mark in shape.SyslogMessage.encode("utf-8", "replace") for mark in _XML_MARKS)
-    if shape.event_id is not None:
-        return bool(shape.source_name or shape.log_name)
-    return shape.EventID is not None and bool(
-        shape.Channel or shape.SourceName or shape.Provider or shape.EventSourceName
-    )
+    return _carries(raw, deeper)
 
 
-def ecs_values(raw: bytes) -> SysmonConnection:
-    """A connection that was moved to the Elastic Common Schema, `UtcTime` to `@timestamp`. Raises msgspec's errors."""
-    ecs = _ECS.decode(raw)
-    return SysmonConnection(
-        ProcessGuid=ecs.process.entity_id,
-        ProcessId=ecs.process.pid,
-        Image=ecs.process.executable,
-        User=_user(ecs.user),
-        Protocol=ecs.network.transport,
-        Initiated=ecs.network.direction in ("egress", "outbound"),
-        SourceIp=ecs.source.ip,
-        SourcePort=ecs.source.port,
-        DestinationIp=ecs.destination.ip,
-        DestinationPort=ecs.destination.port,
-    )
-
-
-def ecs_process(raw: bytes) -> SysmonProcess:
-    """A process that was moved to the Elastic Common Schema, likewise. Raises msgspec's errors."""
-    ecs = _ECS.decode(raw)
-    process = ecs.process
-    hashes = process.hash
-    return SysmonProcess(
-        ProcessGuid=process.entity_id,
-        ProcessId=process.pid,
-        Image=process.executable,
-        User=_user(ecs.user),
-        CommandLine=process.command_line,
-        Hashes=f"SHA1={hashes.sha1},SHA256={hashes.sha256},MD5={hashes.md5}",
-        ParentProcessId=process.parent.pid,
-        ParentImage=process.parent.executable,
-    )
-
-
-def _user(user: _EcsUser) -> str:
-    return f"{user.domain}\\{user.name}" if user.domain else user.name
+def _carries(raw: bytes, deeper: int) -> bool:
+    """An event in an envelope."""
+    if not deeper or _MARKS_WITHIN.search(raw) is None:
+        return False
+    return any(_claims(event, deeper - 1) for event in within(raw))
 
 
 def _is_xml(raw: bytes) -> bool:
@@ -277,6 +290,69 @@ def _from_event(event: _Event) -> Record:
     return Record(source_of(provider.Name, system.Channel), event_id, system.Computer, created.SystemTime, data)
 
 
+def _in_snake_case(line: _Line) -> Record:
+    source = source_of(line.source_name or line.provider_name, line.log_name or line.channel)
+    logged = (
+        line.timestamp or line.timeCreated or (line.plain_timestamp if isinstance(line.plain_timestamp, str) else "")
+    )
+    data = _object_or_text(line.event_data) or _told(line.message, source)
+    return Record(source, _event_id(line.event_id), line.computer_name or line.computer, logged, data)
+
+
+def _with_values_beside(line: _Line, raw: bytes) -> Record:
+    """The values are in `EventData`, beside the number, or only in the text."""
+    source = source_of(line.author, line.Channel or line.EventLog)
+    data = _object_or_text(line.EventData)
+    if not data and _VALUES.search(raw) is None:
+        data = _told(line.Message or line.Description or line.RenderedDescription, source)
+    computer = line.Hostname or line.Computer or line.ComputerName
+    return Record(source, _event_id(line.EventID), computer, _logged(line), data or raw)
+
+
+def _from_flat(raw: bytes) -> Record:
+    return _with_values_beside(_LINE.decode(raw), raw)
+
+
+def _from_wazuh(win: _Win) -> Record:
+    """Its names begin with a small letter, and what is in its values is escaped twice."""
+    system = win.system
+    source = source_of(system.providerName, system.channel)
+    values = {name[:1].upper() + name[1:]: _unescaped(value) for name, value in win.eventdata.items()}
+    data = msgspec.json.encode(values) if values else _told(system.message, source)
+    return Record(source, _event_id(system.eventID), system.computer, system.systemTime, data)
+
+
+def _unescaped(value: object) -> object:
+    if not isinstance(value, str) or "\\" not in value or _LONE_BACKSLASH.search(value) is not None:
+        return value
+    return _WAZUH_ESCAPE.sub(r"\1", value)
+
+
+def _plainly_named(raw: bytes) -> bytes:
+    """A line in GELF without its underscores, or one of dotted names nested. Raises msgspec's errors."""
+    line = _ANY.decode(raw)
+    if _GELF in raw:
+        host = line.get("host")
+        line = {name.removeprefix("_"): value for name, value in line.items() if name.startswith("_")}
+        line.setdefault("Hostname", host)
+        return msgspec.json.encode(line)
+    return msgspec.json.encode(nested(line))
+
+
+def _object_or_text(written: msgspec.Raw) -> bytes:
+    """An object as it is, the text of a string; b"" of anything else."""
+    data = bytes(written)
+    if data.startswith(b'"'):
+        return _TEXT.decode(data).strip().encode("utf-8", "replace")
+    return data if data.startswith(b"{") else b""
+
+
+def _told(text: object, source: Source) -> bytes:
+    """What a text tells, as the JSON of the values would be; b"" where it tells nothing."""
+    values = values_of(text, source) if isinstance(text, str) else None
+    return msgspec.json.encode(values) if values else b""
+
+
 def _event_id(written: object) -> int:
     if written.__class__ is int and 0 <= written <= EVENT_ID_MAX:  # mostly, and fast
         return written
@@ -290,7 +366,7 @@ def _event_id(written: object) -> int:
 def _logged(line: _Line) -> str:
     if line.SourceModuleType and line.EventTime:
         return _with_zone(line)
-    return line.TimeGenerated or line.TimeCreated or line.timestamp or line.EventTime
+    return (line.TimeGenerated or line.TimeCreated or line.timestamp or line.EventTime).replace("/", "-")
 
 
 def _with_zone(line: _Line) -> str:

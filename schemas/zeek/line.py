@@ -6,7 +6,7 @@
 | ROCK, `Log::default_scope_sep` | `id_orig_h`, `@stream` or `_stream` |
 | nested | `id` is an object |
 | zeek-kafka with `tag_json` | one key, the log's name |
-| Filebeat, Vector | `message` |
+| Filebeat, Vector, Splunk's export and other carriers | `schemas.within` |
 | any of these behind a syslog header | `{` further on |
 """
 
@@ -19,6 +19,7 @@ import msgspec
 from schemas.address import canonical_ip
 from schemas.clock import EARLIEST, LATEST, MICROS, parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.within import CARRIERS, within
 
 # fmt: off
 LOGS = frozenset((
@@ -102,12 +103,13 @@ class ZeekLine(Head, gc=False):
     resp_p: Port | None = msgspec.field(default=None, name="id.resp_p")
     resp_p_: Port | None = msgspec.field(default=None, name="id_resp_p")
     proto: str | None = None
-    service: str | list[str] | None = None
+    service: str | list[str] | dict[str, Any] | None = None
     orig_bytes: Count | None = None
     resp_bytes: Count | None = None
     history: str | None = None
     method: str | None = None
-    host: str | None = None
+    host: str | dict[str, Any] | None = None
+    """The Host header. Shippers have objects of their own by this name and by `service`."""
     uri: str | None = None
     status_code: Status | None = None
     version: Any = None
@@ -132,7 +134,6 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 LINE = msgspec.json.Decoder(ZeekLine)
 HEAD = msgspec.json.Decoder(Head)
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_MESSAGE = msgspec.json.Decoder(str)
 
 
 def read(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind:
@@ -142,22 +143,38 @@ def read(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind:
         if begin < 0:
             raise msgspec.DecodeError("no JSON; tab-separated rows are read from files only, with their header")
         raw = raw[begin:]
-    line = decoder.decode(raw)
+    try:
+        line = decoder.decode(raw)
+    except msgspec.ValidationError:
+        held = _inside(raw, decoder)
+        if held is None:
+            raise
+        return held
     return line if line.ts is not None else _inside(raw, decoder) or line
 
 
 def _inside(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind | None:
-    """The line in the `message` of Filebeat or Vector, or under its log's name as Zeek's Kafka writer tags it."""
+    """The line in what carried it, or under its log's name as Zeek's Kafka writer tags it."""
+    strange: msgspec.ValidationError | None = None
+    for held in within(raw):
+        try:
+            line = decoder.decode(held)
+        except msgspec.ValidationError as error:
+            strange = error
+        except UNREADABLE:
+            continue
+        else:
+            if line.ts is not None:
+                return line
     keys = _KEYS.decode(raw)
-    if "message" in keys:
-        message = _MESSAGE.decode(keys["message"]).strip()
-        return decoder.decode(message) if message.startswith("{") else None
     name, inner = next(iter(keys.items()), ("", msgspec.Raw(b"")))
-    if len(keys) > 1 or not bytes(inner).startswith(b"{"):
-        return None
-    line = decoder.decode(inner)
-    line.path = name
-    return line
+    if len(keys) == 1 and name not in CARRIERS and bytes(inner).startswith(b"{"):
+        line = decoder.decode(inner)
+        line.path = name
+        return line
+    if strange is not None:
+        raise strange
+    return None
 
 
 def device(line: Head) -> str:

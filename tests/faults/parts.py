@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.settings import CONFIG_VARIABLE, PREFIX
@@ -29,7 +30,9 @@ class Part:
         self.log = log
         self._command = [sys.executable, *command]
         kept = {key: value for key, value in os.environ.items() if not key.upper().startswith(PREFIX)}
-        self._environment = {**kept, "PYTHONPATH": str(ROOT), CONFIG_VARIABLE: str(config), **own}
+        self._environment = {
+            **kept, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", CONFIG_VARIABLE: str(config), **own
+        }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._wanted = False
         self._paused = False
@@ -80,6 +83,22 @@ class Part:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signum)
+
+    def say_where_it_stands(self) -> None:
+        """Have it write the stacks of its threads into its log, and end: of one that goes on no more nothing else is left."""
+        with self._lock:
+            self._wanted = False
+            if not self.pid:
+                return
+            with self.log.open("a") as log:
+                for task in sorted(Path(f"/proc/{self.pid}/task").iterdir()):
+                    with suppress(OSError):  # a thread that ended meanwhile
+                        state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+                        log.write(
+                            f"{task.name} {(task / 'comm').read_text().strip()}: {state} {(task / 'wchan').read_text()}\n"
+                        )
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGABRT)
 
     def stop(self, secs_max: float = 30.0) -> float:
         """SIGTERM, and do not start it again; how long it took, in seconds. Killed when that is too long."""

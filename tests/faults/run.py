@@ -104,6 +104,7 @@ def run(
         _play(stage, load, plan, result)
     except Exception as error:  # noqa: BLE001  # a run that fails in any way is a result, with its traceback
         result.trouble = f"{error!r}\n{traceback.format_exc()}"
+        stage.say_where_they_stand()
     finally:
         result.exits = {part.name: part.exits for part in stage.parts}
         if strange := [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -74,6 +75,90 @@ def test_only_auditd_claims_its_lines() -> None:
         claimed = other.claims if other.name != "auditd" else None
         lines = [line for path in FILES for line in gzip.decompress(path.read_bytes()).splitlines()]
         assert claimed is None or not any(map(claimed, lines))
+
+
+def laurel(number: int = 42, arch: str = "0xc000003e", sockaddr: object = None, **call: object) -> bytes:
+    """A constructed event of LAUREL's."""
+    event: dict[str, object] = {
+        "ID": "1741079722.500:7",
+        "NODE": "ws1",
+        "SYSCALL": {"arch": arch, "syscall": number, **call},
+    }
+    if sockaddr is not None:
+        event["SOCKADDR"] = sockaddr
+    return json.dumps(event).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (laurel(sockaddr=[{"saddr": "%02%00%01%bb%0a%00%00%01"}]), "connect_without_port"),
+        (laurel(sockaddr=[{"saddr": "%0A%00%01%bb"}]), "connect_without_port"),
+        (laurel(sockaddr=[{"SADDR": {"saddr_fam": "inet6", "addr": "::1", "port": 443}}]), "connect_without_port"),
+        (laurel(203, "0xc00000b7", {"saddr": "%02%00%01%bb"}), "connect_without_port"),
+        (laurel(102, "0x40000003", {"saddr": "%02%00%01%bb"}, a0="0x3"), "connect_without_port"),
+        (laurel(0, "", {"saddr": "%02%00%01%bb"}, SYSCALL="connect"), "connect_without_port"),
+        (laurel(sockaddr=[{"saddr": "%02%00%00%00%7f"}]), "connect_local"),  # port 0
+        (laurel(sockaddr=[{"saddr": "%01%00/run/a.sock%00"}]), "connect_local"),
+        (laurel(sockaddr=[{"SADDR": {"saddr_fam": "local", "path": "/run/a.sock"}}]), "connect_local"),
+        (laurel(sockaddr=[{"SADDR": {"saddr_fam": []}}, 7]), "connect_local"),
+        (laurel(), "connect_without_address"),
+        (laurel(59), "syscall"),
+        (b'{"ID":"1741079722.500:7","NODE":"ws1","SOCKADDR":[]}', "part"),
+        (b'{"ID":"1741079722.500:7","NODE":"ws1","USER_END":[{"pid":1}]}', "other"),
+    ],
+)
+def test_laurel(line: bytes, kind: str) -> None:
+    """A line of JSON is a whole event; it is counted like one that was joined."""
+    assert parse(line) == Ignored("ws1", 1_741_079_722_500_000, kind)
+    assert (device_of(line), written_at(line)) == ("ws1", 1_741_079_722_500_000)
+    assert [name for name, dialect in dialects().items() if dialect.claims(line)] == ["auditd"]
+    assert events(line) == [line]
+
+
+def test_what_is_no_event_of_laurels() -> None:
+    """An ID that is none, and other JSON."""
+    for line in (b'{"ID":"7","SYSCALL":{}}', b'{"ID":7}', b'{"ID":"1741079722.500:7","SYSCALL":[]}'):
+        assert kind_of(line) == "malformed"
+        assert not claims(line)
+
+
+def test_shipped_by_filebeat() -> None:
+    """The machine is the shipper's, which runs beside the daemon; the records of an event are joined all the same."""
+    told = {"@timestamp": "2025-03-04T09:15:22.000Z", "host": {"name": "ws1"}, "agent": {"type": "filebeat"}}
+    (event,) = events(*(json.dumps({**told, "message": one.decode()}).encode() for one in (call(), address(INET))))
+
+    assert (kind_of(event), device_of(event), claims(event)) == ("connect_without_port", "ws1", True)
+
+
+def test_auditbeats_events_are_not_claimed() -> None:
+    """They hold the records they were made of."""
+    event = {"agent": {"type": "auditbeat"}, "auditd": {"messages": [record("USER_END", 7).decode()]}}
+
+    assert not claims(json.dumps(event).encode())
+
+
+def test_the_kernels_own_log() -> None:
+    """Where no daemon runs the types are numbers."""
+    before = b"Mar  4 09:15:22 ws1 kernel: [   12.345678] audit: "
+    lines = [
+        before + one.replace(b"SYSCALL msg=", b"1300 ").replace(b"SOCKADDR msg=", b"1306 ")
+        for one in (call(), address(INET))
+    ]
+    (event,) = events(*lines, before + b"type=1320 audit(100.000:7): ")
+
+    assert (kind_of(event), device_of(event)) == ("connect_without_port", "ws1")
+    assert kind_of(before + b'type=1400 audit(100.000:8): apparmor="DENIED"') == "other"
+
+
+def test_ausearchs_report() -> None:
+    """Each event stands under a line and its time as local text, which tell nothing more; interpreted times are not read."""
+    above = [b"----", b"time->Tue Mar  4 09:15:22 2025"]
+
+    assert events(*above, call(), address(INET)) == [JOINED.join([call(), address(INET)])]
+    assert all(map(claims, above))
+    assert not claims(b"time-> now" * 1_000)
+    assert kind_of(b"type=SYSCALL msg=audit(03/04/2025 09:15:22.019:845) : syscall=connect") == "malformed"
 
 
 def test_interleaved_events_are_put_together() -> None:

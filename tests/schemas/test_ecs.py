@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schemas.dialects import dialects
 from schemas.dialects.ecs import DIALECT, claims, device_of, parse
 from schemas.elastic.line import _remembered_path
 from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Process, Reason, Reject, TlsName
@@ -274,6 +275,16 @@ def test_tls_names() -> None:
     assert (named.sni, named.tunnelled, unnamed.sni) == ("direct.example", False, "")
 
 
+def test_events_in_somebodys_envelope() -> None:
+    """Exported from Elasticsearch, or passed on as a text: the very same event, and nobody else claims it."""
+    event = flow(process=CURL)
+    for carrier in ({"_index": "a", "_source": event}, {"_raw": json.dumps(event)}, {"message": json.dumps(event)}):
+        raw = json.dumps(carrier).encode()
+        assert told(carrier) == told(event)
+        assert device_of(raw) == "dev-a"
+        assert [dialect.name for dialect in dialects().values() if dialect.claims(raw)] == ["ecs"]
+
+
 def test_flat_and_nested_are_one() -> None:
     """Dotted names, objects, and both in one line."""
     nested = request(
@@ -435,3 +446,16 @@ def test_the_request_and_the_flow_are_one_connection() -> None:
             ("connection", "bad1.example:443", 7412),
             ("destination", "bad1.example:443", 7412),
         }
+
+
+def test_an_event_that_holds_zeeks_or_suricatas_line_is_theirs() -> None:
+    """Elastic Agent and Security Onion keep it: it tells more. The original of another tool changes nothing."""
+    theirs = (
+        '{"ts":1741079722.5,"uid":"CAa1","id.orig_h":"198.51.100.11"}',
+        '{"timestamp":"x","flow_id":7,"event_type":"tls"}',
+    )
+    event = {"category": ["network"], "dataset": "conn"}
+    for original in theirs:
+        assert not claims(json.dumps(line(event={**event, "original": original})).encode())
+        assert not claims(json.dumps(line(message=original), separators=(",", ":")).encode())
+    assert claims(json.dumps(line(event={**event, "original": '{"src":"198.51.100.11"}'})).encode())

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from schemas.clock import iso_micros
 from schemas.defender.rows import ROWS_MAX, split
+from schemas.dialects import dialects
 from schemas.dialects.mde import DIALECT, KINDS, VERDICTS, device_of, parse, written_at
 from schemas.events import (
     TEXT_CHARS_MAX,
@@ -457,6 +458,43 @@ def test_an_envelope_is_taken_apart() -> None:
     assert split(b' { "records" : [ ' + rows[0] + b" ] }\r") == rows[:1]
     assert split(talks) == [talks]
     assert split(rows[0]) == [rows[0]]
+
+
+def carriers(event: Any) -> dict[str, bytes]:
+    """What a row, or the message of an Event Hub, is passed on in."""
+    text, time = json.dumps(event), "2025-03-04T09:18:00.000Z"
+    held = {
+        "splunk's add-on": {"body": event, "x-opt-sequence-number": 7, "x-opt-enqueued-time": 1741079800000},
+        "splunk's search": {"preview": False, "result": {"_raw": text, "host": "a"}},
+        "elasticsearch": {"_index": "a", "_source": event},
+        "filebeat": {"@timestamp": time, "message": text, "azure": {"eventhub": "a"}, "agent": {"type": "filebeat"}},
+        "agent": {"@timestamp": time, "event": {"original": text, "dataset": "m365_defender.event"}},
+    }
+    return {name: json.dumps(line).encode() for name, line in held.items()}
+
+
+@pytest.mark.parametrize("carrier", carriers({}))
+def test_rows_in_somebodys_envelope(carrier: str) -> None:
+    """One row, or several that are taken apart, whoever passed them on; nobody else claims them."""
+    one = envelope(columns("ConnectionSuccess"))
+    line = carriers(one)[carrier]
+    assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["mde"]
+    assert opened(parse(line)) == opened(parse(json.dumps(one).encode()))
+    assert (device_of(line), written_at(line)) == (parse(line).device, opened(parse(line)).at)
+
+    several = {"records": [envelope(columns("ConnectionSuccess", LocalPort=port)) for port in (1, 2)]}
+    line = carriers(several)[carrier]
+    assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["mde"]
+    assert [opened(parse(row)).flow.local_port for row in split(line)] == [1, 2]
+
+
+def test_answers_and_lists_are_taken_apart() -> None:
+    """What advanced hunting's API answers, and a table exported as a list."""
+    rows = [columns("ConnectionSuccess", LocalPort=port) for port in (1, 2)]
+    answer = {"Schema": [{"Name": "Timestamp", "Type": "DateTime"}], "Results": rows}
+    for line in (json.dumps(answer), json.dumps({"schema": [], "results": rows}), json.dumps(rows)):
+        assert DIALECT.claims(line.encode())
+        assert [opened(parse(row)).flow.local_port for row in split(line.encode())] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.dialects.osquery import claims, device_of, parse
+from schemas.dialects.osquery import claims, device_of, parse, split
 from schemas.events import ConnectionOpened, Ignored, Process, Reason, Reject
 
 DATA = Path(__file__).parents[1] / "data" / "osquery"
@@ -89,7 +89,16 @@ def test_in_progress_is_no_failure(status: str, established: int, failed: bool) 
     assert (opened.established, opened.failed) == (established, failed)
 
 
-@pytest.mark.parametrize(("code", "established", "failed"), [("0", AT, False), ("-115", 0, False), ("-111", 0, True)])
+@pytest.mark.parametrize(
+    ("code", "established", "failed"),
+    [
+        ("0", AT, False),
+        ("-115", 0, False),
+        ("-111", 0, True),
+        ("18446744073709551501", 0, False),  # -115 as a number without sign
+        ("18446744073709551505", 0, True),
+    ],
+)
 def test_bpf_tells_the_exit_code(code: str, established: int, failed: bool) -> None:
     """`bpf_socket_events` has `syscall`, `exit_code`, user, parent and the socket's type; IPv6 is written in full."""
     columns = {
@@ -123,6 +132,7 @@ def test_bpf_tells_the_exit_code(code: str, established: int, failed: bool) -> N
         ({"local_address": ""}, "connect_without_port"),
         ({"action": "bind"}, "socket_other"),
         ({"action": "accept"}, "socket_other"),
+        ({"action": None, "state": "ESTABLISHED"}, "open_socket"),  # process_open_sockets
         ({"family": "1"}, "connect_not_ip"),
         ({"protocol": "17"}, "connect_not_tcp"),
         ({"protocol": "0"}, "connect_no_protocol"),
@@ -153,11 +163,61 @@ def test_a_time_may_be_a_number_or_a_text() -> None:
     assert told({"name": "root"}, unixTime="1741079730").at == told({"name": "root"}).at == 1_741_079_730_000_000
 
 
+def test_a_time_of_another_table_is_another_time() -> None:
+    """`last` tells when somebody signed in, which may be years ago."""
+    assert (
+        told({"username": "root", "time": "1500000000"}).at
+        == told({"username": "root", "time": "x"}).at
+        == AT + 9_000_000
+    )
+
+
+def test_the_daemons_own_words() -> None:
+    """Its status log holds nothing; Fleet and Kinesis write it in the same stream."""
+    assert told(columns=None, action=None, severity="0", filename="scheduler.cpp", message="m").kind == "status"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"snapshot": [CONNECT, {**CONNECT, "pid": "7413"}], "action": "snapshot"},
+        {"diffResults": {"added": [CONNECT, {**CONNECT, "pid": "7413"}], "removed": ""}},
+        {"diffResults": {"removed": [], "added": [CONNECT, {**CONNECT, "pid": "7413"}]}, "epoch": 0},
+    ],
+)
+def test_rows_of_sockets_are_taken_out_of_their_line(parts: dict[str, Any]) -> None:
+    """Snapshots and batches, also behind syslog and posted by the TLS logger, give what rows of their own would."""
+    line = {"name": "sockets", "hostIdentifier": "dev-a.corp.example", "unixTime": 1741079730, **parts}
+    raw = json.dumps(line).encode()
+    posted = json.dumps({"node_key": "k", "log_type": "result", "data": [line, {"severity": "0"}]}).encode()
+    expected = [told(), told({**CONNECT, "pid": "7413"})]
+
+    assert [parse(row) for row in split(raw)] == expected
+    assert [parse(row) for row in split(b"Mar  4 09:15:30 dev-a osqueryd[7]: " + raw)] == expected
+    assert [parse(row) for row in split(posted)[:2]] == expected
+    assert split(posted)[2:] == [b'{"severity": "0"}']
+    assert all(claims(row) for row in (*split(raw), raw, posted))
+
+
+def test_other_lines_stay_one() -> None:
+    """Rows that are of no sockets would be many lines that hold nothing; what cannot be read is rejected whole."""
+    snapshot = json.dumps({"name": "q", "snapshot": [{"pid": "1"}] * 3, "action": "snapshot"}).encode()
+
+    for raw in (
+        snapshot,
+        b'{"snapshot":[{"remote_address":',
+        b'{"snapshot":7,"remote_address":1}',
+        b"snapshot remote_address",
+    ):
+        assert split(raw) == [raw]
+
+
 def test_the_device_is_the_name_that_is_told() -> None:
     """`--host_identifier=uuid` writes a UUID; a decorator may tell the name. Old versions write `hostname`."""
     assert told(hostIdentifier="4c4c4544", decorations={"hostname": "DEV-A"}).device == "dev-a"
     assert told(hostIdentifier="4c4c4544", decorations={"x": "y"}).device == "4c4c4544"
     assert told(hostIdentifier=None, hostname="dev-a").device == "dev-a"
+    assert told(hostIdentifier="4c4c4544", hostname="dev-a").device == "dev-a"  # --decorations_top_level
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.dialects.suricata import device_of, parse, written_at
+from schemas.dialects.suricata import claims, device_of, parse, written_at
 from schemas.events import Action, ConnectionClosed, HttpExchange, Ignored, Reason, Reject, TlsName, Verdict
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
@@ -168,6 +168,72 @@ def test_a_strange_address_of_a_sensor_without_name_is_a_bad_value() -> None:
     assert told("drop", src_ip="x").reason is Reason.BAD_VALUE
     assert told("drop", src_ip="1" * 300).reason is Reason.BAD_VALUE
     assert told("drop", src_ip="x", host="sensor-1").device == "sensor-1"
+
+
+def test_a_shippers_host_is_no_sensors_name() -> None:
+    """Filebeat's `host` is an object; what Logstash passes on, with its `@version`, may have Logstash's own name there."""
+    assert told("http", http=CONNECT, host={"name": "tap-1"}).device == CLIENT
+    assert told("http", http=CONNECT, **{"host": "SELKS", "@version": "1"}).device == CLIENT
+    assert told("drop", **{"host": "SELKS", "@version": "1"}).device == CLIENT
+    assert told("http", http=CONNECT, host="SELKS").device == "SELKS"
+
+
+def test_a_record_that_others_wrote_again() -> None:
+    """What is not known may be null, and numbers texts, a large one with decimals; the values stay what they are."""
+    plain = {"flow_id": 1267808264914164, "tx_id": 1, "http": {**CONNECT, "status": 200}}
+    texts = {"flow_id": "1267808264914164.000000", "tx_id": "1", "http": {**CONNECT, "status": "200"}}
+    ports = {"src_port": "52817", "dest_port": "3128"}
+    nulls = {"host": None, "app_proto": None, "tls": None, "alert": None, "direction": None}
+
+    assert told("http", **plain) == told("http", **texts, **ports) == told("http", **plain, **nulls)
+    assert told("http", **{**plain, "http": {**CONNECT, "status": None}}).status is None
+    assert told("http", **{**plain, "http": {**CONNECT, "status": "soon"}}).reason is Reason.BAD_VALUE
+    assert told("http", **{**plain, "tx_id": "1.5"}).reason is Reason.BAD_VALUE
+    assert told("http", **{**texts, "http": {**CONNECT, "url": "/v1.000000"}}).target == "/v1.000000"
+
+
+def test_records_in_somebody_elses_envelope() -> None:
+    """AWS Network Firewall's `event`, Wazuh's `data`, both beside times of their own."""
+    record = {
+        "timestamp": "2025-03-04T09:15:22.003111+0000",
+        "flow_id": 7,
+        "event_type": "http",
+        "proto": "TCP",
+        **TO_SERVER,
+    }
+    record["http"] = CONNECT
+    plain = parse(json.dumps(record).encode())
+    texts = {**record, "flow_id": "7.000000", "src_port": "52817", "dest_port": "3128"}
+    wazuh = {"timestamp": "2025-03-04T09:15:24.971+0000", "rule": {"id": "86601"}, "data": texts}
+    firewall = {"firewall_name": "fw", "event_timestamp": "1741079722", "event": record}
+
+    assert isinstance(plain, HttpExchange)
+    for shipped in (json.dumps(wazuh).encode(), json.dumps(firewall).encode()):
+        assert parse(shipped) == plain
+        assert device_of(shipped) == CLIENT
+        assert claims(shipped)
+    stats = {"data": {"timestamp": record["timestamp"], "event_type": "stats", "host": "s", "http": [1]}}
+    assert parse(json.dumps(stats).encode()) == Ignored("s", plain.at, "stats")
+
+
+def test_a_time_with_a_space_before_it() -> None:
+    """As Python and FreeBSD's syslog-ng write JSON."""
+    raw = b'{"event_type": "dns", "timestamp": "2025-03-04T09:15:22.003111+0000", "src_ip": "198.51.100.11"}'
+
+    assert written_at(raw) == getattr(parse(raw), "at", 0) == 1_741_079_722_003_111
+
+
+def test_a_flow_logged_before_it_began_was_logged_when_it_ended() -> None:
+    """What is left at the end of a capture file is logged in 1970, or when the last packet was."""
+    part = {"start": "2015-10-20T11:24:10.230829-0600", "end": "2015-10-20T11:24:46.195059-0600", "state": "closed"}
+    old = told("flow", flow=part, timestamp="1969-12-31T17:00:00.000000-0700")
+    let_go = told(
+        "flow", flow={**part, "state": "established", "reason": "shutdown"}, timestamp="1970-01-01T00:00:00.000000+0000"
+    )
+
+    assert (old.at, old.ended) == (1_445_361_886_195_059, 1_445_361_886_195_059)
+    assert (let_go.at, let_go.ended) == (1_445_361_886_195_059, 0)
+    assert told("flow", flow=part).at == 1_741_079_722_003_111
 
 
 def test_fast_log_is_not_ours() -> None:

@@ -106,6 +106,7 @@ def test_a_watched_connect_is_a_connection_that_was_tried() -> None:
         ({"action": "KPROBE_ACTION_POST"}, False),
         ({"action": "KPROBE_ACTION_SIGKILL"}, True),
         ({"action": "KPROBE_ACTION_OVERRIDE"}, True),
+        ({"action": "KPROBE_ACTION_NOTIFYKILLER"}, True),
         ({"return": {"int_arg": 0}}, False),
         ({"return": {"int_arg": -115}}, False),
         ({"return": {"int_arg": -101}}, True),
@@ -160,10 +161,13 @@ def test_the_end_of_an_accepted_connection_is_not_taken_for_one_that_was_made(lo
     assert told("process_close", **{**ENDS, "source_port": local, "destination_port": remote}).kind == "close_unsure"
 
 
-@pytest.mark.parametrize("kind", ["exec", "exit", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm"])
+@pytest.mark.parametrize(
+    "kind", ["exec", "exit", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm", "usdt", "throttle"]
+)
 def test_other_events_hold_nothing(kind: str) -> None:
     """Each is counted by its kind."""
     assert told(f"process_{kind}").kind == kind
+    assert told("rate_limit_info").kind == "rate_limit"
 
 
 def test_what_a_container_runtime_writes_before_it() -> None:

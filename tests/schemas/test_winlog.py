@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import MICROS, iso_micros, parse_micros
+from schemas.dialects import dialects
 from schemas.dialects.winlog import DIALECT, device_of, parse, written_at
+from schemas.envelopes import DEPTH_MAX
 from schemas.events import (
     Action,
     ConnectionOpened,
@@ -224,6 +226,62 @@ def nested(number: int, values: dict[str, Any]) -> dict[str, Any]:
     return {"Event": {"System": system, "EventData": values}}
 
 
+LABELS = {
+    "ProcessID": "Process ID",
+    "Application": "Application Name",
+    "SourceAddress": "Source Address",
+    "SourcePort": "Source Port",
+    "DestAddress": "Destination Address",
+    "DestPort": "Destination Port",
+    "Detection Time": "Detection time",
+}
+HEADINGS = {"Process ID": "Application Information", "Direction": "Network Information"}
+
+
+def shown(number: int, values: dict[str, Any]) -> str:
+    """What Event Viewer shows of an event; Sysmon's labels are the names of its values."""
+    if number < 100:
+        return "\r\n".join(["What happened:", *(f"{name}: {value}" for name, value in values.items())])
+    found = ["What happened."]
+    for name, value in values.items():
+        in_words = LABELS.get(name) or name.replace("_", " ").replace("dV", "d V").replace("wV", "w V").replace(
+            "Va", "va"
+        )
+        if in_words in HEADINGS:
+            found += ["", f"{HEADINGS[in_words]}:"]
+        found.append(f"\t{in_words}:\t\t{'Outbound' if value == '%%14593' else value}")
+    return "\r\n".join([*found, "", "Filter Information:", "\tFilter Run-Time ID:\t0"] if number >= 5150 else found)
+
+
+def wazuh(number: int, values: dict[str, Any]) -> dict[str, Any]:
+    """An event as Wazuh's agent sends it: small letters first, and values that are escaped twice."""
+    provider, channel = PROVIDERS[number]
+    system = {"providerName": provider, "eventID": str(number), "channel": channel, "computer": "WS-0142.corp.example"}
+    system |= {"systemTime": "2025-03-04T09:15:22.3456789Z", "processID": "3188", "message": '"What happened"'}
+    data = {name[:1].lower() + name[1:]: json.dumps(value)[1:-1] for name, value in values.items()}
+    return {"win": {"system": system, "eventdata": data}}
+
+
+def in_text(number: int, values: dict[str, Any], text: str, **more: Any) -> bytes:
+    """An event whose values are told in the text alone."""
+    provider, channel = PROVIDERS[number]
+    head = {"EventID": str(number), "ProviderName": provider, "Channel": channel, "Computer": "WS-0142.corp.example"}
+    told = {"ProcessID": "3188", "UserID": "S-1-5-18", "User": "NT AUTHORITY\\SYSTEM", text: shown(number, values)}
+    return json.dumps({**head, "TimeCreated": "2025/03/04 09:15:22.345678900", **told, **more}).encode()
+
+
+def structured(number: int, values: dict[str, Any]) -> bytes:
+    """A line of syslog in which NXLog writes the values as structured data."""
+    provider, channel = PROVIDERS[number]
+    told = {"EventID": number, "Channel": channel, **values, "EventReceivedTime": "2025-03-04 04:15:23"}
+    pairs = " ".join(
+        '{}="{}"'.format(name.replace(" ", "_"), re.sub(r'([\\"\]])', r"\\\1", str(value)))
+        for name, value in told.items()
+    )
+    head = f"<14>1 2025-03-04T09:15:22.345678Z WS-0142.corp.example {provider.replace(' ', '_')} 3188 - "
+    return f"{head}[NXLOG@14506 {pairs}] What happened.".encode()
+
+
 def shapes(number: int, values: dict[str, Any]) -> dict[str, bytes]:
     """The same event in every shape."""
     beat = json.loads(winlogbeat(number, values))["winlog"]
@@ -234,8 +292,66 @@ def shapes(number: int, values: dict[str, Any]) -> dict[str, bytes]:
     datadog["Event"]["System"] |= {"Provider": provider, "EventID": str(number)}
     datadog["Event"]["System"]["TimeCreated"] = {"SystemTime": "2025-03-04T09:15:22.3456789Z"}
     plain = xml(number, values)
+    eight = winlogbeat(number, values)
+    names, channel = PROVIDERS[number]
+    snake = {"event_id": number, "channel": channel, "computer": "WS-0142.corp.example"}
+    local = {
+        "SourceModuleType": "im_msvistalog",
+        "ExecutionProcessID": 3188,
+        "EventTime": "2025-03-04T04:15:22.345-05:00",
+    }
+    nxlog = json.loads(flat(number, values, **local))
+    gelf = {"version": "1.1", "host": nxlog.pop("Hostname"), "short_message": "a", "timestamp": 1741079722.345}
+    dotted = {f"winlog.{name}": value for name, value in beat.items() if name not in ("event_data", "process")}
+    dotted |= {f"winlog.event_data.{name}": value for name, value in values.items()}
     return {
-        "winlogbeat 8": winlogbeat(number, values),
+        "winlogbeat 8": eight,
+        "dotted": json.dumps({"@timestamp": "2025-03-04T09:15:22.345Z", **dotted}).encode(),
+        "vector": json.dumps(
+            {
+                **snake,
+                "provider_name": names,
+                "timestamp": "2025-03-04T09:15:22.345Z",
+                "message": "a",
+                "event_data": values,
+            }
+        ).encode(),
+        "promtail": json.dumps(
+            {
+                **snake,
+                "source": names,
+                "timeCreated": "2025-03-04T09:15:22.3456789Z",
+                "event_data": event_data(values).replace('"', "'"),
+            }
+        ).encode(),
+        "promtail, text alone": json.dumps(
+            {**snake, "source": names, "timeCreated": "2025-03-04T09:15:22.3456789Z", "message": shown(number, values)}
+        ).encode(),
+        "gelf": json.dumps({**gelf, **{f"_{name}": value for name, value in nxlog.items()}}).encode(),
+        "structured data": structured(number, values),
+        "fluentd": in_text(number, values, "Description", EventData=list(values.values())),
+        "fluent bit": in_text(number, values, "Message", StringInserts=list(values.values())),
+        "Event": json.dumps(
+            {
+                "Source": names,
+                "EventLog": channel,
+                "Computer": "WS-0142.corp.example",
+                "EventID": number,
+                "TimeGenerated": "2025-03-04T09:15:22.345Z",
+                "EventData": f'<DataItem type="System.XmlData">{event_data(values)}</DataItem>',
+                "Type": "Event",
+            }
+        ).encode(),
+        "wazuh agent": json.dumps(wazuh(number, values)).encode(),
+        "wazuh alert": json.dumps({"agent": {"name": "b"}, "data": wazuh(number, values)}).encode(),
+        "elasticsearch": json.dumps({"_index": "a", "_source": json.loads(eight)}).encode(),
+        "splunk search": json.dumps({"preview": False, "result": {"_raw": plain.decode(), "host": "b"}}).encode(),
+        "splunk hec": json.dumps({"time": 1741079722.3, "host": "b", "event": plain.decode()}).encode(),
+        "cribl": json.dumps({"_raw": plain.decode(), "_time": 1741079722.3}).encode(),
+        "filebeat": json.dumps({"@timestamp": "2025-03-04T09:15:25Z", "message": eight.decode()}).encode(),
+        "agent": json.dumps(
+            {"@timestamp": "2025-03-04T09:15:25Z", "event": {"original": plain.decode(), "kind": "event"}}
+        ).encode(),
         "winlogbeat 6": json.dumps(six).encode(),
         "nxlog": flat(
             number,
@@ -392,6 +508,103 @@ def test_one_filtered_connection_in_every_shape(shape: str) -> None:
     assert (event.established, event.failed) == (0, False)
 
 
+@pytest.mark.parametrize("number", [1, 3, 5156, 1126])
+def test_every_shape_is_claimed_by_nobody_else(number: int) -> None:
+    """`auto:` finds each shape, in whatever it is carried."""
+    values = {1: created(), 3: sysmon(), 5156: filtering(), 1126: judged()}[number]
+    for shape, line in shapes(number, values).items():
+        assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["winlog"], shape
+
+
+def test_events_in_a_list() -> None:
+    """Fluent Bit's outputs send lists, of which each event is a line of its own."""
+    one, other = in_text(3, sysmon(), "Message"), winlogbeat(3, sysmon(SourcePort="52818"))
+    line = b"[" + one + b"," + other + b"]"
+
+    assert DIALECT.claims(line)
+    assert [opened(parse(row)).flow.local_port for row in split(line)] == [52817, 52818]
+    assert split(b"[1,2]") == [b"[1,2]"]
+
+
+def test_columns_of_snare() -> None:
+    """Behind a syslog header or not; tabs may be spelled. Its times are local, so Sysmon's own counts."""
+    text = shown(3, sysmon(RuleName="")).replace("\r\n", "  ")
+    provider, channel = PROVIDERS[3]
+    columns = ["MSWinEventLog", "1", channel, "20977", "Tue Mar  4 10:15:22 2025", "3", provider, "SYSTEM", "User"]
+    line = "\t".join([*columns, "Information", "WS-0142.corp.example", "Network connection", "", text, "3385599"])
+    for written in (f"relay {line}", f"<14>Mar  4 10:15:22 relay {line}".replace("\t", "#011")):
+        event = opened(parse(written.encode()))
+        assert DIALECT.claims(written.encode())
+        assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+        assert (event.device, event.process.pid, event.process.account) == ("ws-0142.corp.example", 7412, "a.meyer")
+        assert iso_micros(event.at) == "2025-03-04T09:15:21.998000Z"
+    assert reject(parse(b"<14>Mar  4 10:15:22 relay MSWinEventLog\t1\tSecurity")).reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(("number", "values"), [(3, sysmon()), (5156, filtering())])
+def test_text_of_splunks_forwarder(number: int, values: dict[str, Any]) -> None:
+    """An event as text, in the envelope of a search. Its time is local, so Sysmon's own counts."""
+    provider, channel = PROVIDERS[number]
+    head = ["03/04/2025 09:15:22 AM", f"LogName={channel}", f"SourceName={provider}", f"EventCode={number}"]
+    text = "\n".join(
+        [*head, "Type=Information", "ComputerName=WS-0142.corp.example", f"Message={shown(number, values)}"]
+    )
+    line = json.dumps({"preview": False, "result": {"_raw": text}}).encode()
+    event = opened(parse(line))
+
+    assert DIALECT.claims(line)
+    assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+    assert event.device == device_of(line) == "ws-0142.corp.example"
+    assert iso_micros(event.at)[:19] == ("2025-03-04T09:15:21" if number == 3 else "2025-03-04T09:15:22")
+
+
+def test_times_of_fluent_bit_tell_their_zone() -> None:
+    """`TimeCreated` is local time, the zone behind it."""
+    told_at = {"TimeCreated": "2025-03-04 04:15:22 -0500"}
+    line = in_text(5156, filtering(), "Message", StringInserts=["812"], **told_at)
+
+    assert iso_micros(opened(parse(line)).at) == "2025-03-04T09:15:22.000000Z"
+
+
+@pytest.mark.parametrize("separator", ["\r\n", "  ", " "])
+def test_a_command_line_that_holds_a_label_tells_nothing_wrong(separator: str) -> None:
+    """Of what is labelled twice in a text nobody knows which is true, nor where the command line ends."""
+    forged = separator.join(["cmd /c rem", "User: CORP\\admin", "Hashes: x"])
+    text = shown(1, created(CommandLine=forged)).replace("\r\n", separator)
+    process = told(parse(in_text(1, {}, "Description", Message=text))).process
+
+    assert (process.account, process.domain, process.sha1, process.command_line) == ("", "", "", "")
+    assert (process.pid, process.name, process.parent_name) == (7412, "browser.exe", "explorer.exe")
+
+
+def test_a_text_in_one_line_has_no_headings_in_its_values() -> None:
+    """The filtering platform's text has headings between its values."""
+    text = " ".join(shown(5156, filtering()).split())
+    event = opened(parse(in_text(5156, {}, "Description", Message=text)))
+
+    assert event.process.path == "\\device\\harddiskvolume2\\windows\\system32\\svchost.exe"
+    assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+
+
+def test_values_of_wazuh_are_escaped_twice() -> None:
+    """Unless somebody wrote the line by hand: then a lone backslash shows it."""
+    path, quoted = "C:\\Windows\\a.exe", '"C:\\a b.exe" \\\\share\\x'
+    process = told(parse(json.dumps(wazuh(1, created(Image=path, CommandLine=quoted))).encode())).process
+    assert (process.path, process.command_line) == (path, quoted)
+    by_hand = wazuh(1, created())
+    by_hand["win"]["eventdata"]["image"] = "\\\\share\\a.exe"
+    assert told(parse(json.dumps(by_hand).encode())).process.path == "\\\\share\\a.exe"
+
+
+def test_carriers_are_not_opened_for_ever() -> None:
+    """An event lies in at most so many of them."""
+    line = winlogbeat(3, sysmon())
+    for _ in range(DEPTH_MAX):
+        line = json.dumps({"message": line.decode()}).encode()
+    assert opened(parse(line)).process.pid == 7412
+    assert reject(parse(json.dumps({"message": line.decode()}).encode())).reason is Reason.INCOMPLETE
+
+
 def test_fields_moved_to_the_common_schema() -> None:
     """Winlogbeat's module and Elastic's pipelines move values out of `event_data`, some of them under other names."""
     line = {
@@ -408,6 +621,8 @@ def test_fields_moved_to_the_common_schema() -> None:
     assert iso_micros(event.at) == "2025-03-04T09:15:22.345000Z"
     inbound = {**line, "network": {"transport": "tcp", "direction": "ingress"}}
     assert kind(parse(winlogbeat(3, {}, **inbound))) == "sysmon_3_inbound"
+    neither = {**line, "network": {"transport": "tcp"}}
+    assert reject(parse(winlogbeat(3, {}, **neither))).reason is Reason.INCOMPLETE
 
 
 def test_pid_of_nxlog_in_2019_is_the_writers() -> None:

@@ -242,6 +242,18 @@ def test_a_strange_field_of_a_log_not_for_us_is_no_reject() -> None:
     assert isinstance(parse(record("http", host=["a"])), Reject)
 
 
+def test_a_shippers_own_host_is_no_host_header() -> None:
+    """Filebeat that puts keys at the top writes `host` and `service` over Zeek's: the target says what was asked for."""
+    ours = {"host": {"name": "tap-1"}, "service": {"type": "zeek"}}
+    request = parse(record("http", method="CONNECT", uri="a.example:443", **ours))
+    closed = parse(record("conn", proto="tcp", conn_state="SF", **ours))
+
+    assert isinstance(request, HttpExchange)
+    assert (request.target, request.host) == ("a.example:443", "")
+    assert isinstance(closed, ConnectionClosed)
+    assert not closed.tls
+
+
 def test_a_line_without_a_client_is_of_who_wrote_it() -> None:
     """Logs about the sensor itself name no address."""
     line = b'{"_path":"stats","_system_name":"tap1","ts":"2025-03-04T09:15:22.500000Z","peer":"worker-1"}'
@@ -258,7 +270,8 @@ def test_a_line_without_a_client_is_of_who_wrote_it() -> None:
         (HEADER[0], Reason.MALFORMED),
         (b'{"_path":"conn"}', Reason.INCOMPLETE),
         (b'{"message":"started"}', Reason.INCOMPLETE),
-        (b'{"message":["started"]}', Reason.BAD_VALUE),
+        (b'{"message":["started"]}', Reason.INCOMPLETE),
+        (json.dumps({"message": record("http", status_code=1000).decode()}).encode(), Reason.BAD_VALUE),
         (record("conn"), Reason.INCOMPLETE),
         (record("conn", proto="tcp"), Reason.INCOMPLETE),
         (record("http", **{"id.orig_h": None}), Reason.INCOMPLETE),

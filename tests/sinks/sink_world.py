@@ -102,16 +102,22 @@ def prepare(settings: Settings) -> Settings:
 
 def damage(config: ClickHouseSettings, table: str, file: str = "data.*mrk*", keep: float = 0.0) -> str:
     """Keep only so much of a file of the table's largest part, as a full disk may; the part's name."""
+    versions = f"{table}_versions"
     with connect(config) as client:
-        name, folder = client.query(
-            "SELECT name, path FROM system.parts WHERE active AND database = {database:String} AND table = {table:String} "
-            "ORDER BY rows DESC, name LIMIT 1",
-            parameters={"database": config.database, "table": f"{table}_versions"},
-        ).result_rows[0]
-        (path,) = Path(folder).glob(file)
-        whole = path.read_bytes()
-        path.write_bytes(whole[: int(len(whole) * keep)])
-        client.command("SYSTEM DROP MARK CACHE")
+        # One that is under way has read the part already: its result would be whole.
+        client.command(f"SYSTEM STOP MERGES `{config.database}`.`{versions}`")
+        try:
+            name, folder = client.query(
+                "SELECT name, path FROM system.parts WHERE active AND database = {database:String} AND table = {table:String} "
+                "ORDER BY rows DESC, name LIMIT 1",
+                parameters={"database": config.database, "table": versions},
+            ).result_rows[0]
+            (path,) = Path(folder).glob(file)
+            whole = path.read_bytes()
+            path.write_bytes(whole[: int(len(whole) * keep)])
+            client.command("SYSTEM DROP MARK CACHE")
+        finally:
+            client.command(f"SYSTEM START MERGES `{config.database}`.`{versions}`")
     return str(name)
 
 

@@ -254,7 +254,7 @@ def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
     ]
     world.see_together(*later)
     assert world.counts["left:too_many"] == 10
-    made = [row["DestinationHost"] for row in world.versions[before:] if row["Layer"] == "destination"]
+    made = [str(row["DestinationHost"]) for row in world.versions[before:] if row["Layer"] == "destination"]
     assert sorted(made) == sorted([f"h{flows[-1]}.example", *(f"n{number}.example" for number in range(1, 11))])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
+import subprocess
+import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,12 +348,35 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) 
     ended: list[Exit] = []
     monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
     monkeypatch.setattr(watchdog, "ROUND_SECS", 0)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
     limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
     guard: Any = watchdog.Watchdog
     guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0).run()
 
     assert ended == [Exit.UNEXPECTED]
+
+
+STUCK = """
+import threading
+from streams import watchdog
+from schemas.health import Looks
+watchdog.STUCK_SECS_MAX = 1.0
+nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
+def hangs():
+    threading.Event().wait()
+watchdog.ASK_SECS = 0
+watchdog.Watchdog(None, Looks(), **nothing, stall_secs_max=9, stop_secs_max=9, partitions=1, own_partitions=hangs).start()
+threading.Event().wait(60)
+"""
+
+
+def test_a_watchdog_that_hangs_ends_the_worker() -> None:
+    """It comes round no more, as nothing may where a library holds all threads up: the log says where each of them stands."""
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False)
+
+    assert done.returncode == 1
+    assert "in hangs" in done.stderr
 
 
 def test_a_recovery_shows_that_it_works() -> None:

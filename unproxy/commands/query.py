@@ -14,7 +14,8 @@ from unproxy.query.answer import Format
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Data folder of `unproxy up`; without it .unproxy, else the ClickHouse of the settings."
+        metavar="DIR",
+        help="Data folder of `unproxy up`; without it the ClickHouse that the settings name, else .unproxy.",
     ),
 ]
 
@@ -35,7 +36,8 @@ def query(
 ) -> None:
     """Ask the tables in SQL or KQL; changes nothing.
 
-    Asks a running `unproxy up`; its data folder when nothing runs; without one the ClickHouse of the settings.
+    Asks the ClickHouse that the settings name; where they name none a running `unproxy up`, or its data folder when nothing
+    runs.
     """
     from unproxy.query import answer
     from unproxy.query import kql as kusto

@@ -49,7 +49,7 @@ def simulate(
     The same options make the same lines and the same truth, byte for byte, wherever they go. Ctrl-C ends it early. What
     was in the world goes to stderr.
     """
-    from unproxy import wiring
+    from unproxy import simulating
 
     for option, number in (("--rate", rate), ("--duration", duration)):
         if number <= 0:
@@ -64,14 +64,14 @@ def simulate(
         "flow_timeout_secs": flow_timeout,
     }
     began = _time(start) if start else None if out else datetime.now(UTC)
-    world = wiring.simulated_world(**values, **({"start": began} if began else {}))
+    world = simulating.world_of(**values, **({"start": began} if began else {}))
     if out and truth:
         raise Fixable(f"--truth is for Kafka; with --out the truth is in {out}/truth.jsonl")
     with stop_asked() as stop:
         if out:
-            said = wiring.simulate_to_folder(world, out, stop)
+            said = simulating.to_folder(world, out, stop)
         else:
-            said = wiring.simulate_to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
+            said = simulating.to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
     typer.echo("\n".join(said), err=True)
     if out:
         replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"

@@ -1,4 +1,8 @@
-"""Who answers a question: a running `up`, else the tables in its data folder, else the ClickHouse of the settings."""
+"""Who answers a question: whom the settings name, else a running `up`, else the tables in its data folder.
+
+A folder that an `up` left behind says nothing against settings that name a ClickHouse or a Kafka: the rows of a trial must not
+be taken for the fleet's. `--data` asks for the folder all the same.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,9 @@ POLL_SECS = 0.2
 @contextmanager
 def tables(state: State, data: Path | None) -> Iterator[Client]:
     """A client for the tables. Raises Fixable when there are none."""
+    if data is None and "url" in state.settings.clickhouse.model_fields_set:
+        yield of_settings(state.settings)
+        return
     folder = Folder(data or DATA_FOLDER)
     running = running_up(folder)
     if running:
@@ -39,7 +46,9 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
 
 
 def kafka_settings(state: State, data: Path | None) -> Settings:
-    """Settings whose Kafka is that of a running `up`, else the user's own."""
+    """Settings whose Kafka is the one that they name, else that of a running `up`."""
+    if data is None and "bootstrap" in state.settings.kafka.model_fields_set:
+        return state.settings
     running = running_up(Folder(data or DATA_FOLDER))
     if running:
         from schemas.settings_file import load

@@ -1,0 +1,67 @@
+"""The text that Event Viewer shows of an event, read by its labels.
+
+Some shippers send that text and none of its values. Sysmon's is in English everywhere and labels each value by its name; the
+filtering platform's and Defender's are read in English only. Each value stands on a line of its own, unless somebody made one
+line of it. What is labelled twice is not taken, nor then a command line: it may hold what looks like a label.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.windows.record import Source
+
+_SYSMON = (
+    "RuleName UtcTime ProcessGuid ProcessId Image FileVersion Description Product Company OriginalFileName CommandLine "
+    "CurrentDirectory User LogonGuid LogonId TerminalSessionId IntegrityLevel Hashes ParentProcessGuid ParentProcessId "
+    "ParentImage ParentCommandLine ParentUser Protocol Initiated SourceIsIpv6 SourceIp SourceHostname SourcePort "
+    "SourcePortName DestinationIsIpv6 DestinationIp DestinationHostname DestinationPort DestinationPortName"
+)
+_LABELS: dict[Source, dict[str, str]] = {
+    "sysmon": {name: name for name in _SYSMON.split()},
+    "security": {
+        "Process ID": "ProcessId",
+        "Application Name": "Application",
+        "Direction": "Direction",
+        "Source Address": "SourceAddress",
+        "Source Port": "SourcePort",
+        "Destination Address": "DestAddress",
+        "Destination Port": "DestPort",
+        "Protocol": "Protocol",
+        **{heading: heading for heading in ("Application Information", "Network Information", "Filter Information")},
+    },
+    "defender": {
+        "Detection time": "Detection Time",
+        "User": "User",
+        "Destination": "Destination",
+        "Process Name": "Process Name",
+        "Old value": "Old Value",
+        "New value": "New Value",
+    },
+}
+"""What labels there are, and the names of their values."""
+_COMMAND_LINE = "CommandLine"
+_ON_LINES = {
+    source: re.compile(rf"(?:\A|[\r\n])[ \t]*({'|'.join(names)}):(?=\s|\Z)") for source, names in _LABELS.items()
+}
+_IN_ONE_LINE = {
+    source: re.compile(rf"(?:\A|\s)[ \t]*({'|'.join(names)}):(?=\s|\Z)") for source, names in _LABELS.items()
+}
+
+
+def values_of(text: str, source: Source) -> dict[str, str]:
+    """The values of a text, by their names; {} of a source whose text we do not know."""
+    labels = _LABELS.get(source)
+    if labels is None:
+        return {}
+    text = text.strip().strip('"').strip()
+    found = list((_ON_LINES if "\n" in text else _IN_ONE_LINE)[source].finditer(text))
+    ends = [label.start() for label in found[1:]] + [len(text)]
+    values: dict[str, str] = {}
+    dropped = set()
+    for label, end in zip(found, ends, strict=True):
+        name, value = labels[label[1]], text[label.end() : end].strip()
+        if name in values:
+            dropped |= {name, _COMMAND_LINE}
+        values[name] = value if name == _COMMAND_LINE else value.partition("\n")[0].rstrip()
+    return {name: value for name, value in values.items() if name not in dropped}
