@@ -5,6 +5,7 @@ unshare --net python -m tests.producers.sensor.enforced SCENARIO
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -190,7 +191,7 @@ def ends() -> dict[str, Any]:
     server = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True)
     for who in ("client", "server", "destroyed"):
         for address in (V4, V6, f"::ffff:{V4}"):
-            client = socket.create_connection((address, PORT))
+            client = connected(address)
             other, _ = server.accept()
             flow = ends_of(client)
             client.sendall(bytes(123_456))
@@ -355,6 +356,18 @@ def run(command: str) -> None:
 def _receive(sock: socket.socket, count: int) -> None:
     while count:
         count -= len(sock.recv(count))
+
+
+def connected(address: str) -> socket.socket:
+    """A connection; the kernel takes a route to an address of IPv6 away for a moment while others come."""
+    deadline = time.monotonic() + WAIT_SECS
+    while True:
+        try:
+            return socket.create_connection((address, PORT))
+        except OSError as error:
+            if error.errno != errno.ENETUNREACH or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def await_route(address: str) -> None:
