@@ -31,9 +31,9 @@ setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB t
 run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
 	@$(BIN)/unproxy up $(ARGS)
 
-test: $(MADE)  ## All tests, four files at a time; some with ARGS="tests/schemas -x".
+test: $(MADE)  ## All tests, three files at a time; some with ARGS="tests/schemas -x".
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

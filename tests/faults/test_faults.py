@@ -22,11 +22,11 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_disturbed_runs_lose_double_and_falsify_nothing(tmp_path: Path) -> None:
-    """Three seeds: what is on the topics and what hunters see is what the same log gives in peace."""
-    done = harness(tmp_path, "--seeds", "3", "--first", "2", "--jobs", "2")
+    """Two seeds: what is on the topics and what hunters see is what the same log gives in peace."""
+    done = harness(tmp_path, "--seeds", "2", "--first", "2", "--jobs", "2")
 
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    assert "3 of 3 runs good" in done.stdout
+    assert "2 of 2 runs good" in done.stdout
 
 
 def test_a_part_damaged_by_a_full_disk_is_cured(tmp_path: Path) -> None:
