@@ -1,4 +1,6 @@
-"""Events that somebody passes on inside a JSON object or list of his own.
+"""Events that somebody passes on inside a JSON object or list of his own: those of Windows, Defender and in ECS.
+
+Other sensors' lines of JSON: `schemas.within`; proxies' lines of text: `schemas.carried`.
 
 | who | where the event is |
 |---|---|

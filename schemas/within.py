@@ -1,4 +1,5 @@
-"""A sensor's line of JSON inside of what carried it.
+"""A network or Linux sensor's line of JSON inside of what carried it; for those of Windows and Defender, which come as XML and
+in lists as well, see `schemas.envelopes`, for proxies' lines of text `schemas.carried`.
 
 | carrier | holds the line |
 |---|---|
