@@ -15,9 +15,12 @@ in lists as well, see `schemas.envelopes`, for proxies' lines of text `schemas.c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import msgspec
+
+Line = TypeVar("Line")
 
 _NONE = msgspec.Raw(b"")
 
@@ -58,6 +61,18 @@ def within(raw: bytes) -> list[bytes]:
         return [line for name in _Carrier.__struct_fields__ for line in _lines(getattr(carrier, name))]
     except _UNREADABLE:
         return []
+
+
+def first(raw: bytes, decoder: msgspec.json.Decoder[Line], fits: Callable[[Line], bool]) -> Line | None:
+    """The first of it that can be read and fits."""
+    for held in within(raw):
+        try:
+            line = decoder.decode(held)
+        except _UNREADABLE:
+            continue
+        if fits(line):
+            return line
+    return None
 
 
 def _lines(value: msgspec.Raw) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import within
+from schemas.within import first, within
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -170,14 +170,7 @@ def _read(raw: bytes) -> _Line:
 
 
 def _inside(raw: bytes) -> _Line | None:
-    for held in within(raw):
-        try:
-            line = _LINE.decode(held)
-        except _UNREADABLE:
-            continue
-        if line.has_rows or line.is_status:
-            return line
-    return None
+    return first(raw, _LINE, lambda line: line.has_rows or line.is_status)
 
 
 def _ignored(line: _Line, kind: str) -> Ignored:

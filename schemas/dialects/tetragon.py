@@ -25,7 +25,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import within
+from schemas.within import first
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -179,14 +179,7 @@ def _read(raw: bytes) -> _Line:
 
 
 def _inside(raw: bytes) -> _Line | None:
-    for held in within(raw):
-        try:
-            line = _LINE.decode(held)
-        except _UNREADABLE:
-            continue
-        if line.kind:
-            return line
-    return None
+    return first(raw, _LINE, lambda line: line.kind != "")
 
 
 def _ignored(line: _Line, kind: str) -> Ignored:

@@ -10,7 +10,8 @@ import pytest
 
 from schemas.dialects import dialects
 from schemas.event_format import formatted, moment, names
-from schemas.events import Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.events import ProxyDecision, ProxyLogged, Reason
+from tests.schemas.reading import kind, read, reason
 
 AT = 1_604_407_287_000_000
 """2020-11-03 12:41:27."""
@@ -38,11 +39,6 @@ ZSCALER_OWN = {
 }
 
 
-def read(dialect: str, line: str) -> Parsed:
-    """What becomes of a line."""
-    return dialects()[dialect].parse(line.encode())
-
-
 def logged(dialect: str, line: str) -> ProxyLogged:
     """The event of a line that has one, and that no other dialect claims."""
     parsed = read(dialect, line)
@@ -50,20 +46,6 @@ def logged(dialect: str, line: str) -> ProxyLogged:
     assert [other.name for other in dialects().values() if other.claims(line.encode())] == [dialect]
     assert dialects()[dialect].device_of(line.encode()) == parsed.device
     return parsed
-
-
-def kind(dialect: str, line: str) -> str:
-    """What a line that holds nothing is counted as."""
-    parsed = read(dialect, line)
-    assert isinstance(parsed, Ignored), parsed
-    return parsed.kind
-
-
-def reason(dialect: str, line: str) -> Reason:
-    """Why a line is rejected."""
-    parsed = read(dialect, line)
-    assert isinstance(parsed, Reject), parsed
-    return parsed.reason
 
 
 def without_line(event: ProxyLogged) -> ProxyLogged:

@@ -13,8 +13,9 @@ import pytest
 from schemas.address import canonical_host
 from schemas.carried import carried
 from schemas.dialects import dialects, w3c
-from schemas.events import TEXT_CHARS_MAX, Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.events import TEXT_CHARS_MAX, Ignored, ProxyDecision, ProxyLogged, Reason, Reject
 from schemas.proxy_log import destination, status
+from tests.schemas.reading import kind, read, reason
 
 DATA = Path(__file__).parents[1] / "data"
 PROXIES = ("envoy", "forcepoint", "haproxy", "sophos", "squid", "tinyproxy", "w3c", "wsa", "zscaler")
@@ -73,30 +74,11 @@ FORCEPOINT = (
 )
 
 
-def read(dialect: str, line: str) -> Parsed:
-    """What becomes of a line."""
-    return dialects()[dialect].parse(line.encode())
-
-
 def logged(dialect: str, line: str) -> ProxyLogged:
     """The event of a line that has one."""
     parsed = read(dialect, line)
     assert isinstance(parsed, ProxyLogged), parsed
     return parsed
-
-
-def kind(dialect: str, line: str) -> str:
-    """What a line that holds nothing is counted as."""
-    parsed = read(dialect, line)
-    assert isinstance(parsed, Ignored), parsed
-    return parsed.kind
-
-
-def reason(dialect: str, line: str) -> Reason:
-    """Why a line is rejected."""
-    parsed = read(dialect, line)
-    assert isinstance(parsed, Reject), parsed
-    return parsed.reason
 
 
 def native(
