@@ -1,5 +1,4 @@
-"""Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed by
-whichever of its processes, and stopped at its end.
+"""Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed.
 
 broker               the broker: `.bootstrap`. Shared by all tests, so do not stop or kill it: start your own Broker
                      in `tmp_path` for that.
@@ -14,11 +13,10 @@ settings             what `settings_for()` gives.
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import clickhouse_connect
@@ -35,14 +33,17 @@ hypothesis.settings.register_profile("unproxy", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("unproxy")
 
 
-SERVERS = "servers"
-_FOLDER = pytest.StashKey[Path]()
-
-
 class SettingsMaker(Protocol):
     """Settings of this test, with some of a section's values given."""
 
     def __call__(self, **sections: Mapping[str, Any]) -> Settings: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """Whoever starts the tests in the background of a script has them, and all that they start, ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,43 +55,22 @@ def _no_settings_from_outside() -> Iterator[None]:
         yield
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """A folder for the run's servers, the same one for each of its processes."""
-    given = getattr(config, "workerinput", {}).get(SERVERS)
-    config.stash[_FOLDER] = Path(given or mkdtemp(prefix="unproxy-tests-"))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Called by pytest-xdist for each further process."""
-    node.workerinput[SERVERS] = str(node.config.stash[_FOLDER])
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """The run ends: so do its servers."""
-    if hasattr(config, "workerinput"):
-        return
-    folder = config.stash[_FOLDER]
-    for server in (Broker(folder / "kafka"), Engine(folder / "clickhouse")):
-        if server.attach():
-            server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
-def broker(pytestconfig: pytest.Config) -> Broker:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The run's Kafka."""
-    server = Broker(pytestconfig.stash[_FOLDER] / "kafka")
+    server = Broker(tmp_path_factory.mktemp("kafka"))
     server.start()
-    return server
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
-def engine(pytestconfig: pytest.Config) -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The run's ClickHouse engine."""
-    server = Engine(pytestconfig.stash[_FOLDER] / "clickhouse")
+    server = Engine(tmp_path_factory.mktemp("clickhouse"))
     server.start()
-    return server
+    yield server
+    server.stop()
 
 
 @pytest.fixture

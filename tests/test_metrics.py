@@ -129,7 +129,7 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
     moved: set[str] = set()
 
     def all_moved() -> bool:
-        if workers[-1].poll() == 78:  # Before a first commit Faust drops what it read ahead: it is started again.
+        if workers[-1].poll() is not None:  # A guard ended it; whatever runs a worker starts it again.
             workers.append(start("--config", str(file), "worker"))
         with bad.open("ab") as lines:
             lines.write(b"no line of any sensor\n" * 20)
