@@ -63,8 +63,24 @@ def within(raw: bytes) -> list[bytes]:
         return []
 
 
-def first(raw: bytes, decoder: msgspec.json.Decoder[Line], fits: Callable[[Line], bool]) -> Line | None:
-    """The first of it that can be read and fits."""
+def read(
+    raw: bytes, decoder: msgspec.json.Decoder[Line], is_own: Callable[[Line], bool], is_held: Callable[[Line], bool]
+) -> Line:
+    """The line as it is, where it can be read and is the sensor's own; else the first in it that is one held there.
+
+    Raises what reading the line raised where it holds none.
+    """
+    try:
+        line = decoder.decode(raw)
+    except _UNREADABLE:
+        held = _first(raw, decoder, is_held)
+        if held is None:
+            raise
+        return held
+    return line if is_own(line) else _first(raw, decoder, is_held) or line
+
+
+def _first(raw: bytes, decoder: msgspec.json.Decoder[Line], fits: Callable[[Line], bool]) -> Line | None:
     for held in within(raw):
         try:
             line = decoder.decode(held)

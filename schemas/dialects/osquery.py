@@ -26,7 +26,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import first, within
+from schemas.within import read, within
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -158,19 +158,7 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(raw: bytes) -> _Line:
-    """The result, also inside of what carried it. Raises what reading the line raised."""
-    try:
-        line = _LINE.decode(raw)
-    except _UNREADABLE:
-        held = _inside(raw)
-        if held is None:
-            raise
-        return held
-    return line if line.has_rows or line.Type else _inside(raw) or line
-
-
-def _inside(raw: bytes) -> _Line | None:
-    return first(raw, _LINE, lambda line: line.has_rows or line.is_status)
+    return read(raw, _LINE, lambda line: line.has_rows or bool(line.Type), lambda line: line.has_rows or line.is_status)
 
 
 def _ignored(line: _Line, kind: str) -> Ignored:

@@ -25,7 +25,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import first
+from schemas.within import read
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -167,19 +167,7 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(raw: bytes) -> _Line:
-    """The event of a line, also inside of what carried it. Raises what reading the line raised."""
-    try:
-        line = _LINE.decode(raw)
-    except _UNREADABLE:
-        held = _inside(raw)
-        if held is None:
-            raise
-        return held
-    return line if line.kind or line.Type else _inside(raw) or line
-
-
-def _inside(raw: bytes) -> _Line | None:
-    return first(raw, _LINE, lambda line: line.kind != "")
+    return read(raw, _LINE, lambda line: bool(line.kind or line.Type), lambda line: line.kind != "")
 
 
 def _ignored(line: _Line, kind: str) -> Ignored:

@@ -18,6 +18,8 @@ from schemas.settings import CONFIG_VARIABLE, PREFIX
 ROOT = Path(__file__).parents[2]
 RESTART_SECS = 1.0
 POLL_SECS = 0.05
+STACKS_SECS_MAX = 5.0
+"""For the stacks of all threads to be written."""
 
 
 class Part:
@@ -88,7 +90,7 @@ class Part:
         """Have it write the stacks of its threads into its log, and end: of one that goes on no more nothing else is left."""
         with self._lock:
             self._wanted = False
-            if not self.pid:
+            if self._process is None or self._process.poll() is not None:
                 return
             with self.log.open("a") as log:
                 for task in sorted(Path(f"/proc/{self.pid}/task").iterdir()):
@@ -99,6 +101,8 @@ class Part:
                         )
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STACKS_SECS_MAX)
 
     def stop(self, secs_max: float = 30.0) -> float:
         """SIGTERM, and do not start it again; how long it took, in seconds. Killed when that is too long."""

@@ -37,8 +37,6 @@ INSERT_BYTES_MIN = 2_000
 INSERT_SECS_MAX = 5.0
 """How long an insert to die in is waited for."""
 START_TRIES_MAX = 20
-STACKS_SECS = 2.0
-"""For the stacks of all threads to be written."""
 PROXIED = "PROXIED"
 
 
@@ -143,7 +141,6 @@ class Stage:
         """Our own parts write their stacks into their logs, and end."""
         for part in self.parts:
             part.say_where_it_stands()
-        time.sleep(STACKS_SECS)
 
     def keep_logs(self, folder: Path) -> None:
         """Copy what was said to where it is kept."""
