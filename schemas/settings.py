@@ -264,7 +264,11 @@ class WorkerSettings(Section):
     name: str = Field("worker-1", description="Stable and unique name of this worker, for static membership")
     data_dir: str = Field(".unproxy/worker", description="Folder for the local state; never shared by two workers")
     batch_messages_max: int = Field(400, gt=0, description="Messages handled at once")
-    batch_wait_secs: float = Field(0.01, gt=0, description="How long to wait for a batch to fill")
+    batch_wait_secs: float = Field(
+        0.01,
+        gt=0,
+        description="How long a batch may fill after a pause; under load it is what came while the last one was worked on",
+    )
     session_timeout_secs: float = Field(12.0, ge=6, description="Silence after which Kafka gives our partitions away")
     standby_replicas: int = Field(
         0, ge=0, description="Workers that keep a warm copy of the state; 0 for a single worker"

@@ -1,6 +1,6 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
-    telemetry ── noack_take ──► Bench.handle ──► network-events, device-events, block-alerts, rejects,
+    telemetry ── batches ─────► Bench.handle ──► network-events, device-events, block-alerts, rejects,
         ▲                        ▲   │        sensor-gaps, device-coverage, protection-modes
       Ticker                     │   └──► state: RocksDB, changelog
     indicators ── IndicatorFeed ─┘
@@ -29,6 +29,7 @@ from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
 from streams.indicator_feed import FeedError, IndicatorFeed
+from streams.intake import batches
 from streams.lease import Lease
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
@@ -121,11 +122,9 @@ class Worker:
         watch_store(self._table.data, self._data_dir)
 
     async def _correlate(self, stream: Any) -> None:
-        """The agent. Its stream is a faust.Stream; Faust's own interface type lacks noack_take."""
         try:
-            async for events in stream.noack_take(self._messages_max, within=self._wait_secs):
+            async for events in batches(stream, self._messages_max, self._wait_secs):
                 await self._handle(stream, events)
-                events.clear()  # Faust waits at a rebalance for messages that somebody still holds
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, leaving by it would acknowledge the batch

@@ -1,5 +1,6 @@
-"""The ticker: once a second it writes a message without lines into each own input partition.
+"""The ticker: once a second it writes a message without lines into each own input partition, into one after the other.
 
+What the passing time makes ripe is work like any other, and all partitions' at once would hold up the alerts of that moment.
 So time reaches the pipelines through the log, with an offset, and a replay gives the very same rows. The ticker only
 writes input; results are never made from a timer, which has no offset to be replayed from.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection
 
 from aiokafka.errors import KafkaError
@@ -37,15 +39,19 @@ class Ticker:
 
         Faust may give out partitions before its producer has started.
         """
+        due = time.monotonic()
         while True:
-            await asyncio.sleep(TICK_SECS)
-            try:
-                await self._tick()
-            except (KafkaError, ProducerSendError, NotReady) as error:
-                log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})
+            own = sorted(self._own())
+            for turn in range(max(len(own), 1)):
+                due = max(due + TICK_SECS / max(len(own), 1), time.monotonic())  # what was missed is not made up for
+                await asyncio.sleep(due - time.monotonic())
+                if turn < len(own) and own[turn] in self._own():
+                    await self._try(own[turn])
 
-    async def _tick(self) -> None:
-        ticks = [Parcel(self._topic, partition, b"", b"", TICK_HEADERS) for partition in self._own()]
-        for future in [await self._send(tick) for tick in ticks]:
-            await future
+    async def _try(self, partition: int) -> None:
+        try:
+            await (await self._send(Parcel(self._topic, partition, b"", b"", TICK_HEADERS)))
+        except (KafkaError, ProducerSendError, NotReady) as error:
+            log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})
+        else:
             self._counters.ticks += 1

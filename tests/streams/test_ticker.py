@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,3 +42,42 @@ def test_a_tick_that_fails_is_followed_by_another(error: Exception, monkeypatch:
 
     asyncio.run(run())
     assert not errors
+
+
+def ticks(
+    secs: float, own: Callable[[int], list[int]], delivery_secs: Callable[[int], float]
+) -> list[tuple[float, int]]:
+    """When each partition had a tick, of a ticker that runs for so long; what is told depends on how many were sent before."""
+    sent: list[tuple[float, int]] = []
+
+    async def send(parcel: Parcel) -> Any:
+        sent.append((time.monotonic(), parcel.partition))
+        return asyncio.ensure_future(asyncio.sleep(delivery_secs(len(sent) - 1)))
+
+    async def run() -> None:
+        running = asyncio.create_task(ticker.Ticker("telemetry", send, lambda: own(len(sent)), WorkerCounters()).run())
+        await asyncio.sleep(secs)
+        running.cancel()
+
+    asyncio.run(run())
+    return sent
+
+
+def test_partitions_tick_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticker, "TICK_SECS", 0.4)
+    sent = ticks(1.4, lambda _: [4, 7], lambda _: 0.0)
+    assert [partition for _, partition in sent[:4]] == [4, 7, 4, 7]
+    times = [at for at, _ in sent]
+    assert all(later - at > 0.15 for at, later in pairwise(times)), "0.2 s lie between them"
+
+
+def test_a_partition_that_was_given_away_has_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticker, "TICK_SECS", 0.02)
+    sent = ticks(0.5, lambda sent: [4, 7] if not sent else [4], lambda _: 0.0)
+    assert {partition for _, partition in sent} == {4}
+
+
+def test_ticks_that_kafka_held_up_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticker, "TICK_SECS", 0.1)
+    sent = ticks(1.0, lambda _: [0], lambda sent: 0.0 if sent else 0.7)
+    assert len(sent) <= 4
