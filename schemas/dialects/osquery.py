@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.clock import LATEST, MICROS, parse_micros
+from schemas.envelopes import anywhere_within, read
 from schemas.events import (
     TEXT_CHARS_MAX,
     ConnectionOpened,
@@ -26,7 +27,6 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import read, within
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -254,7 +254,7 @@ def split(raw: bytes) -> list[bytes]:
     """A line for each row of sockets, where there are several, and for each result that is posted; else the line as it is."""
     if b"log_type" not in raw and not _may_hold_sockets(raw):
         return [raw]
-    for held in (raw, *within(raw)):
+    for held in (raw, *anywhere_within(raw)):
         try:
             line = _OUTER.decode(held)
             posted = _ROWS.decode(line["data"]) if "data" in line and "log_type" in line else []

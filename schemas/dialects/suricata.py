@@ -14,6 +14,7 @@ import msgspec
 
 from schemas.address import canonical_ip, split_authority
 from schemas.clock import parse_micros
+from schemas.envelopes import anywhere_within
 from schemas.events import (
     IPS_CHARS_MAX,
     TEXT_CHARS_MAX,
@@ -31,7 +32,6 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
-from schemas.within import within
 
 # fmt: off
 OTHER_KINDS = frozenset((
@@ -172,7 +172,7 @@ def _read(raw: bytes) -> _Eve:
     try:
         return _EVE.decode(raw)
     except _UNREADABLE:
-        held = within(raw)
+        held = list(anywhere_within(raw))
         for decode, line in (*((_EVE.decode, line) for line in held), *((_lenient, line) for line in (raw, *held))):
             try:
                 return decode(line)
@@ -297,7 +297,7 @@ def _client(eve: _Eve) -> str:
 
 def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
     """A field of an unexpected type: of no matter where the record is not for us anyway."""
-    for line in (raw, *within(raw)):
+    for line in (raw, *anywhere_within(raw)):
         try:
             head = _HEAD.decode(line)
             if head.event_type not in _FOR_US:
@@ -340,7 +340,7 @@ def claims(raw: bytes) -> bool:
     try:
         return _is_eve(raw)
     except _UNREADABLE:
-        return any(map(_is_held_eve, within(raw)))
+        return any(map(_is_held_eve, anywhere_within(raw)))
 
 
 def _is_held_eve(line: bytes) -> bool:

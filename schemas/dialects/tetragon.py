@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.clock import parse_micros
+from schemas.envelopes import read
 from schemas.events import (
     TEXT_CHARS_MAX,
     ConnectionClosed,
@@ -25,7 +26,6 @@ from schemas.events import (
     flow_of,
 )
 from schemas.windows.record import Missing, Scalar, needed, number, text
-from schemas.within import read
 
 PORT_MAX = 65_535
 PID_MAX = 2**32

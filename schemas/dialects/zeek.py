@@ -202,10 +202,11 @@ _HEADER_OR_ROW = re.compile(
     rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close)\t|fields\tts\t|types\ttime\t)"
     rb"|[0-9]{9,10}\.[0-9]{6}\t"
 )
-_TS = re.compile(rb'\\?"ts\\?"\s*:\s*\\?(?:"?[0-9]{9,10}\.[0-9]|[0-9]{9,13}[,}]|"[0-9]{4}-)')
+# A carrier escapes quotes, and one around it the backslashes of that again.
+_TS = re.compile(rb'"ts\\{0,7}"\s*:\s*\\{0,7}(?:"?[0-9]{9,10}\.[0-9]|[0-9]{9,13}[,}]|"[0-9]{4}-)')
 _NAMES = re.compile(
-    rb'"(?:_path|_stream|@stream)\\?"\s*:\s*\\?"'
-    rb'|"(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\?"\s*:|"id\\?"\s*:\s*\{[^{}]{0,300}"orig_h\\?"\s*:'
+    rb'"(?:_path|_stream|@stream)\\{0,7}"\s*:\s*\\{0,7}"'
+    rb'|"(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\{0,7}"\s*:|"id\\{0,7}"\s*:\s*\{[^{}]{0,300}"orig_h\\{0,7}"\s*:'
 )
 
 

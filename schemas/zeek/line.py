@@ -6,7 +6,7 @@
 | ROCK, `Log::default_scope_sep` | `id_orig_h`, `@stream` or `_stream` |
 | nested | `id` is an object |
 | zeek-kafka with `tag_json` | one key, the log's name |
-| Filebeat, Vector, Splunk's export and other carriers | `schemas.within` |
+| Filebeat, Vector, Splunk's export and other carriers | `schemas.envelopes` |
 | any of these behind a syslog header | `{` further on |
 """
 
@@ -18,8 +18,8 @@ import msgspec
 
 from schemas.address import canonical_ip
 from schemas.clock import EARLIEST, LATEST, MICROS, parse_micros
+from schemas.envelopes import PLACES, anywhere_within
 from schemas.events import DEVICE_CHARS_MAX, Micros
-from schemas.within import CARRIERS, within
 
 # fmt: off
 LOGS = frozenset((
@@ -156,7 +156,7 @@ def read(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind:
 def _inside(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind | None:
     """The line in what carried it, or under its log's name as Zeek's Kafka writer tags it."""
     strange: msgspec.ValidationError | None = None
-    for held in within(raw):
+    for held in anywhere_within(raw):
         try:
             line = decoder.decode(held)
         except msgspec.ValidationError as error:
@@ -168,7 +168,7 @@ def _inside(raw: bytes, decoder: msgspec.json.Decoder[Kind]) -> Kind | None:
                 return line
     keys = _KEYS.decode(raw)
     name, inner = next(iter(keys.items()), ("", msgspec.Raw(b"")))
-    if len(keys) == 1 and name not in CARRIERS and bytes(inner).startswith(b"{"):
+    if len(keys) == 1 and name not in PLACES and bytes(inner).startswith(b"{"):
         line = decoder.decode(inner)
         line.path = name
         return line
