@@ -1,0 +1,150 @@
+"""The shapes in which shippers write Windows events, and what carries them; of some no free record was found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.clock import iso_micros
+from schemas.dialects import dialects
+from schemas.dialects.winlog import DIALECT, device_of, parse
+from schemas.envelopes import DEPTH_MAX
+from schemas.events import Reason
+from schemas.windows.event_xml import EVENTS_MAX
+from schemas.windows.shippers import split
+from tests.schemas.parsed_as import opened, reject, told
+from tests.schemas.windows_events import created, filtering, judged, sysmon
+from tests.schemas.windows_shippers import PROVIDERS, in_text, shapes, shown, wazuh, winlogbeat, xml
+
+
+@pytest.mark.parametrize("number", [1, 3, 5156, 1126])
+def test_every_shape_is_claimed_by_nobody_else(number: int) -> None:
+    """`auto:` finds each shape, in whatever it is carried."""
+    values = {1: created(), 3: sysmon(), 5156: filtering(), 1126: judged()}[number]
+    for shape, line in shapes(number, values).items():
+        assert [dialect.name for dialect in dialects().values() if dialect.claims(line)] == ["winlog"], shape
+
+
+@pytest.mark.parametrize(
+    ("written", "is_at"),
+    [
+        ("2025-03-04 09:15:21.998", "2025-03-04T09:15:21.998000Z"),
+        ("2025-03-04T09:15:21.9980001Z", "2025-03-04T09:15:21.998000Z"),
+        ("2025-03-04T09:15:21.998000100Z", "2025-03-04T09:15:21.998000Z"),
+        ("2025-03-04 09:15:21", "2025-03-04T09:15:21.000000Z"),
+        ("2025-03-04T09:15:21Z", "2025-03-04T09:15:21.000000Z"),
+    ],
+)
+def test_times_in_several_forms(written: str, is_at: str) -> None:
+    """Three to nine decimals or none, with T or a space, with Z or without."""
+    for shape, line in shapes(3, sysmon(UtcTime=written)).items():
+        assert iso_micros(opened(parse(line)).at) == is_at, shape
+
+
+def test_times_of_fluent_bit_tell_their_zone() -> None:
+    """`TimeCreated` is local time, the zone behind it."""
+    told_at = {"TimeCreated": "2025-03-04 04:15:22 -0500"}
+    line = in_text(5156, filtering(), "Message", StringInserts=["812"], **told_at)
+
+    assert iso_micros(opened(parse(line)).at) == "2025-03-04T09:15:22.000000Z"
+
+
+def test_events_in_a_list() -> None:
+    """Fluent Bit's outputs send lists, of which each event is a line of its own."""
+    one, other = in_text(3, sysmon(), "Message"), winlogbeat(3, sysmon(SourcePort="52818"))
+    line = b"[" + one + b"," + other + b"]"
+
+    assert DIALECT.claims(line)
+    assert [opened(parse(row)).flow.local_port for row in split(line)] == [52817, 52818]
+    assert split(b"[1,2]") == [b"[1,2]"]
+
+
+def test_columns_of_snare() -> None:
+    """Behind a syslog header or not; tabs may be spelled. Its times are local, so Sysmon's own counts."""
+    text = shown(3, sysmon(RuleName="")).replace("\r\n", "  ")
+    provider, channel = PROVIDERS[3]
+    columns = ["MSWinEventLog", "1", channel, "20977", "Tue Mar  4 10:15:22 2025", "3", provider, "SYSTEM", "User"]
+    line = "\t".join([*columns, "Information", "WS-0142.corp.example", "Network connection", "", text, "3385599"])
+    for written in (f"relay {line}", f"<14>Mar  4 10:15:22 relay {line}".replace("\t", "#011")):
+        event = opened(parse(written.encode()))
+        assert DIALECT.claims(written.encode())
+        assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+        assert (event.device, event.process.pid, event.process.account) == ("ws-0142.corp.example", 7412, "a.meyer")
+        assert iso_micros(event.at) == "2025-03-04T09:15:21.998000Z"
+    assert reject(parse(b"<14>Mar  4 10:15:22 relay MSWinEventLog\t1\tSecurity")).reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(("number", "values"), [(3, sysmon()), (5156, filtering())])
+def test_text_of_splunks_forwarder(number: int, values: dict[str, Any]) -> None:
+    """An event as text, in the envelope of a search. Its time is local, so Sysmon's own counts."""
+    provider, channel = PROVIDERS[number]
+    head = ["03/04/2025 09:15:22 AM", f"LogName={channel}", f"SourceName={provider}", f"EventCode={number}"]
+    text = "\n".join(
+        [*head, "Type=Information", "ComputerName=WS-0142.corp.example", f"Message={shown(number, values)}"]
+    )
+    line = json.dumps({"preview": False, "result": {"_raw": text}}).encode()
+    event = opened(parse(line))
+
+    assert DIALECT.claims(line)
+    assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+    assert event.device == device_of(line) == "ws-0142.corp.example"
+    assert iso_micros(event.at)[:19] == ("2025-03-04T09:15:21" if number == 3 else "2025-03-04T09:15:22")
+
+
+def test_a_text_in_one_line_has_no_headings_in_its_values() -> None:
+    """The filtering platform's text has headings between its values."""
+    text = " ".join(shown(5156, filtering()).split())
+    event = opened(parse(in_text(5156, {}, "Description", Message=text)))
+
+    assert event.process.path == "\\device\\harddiskvolume2\\windows\\system32\\svchost.exe"
+    assert event.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
+
+
+def test_values_of_wazuh_are_escaped_twice() -> None:
+    """Unless somebody wrote the line by hand: then a lone backslash shows it."""
+    path, quoted = "C:\\Windows\\a.exe", '"C:\\a b.exe" \\\\share\\x'
+    process = told(parse(json.dumps(wazuh(1, created(Image=path, CommandLine=quoted))).encode())).process
+    assert (process.path, process.command_line) == (path, quoted)
+    by_hand = wazuh(1, created())
+    by_hand["win"]["eventdata"]["image"] = "\\\\share\\a.exe"
+    assert told(parse(json.dumps(by_hand).encode())).process.path == "\\\\share\\a.exe"
+
+
+def test_carriers_are_not_opened_for_ever() -> None:
+    """An event lies in at most so many of them."""
+    line = winlogbeat(3, sysmon())
+    for _ in range(DEPTH_MAX):
+        line = json.dumps({"message": line.decode()}).encode()
+    assert opened(parse(line)).process.pid == 7412
+    assert reject(parse(json.dumps({"message": line.decode()}).encode())).reason is Reason.INCOMPLETE
+
+
+def test_events_of_one_line_are_taken_apart() -> None:
+    """Event Viewer exports all events in one line: each is read, and no byte of it vanishes."""
+    prolog, events = b'<?xml version="1.0"?><Events>', [xml(3, sysmon(SourcePort=str(port))) for port in (1, 2, 3)]
+    line = prolog + b" ".join(events) + b"</Events>\r"
+    pieces = split(line)
+
+    assert b"".join(pieces) == line
+    assert [opened(parse(piece)).flow.local_port for piece in pieces] == [1, 2, 3]
+    assert len(split(prolog + events[0] + events[1][:-100])) == 2
+
+
+@pytest.mark.parametrize("shape", shapes(3, sysmon()))
+def test_one_event_stays_whole(shape: str) -> None:
+    """Whatever a program is called; XML and JSON escape it."""
+    line = shapes(3, sysmon(Image="C:\\&lt;/Event&gt;&lt;Event&gt;.exe" if "xml" in shape else "C:\\<Event>.exe"))[
+        shape
+    ]
+
+    assert split(line) == [line]
+
+
+def test_events_of_one_line_are_not_mixed() -> None:
+    """What cannot be taken apart, without ends or of too many events, is rejected as a whole rather than mixed up."""
+    many = (EVENTS_MAX + 1) * b"<Event><System></System></Event>"
+    for line in (2 * xml(3, sysmon()).replace(b"</Event>", b""), many):
+        assert split(line) == [line]
+        assert "more than one" in reject(parse(line)).detail
