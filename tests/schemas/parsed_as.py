@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from schemas.events import ConnectionOpened, Ignored, Parsed, ProcessStarted, ProcessVerdict, Reject
+from schemas.events import ConnectionOpened, HttpExchange, Ignored, Parsed, ProcessStarted, ProcessVerdict, Reject
 
 
 def opened(parsed: Parsed) -> ConnectionOpened:
     """It must be a connection."""
     assert isinstance(parsed, ConnectionOpened), parsed
+    return parsed
+
+
+def request(parsed: Parsed) -> HttpExchange:
+    """It must be a request."""
+    assert isinstance(parsed, HttpExchange), parsed
     return parsed
 
 
