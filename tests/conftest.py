@@ -28,9 +28,17 @@ from schemas.topics import topics
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 
+SHORT = Path(__file__).with_name("schemas")
+"""Where a test takes milliseconds."""
+
 # A busy machine is no fault of the code that is tested: how long things take is for the bench.
 hypothesis.settings.register_profile("unproxy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("unproxy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Short files come last: at the end of a run of several processes none waits for another's long one."""
+    items.sort(key=lambda item: item.path.parent == SHORT)
 
 
 class SettingsMaker(Protocol):
