@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from schemas.settings import KafkaSettings
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The largest message of any topic (deploy/topics.toml), headers and framing included."""
+LISTENS_SECS_MAX = 1.0
 ONCE_IN_ORDER: dict[str, object] = {
     "enable.idempotence": True,
     "acks": "all",
@@ -51,6 +53,51 @@ def what_to_do(error: KafkaError, bootstrap: str) -> str:
     name = error.name()
     if "UNKNOWN_TOPIC" in name or "UNKNOWN_PARTITION" in name:
         return "run `unproxy topics --create`"
+    return _at_the_door(error) or f"start Kafka at {bootstrap}, or set kafka.bootstrap"
+
+
+class Door:
+    """Why somebody who is there does not answer a client: login, encryption. Its `note` is the client's `error_cb`.
+
+    Of each of them the client's own calls tell only that the connection failed; `poll` the client before asking for words.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._error: KafkaError | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Keep what a person can mend."""
+        if _at_the_door(error):
+            self._error = error
+
+    def words(self) -> str:
+        """What was wrong since this was asked last, and what to do; "" where nobody is there. Takes a second at most."""
+        error, self._error = self._error, None
+        if error is not None:
+            return f"{error.str()}; {_at_the_door(error)}"
+        # Who is spoken to with another protocol than he expects closes the connection, or waits; no client is told why.
+        if any(_listens(address.strip()) for address in self._bootstrap.split(",")):
+            return (
+                "somebody listens there and gives no answer; "
+                "look into his log and at kafka.security_protocol, or set kafka.bootstrap"
+            )
+        return ""
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LISTENS_SECS_MAX).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _at_the_door(error: KafkaError) -> str:
+    name = error.name()
     if "AUTH" in name:
         return "check login and rights (kafka.sasl_username, kafka.sasl_password)"
-    return f"start Kafka at {bootstrap}, or set kafka.bootstrap"
+    if name == "_SSL" or "security.protocol" in error.str():
+        return "check kafka.security_protocol and kafka.ssl_ca_file"
+    return ""

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from schemas.kafka_config import client_config
+from schemas.kafka_config import Door, client_config
 from schemas.settings import Settings, SettingsError
 from schemas.topics import INDICATORS, STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
 from streams.lease import sweep
@@ -50,7 +50,8 @@ def own_folder(folder: Path) -> int:
 
 def wait_for_kafka(settings: Settings) -> int:
     """Return when all topics are ready: how many partitions they have."""
-    config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0}
+    door = Door(settings.kafka.bootstrap)
+    config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0, "error_cb": door.note}
     admin = AdminClient(config)
     good = 0
     said_at = float("-inf")
@@ -59,7 +60,8 @@ def wait_for_kafka(settings: Settings) -> int:
         good = 0 if missing else good + 1
         if missing and time.monotonic() - said_at > SAY_SECS:
             said_at = time.monotonic()
-            log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, missing)
+            admin.poll(0)
+            log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, door.words() or missing)
         if good < GOOD_ANSWERS:
             time.sleep(ROUND_SECS)
     return partitions

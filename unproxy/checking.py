@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, Top
 from schemas.record import TABLES, columns
 from schemas.settings import Settings
 from schemas.topics import Topic, topics
-from unproxy.cluster import kafka_client_config, metadata
-from unproxy.errors import Failed
+from unproxy.cluster import ask
+from unproxy.errors import Failed, KafkaAway
 from unproxy.query.where import of_settings
 from unproxy.wiring import identity_file, lost_tables, pending_migrations
 
@@ -47,15 +47,10 @@ def _identity(settings: Settings) -> Iterator[Finding]:
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
     bootstrap = settings.kafka.bootstrap
-    admin = AdminClient({**kafka_client_config(settings), "log_level": 0})
     try:
-        seen = metadata(admin, KAFKA_SECS_MAX)
-    except KafkaException as error:
-        yield Finding(
-            False,
-            f"kafka: {bootstrap} does not answer ({error.args[0].str()}); "
-            "start it (`unproxy up` brings one), or set kafka.bootstrap",
-        )
+        admin, seen = ask(settings, KAFKA_SECS_MAX)
+    except KafkaAway as error:
+        yield Finding(False, f"kafka: {error}")
         return
     yield Finding(True, f"kafka: {bootstrap} answers, {len(seen.brokers)} broker{'s' if len(seen.brokers) > 1 else ''}")
     present = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from schemas.kafka_config import client_config
+from schemas.kafka_config import Door, client_config
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name, topics
 from unproxy.errors import Failed, Fixable, KafkaAway
@@ -22,26 +22,35 @@ def kafka_client_config(settings: Settings) -> dict[str, Any]:
     return {**client_config(settings.kafka), "log_level": 0}
 
 
-def metadata(client: AdminClient, secs_max: float) -> ClusterMetadata:
-    """What the cluster says of itself. Raises KafkaException when it says nothing."""
+def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetadata]:
+    """What the cluster says of itself. Raises KafkaAway when it says nothing."""
     from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
 
+    bootstrap = settings.kafka.bootstrap
+    door = Door(bootstrap)
+    config: dict[str, Any] = {**kafka_client_config(settings), "error_cb": door.note}
+    client = AdminClient(config)
     deadline = time.monotonic() + secs_max
     while True:
         try:
             # Short questions, as Ctrl-C is heard between two of them only.
-            return client.list_topics(timeout=ASK_SECS_MAX)
-        except KafkaException:
-            if time.monotonic() >= deadline:
-                raise
+            return client, client.list_topics(timeout=ASK_SECS_MAX)
+        except KafkaException as error:
+            if time.monotonic() < deadline:
+                continue
+            client.poll(0)
+            said = error.args[0].str()
+            away = f"no Kafka answers there ({said}); start `unproxy up`, or set kafka.bootstrap"
+            raise KafkaAway(f"{bootstrap}: {door.words() or away}") from None
 
 
 def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
     """The partitions of a topic. Raises KafkaAway, or Fixable when it has no such topic."""
-    _, seen = _cluster(settings, secs_max)
-    if topic not in seen:
+    _, seen = ask(settings, secs_max)
+    if topic not in seen.topics:
         raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
-    return sorted(seen[topic])
+    return sorted(seen.topics[topic].partitions)
 
 
 def tell_the_end(settings: Settings) -> None:
@@ -63,11 +72,11 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin, seen = _cluster(settings, KAFKA_SECS_MAX)
+    admin, seen = ask(settings, KAFKA_SECS_MAX)
     wanted = [
         NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=replicas, config=topic.config)
         for topic in topics(settings)
-        if topic.name not in seen
+        if topic.name not in seen.topics
     ]
     made = []
     for name, future in (admin.create_topics(wanted, request_timeout=KAFKA_SECS_MAX) if wanted else {}).items():
@@ -80,19 +89,3 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
                     f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
                 ) from None
     return made
-
-
-def _cluster(settings: Settings, secs_max: float) -> tuple[AdminClient, dict[str, list[int]]]:
-    """The cluster, and the partitions of each topic. Raises KafkaAway."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    bootstrap = settings.kafka.bootstrap
-    admin = AdminClient(kafka_client_config(settings))
-    try:
-        seen = metadata(admin, secs_max).topics
-    except KafkaException as error:
-        raise KafkaAway(
-            f"{bootstrap}: no Kafka answers there ({error.args[0].str()}); start `unproxy up`, or set kafka.bootstrap"
-        ) from None
-    return admin, {name: list(topic.partitions) for name, topic in seen.items()}

@@ -126,7 +126,7 @@ def test_unreachable_is_said_with_what_to_do(
 
     assert run(["check"]) == 1
     out = capsys.readouterr().out
-    assert "WRONG  kafka: 127.0.0.1:1 does not answer" in out
+    assert "WRONG  kafka: 127.0.0.1:1: no Kafka answers there" in out
     assert "WRONG  clickhouse: http://127.0.0.1:1: no ClickHouse answers there" in out
     for verb in ("migrate", "topics --create"):
         assert run(verb.split()) == 1

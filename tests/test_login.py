@@ -1,0 +1,204 @@
+"""A Kafka that encrypts and wants a login: all parts of the whole path get in, and a wrong password is told in words."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+
+from schemas.settings import PREFIX, Settings
+from schemas.topics import Topic, topics
+from tests.producers.running import Running
+from tests.sample import DATA
+from tests.streams.worker_process import wait_until
+from tests.test_whole_path import Part, ask, parts, with_database
+from unproxy.cli import run
+from unproxy.embedded.broker import Broker, create_topics
+from unproxy.embedded.engine import Engine
+from unproxy.embedded.service import free_port
+from unproxy.up.parts import write_settings
+
+TLS = Path(__file__).parent / "data" / "tls"
+USER, PASSWORD = "unproxy", 'p=a"s, \\ word'
+HUBS_USER = "$ConnectionString"
+"""As Event Hubs want it."""
+LISTENERS = {"SASL_SSL": "SCRAM-SHA-512", "SASL_PLAINTEXT": "PLAIN", "SSL": ""}
+"""How the broker is spoken to, and how one logs in there."""
+WITH_PASSWORD = f"{PREFIX}KAFKA__SASL_PASSWORD"
+LINES = 300
+
+__all__ = ["parts"]
+
+
+class Guarded(Broker):
+    """The embedded broker with a door more for each of these; the plain one stays, for itself."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.ports = {protocol: free_port() for protocol in LISTENERS}
+
+    def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
+        command, environment = super()._prepare(port)
+        file = self._properties_file
+        given = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+        doors = ",".join(f"{protocol}://localhost:{own}" for protocol, own in self.ports.items())
+        password = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
+        module = "org.apache.kafka.common.security"
+        login = f'{module}.plain.PlainLoginModule required user_{USER}="{password}" user_{HUBS_USER}="{password}";'
+        more = {
+            "listeners": f"{given['listeners']},{doors}",
+            "advertised.listeners": f"{given['advertised.listeners']},{doors}",
+            "listener.security.protocol.map": ",".join(
+                [given["listener.security.protocol.map"], *(f"{protocol}:{protocol}" for protocol in LISTENERS)]
+            ),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(TLS / "localhost.pem"),
+            "listener.name.sasl_plaintext.sasl.enabled.mechanisms": LISTENERS["SASL_PLAINTEXT"],
+            "listener.name.sasl_ssl.sasl.enabled.mechanisms": f"PLAIN,{LISTENERS['SASL_SSL']}",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": login.replace("\\", "\\\\"),
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config": login.replace("\\", "\\\\"),
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
+        }
+        with file.open("a") as properties:
+            properties.writelines(f"{name}={value}\n" for name, value in more.items())
+        return command, environment
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A broker that knows our user."""
+    broker = Guarded(tmp_path_factory.mktemp("guarded"))
+    try:
+        broker.start()
+        client = AdminClient({"bootstrap.servers": broker.bootstrap})
+        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        known = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
+        for answer in client.alter_user_scram_credentials([known]).values():
+            answer.result(20)
+        yield broker
+    finally:
+        broker.stop()
+
+
+def settings_of(guarded: Guarded, protocol: str, unique: str, folder: Path) -> Settings:
+    """How our parts get in by one of the doors; the password is in the environment."""
+    kafka = {
+        "bootstrap": f"localhost:{guarded.ports[protocol]}",
+        "security_protocol": protocol,
+        "topic_prefix": f"{unique}-",
+    }
+    if protocol != "SASL_PLAINTEXT":
+        kafka["ssl_ca_file"] = str(TLS / "localhost.crt")
+    if LISTENERS[protocol]:
+        kafka |= {"sasl_mechanism": LISTENERS[protocol], "sasl_username": USER}
+    return Settings.model_validate(
+        {
+            "kafka": kafka,
+            "worker": {"group": unique, "name": f"{unique}-1", "data_dir": str(folder / "worker")},
+            "publisher": {"state_dir": str(folder / "producer")},
+            "sink": {"group": f"{unique}-sink"},
+        }
+    )
+
+
+@pytest.mark.parametrize("protocol", LISTENERS)
+def test_the_whole_path(
+    guarded: Guarded,
+    engine: Engine,
+    parts: Callable[[str, Path], Part],
+    unique: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+) -> None:
+    """Topics are made, lines published, worked on and written, each by a process of its own."""
+    settings = settings_of(guarded, protocol, unique, tmp_path)
+    settings = settings.model_copy(
+        update={"clickhouse": settings.clickhouse.model_copy(update={"url": engine.url, "database": unique})}
+    )
+    with_database(settings)
+    file, eve = tmp_path / "settings.toml", tmp_path / "eve.json"
+    write_settings(settings, file)
+    if LISTENERS[protocol]:
+        monkeypatch.setenv(WITH_PASSWORD, PASSWORD)
+    with gzip.open(DATA / "dev-b.eve.json.gz") as lines:
+        eve.write_bytes(b"".join(islice(lines, LINES)))
+
+    assert run(["--config", str(file), "topics", "--create"]) == 0
+    parts("worker", file)
+    parts("sink", file)
+    assert run(["--config", str(file), "produce", f"suricata:{eve}"]) == 0
+
+    wait_until(lambda: len(ask(settings, "select * from DeviceNetworkEvents where RemoteUrl != ''")) > 0, "rows", 90)
+
+
+def test_another_kafka_is_followed_as_an_event_hub_is(guarded: Guarded, unique: str, tmp_path: Path) -> None:
+    """The login of what is followed is its own: ours is reached without one."""
+    theirs = f"{unique}-theirs"
+    place = f"localhost:{guarded.ports['SASL_SSL']}"
+    settings = Settings.model_validate(
+        {
+            "kafka": {"bootstrap": guarded.bootstrap, "topic_prefix": f"{unique}-"},
+            "publisher": {"state_dir": str(tmp_path / "producer"), "batch_age_secs_max": 0.05},
+            "inputs": {
+                "kafka_group": unique,
+                "kafka_security_protocol": "SASL_SSL",
+                "kafka_sasl_mechanism": "PLAIN",
+                "kafka_sasl_username": HUBS_USER,
+                "kafka_ssl_ca_file": str(TLS / "localhost.crt"),
+                "kafka_sasl_password": PASSWORD,
+            },
+        }
+    )
+    create_topics(guarded.bootstrap, [*topics(settings), Topic(theirs, "Somebody else's", 1, {})])
+    producer = Producer({"bootstrap.servers": guarded.bootstrap})
+    producer.produce(theirs, b'{"local_ip":"192.0.2.1"}')
+    assert producer.flush(20) == 0
+
+    with Running(settings, f"sockets:kafka://{place}/{theirs}") as following:
+        wait_until(lambda: following.report.received["kafka_acknowledged"] == 1, "the line is ours", 30)
+
+
+WRONG = {
+    "login": ("SASL_PLAINTEXT", {}, "another one", "kafka.sasl_password"),
+    "login, encrypted": ("SASL_SSL", {}, "another one", "kafka.sasl_password"),
+    "authority": ("SSL", {"ssl_ca_file": ""}, "", "kafka.ssl_ca_file"),
+    "encryption": ("SSL", {"security_protocol": "PLAINTEXT"}, "", "kafka.security_protocol"),
+    "no encryption": ("SASL_PLAINTEXT", {"security_protocol": "SASL_SSL"}, PASSWORD, "kafka.security_protocol"),
+    "no login": ("SASL_PLAINTEXT", {"security_protocol": "PLAINTEXT"}, "", "kafka.security_protocol"),
+}
+
+
+@pytest.mark.parametrize(("protocol", "changed", "password", "named"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_at_the_door_is_told(
+    guarded: Guarded,
+    unique: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    protocol: str,
+    changed: dict[str, str],
+    password: str,
+    named: str,
+) -> None:
+    """Not that Kafka is away: which setting to look at, by commands and by a worker that waits."""
+    settings = settings_of(guarded, protocol, unique, tmp_path)
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update=changed)})
+    file, log = tmp_path / "settings.toml", tmp_path / "worker.log"
+    write_settings(settings, file)
+    monkeypatch.setenv(WITH_PASSWORD, password)
+    worker = Part("worker", file)
+    try:
+        assert run(["--config", str(file), "check"]) == 1
+        assert f"kafka: {settings.kafka.bootstrap}: " in (said := capfd.readouterr().out)
+        assert named in said
+        assert run(["--config", str(file), "topics", "--create"]) == 1
+        assert named in capfd.readouterr().err
+        wait_until(lambda: named in log.read_text(), "the worker says what it waits for", 30)
+    finally:
+        worker.kill()
