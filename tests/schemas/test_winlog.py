@@ -32,7 +32,8 @@ from schemas.events import (
     Reject,
 )
 from schemas.windows.event_xml import EVENTS_MAX
-from schemas.windows.shippers import split
+from schemas.windows.record import FilteredConnection, Shown, SysmonConnection, SysmonProcess
+from schemas.windows.shippers import _WithValues, split
 
 DATA = Path(__file__).parents[1] / "data" / "winlog"
 PARSED_AND_IGNORED = {
@@ -649,6 +650,30 @@ def test_no_pid_is_none_rather_than_the_writers() -> None:
 
     assert len(without) == 3
     assert {event.process.account for event in without} == {"pgustavo", "SYSTEM"}
+
+
+def test_an_empty_name_of_the_shippers_module_is_one() -> None:
+    """It was told; then `ProcessID` is the writer's as well."""
+    told = {"ProcessID": 4, "EventTime": "2025-03-04 09:15:22"}
+
+    assert opened(parse(flat(5156, filtering(), **told))).process.pid == 4
+    assert opened(parse(flat(5156, filtering(), **told, SourceModuleType=""))).process.pid is None
+
+
+def test_values_beside_the_number_are_decoded_with_it() -> None:
+    """All that any kind of event has."""
+    for kind in (SysmonConnection, SysmonProcess, FilteredConnection, Shown):
+        assert set(kind.__struct_fields__) <= set(_WithValues.__struct_fields__)
+
+
+def test_what_is_called_like_a_value_may_be_anything() -> None:
+    """In events that are not for us, and where the values stand elsewhere; where they are needed it is a reject."""
+    strange = {"User": {"Name": "a.meyer"}, "Direction": ["in", "out"]}
+
+    assert kind(parse(flat(3, sysmon(**strange), EventID=22))) == "sysmon_22"
+    assert opened(parse(flat(3, {}, EventData=sysmon(), **strange))).process.account == "a.meyer"
+    assert opened(parse(winlogbeat(3, sysmon(), **strange))).process.account == "a.meyer"
+    assert reject(parse(flat(3, sysmon(**strange)))).reason is Reason.BAD_VALUE
 
 
 def test_user_is_the_actor() -> None:
