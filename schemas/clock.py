@@ -15,11 +15,13 @@ EARLIEST = 0
 LATEST = 7_258_118_400 * MICROS
 """2200-01-01: a clock beyond it is broken, and the table's time type ends at 2299."""
 
+SECONDS_CHARS_MAX = len("2026-01-01T12:00:00Z")
+MILLIS_CHARS_MAX = len("2026-01-01T12:00:00.123Z")
 NANOSECOND_DIGITS = 9
 TEXT_CHARS_MAX = 40
 """The longest that any sensor writes; Python itself reads a time with a million decimals."""
-_MILLIS = {f"{millis:03d}": millis * 1_000 for millis in range(1_000)}
-"""Microseconds by the three decimals that Elastic's agents write: to look them up takes a third of making a number of them."""
+_AFTER_SECONDS = {f".{millis:03d}{zone}": millis * 1_000 for zone in ("Z", "") for millis in range(1_000)}
+"""Microseconds by what Elastic's agents and Sysmon itself (without zone) write behind the seconds: three decimals."""
 _AFTER_MICROS = frozenset(
     ("+0000", "Z", *(f"{rest:0{digits}d}Z" for digits in (1, 2, 3) for rest in range(10**digits)))
 )
@@ -40,18 +42,19 @@ def _whole_second(text: str) -> int:
 
 def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
-    if text[26:] in _AFTER_MICROS and text[19] == "." and text[20:26].isdigit():
-        return _whole_second(text[:19]) + int(text[20:26])
-    if text[23:] == "Z" and text[19] == "." and (millis := _MILLIS.get(text[20:23])) is not None:
+    length = len(text)
+    if length <= SECONDS_CHARS_MAX:
+        return _any_spelling(text)
+    if length <= MILLIS_CHARS_MAX and (millis := _AFTER_SECONDS.get(text[19:])) is not None:
         return _whole_second(text[:19]) + millis
+    if text[26:] in _AFTER_MICROS and text[19] == "." and (micros := text[20:26]).isdigit():
+        return _whole_second(text[:19]) + int(micros)
     if text[19:20] == ".":
         decimals = text[20:].removesuffix("Z")
-        if (millis := _MILLIS.get(decimals)) is not None:  # Sysmon's own, without zone
-            return _whole_second(text[:19]) + millis
         if decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
             return _whole_second(text[:19]) + int((decimals + "00000")[:6])
-    if len(text) > TEXT_CHARS_MAX:
-        raise ValueError(f"a time of {len(text)} characters")
+    if length > TEXT_CHARS_MAX:
+        raise ValueError(f"a time of {length} characters")
     return _any_spelling(text)
 
 

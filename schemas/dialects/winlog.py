@@ -205,7 +205,7 @@ def _filtered_connection(record: Record) -> Parsed:
         _port(values.DestPort, "DestPort"),
     )
     # NXLog wrote the event log's own PID as `ProcessID` until it had a name for it, `ExecutionProcessID`.
-    nxlog_of_old = values.SourceModuleType is not None and values.ExecutionProcessID is None
+    nxlog_of_old = values.SourceModuleType not in (None, msgspec.UNSET) and values.ExecutionProcessID is None
     pid = text(values.ProcessId) or ("" if nxlog_of_old else text(values.ProcessID)) or _pid_in_message(record)
     process = _process(pid, text(values.Application), "")
     at = parse_micros(record.logged)

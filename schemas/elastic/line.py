@@ -114,6 +114,8 @@ class Line(msgspec.Struct, gc=False):
     winlog: msgspec.Raw = msgspec.Raw(b"")
     is_turned: bool = msgspec.field(default=False, name="-")
     """A flow whose beginning was not seen: who sent the first packet that was, was called its source."""
+    known_own: str | None = msgspec.field(default=None, name="--")
+    """`own_name` once it was asked for, as it mostly is more than once."""
 
     @property
     def at(self) -> Micros:
@@ -135,7 +137,16 @@ class Line(msgspec.Struct, gc=False):
     @property
     def is_own(self) -> bool:
         """The client is the machine that the agent runs on, not one whose packets it sees or whose log it passes on."""
-        return self._is_hosts and bool(self._host_name)
+        return bool(self.own_name)
+
+    @property
+    def own_name(self) -> str:
+        """The machine's name where that is so, "" where it is not or the machine has none."""
+        own = self.known_own
+        if own is None:
+            name = self._host_name
+            own = self.known_own = name if name and self._is_hosts else ""
+        return own
 
     @property
     def is_of_endpoint(self) -> bool:
@@ -145,9 +156,12 @@ class Line(msgspec.Struct, gc=False):
     @property
     def device(self) -> str:
         """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
-        ip, name = self.source.ip, self._host_name
-        if not ip or self.is_of_endpoint or (name and self._is_hosts):
-            return name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
+        ip = self.source.ip
+        if not ip or self.is_of_endpoint:
+            return self._host_name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
+        own = self.own_name
+        if own:
+            return own
         if len(ip) > IPS_CHARS_MAX:
             raise ValueError(f"source.ip of {len(ip)} characters")
         return canonical_ip(ip)
@@ -303,6 +317,7 @@ def _read(raw: bytes, deeper: int) -> Line:
         line.source = line.client
     if not line.destination.ip and line.server is not None:
         line.destination = line.server
+    line.known_own = None
     line.is_turned = bool(line.flow) and _is_turned(line.source.port, line.destination.port)
     if line.is_turned:
         line.source, line.destination = line.destination, line.source

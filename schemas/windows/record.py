@@ -81,7 +81,7 @@ class FilteredConnection(msgspec.Struct, gc=False):
     DestAddress: Scalar = None
     DestPort: Scalar = None
     Protocol: Scalar = None
-    SourceModuleType: Scalar = None
+    SourceModuleType: Scalar | msgspec.UnsetType = None
     ExecutionProcessID: Scalar = None
 
 
@@ -111,6 +111,8 @@ class Record(msgspec.Struct, gc=False):
     data: bytes
     ecs: bytes = b""
     """The whole line where values may have been moved to fields of the Elastic Common Schema."""
+    beside: msgspec.Struct | None = None
+    """What was decoded with the line: all values that any kind of event has, where they are in it and not in an object."""
 
     @property
     def device(self) -> str:
@@ -124,6 +126,8 @@ class Record(msgspec.Struct, gc=False):
 
     def values(self, kind: type[Kind]) -> Kind:
         """The values of a kind of event. Raises msgspec.MsgspecError."""
+        if self.beside is not None:
+            return self.beside  # type: ignore[return-value]  # it has the fields of each kind
         if self.data.startswith(b"{"):
             decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
             return decoded

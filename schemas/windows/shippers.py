@@ -30,7 +30,7 @@ from schemas.elastic.line import nested
 from schemas.envelopes import DEPTH_MAX, elements, within
 from schemas.windows.event_xml import Malformed, apart, head
 from schemas.windows.plain_text import flat, is_line
-from schemas.windows.record import Missing, Record, Source, number, source_of
+from schemas.windows.record import Missing, Record, Scalar, Source, number, source_of
 from schemas.windows.shown_text import values_of
 
 EVENT_ID_MAX = 65_535
@@ -144,7 +144,7 @@ class _Line(_Names, gc=False):
     EventTime: str = ""
     EventReceivedTime: str = ""
     TimeCreated: str = ""
-    SourceModuleType: str = ""
+    SourceModuleType: str | msgspec.UnsetType = msgspec.UNSET
     Computer: str = ""
     ComputerName: str = ""
     TimeGenerated: str = ""
@@ -154,12 +154,43 @@ class _Line(_Names, gc=False):
     RenderedDescription: Any = None
 
 
+class _WithValues(_Line, gc=False):
+    """The same with the values of `schemas.windows.record` that may stand beside the number: one decoding instead of two."""
+
+    UtcTime: Scalar = None
+    ProcessGuid: Scalar = None
+    ProcessId: Scalar = None
+    Image: Scalar = None
+    User: Scalar = None
+    Protocol: Scalar = None
+    Initiated: Scalar = None
+    SourceIp: Scalar = None
+    SourcePort: Scalar = None
+    DestinationIp: Scalar = None
+    DestinationPort: Scalar = None
+    CommandLine: Scalar = None
+    Hashes: Scalar = None
+    ParentProcessId: Scalar = None
+    ParentImage: Scalar = None
+    ProcessID: Scalar = None
+    Application: Scalar = None
+    Direction: Scalar = None
+    SourceAddress: Scalar = None
+    DestAddress: Scalar = None
+    DestPort: Scalar = None
+    ExecutionProcessID: Scalar = None
+
+
 _LINE = msgspec.json.Decoder(_Line)
+_WITH_VALUES = msgspec.json.Decoder(_WithValues)
 _NAMES = msgspec.json.Decoder(_Names)
 _WAZUH_DATA = msgspec.json.Decoder(_WazuhData)
 _ANY = msgspec.json.Decoder(dict[str, Any])
 _INNER = msgspec.json.Decoder(_EventData)
 _TEXT = msgspec.json.Decoder(str)
+_OF_BEATS = b'"@metadata"'
+_OF_BEATS_AT = len('{"@timestamp":"2026-01-01T12:00:00.123Z",')
+"""What Winlogbeat writes second."""
 _MARKS = re.compile(rb'"_?(?:winlog(?:\.event_id)?|Event|SyslogMessage|event_id|EventID|eventID)"')
 """One of these stands in each of the shapes in JSON."""
 _MARKS_WITHIN = re.compile(rb"winlog|event_id|[eE]ventID|EventCode=|SyslogMessage")
@@ -189,13 +220,13 @@ def _read(raw: bytes, deeper: int) -> Record:
         if json_begin < 0:
             raise Malformed("neither JSON nor an <Event>")
         raw = raw[json_begin:]
-    line = _LINE.decode(raw)
+    line = _decoded(raw)
     if line.winlog is not None:
         winlog = line.winlog
         source = source_of(winlog.provider_name, winlog.channel)
         event_id, data = _event_id(winlog.event_id), bytes(winlog.event_data)
         return Record(source, event_id, winlog.computer_name, line.timestamp, data, ecs=raw)
-    if isinstance(line.Event, _Event):
+    if type(line.Event) is _Event:  # isinstance asks the metaclass, which takes its time, of all that is none
         return _from_event(line.Event)
     if line.SyslogMessage:
         return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
@@ -212,6 +243,16 @@ def _read(raw: bytes, deeper: int) -> Record:
         if _claims(event, deeper - 1):
             return _read(event, deeper - 1)
     raise Missing("no event id where any shipper has it")
+
+
+def _decoded(raw: bytes) -> _Line:
+    """What is called like a value and is none, such as an object, may be anything but that of an event of ours."""
+    if raw.startswith(_OF_BEATS, _OF_BEATS_AT):  # beside whose number there are no values
+        return _LINE.decode(raw)
+    try:
+        return _WITH_VALUES.decode(raw)
+    except _UNREADABLE:
+        return _LINE.decode(raw)
 
 
 def split(raw: bytes) -> list[bytes]:
@@ -302,11 +343,14 @@ def _in_snake_case(line: _Line) -> Record:
 def _with_values_beside(line: _Line, raw: bytes) -> Record:
     """The values are in `EventData`, beside the number, or only in the text."""
     source = source_of(line.author, line.Channel or line.EventLog)
-    data = _object_or_text(line.EventData)
-    if not data and _VALUES.search(raw) is None:
-        data = _told(line.Message or line.Description or line.RenderedDescription, source)
     computer = line.Hostname or line.Computer or line.ComputerName
-    return Record(source, _event_id(line.EventID), computer, _logged(line), data or raw)
+    data, beside = _object_or_text(line.EventData), line if type(line) is _WithValues else None
+    if not data:
+        is_told = beside is not None and (beside.UtcTime is not None or beside.SourceAddress is not None)
+        if not is_told and _VALUES.search(raw) is None:
+            data = _told(line.Message or line.Description or line.RenderedDescription, source)
+    event_id, logged = _event_id(line.EventID), _logged(line)
+    return Record(source, event_id, computer, logged, data or raw, beside=None if data else beside)
 
 
 def _from_flat(raw: bytes) -> Record:
@@ -341,6 +385,8 @@ def _plainly_named(raw: bytes) -> bytes:
 
 def _object_or_text(written: msgspec.Raw) -> bytes:
     """An object as it is, the text of a string; b"" of anything else."""
+    if not written:
+        return b""
     data = bytes(written)
     if data.startswith(b'"'):
         return _TEXT.decode(data).strip().encode("utf-8", "replace")

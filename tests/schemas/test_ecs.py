@@ -191,6 +191,14 @@ def test_the_device_is_the_client(parts: dict[str, Any], device: str) -> None:
     )
 
 
+def test_no_event_says_of_itself_whose_it_is() -> None:
+    """Whose it is was found out once and is remembered under a name that an event may have as well."""
+    assert (
+        told(line(**{"tls": {}, "event": {"category": "network_traffic", "dataset": "tls"}, "--": "dev-b"})).device
+        == "dev-a"
+    )
+
+
 def test_a_connect_goes_where_its_host_header_says() -> None:
     """Packetbeat drops the target: `query` is `CONNECT `, and `url` is made of the Host header."""
     by_url = request("CONNECT", {"full": "http://bad1.example:443", "domain": "bad1.example", "port": 443})

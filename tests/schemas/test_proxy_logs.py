@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.address import canonical_host
+from schemas.address import REMEMBERED_LENGTH_MAX, canonical_host
 from schemas.carried import carried
 from schemas.dialects import dialects, w3c
 from schemas.events import TEXT_CHARS_MAX, Ignored, ProxyLogged, Reason
-from schemas.proxy_log import destination, status
+from schemas.proxy_log import _remembered, destination, epoch, status
 from tests.schemas.proxy_log_lines import HAPROXY, JSON, SOPHOS, logged, native
 from tests.schemas.reading import read, reason
 
@@ -40,11 +40,54 @@ PROXIES = ("envoy", "forcepoint", "haproxy", "sophos", "squid", "tinyproxy", "w3
         ("", 80, ("", 0)),
         ("-", 80, ("", 0)),
         ("gopher://a.example/", 0, ("a.example", 0)),
+        ("a.example/://b.example/", 80, ("a.example", 80)),
+        ("/a.example", 80, ("", 0)),
+        ("1a://a.example/", 80, ("1a", 80)),
+        (f"{'a' * 20}://b.example:8080/x", 0, ("b.example", 8080)),
+        (f"{'a' * 21}://b.example:8080/x", 0, ("a" * 21, 0)),
     ],
 )
 def test_where_a_target_leads(target: str, default: int, found: tuple[str, int]) -> None:
     """The authority counts, and nothing behind it; what two programs read differently counts for nothing."""
     assert destination(target, default) == found
+
+
+def test_a_destination_is_worked_out_once_for_all_its_pages() -> None:
+    """Not so where a client writes what it likes in any length."""
+    destination("http://once.example:8080/")
+    before = _remembered.cache_info()
+
+    assert destination("http://once.example:8080/a/b?c=http://b.example/") == ("once.example", 8080)
+    after = _remembered.cache_info()
+    assert (after.hits, after.currsize) == (before.hits + 1, before.currsize)
+    assert destination(f"http://{'u' * REMEMBERED_LENGTH_MAX}@once.example:8080/a") == ("once.example", 8080)
+    assert _remembered.cache_info() == after
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("1588385800", 1_588_385_800_000_000),
+        ("1588385800.007", 1_588_385_800_007_000),
+        ("1588385800.25", 1_588_385_800_250_000),
+        ("1588385800.1234567", 1_588_385_800_123_456),
+        ("7.5", 7_500_000),
+        ("7258118400.000", 7_258_118_400_000_000),
+        ("7258118400.001", None),
+        ("1588385800.", None),
+        ("1588385800.007Z", None),
+        ("15883858001", None),
+        ("158838580\N{SUPERSCRIPT TWO}", None),
+        ("", None),
+    ],
+)
+def test_seconds_since_1970(text: str, micros: int | None) -> None:
+    """With or without decimals, until 2200."""
+    if micros is not None:
+        assert epoch(text) == micros
+        return
+    with pytest.raises(ValueError, match="time"):
+        epoch(text)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +261,7 @@ def test_what_is_no_utf8_in_json_is_replaced(name: str, line: str) -> None:
 def test_a_row_s_times_and_ports_are_remembered_if_they_are_some(member: str, value: str) -> None:
     """So what is remembered is short, whatever a line has."""
     remembered = (w3c._moment, w3c._often)
+    logged("w3c", JSON["w3c"])
     before = [memory.cache_info().currsize for memory in remembered]
 
     assert reason("w3c", json.dumps({**json.loads(JSON["w3c"]), member: value})) is Reason.BAD_VALUE

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from schemas.dialects import dialects
+from schemas.dialects import dialects, w3c
 from schemas.events import Ignored, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
 from schemas.extended_log import FieldRows
 
@@ -105,6 +105,33 @@ def test_fields_beyond_the_usual_count() -> None:
     tunnel = logged(of(cs_method="CONNECT", cs_host="a.example", cs_uri_port="443"))
     assert (tunnel.host, tunnel.port, tunnel.target) == ("a.example", 443, "a.example:443")
     assert logged(of(cs_uri="http://a.example/", s_action="TCP_DENIED")).decision is ProxyDecision.DENIED
+
+
+@pytest.mark.parametrize("place", ["message", "_raw", "log"])
+def test_a_row_in_a_shippers_json_is_taken_out(place: str) -> None:
+    """Unless what is there is none."""
+    row = {**ASKED, "cs-uri": "http://a.example/"}
+    alone = logged(W3C.parse(json.dumps(row, separators=(",", ":")).encode()))
+    carrier = {**row, "c-ip": "192.0.2.8", place: json.dumps(row, separators=(",", ":"))}
+
+    assert logged(W3C.parse(json.dumps(carrier, separators=(",", ":")).encode())) == alone
+    assert logged(of(cs_uri="http://a.example/", **{place: ""})).client_ip == "192.0.2.7"
+
+
+def test_a_row_is_read_once_for_its_time_and_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer asks for both."""
+    read_rows: list[bytes] = []
+    read_row = w3c._row
+
+    def counted(told: dict[str, str], line: bytes, proxy: str) -> Parsed:
+        read_rows.append(line)
+        return read_row(told, line, proxy)
+
+    monkeypatch.setattr(w3c, "_row", counted)
+    row = json.dumps({**ASKED, "cs-uri": "http://once.example/"}).encode()
+
+    assert (W3C.written_at(row), W3C.device_of(row)) == (1_588_385_800_000_000, "192.0.2.7")
+    assert read_rows == [row]
 
 
 @pytest.mark.parametrize(

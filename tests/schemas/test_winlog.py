@@ -105,6 +105,14 @@ def test_local_time_with_a_z_is_not_believed() -> None:
     assert hours == {4}
 
 
+def test_an_empty_name_of_the_shippers_module_is_one() -> None:
+    """It was told; then `ProcessID` is the writer's as well."""
+    told = {"ProcessID": 4, "EventTime": "2025-03-04 09:15:22"}
+
+    assert opened(parse(flat(5156, filtering(), **told))).process.pid == 4
+    assert opened(parse(flat(5156, filtering(), **told, SourceModuleType=""))).process.pid is None
+
+
 def test_local_time_of_nxlog_is_brought_to_utc() -> None:
     """5156 has no other time than `EventTime`: its zone is that by which NXLog's receipt differs from the collector's."""
     times: dict[str, dict[str, int]] = {}

@@ -13,10 +13,11 @@ from schemas.dialects.winlog import DIALECT, device_of, parse
 from schemas.envelopes import DEPTH_MAX
 from schemas.events import Reason
 from schemas.windows.event_xml import EVENTS_MAX
-from schemas.windows.shippers import split
-from tests.schemas.parsed_as import opened, reject, told
+from schemas.windows.record import FilteredConnection, Shown, SysmonConnection, SysmonProcess
+from schemas.windows.shippers import _WithValues, split
+from tests.schemas.parsed_as import kind, opened, reject, told
 from tests.schemas.windows_events import created, filtering, judged, sysmon
-from tests.schemas.windows_shippers import PROVIDERS, in_text, shapes, shown, wazuh, winlogbeat, xml
+from tests.schemas.windows_shippers import PROVIDERS, flat, in_text, shapes, shown, wazuh, winlogbeat, xml
 
 
 @pytest.mark.parametrize("number", [1, 3, 5156, 1126])
@@ -148,3 +149,19 @@ def test_events_of_one_line_are_not_mixed() -> None:
     for line in (2 * xml(3, sysmon()).replace(b"</Event>", b""), many):
         assert split(line) == [line]
         assert "more than one" in reject(parse(line)).detail
+
+
+def test_values_beside_the_number_are_decoded_with_it() -> None:
+    """All that any kind of event has."""
+    for form in (SysmonConnection, SysmonProcess, FilteredConnection, Shown):
+        assert set(form.__struct_fields__) <= set(_WithValues.__struct_fields__)
+
+
+def test_what_is_called_like_a_value_may_be_anything() -> None:
+    """In events that are not for us, and where the values stand elsewhere; where they are needed it is a reject."""
+    strange = {"User": {"Name": "a.meyer"}, "Direction": ["in", "out"]}
+
+    assert kind(parse(flat(3, sysmon(**strange), EventID=22))) == "sysmon_22"
+    assert opened(parse(flat(3, {}, EventData=sysmon(), **strange))).process.account == "a.meyer"
+    assert opened(parse(winlogbeat(3, sysmon(), **strange))).process.account == "a.meyer"
+    assert reject(parse(flat(3, sysmon(**strange)))).reason is Reason.BAD_VALUE
