@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import NotReady, ProducerSendError
@@ -22,6 +22,8 @@ from streams.worker_counters import WorkerCounters
 log = logging.getLogger(__name__)
 
 TICK_SECS = 1.0
+ROUNDS_TOGETHER = 5
+"""Of partitions that were just given to us."""
 TICK_HEADERS = (("dialect", TICK_DIALECT.encode()),)
 
 
@@ -37,21 +39,26 @@ class Ticker:
     async def run(self) -> None:
         """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up.
 
-        Faust may give out partitions before its producer has started.
+        Faust may give out partitions before its producer has started. Where nothing was committed yet it drops what it read
+        ahead when partitions move, and a worker ends itself by that: the first ticks come together, so that soon all have been.
         """
+        own: list[int] = []
+        together = 0
         due = time.monotonic()
         while True:
-            own = sorted(self._own())
-            for turn in range(max(len(own), 1)):
-                due = max(due + TICK_SECS / max(len(own), 1), time.monotonic())  # what was missed is not made up for
+            before, own = own, sorted(self._own())
+            together = ROUNDS_TOGETHER if own != before else max(together - 1, 0)
+            pause = TICK_SECS if together or not own else TICK_SECS / len(own)
+            for some in [own] if together else [[partition] for partition in own] or [[]]:
+                due = max(due + pause, time.monotonic())  # what was missed is not made up for
                 await asyncio.sleep(due - time.monotonic())
-                if turn < len(own) and own[turn] in self._own():
-                    await self._try(own[turn])
+                await self._try([partition for partition in some if partition in self._own()])
 
-    async def _try(self, partition: int) -> None:
+    async def _try(self, partitions: Sequence[int]) -> None:
+        ticks = [Parcel(self._topic, partition, b"", b"", TICK_HEADERS) for partition in partitions]
         try:
-            await (await self._send(Parcel(self._topic, partition, b"", b"", TICK_HEADERS)))
+            for future in [await self._send(tick) for tick in ticks]:
+                await future
+                self._counters.ticks += 1
         except (KafkaError, ProducerSendError, NotReady) as error:
             log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})
-        else:
-            self._counters.ticks += 1
