@@ -35,6 +35,7 @@ class Ticker:
         self._send = send
         self._own = own
         self._counters = counters
+        self._due = 0.0
 
     async def run(self) -> None:
         """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up.
@@ -42,17 +43,28 @@ class Ticker:
         Faust may give out partitions before its producer has started. Where nothing was committed yet it drops what it read
         ahead when partitions move, and a worker ends itself by that: the first ticks come together, so that soon all have been.
         """
-        own: list[int] = []
+        self._due = time.monotonic()
+        known: list[int] = []
         together = 0
-        due = time.monotonic()
         while True:
-            before, own = own, sorted(self._own())
-            together = ROUNDS_TOGETHER if own != before else max(together - 1, 0)
-            pause = TICK_SECS if together or not own else TICK_SECS / len(own)
-            for some in [own] if together else [[partition] for partition in own] or [[]]:
-                due = max(due + pause, time.monotonic())  # what was missed is not made up for
-                await asyncio.sleep(due - time.monotonic())
-                await self._try([partition for partition in some if partition in self._own()])
+            own = sorted(self._own())
+            if own != known:
+                known, together = own, ROUNDS_TOGETHER
+            if together or not known:
+                await self._pause(TICK_SECS)
+                # Also those that came in the pause: the sooner they tick, the sooner they have a commit.
+                await self._try(sorted(self._own()))
+                together = max(together - 1, 0)
+                continue
+            for partition in known:
+                await self._pause(TICK_SECS / len(known))
+                if partition in self._own():
+                    await self._try([partition])
+
+    async def _pause(self, secs: float) -> None:
+        """Until so long after the last one's end was due; what was missed is not made up for."""
+        self._due = max(self._due + secs, time.monotonic())
+        await asyncio.sleep(self._due - time.monotonic())
 
     async def _try(self, partitions: Sequence[int]) -> None:
         ticks = [Parcel(self._topic, partition, b"", b"", TICK_HEADERS) for partition in partitions]
