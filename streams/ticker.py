@@ -62,7 +62,7 @@ class Ticker:
                     await self._try([partition])
 
     async def _pause(self, secs: float) -> None:
-        """Until so long after the last one's end was due; what was missed is not made up for."""
+        """Until so long after the last pause had to end; what was missed is not made up for."""
         self._due = max(self._due + secs, time.monotonic())
         await asyncio.sleep(self._due - time.monotonic())
 
