@@ -276,7 +276,8 @@ class WorkerSettings(Section):
     stall_secs_max: float = Field(
         30.0,
         gt=0,
-        description="Lag without a commit for this long ends the process; four times as long where others of it go on",
+        description="Lag without a commit for this long ends the process; four times as long where others of it go on, and "
+        "twice as long a log without ticks",
     )
     stop_secs_max: float = Field(8.0, gt=0, description="A graceful stop that takes longer is cut short")
     reject_rate_max: float = Field(0.05, ge=0, le=1, description="A larger share of rejected lines is an alarm")

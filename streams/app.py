@@ -55,14 +55,6 @@ FEED_SECS_MAX = 300.0
 """For the indicators to be read; a million take half a minute."""
 
 
-def build_app(settings: Settings, partitions: int, make_pipeline: MakePipeline = Pipeline) -> faust.App:
-    """The app as it runs, not started. `partitions` is the number that telemetry and the changelog have."""
-    policy = Policy(settings.protection)
-    return Worker(
-        settings, partitions, make_pipeline, policy, _feed(settings, policy), WorkerCounters(), WorkerFacts()
-    ).app
-
-
 class Worker:
     """One worker: the Faust app and everything that guards it."""
 
@@ -75,11 +67,13 @@ class Worker:
         feed: IndicatorFeed,
         counters: WorkerCounters,
         facts: WorkerFacts,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         worker = settings.worker
         self._feed = feed
         self.counters, self.facts = counters, facts
-        self.app = faust.App(worker.group, **faust_settings(settings, partitions))
+        # A service without a loop takes one from the thread that asks first; in the pages' and the watchdog's none ever runs.
+        self.app = faust.App(worker.group, loop=loop, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
         self._topic = topic_name(settings, TELEMETRY)
@@ -116,6 +110,7 @@ class Worker:
         self._table.on_recover(self._hold_flow)
         tables: Any = self.app.tables
         tables.sleep = _no_sleep  # a second for tables that are made later; ours is there
+        tables.loop = tables.recovery.loop = loop
 
     def watch_disk(self) -> None:
         """Open the table's folder, and end in words when it fails from now on."""
@@ -163,8 +158,7 @@ class Worker:
     async def _hold_flow(self, *_: object) -> None:
         """After each recovery: drop what was read ahead, as Faust clears its queues only after reading has begun again.
 
-        Faust resumes both itself, right after it has gone back to the committed offsets. It does not go back in a
-        partition where nothing was committed yet: what was dropped there is a hole, and the continuity check ends us.
+        Faust resumes both itself, right after it has gone back to the committed offsets.
         """
         consumer: Any = self.app.consumer
         consumer.stop_flow()
@@ -265,7 +259,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     facts.started = True
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts)
+    worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts, loop)
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()

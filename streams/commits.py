@@ -1,15 +1,21 @@
-"""Commits: never past what was handled, whatever Faust takes for acknowledged.
+"""Commits: never past what was handled, and back to them wherever what was read is dropped.
 
 While its flow is suspended, or right after a rebalance, Faust's stream skips messages that it still holds and acknowledges
 them, "or the lag would increase"; and before the first commit of a partition it takes any acknowledged offset for a good
 one to begin with. What was skipped so must be read again. So each commit is cut at what the bench has handled since the
-assignment.
+assignment. And where Faust goes back to what is committed, aiokafka stays where it is in a partition without a first
+commit: there we go back to the beginning, from which the group has to go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
+
+from aiokafka.errors import IllegalStateError
+
+log = logging.getLogger(__name__)
 
 
 class Place(Protocol):
@@ -38,17 +44,33 @@ class Commits:
         self._handled[partition] = max(offset + 1, self._handled.get(partition, 0))
 
     def watch(self, consumer: Any) -> None:
-        """Cut this consumer's commits (private, so pinned)."""
+        """Cut this consumer's commits, and make its way back one for every partition (private, so pinned)."""
         if consumer is self._consumer:
             return
         self._consumer = consumer
         commit = consumer._commit_offsets
+        seek_to_committed = consumer.seek_to_committed
 
         async def commit_handled(offsets: Mapping[Any, int], *rest: Any, **options: Any) -> Any:
             safe = self.cut(offsets)
             return await commit(safe, *rest, **options) if safe else False
 
+        async def seek_everywhere() -> Mapping[Any, int | None]:
+            offsets: Mapping[Any, int | None] = await seek_to_committed()
+            await self._seek_to_beginning([place for place, offset in offsets.items() if not offset])
+            return offsets
+
         consumer._commit_offsets = commit_handled
+        consumer.seek_to_committed = seek_everywhere
+
+    async def _seek_to_beginning(self, uncommitted: Collection[Any]) -> None:
+        ours = [place for place in uncommitted if place.topic == self._topic]
+        if not ours:
+            return
+        try:
+            await self._consumer._thread.seek_to_beginning(*ours)
+        except IllegalStateError as error:
+            log.info("partitions moved on the way back to the beginning", extra={"error": repr(error)})
 
     def cut(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
         """What of these may be committed."""

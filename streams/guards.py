@@ -14,6 +14,7 @@ its own. Whatever runs the worker (`unproxy up`, systemd, compose) starts it aga
     guard                watches                                          exit code
     lease.py             our partitions may belong to somebody else       75
     watchdog.py          input waits, nothing is committed, Kafka is up   76
+    watchdog.py          Kafka is up, nobody ticks in our partitions      76
     watchdog.py          a stop that does not end                         77
     watchdog.py          no thread gets on any more, itself included      1
     continuity.py        messages between the last one and this are gone  78

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import NotReady, ProducerSendError
@@ -22,8 +22,6 @@ from streams.worker_counters import WorkerCounters
 log = logging.getLogger(__name__)
 
 TICK_SECS = 1.0
-ROUNDS_TOGETHER = 5
-"""Of partitions that were just given to us."""
 TICK_HEADERS = (("dialect", TICK_DIALECT.encode()),)
 
 
@@ -38,39 +36,26 @@ class Ticker:
         self._due = 0.0
 
     async def run(self) -> None:
-        """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up.
-
-        Faust may give out partitions before its producer has started. Where nothing was committed yet it drops what it read
-        ahead when partitions move, and a worker ends itself by that: the first ticks come together, so that soon all have been.
-        """
+        """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up."""
         self._due = time.monotonic()
-        known: list[int] = []
-        together = 0
         while True:
             own = sorted(self._own())
-            if own != known:
-                known, together = own, ROUNDS_TOGETHER
-            if together or not known:
+            if not own:
                 await self._pause(TICK_SECS)
-                # Also those that came in the pause: the sooner they tick, the sooner they have a commit.
-                await self._try(sorted(self._own()))
-                together = max(together - 1, 0)
-                continue
-            for partition in known:
-                await self._pause(TICK_SECS / len(known))
+            for partition in own:
+                await self._pause(TICK_SECS / len(own))
                 if partition in self._own():
-                    await self._try([partition])
+                    await self._tick(partition)
 
     async def _pause(self, secs: float) -> None:
         """Until so long after the last pause had to end; what was missed is not made up for."""
         self._due = max(self._due + secs, time.monotonic())
         await asyncio.sleep(self._due - time.monotonic())
 
-    async def _try(self, partitions: Sequence[int]) -> None:
-        ticks = [Parcel(self._topic, partition, b"", b"", TICK_HEADERS) for partition in partitions]
+    async def _tick(self, partition: int) -> None:
         try:
-            for future in [await self._send(tick) for tick in ticks]:
-                await future
-                self._counters.ticks += 1
+            await (await self._send(Parcel(self._topic, partition, b"", b"", TICK_HEADERS)))
+            self._counters.ticks += 1
         except (KafkaError, ProducerSendError, NotReady) as error:
+            # Faust may give out partitions before its producer has started.
             log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})

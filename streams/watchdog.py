@@ -33,6 +33,8 @@ STUCK_SECS_MAX = 60.0
 TURNS = 4
 """Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
 of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
+BEATS = 2
+"""Times the limit for a log in which nobody ticks: a rebalance may take half a minute, and meanwhile nobody does."""
 
 
 class Stall:
@@ -83,6 +85,30 @@ class Stall:
         }
 
 
+class Pulse:
+    """Decides whether time passes in the log: pure, time comes in.
+
+    Whoever has a partition ticks into it every second. Where no partition grows, nobody has any, or no ticker runs.
+    """
+
+    def __init__(self, secs_max: float) -> None:
+        self.secs_max = secs_max
+        self._ends: Mapping[int, int] = {}
+        self._sign: object = None
+        self._beat_at: float | None = None
+
+    def forget(self) -> None:
+        """The broker was away: no growth so far says nothing."""
+        self._beat_at = None
+
+    def stopped(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> bool:
+        """Whether none of these partitions has grown for too long. A new `sign` of other work counts as growth."""
+        ends = {partition: place.end for partition, place in progress.items()}
+        if self._beat_at is None or ends != self._ends or sign != self._sign:
+            self._ends, self._sign, self._beat_at = ends, sign, now
+        return now - self._beat_at > self.secs_max
+
+
 class Watchdog(threading.Thread):
     """Watches one Faust app from outside its event loop."""
 
@@ -121,7 +147,7 @@ class Watchdog(threading.Thread):
             end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
 
     def _watch(self) -> None:
-        stall = Stall(self._stall_secs_max)
+        stall, pulse = Stall(self._stall_secs_max), Pulse(BEATS * self._stall_secs_max)
         asked_at = time.monotonic()
         stopping_since: float | None = None
         while True:
@@ -133,13 +159,14 @@ class Watchdog(threading.Thread):
                 self._hasten(now - stopping_since)
             elif now - asked_at > ASK_SECS:
                 asked_at = now
-                self._ask(stall, now)
+                self._ask(stall, pulse, now)
 
-    def _ask(self, stall: Stall, now: float) -> None:
+    def _ask(self, stall: Stall, pulse: Pulse, now: float) -> None:
         own = self._own_partitions()
         progress = self._group.progress(own or self._all_partitions)
         if progress is None:
             stall.forget()  # a restart would not bring the broker back
+            pulse.forget()
             if self._answered:
                 log.warning("Kafka does not answer, the worker goes on when it does")
             self._answered = False
@@ -148,7 +175,8 @@ class Watchdog(threading.Thread):
         if not self._answered:
             log.info("Kafka answers again")
         self._answered = True
-        late = stall.stalled(progress, now, self._sign_of_work(), everywhere=not own)
+        sign = self._sign_of_work()
+        late = stall.stalled(progress, now, sign, everywhere=not own)
         behind = [place for place in progress.values() if place.committed < place.end]
         # A spare worker has no partitions; only a group that stands still everywhere concerns it.
         lag = sum(place.end - place.committed for place in behind) if own else 0
@@ -156,6 +184,9 @@ class Watchdog(threading.Thread):
         if late and (own or len(late) == len(behind)):
             where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
             end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
+        if pulse.stopped(progress, now, sign):
+            whose = "partitions that are ours" if own else "any partition, and none is ours"
+            end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s nobody has ticked into {whose}")
 
     def _hasten(self, secs: float) -> None:
         if self._stop_asked() and not self._busy() and secs > min(STOP_IDLE_SECS_MAX, self._stop_secs_max):

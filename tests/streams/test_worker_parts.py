@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,9 +33,11 @@ from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.guard_group import Progress
 from streams.guards import Exit
 from streams.lease import Lease, Membership, put_aside, sweep
-from streams.pipeline import Message, Output
-from streams.watchdog import Stall
+from streams.pipeline import Message, Output, Pipeline
+from streams.policy import Policy
+from streams.watchdog import Pulse, Stall
 from streams.worker_counters import WorkerCounters
+from streams.worker_health import WorkerFacts
 from streams.worker_logs import OnceInAWhile
 from streams.worker_metrics import book_families, worker_families
 from streams.worker_settings import faust_settings
@@ -182,6 +185,23 @@ def test_a_partition_that_waits_for_its_turn_is_no_stall() -> None:
     fresh = Stall(30)
     assert not fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 0)
     assert list(fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 31)) == [0, 1]
+
+
+def test_a_log_without_ticks_has_no_pulse() -> None:
+    """Growth of any partition, work, and an absence of Kafka start anew; commits and other partitions do as well."""
+    pulse = Pulse(60)
+    still = {0: Progress(9, 9), 1: Progress(5, 7)}
+
+    assert not pulse.stopped(still, 0)
+    assert not pulse.stopped(still, 60)
+    assert pulse.stopped(still, 61)
+    assert pulse.stopped({0: Progress(9, 9), 1: Progress(6, 7)}, 62), "a commit is no tick"
+    assert not pulse.stopped({0: Progress(9, 9), 1: Progress(6, 8)}, 63)
+    assert not pulse.stopped({0: Progress(9, 9)}, 124)
+    assert not pulse.stopped({0: Progress(9, 9)}, 185, "recovery at 7")
+    pulse.forget()
+    assert not pulse.stopped({0: Progress(9, 9)}, 300, "recovery at 7")
+    assert pulse.stopped({0: Progress(9, 9)}, 361, "recovery at 7")
 
 
 def test_latency_is_the_logs_time_to_delivery() -> None:
@@ -357,6 +377,24 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) 
     assert ended == [Exit.UNEXPECTED]
 
 
+def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it does not answer nothing can be known; both limits begin anew when it does."""
+    ended: list[Exit] = []
+    monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
+    answers: list[dict[int, Progress] | None] = []
+    group: Any = SimpleNamespace(progress=lambda _: answers[-1])
+    nothing: dict[str, Any] = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: None)
+    limits: dict[str, Any] = {"stall_secs_max": 30, "stop_secs_max": 1, "partitions": 1}
+    guard = watchdog.Watchdog(group, Looks(), **limits, **nothing, own_partitions=lambda: [0])
+    stall, pulse = Stall(30), Pulse(60)
+    for waiting, last in ((1, 60), (0, 90)):
+        for now, answer in ((0, True), (29, False), (30, True), (last, True), (last + 1, True)):
+            answers.append({0: Progress(9 - waiting, 9)} if answer else None)
+            guard._ask(stall, pulse, 1_000 * waiting + now)
+            assert bool(ended) == (now > last)
+        ended.clear()
+
+
 STUCK = """
 import threading
 from streams import watchdog
@@ -377,6 +415,21 @@ def test_a_watchdog_that_hangs_ends_the_worker() -> None:
 
     assert done.returncode == 1
     assert "in hangs" in done.stderr
+
+
+def test_all_runs_in_the_workers_own_loop(tmp_path: Path) -> None:
+    """Also where the thread of the pages or the watchdog asks for something before Faust has started."""
+    settings = Settings.model_validate({"worker": {"data_dir": str(tmp_path)}})
+    loop = asyncio.new_event_loop()
+    feed: Any = None
+    worker = Worker(settings, 1, Pipeline, Policy(), feed, WorkerCounters(), WorkerFacts(), loop)
+    app: Any = worker.app
+    with ThreadPoolExecutor(1) as another:
+        another.submit(worker.sign_of_work).result()
+        found = another.submit(lambda: (app.loop, app.tables.loop, app.tables.recovery.loop)).result()
+    loop.close()
+
+    assert found == (loop, loop, loop)
 
 
 def test_a_recovery_shows_that_it_works() -> None:
@@ -401,7 +454,7 @@ def test_no_commit_passes_what_was_handled() -> None:
         seen.append((offsets, start_new_transaction))
         return True
 
-    consumer = SimpleNamespace(_commit_offsets=commit)
+    consumer = SimpleNamespace(_commit_offsets=commit, seek_to_committed=None)
     commits = Commits("telemetry")
     commits.watch(consumer)
     commits.watch(consumer)

@@ -204,6 +204,16 @@ def committed(settings: Settings) -> dict[int, int]:
         consumer.close()
 
 
+def commit(settings: Settings, partition: int, offset: int) -> None:
+    """Commit for the group, while it has no members."""
+    consumer = _asker(settings, settings.worker.group)
+    try:
+        place = TopicPartition(topic_name(settings, TELEMETRY), partition, offset)
+        consumer.commit(offsets=[place], asynchronous=False)
+    finally:
+        consumer.close()
+
+
 def ends(settings: Settings) -> dict[int, int]:
     """The end offsets of the input."""
     consumer = _asker(settings, "reader")
