@@ -141,11 +141,14 @@ class Processes:
             name, started_ns = before.partition(b"(")[2], int(words[_STARTED]) * _TICK_NS
         container = _CONTAINER.search(self._read(process, "cgroup"))
         found = container[1].decode() if container else ""
+        # Both go with the process's memory: a path that is still there afterwards vouches for the words.
+        command_line = self._command_line(process) if self._command_lines else ""
+        path = self._path(process)
         return Who(
             process,
             _text(name),
-            self._path(process),
-            self._command_line(process) if self._command_lines else "",
+            path,
+            command_line,
             uid,
             self._user(uid) if uid is not None and not found else "",
             parent or None,

@@ -73,6 +73,23 @@ def test_what_is_remembered_holds_for_a_moment(tmp_path: Path) -> None:
     assert users == [0, 0, 4_242]
 
 
+def test_a_process_that_ends_while_it_is_asked_has_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory goes right after its path was read: where the path is told, so is the command line."""
+    process(tmp_path, 7, words=b"curl\0-s\0")
+    asked = Processes._path
+
+    def ends(processes: Processes, number: int) -> str:
+        path = asked(processes, number)
+        (tmp_path / "7" / "cmdline").write_bytes(b"")
+        return path
+
+    monkeypatch.setattr(Processes, "_path", ends)
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert (who.path, who.command_line) == ("/usr/bin/curl", "curl -s")
+
+
 def test_a_program_may_change_its_user_before_it_connects(tmp_path: Path) -> None:
     """What was seen as it began is not what it is told as."""
     processes = Processes(tmp_path, clock=lambda: 0.0)
