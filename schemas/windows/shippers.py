@@ -30,7 +30,17 @@ from schemas.elastic.line import nested
 from schemas.envelopes import DEPTH_MAX, elements, within
 from schemas.windows.event_xml import Malformed, apart, head
 from schemas.windows.plain_text import flat, is_line
-from schemas.windows.record import Missing, Record, Scalar, Source, number, source_of
+from schemas.windows.record import (
+    FilteredConnection,
+    Missing,
+    Record,
+    Scalar,
+    Source,
+    SysmonConnection,
+    SysmonProcess,
+    number,
+    source_of,
+)
 from schemas.windows.shown_text import values_of
 
 EVENT_ID_MAX = 65_535
@@ -154,33 +164,18 @@ class _Line(_Names, gc=False):
     RenderedDescription: Any = None
 
 
-class _WithValues(_Line, gc=False):
-    """The same with the values of `schemas.windows.record` that may stand beside the number: one decoding instead of two."""
-
-    UtcTime: Scalar = None
-    ProcessGuid: Scalar = None
-    ProcessId: Scalar = None
-    Image: Scalar = None
-    User: Scalar = None
-    Protocol: Scalar = None
-    Initiated: Scalar = None
-    SourceIp: Scalar = None
-    SourcePort: Scalar = None
-    DestinationIp: Scalar = None
-    DestinationPort: Scalar = None
-    CommandLine: Scalar = None
-    Hashes: Scalar = None
-    ParentProcessId: Scalar = None
-    ParentImage: Scalar = None
-    ProcessID: Scalar = None
-    Application: Scalar = None
-    Direction: Scalar = None
-    SourceAddress: Scalar = None
-    DestAddress: Scalar = None
-    DestPort: Scalar = None
-    ExecutionProcessID: Scalar = None
-
-
+_WithValues: type[_Line] = msgspec.defstruct(  # type: ignore[assignment]  # it has this base
+    "_WithValues",
+    [
+        (name, Scalar, None)
+        for kind in (SysmonConnection, SysmonProcess, FilteredConnection)
+        for name in kind.__struct_fields__
+        if name not in _Line.__struct_fields__
+    ],
+    bases=(_Line,),
+    gc=False,
+)
+"""The same with the values that may stand beside the number: one decoding instead of two."""
 _LINE = msgspec.json.Decoder(_Line)
 _WITH_VALUES = msgspec.json.Decoder(_WithValues)
 _NAMES = msgspec.json.Decoder(_Names)
@@ -344,7 +339,8 @@ def _with_values_beside(line: _Line, raw: bytes) -> Record:
     """The values are in `EventData`, beside the number, or only in the text."""
     source = source_of(line.author, line.Channel or line.EventLog)
     computer = line.Hostname or line.Computer or line.ComputerName
-    data, beside = _object_or_text(line.EventData), line if type(line) is _WithValues else None
+    data = _object_or_text(line.EventData)
+    beside: Any = line if type(line) is _WithValues else None
     if not data:
         is_told = beside is not None and (beside.UtcTime is not None or beside.SourceAddress is not None)
         if not is_told and _VALUES.search(raw) is None:

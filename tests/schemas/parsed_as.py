@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from schemas.events import ConnectionOpened, HttpExchange, Ignored, Parsed, ProcessStarted, ProcessVerdict, Reject
 
-
-def opened(parsed: Parsed) -> ConnectionOpened:
-    """It must be a connection."""
-    assert isinstance(parsed, ConnectionOpened), parsed
-    return parsed
+Outcome = TypeVar("Outcome")
 
 
-def request(parsed: Parsed) -> HttpExchange:
-    """It must be a request."""
-    assert isinstance(parsed, HttpExchange), parsed
-    return parsed
+def _must_be(wanted: type[Outcome]) -> Callable[[Parsed], Outcome]:
+    def checked(parsed: Parsed) -> Outcome:
+        assert isinstance(parsed, wanted), parsed
+        return parsed
+
+    return checked
 
 
-def told(parsed: Parsed) -> ProcessStarted:
-    """It must be a process's start or end."""
-    assert isinstance(parsed, ProcessStarted), parsed
-    return parsed
-
-
-def verdict(parsed: Parsed) -> ProcessVerdict:
-    """It must be a verdict."""
-    assert isinstance(parsed, ProcessVerdict), parsed
-    return parsed
+opened = _must_be(ConnectionOpened)
+request = _must_be(HttpExchange)
+told = _must_be(ProcessStarted)
+"""A process's start or end."""
+verdict = _must_be(ProcessVerdict)
+reject = _must_be(Reject)
+_ignored = _must_be(Ignored)
 
 
 def kind(parsed: Parsed) -> str:
     """It must be ignored: as what."""
-    assert isinstance(parsed, Ignored), parsed
-    return parsed.kind
-
-
-def reject(parsed: Parsed) -> Reject:
-    """It must be rejected."""
-    assert isinstance(parsed, Reject), parsed
-    return parsed
+    return _ignored(parsed).kind
