@@ -20,6 +20,7 @@ from producers.inputs import Outcome, published_before
 from producers.lines import Lines
 from producers.publisher import PublisherFailed
 from producers.source import Line, Source, SourceError, SourceFile
+from schemas import tls
 from schemas.kafka_config import client_config
 from schemas.settings import InputSettings, KafkaSettings
 
@@ -222,7 +223,9 @@ class _Partition:
 
 
 def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
-    """How the client is set up; callbacks are added by whoever has them."""
+    """How the client is set up; callbacks are added by whoever has them. Raises SettingsError."""
+    if settings.kafka_security_protocol.endswith("SSL"):
+        tls.context("inputs.kafka_ssl_", settings.kafka_ssl_ca_file, settings.kafka_ssl_client_cert_file)
     kafka = KafkaSettings(
         bootstrap=",".join(endpoint.places),
         security_protocol=settings.kafka_security_protocol,
@@ -230,6 +233,7 @@ def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, An
         sasl_username=settings.kafka_sasl_username,
         sasl_password=settings.kafka_sasl_password,
         ssl_ca_file=settings.kafka_ssl_ca_file,
+        ssl_client_cert_file=settings.kafka_ssl_client_cert_file,
     )
     return {
         **client_config(kafka),

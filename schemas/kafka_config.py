@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from schemas import tls
 from schemas.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ ONCE_IN_ORDER: dict[str, object] = {
 
 
 def client_config(kafka: KafkaSettings) -> dict[str, object]:
-    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster."""
+    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster. Raises SettingsError."""
     config: dict[str, object] = {
         "bootstrap.servers": kafka.bootstrap,
         "client.id": "unproxy",
@@ -43,8 +44,13 @@ def client_config(kafka: KafkaSettings) -> dict[str, object]:
         config["sasl.mechanism"] = kafka.sasl_mechanism
         config["sasl.username"] = kafka.sasl_username
         config["sasl.password"] = kafka.sasl_password.get_secret_value()
+    if kafka.security_protocol.endswith("SSL"):
+        # Of a file that cannot be used librdkafka says less.
+        tls.context("kafka.ssl_", kafka.ssl_ca_file, kafka.ssl_client_cert_file)
     if kafka.ssl_ca_file:
         config["ssl.ca.location"] = kafka.ssl_ca_file
+    if kafka.ssl_client_cert_file:
+        config["ssl.certificate.location"] = config["ssl.key.location"] = kafka.ssl_client_cert_file
     return config
 
 
@@ -80,7 +86,7 @@ class Door:
         if any(_listens(address.strip()) for address in self._bootstrap.split(",")):
             return (
                 "somebody listens there and gives no answer; "
-                "look into his log and at kafka.security_protocol, or set kafka.bootstrap"
+                "look into his log and at kafka.security_protocol and kafka.ssl_client_cert_file, or set kafka.bootstrap"
             )
         return ""
 
@@ -99,5 +105,5 @@ def _at_the_door(error: KafkaError) -> str:
     if "AUTH" in name:
         return "check login and rights (kafka.sasl_username, kafka.sasl_password)"
     if name == "_SSL" or "security.protocol" in error.str():
-        return "check kafka.security_protocol and kafka.ssl_ca_file"
+        return "check kafka.security_protocol, kafka.ssl_ca_file and kafka.ssl_client_cert_file"
     return ""

@@ -47,6 +47,7 @@ class KafkaSettings(Section):
     sasl_username: str = Field("", description="User name for SASL")
     sasl_password: SecretStr = Field(SecretStr(""), description="Password for SASL")
     ssl_ca_file: str = Field("", description="PEM file with the authorities to trust; empty for the system's")
+    ssl_client_cert_file: str = Field("", description="PEM file with certificate and key to show; empty for none")
     topic_prefix: str = Field("", description="Put before every topic name, to share a cluster")
 
 
@@ -57,6 +58,7 @@ class ClickHouseSettings(Section):
     database: str = Field("unproxy", description="Database of our tables; `unproxy migrate` creates it")
     username: str = Field("default", description="User name")
     password: SecretStr = Field(SecretStr(""), description="Password")
+    ca_file: str = Field("", description="HTTPS: PEM file with the authorities to trust; empty for the system's")
     timeout_secs: float = Field(30.0, gt=0, description="How long one request may take")
 
     @field_validator("url")
@@ -237,6 +239,9 @@ class InputSettings(Section):
     )
     kafka_ssl_ca_file: str = Field(
         "", description="Kafka: PEM file with the authorities to trust; empty for the system's"
+    )
+    kafka_ssl_client_cert_file: str = Field(
+        "", description="Kafka: PEM file with certificate and key to show there; empty for none"
     )
     http_token: SecretStr = Field(
         SecretStr(""), description="HTTP: who sends lines must show it; better in the environment"

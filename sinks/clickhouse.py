@@ -17,6 +17,7 @@ import lz4.frame  # type: ignore[import-untyped,unused-ignore]  # it has no type
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
 
+from schemas import tls
 from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
 from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
@@ -85,6 +86,8 @@ class ClickHouseSink:
     """Writes rows into the tables of one database."""
 
     def __init__(self, config: ClickHouseSettings) -> None:
+        """Opens nothing. Raises SettingsError."""
+        _check_authority(config)
         self._config = config
         self._client: Client | None = None
         # Locally the wire costs nothing and compression does.
@@ -164,7 +167,8 @@ class ClickHouseSink:
 
 
 def connect(config: ClickHouseSettings) -> Client:
-    """A client of this server that is in no database yet. Raises ClickHouseError when it cannot be reached."""
+    """A client of this server that is in no database yet. Raises ClickHouseError when it cannot be reached, SettingsError."""
+    _check_authority(config)
     address = urlsplit(config.url)
     return clickhouse_connect.get_client(
         interface=address.scheme,
@@ -172,6 +176,7 @@ def connect(config: ClickHouseSettings) -> Client:
         port=address.port or (8443 if address.scheme == "https" else 8123),
         username=config.username,
         password=config.password.get_secret_value(),
+        ca_cert=config.ca_file or None,
         connect_timeout=CONNECT_SECS_MAX,
         send_receive_timeout=config.timeout_secs,
         proxy_path=address.path.rstrip("/"),
@@ -179,6 +184,11 @@ def connect(config: ClickHouseSettings) -> Client:
         compress=False,
         autogenerate_session_id=False,
     )
+
+
+def _check_authority(config: ClickHouseSettings) -> None:
+    if config.url.startswith("https:"):
+        tls.context("clickhouse.", config.ca_file)
 
 
 def _grouped(rows: Sequence[bytes]) -> Generator[bytes, None, None]:

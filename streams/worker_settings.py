@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 import zlib
 from typing import Any
 
 import faust
 
+from schemas import tls
 from schemas.settings import KafkaSettings, Settings, SettingsError
 
 REQUEST_BYTES_MAX = 17 << 20
@@ -62,7 +62,7 @@ def _broker(kafka: KafkaSettings) -> list[str]:
 def _credentials(kafka: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
     """How Faust encrypts and logs in; None for a plain connection."""
     encrypted = kafka.security_protocol in ("SSL", "SASL_SSL")
-    context = ssl.create_default_context(cafile=kafka.ssl_ca_file or None) if encrypted else None
+    context = tls.context("kafka.ssl_", kafka.ssl_ca_file, kafka.ssl_client_cert_file) if encrypted else None
     if kafka.security_protocol.startswith("SASL"):
         if not kafka.sasl_mechanism:
             raise SettingsError(f"kafka.sasl_mechanism: is empty, but {kafka.security_protocol} needs one")

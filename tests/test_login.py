@@ -1,4 +1,4 @@
-"""A Kafka that encrypts and wants a login: all parts of the whole path get in, and a wrong password is told in words."""
+"""A Kafka and a ClickHouse that encrypt or want a login: the whole path gets in, and what is wrong is told in words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from schemas.settings import PREFIX, Settings
+from producers.endpoint import Endpoint, Scheme
+from producers.kafka_input import consumer_config
+from schemas.kafka_config import client_config
+from schemas.settings import PREFIX, InputSettings, Settings, SettingsError
 from schemas.topics import Topic, topics
+from streams.worker_settings import faust_settings
 from tests.producers.running import Running
 from tests.sample import DATA
 from tests.streams.worker_process import wait_until
@@ -27,8 +31,9 @@ TLS = Path(__file__).parent / "data" / "tls"
 USER, PASSWORD = "unproxy", 'p=a"s, \\ word'
 HUBS_USER = "$ConnectionString"
 """As Event Hubs want it."""
-LISTENERS = {"SASL_SSL": "SCRAM-SHA-512", "SASL_PLAINTEXT": "PLAIN", "SSL": ""}
-"""How the broker is spoken to, and how one logs in there."""
+MUTUAL = "MUTUAL"
+LISTENERS = {"SASL_SSL": "SCRAM-SHA-512", "SASL_PLAINTEXT": "PLAIN", "SSL": "", MUTUAL: ""}
+"""How the broker is spoken to, and how one logs in there; a client of the last one shows a certificate."""
 WITH_PASSWORD = f"{PREFIX}KAFKA__SASL_PASSWORD"
 LINES = 300
 
@@ -54,10 +59,13 @@ class Guarded(Broker):
             "listeners": f"{given['listeners']},{doors}",
             "advertised.listeners": f"{given['advertised.listeners']},{doors}",
             "listener.security.protocol.map": ",".join(
-                [given["listener.security.protocol.map"], *(f"{protocol}:{protocol}" for protocol in LISTENERS)]
+                [given["listener.security.protocol.map"], *(f"{name}:{_protocol(name)}" for name in LISTENERS)]
             ),
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(TLS / "localhost.pem"),
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.mutual.ssl.truststore.type": "PEM",
+            "listener.name.mutual.ssl.truststore.location": str(TLS / "localhost.crt"),
             "listener.name.sasl_plaintext.sasl.enabled.mechanisms": LISTENERS["SASL_PLAINTEXT"],
             "listener.name.sasl_ssl.sasl.enabled.mechanisms": f"PLAIN,{LISTENERS['SASL_SSL']}",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": login.replace("\\", "\\\\"),
@@ -67,6 +75,10 @@ class Guarded(Broker):
         with file.open("a") as properties:
             properties.writelines(f"{name}={value}\n" for name, value in more.items())
         return command, environment
+
+
+def _protocol(name: str) -> str:
+    return "SSL" if name == MUTUAL else name
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +101,13 @@ def settings_of(guarded: Guarded, protocol: str, unique: str, folder: Path) -> S
     """How our parts get in by one of the doors; the password is in the environment."""
     kafka = {
         "bootstrap": f"localhost:{guarded.ports[protocol]}",
-        "security_protocol": protocol,
+        "security_protocol": _protocol(protocol),
         "topic_prefix": f"{unique}-",
     }
     if protocol != "SASL_PLAINTEXT":
         kafka["ssl_ca_file"] = str(TLS / "localhost.crt")
+    if protocol == MUTUAL:
+        kafka["ssl_client_cert_file"] = str(TLS / "localhost.pem")
     if LISTENERS[protocol]:
         kafka |= {"sasl_mechanism": LISTENERS[protocol], "sasl_username": USER}
     return Settings.model_validate(
@@ -170,6 +184,7 @@ WRONG = {
     "authority": ("SSL", {"ssl_ca_file": ""}, "", "kafka.ssl_ca_file"),
     "encryption": ("SSL", {"security_protocol": "PLAINTEXT"}, "", "kafka.security_protocol"),
     "no encryption": ("SASL_PLAINTEXT", {"security_protocol": "SASL_SSL"}, PASSWORD, "kafka.security_protocol"),
+    "no certificate": (MUTUAL, {"ssl_client_cert_file": ""}, "", "kafka.ssl_client_cert_file"),
     "no login": ("SASL_PLAINTEXT", {"security_protocol": "PLAINTEXT"}, "", "kafka.security_protocol"),
 }
 
@@ -200,3 +215,20 @@ def test_what_is_wrong_at_the_door_is_told(
         wait_until(lambda: named in log.read_text(), "the worker says what it waits for", 30)
     finally:
         worker.kill()
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_file", "ssl_client_cert_file"])
+def test_a_file_that_cannot_be_used_is_named(name: str) -> None:
+    """By librdkafka's clients, by Faust, and of a Kafka that is followed."""
+    file = {name: "nowhere.pem"}
+    settings = Settings.model_validate({"kafka": {"security_protocol": "SSL", **file}})
+    inputs = InputSettings.model_validate({"kafka_security_protocol": "SSL", f"kafka_{name}": "nowhere.pem"})
+    endpoint = Endpoint(Scheme.KAFKA, ("localhost:9092",), "theirs")
+    told = f"{name}: nowhere.pem cannot be used: No such file or directory"
+
+    with pytest.raises(SettingsError, match=rf"kafka\.{told}"):
+        client_config(settings.kafka)
+    with pytest.raises(SettingsError, match=rf"kafka\.{told}"):
+        faust_settings(settings, 1)
+    with pytest.raises(SettingsError, match=rf"inputs\.kafka_{told}"):
+        consumer_config(endpoint, inputs)

@@ -17,13 +17,14 @@ from collections import deque
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from schemas import tls
 from schemas.address import split_authority
 from schemas.clock import parse_micros
 from schemas.indicators import Severity
 from schemas.settings import ForwardSettings
 from sinks.forward.alert import ForwardedAlert
 from sinks.forward.cef import cef
-from sinks.forward.target import Answer, Reply, tls_context
+from sinks.forward.target import Answer, Reply
 
 SYSLOG_SEVERITY: dict[str, int] = {
     Severity.INFORMATIONAL: 6,
@@ -55,7 +56,9 @@ class Syslog:
         udp = self._transport == "udp"
         self._bytes_max = settings.syslog_datagram_bytes_max if udp else settings.syslog_bytes_max
         self._timeout_secs = settings.timeout_secs
-        self._context = tls_context(settings) if self._transport == "tls" else None
+        self._context = (
+            tls.context("forward.", settings.ca_file, settings.client_cert_file) if self._transport == "tls" else None
+        )
         self._host = socket.gethostname()
         self._connection: socket.socket | None = None
         self._sent: deque[bytes] = deque(maxlen=AGAIN_MAX)

@@ -11,12 +11,11 @@ MISCONFIGURED   the same again, and a person must act: login, address, certifica
 
 from __future__ import annotations
 
-import ssl
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from schemas.settings import ForwardSettings, SettingsError
+from schemas.settings import SettingsError
 from sinks.forward.alert import ForwardedAlert
 
 
@@ -59,18 +58,6 @@ class Target(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
-
-
-def tls_context(settings: ForwardSettings) -> ssl.SSLContext:
-    """Verifies certificates and names, always. Raises SettingsError."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.client_cert_file:
-            context.load_cert_chain(settings.client_cert_file)
-    except OSError as error:
-        files = " or ".join(filter(None, (settings.ca_file, settings.client_cert_file)))
-        raise SettingsError(f"forward: {files} cannot be used: {error.strerror or error}; give a PEM file") from None
-    return context
 
 
 def content_of(key: str, path: str) -> str:

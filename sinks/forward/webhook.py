@@ -16,9 +16,10 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 from urllib3.response import BaseHTTPResponse
 
+from schemas import tls
 from schemas.settings import ForwardSettings, SettingsError
 from sinks.forward.alert import ForwardedAlert
-from sinks.forward.target import Answer, Reply, content_of, tls_context
+from sinks.forward.target import Answer, Reply, content_of
 
 ID_HEADER = "X-Unproxy-Alert-Id"
 VERSION_HEADER = "X-Unproxy-Alert-Version"
@@ -51,7 +52,9 @@ class Webhook:
         self._path = urllib3.util.parse_url(url).request_uri
         self._secret = secret_of(settings)
         self._headers = {"User-Agent": "unproxy", **headers_of(settings), "Content-Type": "application/json"}
-        secure = {"ssl_context": tls_context(settings)} if parts.scheme == "https" else {}
+        secure = {}
+        if parts.scheme == "https":
+            secure["ssl_context"] = tls.context("forward.", settings.ca_file, settings.client_cert_file)
         self._pool = urllib3.connection_from_url(
             self.name,
             maxsize=self.parallel,

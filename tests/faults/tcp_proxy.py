@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -11,10 +12,11 @@ CHUNK_BYTES = 64 * 1024
 
 
 class TcpProxy:
-    """Listens on a port of its own and forwards to another; its methods may be called from any thread."""
+    """Listens on a port of its own and forwards to another, in plain; its methods are for any thread."""
 
-    def __init__(self, port: int, target_port: int) -> None:
+    def __init__(self, port: int, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
@@ -61,7 +63,9 @@ class TcpProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, HOST, self.port, backlog=256))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve, HOST, self.port, backlog=256, ssl=self._tls)
+        )
         self._listens.set()
         try:
             self._loop.run_forever()

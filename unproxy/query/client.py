@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from schemas import tls
 from unproxy.errors import Failed
 
 CHUNK_BYTES = 256 * 1024
@@ -63,6 +64,7 @@ class Client:
     username: str = "default"
     password: str = ""
     timeout_secs: float = 30.0
+    ca_file: str = ""
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """The answer to a question in SQL; `parameters` fill its {name:Type}."""
@@ -134,6 +136,9 @@ class Client:
             method = "POST" if text else "GET"
             connection.request(method, f"{place.path.rstrip('/')}/{target}", body=text.encode(), headers=headers)
             return connection.getresponse()
+        except ssl.SSLError as error:
+            reason = error.reason or str(error)
+            raise EngineAway(f"{self.url}: {reason}; check clickhouse.ca_file, and clickhouse.url for https") from None
         except OSError as error:
             raise EngineAway(
                 f"{self.url}: no ClickHouse answers there ({_reason(error)}); start `unproxy up`, or set clickhouse.url"
@@ -144,7 +149,7 @@ class Client:
         host = place.hostname or "127.0.0.1"
         if place.scheme == "https":
             return http.client.HTTPSConnection(
-                host, place.port or 8443, timeout=self.timeout_secs, context=ssl.create_default_context()
+                host, place.port or 8443, timeout=self.timeout_secs, context=tls.context("clickhouse.", self.ca_file)
             )
         return http.client.HTTPConnection(host, place.port or 8123, timeout=self.timeout_secs)
 

@@ -68,6 +68,7 @@ def of_settings(settings: Settings) -> Client:
         clickhouse.username,
         clickhouse.password.get_secret_value(),
         clickhouse.timeout_secs,
+        clickhouse.ca_file,
     )
 
 
