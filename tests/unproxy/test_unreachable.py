@@ -23,6 +23,7 @@ import pytest
 from schemas.settings import Settings
 from schemas.topics import topics
 from unproxy import wiring
+from unproxy.cli import EXIT_INTERRUPTED
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed
@@ -130,15 +131,20 @@ class Running:
     def interrupt(self) -> Told:
         """Ctrl-C, and again where nothing happens, as a person does.
 
-        A signal that comes right before a call that blocks is heeded by Python only when that returns.
+        A signal that comes right before a call that blocks is heeded by Python only when that returns; one more that comes
+        while Python ends has the system end it.
         """
         asked = time.monotonic()
         code: int | None = None
+        pressed = 0
         while code is None:
             assert time.monotonic() - asked < SECS_MAX, self.text
             self.process.send_signal(signal.SIGINT)
+            pressed += 1
             with suppress(subprocess.TimeoutExpired):
                 code = self.process.wait(AGAIN_SECS)
+        if pressed > 1 and code == -signal.SIGINT:
+            code = EXIT_INTERRUPTED
         return Told(self.verb.arguments, code, self.text, time.monotonic() - asked)
 
     def kill(self) -> None:
