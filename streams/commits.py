@@ -13,7 +13,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import KafkaError
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,11 @@ class Commits:
         ours = [place for place in uncommitted if place.topic == self._topic]
         if not ours:
             return
+        thread = self._consumer._thread
         try:
-            await self._consumer._thread.seek_to_beginning(*ours)
-        except IllegalStateError as error:
-            log.info("partitions moved on the way back to the beginning", extra={"error": repr(error)})
+            await thread.call_thread(_go_to_beginning, thread._ensure_consumer(), ours)
+        except KafkaError as error:
+            log.warning("could not go back to the beginning", extra={"error": repr(error)})
 
     def cut(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
         """What of these may be committed."""
@@ -81,3 +82,10 @@ class Commits:
             elif place.partition in self._handled:
                 safe[place] = min(offset, self._handled[place.partition])
         return safe
+
+
+async def _go_to_beginning(kafka: Any, places: Collection[Any]) -> None:
+    """Not by `seek_to_beginning`: a position that is not known for a moment crashes Faust's livelock detector."""
+    for place, offset in (await kafka.beginning_offsets(places)).items():
+        if place in kafka.assignment():
+            kafka.seek(place, offset)
