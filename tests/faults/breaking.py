@@ -58,7 +58,7 @@ PLANS = {
 }
 GUARDED = {"no-recovery-hook", "hole-in-the-offsets"}
 """Those that the continuity check is there for."""
-DEVICES, LINES_PER_SEC = 300, 900
+DEVICES, LINES_PER_SEC = 1_500, 900
 """Many devices that say little: a lost entry of one's state is not made good a moment later by its next snapshot."""
 
 
