@@ -58,7 +58,7 @@ _NATIVE_WIDE = re.compile(
 )
 """With the client's port; the first number behind the size is what the client sent."""
 _PAIRS = re.compile(r"(?:\S{1,255} )?(\d{9,10}\.\d{3}) logformat=splunk_recommended_squid ")
-_PAIR = re.compile(r'(?<!\S)([a-z_]{1,40})=(?:"((?:[^"\\]|\\.)*+)"|\[[^\]]{0,80}\]|(\S*))')
+_PAIR = re.compile(r'(?<!\S)([a-z_]{1,40})=(?:"((?:[^"\\]|\\.)*+)"|(\[[^\]]{0,80}\]|\S*))')
 PAIRS_NEEDED = ("src_ip", "http_method", "url", "status", "vendor_action", "dest_status")
 _NATIVE_HEAD = re.compile(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s+(?!logformat=)\S+\s+(\S+)\s")
 _RESULT = re.compile(r"([A-Z][A-Z0-9_]*)/(-|\d{1,3})")

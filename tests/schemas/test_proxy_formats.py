@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import msgspec
 import pytest
@@ -331,6 +332,14 @@ def test_squids_format_for_splunk() -> None:
     )
     assert logged("squid", denied).decision is ProxyDecision.DENIED
     assert reason("squid", SQUID_PAIRS.replace(" vendor_action=TCP_TUNNEL", "")) is Reason.INCOMPLETE
+
+
+@pytest.mark.parametrize("name", ["src_port", "dest_port", "duration", "status", "bytes_in", "bytes_out"])
+def test_a_time_in_brackets_is_no_number(name: str) -> None:
+    """As `local_time` is written; found by `make fuzz`."""
+    line = re.sub(rf" {name}=\d+", f" {name}=[1,2,3]", SQUID_PAIRS)
+
+    assert reason("squid", line) is Reason.BAD_VALUE
 
 
 def test_squids_native_format_with_the_clients_port() -> None:
