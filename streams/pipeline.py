@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Reason, Reject
+from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, Reason, Reject
 from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
 from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
@@ -41,6 +41,8 @@ _TICKS = {b"", END}
 
 NEAR_BOUND = 0.8
 """Share of connections_max from which on a device is counted as near its bound."""
+MISTAKE = "a mistake of ours, please report it with the line: "
+"""How the detail of a reject begins on which its dialect failed."""
 
 
 class Message(NamedTuple):
@@ -177,7 +179,13 @@ class Pipeline:
         self.store.changed[device.name] = device
 
     def _line(self, home: Device, dialect: Dialect | None, message: Message, line: bytes) -> None:
-        parsed = dialect.parse(line) if dialect is not None and len(line) <= LINE_BYTES_MAX else _unread(message, line)
+        if dialect is None or len(line) > LINE_BYTES_MAX:
+            parsed: Parsed = _unread(message, line)
+        else:
+            try:
+                parsed = dialect.parse(line)
+            except Exception as error:  # noqa: BLE001  # no line may stop a fleet; a mistake of ours is told, and mended later
+                parsed = Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
         kind = parsed.__class__
         device = home
         if kind is not Reject:

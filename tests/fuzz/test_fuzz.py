@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from schemas.dialects import dialects
-from schemas.events import Dialect, Reject
+from schemas.events import Dialect, Parsed, Reject
 from schemas.topics import TICK_DIALECT
 from streams.device import Device
 from streams.pipeline import Message, Output, Pipeline
@@ -73,6 +74,20 @@ def test_an_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert found.problem == "ZeroDivisionError: told to fail"
     assert found.message.offset > 100
+
+
+def test_a_dialect_that_raises_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the pipeline goes on."""
+
+    def fail(_line: bytes) -> Parsed:
+        raise ZeroDivisionError("told to fail")
+
+    failing = {**dialects(), "squid": replace(dialects()["squid"], parse=fail)}
+    monkeypatch.setattr("streams.pipeline.dialects", lambda: failing)
+    found = run_world(1, 0, FEW, "squid").found
+
+    assert found is not None
+    assert found.problem.startswith("squid: ZeroDivisionError('told to fail'): b'")
 
 
 def test_a_line_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

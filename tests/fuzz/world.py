@@ -26,7 +26,7 @@ from schemas.dialects import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.device import ALERTS_MAX, PROXIES_MAX
-from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
+from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.rows import first_problem
@@ -186,6 +186,8 @@ class World:
         fed = Counter(line for message in self.batch for line in _lines_of(message))
         if changed := Counter(reject.raw for reject in output.rejects) - fed:
             raise Wrong(f"a reject is none of the lines: {next(iter(changed))[:300]!r}")
+        if failed := [reject for reject in output.rejects if reject.detail.startswith(MISTAKE)]:
+            raise Wrong(f"{failed[0].dialect}: {failed[0].detail.removeprefix(MISTAKE)}: {failed[0].raw[:300]!r}")
         if problem := first_problem(output, ROWS_LOOKED_AT):
             raise Wrong(problem)
         counts = self.verdict.counts

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
-from schemas.events import DEVICE_CHARS_MAX, Reason
+from schemas.dialects import dialects
+from schemas.events import DEVICE_CHARS_MAX, Parsed, Reason
 from schemas.settings import CorrelationSettings
-from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, Message, Pipeline
+from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
 from streams.worker_metrics import book_families
 from tests.sample import sample
 
@@ -48,6 +50,26 @@ def test_rejects_keep_their_bytes(dialect: str, line: bytes, reason: Reason) -> 
 
     assert (reject.reason, reject.raw, reject.dialect) == (reason, line, dialect)
     assert pipeline.book()[f"rejected:{reason}"] == pipeline.book()["read"] == 1
+
+
+def test_a_dialect_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line is rejected with what went wrong, to be read again after a fix; the lines around it are read."""
+    parse = dialects()["sockets"].parse
+
+    def fail(line: bytes) -> Parsed:
+        if b"fail" in line:
+            raise ZeroDivisionError("told to fail")
+        return parse(line)
+
+    failing = replace(dialects()["sockets"], parse=fail)
+    monkeypatch.setattr("streams.pipeline.dialects", lambda: {"sockets": failing})
+    line = KERNEL % b"dev"
+    pipeline = pipeline_after(Message(1, 1, b"dev", b"\n".join([line, b"fail", line]), "sockets"))
+    (reject,) = pipeline.drain().rejects
+
+    assert (reject.reason, reject.raw) == (Reason.MALFORMED, b"fail")
+    assert reject.detail == f"{MISTAKE}ZeroDivisionError('told to fail')"
+    assert pipeline.book()["parsed"] == 2
 
 
 def test_blank_lines_are_no_lines() -> None:
