@@ -96,7 +96,9 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
             if distance <= START_TOLERANCE and distance < abs(old.started - connection.flow_started):
                 return connection
         elif old.started < kernel.started <= connection.first + EARLY and _open_at(kernel, connection.first):
-            return connection
+            # Of one that began after the evidence it may be only by a reading of the clock, and not while the old one was open.
+            if kernel.started <= connection.first or not _open_at(old, connection.first):
+                return connection
     return None
 
 
