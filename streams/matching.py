@@ -7,6 +7,7 @@ records know the flow's. Rules, best first:
    connection settles within `START_TOLERANCE`;
 2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
    a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
+   what was logged before that one began stays with the one that was open then;
 3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet, where
    another kind of sensor told of no other that this one may mean as well;
 4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
@@ -95,11 +96,14 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
             distance = abs(kernel.started - connection.flow_started)
             if distance <= START_TOLERANCE and distance < abs(old.started - connection.flow_started):
                 return connection
-        elif old.started < kernel.started <= connection.first + EARLY and _open_at(kernel, connection.first):
-            # Of one that began after the evidence it may be only by a reading of the clock, and not while the old one was open.
-            if kernel.started <= connection.first or not _open_at(old, connection.first):
-                return connection
+        elif old.started < kernel.started and _fits_better(kernel, old, connection.first):
+            return connection
     return None
+
+
+def _fits_better(later: Kernel, earlier: Kernel, at: Micros) -> bool:
+    """Evidence of that time is of the later of two records: it was open then, or the earlier was not and their clocks differ."""
+    return _open_at(later, at) and (later.started <= at or not _open_at(earlier, at))
 
 
 def is_refuted(flow: Connection) -> bool:
