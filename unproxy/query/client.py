@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from schemas import tls
 from unproxy.errors import Failed
 
 CHUNK_BYTES = 256 * 1024
@@ -148,6 +147,8 @@ class Client:
         place = urlsplit(self.url)
         host = place.hostname or "127.0.0.1"
         if place.scheme == "https":
+            from schemas import tls
+
             return http.client.HTTPSConnection(
                 host, place.port or 8443, timeout=self.timeout_secs, context=tls.context("clickhouse.", self.ca_file)
             )
