@@ -20,7 +20,6 @@ from producers.inputs import Outcome, published_before
 from producers.lines import Lines
 from producers.publisher import PublisherFailed
 from producers.source import Line, Source, SourceError, SourceFile
-from schemas import tls
 from schemas.kafka_config import client_config
 from schemas.settings import InputSettings, KafkaSettings
 
@@ -224,8 +223,6 @@ class _Partition:
 
 def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
     """How the client is set up; callbacks are added by whoever has them. Raises SettingsError."""
-    if settings.kafka_security_protocol.endswith("SSL"):
-        tls.context("inputs.kafka_ssl_", settings.kafka_ssl_ca_file, settings.kafka_ssl_client_cert_file)
     kafka = KafkaSettings(
         bootstrap=",".join(endpoint.places),
         security_protocol=settings.kafka_security_protocol,
@@ -236,7 +233,7 @@ def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, An
         ssl_client_cert_file=settings.kafka_ssl_client_cert_file,
     )
     return {
-        **client_config(kafka),
+        **client_config(kafka, "inputs.kafka_ssl_"),
         "group.id": settings.kafka_group,
         **({"group.instance.id": settings.kafka_name} if settings.kafka_name else {}),
         "enable.auto.commit": False,

@@ -24,8 +24,11 @@ ONCE_IN_ORDER: dict[str, object] = {
 """How a Producer is set up that must lose nothing and write nothing twice."""
 
 
-def client_config(kafka: KafkaSettings) -> dict[str, object]:
-    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster. Raises SettingsError."""
+def client_config(kafka: KafkaSettings, settings: str = "kafka.ssl_") -> dict[str, object]:
+    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster. Raises SettingsError.
+
+    `settings` is how the names of those begin that tell the files for encryption.
+    """
     config: dict[str, object] = {
         "bootstrap.servers": kafka.bootstrap,
         "client.id": "unproxy",
@@ -44,9 +47,9 @@ def client_config(kafka: KafkaSettings) -> dict[str, object]:
         config["sasl.mechanism"] = kafka.sasl_mechanism
         config["sasl.username"] = kafka.sasl_username
         config["sasl.password"] = kafka.sasl_password.get_secret_value()
-    if kafka.security_protocol.endswith("SSL"):
+    if kafka.security_protocol.endswith("SSL") and (kafka.ssl_ca_file or kafka.ssl_client_cert_file):
         # Of a file that cannot be used librdkafka says less.
-        tls.context("kafka.ssl_", kafka.ssl_ca_file, kafka.ssl_client_cert_file)
+        tls.context(settings, kafka.ssl_ca_file, kafka.ssl_client_cert_file)
     if kafka.ssl_ca_file:
         config["ssl.ca.location"] = kafka.ssl_ca_file
     if kafka.ssl_client_cert_file:

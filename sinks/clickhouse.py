@@ -187,7 +187,7 @@ def connect(config: ClickHouseSettings) -> Client:
 
 
 def _check_authority(config: ClickHouseSettings) -> None:
-    if config.url.startswith("https:"):
+    if config.ca_file and config.url.startswith("https:"):
         tls.context("clickhouse.", config.ca_file)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
-import subprocess
-import sys
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,24 +15,18 @@ import faust
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
-from faust.types import TP
 
 from schemas.events import Reason, Reject
-from schemas.health import Looks
 from schemas.metrics import METRICS, Kind
 from schemas.settings import Settings, SettingsError
 from schemas.topics import REJECTS, TICK_DIALECT, topic_name
-from streams import watchdog
 from streams.app import Worker
 from streams.commits import Commits
 from streams.continuity import Continuity
 from streams.delivery import Courier, Parcel, Receipt, packed
-from streams.guard_group import Progress
-from streams.guards import Exit
 from streams.lease import Lease, Membership, put_aside, sweep
 from streams.pipeline import Message, Output, Pipeline
 from streams.policy import Policy
-from streams.watchdog import Pulse, Stall
 from streams.worker_counters import WorkerCounters
 from streams.worker_health import WorkerFacts
 from streams.worker_logs import OnceInAWhile
@@ -156,52 +147,6 @@ def test_continuity_sees_holes() -> None:
     assert "offset 10 follows 8" in seen.follow(0, [10])
     seen.forget()
     assert "2 messages were passed over" in seen.begin(0, 9, 7)
-
-
-def test_a_stall_is_lag_without_commit() -> None:
-    """Only input that waits without any commit for too long is a stall; commits, work and pauses start anew."""
-    stall = Stall(30)
-    lag = {0: Progress(5, 9), 1: Progress(9, 9)}
-
-    assert not stall.stalled(lag, 0)
-    assert not stall.stalled(lag, 30)
-    assert list(stall.stalled(lag, 31)) == [0]
-    assert not stall.stalled({0: Progress(6, 9)}, 32)
-    assert not stall.stalled({0: Progress(6, 9)}, 90, "recovery at 7")
-    stall.forget()
-    assert not stall.stalled({0: Progress(6, 9)}, 200, "recovery at 7")
-    assert list(stall.stalled({0: Progress(6, 9)}, 231, "recovery at 7")) == [0]
-
-
-def test_a_partition_that_waits_for_its_turn_is_no_stall() -> None:
-    """While others of the worker go on, a partition may stand four times as long, and its health says nothing of it."""
-    stall = Stall(30)
-    for now in range(0, 121, 10):
-        assert not stall.stalled({0: Progress(5, 9), 1: Progress(now, 999)}, now)
-        assert stall.standing_since(everywhere=False) == now
-
-    assert stall.stalled({0: Progress(5, 9), 1: Progress(130, 999)}, 130) == [0]
-    assert stall.standing_since(everywhere=False) == 0
-    fresh = Stall(30)
-    assert not fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 0)
-    assert list(fresh.stalled({0: Progress(5, 9), 1: Progress(1, 999)}, 31)) == [0, 1]
-
-
-def test_a_log_without_ticks_has_no_pulse() -> None:
-    """Growth of any partition, work, and an absence of Kafka start anew; commits and other partitions do as well."""
-    pulse = Pulse(60)
-    still = {0: Progress(9, 9), 1: Progress(5, 7)}
-
-    assert not pulse.stopped(still, 0)
-    assert not pulse.stopped(still, 60)
-    assert pulse.stopped(still, 61)
-    assert pulse.stopped({0: Progress(9, 9), 1: Progress(6, 7)}, 62), "a commit is no tick"
-    assert not pulse.stopped({0: Progress(9, 9), 1: Progress(6, 8)}, 63)
-    assert not pulse.stopped({0: Progress(9, 9)}, 124)
-    assert not pulse.stopped({0: Progress(9, 9)}, 185, "recovery at 7")
-    pulse.forget()
-    assert not pulse.stopped({0: Progress(9, 9)}, 300, "recovery at 7")
-    assert pulse.stopped({0: Progress(9, 9)}, 361, "recovery at 7")
 
 
 def test_latency_is_the_logs_time_to_delivery() -> None:
@@ -363,60 +308,6 @@ def test_libraries_repeat_themselves_in_vain() -> None:
     assert [passes("streams.app", 1), passes("streams.app", 1)] == [True, True]
 
 
-def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong in it: a worker that nobody watches does not go on."""
-    ended: list[Exit] = []
-    monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
-    monkeypatch.setattr(watchdog, "ROUND_SECS", 0)
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
-    nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
-    limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
-    guard: Any = watchdog.Watchdog
-    guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0).run()
-
-    assert ended == [Exit.UNEXPECTED]
-
-
-def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it does not answer nothing can be known; both limits begin anew when it does."""
-    ended: list[Exit] = []
-    monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
-    answers: list[dict[int, Progress] | None] = []
-    group: Any = SimpleNamespace(progress=lambda _: answers[-1])
-    nothing: dict[str, Any] = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: None)
-    limits: dict[str, Any] = {"stall_secs_max": 30, "stop_secs_max": 1, "partitions": 1}
-    guard = watchdog.Watchdog(group, Looks(), **limits, **nothing, own_partitions=lambda: [0])
-    stall, pulse = Stall(30), Pulse(60)
-    for waiting, last in ((1, 60), (0, 90)):
-        for now, answer in ((0, True), (29, False), (30, True), (last, True), (last + 1, True)):
-            answers.append({0: Progress(9 - waiting, 9)} if answer else None)
-            guard._ask(stall, pulse, 1_000 * waiting + now)
-            assert bool(ended) == (now > last)
-        ended.clear()
-
-
-STUCK = """
-import threading
-from streams import watchdog
-from schemas.health import Looks
-watchdog.STUCK_SECS_MAX = 1.0
-nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
-def hangs():
-    threading.Event().wait()
-watchdog.ASK_SECS = 0
-watchdog.Watchdog(None, Looks(), **nothing, stall_secs_max=9, stop_secs_max=9, partitions=1, own_partitions=hangs).start()
-threading.Event().wait(60)
-"""
-
-
-def test_a_watchdog_that_hangs_ends_the_worker() -> None:
-    """It comes round no more, as nothing may where a library holds all threads up: the log says where each of them stands."""
-    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False)
-
-    assert done.returncode == 1
-    assert "in hangs" in done.stderr
-
-
 def test_all_runs_in_the_workers_own_loop(tmp_path: Path) -> None:
     """Also where the thread of the pages or the watchdog asks for something before Faust has started."""
     settings = Settings.model_validate({"worker": {"data_dir": str(tmp_path)}})
@@ -444,26 +335,3 @@ def test_a_recovery_shows_that_it_works() -> None:
 
     assert signs == [0, 0, 3, 7]
     assert Worker.sign_of_work(worker) is None
-
-
-def test_no_commit_passes_what_was_handled() -> None:
-    """Faust acknowledges what it skips; a commit is cut at what was done, and there is none before anything was."""
-    seen: list[object] = []
-
-    async def commit(offsets: object, *, start_new_transaction: bool) -> bool:
-        seen.append((offsets, start_new_transaction))
-        return True
-
-    consumer = SimpleNamespace(_commit_offsets=commit, seek_to_committed=None)
-    commits = Commits("telemetry")
-    commits.watch(consumer)
-    commits.watch(consumer)
-    commits.handled(0, 4)
-    commits.handled(0, 3)
-    asked = {TP("telemetry", 0): 9, TP("telemetry", 1): 9, TP("other", 1): 9}
-    answers = [asyncio.run(consumer._commit_offsets(asked, start_new_transaction=False))]
-    commits.forget()
-    answers.append(asyncio.run(consumer._commit_offsets({TP("telemetry", 0): 9}, start_new_transaction=True)))
-
-    assert seen == [({TP("telemetry", 0): 5, TP("other", 1): 9}, False)]
-    assert answers == [True, False]

@@ -1,21 +1,19 @@
-"""The worker's parts against a real Kafka: the way back to what is committed, and a log in which nobody ticks."""
+"""Commits never pass what was handled, and where reading goes back to them it goes back in every partition."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaTimeoutError
+from faust.types import TP
 
 from schemas.settings import Settings
-from schemas.topics import TELEMETRY, TICK_DIALECT, topic_name
+from schemas.topics import TELEMETRY, topic_name
 from streams.commits import Commits
 from tests.streams.worker_process import PARTITIONS, commit, produce
 
@@ -92,45 +90,24 @@ def test_what_was_dropped_before_a_first_commit_is_read_again(
     assert asyncio.run(positions()) == expected
 
 
-WATCHED = """
-import sys, threading
-from schemas.health import Looks
-from schemas.settings import Settings
-from streams import watchdog
-from streams.guard_group import GroupView
-settings = Settings.model_validate_json(sys.stdin.read())
-watchdog.ASK_SECS = 0.2
-nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
-watchdog.Watchdog(
-    GroupView(settings), Looks(), **nothing, stall_secs_max=1.5, stop_secs_max=9, partitions=4,
-    own_partitions=lambda: [int(partition) for partition in sys.argv[1:]],
-).start()
-threading.Event().wait(50)
-"""
+def test_no_commit_passes_what_was_handled() -> None:
+    """Faust acknowledges what it skips; a commit is cut at what was done, and there is none before anything was."""
+    seen: list[object] = []
 
+    async def commit(offsets: object, *, start_new_transaction: bool) -> bool:
+        seen.append((offsets, start_new_transaction))
+        return True
 
-@pytest.mark.parametrize(
-    ("own", "why"),
-    [([], "for 3 s nobody has ticked into any partition"), (["0"], "for 3 s nobody has ticked into partitions that")],
-    ids=["without partitions", "with one"],
-)
-def test_a_worker_in_a_log_without_ticks_is_ended(
-    own: list[str], why: str, kafka_settings_for: SettingsFor, tmp_path: Path
-) -> None:
-    """Nothing waits and Kafka answers: while somebody ticks there it goes on, and after that it ends itself with 76."""
-    settings = kafka_settings_for()
-    log = tmp_path / "log"
-    with log.open("wb") as out:
-        watched = subprocess.Popen([sys.executable, "-c", WATCHED, *own], stdin=subprocess.PIPE, stdout=out, stderr=out)
-    assert watched.stdin is not None
-    watched.stdin.write(settings.model_dump_json().encode())
-    watched.stdin.close()
-    for offset in range(7):
-        produce(settings, [(0, b"", b"")], TICK_DIALECT)
-        commit(settings, 0, offset + 1)
-        time.sleep(1)
-    lived = watched.poll() is None
+    consumer = SimpleNamespace(_commit_offsets=commit, seek_to_committed=None)
+    commits = Commits("telemetry")
+    commits.watch(consumer)
+    commits.watch(consumer)
+    commits.handled(0, 4)
+    commits.handled(0, 3)
+    asked = {TP("telemetry", 0): 9, TP("telemetry", 1): 9, TP("other", 1): 9}
+    answers = [asyncio.run(consumer._commit_offsets(asked, start_new_transaction=False))]
+    commits.forget()
+    answers.append(asyncio.run(consumer._commit_offsets({TP("telemetry", 0): 9}, start_new_transaction=True)))
 
-    assert watched.wait(30) == 76
-    assert lived
-    assert why in log.read_text()
+    assert seen == [({TP("telemetry", 0): 5, TP("other", 1): 9}, False)]
+    assert answers == [True, False]
