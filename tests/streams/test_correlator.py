@@ -92,6 +92,14 @@ def test_a_reused_tuple_does_not_take_what_was_asked_while_the_one_before_was_op
         assert found == {"first.example": 1, "second.example": 2}
 
 
+def test_a_reused_tuple_takes_what_was_asked_after_the_end_of_the_one_before() -> None:
+    """Though another clock read that as five milliseconds before its start, and the end of the one before was told late."""
+    before, over = connection(0, pid=1), connection(0, pid=1, ended=1)
+    world = settle([before, request(5, "a.example:443", flow="2"), over, connection(5.005, pid=2, ended=6)])
+
+    assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == {"a.example": 2}
+
+
 def test_another_connection_of_the_tuple_is_not_guessed() -> None:
     """Evidence that fits no kernel record's life gets no process rather than a wrong one."""
     world = World().see(connection(0, ended=1), request(50, "a.example:443")).wait(20)
