@@ -252,7 +252,7 @@ def test_kafka_away_is_told() -> None:
     with pytest.raises(FeedError, match=r"127\.0\.0\.1:1.*set kafka\.bootstrap"):
         load_within(settings, 1.0)
 
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 5.0
 
 
 def test_messages_are_read_as_they_are_written() -> None:
