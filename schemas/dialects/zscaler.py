@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -124,6 +124,8 @@ class _Json(_Told, gc=False):
 
 
 KEYS = frozenset(_Told.__struct_fields__)
+_NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Told.__struct_fields__)
+"""Of each field, ours first."""
 _PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*)")
 _DECODE = msgspec.json.Decoder(_Json).decode
 
@@ -205,15 +207,19 @@ def _in_order(text: str) -> tuple[str, _Told]:
 
 def _in_our_words(told: Mapping[str, Any]) -> _Told:
     """With the names of the feed for Splunk."""
-    ours = {name: told.get(name, "") for name in KEYS}
-    for name, others in OTHER_NAMES.items():
-        if not _text(ours[name]):
-            ours[name] = next((told[other] for other in others if _text(told.get(other))), "")
-    if not _text(ours["url"]):
-        ours["url"] = _decoded(_text(told.get("b64url"))) or next(
-            (told[name] for name in HOSTS if _text(told.get(name))), ""
-        )
-    return _Told(**ours)
+    ours = _Told(*[_first(told, names) for names in _NAMES])
+    if not _text(ours.url):
+        ours.url = _decoded(_text(told.get("b64url"))) or _first(told, HOSTS)
+    return ours
+
+
+def _first(told: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """What the first of these tells that tells something."""
+    for name in names:
+        value = told.get(name)
+        if value is not None and _text(value):
+            return value
+    return ""
 
 
 def _decoded(text: str) -> str:
@@ -254,7 +260,7 @@ def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros)
 def _text(value: Any) -> str:
     if value.__class__ is str:
         return value if value not in NULLS else ""
-    return str(value) if isinstance(value, int) else ""
+    return str(value) if value.__class__ is int else ""  # a truth value is of another class
 
 
 def _pairs(text: str) -> tuple[str, _Told]:

@@ -142,6 +142,12 @@ def test_zscaler_urls_in_base64_and_none_at_all() -> None:
     assert reason("zscaler", wrong) is Reason.BAD_VALUE
 
 
+def test_a_truth_value_is_no_zscaler_url() -> None:
+    """Nobody asked for a host called `false`."""
+    for url in (True, False):
+        assert reason("zscaler", json.dumps({"event": ZSCALER_OWN | {"eurl": url}})) is Reason.INCOMPLETE
+
+
 def test_zscalers_pairs_without_a_date() -> None:
     """Of a feed that leaves the date to the header, with the header's year; without one there is no time."""
     line = "action=Blocked\tClientIP=192.0.2.7\turl=a.example\tprotocol=DNSOVERHTTPS\trequestmethod=GET"
