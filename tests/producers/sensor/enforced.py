@@ -66,7 +66,7 @@ class Proxy:
 def ask(address: str, *words: bytes) -> list[str]:
     """Say these one after the other; what came of each: answered, or the error."""
     outcome = []
-    with socket.create_connection((address, PORT), timeout=WAIT_SECS) as client:
+    with connected(address) as client:
         for word in words:
             try:
                 client.sendall(word)
@@ -143,7 +143,7 @@ def at_sight() -> dict[str, Any]:
 
     proxy = Proxy(V4)
     lines: list[bytes] = []
-    with blocking(lines, none) as enforcement, socket.create_connection((V4, PORT), timeout=WAIT_SECS) as client:
+    with blocking(lines, none) as enforcement, connected(V4) as client:
         client.sendall(connect_to("listed.example"))
         client.recv(65_536)
         flow = ends_of(client)
@@ -179,7 +179,7 @@ def sockets() -> dict[str, Any]:
                 error = type(raised).__name__
         listening = (flow[2], PORT, flow[0], 9)
         outcome[address] = [done, error, destroyer.destroy(flow), destroyer.destroy(listening)]
-        socket.create_connection((address, PORT)).close()
+        connected(address).close()
     return outcome
 
 
@@ -217,7 +217,7 @@ def ends_lost() -> dict[str, Any]:
     watched = Ends(receive_bytes=4_096)
     server = socket.create_server((V4, PORT))
     for _ in range(100):
-        client = socket.create_connection((V4, PORT))
+        client = connected(V4)
         other, _ = server.accept()
         client.close()
         other.close()
@@ -262,7 +262,7 @@ def no_room() -> dict[str, Any]:
     proxy = Proxy(V4)
     queue = Queue(receive_bytes=4_096)
     rules = Rules()
-    client = socket.create_connection((V4, PORT), timeout=WAIT_SECS)
+    client = connected(V4)
     rules.put([("", PORT)], queue.number)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for _ in range(200):
@@ -363,7 +363,7 @@ def connected(address: str) -> socket.socket:
     deadline = time.monotonic() + WAIT_SECS
     while True:
         try:
-            return socket.create_connection((address, PORT))
+            return socket.create_connection((address, PORT), timeout=WAIT_SECS)
         except OSError as error:
             if error.errno != errno.ENETUNREACH or time.monotonic() > deadline:
                 raise
