@@ -119,7 +119,7 @@ def _sysmon_connection(record: Record) -> Parsed:
         _port(values.DestinationPort, "DestinationPort"),
     )
     pid = text(values.ProcessId) or _pid_in_message(record)
-    process = _process(pid, text(values.Image), text(values.User), _guid(values.ProcessGuid))
+    process = _process(pid, text(values.Image), text(values.User), text(values.ProcessGuid))
     time = text(values.UtcTime) or record.logged
     at = parse_micros(time)
     event_id = f"sysmon/3/{flow.local_port}/{time}"
@@ -137,9 +137,9 @@ def _sysmon_process(record: Record) -> Parsed:
     time = text(values.UtcTime) or record.logged
     at = parse_micros(time)
     ends = record.event_id == 5
-    guid = _guid(values.ProcessGuid)
+    guid = text(values.ProcessGuid)
     image = text(values.Image)
-    if not guid and (ends or not image):
+    if (ends or not image) and not _plain_guid(guid):
         return _ignored(record, "_without_guid")
     process = _process(pid, image, text(values.User), guid)
     if not ends:
@@ -157,20 +157,19 @@ def _sysmon_process(record: Record) -> Parsed:
             number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
             _file_name(text(values.ParentImage))[:TEXT_CHARS_MAX],
             *(_remembered_hashes(hashes) if len(hashes) <= REMEMBERED_CHARS_MAX else _hashes(hashes)),
-            guid,
+            process.guid,
         )
     event_id = f"sysmon/{record.event_id}/{pid}/{time}"
     return ProcessStarted(record.device, at, process, at if ends else 0, event_id)
 
 
-def _guid(written: object) -> str:
+def _plain_guid(written: str) -> str:
     """Sysmon's name for a process, however a shipper spells it; "" where it has none."""
-    guid = text(written)
-    return _plain_guid(guid) if len(guid) <= GUID_CHARS_MAX else ""
+    return _remembered_guid(written) if len(written) <= GUID_CHARS_MAX else ""
 
 
 @lru_cache(maxsize=8_192)
-def _plain_guid(written: str) -> str:
+def _remembered_guid(written: str) -> str:
     guid = written.strip("{}").lower()
     return guid if guid != NO_GUID and _GUID.fullmatch(guid) else ""
 
@@ -193,11 +192,12 @@ def _filtered_connection(record: Record) -> Parsed:
     values = record.values(FilteredConnection)
     if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
         return _ignored(record, "_not_tcp")
-    direction = needed(values.Direction, "Direction").lower()
-    if direction in INBOUND:
-        return _ignored(record, "_inbound")
-    if direction not in OUTBOUND:
-        raise ValueError(f"Direction is {direction[:40]!r}, neither %%14592 nor %%14593")
+    if values.Direction not in OUTBOUND:  # as it nearly always is
+        direction = needed(values.Direction, "Direction").lower()
+        if direction in INBOUND:
+            return _ignored(record, "_inbound")
+        if direction not in OUTBOUND:
+            raise ValueError(f"Direction is {direction[:40]!r}, neither %%14592 nor %%14593")
     flow = flow_of(
         needed(values.SourceAddress, "SourceAddress"),
         _port(values.SourcePort, "SourcePort"),
@@ -277,7 +277,7 @@ def _port(written: object, name: str) -> int:
 
 def _pid_in_message(record: Record) -> str:
     """The text of an event may tell the PID where no value does."""
-    if b"Message" not in record.data:
+    if record.beside is None and b"Message" not in record.data:
         return ""
     found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
     return found[1] if found is not None else ""
@@ -289,7 +289,7 @@ def _file_name(path: str) -> str:
 
 def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
     r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
-    is_short = len(path) + len(user) <= REMEMBERED_CHARS_MAX
+    is_short = len(path) + len(user) + len(guid) <= REMEMBERED_CHARS_MAX
     return _remembered_process(pid, path, user, guid) if is_short else _process_of(pid, path, user, guid)
 
 
@@ -302,7 +302,7 @@ def _process_of(pid: str, path: str, user: str, guid: str) -> Process:
         path[:TEXT_CHARS_MAX] if name != path else "",
         account=account[:TEXT_CHARS_MAX],
         domain=domain[:TEXT_CHARS_MAX],
-        guid=guid,
+        guid=_plain_guid(guid),
     )
 
 

@@ -7,17 +7,21 @@ of raw text (`<!DOCTYPE`, `<![CDATA[`) is never part of an event and is refused.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import NamedTuple
+from functools import lru_cache
+
+import msgspec
 
 _BEGIN, _END = b"<Event", b"</Event>"
 _SYSTEM_BEGIN, _SYSTEM_END = b"<System>", b"</System>"
+_PROVIDER, _TIME = "<Provider Name=", "<TimeCreated SystemTime="
 _NUMBER = re.compile(r"<EventID(?:\s[^<>]*)?>\s*(\d{1,5})\s*</EventID>")
 _REFERENCE = re.compile(r"&(#x[0-9a-fA-F]{1,6}|#[0-9]{1,7}|amp|lt|gt|quot|apos);")
 _AFTER_NAME = (b" ", b">")
 _QUOTES = ('"', "'")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
+KIND_CHARS_MAX = 512
+"""What stands before the time is remembered up to this length: it says of which kind an event is, and longer ones are seldom."""
 EVENTS_MAX = 10_000
 """A line of more events is not taken apart: no event is so short, and so many rejects would hold up all others."""
 
@@ -26,11 +30,11 @@ class Malformed(ValueError):
     """This is no event at all."""
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, gc=False):
     """What stands in `System`, and the whole event."""
 
-    provider: str
-    channel: str
+    author: str
+    """The provider; the channel where none is named."""
     event_id: str
     computer: str
     time: str
@@ -45,22 +49,35 @@ def head(raw: bytes) -> Head:
     system_end = raw.find(_SYSTEM_END, begin)
     if begin < 0 or system_end < 0:
         raise Malformed("no <Event> with a whole <System>")
-    if raw.find(_SYSTEM_BEGIN, system_end) >= 0:
+    if raw.rfind(_SYSTEM_BEGIN, system_end) >= 0:  # from the end it is found out in half the time
         raise Malformed("more than one <Event> in the line; each needs a line of its own")
     end = raw.rfind(_END)
     event = raw[begin : end + len(_END)] if end > system_end else raw[begin:]
     if b"!" in event and b"<!" in event:
         raise Malformed("<! inside an event")
     system = raw[begin:system_end].decode("utf-8", "replace")
-    number = _NUMBER.search(system)
+    time_begin = system.find(_TIME)
+    provider, number = _kind(system[:time_begin]) if 0 < time_begin <= KIND_CHARS_MAX else ("", "")
     return Head(
-        _attribute(system, "<Provider Name="),
-        _content(system, "<Channel>"),
-        number[1] if number is not None else "",
+        provider or _attribute(system, _PROVIDER) or _content(system, "<Channel>"),
+        number or _number(system),
         _content(system, "<Computer>"),
-        _attribute(system, "<TimeCreated SystemTime="),
+        _attribute(system, _TIME),
         event,
     )
+
+
+@lru_cache(maxsize=512)
+def _kind(before: str) -> tuple[str, str]:
+    """Provider and number, where they are whole in what stands before the time: all events of a kind begin alike."""
+    name_begin = before.find(_PROVIDER) + len(_PROVIDER)
+    is_whole = before.find(before[name_begin : name_begin + 1], name_begin + 1) > 0
+    return (_attribute(before, _PROVIDER), _number(before)) if is_whole else ("", "")
+
+
+def _number(system: str) -> str:
+    number = _NUMBER.search(system)
+    return number[1] if number is not None else ""
 
 
 def apart(raw: bytes) -> list[bytes]:
@@ -80,20 +97,19 @@ def apart(raw: bytes) -> list[bytes]:
     return [*pieces, raw[begin:]]
 
 
-def scan(event: bytes, names: tuple[str, ...] = ()) -> dict[str, str]:
-    """The named values of an event, or of its `EventData` alone: those of these names, by default all."""
+def data_of(names: tuple[str, ...] = ()) -> re.Pattern[str]:
+    """Finds the values of these names, by default all. Those that nobody asks for are passed over faster than they are read."""
+    name = "|".join(map(re.escape, names)) or "[^\"'<>]*"
+    return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*)</")
+
+
+def scan(event: bytes, data: re.Pattern[str]) -> dict[str, str]:
+    """The values of an event, or of its `EventData` alone, that `data_of` was made for."""
     written = event.decode("utf-8", "replace")
-    found = _data(names).findall(written)
+    found = data.findall(written)
     if "&" not in written:
         return dict(found)
     return {name: _plain(value) if "&" in value else value for name, value in found}
-
-
-@cache
-def _data(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds name and value. Values that nobody asks for are passed over faster than they are read."""
-    name = "|".join(map(re.escape, names)) or "[^\"'<>]*"
-    return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*)</")
 
 
 def _attribute(system: str, mark: str) -> str:

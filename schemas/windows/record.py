@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.events import Micros
-from schemas.windows.event_xml import scan
+from schemas.windows.event_xml import data_of, scan
 
 Scalar = str | int | float | bool | None
 """A value as shipped: a string, in some shapes also a number or a truth value."""
@@ -91,8 +91,11 @@ class Shown(msgspec.Struct, gc=False):
     Message: Any = None
 
 
+_KINDS: tuple[type[msgspec.Struct], ...] = (SysmonConnection, SysmonProcess, FilteredConnection, Shown)
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
+_DATA = {kind: data_of(kind.__struct_fields__) for kind in _KINDS}
 _ALL = msgspec.json.Decoder(dict[str, Any])
-_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (SysmonConnection, SysmonProcess, FilteredConnection, Shown)}
+_ALL_DATA = data_of()
 _UTC_TIME = {
     b"{": re.compile(rb'"UtcTime"\s*:\s*"([^"\\]{19,40})"'),
     b"<": re.compile(rb"UtcTime[\"']>([^<]{19,40})<"),
@@ -129,18 +132,17 @@ class Record(msgspec.Struct, gc=False):
         if self.beside is not None:
             return self.beside  # type: ignore[return-value]  # it has the fields of each kind
         if self.data.startswith(b"{"):
-            decoded: Kind = _DECODERS[kind].decode(self.data)  # type: ignore[index,assignment]  # each decodes its own
-            return decoded
-        return msgspec.convert(scan(self.data, kind.__struct_fields__), kind)
+            return _DECODERS[kind].decode(self.data)  # type: ignore[return-value]  # each decodes its own
+        return msgspec.convert(scan(self.data, _DATA[kind]), kind)
 
     def all_values(self) -> dict[str, Any]:
         """Whatever values it has. Raises msgspec.MsgspecError."""
-        return _ALL.decode(self.data) if self.data.startswith(b"{") else dict(scan(self.data))
+        return _ALL.decode(self.data) if self.data.startswith(b"{") else dict(scan(self.data, _ALL_DATA))
 
 
-def source_of(provider: str, channel: str) -> Source:
-    """Who wrote an event: the provider says, as a collector may put everything into one channel."""
-    return SOURCES.get((provider or channel).lower(), "other")
+def source_of(author: str) -> Source:
+    """Who wrote an event: its provider, else its channel, as a collector may put everything into one channel."""
+    return SOURCES.get(author.lower(), "other")
 
 
 def _utc_time(data: bytes) -> str:

@@ -200,12 +200,8 @@ _LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?![\\"])')
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def read(raw: bytes) -> Record:
-    """The event of a line. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
-    return _read(raw, DEPTH_MAX)
-
-
-def _read(raw: bytes, deeper: int) -> Record:
+def read(raw: bytes, deeper: int = DEPTH_MAX) -> Record:
+    """The event of a line, or in so many envelopes. Raises ValueError, of it Malformed and Missing, and msgspec's errors."""
     if not raw.startswith(b"{"):
         if _is_xml(raw):
             return _from_xml(raw)
@@ -218,14 +214,14 @@ def _read(raw: bytes, deeper: int) -> Record:
     line = _decoded(raw)
     if line.winlog is not None:
         winlog = line.winlog
-        source = source_of(winlog.provider_name, winlog.channel)
+        source = source_of(winlog.provider_name or winlog.channel)
         event_id, data = _event_id(winlog.event_id), bytes(winlog.event_data)
-        return Record(source, event_id, winlog.computer_name, line.timestamp, data, ecs=raw)
+        return Record(source, event_id, winlog.computer_name, line.timestamp, data, raw)
     if type(line.Event) is _Event:  # isinstance asks the metaclass, which takes its time, of all that is none
         return _from_event(line.Event)
     if line.SyslogMessage:
         return _from_xml(line.SyslogMessage.encode("utf-8", "replace"))
-    if line.in_snake_case:
+    if line.event_id is not None and line.in_snake_case:
         return _in_snake_case(line)
     if line.EventID is not None:
         return _with_values_beside(line, raw)
@@ -233,10 +229,10 @@ def _read(raw: bytes, deeper: int) -> Record:
     if wazuh is not None:
         return _from_wazuh(wazuh)
     if deeper and (_GELF in raw or _DOTTED in raw):
-        return _read(_plainly_named(raw), 0)
+        return read(_plainly_named(raw), 0)
     for event in within(raw) if deeper else ():
         if _claims(event, deeper - 1):
-            return _read(event, deeper - 1)
+            return read(event, deeper - 1)
     raise Missing("no event id where any shipper has it")
 
 
@@ -311,8 +307,8 @@ def _is_xml(raw: bytes) -> bool:
 
 
 def _from_xml(raw: bytes) -> Record:
-    provider, channel, event_id, computer, time, event = head(raw)
-    return Record(source_of(provider, channel), _event_id(event_id or None), computer, time, event)
+    event = head(raw)
+    return Record(source_of(event.author), _event_id(event.event_id or None), event.computer, event.time, event.event)
 
 
 def _from_event(event: _Event) -> Record:
@@ -323,11 +319,11 @@ def _from_event(event: _Event) -> Record:
     if data.startswith(b"{"):
         inner = bytes(_INNER.decode(data).Data)
         data = inner if inner.startswith(b"{") else data
-    return Record(source_of(provider.Name, system.Channel), event_id, system.Computer, created.SystemTime, data)
+    return Record(source_of(provider.Name or system.Channel), event_id, system.Computer, created.SystemTime, data)
 
 
 def _in_snake_case(line: _Line) -> Record:
-    source = source_of(line.source_name or line.provider_name, line.log_name or line.channel)
+    source = source_of(line.source_name or line.provider_name or line.log_name or line.channel)
     logged = (
         line.timestamp or line.timeCreated or (line.plain_timestamp if isinstance(line.plain_timestamp, str) else "")
     )
@@ -337,16 +333,16 @@ def _in_snake_case(line: _Line) -> Record:
 
 def _with_values_beside(line: _Line, raw: bytes) -> Record:
     """The values are in `EventData`, beside the number, or only in the text."""
-    source = source_of(line.author, line.Channel or line.EventLog)
+    source = source_of(line.author or line.Channel or line.EventLog)
     computer = line.Hostname or line.Computer or line.ComputerName
-    data = _object_or_text(line.EventData)
+    data = _object_or_text(line.EventData) if line.EventData else b""
     beside: Any = line if type(line) is _WithValues else None
     if not data:
         is_told = beside is not None and (beside.UtcTime is not None or beside.SourceAddress is not None)
-        if not is_told and _VALUES.search(raw) is None:
+        if not is_told and source != "other" and _VALUES.search(raw) is None:
             data = _told(line.Message or line.Description or line.RenderedDescription, source)
     event_id, logged = _event_id(line.EventID), _logged(line)
-    return Record(source, event_id, computer, logged, data or raw, beside=None if data else beside)
+    return Record(source, event_id, computer, logged, data or raw, b"", None if data else beside)
 
 
 def _from_flat(raw: bytes) -> Record:
@@ -356,7 +352,7 @@ def _from_flat(raw: bytes) -> Record:
 def _from_wazuh(win: _Win) -> Record:
     """Its names begin with a small letter, and what is in its values is escaped twice."""
     system = win.system
-    source = source_of(system.providerName, system.channel)
+    source = source_of(system.providerName or system.channel)
     values = {name[:1].upper() + name[1:]: _unescaped(value) for name, value in win.eventdata.items()}
     data = msgspec.json.encode(values) if values else _told(system.message, source)
     return Record(source, _event_id(system.eventID), system.computer, system.systemTime, data)

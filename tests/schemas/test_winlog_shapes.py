@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -131,6 +132,19 @@ def test_events_of_one_line_are_taken_apart() -> None:
     assert b"".join(pieces) == line
     assert [opened(parse(piece)).flow.local_port for piece in pieces] == [1, 2, 3]
     assert len(split(prolog + events[0] + events[1][:-100])) == 2
+
+
+@pytest.mark.parametrize("begin", ["Provider", "EventID", "Computer"])
+def test_system_in_another_order(begin: str) -> None:
+    """What stands before the time is remembered of events that begin alike; who wrote them may stand behind it."""
+    line = xml(3, sysmon()).decode()
+    head, _, rest = line.partition("<System>")
+    system, _, data = rest.partition("</System>")
+    time, others = re.findall(r"<TimeCreated[^>]*>", system)[0], re.sub(r"<TimeCreated[^>]*>", "", system)
+    before, _, behind = others.partition(f"<{begin}")
+    other = f"{head}<System>{before}{time}<{begin}{behind}</System>{data}".encode()
+
+    assert parse(other) == parse(line.encode())
 
 
 @pytest.mark.parametrize("shape", shapes(3, sysmon()))
