@@ -17,7 +17,8 @@ import msgspec
 
 from schemas.address import split_url
 from schemas.clock import parse_micros
-from schemas.elastic.line import UNREADABLE, End, FlowPart, Http, Line, ProcessPart, Tls, Url, User, read, several
+from schemas.elastic.line import UNREADABLE, Line, read, several
+from schemas.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
 from schemas.events import (
     TEXT_CHARS_MAX,
     ConnectionClosed,
@@ -80,7 +81,7 @@ def parse(raw: bytes) -> Parsed:
     try:
         line = read(raw)
         if line.winlog:
-            return Ignored(line.device, line.at, "winlog")
+            return Ignored(line.device(), line.at(), "winlog")
         kind = _kind(line)
         handler = HANDLERS.get(kind)
         return handler(line) if handler is not None else _ignored(line, kind)
@@ -95,8 +96,8 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _kind(line: Line) -> str:
-    dataset = line.dataset
-    if not (line.is_network or dataset in AUDITBEAT_DATASETS):
+    dataset = line.dataset()
+    if not (line.is_network() or dataset in AUDITBEAT_DATASETS):
         return "other"
     kind = dataset.rpartition(".")[2]
     if kind in OTHER_KINDS:
@@ -110,12 +111,12 @@ def _kind(line: Line) -> str:
 
 
 def _ignored(line: Line, kind: str) -> Ignored:
-    return Ignored(line.device, line.at, kind)
+    return Ignored(line.device(), line.at(), kind)
 
 
 def _flow(line: Line) -> Parsed:
     """Packetbeat's or Auditbeat's report of a flow. Its numbers are totals: the last report, `final`, has all of them."""
-    if not line.is_tcp:
+    if not line.is_tcp():
         return _ignored(line, "flow_not_tcp")
     process, final = _process(line), _part(line.flow, FlowPart).final
     if process is None and not final:
@@ -131,8 +132,8 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
     if process is not None and started:
         answered = _answered(destination)
         return ConnectionOpened(
-            line.device,
-            line.at,
+            line.device(),
+            line.at(),
             flow,
             started,
             started if answered else 0,
@@ -142,8 +143,8 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
             _event_id("flow", flow, event.start),
         )
     return ConnectionClosed(
-        line.device,
-        line.at,
+        line.device(),
+        line.at(),
         flow,
         started,
         ended,
@@ -182,8 +183,8 @@ def _http(line: Line) -> Parsed:
     host = header or url.domain or destination.domain or ""
     told_apart = zlib.crc32(f"{method} {target} {host}".encode("utf-8", "replace"))
     return HttpExchange(
-        line.device,
-        line.at,
+        line.device(),
+        line.at(),
         flow,
         told_apart,
         method[:TEXT_CHARS_MAX],
@@ -192,7 +193,7 @@ def _http(line: Line) -> Parsed:
         number(status, "status_code", STATUS_MAX) or None
         if (status := http.response.status_code) is not None
         else None,
-        f"{_event_id('http', flow, line.timestamp)}/{told_apart:08x}",
+        f"ecs/http/{flow.local_port}/{line.timestamp}/{told_apart:08x}",
     )
 
 
@@ -215,7 +216,7 @@ def _tls(line: Line) -> TlsName:
     flow = line.tcp_flow()
     name = _part(line.tls, Tls).client.server_name
     sni = split_url(name)[0] if name else ""
-    return TlsName(line.device, line.at, flow, sni, False, _event_id("tls", flow, line.timestamp))
+    return TlsName(line.device(), line.at(), flow, sni, False, _event_id("tls", flow, line.timestamp))
 
 
 def _connection(line: Line) -> Parsed:
@@ -229,7 +230,7 @@ def _connection(line: Line) -> Parsed:
     source, destination = line.source, line.destination
     if not text(source.port) and text(destination.port) and not line.network.transport:
         return _ignored(line, "connect_without_port")
-    if not line.is_tcp:
+    if not line.is_tcp():
         return _ignored(line, "network_not_tcp")
     if line.flow:
         return _flow(line)
@@ -241,31 +242,31 @@ def _connection(line: Line) -> Parsed:
         return _ended(line, action)
     if process is None:
         return _ignored(line, "network_no_process")
-    flow, at = line.tcp_flow(), line.at
+    flow, at = line.tcp_flow(), line.at()
     failed = event.outcome == "failure" or "denied" in types
     established = at if event.outcome == "success" and not failed else 0
     event_id = _event_id("connection", flow, line.timestamp)
-    return ConnectionOpened(line.device, at, flow, at, established, 0, failed, process, event_id)
+    return ConnectionOpened(line.device(), at, flow, at, established, 0, failed, process, event_id)
 
 
 def _ended(line: Line, action: str) -> Parsed:
     """The end of a connection whose beginning had an event of its own."""
     if action not in ENDED:
         return _ignored(line, "network_other")
-    if not line.network.direction and not line.is_own:
+    if not line.network.direction and not line.own_name():
         return _ignored(line, "network_no_direction")
-    flow, source, destination, at = line.tcp_flow(), line.source, line.destination, line.at
+    flow, source, destination, at = line.tcp_flow(), line.source, line.destination, line.at()
     sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
     event_id = _event_id("end", flow, line.timestamp)
     answered = destination.bytes is None or received > 0
-    return ConnectionClosed(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id)
+    return ConnectionClosed(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id)
 
 
 def _process(line: Line) -> Process | None:
     """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
     if line.source.process:
         process = bytes(line.source.process)
-    elif not line.process or line.destination.process or not (line.is_of_endpoint or line.is_own):
+    elif not line.process or line.destination.process or not (line.is_of_endpoint() or line.own_name()):
         return None
     else:
         process = bytes(line.process)
@@ -310,6 +311,8 @@ def _command_line(part: ProcessPart) -> str:
 
 
 def _part(raw: msgspec.Raw | bytes, kind: type[Part]) -> Part:
+    if isinstance(raw, kind):  # decoded with the line, as nearly always
+        return raw
     if not raw or (len(raw) == len(NULL) and bytes(raw) == NULL):  # bytes would be a copy
         return kind()
     decoded: Part = _PARTS[kind].decode(raw)  # type: ignore[index,assignment]  # each decodes its own
@@ -354,7 +357,7 @@ _read_once = read_once(read)
 def written_at(raw: bytes) -> Micros:
     """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
     try:
-        return _read_once(raw).at
+        return _read_once(raw).at()
     except (*UNREADABLE, ValueError, OverflowError):
         return 0
 
@@ -362,7 +365,7 @@ def written_at(raw: bytes) -> Micros:
 def device_of(raw: bytes) -> str:
     """The machine's name, or the client's address where the agent only watches it."""
     try:
-        return _read_once(raw).device
+        return _read_once(raw).device()
     except (*UNREADABLE, ValueError, OverflowError):
         return ""
 
@@ -378,7 +381,7 @@ def claims(raw: bytes) -> bool:
     agent = (line.agent.type or "").lower()
     if line.winlog or agent == "winlogbeat":
         return False
-    return line.is_network or (agent in AGENTS and line.timestamp is not None)
+    return line.is_network() or (agent in AGENTS and line.timestamp is not None)
 
 
 DIALECT = Dialect(

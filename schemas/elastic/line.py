@@ -1,18 +1,21 @@
 """One event in the Elastic Common Schema (elastic.co/docs/reference/ecs): nested objects, dotted names, or both mixed.
 
-Most parts of an event are not for us, so they stay bytes until somebody asks for them.
+What depends on the kind of event is decoded with the line all the same, as that is nearly always right and fast. Where it is
+faulty, it stays bytes until somebody asks for it: often nobody does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from schemas.address import canonical_ip
 from schemas.clock import parse_micros
+from schemas.elastic.parts import WORDS, Agent, DataStream, End, Event, FlowPart, Host, Http, Network, Tls, Url
 from schemas.envelopes import DEPTH_MAX, within
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.windows.record import Scalar, needed, number, text
@@ -24,6 +27,10 @@ DOTS_MAX = 8
 """No name in the schema has more parts."""
 REMEMBERED_NAME_CHARS_MAX = 128
 """All events of a kind have the same names."""
+SHAPES_MAX = 256
+SHAPE_NAMES_MAX = 128
+SHAPE_BYTES_MAX = 4_096
+"""So many shapes of lines are remembered, each of lines with so many names that are so long at most."""
 NETWORK = frozenset({"network", "network_traffic"})
 """`event.category`, until 2021 a text and by the second name."""
 OUR_OWN = frozenset({"egress"})
@@ -34,82 +41,28 @@ ENDPOINT_AGENTS = frozenset({"", "auditbeat", "endpoint", "packetbeat"})
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """What happened."""
-
-    action: str | None = None
-    category: str | list[str] | None = None
-    type: str | list[str] | None = None
-    dataset: str | None = None
-    module: str | None = None
-    outcome: str | None = None
-    start: str | None = None
-    end: str | None = None
-
-
-class Host(msgspec.Struct, gc=False):
-    """The machine that the agent runs on."""
-
-    name: str | None = None
-    hostname: str | None = None
-    ip: str | list[str] | None = None
-
-
-class Agent(msgspec.Struct, frozen=True, gc=False):
-    """Who wrote it."""
-
-    type: str | None = None
-    name: str | None = None
-    hostname: str | None = None
-
-
-class End(msgspec.Struct, frozen=True, gc=False):
-    """One end of a connection: `source` and `client` began it."""
-
-    ip: str | None = None
-    port: Scalar = None
-    bytes: Scalar = None
-    packets: Scalar = None
-    domain: str | None = None
-    process: msgspec.Raw = msgspec.Raw(b"")
-
-
-class Network(msgspec.Struct, frozen=True, gc=False):
-    """How it was transported."""
-
-    transport: str | None = None
-    iana_number: Scalar = None
-    direction: str | None = None
-
-
-class DataStream(msgspec.Struct, frozen=True, gc=False):
-    """Where Elastic Agent keeps it."""
-
-    dataset: str | None = None
-
-
 class Line(msgspec.Struct, gc=False):
-    """The parts of an event that we use. Those that are frozen are shared by all lines in which they are not written."""
+    """What we use of an event, in the order in which shippers mostly write it: that is looked up fastest."""
 
     timestamp: str | None = msgspec.field(default=None, name="@timestamp")
     type: Any = None
     event: Event = Event()
-    host: Host | str | None = None
-    agent: Agent = Agent()
-    data_stream: DataStream = DataStream()
-    observer: msgspec.Raw = msgspec.Raw(b"")
-    tags: str | list[str] | None = None
-    network: Network = Network()
+    flow: msgspec.Raw = msgspec.Raw(b"")
     source: End = End()
-    destination: End = End()
     client: End | None = None
+    destination: End = End()
     server: End | None = None
-    process: msgspec.Raw = msgspec.Raw(b"")
-    user: msgspec.Raw = msgspec.Raw(b"")
     http: msgspec.Raw = msgspec.Raw(b"")
     url: msgspec.Raw = msgspec.Raw(b"")
     tls: msgspec.Raw = msgspec.Raw(b"")
-    flow: msgspec.Raw = msgspec.Raw(b"")
+    network: Network = Network()
+    process: msgspec.Raw = msgspec.Raw(b"")
+    user: msgspec.Raw = msgspec.Raw(b"")
+    agent: Agent = Agent()
+    host: Host | str | None = None
+    data_stream: DataStream = DataStream()
+    tags: str | list[str] | None = None
+    observer: msgspec.Raw = msgspec.Raw(b"")
     request: msgspec.Raw = msgspec.Raw(b"")
     winlog: msgspec.Raw = msgspec.Raw(b"")
     is_turned: bool = msgspec.field(default=False, name="-")
@@ -117,49 +70,39 @@ class Line(msgspec.Struct, gc=False):
     known_own: str | None = msgspec.field(default=None, name="--")
     """`own_name` once it was asked for, as it mostly is more than once."""
 
-    @property
     def at(self) -> Micros:
         """When it was written. Raises ValueError, of it Missing."""
         return parse_micros(self.timestamp or needed(None, "@timestamp"))
 
-    @property
     def dataset(self) -> str:
         """What kind of event it is, such as `flow`, `network_traffic.http` or `endpoint.events.network`."""
         written = self.event.dataset or self.data_stream.dataset or self.type
         return written.lower() if isinstance(written, str) else ""
 
-    @property
     def is_network(self) -> bool:
         """It is of a connection: the category says so, from 2021 on as one of several."""
         category = self.event.category or ()
         return category in NETWORK if isinstance(category, str) else not NETWORK.isdisjoint(category)
 
-    @property
-    def is_own(self) -> bool:
-        """The client is the machine that the agent runs on, not one whose packets it sees or whose log it passes on."""
-        return bool(self.own_name)
-
-    @property
     def own_name(self) -> str:
-        """The machine's name where that is so, "" where it is not or the machine has none."""
+        """The machine's name where the client is the machine that the agent runs on, not one whose packets it sees or whose
+        log it passes on; otherwise, or where it has none, ""."""
         own = self.known_own
         if own is None:
-            name = self._host_name
-            own = self.known_own = name if name and self._is_hosts else ""
+            name = self._host_name()
+            own = self.known_own = name if name and self._is_hosts() else ""
         return own
 
-    @property
     def is_of_endpoint(self) -> bool:
         """Written by a sensor that tells of its own machine only: Elastic Defend, Auditbeat."""
         return self.event.module == "endpoint" or (self.agent.type or "").lower() in ("endpoint", "auditbeat")
 
-    @property
     def device(self) -> str:
         """The machine's name in lower case where the client is it; otherwise the client's address. Raises ValueError."""
         ip = self.source.ip
-        if not ip or self.is_of_endpoint:
-            return self._host_name or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
-        own = self.own_name
+        if not ip or self.is_of_endpoint():
+            return self._host_name() or (self.agent.name or self.agent.hostname or "").strip().rstrip(".").lower()
+        own = self.own_name()
         if own:
             return own
         if len(ip) > IPS_CHARS_MAX:
@@ -173,13 +116,11 @@ class Line(msgspec.Struct, gc=False):
         local_port, remote_port = _port(source.port, "source.port"), _port(destination.port, "destination.port")
         return flow_of(local_ip, local_port, remote_ip, remote_port)
 
-    @property
     def is_tcp(self) -> bool:
         """It went over TCP."""
         network = self.network
         return network.transport in ("tcp", "TCP") or text(network.iana_number) == "6"
 
-    @property
     def _is_hosts(self) -> bool:
         """The client is the host, whatever that is called."""
         host = self.host
@@ -198,7 +139,6 @@ class Line(msgspec.Struct, gc=False):
         is_endpoint = bool(self.process) or (self.agent.type or "").lower() in ENDPOINT_AGENTS
         return is_endpoint and direction not in NOT_OUR_OWN
 
-    @property
     def _host_name(self) -> str:
         host = self.host
         if host is None:
@@ -207,95 +147,21 @@ class Line(msgspec.Struct, gc=False):
         return name.strip().rstrip(".").lower()
 
 
-class ProcessPart(msgspec.Struct, gc=False):
-    """A process, or its parent."""
+class _WholeLine(Line, gc=False):
+    """A line none of whose parts is faulty."""
 
-    pid: Scalar = None
-    name: str | None = None
-    executable: str | None = None
-    command_line: str | None = None
-    args: str | list[str] | None = None
-    start: str | None = None
-    created: str | None = None
-    ppid: Scalar = None
-    parent: ProcessPart | None = None
-    hash: Hashes | None = None
+    flow: FlowPart | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+    http: Http = Http()  # type: ignore[assignment]
+    url: Url = Url()  # type: ignore[assignment]
+    tls: Tls = Tls()  # type: ignore[assignment]
 
 
-class Hashes(msgspec.Struct, gc=False):
-    """Of a process's image."""
-
-    md5: str | None = None
-    sha1: str | None = None
-    sha256: str | None = None
-
-
-class User(msgspec.Struct, gc=False):
-    """Who the process ran as; in Packetbeat's events who signed in at the server."""
-
-    id: Scalar = None
-    name: str | None = None
-    domain: str | None = None
-
-
-class Body(msgspec.Struct, gc=False):
-    """Of a request; Elastic Defend puts the whole message here."""
-
-    content: str | None = None
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP request."""
-
-    method: str | None = None
-    headers: dict[str, Any] | None = None
-    body: Body | None = None
-
-
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """Its answer."""
-
-    status_code: Scalar = None
-
-
-class Http(msgspec.Struct, gc=False):
-    """One exchange."""
-
-    request: Request = Request()
-    response: Response = Response()
-
-
-class Url(msgspec.Struct, gc=False):
-    """What was asked for."""
-
-    original: str | None = None
-    domain: str | None = None
-    port: Scalar = None
-    path: str | None = None
-    query: str | None = None
-
-
-class TlsClient(msgspec.Struct, frozen=True, gc=False):
-    """The client's hello."""
-
-    server_name: str | None = None
-
-
-class Tls(msgspec.Struct, gc=False):
-    """A handshake."""
-
-    client: TlsClient = TlsClient()
-
-
-class FlowPart(msgspec.Struct, gc=False):
-    """Packetbeat's and Auditbeat's own part of a flow."""
-
-    final: bool = False
-
-
+_WHOLE = msgspec.json.Decoder(_WholeLine)
 _LINE = msgspec.json.Decoder(Line)
 _ANY = msgspec.json.Decoder(dict[str, Any])
+_encoded = msgspec.json.Encoder().encode
 _TIME = b'"@timestamp"'
+_USED = WORDS.union(Line.__struct_encode_fields__)
 
 
 def read(raw: bytes) -> Line:
@@ -304,15 +170,15 @@ def read(raw: bytes) -> Line:
 
 
 def _read(raw: bytes, deeper: int) -> Line:
-    line = _LINE.decode(raw)
-    event = line.event
+    line = _decoded(raw)
     if line.timestamp is None and deeper:
         carried = next((held for held in within(raw) if _TIME in held), b"")
         if carried:
             return _read(carried, deeper - 1)
-    whole = (event.dataset or event.category) and line.source.ip and line.host is not None
-    if not whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
-        line = _LINE.decode(msgspec.json.encode(nested(_ANY.decode(raw))))
+    event = line.event
+    is_whole = (event.dataset or event.category) and line.source.ip and line.host is not None
+    if not is_whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
+        line = _decoded(_with_objects(raw))
     if not line.source.ip and line.client is not None:
         line.source = line.client
     if not line.destination.ip and line.server is not None:
@@ -322,6 +188,14 @@ def _read(raw: bytes, deeper: int) -> Line:
     if line.is_turned:
         line.source, line.destination = line.destination, line.source
     return line
+
+
+def _decoded(raw: bytes) -> Line:
+    """The line, its `flow`, `http`, `url` and `tls` decoded if all of it can be. Raises what `read` does."""
+    try:
+        return _WHOLE.decode(raw)
+    except UNREADABLE:
+        return _LINE.decode(raw)
 
 
 def several(written: str | list[str] | None) -> Sequence[str]:
@@ -368,6 +242,51 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
         else:
             place[last] = inner
     return whole
+
+
+def _with_objects(raw: bytes) -> bytes:
+    """The line with objects in place of dotted names; what we do not use may be missing. Raises what decoding and `nested` do."""
+    flat = _ANY.decode(raw)
+    is_usual = len(raw) <= SHAPE_BYTES_MAX and len(flat) <= SHAPE_NAMES_MAX and dict not in map(type, flat.values())
+    shape = _remembered_shape(frozenset(flat)) if is_usual else None
+    if shape is None:
+        return _encoded(nested(flat))
+    text, values_of = shape
+    return text % tuple(map(_encoded, values_of(flat)))
+
+
+def _shape(names: frozenset[str]) -> tuple[bytes, Callable[[dict[str, Any]], tuple[Any, ...]]] | None:
+    """The text of a line with these names, `%b` in place of its values, and what takes those out of one, in order.
+
+    None where `nested` has to look at it: a name is a value and an object at once, or hardly any is of use.
+    """
+    try:
+        whole = nested({name: name for name in sorted(names)})
+    except msgspec.ValidationError:
+        return None
+    used: list[str] = []
+    text = _encoded(_blank(whole, used)).replace(b'"%b"', b"%b")
+    return (text, itemgetter(*used)) if _size(whole) == len(names) and len(used) > 1 else None
+
+
+def _blank(whole: dict[str, Any], used: list[str]) -> dict[str, Any]:
+    """The objects with `%b` for each value that we use; what stood there, its dotted name, goes into the list."""
+    blank: dict[str, Any] = {}
+    for name, value in whole.items():
+        if name in _USED:
+            if isinstance(value, dict):
+                blank[name] = _blank(value, used)
+            else:
+                blank[name] = "%b"
+                used.append(value)
+    return blank
+
+
+def _size(whole: dict[str, Any]) -> int:
+    return sum(_size(value) if isinstance(value, dict) else 1 for value in whole.values())
+
+
+_remembered_shape = lru_cache(maxsize=SHAPES_MAX)(_shape)
 
 
 def _path(name: str) -> tuple[list[str], str]:
