@@ -344,14 +344,22 @@ def test_lines_with_the_same_dotted_names_differ_in_their_values() -> None:
 @pytest.mark.parametrize("names", [("dns", "dns.id"), ("http", "http.version.a"), ("source.ip", "source.ip.keyword")])
 def test_of_names_that_are_a_value_and_an_object_the_order_counts(names: tuple[str, str]) -> None:
     """A value cannot become an object; an object that is followed by a value of its name is gone."""
-    event = {"@timestamp": REPORTED, "event.category": "network", "source.port": 1, "destination.ip": "198.51.100.80"}
+    event = {"@timestamp": REPORTED, "event.category": "network", "host.name": "dev-a"}
     value_first, object_first = (
         parse(json.dumps({**event, **dict.fromkeys(order, "198.51.100.11")}).encode()) for order in (names, names[::-1])
     )
 
     assert isinstance(value_first, Reject)
-    assert value_first.detail.endswith("is a value, and not")
-    assert isinstance(object_first, Ignored) or "Expected `object`" in object_first.detail
+    assert value_first.detail == f"{names[0].rpartition('.')[2]} in {names[1]} is a value, and not"
+    assert object_first == Ignored("dev-a", 1_741_079_770_004_000, "network_no_ends")
+
+
+def test_a_line_with_a_single_dotted_name() -> None:
+    """Whatever else it lacks, it is of a connection."""
+    raw = b'{"event.category":"network"}'
+
+    assert claims(raw)
+    assert parse(raw) == Reject(Reason.INCOMPLETE, "@timestamp is missing", raw)
 
 
 def test_a_faulty_part_is_no_fault_where_nobody_asks_for_it() -> None:
