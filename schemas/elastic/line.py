@@ -150,10 +150,10 @@ class Line(msgspec.Struct, gc=False):
 class _WholeLine(Line, gc=False):
     """A line none of whose parts is faulty."""
 
-    flow: FlowPart | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
-    http: Http = Http()  # type: ignore[assignment]
-    url: Url = Url()  # type: ignore[assignment]
-    tls: Tls = Tls()  # type: ignore[assignment]
+    flow: FlowPart | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]  # bytes in a line that is not whole
+    http: Http = Http()  # type: ignore[assignment]  # bytes in a line that is not whole
+    url: Url = Url()  # type: ignore[assignment]  # bytes in a line that is not whole
+    tls: Tls = Tls()  # type: ignore[assignment]  # bytes in a line that is not whole
 
 
 _WHOLE = msgspec.json.Decoder(_WholeLine)
