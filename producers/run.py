@@ -41,6 +41,8 @@ STOP_SECS_MAX = 8.0
 """How long a stop waits for Kafka; what is not acknowledged by then is sent again next time."""
 STOP_SECS_QUIET = 0.8
 """And how long for its next acknowledgement: a cluster that is away, or hangs, is not waited for."""
+STOP_SECS_QUIET_ONCE = 5.0
+"""The same where something would be lost, as it cannot be read again."""
 SAVE_SECS_MIN = 1.0
 SAVE_SECS_MIN_OF_INPUTS = 0.1
 """Sources on the network wait for it, before they answer whoever sent."""
@@ -240,7 +242,7 @@ class _Producer:
             while not self._stop.is_set() and not self._publisher.flush(SAVE_SECS_MIN):
                 self._save()
                 self._progress(self.report)
-            self._publisher.flush(STOP_SECS_MAX, quiet_secs=STOP_SECS_QUIET)
+            self._finish()
         finally:
             self._save()
             self._tell_what_is_lost()
@@ -277,6 +279,17 @@ class _Producer:
             one.stop()
             while (line := next(lines)) is not None:
                 self._take(line, self._clock())
+
+    def _finish(self) -> None:
+        """Wait for Kafka, and hand it what there was no room for."""
+        began = self._clock()
+        while True:
+            would_be_lost = any(batch.file.once for batch in self._outstanding())
+            left_secs = STOP_SECS_MAX - (self._clock() - began)
+            quiet_secs = STOP_SECS_QUIET_ONCE if would_be_lost else STOP_SECS_QUIET
+            if not self._publisher.flush(left_secs, quiet_secs=quiet_secs) or not self._due:
+                return
+            self._send()
 
     def _take(self, line: Line, now: float) -> None:
         named = self._devices.of(line)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +18,10 @@ from confluent_kafka import Message
 from producers.run import produce
 from producers.source import SourceError, parse_source
 from schemas.settings import Settings
-from schemas.topics import TELEMETRY
+from schemas.topics import TELEMETRY, topics
 from tests.producers.running import Running, lines_of
 from tests.streams.worker_process import wait_until
+from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.service import free_port
 
 MessagesOf = Callable[[Settings, str], list[Message]]
@@ -64,6 +68,32 @@ def test_restart_in_the_middle(kafka_settings_for: SettingsFor, messages_of: Mes
         numbers += range(int(found["seq"]), int(found["seq"]) + int(found["lines"]))
         assert found["sensor"].endswith(f":syslog+tcp://127.0.0.1:{port}/127.0.0.1".encode())
     assert sorted(numbers) == list(range(1, len(lines) + 1))
+
+
+@pytest.mark.parametrize("queue_bytes_max", [64_000_000, 20_000], ids=["room", "no room"])
+def test_a_stop_waits_for_kafka(
+    kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, queue_bytes_max: int
+) -> None:
+    """What was read cannot be read again: a Kafka that needs two seconds is waited for, also for what it had no room for yet."""
+    port, own = free_port(), Broker(tmp_path / "kafka")
+    own.start()
+    try:
+        settings = kafka_settings_for(publisher={"queue_bytes_max": queue_bytes_max, "batch_bytes_max": 4_000})
+        settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap": own.bootstrap})})
+        create_topics(own.bootstrap, topics(settings))
+        sent = b"".join(HEAD + b"line %04d\n" % number for number in range(2_000))
+        with Running(settings, f"auto:syslog+tcp://127.0.0.1:{port}") as one, connected(port) as client:
+            os.kill(own.pid, signal.SIGSTOP)
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            wait_until(lambda: one.report.received["syslog_tcp"] > 200, "read")
+            threading.Timer(2.0, os.kill, (own.pid, signal.SIGCONT)).start()
+
+        arrived = lines_of(messages_of(settings, TELEMETRY))
+    finally:
+        own.kill()
+    assert len(arrived) == one.report.lines > 200
+    assert sent.startswith(b"\n".join(arrived))
 
 
 def test_too_fast_is_slowed(kafka_settings_for: SettingsFor, caplog: pytest.LogCaptureFixture) -> None:

@@ -87,13 +87,18 @@ class Part:
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
 
+    def ends(self, deadline: float) -> bool:
+        """Wait for its end; False if the deadline comes first."""
+        if self.process is not None:
+            try:
+                self.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                return False
+        return True
+
     def wait(self, deadline: float) -> None:
         """Wait for its end; past the deadline it is killed."""
-        if not self.process:
-            return
-        try:
-            self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not self.ends(deadline) and self.process is not None:
             self.process.kill()
             self.process.wait()
 
@@ -172,15 +177,22 @@ class Supervisor:
         self.changed()
 
     def stop(self) -> None:
-        """End everything in the order of the data's walk; whoever takes too long is killed: nothing is lost by that."""
-        first = [part for part in self.parts if part.finished]
-        rest = [part for part in self.parts if not part.finished]
-        for group, secs in ((first, PRODUCER_STOP_SECS), (rest, PARTS_STOP_SECS)):
-            deadline = time.monotonic() + secs
-            for part in group:
+        """End everything in the order of the data's walk; whoever takes too long is killed.
+
+        Nothing is lost by that but what producers cannot read again, so they have the others' time as well.
+        """
+        producers = [part for part in self.parts if part.finished]
+        for part in producers:
+            part.signal(signal.SIGTERM)
+        deadline = time.monotonic() + PRODUCER_STOP_SECS
+        for part in producers:
+            part.ends(deadline)
+        for part in self.parts:
+            if not part.finished:
                 part.signal(signal.SIGTERM)
-            for part in group:
-                part.wait(deadline)
+        deadline = time.monotonic() + PARTS_STOP_SECS
+        for part in self.parts:
+            part.wait(deadline)
         enders = [threading.Thread(target=s.stop, args=(SERVERS_STOP_SECS,)) for s in self.servers.values()]
         for ender in enders:
             ender.start()
