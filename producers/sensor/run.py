@@ -49,8 +49,8 @@ HELD_SECS = 0.001
 """Until the next look while records are held back as too new to be in order."""
 SETTLED_NS = 100_000
 """A record's time is taken before it can be read, mostly less than 1 µs; one this old is there to be read."""
-LAST_SECS = 5.0
-"""So long a stop waits for Kafka; what it has not acknowledged by then is lost."""
+LAST_SECS = 2.0
+"""So long a stop takes in what is left; then the publisher waits for Kafka, as for all that cannot be read again."""
 PAGE_BYTES = 65_536
 NO_HTTP = Plan()
 NICENESS = -10
@@ -272,7 +272,7 @@ def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
 
 
 def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Report:
-    """Publish its lines until asked to stop, then what is left; Kafka has `LAST_SECS` for that. Raises as `producers.run`."""
+    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`."""
     stop = threading.Event()
 
     def give_up() -> None:

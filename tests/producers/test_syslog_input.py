@@ -74,7 +74,7 @@ def test_restart_in_the_middle(kafka_settings_for: SettingsFor, messages_of: Mes
 def test_a_stop_waits_for_kafka(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, queue_bytes_max: int
 ) -> None:
-    """What was read cannot be read again: a Kafka that needs two seconds is waited for, also for what it had no room for yet."""
+    """What was read cannot be read again: a Kafka that needs a while is waited for, also for what it had no room for yet."""
     port, own = free_port(), Broker(tmp_path / "kafka")
     own.start()
     try:
@@ -87,7 +87,7 @@ def test_a_stop_waits_for_kafka(
             client.sendall(sent)
             client.shutdown(socket.SHUT_WR)
             wait_until(lambda: one.report.received["syslog_tcp"] > 200, "read")
-            threading.Timer(2.0, os.kill, (own.pid, signal.SIGCONT)).start()
+            threading.Timer(1.5, os.kill, (own.pid, signal.SIGCONT)).start()
 
         arrived = lines_of(messages_of(settings, TELEMETRY))
     finally:

@@ -115,24 +115,26 @@ def test_part_that_does_not_stop_is_killed(tmp_path: Path, heard: list[str], mon
     assert server.stopped_within == [supervisor.SERVERS_STOP_SECS]
 
 
-def test_a_producer_has_the_others_time_as_well(tmp_path: Path, heard: list[str]) -> None:
-    """What it read and cannot read again may wait for Kafka longer than the others wait for it."""
-    watcher, slow = watching(heard), part(tmp_path)
+def test_a_producer_has_the_others_time_as_well(
+    tmp_path: Path, heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it read and cannot read again may wait for Kafka: this one ends when another part does, which is stopped later."""
+    monkeypatch.setattr(supervisor, "PRODUCER_STOP_SECS", 0.1)
+    watcher, slow, other = watching(heard), part(tmp_path), part(tmp_path)
     slow.finished = lambda code: code == 0
-    secs = supervisor.PRODUCER_STOP_SECS + 1
-    code = (
-        "import signal, sys, time\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep({secs}), sys.exit(0)))\n"
-        "print('slow', flush=True); input()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        slow.process = process
-        watcher.parts.append(slow)
+    code = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
+    with (
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as slow.process,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=slow.process.stdin) as other.process,
+    ):
+        assert slow.process.stdin is not None
+        assert slow.process.stdout is not None
+        slow.process.stdin.close()
+        slow.process.stdout.readline()
+        watcher.parts += [slow, other]
         watcher.stop()
 
-    assert process.returncode == 0
+    assert (slow.process.returncode, other.process.returncode) == (0, -signal.SIGTERM)
 
 
 def test_all_stops_together_are_below_ten_seconds() -> None:
