@@ -266,7 +266,7 @@ def _shape(names: frozenset[str]) -> tuple[bytes, Callable[[dict[str, Any]], tup
         return None
     used: list[str] = []
     text = _encoded(_blank(whole, used)).replace(b'"%b"', b"%b")
-    return (text, itemgetter(*used)) if _size(whole) == len(names) and len(used) > 1 else None
+    return (text, itemgetter(*used)) if len(used) > 1 else None
 
 
 def _blank(whole: dict[str, Any], used: list[str]) -> dict[str, Any]:
@@ -280,10 +280,6 @@ def _blank(whole: dict[str, Any], used: list[str]) -> dict[str, Any]:
                 blank[name] = "%b"
                 used.append(value)
     return blank
-
-
-def _size(whole: dict[str, Any]) -> int:
-    return sum(_size(value) if isinstance(value, dict) else 1 for value in whole.values())
 
 
 _remembered_shape = lru_cache(maxsize=SHAPES_MAX)(_shape)

@@ -13,7 +13,7 @@ from schemas.dialects import dialects
 from schemas.dialects.winlog import DIALECT, device_of, parse
 from schemas.envelopes import DEPTH_MAX
 from schemas.events import Reason
-from schemas.windows.event_xml import EVENTS_MAX
+from schemas.windows.event_xml import EVENTS_MAX, head
 from schemas.windows.record import FilteredConnection, Shown, SysmonConnection, SysmonProcess
 from schemas.windows.shippers import _WithValues, split
 from tests.schemas.parsed_as import kind, opened, reject, told
@@ -137,7 +137,7 @@ def test_events_of_one_line_are_taken_apart() -> None:
 @pytest.mark.parametrize("begin", ["Provider", "EventID", "Computer"])
 def test_system_in_another_order(begin: str) -> None:
     """What stands before the time is remembered of events that begin alike; who wrote them may stand behind it."""
-    line = xml(3, sysmon()).decode()
+    line = re.sub("<Channel>[^<]*", "<Channel>ForwardedEvents", xml(3, sysmon()).decode())
     head, _, rest = line.partition("<System>")
     system, _, data = rest.partition("</System>")
     time, others = re.findall(r"<TimeCreated[^>]*>", system)[0], re.sub(r"<TimeCreated[^>]*>", "", system)
@@ -145,6 +145,14 @@ def test_system_in_another_order(begin: str) -> None:
     other = f"{head}<System>{before}{time}<{begin}{behind}</System>{data}".encode()
 
     assert parse(other) == parse(line.encode())
+
+
+def test_a_provider_is_read_to_its_end() -> None:
+    """One whose name holds what stands before the time is another one, whatever its name begins with."""
+    name = b"Microsoft-Windows-SysmonX<TimeCreated SystemTime="
+    line = xml(3, sysmon()).replace(b"Microsoft-Windows-Sysmon", name, 1)
+
+    assert head(line).author == name.decode()
 
 
 @pytest.mark.parametrize("shape", shapes(3, sysmon()))
