@@ -7,13 +7,14 @@ findings stand for, and a finding that changes its kind is taken from one and gi
 
 from __future__ import annotations
 
+import heapq
 import zlib
 
 from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.record import AlertKind
 from streams.alertable import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
-from streams.device import ALERTS_MAX, NEVER, Device
+from streams.device import ALERTS_FORGOTTEN, ALERTS_MAX, NEVER, Device
 from streams.findings import Place
 from streams.protection import AlertState, Counted
 
@@ -157,8 +158,7 @@ def _state(device: Device, key: str) -> AlertState:
     state = device.alerts.get(key)
     if state is None:
         if len(device.alerts) >= ALERTS_MAX:
-            oldest = min(device.alerts, key=lambda known: (_latest(device.alerts[known]), known))
-            let_go(device, oldest)
+            _forget_oldest(device)
         kind, domain, day = key.split("|")
         device.facts.alerts_begun += 1
         state = device.alerts[key] = AlertState(kind, domain, day, number=device.facts.alerts_begun)
@@ -166,15 +166,22 @@ def _state(device: Device, key: str) -> AlertState:
 
 
 def touch(device: Device, key: str) -> None:
-    """An alert changed: it is to be published, and to be kept."""
+    """Mark an alert as changed: it is to be published and its state is to be written."""
     if key not in device.dirty_alerts:
-        device.dirty_alerts[key] = None
+        _mark_dirty(device, key)
         device.held_due = 0
     device.touched_alerts[key] = None
+    device.forget_due = min(device.forget_due, _latest(device.alerts[key]) + KEPT)
+
+
+def _mark_dirty(device: Device, key: str) -> None:
+    device.dirty_number += 1
+    device.dirty_alerts[key] = device.dirty_number
+    device.fresh_alerts.append(key)
 
 
 def let_go(device: Device, key: str) -> None:
-    """Forget an alert; what was not published of it is published first."""
+    """Evict an alert from the state; changes that were not published are published first."""
     state = device.alerts.pop(key)
     device.dirty_alerts.pop(key, None)
     device.touched_alerts[key] = None
@@ -182,10 +189,19 @@ def let_go(device: Device, key: str) -> None:
         device.last_words.append(state)
 
 
+def _forget_oldest(device: Device) -> None:
+    """Evict the alerts whose latest request is oldest, many at once: finding one costs as much as finding all of them."""
+    for key in heapq.nsmallest(ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)):
+        let_go(device, key)
+
+
 def forget_old(device: Device, now: Micros) -> None:
-    """Let go of alerts whose day is long over; at the latest time there is, of all."""
+    """Evict alerts whose day is long over; all alerts at `LATEST`. Costs nothing before the first one is due."""
+    if now <= device.forget_due:
+        return
     for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
         let_go(device, key)
+    device.forget_due = min((_latest(state) + KEPT for state in device.alerts.values()), default=NEVER)
 
 
 def _latest(state: AlertState) -> Micros:
@@ -194,10 +210,10 @@ def _latest(state: AlertState) -> Micros:
 
 
 def remember(device: Device, gap: Micros) -> None:
-    """After a restart: the alerts that wait, and until when, just as `due` left them."""
+    """Restore which alerts wait, and until when, exactly as `due` left them."""
     for key, state in device.alerts.items():
         if _is_worth_telling(state):
-            device.dirty_alerts[key] = None
+            _mark_dirty(device, key)
             device.held_due = min(device.held_due, state.sent_at + _wait(state, gap) if state.sent_at else 0)
 
 
@@ -211,21 +227,35 @@ def _wait(state: AlertState, gap: Micros) -> Micros:
 
 
 def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
-    """The alerts to publish at this time of the device; the others wait, and `held_due` says how long."""
+    """Return the alerts to publish at this time of the device, in the order in which they changed.
+
+    The other changed alerts wait in a heap, so a call costs what is due and what changed, not what waits. `held_due` is when
+    the next one is due.
+    """
     ready, device.last_words = device.last_words, []
-    waiting: Micros = NEVER
-    for key in list(device.dirty_alerts):
+    heap = device.held_alerts
+    keys = set(device.fresh_alerts)
+    device.fresh_alerts.clear()
+    if not gap or device.held_sent > now + gap:  # Nothing waits any more, or the clock was set back.
+        keys.update(device.dirty_alerts)
+        heap.clear()
+        device.held_sent = 0
+    while heap and heap[0][0] <= now:
+        keys.add(heapq.heappop(heap)[1])
+    dirty = device.dirty_alerts
+    for key in sorted(keys & dirty.keys(), key=dirty.__getitem__):
         state = device.alerts[key]
         wait = _wait(state, gap)
         next_at = state.sent_at + wait if state.sent_at else now
         if not (state.count or state.sent_at):
-            del device.dirty_alerts[key]  # Taken back before anybody heard of it.
-        elif next_at <= now or state.sent_at > now + wait:  # the latter: its clock was set back
-            del device.dirty_alerts[key]
+            del dirty[key]  # Withdrawn before it was published.
+        elif next_at <= now or state.sent_at > now + wait:
+            del dirty[key]
             state.sent, state.sent_at = state.version, now
             device.touched_alerts[key] = None
             ready.append(state)
         else:
-            waiting = min(waiting, next_at)
-    device.held_due = waiting
+            heapq.heappush(heap, (next_at, key))
+            device.held_sent = max(device.held_sent, state.sent_at)
+    device.held_due = heap[0][0] if heap else NEVER
     return ready

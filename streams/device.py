@@ -20,7 +20,9 @@ from streams.state import Connection, Group
 PROXIES_MAX = 1_000
 """Proxies learnt per device; further ones are proxies for their own connections only."""
 ALERTS_MAX = 10_000
-"""Alerts folded at a time per device. Beyond it the oldest is forgotten: its next request begins a new count."""
+"""Alerts folded at a time per device. Beyond it the oldest are evicted: their next request begins a new count."""
+ALERTS_FORGOTTEN = ALERTS_MAX // 16
+"""Alerts evicted at once at that bound."""
 SENSORS_MAX = 64
 """Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
 PIDS_MIN, PIDS_MAX = 64, 1_024
@@ -102,11 +104,16 @@ class Device:
         "by_pid",
         "dirty",
         "dirty_alerts",
+        "dirty_number",
         "facts",
+        "forget_due",
+        "fresh_alerts",
         "groups",
         "groups_in",
         "heap",
+        "held_alerts",
         "held_due",
+        "held_sent",
         "last_words",
         "lines",
         "loose_changed",
@@ -170,13 +177,23 @@ class Device:
         """Rows of verdicts without a connection may have changed."""
         self.held_due: Micros = NEVER
         """When, on its own clock, an alert may be published that must wait."""
+        self.held_alerts: list[tuple[Micros, str]] = []
+        """Heap of the changed alerts that wait: when each is due, and its key. Entries of alerts that wait no more stay until then."""
+        self.held_sent: Micros = 0
+        """Upper bound of when any of these was published last."""
+        self.fresh_alerts: list[str] = []
+        """Alerts that changed since it was last decided which are due."""
+        self.forget_due: Micros = 0
+        """Lower bound of when, on its own clock, an alert may be evicted for its age."""
         self.groups_in: tuple[str, ...] | None = None
         """Groups of devices it is in, as the settings say; None before they were asked."""
         self.quiet_due = NEVER
         """How long it must be quiet until its presence is looked at (`streams.presence`)."""
         self.dirty: dict[str, None] = {}
         """5-tuples whose rows may have changed, in order."""
-        self.dirty_alerts: dict[str, None] = {}
+        self.dirty_alerts: dict[str, int] = {}
+        """Alerts that are to be published, numbered in the order in which they changed."""
+        self.dirty_number = 0
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
