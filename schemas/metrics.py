@@ -132,6 +132,9 @@ BOOK: dict[str, Metric] = {
     "devices_near_bound": _gauge(
         "unproxy_devices_near_bound", "Devices that hold over four fifths of correlation.connections_max"
     ),
+    "devices_evicted": _count(
+        "unproxy_devices_evicted_total", "Devices evicted from the state at correlation.devices_max"
+    ),
     "rows": _count("unproxy_rows_total", "Rows made, every version"),
     "verdict_rows": _count("unproxy_verdict_rows_total", "Rows made of verdicts, every version"),
     "proxy_lines": _count("unproxy_proxy_lines_total", "Lines of proxies' own logs, by what became of them", "outcome"),

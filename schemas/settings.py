@@ -87,6 +87,11 @@ class CorrelationSettings(Section):
         600.0, gt=0, description="A device quiet for longer, and for twice its longest quiet of late, is silent"
     )
     connections_max: int = Field(200_000, gt=0, description="Connections kept per device; beyond it the oldest leave")
+    devices_max: int = Field(
+        50_000,
+        ge=64,
+        description="Devices kept per partition; beyond it those with the shortest history, quiet for longest, are evicted",
+    )
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Known proxies as host:port or name=host:port; others are learnt from what they are asked"
     )

@@ -191,7 +191,9 @@ def let_go(device: Device, key: str) -> None:
 
 def _forget_oldest(device: Device) -> None:
     """Evict the alerts whose latest request is oldest, many at once: finding one costs as much as finding all of them."""
-    for key in heapq.nsmallest(ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)):
+    for key in heapq.nsmallest(
+        ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)
+    ):
         let_go(device, key)
 
 

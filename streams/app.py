@@ -151,8 +151,10 @@ class Worker:
                 await stream.ack(event)
 
     async def _send(self, parcel: Parcel) -> Any:
+        # Kafka's compaction removes a key whose value is null.
+        value = parcel.value or None
         return await self.app.producer.send(
-            parcel.topic, parcel.key, parcel.value, parcel.partition, None, list(parcel.headers)
+            parcel.topic, parcel.key, value, parcel.partition, None, list(parcel.headers)
         )
 
     async def _hold_flow(self, *_: object) -> None:

@@ -53,6 +53,7 @@ class Parcel(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes
+    """Empty only for a state entry that is removed."""
     headers: tuple[tuple[str, bytes], ...] = ()
 
 

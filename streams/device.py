@@ -27,6 +27,8 @@ SENSORS_MAX = 64
 """Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
 PIDS_MIN, PIDS_MAX = 64, 1_024
 """PIDs of which more than a connection is remembered, per device. Beyond it those that ended are forgotten first."""
+ESTABLISHED_MS = 3_600_000
+"""Log time between the first and the latest message of a device that counts as established."""
 NEVER: Micros = 1 << 62
 LOOSE_TIMER, PROXY_TIMER = "loose", "proxy lines"
 """Names of the timers of verdicts without a connection, and of proxies' lines; no 5-tuple is called so."""
@@ -89,6 +91,13 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     loose: list[Loose] = []
     """Verdicts that name no connection, of the last minutes (`streams.loose`)."""
     alerts_begun: int = 0
+    first_ms: int = 0
+    """The log's time of its first message; 0 where that is not known, as in state written before this was kept."""
+
+    @property
+    def is_established(self) -> bool:
+        """Whether it has reported for a while: an invented name that is used for a few messages is not established."""
+        return self.logged_ms - self.first_ms >= ESTABLISHED_MS
 
 
 def peek(found: Group | bytes) -> Group:
@@ -178,7 +187,7 @@ class Device:
         self.held_due: Micros = NEVER
         """When, on its own clock, an alert may be published that must wait."""
         self.held_alerts: list[tuple[Micros, str]] = []
-        """Heap of the changed alerts that wait: when each is due, and its key. Entries of alerts that wait no more stay until then."""
+        """Heap of the changed alerts that wait: when each is due, and its key. Some entries are of alerts that left."""
         self.held_sent: Micros = 0
         """Upper bound of when any of these was published last."""
         self.fresh_alerts: list[str] = []

@@ -6,13 +6,14 @@ it knows no broker, no clock and no disk.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, ProxyLogged, Reason, Reject
 from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
 from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
@@ -39,6 +40,8 @@ KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 _TICKS = {b"", END}
 
+DEVICES_EVICTED_SHARE = 64
+"""At the bound this share of the devices is evicted at once."""
 NEAR_BOUND = 0.8
 """Share of connections_max from which on a device is counted as near its bound."""
 MISTAKE = "a mistake of ours, please report it with the line: "
@@ -87,6 +90,7 @@ class Pipeline:
         self.presence = Presence(settings, self.emitter)
         self.store = Store()
         self.devices: dict[str, Device] = self.store.devices
+        self._devices_max = settings.devices_max
         self._dialects = dialects()
         self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
@@ -124,7 +128,7 @@ class Pipeline:
                 self._line(home, dialect, message, line)
         numbered = message.seq and home.name and message.offset > home.facts.offset
         if numbered:
-            self._change(home)
+            self._change(home, home, message)
         for device in self._changed.values():
             self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
@@ -136,11 +140,14 @@ class Pipeline:
     def finish(self) -> None:
         """Settle everything that waits, as at the end of a recording."""
         for device in self.devices.values():
-            self.correlator.finish(device)
-            self.presence.finish(device)
-            self.emitter.emit(device)
-            self.emitter.publish_all(device)
+            self._finish(device)
             self.store.changed[device.name] = device
+
+    def _finish(self, device: Device) -> None:
+        self.correlator.finish(device)
+        self.presence.finish(device)
+        self.emitter.emit(device)
+        self.emitter.publish_all(device)
 
     def book(self) -> dict[str, int]:
         """The balance: what was read, and what became of it."""
@@ -205,7 +212,7 @@ class Pipeline:
         if message.offset <= facts.offset:
             return
         if device.name not in self._changed:
-            self._change(device)
+            self._change(device, home, message)
             if device.parked:
                 self.correlator.speak_again(device)
             if device.groups_in is None:
@@ -217,7 +224,9 @@ class Pipeline:
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
             device.times.append(at)
             if not facts.now >= at >= facts.now - LEAP:
-                self.correlator.see_time(device, at, getattr(parsed, "ended", 0))
+                own = device is home and kind is not ProxyLogged
+                until = getattr(parsed, "ended", 0)
+                self.correlator.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
@@ -230,15 +239,39 @@ class Pipeline:
                 # Headings and a program's own messages have no time, or are about nobody.
                 device.times.append(parsed.at)
                 self.correlator.see_sensor(device, parsed.at)
-                self.correlator.see_time(device, parsed.at)
+                own = device is home
+                self.correlator.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
 
     @staticmethod
     def _count(counts: dict[str, int], what: str) -> None:
         counts[what] = counts.get(what, 0) + 1
 
-    def _change(self, device: Device) -> None:
-        """Only now a device is one of ours: a key of which no line is (an Event Hub's, a collector's) is no device."""
+    def _change(self, device: Device, home: Device, message: Message) -> None:
+        """Register the device only now, when a line refers to it; a bare message key creates none."""
+        if device.name not in self.devices:
+            if len(self.devices) >= self._devices_max:
+                self._evict_devices(home)
+            device.facts.first_ms = message.logged_ms
         self.devices[device.name] = self._changed[device.name] = device
+
+    def _evict_devices(self, home: Device) -> None:
+        """Make room for new devices: settle and forget those with the shortest history, of these the longest quiet.
+
+        So a flood of invented names evicts invented names. Many leave at once, as finding one costs as much as finding all.
+        The counts of the evicted devices stay in the book, under the device without a name.
+        """
+        spared = {"", home.name, *self._changed}
+        room = len(self.devices) - self._devices_max + self._devices_max // DEVICES_EVICTED_SHARE
+        book = self.devices.setdefault("", Device("") if home.name else home)
+        counts = book.facts.counts
+        candidates = (device for name, device in self.devices.items() if name not in spared)
+        for device in heapq.nsmallest(room, candidates, key=_worth):
+            self._finish(device)
+            for what, count in device.facts.counts.items():
+                counts[what] = counts.get(what, 0) + count
+            self._count(counts, "devices_evicted")
+            self.store.evict(device.name)
+        self.store.changed[""] = book
 
     def _device(self, key: bytes) -> Device:
         # A longer key is no device's name: its lines are those of whom they name themselves.
@@ -278,6 +311,12 @@ class Pipeline:
                 or (device.alerts and passed >= KEPT)
             ):
                 yield device
+
+
+def _worth(device: Device) -> tuple[bool, int, Micros, str]:
+    """Order in which devices are evicted, the first ones first. Without a log only the device's own clock counts."""
+    facts = device.facts
+    return facts.is_established, facts.logged_ms, facts.now, device.name
 
 
 def _text(header: object) -> str:

@@ -94,13 +94,18 @@ class Settler:
         self.before_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
         """Called before a connection leaves the state: the last chance for its rows."""
 
-    def see_time(self, device: Device, at: Micros, until: Micros = 0) -> None:
-        """Move the device's clock to an event's time; `until` is when what it tells of ended.
+    def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
+        """Move the device's clock to an event's time; `until` is when the activity in the event ended.
 
-        An hour or more away, ahead or behind, takes a second event that agrees: one broken time moves nothing, a clock that
-        was set right is followed. A record of something long that ended just now is no sign of a clock set back.
+        An hour or more away, ahead or behind, takes a second event that agrees: a single wrong timestamp moves nothing, a clock
+        that was corrected is followed. A record of a long activity that ended just now does not set the clock back.
+
+        `logged` is the log's time, given for what the device itself did not report (a proxy, a network tap, another device):
+        such a timestamp moves the clock neither past the log's time nor back.
         """
         facts = device.facts
+        if logged and (at := min(at, logged)) <= facts.now:
+            return
         if at < facts.now - LEAP <= until:
             return
         if facts.now and abs(at - facts.now) > LEAP:

@@ -2,8 +2,9 @@
 
 A device's state is many small items (`streams.device.Device.items`). Each checkpoint writes a delta: the items that changed
 and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
-written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing is ever
-deleted: sequence numbers say what counts. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
+written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing of a device
+that stays is deleted: sequence numbers say what counts. An entry without a value removes what stands under its key: so the
+entries of an evicted device go. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
 is too large for a message: an item that is larger by itself is cut, and goes on in the next part.
 
 Facts carry the input offset and stand in the last part. What a crash leaves of a checkpoint, without all its parts, does not
@@ -58,6 +59,8 @@ class _Written:
     snapshot_bytes: int = 0
     snapshot_parts: int = 0
     side: int = 1
+    parts_max: int = 1
+    """The largest snapshot so far: entries of larger ones may still be there."""
 
     @property
     def ring(self) -> int:
@@ -66,7 +69,18 @@ class _Written:
 
     def slot(self) -> str:
         """Where the delta of this sequence number stands. Names are longer where there are more, so no ring is another's."""
-        return f"d{self.sequence % self.ring:0{2 if self.ring == RING else 6}d}"
+        return _slot(self.sequence % self.ring, wide=self.ring > RING)
+
+    def slots(self) -> Iterator[str]:
+        """All slots under which an entry may stand."""
+        yield from (f"s{side}{part:05d}" for side in range(2) for part in range(self.parts_max))
+        yield from (_slot(number) for number in range(min(self.sequence + 1, RING)))
+        if self.parts_max > 1:
+            yield from (_slot(number, wide=True) for number in range(min(self.sequence + 1, RING * self.parts_max)))
+
+
+def _slot(number: int, *, wide: bool = False) -> str:
+    return f"d{number:0{6 if wide else 2}d}"
 
 
 class StateUnreadable(Exception):
@@ -97,10 +111,23 @@ class Store:
         self.changed: dict[str, Device] = {}
         """Devices that changed since the last checkpoint."""
         self._written: dict[str, _Written] = {}
+        self._evicted: dict[str, _Written] = {}
+        """Devices whose entries are to be removed."""
+
+    def evict(self, name: str) -> None:
+        """Forget a device; the next checkpoint removes its entries."""
+        del self.devices[name]
+        self.changed.pop(name, None)
+        written = self._written.pop(name, None)
+        if written is not None:
+            self._evicted[name] = written
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
         """Entries for everything that changed since the last time."""
         entries: list[tuple[bytes, bytes]] = []
+        for name, evicted in self._evicted.items():
+            entries += ((f"{name}\0{slot}".encode(), b"") for slot in evicted.slots())
+        self._evicted.clear()
         for name, device in self.changed.items():
             written = self._written.setdefault(name, _Written())
             parts: list[dict[str, bytes | None]] = []
@@ -125,7 +152,8 @@ class Store:
         """
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
         for key, value in entries:
-            by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
+            if value:
+                by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
             self._take_back(name.decode(), found)
 
@@ -146,6 +174,7 @@ class Store:
         written.deltas = written.delta_bytes = written.snapshot_bytes = 0
         parts = list(_in_parts(device.items()))
         written.snapshot_parts = len(parts)
+        written.parts_max = max(written.parts_max, len(parts))
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
             value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), True))
@@ -157,6 +186,8 @@ class Store:
         written = self._written[name] = _Written()
         snapshots: dict[int, dict[int, tuple[bytes, _Entry]]] = {}
         for key, value, entry in found:
+            slot = key.rpartition(b"\0")[2]
+            written.parts_max = max(written.parts_max, 1 + (int(slot[2:]) if entry.snapshot else int(slot[1:]) // RING))
             if entry.snapshot:
                 snapshots.setdefault(entry.sequence, {})[entry.part] = (key, entry)
                 written.snapshot_bytes += len(value)

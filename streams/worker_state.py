@@ -46,10 +46,13 @@ class StateStore:
         yield piece
 
     def write(self, partition: int, entries: Iterable[Entry]) -> None:
-        """Keep entries locally, all or none of them."""
+        """Keep entries locally, all or none of them; one without a value removes what stands under its key."""
         together = rocksdict.WriteBatch(raw_mode=True)
         for key, value in entries:
-            together.put(key, value)
+            if value:
+                together.put(key, value)
+            else:
+                together.delete(key)
         self._table.data._db_for_partition(partition).write(together)
 
     def note_changelog(self, partition: int, offset: int) -> None:

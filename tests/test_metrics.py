@@ -27,6 +27,9 @@ SQUID = Path(__file__).parent / "data" / "proxylogs" / "squid-sample.jsonl.gz"
 MOVED_ELSEWHERE = {
     "unproxy_book": "tests/streams/test_worker_parts.py::test_books_become_metrics",
     "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
+    "unproxy_devices_evicted_total": (
+        "tests/streams/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
+    ),
     "unproxy_worker_messages_stale_total": "tests/streams/test_worker_parts.py::test_stale_messages_are_left_aside",
     "unproxy_worker_resends_total": (
         "tests/streams/test_worker_parts.py::test_failed_deliveries_are_sent_again_in_order"
