@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 import threading
 from collections import Counter, deque
 from http import HTTPStatus
 
+from producers.grants import Grants
 from producers.inputs import Outcome
 from schemas.settings import InputSettings
 
@@ -35,7 +35,7 @@ class Desk:
         self.settings = settings
         self.unpacking = threading.Lock()
         """One body at a time has a size that nobody made room for."""
-        self._token = f"Bearer {settings.http_token.get_secret_value()}".encode()
+        self._grants = Grants(settings)
         self._lock = threading.Lock()
         self._queue: deque[Body] = deque()
         self._bytes = 0
@@ -44,8 +44,9 @@ class Desk:
         self._closed = False
 
     def knows(self, authorization: str) -> bool:
-        """Whether the header holds the token."""
-        return hmac.compare_digest(authorization.encode("utf-8", "replace"), self._token)
+        """Whether the header holds the token of a grant."""
+        token = authorization.removeprefix("Bearer ")
+        return token != authorization and self._grants.for_client(token=token) is not None
 
     def count(self, outcome: Outcome) -> None:
         """From any thread."""

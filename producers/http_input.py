@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from producers.endpoint import Endpoint
+from producers.grants import Grants
 from producers.http_desk import Body, Desk
 from producers.http_server import HttpServer
 from producers.inputs import published_before
@@ -48,10 +49,10 @@ class HttpInput:
         line_bytes_max: int,
         clock: Callable[[], float],
     ) -> None:
-        if not settings.http_token.get_secret_value():
+        if not Grants(settings).has_clients:
             raise SourceError(
-                f"{endpoint}: whoever reaches it could send lines; set inputs.http_token"
-                " (better UNPROXY_INPUTS__HTTP_TOKEN in the environment), and send it as Authorization: Bearer TOKEN"
+                f"{endpoint}: no client may send lines here; write a grant for each: [inputs.grants.NAME] with a token, and"
+                " send it as Authorization: Bearer TOKEN"
             )
         self._dialect, self._endpoint, self._line_bytes_max = source.dialect, endpoint, line_bytes_max
         self._counts, self._clock = counts, clock

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from producers.endpoint import Endpoint, EndpointError, parse_endpoint
+from producers.grants import Grant
 from schemas.dialects import dialects
 from schemas.events import Dialect, Micros
 from schemas.recognition import AUTO, NOBODYS
@@ -79,6 +80,8 @@ class SourceFile:
     """It cannot be read again: what Kafka does not acknowledge before we end is lost."""
     changed: Micros = 0
     """When it was last written to: no line of it is younger. 0: nothing tells, as of what is no file."""
+    grant: Grant | None = None
+    """What its sender may report; None: the source is unrestricted."""
 
     @property
     def identity(self) -> tuple[str, int, int]:

@@ -10,6 +10,8 @@ in the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads th
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -216,8 +218,80 @@ class PublisherSettings(Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
+TOKEN_CHARS_MIN = 16
+"""A shorter token could be guessed."""
+GRANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+"""The environment does not tell upper case from lower case; the name is a metric's label as well."""
+
+
+class GrantSettings(Section):
+    """What one sender of lines may report, and how it is recognised: its client, or the source that it writes to."""
+
+    token: SecretStr = Field(SecretStr(""), description="Bearer token that an HTTP client sends; 16 characters or more")
+    certificates: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names in a client's verified certificate: its common name, or a DNS name of it"
+    )
+    addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses or networks of the client, such as 10.1.0.0/16"
+    )
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Patterns of files and Kafka topics as the command line spells them, without the dialect, such as "
+        "/var/log/squid/*.log or kafka://broker:9092/sensors",
+    )
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description='Patterns of the DeviceIds it may report on; empty: the device of its own name; ["*"]: all'
+    )
+    verdicts: bool = Field(False, description="Whether it may report verdicts and protection modes")
+
+    @field_validator("certificates", "addresses", "sources", "devices", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("token")
+    @classmethod
+    def _token(cls, given: SecretStr) -> SecretStr:
+        text = given.get_secret_value()
+        if text and len(text) < TOKEN_CHARS_MIN:
+            raise ValueError(f"it has {len(text)} characters; write at least {TOKEN_CHARS_MIN} random ones")
+        if not all("!" <= char <= "~" for char in text):
+            raise ValueError("only printable ASCII without spaces can be sent as a token; write another one")
+        return given
+
+    @field_validator("certificates", "sources", "devices")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip(" .") for name in given):
+            raise ValueError("an entry is empty; leave it out")
+        return given
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(network(entry)) for entry in given)
+
+    @model_validator(mode="after")
+    def _recognisable(self) -> Self:
+        client = self.token or self.certificates or self.addresses
+        if not client and not self.sources:
+            raise ValueError("it names no sender; add token, certificates, addresses or sources")
+        if client and self.sources:
+            raise ValueError(
+                "sources are files and topics, and token, certificates and addresses are of clients; write two grants"
+            )
+        return self
+
+
 class InputSettings(Section):
     """What the producer's sources on the network need beside their addresses."""
+
+    grants: dict[str, GrantSettings] = Field(
+        {},
+        description="Which devices a sender may report on: [inputs.grants.NAME] with token, certificates, addresses or "
+        "sources, and with devices and verdicts",
+    )
 
     kafka_group: str = Field("unproxy-produce", description="Kafka: consumer group that keeps how far a topic was read")
     kafka_name: str = Field(
@@ -243,9 +317,6 @@ class InputSettings(Section):
     kafka_ssl_client_cert_file: str = Field(
         "", description="Kafka: PEM file with certificate and key to show there; empty for none"
     )
-    http_token: SecretStr = Field(
-        SecretStr(""), description="HTTP: who sends lines must show it; better in the environment"
-    )
     http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
     http_waiting_bytes_max: int = Field(
         64 * 1024 * 1024,
@@ -260,6 +331,21 @@ class InputSettings(Section):
     syslog_idle_secs_max: float = Field(
         3_600.0, gt=0, description="Syslog over TCP: a connection that says nothing for so long is closed"
     )
+
+    @field_validator("grants")
+    @classmethod
+    def _grants(cls, given: dict[str, GrantSettings]) -> dict[str, GrantSettings]:
+        by_token: dict[str, str] = {}
+        for name, grant in given.items():
+            if not GRANT_NAME.fullmatch(name):
+                raise ValueError(
+                    f'"{name}" is no name for a grant; write up to 100 lower-case letters, digits, ".", "-" and "_", '
+                    "and other DeviceIds in its devices"
+                )
+            token = grant.token.get_secret_value()
+            if token and (other := by_token.setdefault(token, name)) != name:
+                raise ValueError(f"{other} and {name} have the same token; give each its own")
+        return given
 
 
 class WorkerSettings(Section):
@@ -450,6 +536,18 @@ class Settings(BaseSettings):
         """The environment over what load() read from the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+def network(entry: str) -> IPv4Network | IPv6Network:
+    """The network of an address or CIDR; IPv4 where it is IPv4-mapped IPv6 (RFC 4291). Raises ValueError."""
+    try:
+        found = ip_network(entry.strip())
+    except ValueError:
+        raise ValueError(
+            f'"{entry}" is not an address or a network; write 10.1.0.7, 10.1.0.0/16 or 2001:db8::/32, without host bits'
+        ) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return ip_network(f"{mapped}/{found.prefixlen - 96}") if mapped and found.prefixlen >= 96 else found
 
 
 def proxy_address(entry: str) -> tuple[str, int, str]:

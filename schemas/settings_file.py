@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import SettingsError as NotDecodable
 
 from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Section, Settings, SettingsError
+
+REMOVED = {
+    "inputs.http_token": 'write a grant for the sender instead: [inputs.grants.NAME] with token = "…", and with devices = ["*"] '
+    "if it reports on others",
+}
+"""Settings of earlier versions, and what to write instead."""
+_GRANTS = "INPUTS__GRANTS"
 
 
 def load(path: Path | None = None) -> Settings:
@@ -36,6 +44,8 @@ def load(path: Path | None = None) -> Settings:
         return Settings(**content)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
+    except NotDecodable as error:
+        raise SettingsError(f"environment: a table is written as JSON there, and one is not: {error}") from None
 
 
 def dump(settings: Settings) -> str:
@@ -97,17 +107,31 @@ def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
             continue
         for key in keys:
             if key not in sections[section]:
-                yield f"{file}: {section}.{key} is not a setting{_suggest(key, sections[section])}"
+                gone = REMOVED.get(f"{section}.{key}")
+                hint = f" any more; {gone}" if gone else _suggest(key, sections[section])
+                yield f"{file}: {section}.{key} is not a setting{hint}"
 
 
 def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
     known = [f"{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
+    gone = {name.upper().replace(".", "__"): hint for name, hint in REMOVED.items()}
+    whole = {name.upper() for name in environment} & {f"{PREFIX}{_GRANTS}"}
     for name in environment:
         given = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and given not in known:
-            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        if not name.upper().startswith(PREFIX) or name == CONFIG_VARIABLE or given in known:
+            continue
+        if given.startswith(f"{_GRANTS}__") and given.count("__") == _GRANTS.count("__") + 2:
+            # UNPROXY_INPUTS__GRANTS__NAME__KEY; an unknown key is found when the grant is read.
+            if whole:
+                # The one would replace the other, and a grant could lose a condition.
+                yield f"environment: {name} and {PREFIX}{_GRANTS} are both set; write all of it into one of them"
+            continue
+        near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        if given in gone:
+            hint = f" any more; {gone[given]}"
+        else:
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; `unproxy check --dump` lists all settings"
-            yield f"environment: {name} is not a setting{hint}"
+        yield f"environment: {name} is not a setting{hint}"
 
 
 def _default(place: tuple[int | str, ...]) -> object:
@@ -117,10 +141,11 @@ def _default(place: tuple[int | str, ...]) -> object:
 
 def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"])
-        variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
-        place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
-        # What is wrong with a section as a whole has all of it as its input.
-        secret = len(one["loc"]) < 2 or isinstance(_default(one["loc"]), SecretStr)
+        parts = [str(part) for part in one["loc"]]
+        variables = [PREFIX + "__".join(parts[:depth]).upper() for depth in range(len(parts), 1, -1)]
+        variable = next((name for name in variables if name in environment), "")
+        place = f"environment: {variable}" if variable else f"{file}: {'.'.join(parts)}"
+        # What is wrong with a section or a grant as a whole has all of it as its input.
+        secret = len(parts) < 2 or parts[:2] == ["inputs", "grants"] or isinstance(_default(one["loc"]), SecretStr)
         got = "" if secret else f" (got {one['input']!r})"
         yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

@@ -31,7 +31,7 @@ from unproxy.up.parts import write_settings
 EveMaker = Callable[..., bytes]
 MessagesOf = Callable[[Settings, str], list[Message]]
 SettingsFor = Callable[..., Settings]
-TOKEN = {"Authorization": "Bearer a token of this test"}
+TOKEN = {"Authorization": "Bearer a-token-of-this-test"}
 RECEIVED = "unproxy_publisher_received_total"
 
 
@@ -59,7 +59,11 @@ def make(kafka_settings_for: SettingsFor) -> SettingsFor:
 
     def settings(**inputs: object) -> Settings:
         return kafka_settings_for(
-            inputs={"http_token": "a token of this test", "http_body_bytes_max": 50_000, **inputs},
+            inputs={
+                "grants": {"test": {"token": "a-token-of-this-test", "devices": ["*"]}},
+                "http_body_bytes_max": 50_000,
+                **inputs,
+            },
             publisher={"batch_age_secs_max": 0.05, "metrics_port": free_port()},
         )
 
@@ -161,8 +165,8 @@ def test_kill_loses_nothing(make: SettingsFor, messages_of: MessagesOf, eve: Eve
     """Killed in the middle, a client that repeats what was not answered loses no line and doubles only what it repeats."""
     settings, port = make(), free_port()
     write_settings(settings, tmp_path / "unproxy.toml")
-    token = f'http_token = "{TOKEN["Authorization"].removeprefix("Bearer ")}"'
-    written = (tmp_path / "unproxy.toml").read_text().replace('http_token = "***"', token)
+    token = f'"token" = "{TOKEN["Authorization"].removeprefix("Bearer ")}"'
+    written = (tmp_path / "unproxy.toml").read_text().replace('"token" = "***"', token)
     (tmp_path / "unproxy.toml").write_text(written)
     source = f"suricata:http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "unproxy", "--config", str(tmp_path / "unproxy.toml"), "produce", source]
@@ -228,7 +232,7 @@ def test_calls_that_cannot_be(make: SettingsFor) -> None:
         other.listen()
         taken = other.getsockname()[1]
         for given, source, said in (
-            (settings.model_copy(update={"inputs": type(settings.inputs)()}), "http://127.0.0.1:1", "HTTP_TOKEN"),
+            (settings.model_copy(update={"inputs": type(settings.inputs)()}), "http://127.0.0.1:1", "with a token"),
             (settings, f"http://127.0.0.1:{taken}", "name another port"),
             (settings, f"http://192.0.2.1:{taken}", "name one of its own"),
         ):
