@@ -45,6 +45,11 @@ class Grant:
         """Whether it may report on a device, given by its DeviceId."""
         return self._pattern.match(device.lower()) is not None
 
+    @property
+    def unrestricted(self) -> bool:
+        """It may report on every device."""
+        return "*" in self.devices
+
     @classmethod
     def of(cls, name: str, settings: GrantSettings) -> Grant:
         """Read one from the settings."""

@@ -80,7 +80,7 @@ class Positions:
         if known is not None and known.begins_like(stream) and (not growing or _size(stream) >= known.taken):
             known.remember_head(stream)
             known.path = path
-            known.changed = fresh.changed
+            known.changed, known.grant = fresh.changed, fresh.grant
             fresh = known
         self._files[fresh.identity] = fresh
         while len(self._files) > FILES_KEPT_MAX:

@@ -324,6 +324,8 @@ class Reason(StrEnum):
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
     NOT_DELIVERABLE = "not_deliverable"
+    NOT_ALLOWED = "not_allowed"
+    """Its sender may not report on that device, or no verdicts."""
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
@@ -336,6 +338,8 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
     keyed: bool = False
     """The device is known from the message, whatever the line calls it."""
+    claims: str = ""
+    """What its sender may report, as the message's header says; "" without that header."""
 
 
 Event = (

@@ -1,6 +1,7 @@
 """Every metric, declared once: the exporters and the reference page are made from these lists.
 
-Prometheus names and base units. Labels come from closed sets only (reasons, methods, topics), never from input.
+Prometheus names and base units. Labels come from closed sets (reasons, methods, topics) and
+from the names of grants in the settings, never from input.
 """
 
 from __future__ import annotations
@@ -242,6 +243,11 @@ FORWARD: tuple[Metric, ...] = (
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
+PUBLISHER_NOT_ALLOWED = _count(
+    "unproxy_publisher_lines_not_allowed_total",
+    "Lines that went to rejects as their sender may not report on their device",
+    "grant",
+)
 PUBLISHER_IDENTIFIED = _count(
     "unproxy_publisher_lines_identified_total",
     "Lines by how their device was found: named by the line, by the identity table, learnt from the device's own records, an "
@@ -263,6 +269,7 @@ PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and no
 PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_LINES_READ,
     PUBLISHER_LINES_CUT,
+    PUBLISHER_NOT_ALLOWED,
     PUBLISHER_IDENTIFIED,
     PUBLISHER_IDENTITY_UNUSABLE,
     PUBLISHER_MESSAGES,

@@ -126,9 +126,14 @@ class ProtectionSettings(Section):
     modes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Protection modes as DEVICE=block, audit or off, or @GROUP=…; what a sensor says later holds"
     )
+    verdict_sensors: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="Whose verdicts and modes count where no grant says it: patterns DIALECT or DIALECT@SENSOR, as in the "
+        "headers on telemetry",
+    )
     alert_gap_secs: float = Field(60.0, ge=0, description="One alert changes on the topic at most once in so much time")
 
-    @field_validator("groups", "modes", mode="before")
+    @field_validator("groups", "modes", "verdict_sensors", mode="before")
     @classmethod
     def _list(cls, given: object) -> object:
         """In the environment a list is written with commas."""

@@ -12,10 +12,22 @@ from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.events import (
+    DEVICE_CHARS_MAX,
+    Dialect,
+    Ignored,
+    Micros,
+    ModeChanged,
+    Parsed,
+    ProcessVerdict,
+    Reason,
+    Reject,
+    Verdict,
+    device_name_problem,
+)
 from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
-from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
+from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.alerts import remember as remember_alerts
 from streams.correlator import Correlator
@@ -31,6 +43,7 @@ __all__ = ["Message", "Output", "Pipeline"]
 
 NUMBER_DIGITS_MAX = 14
 SENSOR_CHARS_MAX = 255
+CLAIMS_CHARS_MAX = 16
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
 MESSAGE_LINES_MAX = 100_000
@@ -38,6 +51,8 @@ MESSAGE_LINES_MAX = 100_000
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 _TICKS = {b"", END}
+_CLAIMS = frozenset({Verdict, ProcessVerdict, ModeChanged})
+"""Events that say what a device's protection does: only sensors that may report it are believed."""
 
 NEAR_BOUND = 0.8
 """Share of connections_max from which on a device is counted as near its bound."""
@@ -65,6 +80,10 @@ class Message(NamedTuple):
     """How many numbers it takes up."""
     keyed: bool = False
     """All lines are about the device in the key, whatever they call it: who published them knows better."""
+    claims: str = ""
+    """What its sender may report, by its grant (`schemas.topics.CLAIMS`); "" where it has none."""
+    foreign_clock: bool = False
+    """Its sender reports on several devices: its times move a device's clock no further than the log's own time."""
 
     @classmethod
     def read(
@@ -74,7 +93,8 @@ class Message(NamedTuple):
         dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
         seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
         keyed = _text(headers.get(DEVICE_FROM)) == FROM_KEY
-        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed)
+        claims, foreign = _text(headers.get(CLAIMS))[:CLAIMS_CHARS_MAX], CLOCK in headers
+        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed, claims, foreign)
 
 
 class Pipeline:
@@ -187,17 +207,19 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001  # no line may stop a fleet; a mistake of ours is told, and mended later
                 parsed = Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
         kind = parsed.__class__
+        if kind in _CLAIMS and not self._believes(message):
+            parsed, kind = _refused(message, line), Reject
         device = home
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name and not (message.keyed and home.name):
-                if len(named) <= DEVICE_CHARS_MAX:
-                    device = self._device(named.encode("utf-8", "replace"))
+                known = self.devices.get(named)
+                if known is not None:
+                    device = known
+                elif problem := device_name_problem(named):
+                    parsed, kind = Reject(Reason.NO_DEVICE, problem, line), Reject
                 else:
-                    detail = (
-                        f"the device's name has {len(named)} characters; at most {DEVICE_CHARS_MAX} are taken for one"
-                    )
-                    parsed, kind = Reject(Reason.NO_DEVICE, detail, line), Reject
+                    device = Device(named)
             elif not named and not home.name and kind is not Ignored:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -221,8 +243,17 @@ class Pipeline:
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
-            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name, message.keyed)
-            self.emitter.output.rejects.append(reject)
+            self.emitter.output.rejects.append(
+                Reject(
+                    parsed.reason,
+                    parsed.detail,
+                    parsed.raw,
+                    message.dialect,
+                    home.name,
+                    message.keyed,
+                    message.claims,
+                )
+            )
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
             self._count(facts.counts, f"ignored:{parsed.kind}")
@@ -240,10 +271,16 @@ class Pipeline:
         """Only now a device is one of ours: a key of which no line is (an Event Hub's, a collector's) is no device."""
         self.devices[device.name] = self._changed[device.name] = device
 
+    def _believes(self, message: Message) -> bool:
+        """Whether verdicts and modes in a message count."""
+        if message.claims:
+            return message.claims == CLAIMS_VERDICTS
+        return self.policy.believes_verdicts(message.dialect, message.sensor)
+
     def _device(self, key: bytes) -> Device:
-        # A longer key is no device's name: its lines are those of whom they name themselves.
+        """The device of a message's key; the one without a name where the key cannot be a name: then the lines name theirs."""
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
-        return self.devices.get(name) or Device(name)
+        return self.devices.get(name) or Device("" if device_name_problem(name) else name)
 
     def _tick(self, message: Message) -> None:
         for device in self._quiet(message.logged_ms):
@@ -296,6 +333,16 @@ def _number(header: object) -> int:
 def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
     """Lines with each export's envelope taken apart into its rows."""
     return [row for line in lines if line for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+
+
+def _refused(message: Message, line: bytes) -> Reject:
+    """The reject for a verdict or a mode of a sensor that may not report it."""
+    if message.claims:
+        detail = "verdicts and modes of this sender do not count; set verdicts = true in its grant if they should"
+    else:
+        who = f"{message.dialect}@{message.sensor}"
+        detail = f"verdicts and modes of {who} do not count; add it to protection.verdict_sensors if they should"
+    return Reject(Reason.NOT_ALLOWED, detail, line)
 
 
 def _unread(message: Message, line: bytes) -> Reject:

@@ -312,11 +312,11 @@ def recorded_messages(
     damage = ""
     try:
         for line in replay(recorded, line_bytes_max=line_bytes_max):
-            device, told = devices.of(line)
+            named = devices.of(line)
             if line.too_long:
-                yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
+                yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, named.device)
             else:
-                yield from grouping.add(line, device, told)
+                yield from grouping.add(line, named.device, named.told)
     except SourceDamaged as error:
         damage = str(error)
     yield from grouping.drain()
