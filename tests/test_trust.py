@@ -56,8 +56,9 @@ def headers(message: Message) -> dict[str, str]:
 
 
 def rejects_of(settings: Settings) -> list[tuple[bytes | None, str, str]]:
-    """Bytes, reason and device of all rejects."""
-    found = [(message.value(), headers(message)) for message in read_all(settings, REJECTS)]
+    """Bytes, reason and device of all rejects; each keeps that the line is about this device, and what its sender may claim."""
+    found = [(message.value() or b"", headers(message)) for message in read_all(settings, REJECTS)]
+    assert {(said["device_from"], said["claims"]) for _, said in found} == {("key", "none")}
     return sorted((value, said["reason"], said["device"]) for value, said in found)
 
 

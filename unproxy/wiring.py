@@ -97,6 +97,7 @@ def run_producer(
             "bytes": done.bytes,
             "messages": done.acknowledged_messages,
             "cut": done.too_long,
+            "not_allowed": done.not_allowed.total(),
         },
     )
     if done.bytes_before and not done.lines:
