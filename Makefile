@@ -16,8 +16,8 @@ PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
-UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
+UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test soak fuzz live bench lint types rules reference lock
@@ -65,21 +65,22 @@ rules: $(PROMTOOL)  ## Prometheus's alert rules, checked and tested; fetches pro
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
 	$(BIN)/python -m unproxy.reference
 
-lock: $(MADE)  ## Bring the locks up to date: requirements.lock (everything), deploy/requirements.lock (to run a fleet).
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	echo "# Everything, for development and \`unproxy up\`; written by \`make lock\`." > $(VENV)/new.lock
-	$(UV_COMPILE) --all-extras >> $(VENV)/new.lock
-	mv $(VENV)/new.lock requirements.lock
-	echo "# What worker, sink and producer need on a server; written by \`make lock\`." > $(VENV)/new.lock
-	$(UV_COMPILE) --constraints requirements.lock >> $(VENV)/new.lock
-	mv $(VENV)/new.lock deploy/requirements.lock
+# Versions stay as they are where pyproject.toml allows it. uv reads them from the file it writes; the other two locks follow the first.
+lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrade, or ARGS="--upgrade-package NAME".
+	cp requirements.lock $(VENV)/new.lock
+	$(UV_COMPILE) pyproject.toml --all-extras $(ARGS) --output-file $(VENV)/new.lock > /dev/null
+	{ echo "# Everything, for development and \`unproxy up\`; written by \`make lock\`."; cat $(VENV)/new.lock; } > requirements.lock
+	{ echo "# What worker, sink and producer need on a server; written by \`make lock\`."; \
+	  $(UV_COMPILE) pyproject.toml --constraints requirements.lock; } > deploy/requirements.lock
+	{ echo "# What builds the wheel for the image; written by \`make lock\`."; \
+	  echo hatchling | $(UV_COMPILE) - --constraints requirements.lock; } > deploy/build.lock
 
 $(MADE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
 	"$(PYTHON) is missing or older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "making $(VENV) (downloads about 600 MB the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
