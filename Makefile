@@ -16,6 +16,9 @@ PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
+RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
+RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
+
 UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
@@ -103,3 +106,13 @@ $(SQUID):
 	|| { tail -3 apt.log >&2; echo >&2 "squid could not be fetched; try apt-get update as root"; exit 2; }
 	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
 	@rm $(VENV)/squid/*.deb && touch $@
+
+# Likewise: rsyslog with its Kafka output. The test of deploy/shippers/rsyslog.conf has it made.
+$(RSYSLOG):
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "rsyslog is Debian's here, and there is no apt-get to fetch it"; exit 2; }
+	@mkdir -p $(VENV)/rsyslog
+	@cd $(VENV)/rsyslog && rm -f *.deb \
+	&& { apt-get download --quiet $(RSYSLOG_PACKAGES) || { apt-get update --quiet && apt-get download --quiet $(RSYSLOG_PACKAGES); }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "rsyslog could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/rsyslog/*.deb; do dpkg -x $$package $(VENV)/rsyslog || exit 2; done
+	@rm $(VENV)/rsyslog/*.deb && touch $@
