@@ -78,10 +78,9 @@ class Grants:
         for clients in self._clients.values():
             clients.sort(key=lambda client: not client.certificates)
 
-    @property
-    def has_clients(self) -> bool:
-        """Whether any grant is for clients; without one an input on the network can take nothing."""
-        return bool(self._clients)
+    def has_clients(self, *, certificates: bool) -> bool:
+        """Whether a client can have a grant where certificates are verified or not; else an input can take nothing."""
+        return any(certificates or not one.certificates for clients in self._clients.values() for one in clients)
 
     def for_client(self, *, token: str = "", certificate_names: Sequence[str] = (), address: str = "") -> Grant | None:
         """Return the grant of a client, None if it has none and may not send.

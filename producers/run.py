@@ -28,7 +28,6 @@ from producers.publisher import Publisher
 from producers.replay import paced, piped, replay
 from producers.report import Report
 from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
-from producers.syslog_input import SyslogTcpInput, SyslogUdpInput
 from producers.tail import Tail
 from schemas.exporter import Family, served
 from schemas.health import Health
@@ -51,11 +50,10 @@ SAVE_SECS_MIN_OF_INPUTS = 0.1
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
 
-_INPUTS: dict[Scheme, type[KafkaInput | HttpInput | SyslogTcpInput | SyslogUdpInput]] = {
+_INPUTS: dict[Scheme, type[KafkaInput | HttpInput]] = {
     Scheme.KAFKA: KafkaInput,
+    Scheme.HTTPS: HttpInput,
     Scheme.HTTP: HttpInput,
-    Scheme.SYSLOG_TCP: SyslogTcpInput,
-    Scheme.SYSLOG_UDP: SyslogUdpInput,
 }
 
 
@@ -324,7 +322,7 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Files are read again; standard input, syslog and the sensor's lines cannot be."""
+        """Report lines of standard input and of the sensor that Kafka did not acknowledge: neither can be read again."""
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)
         if lines:

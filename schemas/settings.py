@@ -234,7 +234,8 @@ class GrantSettings(Section):
 
     token: SecretStr = Field(SecretStr(""), description="Bearer token that an HTTP client sends; 16 characters or more")
     certificates: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Names in a client's verified certificate: its common name, or a DNS name of it"
+        (),
+        description="Names in a client's verified certificate: a DNS name of it, or its common name where it has none",
     )
     addresses: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses or networks of the client, such as 10.1.0.0/16"
@@ -322,19 +323,48 @@ class InputSettings(Section):
     kafka_ssl_client_cert_file: str = Field(
         "", description="Kafka: PEM file with certificate and key to show there; empty for none"
     )
-    http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
+    http_tls_cert_file: str = Field("", description="HTTPS: PEM file with the server's certificate and its chain")
+    http_tls_key_file: str = Field(
+        "", description="HTTPS: PEM file with its key; empty where the certificate's file has it"
+    )
+    http_tls_client_ca_file: str = Field(
+        "", description="HTTPS: PEM file with the authorities for clients' certificates; empty: none is asked for"
+    )
+    http_plaintext_allowed: bool = Field(
+        False,
+        description="HTTP: listen without TLS beyond loopback; tokens and lines can then be read on the way",
+    )
+    http_header_secs_max: float = Field(
+        15.0,
+        gt=0,
+        description="HTTP: how long a TLS handshake may take, and a connection may be without a whole request header",
+    )
+    http_body_secs_max: float = Field(
+        60.0, gt=0, description="HTTP: how long a body may take to arrive; then 408 is answered"
+    )
+    http_connections_max: int = Field(
+        512,
+        gt=0,
+        description="HTTP: connections at once; of those that showed no grant the oldest is closed for a new one",
+    )
+    http_connections_per_address_max: int = Field(
+        64, gt=0, description="HTTP: the same for one address (IPv6: one /64 network), such as a reverse proxy's"
+    )
+    http_requests_waiting_max: int = Field(
+        256, gt=0, description="HTTP: requests that are read or wait for Kafka at once; beyond it 429 is answered"
+    )
     http_waiting_bytes_max: int = Field(
         64 * 1024 * 1024,
         gt=0,
         description="HTTP: bytes of bodies that Kafka does not have yet; beyond it 429 is answered",
     )
-    http_connections_max: int = Field(64, gt=0, le=1_000, description="HTTP: connections at once, each a thread")
+    http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
+    http_gzip_ratio_max: float = Field(
+        200.0, gt=1, description="HTTP: times its size that a gzip body may unpack to, beyond its first MB"
+    )
+    http_gzip_members_max: int = Field(256, gt=0, description="HTTP: members of a gzip body at most")
     http_answer_secs_max: float = Field(
         30.0, gt=0, description="HTTP: how long a request waits for Kafka's acknowledgement before 503 is answered"
-    )
-    syslog_connections_max: int = Field(256, gt=0, le=10_000, description="Syslog over TCP: connections at once")
-    syslog_idle_secs_max: float = Field(
-        3_600.0, gt=0, description="Syslog over TCP: a connection that says nothing for so long is closed"
     )
 
     @field_validator("grants")

@@ -118,7 +118,7 @@ def test_sources_are_for_files_and_topics() -> None:
 
     paths = ["/var/log/squid/access.log", "-", "kafka://broker:9092/ws-1.telemetry", "/var/log/other.log"]
     assert [name_of(grants.for_source(path)) for path in paths] == ["proxy", "proxy", "topic", ""]
-    assert not grants.has_clients
+    assert not grants.has_clients(certificates=True)
     assert grants.for_client(address="10.0.0.1") is None
 
 
@@ -126,5 +126,13 @@ def test_without_grants_nothing_is_known() -> None:
     """No client may send, and files are unrestricted."""
     grants = grants_of()
 
-    assert (grants.has_clients, grants.for_client(token=TOKEN), grants.for_source("x")) == (False, None, None)
-    assert grants_of(one={"token": TOKEN}).has_clients
+    assert (grants.for_client(token=TOKEN), grants.for_source("x")) == (None, None)
+    assert not grants.has_clients(certificates=True)
+
+
+def test_a_grant_by_certificate_needs_certificates() -> None:
+    """Where none is asked for, such a grant lets no client send."""
+    grants = grants_of(one={"token": TOKEN, "certificates": ["ws-1"]})
+
+    assert [grants.has_clients(certificates=verified) for verified in (True, False)] == [True, False]
+    assert grants_of(one={"token": TOKEN}).has_clients(certificates=False)
