@@ -174,6 +174,14 @@ class _Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **options)
         self._pending, self._ended = pending, ended
 
+    def data_received(self, data: bytes) -> None:
+        """Close the connection on a request target that breaks the parser: asyncio would log each with its traceback."""
+        try:
+            super().data_received(data)
+        except (ValueError, LookupError):
+            self._pending.count(Outcome.HTTP_WRONG)
+            self.force_close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give its place back."""
         super().connection_lost(exc)

@@ -38,7 +38,7 @@ def post(
     port: int, body: bytes | Iterator[bytes], path: str = "/", method: str = "POST", **headers: str
 ) -> tuple[int, str]:
     """Status and words; the token goes with it unless `Authorization` is given."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, {**TOKEN, **named})
