@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -21,6 +21,9 @@ from typing import NamedTuple
 
 from schemas.address import canonical_ip
 from schemas.settings import GrantSettings, InputSettings, network
+
+_WILD = frozenset("*?[")
+"""A name with one of these is a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Grant:
 
     def __post_init__(self) -> None:
         (first, *others) = self.devices
-        object.__setattr__(self, "only", "" if others or set(first) & set("*?[") else first)
+        object.__setattr__(self, "only", "" if others or set(first) & _WILD else first)
         object.__setattr__(self, "_pattern", re.compile("|".join(map(translate, self.devices))))
 
     def allows(self, device: str) -> bool:
@@ -101,6 +104,14 @@ class Grants:
         """Return the grant of a file or a topic, spelled as on the command line; None if no grant names it: unrestricted."""
         return next((grant for pattern, grant in self._sources if fnmatchcase(path, pattern)), None)
 
+    def hidden(self) -> Iterator[tuple[str, str]]:
+        """Give each client's grant that can never match, with the grant that matches all of its clients before."""
+        for clients in self._clients.values():
+            for place, client in enumerate(clients):
+                first = next((one for one in clients[:place] if one.covers(client)), None)
+                if first is not None:
+                    yield client.grant.name, first.grant.name
+
     def _hash(self, token: str) -> bytes:
         """A keyed hash: the time that looking it up takes says nothing about the tokens."""
         return hmac.digest(self._key, token.encode("utf-8", "surrogateescape"), "sha256")
@@ -112,3 +123,21 @@ class _Client(NamedTuple):
     grant: Grant
     certificates: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
+
+    def covers(self, other: _Client) -> bool:
+        """Whether every client that matches the other one matches this one."""
+        certificates = not self.certificates or (bool(other.certificates) and other.certificates <= self.certificates)
+        within = all(any(_lies_in(one, wide) for wide in self.networks) for one in other.networks)
+        return certificates and (not self.networks or (bool(other.networks) and within))
+
+
+def wrong_names(settings: InputSettings, device_id: Callable[[str], str]) -> Iterator[tuple[str, str, str]]:
+    """Give each name in a grant that is not the DeviceId of its device: grant, name, DeviceId."""
+    for name, one in settings.grants.items():
+        for device in Grant.of(name, one).devices:
+            if not set(device) & _WILD and (right := device_id(device)) != device:
+                yield name, device, right
+
+
+def _lies_in(one: IPv4Network | IPv6Network, wide: IPv4Network | IPv6Network) -> bool:
+    return one.version == wide.version and one.network_address in wide and one.prefixlen >= wide.prefixlen

@@ -81,7 +81,7 @@ WORKER_LATENCY = _spread(
     "without ticks",
 )
 
-REJECT_RATE = _gauge("unproxy_reject_rate", "Rejected lines of all within worker.reject_window_secs, 0 to 1")
+REJECT_RATE = _gauge("unproxy_reject_rate", "Unreadable lines of all within worker.reject_window_secs, 0 to 1")
 REJECT_RATE_OVER = _gauge(
     "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
 )
@@ -122,7 +122,7 @@ BOOK: dict[str, Metric] = {
     "read": _count("unproxy_lines_read_total", "Lines read from input messages"),
     "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
     "ignored": _count("unproxy_lines_ignored_total", "Lines understood that hold nothing for us", "kind"),
-    "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read", "reason"),
+    "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read, or were refused", "reason"),
     # These go down, too: a destination becomes known late, two halves turn out to be one connection.
     "connections": _gauge("unproxy_connections", "Connections seen so far"),
     "resolved": _gauge("unproxy_connections_resolved", "Of these, those whose destination is known", "method"),

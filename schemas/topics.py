@@ -50,6 +50,20 @@ END = b"end"
 """Value of a tick that ends a recording: alerts whose next version would wait leave at once."""
 
 
+TELEMETRY_HEADERS = {
+    "dialect": "How the lines are written",
+    "sensor": "Who wrote them; lines are numbered by device, dialect and sensor",
+    "seq": "Number of the message's first line",
+    "lines": "How many numbers the message takes up",
+    DEVICE_FROM: f"`{FROM_KEY}`: every line is about the device in the key, whatever it calls it",
+    CLAIMS: f"`{CLAIMS_VERDICTS}`: verdicts and protection modes count; `{CLAIMS_NONE}`, or anything else: they are refused; "
+    "without it `protection.verdict_sensors` decides",
+    CLOCK: f"`{CLOCK_LOG}`: the sender reports on several devices, so the times it writes move a device's clock no further "
+    "than the log's own time",
+}
+"""What the headers of a message on telemetry say: all but the first may be missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A topic as it should be."""

@@ -22,7 +22,7 @@ from schemas.events import ProtectionMode, Reason
 from schemas.metrics import METRICS
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import as_toml, described
-from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, topics
+from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY_HEADERS, topics
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m unproxy.reference"
@@ -185,6 +185,10 @@ def _topics_page() -> str:
         f"state: it is called `GROUP-{STATE_CHANGELOG}`, GROUP being `worker.group`. All have the same number of "
         "partitions, which never changes later.",
         _table(("topic", "partitions", "table", "what is in it"), iter(rows)),
+        "## Headers on telemetry",
+        "The worker believes them, so whoever may write to `telemetry` may claim anything: see "
+        "[who may report on which device](../identity.md#who-may-report-on-which-device).",
+        _table(("header", "meaning"), ((f"`{name}`", about) for name, about in TELEMETRY_HEADERS.items())),
         *details,
     )
 

@@ -184,6 +184,22 @@ def identity_file(path: str) -> tuple[int, int, str]:
     return len(entries), unusable, ""
 
 
+def grant_problems(settings: Settings) -> Iterator[str]:
+    """Say which grants of senders can match nothing, and what to write instead."""
+    from producers.grants import Grants, wrong_names
+    from producers.identity_files import IdentityFiles
+    from producers.source import SourceError
+
+    for name, first in Grants(settings.inputs).hidden():
+        yield f'{name}: "{first}" matches all of its clients first; write {name} before it, or narrow "{first}"'
+    try:
+        table = IdentityFiles(settings.identity, time.monotonic).table
+    except SourceError:
+        return  # the finding about its file says so
+    for name, device, right in wrong_names(settings.inputs, lambda name: table.find(name, lambda: 0).device):
+        yield f'{name}: no line is about "{device}", as its DeviceId is "{right}"; write that'
+
+
 def report_to(file: Path | None) -> Callable[[Report], None]:
     """Say every some seconds how far the publishing is; in a file, where one is given, each time."""
     due = 0.0

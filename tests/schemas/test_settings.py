@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from schemas.settings import Settings, SettingsError, proxy_address
+from schemas.settings import GrantSettings, Settings, SettingsError, proxy_address
 from schemas.settings_file import described, dump, load
 
 
@@ -298,3 +298,10 @@ def test_the_old_token_says_how_to_write_a_grant(monkeypatch: pytest.MonkeyPatch
     path.unlink()
     monkeypatch.setenv("UNPROXY_INPUTS__HTTP_TOKEN", "a-token-of-one-sender")
     assert "UNPROXY_INPUTS__HTTP_TOKEN is not a setting any more; write a grant" in _complaint()
+
+
+def test_every_key_of_a_grant_is_in_the_guide() -> None:
+    """The reference page of settings has no room for them: docs/inputs.md lists them."""
+    guide = (Path(__file__).parents[2] / "docs/inputs.md").read_text(encoding="utf-8")
+
+    assert [name for name in GrantSettings.model_fields if f"| `{name}` |" not in guide] == []
