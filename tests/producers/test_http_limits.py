@@ -339,6 +339,20 @@ def test_tls_and_certificates(
     assert sensors == {place + b"/one/127.0.0.1", place + b"/two/127.0.0.1"}
 
 
+def test_handshakes_never_begun_lock_nobody_out(
+    make: SettingsFor, eve: EveMaker, tmp_path: Path, opened: Callable[..., socket.socket]
+) -> None:
+    """A connection counts from when it is accepted, and gives way before its TLS handshake as well."""
+    tls, port = Tls(tmp_path), free_port()
+    settings = make(http_connections_per_address_max=4, **tls.settings)
+    with Running(settings, f"suricata:https://127.0.0.1:{port}"):
+        wait_until(lambda: listens(port), "listening")
+        silent = [opened(port, b"") for _ in range(8)]
+
+        assert tls.post(port, eve(1), token="a-token-of-this-test") == 204
+        assert all(is_closed(client) for client in silent[:5])
+
+
 def test_a_stop_waits_for_no_slow_client(make: SettingsFor, opened: Callable[..., socket.socket]) -> None:
     """Connections in any state do not hold up a stop."""
     settings, port = make(), free_port()
