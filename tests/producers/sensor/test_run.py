@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +125,29 @@ def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
             write(sensor, io.BytesIO(), threading.Event())
     finally:
         sensor.close()
+
+
+def test_an_executable_whose_name_is_not_utf8(instance: tuple[Instance, Feed], tmp_path: Path) -> None:
+    """Its path is decoded with replacement; the sensor goes on and reports it like any other process."""
+    opened, feed = instance
+    program = os.fsencode(tmp_path) + b"/na\xff\nme"
+    shutil.copy(os.fsencode(shutil.which("sleep") or ""), program)
+    with subprocess.Popen([program, b"60"]) as child:
+        at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        begun = change(at_ns, CLOSE, SYN_SENT, sk=1, port=0, pid=child.pid)
+        feed(page(at_ns, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=1)))))
+        stop, out = threading.Event(), io.BytesIO()
+        stop.set()
+        sensor = Sensor(opened, "dev-a")
+        sensor.start()
+        write(sensor, out, stop)
+        sensor.close()
+        child.kill()
+    (line,) = [json.loads(line) for line in out.getvalue().split(b"\n") if line]
+
+    assert (line["pid"], line["process"]) == (child.pid, "na\ufffd\nme")
+    assert line["path"] == f"{tmp_path}/na\ufffd\nme"
+    assert line["command_line"] == f"{tmp_path}/na\ufffd\nme 60"
 
 
 def test_lines_go_to_kafka_with_numbers(
