@@ -22,7 +22,6 @@ from producers.sensor.netlink import (
     ACK,
     ERROR,
     NETFILTER,
-    RECEIVE_BYTES,
     REQUEST,
     attribute,
     attributes,
@@ -31,6 +30,7 @@ from producers.sensor.netlink import (
     message,
     messages,
     opened,
+    received,
 )
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Queue:
         with suppress(BlockingIOError):
             while len(held) < BATCH_MAX:
                 try:
-                    raw = self._link.recv(RECEIVE_BYTES)
+                    raw = received(self._link)
                 except OSError as error:
                     if not is_loss(error):
                         raise
@@ -154,7 +154,7 @@ class Queue:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number) + what
         self._link.send(message(_CONFIG, body, REQUEST | ACK))
         while True:
-            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+            for answer in messages(received(self._link)):
                 if answer.kind == ERROR:
                     if reason := error_of(answer.body):
                         raise OSError(reason, os.strerror(reason))
@@ -214,8 +214,10 @@ class Gate:
                     asked = any(handle == self._wake_read for handle, _ in poll.poll())
                     while self.step():
                         pass
-        except OSError as error:
-            log.error("inline blocking ended, sockets are destroyed instead", extra={"error": str(error)})
+        except Exception as error:  # the edge: what is held must not wait for a thread that is no more
+            log.error(
+                "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
+            )
             # The rules' bypass lets everything pass from here on.
             self._queue.close()
 

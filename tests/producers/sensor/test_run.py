@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
+from producers.sensor import run as module
 from producers.sensor.clock import Distance
 from producers.sensor.enforce import Enforcer
 from producers.sensor.listed import Listed
+from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import Queue
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
 from producers.sensor.run import Sensor, publish, write
@@ -78,6 +80,54 @@ def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -
     assert {line["device"] for line in lines} == {"dev-a"}
 
 
+def test_an_error_in_one_record_ends_nothing(
+    instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that cannot be read for a defect of ours is left out, counted and logged; the next one is reported."""
+    opened, feed = instance
+    for number in (1, 2, 3):
+        feed(connected(number, pid=number))
+
+    def broken(_: Processes, thread: int, __: int) -> Who:
+        if thread != 2:
+            raise RuntimeError("a defect")
+        return Who(thread, "curl")
+
+    monkeypatch.setattr(Processes, "of", broken)
+    stop, out = threading.Event(), io.BytesIO()
+    stop.set()
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    write(sensor, out, stop)
+    sensor.close()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+
+    assert sorted((line["pid"], line["process"]) for line in lines) == [(1, ""), (2, "curl"), (3, "")]
+    assert sensor.errors.count == sensor.summary()["skipped_after_errors"] == 2
+    assert [vars(one)["so_far"] for one in caplog.records if "skipped after an error" in one.getMessage()] == [1, 2]
+
+
+def test_a_round_ends_however_much_is_there(instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU whose buffer is not read to its end in a round holds back what others told later; all of it comes, in order."""
+    opened, feed = instance
+    monkeypatch.setattr(module, "ROUND_PAGES_MAX", 1)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)
+    for number in range(10, 50, 10):
+        feed(page(number, event(0, record(change(number, CLOSE, SYN_SENT, sk=number, port=0)))))
+    os.write(writer, page(25, event(0, record(change(25, CLOSE, SYN_SENT, sk=25, port=0)))))
+    sensor = Sensor(Instance(opened.folder, opened.layout, (*opened.pipes, reader)), "dev-a")
+    given: list[list[int]] = []
+    monkeypatch.setattr(sensor, "_tell", lambda records, *_: given.append([one.at_ns for one in records]))
+    for _ in range(5):
+        sensor._take(last=False)
+    sensor._thread.start()
+    sensor.close()
+    os.close(reader)
+    os.close(writer)
+
+    assert given[:4] == [[10], [20], [25, 30], [40]]
+
+
 def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
     """Connections, what the kernel lost by its own count, what no process is known of, and jumps of the clock."""
     opened, feed = instance
@@ -100,6 +150,7 @@ def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
     assert numbers["unproxy_endpoint_lost_total", "kernel_buffer"] == 3 + 1 + 2
     assert numbers["unproxy_endpoint_lost_total", "queue"] == 5
     assert numbers["unproxy_endpoint_lost_total", "process_gone"] == 5
+    assert numbers["unproxy_endpoint_lost_total", "error"] == 0
     assert numbers["unproxy_endpoint_clock_jumps_total",] >= 1
 
 
