@@ -36,7 +36,6 @@ LOOK_SECS = 0.2
 """Between two looks at what waits no longer."""
 TELL_SECS = 1.0
 """Between two looks at the kernel's counters."""
-NICENESS = -10
 
 
 class Enforcer(Protocol):
@@ -196,8 +195,6 @@ class Hearing:
 
     def _run(self) -> None:
         try:
-            with suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
         except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
             self.failure = error

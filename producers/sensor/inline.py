@@ -42,7 +42,6 @@ HELD_MAX = 65_536
 HELD_BYTES = 8 * 1024 * 1024
 BATCH_MAX = 64
 """Packets that are judged before their verdicts are given."""
-NICENESS = -10
 _QUEUE = 3 << 8
 _PACKET, _VERDICT, _CONFIG, _VERDICT_BATCH = _QUEUE, _QUEUE | 1, _QUEUE | 2, _QUEUE | 3
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
@@ -202,9 +201,6 @@ class Gate:
         os.close(self._wake_write)
 
     def _run(self) -> None:
-        with suppress(PermissionError):
-            # All that goes to the proxies waits for it.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             with select.epoll() as poll:
                 for handle in (self._queue.fileno(), self._wake_read):

@@ -33,6 +33,7 @@ from producers.sensor.hearing import Hearing, Plan, level_of
 from producers.sensor.learning import Learner
 from producers.sensor.order import Ordered
 from producers.sensor.packets import Packet, parse_packet
+from producers.sensor.privileges import Capability, keep_only, prioritised
 from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
 from producers.sensor.ring import Change, Record, Task
@@ -59,8 +60,6 @@ ROUND_PAGES_MAX = 16
 LAST_PAGES_MAX = tracefs.BUFFER_KB_MAX * 1_024 // mmap.PAGESIZE
 """Of each CPU in the last round: all that its buffer can hold."""
 NO_HTTP = Plan()
-NICENESS = -10
-"""Of the thread that reads: it is to be there before a short-lived process has gone."""
 SOCKETS, SAID = "sockets", "sensor"
 """The dialects of its lines: what the kernel tells of connections, and what is said on them."""
 
@@ -185,8 +184,6 @@ class Sensor:
 
     def _run(self) -> None:
         try:
-            with suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
         except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
             self._failure = error
@@ -281,24 +278,30 @@ def sensing(
     buffer_kb: int = tracefs.BUFFER_KB,
     plan: Plan = NO_HTTP,
 ) -> Iterator[Sensor]:
-    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError."""
+    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError.
+
+    The process gives up most of its capabilities, for good.
+    """
     with ExitStack() as undo:
         ports = {port for _, port in plan.proxies}
         capture = undo.enter_context(capturing(ports, learns=plan.learns)) if plan.listens else None
         learner = Learner(plan.proxies, plan.denied) if plan.learns else None
         instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
         sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
-        if plan.mode is not None:
-            sensor.enforcement = undo.enter_context(
-                enforcing(
-                    sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
-                    list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                    level=lambda: level_of(plan, learner),
-                )
-            )  # fmt: skip
-        if capture is not None:
-            sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
-        sensor.start()
+        with prioritised():
+            # All sockets are open, and no thread has started.
+            keep_only([Capability.SYS_PTRACE] if plan.mode is None else [Capability.SYS_PTRACE, Capability.NET_ADMIN])
+            if plan.mode is not None:
+                sensor.enforcement = undo.enter_context(
+                    enforcing(
+                        sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
+                        list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
+                        level=lambda: level_of(plan, learner),
+                    )
+                )  # fmt: skip
+            if capture is not None:
+                sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
+            sensor.start()
         try:
             yield sensor
         finally:
