@@ -79,7 +79,7 @@ class Rules:
         self._number = 0
         self.name = own_name()
         self._owned = owned
-        self._families = [socket.AF_INET] + ([socket.AF_INET6] if Path("/proc/net/if_inet6").exists() else [])
+        self._families = [socket.AF_INET] + ([socket.AF_INET6] if Path("/proc/self/net/if_inet6").exists() else [])
         self._there = False
 
     def put(self, proxies: Iterable[ProxyAddress], queue: int) -> None:
