@@ -20,13 +20,28 @@ Micros = int
 """Microseconds since 1970-01-01 UTC."""
 
 DEVICE_CHARS_MAX = 255
-"""No device is called longer; what claims to be would make keys and rows of any size."""
+"""The longest device name that is accepted: names become message keys, state keys and columns."""
 TEXT_CHARS_MAX = 1_024
 """Of a free text that stays in the state (a process's name, a rule's title) a dialect keeps so much."""
 
 
 IPS_CHARS_MAX = 200
 """Of two addresses, zones included."""
+
+
+def device_name_problem(name: str) -> str:
+    """Return why `name` cannot be a device's name, "" if it can.
+
+    Only printable characters (`str.isprintable`) are accepted. Control characters (C0, DEL, C1), line separators and lone
+    surrogates change what a terminal, a log or a key shows; bidirectional controls and zero-width characters make one
+    device look like another.
+    """
+    if len(name) > DEVICE_CHARS_MAX:
+        return f"the device's name has {len(name)} characters; at most {DEVICE_CHARS_MAX} are accepted"
+    if name.isprintable():
+        return ""
+    place, char = next((place, char) for place, char in enumerate(name) if not char.isprintable())
+    return f"the device's name has U+{ord(char):04X} as character {place + 1}; only printable characters are accepted"
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
