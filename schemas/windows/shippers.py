@@ -28,6 +28,7 @@ import msgspec
 from schemas.clock import parse_micros
 from schemas.elastic.line import nested
 from schemas.envelopes import DEPTH_MAX, elements, within
+from schemas.quoted import unescaped
 from schemas.windows.event_xml import Malformed, apart, head
 from schemas.windows.plain_text import flat, is_line
 from schemas.windows.record import (
@@ -195,8 +196,7 @@ _GELF = b'"_EventID"'
 _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
 _VALUES = re.compile(rb'"(?:UtcTime|SourceAddress|SubjectUserName|Product[ _]?Name)"\s*:')
 """Where the values stand beside the number one of these is among them."""
-_WAZUH_ESCAPE = re.compile(r'\\([\\"])')
-_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?![\\"])')
+_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*+\\(?![\\"])')
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -361,7 +361,7 @@ def _from_wazuh(win: _Win) -> Record:
 def _unescaped(value: object) -> object:
     if not isinstance(value, str) or "\\" not in value or _LONE_BACKSLASH.search(value) is not None:
         return value
-    return _WAZUH_ESCAPE.sub(r"\1", value)
+    return unescaped(value, '"')
 
 
 def _plainly_named(raw: bytes) -> bytes:
