@@ -11,9 +11,7 @@ from itertools import islice
 from typing import Any
 
 from schemas.quoted import INSIDE, QUOTED, unescaped
-
-VALUES_MAX = 4_096
-"""Values of an event that are read; no provider of Windows has more than some hundred."""
+from schemas.windows.event_xml import VALUES_MAX
 
 _SNARE = b"MSWinEventLog"
 _SNARE_COLUMN = re.compile(r"\t|#011")
