@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from schemas.address import canonical_ip
+from schemas.logins import masked, target_without_login, without_logins
 
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
@@ -84,6 +86,12 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     guid: str = ""
     """The sensor's own name for it, which no other process ever gets (Sysmon's `ProcessGuid`)."""
 
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in the command line."""
+        line = self.command_line
+        if line and ("@" in line or "%" in line or len(line) == TEXT_CHARS_MAX):
+            force_setattr(self, "command_line", without_logins(line, is_cut=len(line) == TEXT_CHARS_MAX))
+
     @property
     def is_plain(self) -> bool:
         """Nothing but PID and name is known."""
@@ -145,6 +153,12 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     status: int | None
     event_id: str
 
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in the target."""
+        target = self.target
+        if "@" in target or "%" in target:
+            force_setattr(self, "target", target_without_login(target))
+
 
 class TlsName(msgspec.Struct, frozen=True, gc=False):
     """The server name (SNI) of a TLS client hello."""
@@ -186,6 +200,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     title: str
     category: str
     event_id: str
+
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in target and title."""
+        target = self.target
+        if "@" in target or "%" in target:
+            force_setattr(self, "target", target_without_login(target))
+        force_setattr(self, "title", _plain(self.title))
 
 
 class ProtectionMode(StrEnum):
@@ -237,6 +258,11 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     category_group: str = ""
     """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
+
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in URL and title."""
+        force_setattr(self, "url", target_without_login(self.url, is_cut=len(self.url) == TEXT_CHARS_MAX))
+        force_setattr(self, "title", _plain(self.title))
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
@@ -299,6 +325,14 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
     """Name of the proxy, as its log or its shipper gives it; "" without one."""
     event_id: str
 
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in target and user."""
+        target = self.target
+        if "@" in target or "%" in target or len(target) == TEXT_CHARS_MAX:
+            force_setattr(self, "target", target_without_login(target, is_cut=len(target) == TEXT_CHARS_MAX))
+        if "/" in self.user:
+            force_setattr(self, "user", _plain(self.user))
+
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
     """A line that was understood and holds nothing for us; `kind` is a short closed word such as `dns`."""
@@ -327,7 +361,7 @@ class Reason(StrEnum):
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A line that could not be read; it keeps its bytes so that it can be read again after a fix."""
+    """A line that could not be read; it keeps its bytes so that it can be read again after a fix, but for logins in URLs."""
 
     reason: Reason
     detail: str
@@ -336,6 +370,16 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
     keyed: bool = False
     """The device is known from the message, whatever the line calls it."""
+
+    def __post_init__(self) -> None:
+        """Mask logins in URLs, in the line and where the detail quotes it."""
+        force_setattr(self, "detail", without_logins(self.detail))
+        force_setattr(self, "raw", masked(self.raw))
+
+
+def _plain(text: str) -> str:
+    """A text without logins in URLs; it may have been cut at its bound."""
+    return without_logins(text, is_cut=len(text) == TEXT_CHARS_MAX)
 
 
 Event = (

@@ -69,9 +69,7 @@ _RESULT = re.compile(r"([A-Z][A-Z0-9_]*+)/(-|\d{1,3})")
 _COMBINED = re.compile(
     r'(\S++) \S++ (\S++) \[([^\]]{1,40})\] "(\S++) (\S+)(?: [^"\s]*+)?" (\d{1,3}|-) (\d{1,18}|-) (.*)', re.DOTALL
 )
-_QUOTED_THEN_CODE = re.compile(
-    rf"(?:{QUOTED} {QUOTED} )?([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)(?:\s|$)"
-)
+_QUOTED_THEN_CODE = re.compile(rf"(?:{QUOTED} {QUOTED} )?([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)(?:\s|$)")
 _LAST_CODE = re.compile(r"([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)")
 _CLAIMED_NATIVE = re.compile(
     r"\d{9,10}(?:\.\d{3,6})?\s++-?\d++\s++\S++\s++(?:TCP|UDP|NONE|NF|TAG)[A-Z_]*+/\d{3}\s++\d++\s++\S++\s++\S++\s++\S++\s++"

@@ -186,7 +186,9 @@ def _read(raw: bytes) -> _Eve:
 def _lenient(raw: bytes) -> _Eve:
     """A record in which what is not known is null (VAST), or numbers are texts (Wazuh, with decimals where they are large)."""
     if len(raw) > LENIENT_BYTES_MAX:
-        raise msgspec.ValidationError(f"{len(raw)} bytes; at most {LENIENT_BYTES_MAX} are read of a record with other types")
+        raise msgspec.ValidationError(
+            f"{len(raw)} bytes; at most {LENIENT_BYTES_MAX} are read of a record with other types"
+        )
     record = _ANY.decode(raw)
     for part in (record, *record.values()) if isinstance(record, dict) else ():
         if isinstance(part, dict):
