@@ -22,11 +22,12 @@ import msgspec
 
 from schemas.clock import parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.quoted import QUOTED
 
 _ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _NEW = re.compile(
     rf"<\d{{1,3}}>\d{{1,2}} (-|{_ISO}) (\S{{1,255}}) (\S{{1,48}}) \S{{1,128}} \S{{1,32}} "
-    r'(?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++)(?: \ufeff?|$)'
+    rf'(?:-|(?:\[[^\]"\\]*+(?:(?:{QUOTED}|\\.)[^\]"\\]*+)*+\])++)(?: \ufeff?|$)'
 )
 # What follows the time is no host where it is the line itself: a time in seconds, a date, or what stands before a bracket.
 _OLD = re.compile(

@@ -63,7 +63,7 @@ PLACES = frozenset(_Carrier.__struct_encode_fields__)
 _CARRIER = msgspec.json.Decoder(_Carrier)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
-_PLACE = re.compile(rb'"(?:%s)"\s*:\s*["{]' % b"|".join(re.escape(place).encode() for place in sorted(PLACES)))
+_PLACE = re.compile(rb'"(?:%s)"\s*+:\s*+["{]' % b"|".join(re.escape(place).encode() for place in sorted(PLACES)))
 
 
 def within(raw: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     MONTHS,
+    PAIRS_MAX,
     UNREADABLE,
     Unread,
     address,
@@ -58,7 +60,6 @@ PORTS = {
     "WEBSOCKET": 80,
     "WEBSOCKET_SSL": 443,
 }
-PAIRS_MAX = 256
 OTHER_LOGS = tuple(
     f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
 )
@@ -126,7 +127,7 @@ class _Json(_Told, gc=False):
 KEYS = frozenset(_Told.__struct_fields__)
 _NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Told.__struct_fields__)
 """Of each field, ours first."""
-_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*)")
+_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*+)")
 _DECODE = msgspec.json.Decoder(_Json).decode
 
 
@@ -267,11 +268,11 @@ def _pairs(text: str) -> tuple[str, _Told]:
     if "=" in text.partition("\t")[0]:  # no date before the pairs
         text = "\t" + text
     told: dict[str, str] = {}
-    for key, value in _PAIR.findall(text):
-        if key not in told:
-            written = _unquoted(value)
+    for found in islice(_PAIR.finditer(text), PAIRS_MAX):
+        if found[1] not in told:
+            written = _unquoted(found[2])
             if written not in NULLS:
-                told[key] = written
+                told[found[1]] = written
     if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
     when, _, _ = text.partition("\t")
