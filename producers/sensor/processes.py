@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from producers.sensor.ring import Program, Task
+from schemas.logins import without_logins
 
 KEPT_MAX = 4_096
 """Processes remembered; beyond it the one that connected longest ago is looked at again next time."""
@@ -170,8 +171,9 @@ class Processes:
         )
 
     def _command_line(self, process: int) -> str:
-        words = self._read(process, b"cmdline").rstrip(b"\0")
-        return _text(words.replace(b"\0", b" "))[:COMMAND_LINE_CHARS_MAX]
+        raw = self._read(process, b"cmdline")
+        words = _text(raw.rstrip(b"\0").replace(b"\0", b" "))
+        return without_logins(words, is_cut=len(raw) == READ_BYTES_MAX)[:COMMAND_LINE_CHARS_MAX]
 
     def _path(self, process: int) -> str:
         try:

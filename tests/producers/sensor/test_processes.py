@@ -130,6 +130,29 @@ def test_command_lines_can_be_left_out(tmp_path: Path) -> None:
     assert (without.command_line, len(whole.command_line)) == ("", module.COMMAND_LINE_CHARS_MAX)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            b"curl\0-x\0http://user:pw@proxy.example:3128\0http://a.example/\0",
+            "curl -x http://proxy.example:3128 http://a.example/",
+        ),
+        (b"sh\0-c\0wget 'https://user:p\xffw@b.example/?u=http%3A%2F%2Fuser%3Apw%40c.example'\0", None),
+        (b"x" * 8_180 + b" http://user:pw", "x" * 1_024),
+        (b"x " * 505 + b" http://user:" + b"p" * 40 + b"@a.example/", None),
+    ],
+)
+def test_logins_of_urls_in_command_lines_are_left_out(tmp_path: Path, words: bytes, told: str | None) -> None:
+    """However they are spelled, and wherever the line is cut."""
+    process(tmp_path, 7, words=words)
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert "user" not in who.command_line
+    assert "pw" not in who.command_line
+    assert told is None or who.command_line == told
+
+
 def test_hostile_names_are_only_names(tmp_path: Path) -> None:
     """A process may call itself anything: brackets, spaces, bytes that are no text."""
     process(tmp_path, 7, name=") S 1 (x", words=b"\xff\0")
