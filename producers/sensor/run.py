@@ -38,6 +38,7 @@ from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
 from producers.sensor.ring import Change, Record, Task
 from producers.sensor.spelling import line_of
+from producers.sensor.tracefs import SensorError
 from producers.source import SENSOR, Line, SourceFile
 from schemas.dialects import dialects
 from schemas.exporter import Family, by_label, one
@@ -322,7 +323,7 @@ def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
 
 
 def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Report:
-    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`."""
+    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`; SensorError."""
     stop = threading.Event()
 
     def give_up() -> None:
@@ -334,6 +335,11 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
     watch.start()
     try:
         return publish_lines(settings, _lines_of(sensor, asked), stop=stop, families=sensor.families)
+    except PermissionError as error:
+        raise SensorError(
+            f"{error.filename or 'publisher'}: {error.strerror}; the sensor has given up the right to pass by permissions:"
+            " let publisher.state_dir belong to root"
+        ) from None
     finally:
         asked.set()
         stop.set()

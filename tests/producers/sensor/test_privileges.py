@@ -14,7 +14,7 @@ import pytest
 
 from producers.sensor.privileges import NICENESS, Capability
 from tests.producers.sensor.http_client import PORT
-from tests.producers.sensor.test_live_http import ROOT, Sensor, sensing
+from tests.producers.sensor.test_live_http import APART, ROOT, Sensor, sensing
 
 OTHER_USER = 65_534
 ASKS = (
@@ -101,3 +101,17 @@ def test_fewer_capabilities_are_enough_to_give_up_the_rest() -> None:
 
     assert (status["CapPrm"], status["CapEff"]) == (bits([Capability.SYS_PTRACE]),) * 2
     assert (int(status["CapBnd"], 16), status["NoNewPrivs"]) == (1 << 13 | 1 << Capability.SYS_PTRACE, "1")
+
+
+def test_a_state_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Permissions hold for the sensor, though it is root: it says which folder, and what to do."""
+    place, state = tmp_path / "tracefs", tmp_path / "state"
+    place.mkdir()
+    state.mkdir(0o755)
+    os.chown(state, OTHER_USER, OTHER_USER)
+    command = [*APART, place, sys.executable, "-m", "unproxy", "sensor", "--tracefs", place]
+    own = os.environ | {"UNPROXY_PUBLISHER__STATE_DIR": str(state / "producer")}
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert f"unproxy: {state}/producer: Permission denied; the sensor has given up" in done.stderr
