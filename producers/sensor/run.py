@@ -41,6 +41,7 @@ from producers.sensor.spelling import line_of
 from producers.sensor.tracefs import SensorError
 from producers.source import SENSOR, Line, SourceFile
 from schemas.dialects import dialects
+from schemas.events import device_name_problem
 from schemas.exporter import Family, by_label, one
 from schemas.settings import Settings
 
@@ -283,12 +284,15 @@ def sensing(
 
     The process gives up most of its capabilities, for good.
     """
+    name = device or socket.gethostname()
+    if problem := device_name_problem(name):
+        raise SensorError(f"{problem}; give another name with --device")
     with ExitStack() as undo:
         ports = {port for _, port in plan.proxies}
         capture = undo.enter_context(capturing(ports, learns=plan.learns)) if plan.listens else None
         learner = Learner(plan.proxies, plan.denied) if plan.learns else None
         instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
-        sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
+        sensor = Sensor(instance, name, command_lines=command_lines)
         with prioritised():
             # All sockets are open, and no thread has started.
             keep_only([Capability.SYS_PTRACE] if plan.mode is None else [Capability.SYS_PTRACE, Capability.NET_ADMIN])
