@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,6 +41,8 @@ _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Told = TypeVar("Told")
+LONG_BYTES = 16_384
+"""The last line that is longer is remembered, as each dialect that is asked whether it claims it takes it out."""
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +81,10 @@ _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 def carried(raw: bytes) -> Carried:
     """Take the line out. Never raises; what is no UTF-8 is replaced."""
+    return _carried(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
+
+
+def _carried(raw: bytes) -> Carried:
     first = raw[:1]
     if first == b"{":
         if any(member in raw for member in _MEMBERS):
@@ -94,6 +101,9 @@ def carried(raw: bytes) -> Carried:
                 )
         return Carried(raw.decode("utf-8", "replace").rstrip("\r\n"), "", 0)
     return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+_remembered = lru_cache(maxsize=1)(_carried)
 
 
 def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from schemas.address import canonical_ip
-from schemas.logins import masked, target_without_login, without_logins
+from schemas.logins import target_without_login, without_logins
 
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
@@ -361,7 +361,7 @@ class Reason(StrEnum):
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A line that could not be read; it keeps its bytes so that it can be read again after a fix, but for logins in URLs."""
+    """A line that could not be read; it keeps its bytes so that it can be read again after a fix."""
 
     reason: Reason
     detail: str
@@ -370,11 +370,6 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
     keyed: bool = False
     """The device is known from the message, whatever the line calls it."""
-
-    def __post_init__(self) -> None:
-        """Mask logins in URLs, in the line and where the detail quotes it."""
-        force_setattr(self, "detail", without_logins(self.detail))
-        force_setattr(self, "raw", masked(self.raw))
 
 
 def _plain(text: str) -> str:

@@ -23,6 +23,8 @@ from itertools import chain, repeat
 MASK = "***"
 LOGINS_MAX = 10_000
 """Logins that are looked for in one text; what stands behind the last of them is cut off."""
+CHARS_MAX = 65_536
+"""A longer text in which there may be logins is cut; no request target is so long."""
 SCHEME_CHARS_MAX = 24
 """The scheme of a target ends within so many characters, its `://` included."""
 
@@ -36,9 +38,9 @@ _LOGIN_ENCODED = rf"(?:{_CHARS}(?:(?:{_ODD_ENCODED}){_CHARS})*+({_AT}))++"
 _SPELLINGS = tuple(
     (mark, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for mark, pattern in (
-        ("//", rf"(//)(?:(?<=://)|(?<=%3a//)|(?<![\w.:/\\-]//)(?=[^\s/?#\"<>|@%&:]*+:|\*{{3}}@)){_LOGIN}"),
+        ("//", rf"(//)(?!/)(?:(?<=://)|(?<=%3a//)|(?<![\w.:/\\-]//)(?=[^\s/?#\"<>|@%&:]*+:|\*{{3}}@)){_LOGIN}"),
         (":\\", rf"(:\\{{1,8}}/\\{{1,8}}/){_LOGIN}"),
-        ("%", rf"(%(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f){_LOGIN_ENCODED}"),
+        ("%", rf"(%(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f)(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
     )
 )
 """What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
@@ -56,7 +58,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
     Of a text that was cut off an authority at the end is removed as a whole: it may be the beginning of a login.
     """
     if "@" in text or "40" in text:
-        text = _replaced(text, "")
+        text = _replaced(text[:CHARS_MAX], "")
     return _CUT.sub("", text) if is_cut else text
 
 
@@ -81,6 +83,8 @@ def masked(line: bytes) -> bytes:
 
 def _replaced(text: str, mask: str) -> str:
     """The text with `mask` in place of each login; the spelled `@` behind it stays where there is a mask."""
+    end = max(text.rfind("@") + 1, text.rfind("40") + 2)
+    text, behind = text[:end], text[end:]
     for mark, pattern in _SPELLINGS:
         if mark not in text:
             continue
@@ -89,7 +93,7 @@ def _replaced(text: str, mask: str) -> str:
         if not parts:
             continue
         if len(parts) == step * LOGINS_MAX:
-            rest = mask
+            rest, behind = mask, ""
         ats = parts[step - 1 :: step] if mask else repeat("")
         text = "".join(chain.from_iterable(zip(parts[::step], parts[1::step], repeat(mask), ats, strict=False))) + rest
-    return text
+    return text + behind

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
 from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.logins import masked, without_logins
 from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
 from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
@@ -221,7 +222,8 @@ class Pipeline:
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
-            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name, message.keyed)
+            detail, raw = without_logins(parsed.detail), masked(parsed.raw)
+            reject = Reject(parsed.reason, detail, raw, message.dialect, home.name, message.keyed)
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"

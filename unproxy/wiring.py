@@ -21,6 +21,7 @@ from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
 from schemas.events import Reason, Reject
+from schemas.logins import masked
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Failed, Fixable
 
@@ -314,7 +315,7 @@ def recorded_messages(
         for line in replay(recorded, line_bytes_max=line_bytes_max):
             device, told = devices.of(line)
             if line.too_long:
-                yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
+                yield Reject(Reason.TOO_LONG, line.too_long, masked(line.value), line.dialect, device)
             else:
                 yield from grouping.add(line, device, told)
     except SourceDamaged as error:
