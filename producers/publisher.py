@@ -27,6 +27,7 @@ from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
 from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config, what_to_do
+from schemas.logins import masked
 from schemas.settings import Settings
 from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
 
@@ -220,7 +221,7 @@ class Publisher:
             whole = f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
             return (
                 self._rejects,
-                value[: KEPT_BYTES_OF_TOO_LONG >> max(0, sending.refusals - 1)],
+                masked(value)[: KEPT_BYTES_OF_TOO_LONG >> max(0, sending.refusals - 1)],
                 [
                     ("reason", reason.value),
                     ("detail", batch.too_long or f"kafka finds the message too large: {whole}"),

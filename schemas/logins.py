@@ -45,7 +45,7 @@ _SPELLINGS = tuple(
 )
 """What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
 _AUTHORITY_END = re.compile(r"[/?#]")
-_CUT = re.compile(
+_CUT_AUTHORITY = re.compile(
     r"(?:://|%(?:25){0,3}2f%(?:25){0,3}2f)(?:[^\s\x00/?#\"<>|%&]|%(?!(?:25){0,3}(?:2f|3f|23|26)))*+\Z",
     re.ASCII | re.IGNORECASE,
 )
@@ -59,7 +59,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
     """
     if "@" in text or "40" in text:
         text = _replaced(text[:CHARS_MAX], "")
-    return _CUT.sub("", text) if is_cut else text
+    return _CUT_AUTHORITY.sub("", text) if is_cut else text
 
 
 def target_without_login(target: str, *, is_cut: bool = False) -> str:

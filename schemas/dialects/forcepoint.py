@@ -34,37 +34,12 @@ VENDORS = ("Forcepoint", "Websense")
 _BEGIN = re.compile(r"(?:\S{1,255} ){0,2}vendor=(?:Forcepoint|Websense) ")
 """Older versions have a zone before the address in their header."""
 _KEY = re.compile(r"(?<![^ ])([A-Za-z_]{3,22})=")
-KEYS = frozenset(
-    [
-        "vendor",
-        "product",
-        "product_version",
-        "action",
-        "severity",
-        "category",
-        "user",
-        "loginID",
-        "src_host",
-        "src_port",
-        "dst_host",
-        "dst_ip",
-        "dst_port",
-        "bytes_out",
-        "bytes_in",
-        "http_response",
-        "http_method",
-        "http_content_type",
-        "http_user_agent",
-        "http_proxy_status_code",
-        "reason",
-        "disposition",
-        "policy",
-        "role",
-        "duration",
-        "url",
-        "logRecordSource",
-    ]
-)
+KEYS = frozenset((
+    "vendor", "product", "product_version", "action", "severity", "category", "user", "loginID", "src_host", "src_port",
+    "dst_host", "dst_ip", "dst_port", "bytes_out", "bytes_in", "http_response", "http_method", "http_content_type",
+    "http_user_agent", "http_proxy_status_code", "reason", "disposition", "policy", "role", "duration", "url",
+    "logRecordSource",
+))  # fmt: skip
 NEEDED = ("action", "src_host", "dst_host", "url")
 OTHER_NAMES = {
     "action": ("act",),

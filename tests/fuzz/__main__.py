@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = sorted(dialects()) if given.dialect == ALL or (given.long and not given.dialect) else [given.dialect]
     if given.long:
         tune_collector()
-        return 1 if any([long_lines(name, given.seed, given.out) for name in names]) else 0
+        found = [long_lines(name, given.seed, given.out) for name in names]
+        return 1 if any(found) else 0
     try:
         results = [fuzz(name, given.lines, given.seed, given.jobs, given.out) for name in names]
     except KeyboardInterrupt:

@@ -38,7 +38,7 @@ COMMAND_KEYS = re.compile(r"(?i)command|cmdline|arguments|RemoteUrl|url$|uri$|de
         ("/p?u=http%3A%2F%2Fu%3As3cret%40h%2Fx&m=a@b", "/p?u=http%3A%2F%2Fh%2Fx&m=a@b", "/p?u=http%3A%2F%2F***%40h%2Fx&m=a@b"),
         ("/%2f%2fu%3as3cret%40h/", "/%2f%2fh/", "/%2f%2f***%40h/"),
         ("/p?u=http:%2F%2fu:s3cret@h", "/p?u=http:%2F%2fh", "/p?u=http:%2F%2f***@h"),
-        ("?u=http%253A%252F%252Fu%253As3cret%2540h%252Fq", "?u=http%253A%252F%252Fh%252Fq", "?u=http%253A%252F%252F***%2540h%252Fq"),
+        ("http%253A%252F%252Fu%253As3cret%2540h%252F", "http%253A%252F%252Fh%252F", "http%253A%252F%252F***%2540h%252F"),
         (r"curl -x http://CORP\bob:s3cret@p:8080 http://a/", "curl -x http://p:8080 http://a/", "curl -x http://***@p:8080 http://a/"),
         (r"http:\/\/u:s3cret@h\/", r"http:\/\/h\/", r"http:\/\/***@h\/"),
         (r"http://u:s3cret\u0040h", "http://h", r"http://***\u0040h"),
