@@ -42,7 +42,7 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Told = TypeVar("Told")
 LONG_BYTES = 16_384
-"""The last line that is longer is remembered, as each dialect that is asked whether it claims it takes it out."""
+"""What is in the last lines that are longer is remembered, as each dialect that is asked whether it claims one looks."""
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):

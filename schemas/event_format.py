@@ -68,7 +68,8 @@ def _pairs(text: str) -> dict[str, str]:
     sure: set[str] = set()
     for key, value in _tabbed(text) if "\t" in text.strip() else _spaced(text):
         if key not in told:
-            told[key] = unescaped(value[:VALUE_CHARS_MAX].strip(), "=|")
+            written = value.strip()
+            told[key] = unescaped(written[:VALUE_CHARS_MAX], "=|") if "\\" in written else written
         elif key not in sure:
             told[key] = ""
         if key in CLIENTS_OWN and not sure:

@@ -28,6 +28,8 @@ CHARS_MAX = 65_536
 SCHEME_CHARS_MAX = 24
 """The scheme of a target ends within so many characters, its `://` included."""
 
+_AT_MARKS = ("@", "%40", "2540", "u0040")
+"""One of these is in every text with a login; behind the last of them there is none."""
 _CHARS = r'[^\s\x00/?#"<>|@%&\\]*+'
 _AT = r"@|%(?:25){0,3}40"
 _AT_IN_JSON = rf"{_AT}|\\{{1,8}}u0040"
@@ -57,7 +59,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
 
     Of a text that was cut off an authority at the end is removed as a whole: it may be the beginning of a login.
     """
-    if "@" in text or "40" in text:
+    if any(at in text for at in _AT_MARKS):
         text = _replaced(text[:CHARS_MAX], "")
     return _CUT_AUTHORITY.sub("", text) if is_cut else text
 
@@ -76,14 +78,13 @@ def target_without_login(target: str, *, is_cut: bool = False) -> str:
 
 def masked(line: bytes) -> bytes:
     """Return a line with `***` in place of the logins of the URLs in it; everything else keeps its bytes."""
-    if b"@" not in line and b"40" not in line:
-        return line
-    return _replaced(line.decode("latin-1"), MASK).encode("latin-1")
+    text = line.decode("latin-1")
+    return _replaced(text, MASK).encode("latin-1") if any(at in text for at in _AT_MARKS) else line
 
 
 def _replaced(text: str, mask: str) -> str:
     """The text with `mask` in place of each login; the spelled `@` behind it stays where there is a mask."""
-    end = max(text.rfind("@") + 1, text.rfind("40") + 2)
+    end = max(text.rfind(at) + len(at) for at in _AT_MARKS if at in text)
     text, behind = text[:end], text[end:]
     for mark, pattern in _SPELLINGS:
         if mark not in text:

@@ -14,7 +14,6 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -63,6 +62,8 @@ PORTS = {
 OTHER_LOGS = tuple(
     f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
 )
+PAIRS_CHARS_MAX = 262_144
+"""Pairs are read so far: URL, referrer and user agent take at most 64 KiB each."""
 SERVICE = "ZscalerNSS"
 """How NSS calls itself in syslog where it tells of itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
@@ -268,11 +269,11 @@ def _pairs(text: str) -> tuple[str, _Told]:
     if "=" in text.partition("\t")[0]:  # no date before the pairs
         text = "\t" + text
     told: dict[str, str] = {}
-    for found in islice(_PAIR.finditer(text), PAIRS_MAX):
-        if found[1] not in told:
-            written = _unquoted(found[2])
+    for key, value in _PAIR.findall(text[:PAIRS_CHARS_MAX]):
+        if key not in told:
+            written = _unquoted(value)
             if written not in NULLS:
-                told[found[1]] = written
+                told[key] = written
     if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
         raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
     when, _, _ = text.partition("\t")

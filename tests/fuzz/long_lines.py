@@ -1,7 +1,7 @@
 """Lines of the greatest length that is read, made of one thing over and over: no parser may take long for one.
 
 Each real line of a dialect is blown up at several places by runs of one character, of pairs, nested brackets and repeated keys.
-All are tried at a sixteenth of the length; those that took longest are tried again at full length. The CPU time of the slowest
+All are tried at a 32nd of the length; those that took longest are tried again at full length. The CPU time of the slowest
 is reported for each reader of a dialect (`parse`, `claims`, …), for the whole pipeline and for `auto`, which asks all dialects.
 """
 
@@ -20,10 +20,10 @@ from schemas.settings import CorrelationSettings
 from streams.pipeline import LINE_BYTES_MAX, MISTAKE, Message, Pipeline
 from tests.fuzz.corpus import corpus
 
-TEMPLATES_MAX = 6
-PLACES_MAX = 4
+TEMPLATES_MAX = 4
+PLACES_MAX = 2
 """Places in a line that are blown up, besides its beginning and its end."""
-SHARE = 16
+SHARE = 32
 CANDIDATES = 8
 TRIES = 4
 CHARACTERS = (
