@@ -28,6 +28,7 @@ from streams.commits import Commits
 from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
+from streams.header_names import read_any_header_name
 from streams.indicator_feed import FeedError, IndicatorFeed
 from streams.intake import batches
 from streams.lease import Lease
@@ -239,6 +240,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
     quiet_libraries()
+    read_any_header_name()
     data_dir = Path(settings.worker.data_dir)
     try:
         lock = own_folder(data_dir)
