@@ -309,6 +309,7 @@ class Reason(StrEnum):
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
     NOT_DELIVERABLE = "not_deliverable"
+    STOPS_WORKER = "stops_worker"
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):

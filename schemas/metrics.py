@@ -62,6 +62,10 @@ WORKER_RESENDS = _count("unproxy_worker_resends_total", "Messages sent again aft
 WORKER_UNDELIVERABLE = _count(
     "unproxy_worker_undeliverable_total", "Messages too large for their topic, sent to rejects instead"
 )
+WORKER_QUARANTINED = _count(
+    "unproxy_worker_messages_quarantined_total",
+    "Messages that ended workers twice, of which lines, or all, went to rejects unread",
+)
 WORKER_CHECKPOINT_ENTRIES = _count("unproxy_worker_checkpoint_entries_total", "State entries written")
 WORKER_CHECKPOINT_BYTES = _count("unproxy_worker_checkpoint_bytes_total", "Bytes of state entries written")
 WORKER_LEASE_WAITS = _count("unproxy_worker_lease_waits_total", "Writes that had to wait for a heartbeat")
@@ -104,6 +108,7 @@ WORKER: tuple[Metric, ...] = (
     WORKER_DELIVERED,
     WORKER_RESENDS,
     WORKER_UNDELIVERABLE,
+    WORKER_QUARANTINED,
     WORKER_CHECKPOINT_ENTRIES,
     WORKER_CHECKPOINT_BYTES,
     WORKER_LEASE_WAITS,

@@ -6,7 +6,7 @@ it knows no broker, no clock and no disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from streams.emitter import Emitter, Output
 from streams.gaps import Heard
 from streams.policy import Policy
 from streams.presence import Presence
+from streams.quarantine import NO_LINE, Refused
 from streams.settler import LEAP
 from streams.store import Store
 
@@ -90,6 +91,8 @@ class Pipeline:
         self._dialects = dialects()
         self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
+        self.line_at_hand: MutableSequence[int] = [NO_LINE]
+        """One number, the line that is read now; a worker puts a place there that survives it."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Take some devices' state back from all of their entries, in any order."""
@@ -103,8 +106,8 @@ class Pipeline:
         """The state entries to write now, once the output was delivered."""
         return self.store.checkpoint()
 
-    def take(self, message: Message) -> None:
-        """Take one message in; one that is in the state already does nothing."""
+    def take(self, message: Message, refused: Refused | None = None) -> None:
+        """Take one message in, some of its lines rejected unread; one that is in the state already does nothing."""
         self.policy.logged_ms = message.logged_ms
         if message.dialect == TICK_DIALECT and message.value in _TICKS:
             self._tick(message)
@@ -119,15 +122,28 @@ class Pipeline:
             lines = _rows(dialect.split, lines)
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
-        for line in lines:
+        at_hand = self.line_at_hand
+        # Each line's number is put there before the line is read: if that ends the process, it is known which one it was.
+        for at_hand[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
+        at_hand[0] = NO_LINE
         numbered = message.seq and home.name and message.offset > home.facts.offset
         if numbered:
             self._change(home)
         for device in self._changed.values():
             self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
+
+    def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
+        """Reject some lines unread; an empty one takes the place of each, so that the others keep their numbers."""
+        for number, line in enumerate(lines):
+            if number in refused.lines:
+                reject = Reject(Reason.STOPS_WORKER, refused.detail, line)
+                self._line(home, _giving(reject), message, line)
+                yield b""
+            else:
+                yield line
 
     def drain(self) -> Output:
         """What the taken messages made, emptied."""
@@ -296,6 +312,11 @@ def _number(header: object) -> int:
 def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
     """Lines with each export's envelope taken apart into its rows."""
     return [row for line in lines if line for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+
+
+def _giving(reject: Reject) -> Dialect:
+    """A dialect that does not look at the line."""
+    return Dialect("", lambda _: reject, lambda _: 0, lambda _: "", "", "", lambda _: False)
 
 
 def _unread(message: Message, line: bytes) -> Reject:
