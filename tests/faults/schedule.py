@@ -18,6 +18,7 @@ class Kind(StrEnum):
     WORKER_LEAVES = "worker: one leaves, later comes back"
     WORKER_DISK_LOST = "worker: kill -9 and its disk is lost"
     WORKER_DISK_FULL = "worker: disk full"
+    WORKER_HANGS = "worker: a line on which its parser hangs"
     SINK_KILL = "sink: kill -9"
     SINK_TERM = "sink: SIGTERM, started again"
     SINK_ZOMBIE = "sink: stopped longer than its session, then goes on"
