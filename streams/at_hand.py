@@ -2,7 +2,7 @@
 
 A parser that does not return, or that takes all memory, ends the process without a word. The kernel keeps the pages of a mapped
 file when a process dies of whatever cause, so the next life reads where the last one ended. A store into the mapping costs
-less than 0.1 µs and no system call. After a crash of the machine the file may be old; then a death is not counted.
+less than 0.5 µs and no system call. After a crash of the machine the file may be old; then a death is not counted.
 """
 
 from __future__ import annotations
