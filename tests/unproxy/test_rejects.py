@@ -328,7 +328,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert (first["Reason"], first["Count"], first["Devices"]) == ("malformed", 2, 2)
     assert (first["FirstTime"], first["LastTime"]) == ("2026-11-24T19:07:28.000000Z", "2026-11-24T19:07:29.000000Z")
     assert (first["ExampleDevice"], first["ExampleBytes"] // 10) == ("dev2", 101)
-    assert first["ExampleRaw"].startswith(r'{"b":\x1b[31m\xffzzz')
+    assert first["ExampleRaw"].startswith(r'{"b":\u001b[31m\xffzzz')
     assert lines(first)[0] == "malformed  suricata  2 lines of 2 devices  2026-11-24 19:07:28 to 2026-11-24 19:07:29"
     assert all(line.isprintable() for line in lines(first))
     assert lines(others[1])[0].startswith("not_deliverable  no dialect  1 line of 1 device")

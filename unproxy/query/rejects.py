@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unproxy.output import printable
 from unproxy.query.client import Client
-from unproxy.query.formats import printable
 
 RAW_CHARS_SHOWN = 160
 DETAIL_CHARS_SHOWN = 300

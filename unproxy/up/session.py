@@ -20,6 +20,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.jars import KAFKA_VERSION, cache_folder
 from unproxy.errors import Failed, Fixable
+from unproxy.output import colored
 from unproxy.query.client import Client
 from unproxy.up import book, parts, show
 from unproxy.up.folder import Folder, Pid, Running, end_leftovers
@@ -169,7 +170,7 @@ class Up:
         for line in show.going_on(self.running, self.folder.path, client, proxy):
             typer.echo(line)
         if reading.damage:
-            typer.secho(f"not everything could be read: {reading.damage}", fg="red", err=True)
+            colored(f"not everything could be read: {reading.damage}", "red", err=True)
         sys.stdout.flush()
         return balanced
 
@@ -178,7 +179,7 @@ class Up:
         try:
             lines.extend(book.of_rows(settings, client, reading.end, reading.committed))
         except (KafkaException, Failed) as error:
-            typer.secho(f"The rows could not be counted: {error}", fg="red")
+            colored(f"The rows could not be counted: {error}", "red")
             return False
         balanced = all(line.balances for line in lines)
         typer.echo("The book balances:" if balanced else "The book:")
@@ -186,7 +187,7 @@ class Up:
             if line.balances:
                 typer.echo(f"  {line}")
             else:
-                typer.secho(f"  DOES NOT BALANCE: {line}", fg="red")
+                colored(f"  DOES NOT BALANCE: {line}", "red")
         return balanced
 
     def warn(self, text: str) -> None:
@@ -194,7 +195,7 @@ class Up:
         if self.progress:
             self.progress.say(text, "yellow")
         else:
-            typer.secho(text, fg="yellow", err=True)
+            colored(text, "yellow", err=True)
 
     def _write_down(self) -> None:
         self.running.parts = {
