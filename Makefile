@@ -20,7 +20,7 @@ UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz live bench lint types rules reference lock
+.PHONY: help setup run test soak fuzz live bench lint types rules reference lock sbom
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrad
 	  $(UV_COMPILE) pyproject.toml --constraints requirements.lock; } > deploy/requirements.lock
 	{ echo "# What builds the wheel for the image; written by \`make lock\`."; \
 	  echo hatchling | $(UV_COMPILE) - --constraints requirements.lock; } > deploy/build.lock
+
+sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars, as CycloneDX; of another environment with ARGS=/its/bin/python.
+	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)
 
 $(MADE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
