@@ -9,11 +9,13 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Mapping
 from fcntl import ioctl
 from select import select
 
 SECS_MAX = 120.0
+POLL_SECS = 0.1
 HOSTILE = (
     "\x1b]52;c;aGk=\x07|\x1b[8mhidden|\x9b2J|\u202egpj.exe|\u2066|\ufeff|\u200b|\u2028|\x7f|\r\x0boverwritten|"
     "[red]markup[/red]\nforged"
@@ -55,8 +57,13 @@ class Terminal:
 
     def until(self, fact: Callable[[str], object]) -> None:
         """Read until this is so of what was sent."""
+        deadline = time.monotonic() + SECS_MAX
         while not fact(self.sent):
-            assert self._more(), f"it ended: {self.sent!r}"
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"not within {SECS_MAX:g} s: {self.sent!r}")
+            if select([self._ours], [], [], POLL_SECS)[0]:
+                assert self._more(), f"it ended: {self.sent!r}"
 
     def until_end(self) -> str:
         """Read to the end; what was sent."""
