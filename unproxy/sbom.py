@@ -13,30 +13,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-
 from unproxy.embedded.jars import digests
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = SchemaVersion.V1_6
+SCHEMA = "1.6"
 
 
 def main() -> None:
     """Write the file."""
     file, python = Path(sys.argv[1]), (sys.argv[2:] or [sys.executable])[0]
-    text = json.dumps(bill_of_materials(python), indent=1) + "\n"
-    if wrong := JsonStrictValidator(SCHEMA).validate_str(text):
-        sys.exit(f"{file}: would not be CycloneDX {SCHEMA.to_version()}: {wrong}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    file.write_text(json.dumps(bill_of_materials(python), indent=1) + "\n", encoding="utf-8")
     print(f"wrote {file}", file=sys.stderr)
 
 
 def bill_of_materials(python: str) -> dict[str, Any]:
     """Return what the environment of this interpreter is made of; the same environment gives the same."""
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml")]
-    command += ["--output-reproducible", "--spec-version", SCHEMA.to_version(), python]
+    command += ["--output-reproducible", "--spec-version", SCHEMA, python]
     bom: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     jars = [_jar(name, digest) for name, digest in digests().items()]
     bom["components"] += jars
