@@ -71,8 +71,10 @@ class Publisher:
         last_seq: Callable[[SeqKey], int],
     ) -> None:
         self._bootstrap = settings.kafka.bootstrap
-        self._telemetry = topic_name(settings, TELEMETRY)
-        self._rejects = topic_name(settings, REJECTS)
+        raw = settings.publisher.topic
+        self._telemetry = topic_name(settings, raw or TELEMETRY)
+        # Who writes to a raw topic may write nowhere else; what is cut is rejected by the producer that follows it.
+        self._rejects = topic_name(settings, raw or REJECTS)
         self._bytes_max = settings.publisher.queue_bytes_max
         self._clock, self._stopping = clock, stopping
         self._acknowledged, self._last_seq = acknowledged, last_seq

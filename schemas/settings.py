@@ -202,6 +202,11 @@ class IdentitySettings(Section):
 class PublisherSettings(Section):
     """How sensor lines become Kafka messages."""
 
+    topic: str = Field(
+        "",
+        pattern=r"^(raw-[A-Za-z0-9._-]+)?$",
+        description="Raw topic to publish to, such as raw-ws-1, which a producer follows; empty for telemetry",
+    )
     batch_bytes_max: int = Field(256 * 1024, gt=0, description="Bytes of one device's lines in a message at most")
     batch_age_secs_max: float = Field(0.2, gt=0, description="How long a line waits for its message to fill")
     disorder_secs_max: float = Field(

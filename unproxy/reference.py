@@ -23,6 +23,7 @@ from schemas.metrics import METRICS
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import as_toml, described
 from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, topics
+from unproxy.acls import roles, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m unproxy.reference"
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "docs/reference/rows.md": _rows_page(),
         "docs/reference/alerts.md": _alerts_page(),
         "docs/reference/topics.md": _topics_page(),
+        "docs/reference/acls.md": _acls_page(),
         "docs/reference/metrics.md": _metrics_page(),
         "docs/reference/cli.md": _cli_page(),
         "docs/reference/dialects.md": _dialects_page(),
@@ -187,6 +189,23 @@ def _topics_page() -> str:
         _table(("topic", "partitions", "table", "what is in it"), iter(rows)),
         *details,
     )
+
+
+def _acls_page() -> str:
+    blocks = [
+        "Made from [deploy/kafka/acls.toml](../../deploy/kafka/acls.toml). `unproxy acls` prints them as commands of "
+        "`kafka-acls.sh`, `unproxy acls --apply` adds them. Each role is a principal of its own, `User:unproxy-ROLE` unless "
+        "`--principal` names another. `kafka.topic_prefix` goes before each topic; groups are those of the settings. A name "
+        "that ends with `*` stands for all names that begin so. What is not listed is refused, where the brokers have an "
+        "authorizer and `allow.everyone.if.no.acl.found=false`."
+    ]
+    for role, about in roles().items():
+        rows = (
+            (rule.kind, f"`{rule.name}{'*' if rule.prefixed else ''}`", ", ".join(rule.operations), rule.why)
+            for rule in rules(Settings.model_construct(), role)
+        )
+        blocks += [f"## {role}", about, _table(("kind", "name", "operations", "why"), rows)]
+    return _page("Kafka ACLs", *blocks)
 
 
 def _metrics_page() -> str:

@@ -21,7 +21,7 @@ from producers.publisher import Publisher, PublisherFailed
 from producers.report import Report
 from producers.source import SourceFile
 from schemas.settings import Settings
-from schemas.topics import REJECTS, TELEMETRY, topic_name, topics
+from schemas.topics import REJECTS, TELEMETRY, Topic, topic_name, topics
 from tests.faults.stage import ProxiedBroker
 from tests.producers.held_answer import HeldAnswer
 from unproxy.embedded.broker import Broker, create_topics
@@ -168,6 +168,20 @@ def test_missing_topic_is_waited_for(kafka_settings_for: Callable[..., Settings]
         assert publisher.flush(1_000)
 
     assert [message.value() for message in messages_of(settings, TELEMETRY)] == [b"early"]
+
+
+def test_an_endpoint_writes_to_its_raw_topic_only(
+    kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf
+) -> None:
+    """With publisher.topic everything goes there, cut lines too: the endpoint may have no right on any other topic."""
+    settings = kafka_settings_for(publisher={"topic": "raw-ws-1"})
+    create_topics(settings.kafka.bootstrap, [Topic(topic_name(settings, "raw-ws-1"), "", 4, {})])
+    with publishing(settings) as (publisher, _):
+        publisher.send(batch("dev-a", b"one"))
+        publisher.send(batch("dev-a", b"beginning", too_long="99 bytes, limit 9, sha256 00"))
+        assert publisher.flush(30)
+
+    assert [message.value() for message in messages_of(settings, "raw-ws-1")] == [b"one", b"beginning"]
 
 
 def test_too_long_line_is_rejected_with_its_length(
