@@ -13,6 +13,9 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
+UNITS := $(wildcard deploy/systemd/*.service)
+ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
+
 SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
@@ -57,10 +60,12 @@ lint: $(MADE)  ## Style and formatting.
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
 
-rules: $(PROMTOOL)  ## Prometheus's alert rules, checked and tested; fetches promtool where it is missing.
+rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far units are confined; fetches promtool and systemd.
 	$(PROMTOOL) check rules deploy/prometheus/alerts.yml
 	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
 	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml
+	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit says what it needs and why.
+	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
 	$(BIN)/python -m unproxy.reference
@@ -92,6 +97,17 @@ $(VENV)/promtool/usr/bin/promtool:
 	&& { apt-get download --quiet prometheus || { apt-get update --quiet && apt-get download --quiet prometheus; }; } > apt.log 2>&1 \
 	|| { tail -3 apt.log >&2; echo >&2 "promtool could not be fetched; try apt-get update as root, or put promtool on PATH"; exit 2; }
 	@dpkg -x $(VENV)/promtool/prometheus_*.deb $(VENV)/promtool && rm $(VENV)/promtool/*.deb && touch $@
+
+# Likewise: the tool that scores units, with the libraries that it wants beside it.
+$(VENV)/systemd/usr/bin/systemd-analyze:
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 \
+	"systemd-analyze is missing, and there is no apt-get to fetch it; install systemd 252 or newer"; exit 2; }
+	@mkdir -p $(VENV)/systemd
+	@cd $(VENV)/systemd && rm -f *.deb \
+	&& { apt-get download --quiet systemd libsystemd-shared || { apt-get update --quiet && apt-get download --quiet systemd libsystemd-shared; }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "systemd could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/systemd/*.deb; do dpkg -x $$package $(VENV)/systemd || exit 2; done
+	@rm $(VENV)/systemd/*.deb && touch $@
 
 # Likewise: squid, its error pages and the libraries that few machines have.
 $(SQUID):
