@@ -174,6 +174,19 @@ def test_the_rest_is_refused(filled: Path, user: str) -> None:
     assert found == wanted
 
 
+def test_migrator_looks_after_damaged_parts(filled: Path) -> None:
+    """What `unproxy refill --detach-damaged` asks and does is the migrator's right."""
+    table = f"{DATABASE}.Rejects{VERSIONS}"
+    statements = (
+        f"CHECK TABLE {table}",
+        "SELECT name FROM system.parts",
+        "SELECT name FROM system.detached_parts",
+        f"ALTER TABLE {table} DETACH PARTITION 190001",
+    )
+    with engine_as(filled, MIGRATOR) as engine, client_of(engine) as client:
+        assert {statement: refused(client, statement) for statement in statements} == dict.fromkeys(statements, 0)
+
+
 def test_the_file_names_every_table() -> None:
     """A table that a later version adds is not forgotten here."""
     text = USERS.read_text(encoding="utf-8")
