@@ -12,7 +12,7 @@ from unproxy.errors import Fixable
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=example("acls", "acls --role sensor --principal User:ws-1 --raw raw-ws-1"))(acls)
+    app.command(epilog=example("acls --role sensor --principal User:ws-1 --raw raw-ws-1"))(acls)
 
 
 def acls(
