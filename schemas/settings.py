@@ -65,7 +65,10 @@ class ClickHouseSettings(Section):
     @classmethod
     def _url(cls, given: str) -> str:
         # Without a scheme the host would be taken for one, and another machine asked.
-        if not given.startswith(("http://", "https://")) or not urlsplit(given).hostname:
+        parts = urlsplit(given)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a login; set clickhouse.username and clickhouse.password")
+        if not given.startswith(("http://", "https://")) or not parts.hostname:
             raise ValueError("it must begin with http:// or https:// and name a host")
         return given
 

@@ -86,7 +86,8 @@ def _settings_page() -> str:
     blocks = [
         f"Read from `unproxy.toml` in the current folder, or from the file that `{CONFIG_VARIABLE}` or `--config` "
         f"names; then the environment goes over it: `worker.name` is `{PREFIX}WORKER__NAME` there, and a list is "
-        "written with commas. Unknown keys are errors in both. `unproxy check --dump` shows what is in force. "
+        "written with commas. Unknown keys are errors in both. Root takes only a file that it owns and that nobody else "
+        "can write or replace. `unproxy check --dump` shows what is in force. "
         "A file to start from: [unproxy.example.toml](../../deploy/unproxy.example.toml)."
     ]
     for section, field in Settings.model_fields.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -212,3 +213,65 @@ def test_every_setting_has_a_sentence_and_a_plain_default() -> None:
         assert about, f"{section}.{name}"
         assert isinstance(default, str | int | float | tuple | dict | SecretStr), f"{section}.{name}"
     assert tomllib.loads(dump(Settings())).keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "folder_mode", "says"),
+    [
+        (1, 0o600, 0o755, r"belongs to another user \(uid 1\).*`chown root"),
+        (0, 0o620, 0o755, r"can be written by others.*`chmod go-w"),
+        (0, 0o602, 0o755, r"can be written by others.*`chmod go-w"),
+        (0, 0o600, 0o777, r"others can write in its folder.*`chmod go-w"),
+    ],
+)
+@pytest.mark.parametrize("named", ["found", "variable", "option", "link"])
+def test_root_trusts_only_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, folder_mode: int, says: str, named: str
+) -> None:
+    """As root a file that somebody else can write is refused, however it was named; another user takes it."""
+    file = _file('[kafka]\nbootstrap = "evil:9092"\n').absolute()
+    asked = None
+    if named == "variable":
+        monkeypatch.setenv("UNPROXY_CONFIG", str(file))
+    elif named == "option":
+        asked = file
+    elif named == "link":
+        asked = tmp_path.parent / f"{tmp_path.name}.toml"
+        asked.symlink_to(file)
+    found = os.stat_result((mode | 0o100000, 1, 1, 1, owner, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda _: found)
+    tmp_path.chmod(folder_mode)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert re.search(says, _complaint(asked))
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert load(asked).kafka.bootstrap == "evil:9092"
+
+
+def test_root_takes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in which everybody may write is none to replace it in, if only owners may remove there."""
+    file = _file('[kafka]\nbootstrap = "kafka-1:9092"\n')
+    found = os.stat_result((0o100644, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda _: found)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    tmp_path.chmod(0o1777)
+
+    assert load(file).kafka.bootstrap == "kafka-1:9092"
+
+
+@pytest.mark.parametrize("login", ["sink:hunter2@", "sink@", ":hunter2@"])
+def test_login_in_the_url_is_refused(login: str) -> None:
+    """It would be sent to whatever the rest of the URL names, and be shown where URLs are; the refusal does not show it."""
+    said = _complaint(_file(f'[clickhouse]\nurl = "http://{login}ch.example:8123"\n'))
+
+    assert "clickhouse.url: it must not hold a login; set clickhouse.username and clickhouse.password" in said
+    assert "hunter2" not in said
+
+
+def test_settings_of_a_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file's login belongs to the file's server, no variable leads it elsewhere."""
+    file = _file('[kafka]\nbootstrap = "kafka-1:9092"\nsasl_password = "hunter2"\n')
+    monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "evil:9092")
+    kafka = load(file, with_environment=False).kafka
+
+    assert (kafka.bootstrap, kafka.sasl_password.get_secret_value()) == ("kafka-1:9092", "hunter2")
