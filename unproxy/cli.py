@@ -69,6 +69,8 @@ commands.register(app)
 
 def main() -> None:
     """Run one command and end the process with its exit code."""
+    # Nor do Python processes that a library starts (multiprocessing) import from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

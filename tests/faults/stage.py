@@ -44,7 +44,7 @@ class ProxiedBroker(Broker):
     """A broker that tells the parts to come through a proxy; we ourselves go straight to it."""
 
     def __init__(self, folder: Path, inner_port: int, proxy_port: int) -> None:
-        super().__init__(folder)
+        super().__init__(folder, login=False)
         self._inner_port, self._proxy_port = inner_port, proxy_port
 
     def _prepare(self, port: int) -> tuple[list[str], dict[str, str]]:
@@ -56,7 +56,7 @@ class ProxiedBroker(Broker):
             ("listener.security.protocol.map", f"{PROXIED}:PLAINTEXT"),
         ):
             text = text.replace(f"\n{key}=", f"\n{key}={listener},")
-        self._properties_file.write_text(text + "inter.broker.listener.name=PLAINTEXT\n")
+        self._properties_file.write_text(text)
         return command, dict(environment)
 
 
@@ -81,7 +81,11 @@ class Stage:
         self.settings = Settings.model_validate(
             {
                 "kafka": {"bootstrap": f"127.0.0.1:{proxy_port}"},
-                "clickhouse": {"url": f"http://127.0.0.1:{http_port}", "timeout_secs": 6},
+                "clickhouse": {
+                    "url": f"http://127.0.0.1:{http_port}",
+                    "password": self.engine.secret,
+                    "timeout_secs": 6,
+                },
                 "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
                 "publisher": {"state_dir": str(folder / "producer")},
                 "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
@@ -99,7 +103,7 @@ class Stage:
             }
         )
         """The same, past the proxies."""
-        create_topics(self.broker.bootstrap, topics(self.settings))
+        create_topics(self.broker.settings, topics(self.settings))
         say_before(self.direct)
         client = connect(self.direct.clickhouse)
         migrate(client, self.settings.clickhouse.database)

@@ -35,7 +35,7 @@ SettingsFor = Callable[..., Settings]
 def topic_of(settings: Settings, partitions: int = 2) -> str:
     """A topic to follow, on the same broker as ours."""
     name = f"{settings.kafka.topic_prefix}theirs"
-    create_topics(settings.kafka.bootstrap, [Topic(name, "Somebody else's", partitions, {})])
+    create_topics(settings.kafka, [Topic(name, "Somebody else's", partitions, {})])
     return name
 
 

@@ -164,7 +164,7 @@ def test_missing_topic_is_waited_for(kafka_settings_for: Callable[..., Settings]
     with publishing(settings) as (publisher, _):
         publisher.send(batch("dev-a", b"early"))
         assert not publisher.flush(0.5)
-        create_topics(settings.kafka.bootstrap, [topic for topic in topics(settings) if "telemetry" in topic.name])
+        create_topics(settings.kafka, [topic for topic in topics(settings) if "telemetry" in topic.name])
         assert publisher.flush(1_000)
 
     assert [message.value() for message in messages_of(settings, TELEMETRY)] == [b"early"]
@@ -211,7 +211,7 @@ def narrow(kafka_settings_for: Callable[..., Settings], broker: Broker) -> Setti
     settings = Settings.model_validate({"kafka": values})
     name = topic_name(settings, TELEMETRY)
     create_topics(
-        broker.bootstrap,
+        broker.settings,
         [
             replace(topic, config={**topic.config, "max.message.bytes": "2000"}) if topic.name == name else topic
             for topic in topics(settings)
@@ -271,7 +271,7 @@ def test_what_kafka_refused_is_not_taken_for_acknowledged(tmp_path: Path, messag
     settings = Settings.model_validate({"kafka": {"bootstrap": broker.bootstrap}})
     name = topic_name(settings, TELEMETRY)
     try:
-        create_topics(broker.bootstrap, topics(settings))
+        create_topics(broker.settings, topics(settings))
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
         def replicas(number: int) -> None:

@@ -311,12 +311,12 @@ def test_broker_killed_on_the_way(
     tmp_path: Path, messages_of: MessagesOf, eve: EveMaker, write: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the broker is dead the producer waits; when it is back every line arrives, once."""
-    broker = Broker(tmp_path / "kafka")
+    broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     settings = Settings.model_validate(
         {"kafka": {"bootstrap": broker.bootstrap}, "publisher": {"state_dir": str(tmp_path / "state")}}
     )
-    create_topics(broker.bootstrap, topics(settings))
+    create_topics(broker.settings, topics(settings))
     lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(6_000)]
     write(tmp_path / "log", lines)
     seen: list[int] = []

@@ -75,12 +75,12 @@ def test_a_stop_waits_for_kafka(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, queue_bytes_max: int
 ) -> None:
     """What was read cannot be read again: a Kafka that needs a while is waited for, also for what it had no room for yet."""
-    port, own = free_port(), Broker(tmp_path / "kafka")
+    port, own = free_port(), Broker(tmp_path / "kafka", login=False)
     own.start()
     try:
         settings = kafka_settings_for(publisher={"queue_bytes_max": queue_bytes_max, "batch_bytes_max": 4_000})
         settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap": own.bootstrap})})
-        create_topics(own.bootstrap, topics(settings))
+        create_topics(own.settings, topics(settings))
         sent = b"".join(HEAD + b"line %04d\n" % number for number in range(2_000))
         with Running(settings, f"auto:syslog+tcp://127.0.0.1:{port}") as one, connected(port) as client:
             os.kill(own.pid, signal.SIGSTOP)

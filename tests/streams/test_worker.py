@@ -257,7 +257,7 @@ def test_stops_while_it_starts(kafka_settings_for: SettingsFor, start: Start) ->
 def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: Start, tmp_path: Path) -> None:
     """A worker waits for a broker that comes later, survives its restart, and stops cleanly when it is gone."""
     port = free_port()
-    own = Broker(tmp_path / "kafka", port=port)
+    own = Broker(tmp_path / "kafka", port=port, login=False)
     settings = kafka_settings_for()
     kafka = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{port}"})
     watched = settings.worker.model_copy(update={"metrics_port": free_port()})
@@ -276,7 +276,7 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
     assert time.monotonic() - began < 4
     try:
         own.start()
-        create_topics(own.bootstrap, topics(settings))
+        create_topics(own.settings, topics(settings))
         produce(settings, [(0, b"dev", b"before")])
         # Not how many: two silent seconds later the device's closing is a second one.
         wait_until(lambda: {row["n"] for row in rows(settings)} == {1}, "a row")

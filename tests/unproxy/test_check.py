@@ -64,7 +64,12 @@ def test_topic_that_differs_is_found(settings: Settings) -> None:
 def test_column_that_is_missing_is_found(settings: Settings, engine: Engine) -> None:
     """A table that lost a column is found."""
     wiring.migrate(settings)
-    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+    with get_client(
+        host=engine.host,
+        port=engine.port,
+        database=settings.clickhouse.database,
+        password=engine.secret.get_secret_value(),
+    ) as client:
         client.command("CREATE OR REPLACE VIEW Rejects AS SELECT * EXCEPT Reason FROM Rejects_versions")
 
     (found,) = wrong(settings)
@@ -81,7 +86,12 @@ def test_lost_table_is_found_and_made_when_told(
     file = tmp_path / "settings.toml"
     write_settings(settings, file)
     wiring.migrate(settings)
-    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+    with get_client(
+        host=engine.host,
+        port=engine.port,
+        database=settings.clickhouse.database,
+        password=engine.secret.get_secret_value(),
+    ) as client:
         client.command("DROP TABLE Rejects_versions SYNC")
         client.command("DROP VIEW Rejects")
 

@@ -29,9 +29,9 @@ from unproxy import patience
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.patience import Stopped
-from unproxy.query.client import Client
 from unproxy.query.rejects import Wanted as Shown
 from unproxy.query.rejects import lines, stored
+from unproxy.query.where import of_settings
 from unproxy.rejects import replay as carrying
 from unproxy.rejects.positions import ANY, Rejected, Replayed, Wanted, why_left
 from unproxy.rejects.replay import Account, Replay
@@ -322,7 +322,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
         f"{settings.clickhouse.database}.Rejects_versions", insert_block=b"\n".join(rows), fmt="JSONEachRow"
     )
     client.close()
-    asking = Client(settings.clickhouse.url, settings.clickhouse.database)
+    asking = of_settings(settings)
     (first, *others) = stored(asking, Shown())
 
     assert (first["Reason"], first["Count"], first["Devices"]) == ("malformed", 2, 2)

@@ -51,4 +51,5 @@ def going_on(running: Running, data: Path, client: Client, proxy: str) -> Iterat
     if records:
         yield f"  {name} event{where} {records[0]['ConnectionId']}"
     yield f"  {name} alerts{where}"
-    yield f"  ClickHouse {running.clickhouse}, database unproxy; Kafka {running.kafka}; settings {running.settings}"
+    yield f"  ClickHouse {running.clickhouse}, database unproxy, user default; Kafka {running.kafka}, user unproxy (SASL PLAIN)"
+    yield f"  their logins are in {running.settings}, for commands with --config"
