@@ -20,7 +20,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3
 	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz live bench lint types rules reference lock
+.PHONY: help setup run test soak fuzz live browser bench lint types rules reference lock
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each ru
 
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
 	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
+
+browser: $(MADE)  ## A web page in Chromium against a running `up`: it must read and change nothing; needs chromium.
+	$(BIN)/python -m tests.live.browser $(ARGS)
 
 live: $(MADE) $(SQUID)  ## The sensor beside a real squid and real clients, as root; ARGS="--mode block --rate 0" for a part.
 	$(BIN)/python -m tests.live $(ARGS)
