@@ -31,6 +31,8 @@ from unproxy.errors import Fixable
 STARTED_SECS_SLACK = 0.05
 """Two readings of one process's start may differ by a clock tick; two processes of one pid by far more."""
 POLL_SECS = 0.1
+_OF_PARTS = frozenset(("producer", "worker"))
+"""What commands put into the default folder before there is an `up`: publisher.state_dir, worker.data_dir."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ class Folder:
     def make(self) -> None:
         """Make it where it is missing, for its owner only. Raises Fixable where that cannot be done."""
         try:
+            if self.path.is_dir() and not self._lock.exists() and {p.name for p in self.path.iterdir()} - _OF_PARTS:
+                # It may be a home folder, or /tmp: neither may be closed to others.
+                raise Fixable(
+                    f"{self.path}: holds files that are not of `unproxy up`; choose another folder with --data"
+                )
             make_private(self.path)
             self._lock.touch(mode=0o600)
         except EmbeddedError as error:
