@@ -13,14 +13,20 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
+UNITS := $(wildcard deploy/systemd/*.service)
+ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
+
 SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
-UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-emit-index-url --no-emit-find-links --quiet --upgrade
+RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
+RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
+
+UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz live bench lint types rules reference lock
+.PHONY: help setup run test soak fuzz live browser bench lint types rules reference lock sbom
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +50,9 @@ soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each ru
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
 	$(BIN)/python -m tests.fuzz --lines $(LINES) --seed $(SEED) $(ARGS)
 
+browser: $(MADE)  ## A web page in Chromium against a running `up`: it must read and change nothing; needs chromium.
+	$(BIN)/python -m tests.live.browser $(ARGS)
+
 live: $(MADE) $(SQUID)  ## The sensor beside a real squid and real clients, as root; ARGS="--mode block --rate 0" for a part.
 	$(BIN)/python -m tests.live $(ARGS)
 
@@ -57,29 +66,35 @@ lint: $(MADE)  ## Style and formatting.
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
 
-rules: $(PROMTOOL)  ## Prometheus's alert rules, checked and tested; fetches promtool where it is missing.
+rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far units are confined; fetches promtool and systemd.
 	$(PROMTOOL) check rules deploy/prometheus/alerts.yml
 	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
 	$(PROMTOOL) test rules deploy/prometheus/alerts_test.yml
+	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit says what it needs and why.
+	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
 reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
 	$(BIN)/python -m unproxy.reference
 
-lock: $(MADE)  ## Bring the locks up to date: requirements.lock (everything), deploy/requirements.lock (to run a fleet).
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	echo "# Everything, for development and \`unproxy up\`; written by \`make lock\`." > $(VENV)/new.lock
-	$(UV_COMPILE) --all-extras >> $(VENV)/new.lock
-	mv $(VENV)/new.lock requirements.lock
-	echo "# What worker, sink and producer need on a server; written by \`make lock\`." > $(VENV)/new.lock
-	$(UV_COMPILE) --constraints requirements.lock >> $(VENV)/new.lock
-	mv $(VENV)/new.lock deploy/requirements.lock
+# Versions stay as they are where pyproject.toml allows it. uv reads them from the file it writes; the other two locks follow the first.
+lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrade, or ARGS="--upgrade-package NAME".
+	cp requirements.lock $(VENV)/new.lock
+	$(UV_COMPILE) pyproject.toml --all-extras $(ARGS) --output-file $(VENV)/new.lock > /dev/null
+	{ echo "# Everything, for development and \`unproxy up\`; written by \`make lock\`."; cat $(VENV)/new.lock; } > requirements.lock
+	{ echo "# What worker, sink and producer need on a server; written by \`make lock\`."; \
+	  $(UV_COMPILE) pyproject.toml --constraints requirements.lock; } > deploy/requirements.lock
+	{ echo "# What builds the wheel for the image; written by \`make lock\`."; \
+	  echo hatchling | $(UV_COMPILE) - --constraints requirements.lock; } > deploy/build.lock
+
+sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars, as CycloneDX; of another environment with ARGS=/its/bin/python.
+	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)
 
 $(MADE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
 	"$(PYTHON) is missing or older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "making $(VENV) (downloads about 600 MB the first time)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -93,6 +108,17 @@ $(VENV)/promtool/usr/bin/promtool:
 	|| { tail -3 apt.log >&2; echo >&2 "promtool could not be fetched; try apt-get update as root, or put promtool on PATH"; exit 2; }
 	@dpkg -x $(VENV)/promtool/prometheus_*.deb $(VENV)/promtool && rm $(VENV)/promtool/*.deb && touch $@
 
+# Likewise: the tool that scores units, with the libraries that it wants beside it.
+$(VENV)/systemd/usr/bin/systemd-analyze:
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 \
+	"systemd-analyze is missing, and there is no apt-get to fetch it; install systemd 252 or newer"; exit 2; }
+	@mkdir -p $(VENV)/systemd
+	@cd $(VENV)/systemd && rm -f *.deb \
+	&& { apt-get download --quiet systemd libsystemd-shared || { apt-get update --quiet && apt-get download --quiet systemd libsystemd-shared; }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "systemd could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/systemd/*.deb; do dpkg -x $$package $(VENV)/systemd || exit 2; done
+	@rm $(VENV)/systemd/*.deb && touch $@
+
 # Likewise: squid, its error pages and the libraries that few machines have.
 $(SQUID):
 	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "squid is Debian's here, and there is no apt-get to fetch it"; exit 2; }
@@ -102,3 +128,13 @@ $(SQUID):
 	|| { tail -3 apt.log >&2; echo >&2 "squid could not be fetched; try apt-get update as root"; exit 2; }
 	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
 	@rm $(VENV)/squid/*.deb && touch $@
+
+# Likewise: rsyslog with its Kafka output. The test of deploy/shippers/rsyslog.conf has it made.
+$(RSYSLOG):
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "rsyslog is Debian's here, and there is no apt-get to fetch it"; exit 2; }
+	@mkdir -p $(VENV)/rsyslog
+	@cd $(VENV)/rsyslog && rm -f *.deb \
+	&& { apt-get download --quiet $(RSYSLOG_PACKAGES) || { apt-get update --quiet && apt-get download --quiet $(RSYSLOG_PACKAGES); }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "rsyslog could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/rsyslog/*.deb; do dpkg -x $$package $(VENV)/rsyslog || exit 2; done
+	@rm $(VENV)/rsyslog/*.deb && touch $@

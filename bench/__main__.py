@@ -67,8 +67,7 @@ def run(parts: Sequence[str], *, quick: bool, samples: Path | None = None) -> li
             cases += alerts.run_cases(settings, folder, alerts.EVENTS // less, alerts.COUNT // less)
     if "sink" in parts:
         with _folder() as folder, _broker(folder) as settings, _engine(folder) as engine:
-            url = {"url": engine.url, "database": "bench"}
-            there = Settings.model_validate({**settings.model_dump(exclude_unset=True), "clickhouse": url})
+            there = settings.model_copy(update={"clickhouse": engine.settings("bench")})
             cases.append(sink.run_case(there, folder, engine.pid, sink.ROWS // less))
     if "restart" in parts:
         less_open = 10 if quick else 1
@@ -89,7 +88,7 @@ def _folder() -> Iterator[Path]:
 @contextmanager
 def _server(folder: Path) -> Iterator[Broker]:
     tell("starting Kafka")
-    broker = Broker(folder / "kafka", for_bench=True)
+    broker = Broker(folder / "kafka", for_bench=True, login=False)
     try:
         broker.start()
         yield broker
@@ -103,7 +102,7 @@ def _broker(folder: Path) -> Iterator[Settings]:
     with _server(folder) as broker:
         kafka, data_dir = {"bootstrap": broker.bootstrap}, str(folder / "worker")
         settings = Settings.model_validate({"kafka": kafka, "worker": {"data_dir": data_dir}})
-        create_topics(broker.bootstrap, topics(settings))
+        create_topics(broker.settings, topics(settings))
         yield settings
 
 

@@ -196,7 +196,7 @@ def _prepared(settings: Settings, folder: Path, how_many: int) -> Settings:
             "worker": {"group": f"{settings.worker.group}-alerts", "data_dir": str(folder / "alerts-worker")},
         }
     )
-    create_topics(own.kafka.bootstrap, topics(own))
+    create_topics(own.kafka, topics(own))
     domains = (RATE + 2 * how_many) // ASKING_DEVICES + 1
     said = (ToSend(key_of(one), value_of(one), 1, {}, PARTITION) for one in listed(domains))
     publish(own, topic_name(own, INDICATORS), said)

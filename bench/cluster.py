@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from pydantic import SecretStr
 
 from bench.child import child
 from bench.figures import tell
@@ -203,5 +204,7 @@ def environment(settings: Settings) -> dict[str, str]:
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOUSE), kept.get("PYTHONPATH", "")]))
     for section, values in settings.model_dump(mode="json", exclude_unset=True).items():
         for name, value in values.items():
-            kept[f"{PREFIX}{section.upper()}__{name.upper()}"] = str(value)
+            given = getattr(getattr(settings, section), name)
+            said = given.get_secret_value() if isinstance(given, SecretStr) else str(value)
+            kept[f"{PREFIX}{section.upper()}__{name.upper()}"] = said
     return kept

@@ -59,7 +59,7 @@ def _crew(broker: Broker, folder: Path, size: int, **worker: Any) -> Iterator[Cr
             "worker": {"group": f"r{number}", "standby_replicas": 0, **worker},
         }
     )
-    create_topics(broker.bootstrap, topics(settings))
+    create_topics(broker.settings, topics(settings))
     with Crew(settings, own, size) as crew:
         with load(settings):
             await_progress(settings, committed(settings), more=10)

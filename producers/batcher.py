@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from producers.source import Line, SourceFile
 from schemas.clock import MICROS
-from schemas.events import Micros
+from schemas.events import Micros, Reason
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +33,10 @@ class Batch:
     """Offset of the first line: until the message is acknowledged, a restart begins there."""
     written: Micros
     opened_at: float
-    too_long: str = ""
-    """Not to be published but rejected, with these words as its detail."""
+    reason: Reason | None = None
+    """Why its one line goes to `rejects`; None: its lines are published."""
+    detail: str = ""
+    """The same in words."""
     told: bool = True
     """All lines are about `device`; else it is only who stands in for those that do not say."""
     seq: int = 0
@@ -60,10 +62,15 @@ class Batcher:
         self._by_age: OrderedDict[Batch, None] = OrderedDict()
         self.waiting_bytes = 0
 
-    def add(self, line: Line, device: str, now: float, *, told: bool = True) -> list[Batch]:
-        """Take one line, `told` if it names its device itself; returns the batches that are due because of it."""
+    def add(self, line: Line, device: str, now: float, *, told: bool = True, refused: str = "") -> list[Batch]:
+        """Take one line, `told` if it names its device itself; returns the batches that are due because of it.
+
+        A line of which `refused` says why its sender may not write it is a batch of its own, for `rejects`.
+        """
         if line.too_long:
-            return [*self._close_device(device), self._alone(line, device, now)]
+            return [*self._close_device(device), _alone(line, device, now, told, Reason.TOO_LONG, line.too_long)]
+        if refused:
+            return [_alone(line, device, now, told, Reason.NOT_ALLOWED, refused)]
 
         due: list[Batch] = []
         batch = self._of(device, line, told)
@@ -124,11 +131,6 @@ class Batcher:
         self._by_age[batch] = None
         return batch
 
-    def _alone(self, line: Line, device: str, now: float) -> Batch:
-        batch = Batch(device, line.dialect, line.sensor, line.file, line.start, line.written, now, line.too_long)
-        batch.add(line.value)
-        return batch
-
     def _close_device(self, device: str) -> list[Batch]:
         batches = self._by_device.get(device)
         return self._close(batches[-1]) if batches else []
@@ -146,3 +148,12 @@ class Batcher:
             del self._by_age[one]
             self.waiting_bytes -= one.size_bytes
         return closed
+
+
+def _alone(line: Line, device: str, now: float, told: bool, reason: Reason, detail: str) -> Batch:
+    """A batch of one line that is not published but rejected."""
+    batch = Batch(
+        device, line.dialect, line.sensor, line.file, line.start, line.written, now, reason, detail, told=told
+    )
+    batch.add(line.value)
+    return batch

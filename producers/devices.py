@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from producers.grants import Grant
 from producers.identity import Entry, How
 from producers.identity_files import IdentityFiles
 from producers.learning import Learning
@@ -22,6 +23,8 @@ class Named(NamedTuple):
     device: str
     told: bool
     """The line itself names it, so all that comes out of the line is its; else it only says where the line came from."""
+    refused: str = ""
+    """Why the line's sender may not report on it; "" if it may."""
 
 
 class Devices:
@@ -66,6 +69,10 @@ class Devices:
 
         Raises LearningStopped: the line is then to be read again.
         """
+        named, grant = self._named(line), line.file.grant
+        return named if grant is None or grant.unrestricted else _within(grant, named)
+
+    def _named(self, line: Line) -> Named:
         dialect = self._dialects[line.dialect]
         told, written_at = dialect.device_of(line.value), partial(dialect.written_at, line.value)
         found = self._table.find(told, written_at)
@@ -84,3 +91,15 @@ class Devices:
         self._learnt.update(learnt=seen.learnt, ambiguous=seen.ambiguous)
         self._entries = list(seen.entries())
         self._table.learn(self._entries)
+
+
+def _within(grant: Grant, named: Named) -> Named:
+    """The device as far as a grant allows it.
+
+    An allowed line counts as naming its device: the worker, which reads the whole line, could find another name in it.
+    """
+    if grant.only and not named.told:
+        return Named(grant.only, True)
+    if grant.allows(named.device):
+        return Named(named.device, True)
+    return named._replace(refused=f'grant "{grant.name}" does not allow reports on device "{named.device}"')

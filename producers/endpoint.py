@@ -1,9 +1,8 @@
 """Where on the network lines come from, as a source's path spells it.
 
 kafka://broker-1:9092,broker-2:9092/topic    follow a topic of another Kafka, or an Event Hub
-http://0.0.0.0:8088/                         take POSTed lines
-syslog+tcp://0.0.0.0:5514                    take syslog over TCP
-syslog+udp://0.0.0.0:5514                    take syslog over UDP
+https://0.0.0.0:8443/                        take POSTed lines over TLS
+http://127.0.0.1:8088/                       take POSTed lines without TLS
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ class Scheme(StrEnum):
     """What a path begins with, before `://`."""
 
     KAFKA = "kafka"
+    HTTPS = "https"
     HTTP = "http"
-    SYSLOG_TCP = "syslog+tcp"
-    SYSLOG_UDP = "syslog+udp"
 
 
 EXAMPLES = {
     Scheme.KAFKA: "kafka://broker:9092/topic",
-    Scheme.HTTP: "http://0.0.0.0:8088/",
-    Scheme.SYSLOG_TCP: "syslog+tcp://0.0.0.0:5514/",
-    Scheme.SYSLOG_UDP: "syslog+udp://0.0.0.0:5514/",
+    Scheme.HTTPS: "https://0.0.0.0:8443/",
+    Scheme.HTTP: "http://127.0.0.1:8088/",
 }
+_REMOVED = ("syslog+tcp", "syslog+udp")
+"""Schemes of earlier versions. Their lines were lost when the producer was killed."""
 
 
 class EndpointError(ValueError):
@@ -55,6 +54,11 @@ class Endpoint(NamedTuple):
 def parse_endpoint(path: str) -> Endpoint | None:
     """Read a source's path; None where it is one of a file. Raises EndpointError."""
     written, sign, rest = path.partition("://")
+    if sign and written in _REMOVED:
+        raise EndpointError(
+            f'"{path}": syslog is not taken any more, as its senders cannot repeat what a crash loses; have rsyslog write'
+            f" to a topic (deploy/shippers/rsyslog.conf) and follow it with {EXAMPLES[Scheme.KAFKA]}"
+        )
     if not sign or written not in list(Scheme):
         return None
     scheme = Scheme(written)
@@ -64,6 +68,4 @@ def parse_endpoint(path: str) -> Endpoint | None:
         raise EndpointError(f'"{path}" needs a host and a port, as in {EXAMPLES[scheme]}')
     if scheme is Scheme.KAFKA and not _TOPIC.fullmatch(name):
         raise EndpointError(f'"{path}" names no topic; write {EXAMPLES[scheme]}')
-    if scheme in (Scheme.SYSLOG_TCP, Scheme.SYSLOG_UDP) and name:
-        raise EndpointError(f'"{path}" has more than a host and a port; write {EXAMPLES[scheme]}')
     return Endpoint(scheme, places, name)

@@ -1,277 +1,265 @@
-"""Reads POSTed bodies, within bounds, and says what became of them; `producers.http_input` has the statuses."""
+"""An HTTP server in a thread of its own: takes connections within bounds, and has `answer` answer their requests.
+
+Nobody has to show a grant to open a connection. So one has to send its request's header in time, there are bounds for each
+address and for all, and where there is no room the oldest connection that showed no grant is closed for the new one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import ipaddress
 import logging
+import socket
+import ssl
 import threading
-import time
-import zlib
-from collections import deque
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6, SHUT_WR, socket
-from socketserver import TCPServer
 from typing import Any
 
-from producers.http_desk import Body, Desk, Refused
+from aiohttp import web
+
+from producers.endpoint import Endpoint, Scheme
+from producers.http_pending import PendingRequests, Refused
+from producers.http_requests import refusal
 from producers.inputs import Outcome
-from schemas.address import canonical_ip
+from producers.source import SourceError
+from schemas.address import split_authority
+from schemas.settings import InputSettings
 
 log = logging.getLogger(__name__)
 
-RETRY_SECS = 2
-"""After so long a client may try again."""
-SILENT_SECS_MAX = 30.0
-"""A connection that says nothing for so long is closed."""
-PASSED_BYTES_MAX, PASSED_SECS_MAX = 1024 * 1024, 0.2
-"""So much of a refused body is read and thrown away, and so long it is waited for."""
-LINGER_SECS, LINGERING_MAX = 5.0, 64
-"""So long a connection that was turned away is kept for its client to read the answer, and so many of them."""
-_PART_BYTES = 65_536
-_BROKEN = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+Answer = Callable[[web.BaseRequest, Callable[[], None]], Awaitable[web.Response]]
+
+BACKLOG = 128
+HEADER_LINE_BYTES_MAX, HEADERS_MAX = 4_096, 64
+"""So a header has at most 256 KiB."""
+LINGER_SECS = 2.0
+"""For what a refused client still sends, so that it reads the answer (RFC 9112 section 9.6), and for the end of TLS."""
+ACCEPT_PAUSE_SECS = 0.1
+"""Before the next try where a connection could not be accepted: it went away, or no file descriptor is left."""
+STOP_SECS_MAX = 0.5
+"""For the answers under way when the server stops."""
+NETWORK_BITS_IPV6 = 64
+"""One subscriber usually has all addresses of such a network (RFC 6177)."""
 
 
-class HttpServer(ThreadingHTTPServer):
-    """A thread a connection, and a bound on them."""
+class HttpServer:
+    """Serves from when it is made until `close`. Raises SourceError when it cannot be listened there."""
 
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
+    def __init__(self, endpoint: Endpoint, settings: InputSettings, answer: Answer, pending: PendingRequests) -> None:
+        self._settings, self._answer, self._pending = settings, answer, pending
+        self._tls = _tls(endpoint, settings) if endpoint.scheme is Scheme.HTTPS else None
+        self._listener = _listen(endpoint, settings)
+        self._connections: dict[_Connection, str] = {}
+        self._per_network: Counter[str] = Counter()
+        self._unknown: dict[_Connection, None] = {}
+        """Those that showed no grant yet, the oldest first."""
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="http-input", daemon=True)
+        self._thread.start()
 
-    def __init__(self, place: tuple[str, int], desk: Desk, path: str) -> None:
-        if ":" in place[0]:
-            self.address_family = AF_INET6
-        self.desk, self.path = desk, f"/{path}"
-        self._connections_max = desk.settings.http_connections_max
-        self._slots = threading.BoundedSemaphore(self._connections_max)
-        self._busy = threading.Condition()
-        self._requests = 0
-        self._turned_away: deque[tuple[float, socket]] = deque()
-        super().__init__(place, _Handler)
+    @property
+    def serves(self) -> bool:
+        """False once the thread has ended."""
+        return self._thread.is_alive()
 
-    def server_bind(self) -> None:
-        """Without asking DNS for our own name, which may take long."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # AF_INET and AF_INET6 give text and a number
+    def close(self) -> None:
+        """Close the listener, give answers under way a moment, and end the thread."""
+        if self.serves:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin a connection, or turn it away."""
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-            return
-        self.desk.count(Outcome.HTTP_FULL)
-        try:
-            request.settimeout(0.1)
-            request.sendall(_BROKEN % RETRY_SECS)
-            request.shutdown(SHUT_WR)
-            request.setblocking(False)
-        except OSError:
-            self.shutdown_request(request)  # it went away
-        else:
-            self._turned_away.append((time.monotonic() + LINGER_SECS, request))
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner, self._listener:
+            runner.run(self._serve())
 
-    def service_actions(self) -> None:
-        """Let go of who was turned away: a connection closed while its client sends would be reset, and the answer lost with it.
+    async def _serve(self) -> None:
+        server = web.Server(self._handle)
+        accepting = asyncio.create_task(self._accept(server))
+        stopped = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({accepting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if accepting.done():
+            accepting.result()  # raises what went wrong
+        accepting.cancel()
+        server.pre_shutdown()
+        await server.shutdown(STOP_SECS_MAX)
 
-        RFC 9112 section 9.6.
-        """
-        kept, now = self._turned_away, time.monotonic()
-        for _ in range(len(kept)):
-            until, request = kept.popleft()
-            if now < until and len(kept) < LINGERING_MAX and _still_sends(request):
-                kept.append((until, request))
-            else:
-                self.shutdown_request(request)
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        return await self._answer(request, partial(self._unknown.pop, request.protocol, None))
 
-    def server_close(self) -> None:
-        """Nobody is served any more."""
-        super().server_close()
-        for _, request in self._turned_away:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """A connection from its beginning to its end."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or what we did not think of."""
-        del request
-        log.warning("connection broke", extra={"client": client_address[0]}, exc_info=log.isEnabledFor(logging.DEBUG))
-
-    def begin(self) -> None:
-        """A request is under way."""
-        with self._busy:
-            self._requests += 1
-
-    def end(self) -> None:
-        """It is answered."""
-        with self._busy:
-            self._requests -= 1
-            self._busy.notify_all()
-
-    def wait_for_answers(self, secs_max: float) -> None:
-        """Until no request is under way."""
-        with self._busy:
-            self._busy.wait_for(lambda: not self._requests, secs_max)
-
-
-def _still_sends(request: socket) -> bool:
-    """Throw away what came; whether more may come."""
-    try:
-        for _ in range(PASSED_BYTES_MAX // _PART_BYTES):
-            if not request.recv(_PART_BYTES):
-                return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: HttpServer
-    protocol_version = "HTTP/1.1"
-    server_version = "unproxy"
-    sys_version = ""
-    timeout = SILENT_SECS_MAX
-    _unread = False
-
-    def do_POST(self) -> None:
-        """Take lines."""
-        self.server.begin()
-        try:
-            self._take()
-        except Refused as refused:
-            self.server.desk.count(refused.outcome)
-            self._pass_over()
-            self._answer(refused.status, str(refused))
-        else:
-            self.server.desk.count(Outcome.HTTP_ACKNOWLEDGED)
-            self._answer(HTTPStatus.NO_CONTENT, "")
-        finally:
-            self.server.end()
-
-    def do_GET(self) -> None:
-        """Nothing is to be had here."""
-        self.close_connection = True
-        self.server.desk.count(Outcome.HTTP_WRONG)
-        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, "send lines with POST")
-
-    do_PUT = do_DELETE = do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are counted, not logged."""
-
-    def _take(self) -> None:
-        desk = self.server.desk
-        # Until the body is read, what follows on the connection is no request.
-        self.close_connection = self._unread = True
-        if not desk.knows(self.headers.get("Authorization", "")):
-            raise Refused(
-                HTTPStatus.UNAUTHORIZED, Outcome.HTTP_UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN"
-            )
-        if self.path.partition("?")[0] != self.server.path:
-            raise Refused(HTTPStatus.NOT_FOUND, Outcome.HTTP_WRONG, f"lines are taken at {self.server.path}")
-        size = self._announced()
-        desk.reserve(size)
-        reserved = size
-        try:
-            packed = self.rfile.read(size)
-            if len(packed) < size:
-                raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "the body ended early")
-            self._unread = False
-            self.close_connection = self.headers.get("Connection", "").lower() == "close"
-            with desk.unpacking:
-                value = self._unpacked(packed)
-                if len(value) > reserved:
-                    desk.reserve(len(value) - reserved)
-                    reserved = len(value)
-            if value.lstrip()[:1] == b"[" and value.rstrip()[-1:] == b"]" and value.lstrip()[1:].lstrip()[:1] == b"{":
-                raise Refused(
-                    HTTPStatus.BAD_REQUEST,
-                    Outcome.HTTP_WRONG,
-                    "the body is one JSON array; send one object a line (NDJSON)",
-                )
-            if value.strip():
-                desk.publish(Body(canonical_ip(self.client_address[0]), value))
-        finally:
-            desk.free(reserved)
-
-    def _pass_over(self) -> None:
-        """Read what of the body is under way, within bounds: a client that is cut off while it sends may miss the answer."""
-        if self._unread:
-            self.connection.settimeout(PASSED_SECS_MAX)
+    async def _accept(self, server: web.Server) -> None:
+        while True:
+            # Connections begun have their turn, and in a flood of them all else.
+            await asyncio.sleep(0)
             try:
-                left = PASSED_BYTES_MAX
-                while left > 0 and (part := self.rfile.read1(left)):
-                    left -= len(part)
+                stream, place = await self._loop.sock_accept(self._listener)
             except OSError:
-                pass  # it went away, or waits for our answer
+                await asyncio.sleep(ACCEPT_PAUSE_SECS)
+                continue
+            network = network_of(place[0])
+            if not self._make_room(network):
+                self._pending.count(Outcome.HTTP_FULL)
+                stream.close()
+                continue
+            connection = _Connection(server, self._loop, self._settings, self._pending, self._forget)
+            self._connections[connection] = network
+            self._per_network[network] += 1
+            self._unknown[connection] = None
+            connection.beginning = asyncio.create_task(self._begin(connection, stream))
 
-    def _announced(self) -> int:
-        if self.headers.get("Transfer-Encoding"):
-            raise Refused(
-                HTTPStatus.LENGTH_REQUIRED, Outcome.HTTP_WRONG, "send a Content-Length, not Transfer-Encoding"
-            )
-        told = self.headers.get_all("Content-Length", [])
-        if not told:
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, Outcome.HTTP_WRONG, "send a Content-Length")
-        if len(told) > 1 or not (told[0].isascii() and told[0].isdigit() and len(told[0]) < 16):
-            raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "Content-Length must be one number")
-        size = int(told[0])
-        if size > self.server.desk.settings.http_body_bytes_max:
-            raise self._too_large()
-        return size
+    async def _begin(self, connection: _Connection, stream: socket.socket) -> None:
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls = {
+                "ssl": self._tls,
+                "ssl_handshake_timeout": self._settings.http_header_secs_max,
+                "ssl_shutdown_timeout": LINGER_SECS,
+            }
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, stream, **tls)
+        except OSError:  # it went away, or its handshake failed
+            self._forget(connection)
 
-    def _unpacked(self, packed: bytes) -> bytes:
-        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding == "identity":
-            return packed
-        if encoding not in ("gzip", "x-gzip"):
-            raise Refused(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, Outcome.HTTP_WRONG, "send it plain or with Content-Encoding: gzip"
-            )
-        limit = self.server.desk.settings.http_body_bytes_max
-        unpacked = bytearray()
-        while packed:  # a gzip body may have several members (RFC 1952 section 2.2)
-            unpacking = zlib.decompressobj(wbits=31)
-            try:
-                unpacked += unpacking.decompress(packed, limit + 1 - len(unpacked))
-            except zlib.error:
-                raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "the body is not gzip") from None
-            if len(unpacked) > limit:
-                raise self._too_large()
-            if not unpacking.eof:
-                raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "the gzip body ended early")
-            packed = unpacking.unused_data
-        return bytes(unpacked)
+    def _make_room(self, network: str) -> bool:
+        """Close the oldest connection without a grant if there is no room for one more; False if all have shown one."""
+        if self._per_network[network] >= self._settings.http_connections_per_address_max:
+            oldest = next((one for one in self._unknown if self._connections[one] == network), None)
+        elif len(self._connections) >= self._settings.http_connections_max:
+            oldest = next(iter(self._unknown), None)
+        else:
+            return True
+        if oldest is None:
+            return False
+        self._pending.count(Outcome.HTTP_FULL)
+        self._forget(oldest)
+        oldest.abort()
+        return True
 
-    def _too_large(self) -> Refused:
-        limit = self.server.desk.settings.http_body_bytes_max
-        return Refused(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            Outcome.HTTP_TOO_LARGE,
-            f"a body has at most {limit} bytes, unpacked; send smaller ones, or raise inputs.http_body_bytes_max",
+    def _forget(self, connection: _Connection) -> None:
+        self._unknown.pop(connection, None)
+        network = self._connections.pop(connection, None)
+        if network is not None:
+            self._per_network[network] -= 1
+            if not self._per_network[network]:
+                del self._per_network[network]
+
+
+class _Connection(web.RequestHandler):
+    """One connection. Closed when no whole request header came in time since it began, or since its last answer."""
+
+    beginning: asyncio.Task[None]
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        settings: InputSettings,
+        pending: PendingRequests,
+        ended: Callable[[_Connection], None],
+    ) -> None:
+        options: dict[str, Any] = {
+            # Bytes that come do not put it off: it is the deadline of the header, too.
+            "keepalive_timeout": settings.http_header_secs_max,
+            "max_line_size": HEADER_LINE_BYTES_MAX,
+            "max_field_size": HEADER_LINE_BYTES_MAX,
+            "max_headers": HEADERS_MAX,
+            "lingering_time": LINGER_SECS,
+            "auto_decompress": False,
+            "access_log": None,
+        }
+        super().__init__(server, loop=loop, **options)
+        self._pending, self._ended = pending, ended
+
+    def data_received(self, data: bytes) -> None:
+        """Close the connection on a request target that breaks the parser: asyncio would log each with its traceback."""
+        try:
+            super().data_received(data)
+        except (ValueError, LookupError):
+            self._pending.count(Outcome.HTTP_WRONG)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give its place back."""
+        super().connection_lost(exc)
+        self._ended(self)
+
+    def abort(self) -> None:
+        """End it at once, be it in its TLS handshake."""
+        if self.transport is not None:
+            self.transport.abort()
+        else:
+            self.beginning.cancel()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, and our own mistakes."""
+        del request, message
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed", exc_info=exc)
+        words = "the request's header is not well-formed, or too long" if status < 500 else "this is our mistake"
+        refused = Refused(HTTPStatus(status), Outcome.HTTP_WRONG, words)
+        self._pending.count(refused.outcome)
+        return refusal(refused)
+
+
+def network_of(address: str) -> str:
+    """The address, or the network of an IPv6 address, whose connections are counted together."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, NETWORK_BITS_IPV6), strict=False))
+
+
+def _listen(endpoint: Endpoint, settings: InputSettings) -> socket.socket:
+    host, port = split_authority(endpoint.places[0], 0)
+    is_ipv6 = ":" in host
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET, backlog=BACKLOG, dualstack_ipv6=is_ipv6
         )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            todo = "another program listens there; stop it, or name another port"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            todo = "ports below 1024 need a right (CAP_NET_BIND_SERVICE); name a higher port"
+        elif error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            todo = "this machine does not have that address; name one of its own, or 0.0.0.0"
+        else:
+            todo = str(error.strerror)
+        raise SourceError(f"{endpoint}: cannot be listened on: {todo}") from None
+    plain = endpoint.scheme is Scheme.HTTP and not settings.http_plaintext_allowed
+    if plain and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        listener.close()
+        raise SourceError(
+            f"{endpoint}: without TLS, tokens and lines could be read on the network; write https://{endpoint.places[0]}/"
+            " with inputs.http_tls_cert_file, or listen on 127.0.0.1 behind a proxy that has TLS, or set"
+            " inputs.http_plaintext_allowed"
+        )
+    listener.setblocking(False)
+    return listener
 
-    def _answer(self, status: HTTPStatus, words: str) -> None:
-        said = f"{words}\n".encode() if words else b""
-        self.send_response(status)
-        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-            self.send_header("Retry-After", str(RETRY_SECS))
-        if status is HTTPStatus.UNAUTHORIZED:
-            self.send_header("WWW-Authenticate", 'Bearer realm="unproxy"')
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "POST")
-        if said:
-            self.send_header("Content-Type", "text/plain; charset=utf-8")
-        if status is not HTTPStatus.NO_CONTENT:
-            self.send_header("Content-Length", str(len(said)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(said)
+
+def _tls(endpoint: Endpoint, settings: InputSettings) -> ssl.SSLContext:
+    if not settings.http_tls_cert_file:
+        raise SourceError(f"{endpoint}: has no certificate; set inputs.http_tls_cert_file, and http_tls_key_file")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.http_tls_client_ca_file or None)
+        context.load_cert_chain(settings.http_tls_cert_file, settings.http_tls_key_file or None)
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{endpoint}: inputs.http_tls_cert_file, _key_file or _client_ca_file cannot be used: {error}; each has to be a"
+            " PEM file that this user can read"
+        ) from None
+    if settings.http_tls_client_ca_file:
+        # A client without one may still have the token of another grant; one that shows one has to prove it.
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

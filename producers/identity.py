@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from schemas.address import canonical_ip
 from schemas.clock import LATEST
-from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.events import DEVICE_CHARS_MAX, Micros, device_name_problem
 
 ALWAYS = LATEST + 1
 """The end of what has none."""
@@ -44,7 +44,8 @@ class How(StrEnum):
     AMBIGUOUS = "ambiguous"
     """Several devices had the name or the address then: it stands for none of them, and stays as it is."""
     UNTOLD = "untold"
-    """The line names no device: the one given with `--device` is taken, else the sensor."""
+    """The line names no device, or nothing that can be a device's name: that of its grant is taken if it is only one, then
+    that given with `--device`, then the sensor."""
 
 
 class Entry(NamedTuple):
@@ -118,7 +119,7 @@ class IdentityTable:
 
     def _follow(self, told: str, walk: _Walk) -> Found:
         plain, is_address = _plain(told)
-        if not plain or len(plain) > DEVICE_CHARS_MAX:
+        if not plain or device_name_problem(plain):
             return UNTOLD
         itself = plain if is_address else self._short(plain)
         name, seen, how = plain, {plain}, How.TABLE

@@ -38,22 +38,13 @@ class Outcome(StrEnum):
     HTTP_STOPPING = "http_stopping"
     """A request that came while we stopped: to be sent again."""
     HTTP_UNAUTHORIZED = "http_unauthorized"
-    """A request without the token."""
+    """A request of a client that no grant names."""
+    HTTP_SLOW = "http_slow"
+    """A request whose body took longer than `inputs.http_body_secs_max`."""
     HTTP_TOO_LARGE = "http_too_large"
-    """A request with more than `inputs.http_body_bytes_max`."""
+    """A request with more than `inputs.http_body_bytes_max`, or packed beyond the bounds of gzip."""
     HTTP_WRONG = "http_wrong"
     """A request that cannot be understood."""
-
-    SYSLOG_TCP = "syslog_tcp"
-    """A message that was read from a connection."""
-    SYSLOG_CUT = "syslog_cut"
-    """A message that a connection, or our stop, ended in the middle: its beginning is published."""
-    SYSLOG_TURNED_AWAY = "syslog_turned_away"
-    """A connection over `inputs.syslog_connections_max`."""
-    SYSLOG_UDP = "syslog_udp"
-    """A datagram that was read."""
-    SYSLOG_UDP_DROPPED = "syslog_udp_dropped"
-    """A datagram for which the system had no room: lost."""
 
 
 class Input(Protocol):
@@ -74,8 +65,8 @@ class Input(Protocol):
 
 def outcomes_of(scheme: Scheme) -> list[Outcome]:
     """What may become of what comes that way."""
-    kind = scheme.partition("+")[0]
-    return [outcome for outcome in Outcome if outcome.startswith(f"{kind}_")]
+    kind = "kafka_" if scheme is Scheme.KAFKA else "http_"
+    return [outcome for outcome in Outcome if outcome.startswith(kind)]
 
 
 def in_turns(streams: Sequence[Iterator[Line | None]]) -> Iterator[Line | None]:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MESSAGES_MAX = 64
 """Messages taken from Kafka at once."""
+FRUITLESS_MAX = 1_000
+"""Messages without a line after which other sources, commits and a stop have their turn."""
 HELD_SECS_MAX = 1.0
 """Of a partition that had nothing for this long no line is held back for others that may belong to it."""
 ASK_SECS_MAX = 5.0
@@ -53,7 +55,7 @@ class KafkaInput:
         line_bytes_max: int,
         clock: Callable[[], float],
     ) -> None:
-        self._dialect, self._endpoint = source.dialect, endpoint
+        self._dialect, self._endpoint, self._grant = source.dialect, endpoint, source.grant_of(source.path)
         self._line_bytes_max, self._counts, self._clock = line_bytes_max, counts, clock
         self._partitions: dict[int, _Partition] = {}
         self._warned_at: dict[str, float] = {}
@@ -73,12 +75,19 @@ class KafkaInput:
 
     def lines(self) -> Iterator[Line | None]:
         """Lines of the messages, each partition in its order. Raises PublisherFailed when another took our place."""
+        fruitless = 0
         while True:
             messages = self._messages()
             for message in messages:
                 if self._stopped:
                     break
-                yield from self._lines_of(message)
+                fruitless += 1
+                for line in self._lines_of(message):
+                    fruitless = 0
+                    yield line
+                if fruitless >= FRUITLESS_MAX:
+                    fruitless = 0
+                    yield None
             if not messages:
                 now = self._clock()
                 for partition in list(self._partitions.values()):
@@ -153,6 +162,7 @@ class KafkaInput:
     def _on_assign(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
         for place in places:
             file = SourceFile(self._dialect.name, str(self._endpoint), f"{self._sensor}/{place.partition}")
+            file.grant = self._grant
             self._partitions[place.partition] = _Partition(
                 Lines(file, self._dialect, self._line_bytes_max), self._clock()
             )
@@ -206,12 +216,9 @@ class _Partition:
         self.waiting: deque[_Mark] = deque()
 
     def take(self, value: bytes, next_offset: int) -> Iterator[Line]:
-        """Its lines. A message ends the line that it holds, with or without newline."""
-        if value and not value.endswith(b"\n"):
-            value += b"\n"
-        self.waiting.append(_Mark(self.lines.fed_to + len(value), next_offset))
-        yield from self.lines.feed(value)
-        self.lines.file.taken = self.lines.given_to
+        """Its lines."""
+        yield from self.lines.message(value)
+        self.waiting.append(_Mark(self.lines.fed_to, next_offset))
 
     def done(self, before: int) -> list[_Mark]:
         """The messages that are published as a whole, as far as no earlier one is missing."""

@@ -81,6 +81,17 @@ class Lines:
                 self._start += len(part) + 1
         self._grow(rest)
 
+    def message(self, value: bytes) -> Iterator[Line]:
+        """The lines of a message, which ends its last line with or without a newline. Use up the iterator before the next one.
+
+        A part at a time: a message of nothing but newlines would become a list eight times its size.
+        """
+        if value and not value.endswith(b"\n"):
+            value += b"\n"
+        for start in range(0, len(value), CHUNK_BYTES):
+            yield from self.feed(value[start : start + CHUNK_BYTES])
+        self.file.taken = self.given_to
+
     def finish(self) -> Iterator[Line]:
         """What is left after the last newline, as a line."""
         if self._length:

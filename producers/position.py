@@ -49,7 +49,7 @@ class Positions:
     """The positions in one folder. One process at a time may hold a folder; raises SourceError when it is taken."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = folder / "positions.json"
         self._lock = _lock(folder)
         try:
@@ -80,7 +80,7 @@ class Positions:
         if known is not None and known.begins_like(stream) and (not growing or _size(stream) >= known.taken):
             known.remember_head(stream)
             known.path = path
-            known.changed = fresh.changed
+            known.changed, known.grant = fresh.changed, fresh.grant
             fresh = known
         self._files[fresh.identity] = fresh
         while len(self._files) > FILES_KEPT_MAX:
@@ -141,7 +141,7 @@ def _count_of(batch: Batch) -> SeqKey:
 
 
 def _lock(folder: Path) -> int:
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -166,7 +166,8 @@ def _read(path: Path) -> _Kept:
 def _write(path: Path, content: bytes) -> None:
     """All or nothing, and on the disk: a torn file would make a restart forget."""
     new = path.with_suffix(".new")
-    with new.open("wb") as file:
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

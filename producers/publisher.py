@@ -4,7 +4,8 @@
     broker   away or refusing: the batch is sent again for as long as it takes, with a warning now and then
     fatal    the client's own guarantees are broken: PublisherFailed; a restart goes on from the kept position
 
-A line that is too long to publish, and a message that Kafka finds too large, go to `rejects` instead.
+A line that is too long to publish, one that its sender may not write, and a message that Kafka finds too large go to
+`rejects` instead.
 
 Lines are counted from 1 for each device, dialect and sensor. `seq` is the number of a message's first line, `lines` how many
 it has: whoever reads them knows how many lines are missing. A line sent again after a restart may have another number, but
@@ -27,8 +28,20 @@ from producers.lines import KEPT_BYTES_OF_TOO_LONG
 from producers.position import SEQS_KEPT_MAX, SeqKey
 from schemas.events import Reason
 from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config, what_to_do
+from schemas.logins import masked
 from schemas.settings import Settings
-from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
+from schemas.topics import (
+    CLAIMS,
+    CLAIMS_NONE,
+    CLAIMS_VERDICTS,
+    CLOCK,
+    CLOCK_LOG,
+    DEVICE_FROM,
+    FROM_KEY,
+    REJECTS,
+    TELEMETRY,
+    topic_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +84,10 @@ class Publisher:
         last_seq: Callable[[SeqKey], int],
     ) -> None:
         self._bootstrap = settings.kafka.bootstrap
-        self._telemetry = topic_name(settings, TELEMETRY)
-        self._rejects = topic_name(settings, REJECTS)
+        raw = settings.publisher.topic
+        self._telemetry = topic_name(settings, raw or TELEMETRY)
+        # Who writes to a raw topic may write nowhere else; what is cut is rejected by the producer that follows it.
+        self._rejects = topic_name(settings, raw or REJECTS)
         self._bytes_max = settings.publisher.queue_bytes_max
         self._clock, self._stopping = clock, stopping
         self._acknowledged, self._last_seq = acknowledged, last_seq
@@ -97,7 +112,7 @@ class Publisher:
         if not self._flying:
             self._heard_at = self._clock()
         self._sent += 1
-        batch.seq = 0 if batch.too_long else self._count(batch)
+        batch.seq = 0 if batch.reason is not None else self._count(batch)
         sending = Sending(batch, self._sent)
         self._flying[sending.number] = sending
         self.unacknowledged_bytes += batch.size_bytes
@@ -215,17 +230,26 @@ class Publisher:
     def _message(self, sending: Sending) -> tuple[str, bytes, list[tuple[str, str | bytes | None]]]:
         batch = sending.batch
         value = b"\n".join(batch.lines)
-        if batch.too_long or sending.refusals:
-            reason = Reason.TOO_LONG if batch.too_long else Reason.NOT_DELIVERABLE
-            whole = f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
+        keyed = [(DEVICE_FROM, FROM_KEY)] if batch.told else []
+        grant = batch.file.grant
+        claims = [(CLAIMS, CLAIMS_VERDICTS if grant.verdicts else CLAIMS_NONE)] if grant is not None else []
+        if batch.reason is not None or sending.refusals:
+            reason, detail = batch.reason, batch.detail
+            if sending.refusals and reason is not Reason.TOO_LONG:
+                whole = f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
+                reason, detail = Reason.NOT_DELIVERABLE, f"kafka finds the message too large: {whole}"
+            assert reason is not None
+            kept = KEPT_BYTES_OF_TOO_LONG >> (sending.refusals - 1) if sending.refusals else len(value)
             return (
                 self._rejects,
-                value[: KEPT_BYTES_OF_TOO_LONG >> max(0, sending.refusals - 1)],
+                masked(value)[:kept],
                 [
                     ("reason", reason.value),
-                    ("detail", batch.too_long or f"kafka finds the message too large: {whole}"),
+                    ("detail", detail),
                     ("dialect", batch.dialect),
                     ("device", batch.device.encode("utf-8", "replace")),
+                    *keyed,
+                    *claims,
                 ],
             )
         return (
@@ -236,7 +260,9 @@ class Publisher:
                 ("sensor", batch.sensor.encode("ascii", "backslashreplace")),
                 ("seq", str(batch.seq)),
                 ("lines", str(len(batch.lines))),
-                *([(DEVICE_FROM, FROM_KEY)] if batch.told else []),
+                *keyed,
+                *claims,
+                *([(CLOCK, CLOCK_LOG)] if grant is not None and not grant.only else []),
             ],
         )
 

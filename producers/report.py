@@ -25,6 +25,8 @@ class Report:
     """Lines of the identity table's files that were left out when they were last read."""
     cut_by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of which only the beginning was kept, in `rejects`."""
+    not_allowed: Counter[str] = field(default_factory=Counter)
+    """Lines that went to `rejects` as their sender may not report on their device, by grant."""
     acknowledged_by_dialect: Counter[str] = field(default_factory=Counter)
     """Messages that Kafka has."""
     acknowledged_bytes_by_dialect: Counter[str] = field(default_factory=Counter)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from producers.batcher import Batch, Batcher
 from producers.devices import Devices
 from producers.endpoint import Scheme
+from producers.grants import Grants
 from producers.health import alive, ready, with_dialects
 from producers.http_input import HttpInput
 from producers.inputs import Input, in_turns, outcomes_of
@@ -26,7 +28,6 @@ from producers.publisher import Publisher
 from producers.replay import paced, piped, replay
 from producers.report import Report
 from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
-from producers.syslog_input import SyslogTcpInput, SyslogUdpInput
 from producers.tail import Tail
 from schemas.exporter import Family, served
 from schemas.health import Health
@@ -49,11 +50,10 @@ SAVE_SECS_MIN_OF_INPUTS = 0.1
 SAVE_SHARE_MAX = 0.05
 """Saving the position takes at most this share of the time, however many devices there are."""
 
-_INPUTS: dict[Scheme, type[KafkaInput | HttpInput | SyslogTcpInput | SyslogUdpInput]] = {
+_INPUTS: dict[Scheme, type[KafkaInput | HttpInput]] = {
     Scheme.KAFKA: KafkaInput,
+    Scheme.HTTPS: HttpInput,
     Scheme.HTTP: HttpInput,
-    Scheme.SYSLOG_TCP: SyslogTcpInput,
-    Scheme.SYSLOG_UDP: SyslogUdpInput,
 }
 
 
@@ -69,7 +69,8 @@ def produce(
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
-    given = list(sources)
+    grants = Grants(settings.inputs)
+    given = [replace(source, grants=grants) for source in sources]
     positions = Positions(Path(settings.publisher.state_dir))
     try:
         without_end = follow or any(source.endpoint is not None for source in given)
@@ -195,6 +196,8 @@ class _Producer:
         self._save_at = 0.0
         self._inputs: list[tuple[Input, Iterator[Line | None]]] = []
         self.report = Report()
+        # From zero on, as Prometheus sees an increase only between two readings.
+        self.report.not_allowed.update(dict.fromkeys(settings.inputs.grants, 0))
         self._devices = Devices(
             settings.identity,
             self.report.identified,
@@ -293,7 +296,7 @@ class _Producer:
 
     def _take(self, line: Line, now: float) -> None:
         named = self._devices.of(line)
-        self._due.extend(self._batcher.add(line, named.device, now, told=named.told))
+        self._due.extend(self._batcher.add(line, named.device, now, told=named.told, refused=named.refused))
         line.file.taken = line.end
         report = self.report
         report.lines += 1
@@ -301,6 +304,8 @@ class _Producer:
         report.by_dialect[line.dialect] += 1
         if line.too_long:
             report.cut_by_dialect[line.dialect] += 1
+        elif named.refused and line.file.grant is not None:
+            report.not_allowed[line.file.grant.name] += 1
 
     def _send(self) -> None:
         while self._due and self._publisher.send(self._due[0]):
@@ -317,7 +322,7 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Files are read again; standard input, syslog and the sensor's lines cannot be."""
+        """Report lines of standard input and of the sensor that Kafka did not acknowledge: neither can be read again."""
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)
         if lines:

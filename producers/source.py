@@ -7,11 +7,12 @@ import hashlib
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from producers.endpoint import Endpoint, EndpointError, parse_endpoint
+from producers.grants import Grant, Grants
 from schemas.dialects import dialects
 from schemas.events import Dialect, Micros
 from schemas.recognition import AUTO, NOBODYS
@@ -42,6 +43,12 @@ class Source:
     path: str
     endpoint: Endpoint | None = None
     """Where on the network it is; None for files."""
+    grants: Grants | None = field(default=None, compare=False)
+    """Where the grant of each of its files is looked up; None: they are unrestricted."""
+
+    def grant_of(self, path: str) -> Grant | None:
+        """Return what the sender of a file, or of a topic, may report; None if that is not restricted."""
+        return self.grants.for_source(path) if self.grants is not None else None
 
     def paths(self) -> list[str]:
         """The files that are there now; a path that is no pattern whether it is there or not."""
@@ -79,6 +86,8 @@ class SourceFile:
     """It cannot be read again: what Kafka does not acknowledge before we end is lost."""
     changed: Micros = 0
     """When it was last written to: no line of it is younger. 0: nothing tells, as of what is no file."""
+    grant: Grant | None = None
+    """What its sender may report; None: the source is unrestricted."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -100,6 +109,7 @@ def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
     status = os.fstat(stream.fileno())
     shown = "stdin" if path == STDIN else str(Path(path).absolute())
     file = SourceFile(source.dialect.name, path, f"{socket.gethostname()}:{shown}", status.st_dev, status.st_ino)
+    file.grant = source.grant_of(path)
     file.once = path == STDIN
     file.changed = changed_at(status)
     if not file.once:

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
 from schemas.clock import parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.quoted import QUOTED
 
 _ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _NEW = re.compile(
     rf"<\d{{1,3}}>\d{{1,2}} (-|{_ISO}) (\S{{1,255}}) (\S{{1,48}}) \S{{1,128}} \S{{1,32}} "
-    r'(?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++)(?: \ufeff?|$)'
+    rf'(?:-|(?:\[[^\]"\\]*+(?:(?:{QUOTED}|\\.)[^\]"\\]*+)*+\])++)(?: \ufeff?|$)'
 )
 # What follows the time is no host where it is the line itself: a time in seconds, a date, or what stands before a bracket.
 _OLD = re.compile(
@@ -39,6 +41,8 @@ _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Told = TypeVar("Told")
+LONG_BYTES = 16_384
+"""What is in the last lines that are longer is remembered, as each dialect that is asked whether it claims one looks."""
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +81,10 @@ _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 def carried(raw: bytes) -> Carried:
     """Take the line out. Never raises; what is no UTF-8 is replaced."""
+    return _carried(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
+
+
+def _carried(raw: bytes) -> Carried:
     first = raw[:1]
     if first == b"{":
         if any(member in raw for member in _MEMBERS):
@@ -93,6 +101,9 @@ def carried(raw: bytes) -> Carried:
                 )
         return Carried(raw.decode("utf-8", "replace").rstrip("\r\n"), "", 0)
     return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+_remembered = lru_cache(maxsize=1)(_carried)
 
 
 def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:

@@ -198,6 +198,14 @@ def view(name: str, *, again: bool = False) -> str:
     )
 
 
+def owned(name: str) -> str:
+    """The statement that lets a view read its table with the rights of who runs it, whoever asks the view.
+
+    A view has the rights of who asks it otherwise, and a reader would need the table with its old versions.
+    """
+    return f"ALTER TABLE {{database}}.{quoted(name)} MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;\n"
+
+
 def _text(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -25,9 +25,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
+
+from schemas.carried import LONG_BYTES
 
 Line = TypeVar("Line")
 
@@ -63,11 +66,15 @@ PLACES = frozenset(_Carrier.__struct_encode_fields__)
 _CARRIER = msgspec.json.Decoder(_Carrier)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
-_PLACE = re.compile(rb'"(?:%s)"\s*:\s*["{]' % b"|".join(re.escape(place).encode() for place in sorted(PLACES)))
+_PLACE = re.compile(rb'"(?:%s)"\s*+:\s*+["{]' % b"|".join(re.escape(place).encode() for place in sorted(PLACES)))
 
 
 def within(raw: bytes) -> list[bytes]:
     """What an object holds in the places where events are carried, or what is behind a header, an object. Never raises."""
+    return _within(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
+
+
+def _within(raw: bytes) -> list[bytes]:
     begin = raw.find(b"{")
     if begin:
         return [raw[begin:]] if begin > 0 else []
@@ -79,6 +86,9 @@ def within(raw: bytes) -> list[bytes]:
         return [event for event in held if event]
     except UNREADABLE:
         return []
+
+
+_remembered = lru_cache(maxsize=4)(_within)
 
 
 def anywhere_within(raw: bytes, deeper: int = DEPTH_MAX) -> Iterator[bytes]:

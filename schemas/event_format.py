@@ -10,19 +10,23 @@ further pairs: what stands before it counts, and of what is told twice behind it
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import parse_micros
 from schemas.events import Micros
-from schemas.proxy_log import MONTHS, epoch
+from schemas.proxy_log import MONTHS, PAIRS_MAX, epoch
+from schemas.quoted import unescaped
 
 CLIENTS_OWN = frozenset({"requestClientApplication", "userAgent", "useragent"})
 """From here on a client may have written what looks like a key."""
 SECONDS_DIGITS_MAX = 10
+VALUE_CHARS_MAX = 65_536
+"""A longer value is cut before its escapes are undone; events keep 1,024 characters of a text."""
 
 _BEGIN = re.compile(r' ?(?:[^|="{]{0,120}?\b(?:CEF|(LEEF)): ?)?\d(?:\.\d)?\|')
-_KEY = re.compile(r"(?:^|(?<=\s))([A-Za-z][\w.-]{0,63})=")
-_ESCAPED = re.compile(r"\\([\\=|])")
+_KEY = re.compile(r"(?<!\S)([A-Za-z][\w.-]{0,63})=")
 _CLOCK = r"(\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
 _DATE = re.compile(
     rf"(?:[A-Z][a-z]{{2}} )?([A-Z][a-z]{{2}}) +(\d{{1,2}})(?: (\d{{4}}))? {_CLOCK}(?: [A-Z]{{2,5}})?(?: (\d{{4}}))?"
@@ -64,7 +68,8 @@ def _pairs(text: str) -> dict[str, str]:
     sure: set[str] = set()
     for key, value in _tabbed(text) if "\t" in text.strip() else _spaced(text):
         if key not in told:
-            told[key] = value
+            written = value.strip()
+            told[key] = unescaped(written[:VALUE_CHARS_MAX], "=|") if "\\" in written else written
         elif key not in sure:
             told[key] = ""
         if key in CLIENTS_OWN and not sure:
@@ -72,19 +77,19 @@ def _pairs(text: str) -> dict[str, str]:
     return told
 
 
-def _tabbed(text: str) -> list[tuple[str, str]]:
-    pairs = (pair.strip().partition("=") for pair in text.split("\t"))
-    return [(key, _plain(value)) for key, equals, value in pairs if equals]
+def _tabbed(text: str) -> Iterator[tuple[str, str]]:
+    pairs = (pair.strip().partition("=") for pair in text.split("\t", PAIRS_MAX)[:PAIRS_MAX])
+    return ((key, value) for key, equals, value in pairs if equals)
 
 
-def _spaced(text: str) -> list[tuple[str, str]]:
-    found = list(_KEY.finditer(text))
-    ends = [key.start() for key in found[1:]] + [len(text)]
-    return [(key[1], _plain(text[key.end() : end].strip())) for key, end in zip(found, ends, strict=True)]
-
-
-def _plain(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value) if "\\" in value else value
+def _spaced(text: str) -> Iterator[tuple[str, str]]:
+    key, begin = "", 0
+    for found in islice(_KEY.finditer(text), PAIRS_MAX):
+        if key:
+            yield key, text[begin : found.start()]
+        key, begin = found[1], found.end()
+    if key:
+        yield key, text[begin:]
 
 
 def moment(text: str) -> Micros:

@@ -13,20 +13,37 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from schemas.address import canonical_ip
+from schemas.logins import target_without_login, without_logins
 
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
 
 DEVICE_CHARS_MAX = 255
-"""No device is called longer; what claims to be would make keys and rows of any size."""
+"""The longest device name that is accepted: names become message keys, state keys and columns."""
 TEXT_CHARS_MAX = 1_024
 """Of a free text that stays in the state (a process's name, a rule's title) a dialect keeps so much."""
 
 
 IPS_CHARS_MAX = 200
 """Of two addresses, zones included."""
+
+
+def device_name_problem(name: str) -> str:
+    """Return why `name` cannot be a device's name, "" if it can.
+
+    Only printable characters (`str.isprintable`) are accepted. Control characters (C0, DEL, C1), line separators and lone
+    surrogates change what a terminal, a log or a key shows; bidirectional controls and zero-width characters make one
+    device look like another.
+    """
+    if len(name) > DEVICE_CHARS_MAX:
+        return f"the device's name has {len(name)} characters; at most {DEVICE_CHARS_MAX} are accepted"
+    if name.isprintable():
+        return ""
+    place, char = next((place, char) for place, char in enumerate(name) if not char.isprintable())
+    return f"the device's name has U+{ord(char):04X} as character {place + 1}; only printable characters are accepted"
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +85,12 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     md5: str = ""
     guid: str = ""
     """The sensor's own name for it, which no other process ever gets (Sysmon's `ProcessGuid`)."""
+
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in the command line."""
+        line = self.command_line
+        if line and ("@" in line or "%" in line or len(line) == TEXT_CHARS_MAX):
+            force_setattr(self, "command_line", without_logins(line, is_cut=len(line) == TEXT_CHARS_MAX))
 
     @property
     def is_plain(self) -> bool:
@@ -130,6 +153,12 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     status: int | None
     event_id: str
 
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in the target."""
+        target = self.target
+        if "@" in target or "%" in target:
+            force_setattr(self, "target", target_without_login(target))
+
 
 class TlsName(msgspec.Struct, frozen=True, gc=False):
     """The server name (SNI) of a TLS client hello."""
@@ -171,6 +200,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     title: str
     category: str
     event_id: str
+
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in target and title."""
+        target = self.target
+        if "@" in target or "%" in target:
+            force_setattr(self, "target", target_without_login(target))
+        force_setattr(self, "title", _plain(self.title))
 
 
 class ProtectionMode(StrEnum):
@@ -222,6 +258,11 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     category_group: str = ""
     """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
+
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in URL and title."""
+        force_setattr(self, "url", target_without_login(self.url, is_cut=len(self.url) == TEXT_CHARS_MAX))
+        force_setattr(self, "title", _plain(self.title))
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
@@ -284,6 +325,14 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
     """Name of the proxy, as its log or its shipper gives it; "" without one."""
     event_id: str
 
+    def __post_init__(self) -> None:
+        """Remove logins from URLs in target and user."""
+        target = self.target
+        if "@" in target or "%" in target or len(target) == TEXT_CHARS_MAX:
+            force_setattr(self, "target", target_without_login(target, is_cut=len(target) == TEXT_CHARS_MAX))
+        if "/" in self.user:
+            force_setattr(self, "user", _plain(self.user))
+
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
     """A line that was understood and holds nothing for us; `kind` is a short closed word such as `dns`."""
@@ -309,6 +358,9 @@ class Reason(StrEnum):
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
     NOT_DELIVERABLE = "not_deliverable"
+    NOT_ALLOWED = "not_allowed"
+    """Its sender may not report on that device, or no verdicts."""
+    STOPS_WORKER = "stops_worker"
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
@@ -321,6 +373,13 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     device: str = ""
     keyed: bool = False
     """The device is known from the message, whatever the line calls it."""
+    claims: str = ""
+    """What its sender may report, as the message's header says; "" without that header."""
+
+
+def _plain(text: str) -> str:
+    """A text without logins in URLs; it may have been cut at its bound."""
+    return without_logins(text, is_cut=len(text) == TEXT_CHARS_MAX)
 
 
 Event = (

@@ -6,8 +6,11 @@ So each row becomes JSON with the fields' names, in lower case, as its keys. `-`
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import msgspec
+
+from schemas.quoted import INSIDE
 
 DIRECTIVE = re.compile(rb"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
 FIELDS_MAX = 256
@@ -15,7 +18,7 @@ FIELDS_MAX = 256
 
 _FIELDS = b"#Fields:"
 _NAME = re.compile(r"[A-Za-z][\x21-\x7e]{0,80}")
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"(?!\S)|(\S+)')
+_TOKEN = re.compile(rf'"({INSIDE})"(?!\S)|(\S++)')
 _NOTHING = frozenset({"-", ""})
 _encode = msgspec.json.Encoder().encode
 
@@ -55,9 +58,10 @@ class FieldRows:
     def _row(self, line: bytes) -> bytes | None:
         text = line.decode("utf-8", "backslashreplace").rstrip("\r")
         if self._is_tabbed:
-            values = text.split("\t")
+            values = text.split("\t", len(self._names))
         else:
-            values = [found[1] if found[2] is None else found[2] for found in _TOKEN.finditer(text)]
+            tokens = islice(_TOKEN.finditer(text), len(self._names) + 1)
+            values = [found[1] if found[2] is None else found[2] for found in tokens]
         if len(values) != len(self._names):
             return None
         pairs = zip(self._names, values, strict=True)

@@ -1,6 +1,7 @@
 """Every metric, declared once: the exporters and the reference page are made from these lists.
 
-Prometheus names and base units. Labels come from closed sets only (reasons, methods, topics), never from input.
+Prometheus names and base units. Labels come from closed sets (reasons, methods, topics) and
+from the names of grants in the settings, never from input.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ WORKER_RESENDS = _count("unproxy_worker_resends_total", "Messages sent again aft
 WORKER_UNDELIVERABLE = _count(
     "unproxy_worker_undeliverable_total", "Messages too large for their topic, sent to rejects instead"
 )
+WORKER_QUARANTINED = _count(
+    "unproxy_worker_messages_quarantined_total",
+    "Messages that ended workers twice, of which lines, or all, went to rejects unread",
+)
 WORKER_CHECKPOINT_ENTRIES = _count("unproxy_worker_checkpoint_entries_total", "State entries written")
 WORKER_CHECKPOINT_BYTES = _count("unproxy_worker_checkpoint_bytes_total", "Bytes of state entries written")
 WORKER_LEASE_WAITS = _count("unproxy_worker_lease_waits_total", "Writes that had to wait for a heartbeat")
@@ -80,7 +85,7 @@ WORKER_LATENCY = _spread(
     "without ticks",
 )
 
-REJECT_RATE = _gauge("unproxy_reject_rate", "Rejected lines of all within worker.reject_window_secs, 0 to 1")
+REJECT_RATE = _gauge("unproxy_reject_rate", "Unreadable lines of all within worker.reject_window_secs, 0 to 1")
 REJECT_RATE_OVER = _gauge(
     "unproxy_reject_rate_over_limit", "1 while more lines are rejected than worker.reject_rate_max allows, else 0"
 )
@@ -104,6 +109,7 @@ WORKER: tuple[Metric, ...] = (
     WORKER_DELIVERED,
     WORKER_RESENDS,
     WORKER_UNDELIVERABLE,
+    WORKER_QUARANTINED,
     WORKER_CHECKPOINT_ENTRIES,
     WORKER_CHECKPOINT_BYTES,
     WORKER_LEASE_WAITS,
@@ -121,7 +127,7 @@ BOOK: dict[str, Metric] = {
     "read": _count("unproxy_lines_read_total", "Lines read from input messages"),
     "parsed": _count("unproxy_lines_parsed_total", "Lines that became an event"),
     "ignored": _count("unproxy_lines_ignored_total", "Lines understood that hold nothing for us", "kind"),
-    "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read", "reason"),
+    "rejected": _count("unproxy_lines_rejected_total", "Lines that could not be read, or were refused", "reason"),
     # These go down, too: a destination becomes known late, two halves turn out to be one connection.
     "connections": _gauge("unproxy_connections", "Connections seen so far"),
     "resolved": _gauge("unproxy_connections_resolved", "Of these, those whose destination is known", "method"),
@@ -245,6 +251,11 @@ FORWARD: tuple[Metric, ...] = (
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
+PUBLISHER_NOT_ALLOWED = _count(
+    "unproxy_publisher_lines_not_allowed_total",
+    "Lines that went to rejects as their sender may not report on their device",
+    "grant",
+)
 PUBLISHER_IDENTIFIED = _count(
     "unproxy_publisher_lines_identified_total",
     "Lines by how their device was found: named by the line, by the identity table, learnt from the device's own records, an "
@@ -266,6 +277,7 @@ PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and no
 PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_LINES_READ,
     PUBLISHER_LINES_CUT,
+    PUBLISHER_NOT_ALLOWED,
     PUBLISHER_IDENTIFIED,
     PUBLISHER_IDENTITY_UNUSABLE,
     PUBLISHER_MESSAGES,
@@ -285,7 +297,8 @@ SENSOR_LOST = _count(
     "unproxy_endpoint_lost_total",
     "What the sensor could not tell: records that the kernel's buffer had no room for, lines that its queue had none for, "
     "connections forgotten as too many were open, answers without an attempt, sockets used again without an end, "
-    "processes gone before they could be looked at, ends that the kernel had no room to tell, bytes that it did not tell; "
+    "processes gone before they could be looked at, ends that the kernel had no room to tell, bytes that it did not tell, "
+    "records and packets skipped after an error; "
     "of the HTTP level packets that the ring had no room for, gaps in what "
     "clients sent, heads that are not well-formed or too long, connections let go for want of room or as too many were open",
     "where",

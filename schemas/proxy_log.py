@@ -27,6 +27,8 @@ NO_TUNNEL = 300
 """From this status on a CONNECT made no tunnel (RFC 9110 section 9.3.6)."""
 SIGN_IN = 407
 METHOD_CHARS_MAX = 64
+PAIRS_MAX = 32_768
+"""Pairs of `key=value` that are read of a line. A client writes some of them itself: 64 KiB of header fields hold 21,845."""
 PORTS = {"http": 80, "https": 443, "ftp": 21, "tunnel": 443, "ws": 80, "wss": 443}
 """Default ports of the schemes that proxies write; `tunnel` is Cisco's for CONNECT."""
 INTERNAL = frozenset({"cache_object", "internal", "mgr"})

@@ -10,6 +10,8 @@ in the file and among `UNPROXY_*` variables (`schemas/settings_file.py` reads th
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -65,7 +67,10 @@ class ClickHouseSettings(Section):
     @classmethod
     def _url(cls, given: str) -> str:
         # Without a scheme the host would be taken for one, and another machine asked.
-        if not given.startswith(("http://", "https://")) or not urlsplit(given).hostname:
+        parts = urlsplit(given)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a login; set clickhouse.username and clickhouse.password")
+        if not given.startswith(("http://", "https://")) or not parts.hostname:
             raise ValueError("it must begin with http:// or https:// and name a host")
         return given
 
@@ -129,9 +134,14 @@ class ProtectionSettings(Section):
     modes: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Protection modes as DEVICE=block, audit or off, or @GROUP=…; what a sensor says later holds"
     )
+    verdict_sensors: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",),
+        description="Whose verdicts and modes count where no grant says it: patterns DIALECT or DIALECT@SENSOR, as in the "
+        "headers on telemetry",
+    )
     alert_gap_secs: float = Field(60.0, ge=0, description="One alert changes on the topic at most once in so much time")
 
-    @field_validator("groups", "modes", mode="before")
+    @field_validator("groups", "modes", "verdict_sensors", mode="before")
     @classmethod
     def _list(cls, given: object) -> object:
         """In the environment a list is written with commas."""
@@ -207,6 +217,11 @@ class IdentitySettings(Section):
 class PublisherSettings(Section):
     """How sensor lines become Kafka messages."""
 
+    topic: str = Field(
+        "",
+        pattern=r"^(raw-[A-Za-z0-9._-]+)?$",
+        description="Raw topic to publish to, such as raw-ws-1, which a producer follows; empty for telemetry",
+    )
     batch_bytes_max: int = Field(256 * 1024, gt=0, description="Bytes of one device's lines in a message at most")
     batch_age_secs_max: float = Field(0.2, gt=0, description="How long a line waits for its message to fill")
     disorder_secs_max: float = Field(
@@ -221,8 +236,81 @@ class PublisherSettings(Section):
     metrics_host: str = Field("127.0.0.1", description="Address of /metrics")
 
 
+TOKEN_CHARS_MIN = 16
+"""A shorter token could be guessed."""
+GRANT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+"""The environment does not tell upper case from lower case; the name is a metric's label as well."""
+
+
+class GrantSettings(Section):
+    """What one sender of lines may report, and how it is recognised: its client, or the source that it writes to."""
+
+    token: SecretStr = Field(SecretStr(""), description="Bearer token that an HTTP client sends; 16 characters or more")
+    certificates: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names in a client's verified certificate: a DNS name of it, or its common name where it has none",
+    )
+    addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses or networks of the client, such as 10.1.0.0/16"
+    )
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Patterns of files and Kafka topics as the command line spells them, without the dialect, such as "
+        "/var/log/squid/*.log or kafka://broker:9092/sensors",
+    )
+    devices: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description='Patterns of the DeviceIds it may report on; empty: the device of its own name; ["*"]: all'
+    )
+    verdicts: bool = Field(False, description="Whether it may report verdicts and protection modes")
+
+    @field_validator("certificates", "addresses", "sources", "devices", mode="before")
+    @classmethod
+    def _list(cls, given: object) -> object:
+        """In the environment a list is written with commas."""
+        return _with_commas(given)
+
+    @field_validator("token")
+    @classmethod
+    def _token(cls, given: SecretStr) -> SecretStr:
+        text = given.get_secret_value()
+        if text and len(text) < TOKEN_CHARS_MIN:
+            raise ValueError(f"it has {len(text)} characters; write at least {TOKEN_CHARS_MIN} random ones")
+        if not all("!" <= char <= "~" for char in text):
+            raise ValueError("only printable ASCII without spaces can be sent as a token; write another one")
+        return given
+
+    @field_validator("certificates", "sources", "devices")
+    @classmethod
+    def _names(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip(" .") for name in given):
+            raise ValueError("an entry is empty; leave it out")
+        return given
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(network(entry)) for entry in given)
+
+    @model_validator(mode="after")
+    def _recognisable(self) -> Self:
+        client = self.token or self.certificates or self.addresses
+        if not client and not self.sources:
+            raise ValueError("it names no sender; add token, certificates, addresses or sources")
+        if client and self.sources:
+            raise ValueError(
+                "sources are files and topics, and token, certificates and addresses are of clients; write two grants"
+            )
+        return self
+
+
 class InputSettings(Section):
     """What the producer's sources on the network need beside their addresses."""
+
+    grants: dict[str, GrantSettings] = Field(
+        {},
+        description="Which devices a sender may report on: [inputs.grants.NAME] with token, certificates, addresses or "
+        "sources, and with devices and verdicts",
+    )
 
     kafka_group: str = Field("unproxy-produce", description="Kafka: consumer group that keeps how far a topic was read")
     kafka_name: str = Field(
@@ -248,23 +336,64 @@ class InputSettings(Section):
     kafka_ssl_client_cert_file: str = Field(
         "", description="Kafka: PEM file with certificate and key to show there; empty for none"
     )
-    http_token: SecretStr = Field(
-        SecretStr(""), description="HTTP: who sends lines must show it; better in the environment"
+    http_tls_cert_file: str = Field("", description="HTTPS: PEM file with the server's certificate and its chain")
+    http_tls_key_file: str = Field(
+        "", description="HTTPS: PEM file with its key; empty where the certificate's file has it"
     )
-    http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
+    http_tls_client_ca_file: str = Field(
+        "", description="HTTPS: PEM file with the authorities for clients' certificates; empty: none is asked for"
+    )
+    http_plaintext_allowed: bool = Field(
+        False,
+        description="HTTP: listen without TLS beyond loopback; tokens and lines can then be read on the way",
+    )
+    http_header_secs_max: float = Field(
+        15.0,
+        gt=0,
+        description="HTTP: how long a TLS handshake may take, and a connection may be without a whole request header",
+    )
+    http_body_secs_max: float = Field(
+        60.0, gt=0, description="HTTP: how long a body may take to arrive; then 408 is answered"
+    )
+    http_connections_max: int = Field(
+        512,
+        gt=0,
+        description="HTTP: connections at once; of those that showed no grant the oldest is closed for a new one",
+    )
+    http_connections_per_address_max: int = Field(
+        64, gt=0, description="HTTP: the same for one address (IPv6: one /64 network), such as a reverse proxy's"
+    )
+    http_requests_waiting_max: int = Field(
+        256, gt=0, description="HTTP: requests that are read or wait for Kafka at once; beyond it 429 is answered"
+    )
     http_waiting_bytes_max: int = Field(
         64 * 1024 * 1024,
         gt=0,
         description="HTTP: bytes of bodies that Kafka does not have yet; beyond it 429 is answered",
     )
-    http_connections_max: int = Field(64, gt=0, le=1_000, description="HTTP: connections at once, each a thread")
+    http_body_bytes_max: int = Field(16 * 1024 * 1024, gt=0, description="HTTP: bytes of a body at most, unpacked")
+    http_gzip_ratio_max: float = Field(
+        200.0, gt=1, description="HTTP: times its size that a gzip body may unpack to, beyond its first MB"
+    )
+    http_gzip_members_max: int = Field(256, gt=0, description="HTTP: members of a gzip body at most")
     http_answer_secs_max: float = Field(
         30.0, gt=0, description="HTTP: how long a request waits for Kafka's acknowledgement before 503 is answered"
     )
-    syslog_connections_max: int = Field(256, gt=0, le=10_000, description="Syslog over TCP: connections at once")
-    syslog_idle_secs_max: float = Field(
-        3_600.0, gt=0, description="Syslog over TCP: a connection that says nothing for so long is closed"
-    )
+
+    @field_validator("grants")
+    @classmethod
+    def _grants(cls, given: dict[str, GrantSettings]) -> dict[str, GrantSettings]:
+        by_token: dict[str, str] = {}
+        for name, grant in given.items():
+            if not GRANT_NAME.fullmatch(name):
+                raise ValueError(
+                    f'"{name}" is no name for a grant; write up to 100 lower-case letters, digits, ".", "-" and "_", '
+                    "and other DeviceIds in its devices"
+                )
+            token = grant.token.get_secret_value()
+            if token and (other := by_token.setdefault(token, name)) != name:
+                raise ValueError(f"{other} and {name} have the same token; give each its own")
+        return given
 
 
 class WorkerSettings(Section):
@@ -455,6 +584,18 @@ class Settings(BaseSettings):
         """The environment over what load() read from the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+def network(entry: str) -> IPv4Network | IPv6Network:
+    """The network of an address or CIDR; IPv4 where it is IPv4-mapped IPv6 (RFC 4291). Raises ValueError."""
+    try:
+        found = ip_network(entry.strip())
+    except ValueError:
+        raise ValueError(
+            f'"{entry}" is not an address or a network; write 10.1.0.7, 10.1.0.0/16 or 2001:db8::/32, without host bits'
+        ) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return ip_network(f"{mapped}/{found.prefixlen - 96}") if mapped and found.prefixlen >= 96 else found
 
 
 def proxy_address(entry: str) -> tuple[str, int, str]:

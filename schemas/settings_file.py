@@ -5,25 +5,56 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import SettingsError as NotDecodable
 
 from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Section, Settings, SettingsError
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+REMOVED = {
+    "inputs.http_token": 'write a grant for the sender instead: [inputs.grants.NAME] with token = "…", and with devices = ["*"] '
+    "if it reports on others",
+}
+"""Settings of earlier versions, and what to write instead."""
+_GRANTS = "INPUTS__GRANTS"
 
-def load(path: Path | None = None) -> Settings:
-    """Read the settings: the file first, the environment over it. Raises SettingsError."""
-    environment = os.environ
+
+class _OfFile(Settings):
+    """Settings that no environment variable changes."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what load() read from the file."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def load(path: Path | None = None, *, with_environment: bool = True) -> Settings:
+    """Read the settings: the file first, the environment over it. Raises SettingsError.
+
+    Root reads only files that no other user can have written, as settings name programs' files and servers that get logins.
+    """
+    environment: Mapping[str, str] = os.environ if with_environment else {}
     named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
     content: dict[str, Any] = {}
     file = named or DEFAULT_FILE
     if named or file.exists():
         try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            content = tomllib.loads(_text_of(file))
         except OSError as error:
             raise SettingsError(f"{file}: cannot be read: {error.strerror}; name another with --config") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -33,18 +64,45 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError("\n".join(complaints))
 
     try:
-        return Settings(**content)
+        return Settings(**content) if with_environment else _OfFile(**content)
     except ValidationError as error:
         raise SettingsError("\n".join(_in_words(str(file), error, environment))) from None
+    except NotDecodable as error:
+        raise SettingsError(f"environment: a table is written as JSON there, and one is not: {error}") from None
 
 
-def dump(settings: Settings) -> str:
-    """What is in force, as TOML, secrets as stars."""
+def _text_of(file: Path) -> str:
+    """The file's text. Raises OSError, and SettingsError where root is asked to trust what others can write."""
+    with file.open(encoding="utf-8") as opened:
+        if os.geteuid() == 0:
+            # Of the open file: a name could lead elsewhere a moment later.
+            found = os.fstat(opened.fileno())
+            folder = file.resolve().parent.stat()
+            if found.st_uid != 0:
+                _distrust(f"{file}: belongs to another user (uid {found.st_uid})", f"chown root {file}")
+            if found.st_mode & _OTHERS_WRITE:
+                _distrust(f"{file}: can be written by others", f"chmod go-w {file}")
+            if folder.st_mode & _OTHERS_WRITE and not folder.st_mode & stat.S_ISVTX:
+                _distrust(
+                    f"{file}: others can write in its folder and replace it", f"chmod go-w {file.resolve().parent}"
+                )
+        return opened.read()
+
+
+def _distrust(why: str, remedy: str) -> NoReturn:
+    raise SettingsError(
+        f"{why}; root takes settings only from files that it alone can write: `{remedy}`, name another with --config, "
+        "or run as that user"
+    )
+
+
+def dump(settings: Settings, *, secrets: bool = False) -> str:
+    """Return what is in force, as TOML; secrets as stars, or with `secrets` as they are, for a file of the owner's."""
     lines = []
     for section in Settings.model_fields:
         lines.append(f"[{section}]")
         part: BaseModel = getattr(settings, section)
-        lines.extend(f"{name} = {as_toml(getattr(part, name))}" for name in type(part).model_fields)
+        lines.extend(f"{name} = {as_toml(getattr(part, name), secrets=secrets)}" for name in type(part).model_fields)
         lines.append("")
     return "\n".join(lines)
 
@@ -59,18 +117,21 @@ def described() -> Iterator[tuple[str, str, Any, str]]:
             yield section, name, key.default, key.description or ""
 
 
-def as_toml(value: object) -> str:
-    """A setting's value as TOML writes it, a secret as stars."""
+def as_toml(value: object, *, secrets: bool = False) -> str:
+    """A setting's value as TOML writes it; a secret as stars, or with `secrets` as it is."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, SecretStr):
-        return '"***"' if value.get_secret_value() else '""'
+        kept = value.get_secret_value()
+        return as_toml(kept) if secrets or not kept else '"***"'
     if isinstance(value, tuple):
-        return "[" + ", ".join(as_toml(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml(item, secrets=secrets) for item in value) + "]"
     if isinstance(value, Section):
         value = {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{as_toml(key)} = {as_toml(item, secrets=secrets)}" for key, item in value.items()) + "}"
+        )
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
@@ -97,17 +158,31 @@ def _unknown_in_file(file: str, content: Mapping[str, Any]) -> Iterator[str]:
             continue
         for key in keys:
             if key not in sections[section]:
-                yield f"{file}: {section}.{key} is not a setting{_suggest(key, sections[section])}"
+                gone = REMOVED.get(f"{section}.{key}")
+                hint = f" any more; {gone}" if gone else _suggest(key, sections[section])
+                yield f"{file}: {section}.{key} is not a setting{hint}"
 
 
 def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
     known = [f"{s.upper()}__{k.upper()}" for s, keys in _sections().items() for k in keys]
+    gone = {name.upper().replace(".", "__"): hint for name, hint in REMOVED.items()}
+    whole = {name.upper() for name in environment} & {f"{PREFIX}{_GRANTS}"}
     for name in environment:
         given = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and name != CONFIG_VARIABLE and given not in known:
-            near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        if not name.upper().startswith(PREFIX) or name == CONFIG_VARIABLE or given in known:
+            continue
+        if given.startswith(f"{_GRANTS}__") and given.count("__") == _GRANTS.count("__") + 2:
+            # UNPROXY_INPUTS__GRANTS__NAME__KEY; an unknown key is found when the grant is read.
+            if whole:
+                # The one would replace the other, and a grant could lose a condition.
+                yield f"environment: {name} and {PREFIX}{_GRANTS} are both set; write all of it into one of them"
+            continue
+        near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        if given in gone:
+            hint = f" any more; {gone[given]}"
+        else:
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else "; `unproxy check --dump` lists all settings"
-            yield f"environment: {name} is not a setting{hint}"
+        yield f"environment: {name} is not a setting{hint}"
 
 
 def _default(place: tuple[int | str, ...]) -> object:
@@ -117,10 +192,13 @@ def _default(place: tuple[int | str, ...]) -> object:
 
 def _in_words(file: str, error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"])
-        variable = PREFIX + "__".join(str(part).upper() for part in one["loc"][:2])
-        place = f"environment: {variable}" if variable in environment else f"{file}: {where}"
-        # What is wrong with a section as a whole has all of it as its input.
-        secret = len(one["loc"]) < 2 or isinstance(_default(one["loc"]), SecretStr)
+        parts = [str(part) for part in one["loc"]]
+        variables = [PREFIX + "__".join(parts[:depth]).upper() for depth in range(len(parts), 1, -1)]
+        variable = next((name for name in variables if name in environment), "")
+        place = f"environment: {variable}" if variable else f"{file}: {'.'.join(parts)}"
+        # What is wrong with a section or a grant as a whole has all of it as its input.
+        secret = len(parts) < 2 or parts[:2] == ["inputs", "grants"] or isinstance(_default(one["loc"]), SecretStr)
+        # A URL that holds a login.
+        secret = secret or (isinstance(one["input"], str) and "@" in one["input"])
         got = "" if secret else f" (got {one['input']!r})"
         yield f"{place}: {one['msg'].removeprefix('Value error, ')}{got}"

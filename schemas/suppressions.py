@@ -12,7 +12,7 @@ import msgspec
 from schemas.events import Micros
 
 GROUP_MARK = "@"
-_CLASS = re.compile(r"\[!?.[^]]*\]")
+_CLASS = re.compile(r"\[!?.[^]]{0,255}\]")
 """What a pattern has in brackets: one of these characters, or with ! none of them."""
 ID_BYTES = 12
 

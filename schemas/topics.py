@@ -34,10 +34,34 @@ TABLE_OF_TOPIC = {
 DEVICE_FROM = "device_from"
 FROM_KEY = "key"
 """Value of that header where every line of a message is about the device in its key, whatever the lines call it."""
+CLAIMS = "claims"
+"""What the sender of a message may report beside connections and requests, as its grant says (`producers/grants.py`)."""
+CLAIMS_NONE = "none"
+"""Value of that header: verdicts and protection modes in the message are refused. So they are with an unknown value."""
+CLAIMS_VERDICTS = "verdicts"
+"""Value of that header: verdicts and protection modes count. Without the header `protection.verdict_sensors` decides."""
+CLOCK = "clock"
+"""Present (with the value CLOCK_LOG) where a sender reports on several devices: the times it writes move a device's clock no
+further than the log's own time."""
+CLOCK_LOG = "log"
 TICK_DIALECT = "tick"
 """Value of the dialect header on a message without lines that only carries the log's time."""
 END = b"end"
 """Value of a tick that ends a recording: alerts whose next version would wait leave at once."""
+
+
+TELEMETRY_HEADERS = {
+    "dialect": "How the lines are written",
+    "sensor": "Who wrote them; lines are numbered by device, dialect and sensor",
+    "seq": "Number of the message's first line",
+    "lines": "How many numbers the message takes up",
+    DEVICE_FROM: f"`{FROM_KEY}`: every line is about the device in the key, whatever it calls it",
+    CLAIMS: f"`{CLAIMS_VERDICTS}`: verdicts and protection modes count; `{CLAIMS_NONE}`, or anything else: they are refused; "
+    "without it `protection.verdict_sensors` decides",
+    CLOCK: f"`{CLOCK_LOG}`: the sender reports on several devices, so the times it writes move a device's clock no further "
+    "than the log's own time",
+}
+"""What the headers of a message on telemetry say: all but the first may be missing."""
 
 
 @dataclass(frozen=True, slots=True)

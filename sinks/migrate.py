@@ -73,7 +73,7 @@ def migrate(client: Client, database: str) -> list[str]:
         )
     views = broken_views(client, database)
     for name in views:
-        for statement in ddl.statements(ddl.view(name, again=True), database):
+        for statement in ddl.statements(ddl.view(name, again=True) + ddl.owned(name), database):
             client.command(statement)
     return [*(migration.title for migration in missing), *(f"view {name}" for name in views)]
 

@@ -24,10 +24,13 @@ import faust
 from schemas.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
+from streams.at_hand import AtHand
 from streams.commits import Commits
+from streams.deaths import Deaths
 from streams.delivery import Courier, Parcel
 from streams.guard_group import GroupView
 from streams.guards import Exit, end
+from streams.header_names import read_any_header_name
 from streams.indicator_feed import FeedError, IndicatorFeed
 from streams.intake import batches
 from streams.lease import Lease
@@ -67,10 +70,13 @@ class Worker:
         feed: IndicatorFeed,
         counters: WorkerCounters,
         facts: WorkerFacts,
+        at_hand: AtHand,
+        deaths: Deaths,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         worker = settings.worker
         self._feed = feed
+        self._at_hand = at_hand
         self.counters, self.facts = counters, facts
         # A service without a loop takes one from the thread that asks first; in the pages' and the watchdog's none ever runs.
         self.app = faust.App(worker.group, loop=loop, **faust_settings(settings, partitions))
@@ -99,8 +105,10 @@ class Worker:
             store=StateStore(self._table),
             lease=self._lease,
             stands_at=self.group.stands_at,
+            deaths_in=deaths.of,
             counters=self.counters,
             rejects=RejectGuard(worker, self.counters),
+            at_hand=at_hand,
             long_secs=worker.stall_secs_max / 3,
         )
         self.app.agent(self._input, concurrency=1, name="correlate")(self._correlate)
@@ -124,6 +132,7 @@ class Worker:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever it is, leaving by it would acknowledge the batch
             blame_disk(error, self._data_dir)
+            self._at_hand.note_exit(Exit.UNEXPECTED)
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
 
     async def _handle(self, stream: Any, events: list[Any]) -> None:
@@ -146,9 +155,18 @@ class Worker:
         await self.bench.handle(batch)
         for partition, messages in batch.items():
             self._commits.handled(partition, messages[-1].offset)
+        left = []
         for event in events:
-            if event.message.generation_id == generation:
+            message = event.message
+            if message.generation_id != generation:
+                continue
+            if message.offset > batch[message.partition][-1].offset:
+                left.append(event)
+            else:
                 await stream.ack(event)
+        if left:
+            await self.app.consumer.commit()
+            await self._handle(stream, left)
 
     async def _send(self, parcel: Parcel) -> Any:
         # Kafka's compaction removes a key whose value is null.
@@ -241,9 +259,10 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
     quiet_libraries()
+    read_any_header_name()
     data_dir = Path(settings.worker.data_dir)
     try:
-        lock = own_folder(data_dir)
+        lock, at_hand = own_folder(data_dir), AtHand(data_dir)
     except OSError as error:
         blame_disk(error, data_dir)
         raise
@@ -258,10 +277,18 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         feed.load(FEED_SECS_MAX)
     except FeedError as error:
         end(Exit.UNEXPECTED, str(error))
+    deaths = Deaths(settings)
+    if at_hand.last is not None:
+        partition, death = at_hand.last
+        log.warning(
+            "the last process died in the middle of a message", extra={"partition": partition, **death._asdict()}
+        )
+        deaths.register(partition, death)
+        at_hand.done()
     facts.started = True
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts, loop)
+    worker = Worker(settings, partitions, make_pipeline, policy, feed, counters, facts, at_hand, deaths, loop)
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()
@@ -279,6 +306,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         stopping=lambda: process.stop_asked or worker.app.should_stop,
         stop_asked=lambda: process.stop_asked,
         busy=lambda: worker.bench.busy,
+        at_hand=at_hand,
     ).start()
     tune_collector()
     log.info("worker starts", extra={"group": settings.worker.group, "worker": settings.worker.name})

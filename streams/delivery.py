@@ -20,6 +20,7 @@ from schemas.events import Reason, Reject
 from schemas.settings import Settings
 from schemas.topics import (
     BLOCK_ALERTS,
+    CLAIMS,
     DEVICE_COVERAGE,
     DEVICE_EVENTS,
     DEVICE_FROM,
@@ -185,6 +186,7 @@ class Courier:
             ("dialect", reject.dialect.encode(errors="replace")),
             ("device", reject.device.encode(errors="replace")),
             *(((DEVICE_FROM, FROM_KEY.encode()),) if reject.keyed else ()),
+            *(((CLAIMS, reject.claims.encode(errors="replace")),) if reject.claims else ()),
         )
         return Parcel(self._topics[REJECTS], partition, None, reject.raw, headers)
 

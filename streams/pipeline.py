@@ -7,16 +7,30 @@ it knows no broker, no clock and no disk.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
 from schemas.dialects import dialects
-from schemas.events import DEVICE_CHARS_MAX, Dialect, Ignored, Micros, Parsed, ProxyLogged, Reason, Reject
+from schemas.events import (
+    DEVICE_CHARS_MAX,
+    Dialect,
+    Ignored,
+    Micros,
+    ModeChanged,
+    Parsed,
+    ProcessVerdict,
+    ProxyLogged,
+    Reason,
+    Reject,
+    Verdict,
+    device_name_problem,
+)
+from schemas.logins import masked, without_logins
 from schemas.recognition import AUTO, UNCLAIMED
 from schemas.settings import CorrelationSettings
-from schemas.topics import DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
+from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
 from streams.alerts import remember as remember_alerts
 from streams.correlator import Correlator
@@ -25,6 +39,7 @@ from streams.emitter import Emitter, Output
 from streams.gaps import Heard
 from streams.policy import Policy
 from streams.presence import Presence
+from streams.quarantine import NO_LINE, Refused
 from streams.settler import LEAP
 from streams.store import Store
 
@@ -32,6 +47,7 @@ __all__ = ["Message", "Output", "Pipeline"]
 
 NUMBER_DIGITS_MAX = 14
 SENSOR_CHARS_MAX = 255
+CLAIMS_CHARS_MAX = 16
 LINE_BYTES_MAX = 1 << 20
 """A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
 MESSAGE_LINES_MAX = 100_000
@@ -39,6 +55,8 @@ MESSAGE_LINES_MAX = 100_000
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 _TICKS = {b"", END}
+_CLAIMS = frozenset({Verdict, ProcessVerdict, ModeChanged})
+"""Events that say what a device's protection does: only sensors that may report it are believed."""
 
 DEVICES_EVICTED_SHARE = 64
 """At the bound this share of the devices is evicted at once."""
@@ -68,6 +86,10 @@ class Message(NamedTuple):
     """How many numbers it takes up."""
     keyed: bool = False
     """All lines are about the device in the key, whatever they call it: who published them knows better."""
+    claims: str = ""
+    """What its sender may report, by its grant (`schemas.topics.CLAIMS`); "" where it has none."""
+    foreign_clock: bool = False
+    """Its sender reports on several devices: its times move a device's clock no further than the log's own time."""
 
     @classmethod
     def read(
@@ -77,7 +99,8 @@ class Message(NamedTuple):
         dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
         seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
         keyed = _text(headers.get(DEVICE_FROM)) == FROM_KEY
-        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed)
+        claims, foreign = _text(headers.get(CLAIMS))[:CLAIMS_CHARS_MAX], CLOCK in headers
+        return cls(offset, logged_ms, key or b"", value or b"", dialect, sensor, seq, lines, keyed, claims, foreign)
 
 
 class Pipeline:
@@ -94,6 +117,8 @@ class Pipeline:
         self._dialects = dialects()
         self._handlers = self.correlator.handlers
         self._changed: dict[str, Device] = {}
+        self.line_at_hand: MutableSequence[int] = [NO_LINE]
+        """One number, the line that is read now; a worker puts a place there that survives it."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Take some devices' state back from all of their entries, in any order."""
@@ -107,8 +132,8 @@ class Pipeline:
         """The state entries to write now, once the output was delivered."""
         return self.store.checkpoint()
 
-    def take(self, message: Message) -> None:
-        """Take one message in; one that is in the state already does nothing."""
+    def take(self, message: Message, refused: Refused | None = None) -> None:
+        """Take one message in, some of its lines rejected unread; one that is in the state already does nothing."""
         self.policy.logged_ms = message.logged_ms
         if message.dialect == TICK_DIALECT and message.value in _TICKS:
             self._tick(message)
@@ -123,15 +148,28 @@ class Pipeline:
             lines = _rows(dialect.split, lines)
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
-        for line in lines:
+        at_hand = self.line_at_hand
+        # Each line's number is put there before the line is read: if that ends the process, it is known which one it was.
+        for at_hand[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
+        at_hand[0] = NO_LINE
         numbered = message.seq and home.name and message.offset > home.facts.offset
         if numbered:
             self._change(home, home, message)
         for device in self._changed.values():
             self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
+
+    def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
+        """Reject some lines unread; an empty one takes the place of each, so that the others keep their numbers."""
+        for number, line in enumerate(lines):
+            if number in refused.lines:
+                reject = Reject(Reason.STOPS_WORKER, refused.detail, line)
+                self._line(home, _giving(reject), message, line)
+                yield b""
+            else:
+                yield line
 
     def drain(self) -> Output:
         """What the taken messages made, emptied."""
@@ -194,17 +232,19 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001  # no line may stop a fleet; a mistake of ours is told, and mended later
                 parsed = Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
         kind = parsed.__class__
+        if kind in _CLAIMS and not self._believes(message):
+            parsed, kind = _refused(message, line), Reject
         device = home
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name and not (message.keyed and home.name):
-                if len(named) <= DEVICE_CHARS_MAX:
-                    device = self._device(named.encode("utf-8", "replace"))
+                known = self.devices.get(named)
+                if known is not None:
+                    device = known
+                elif problem := device_name_problem(named):
+                    parsed, kind = Reject(Reason.NO_DEVICE, problem, line), Reject
                 else:
-                    detail = (
-                        f"the device's name has {len(named)} characters; at most {DEVICE_CHARS_MAX} are taken for one"
-                    )
-                    parsed, kind = Reject(Reason.NO_DEVICE, detail, line), Reject
+                    device = Device(named)
             elif not named and not home.name and kind is not Ignored:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -224,13 +264,14 @@ class Pipeline:
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
             device.times.append(at)
             if not facts.now >= at >= facts.now - LEAP:
-                own = device is home and kind is not ProxyLogged
+                own = device is home and kind is not ProxyLogged and not message.foreign_clock
                 until = getattr(parsed, "ended", 0)
                 self.correlator.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
-            reject = Reject(parsed.reason, parsed.detail, parsed.raw, message.dialect, home.name, message.keyed)
+            detail, raw = without_logins(parsed.detail), masked(parsed.raw)
+            reject = Reject(parsed.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
@@ -239,7 +280,7 @@ class Pipeline:
                 # Headings and a program's own messages have no time, or are about nobody.
                 device.times.append(parsed.at)
                 self.correlator.see_sensor(device, parsed.at)
-                own = device is home
+                own = device is home and not message.foreign_clock
                 self.correlator.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
 
     @staticmethod
@@ -273,10 +314,16 @@ class Pipeline:
             self.store.evict(device.name)
         self.store.changed[""] = book
 
+    def _believes(self, message: Message) -> bool:
+        """Whether verdicts and modes in a message count."""
+        if message.claims:
+            return message.claims == CLAIMS_VERDICTS
+        return self.policy.believes_verdicts(message.dialect, message.sensor)
+
     def _device(self, key: bytes) -> Device:
-        # A longer key is no device's name: its lines are those of whom they name themselves.
+        """The device of a message's key; the one without a name where the key cannot be a name: then the lines name theirs."""
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
-        return self.devices.get(name) or Device(name)
+        return self.devices.get(name) or Device("" if device_name_problem(name) else name)
 
     def _tick(self, message: Message) -> None:
         for device in self._quiet(message.logged_ms):
@@ -335,6 +382,21 @@ def _number(header: object) -> int:
 def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
     """Lines with each export's envelope taken apart into its rows."""
     return [row for line in lines if line for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+
+
+def _refused(message: Message, line: bytes) -> Reject:
+    """The reject for a verdict or a mode of a sensor that may not report it."""
+    if message.claims:
+        detail = "verdicts and modes of this sender do not count; set verdicts = true in its grant if they should"
+    else:
+        who = f"{message.dialect}@{message.sensor}"
+        detail = f"verdicts and modes of {who} do not count; add it to protection.verdict_sensors if they should"
+    return Reject(Reason.NOT_ALLOWED, detail, line)
+
+
+def _giving(reject: Reject) -> Dialect:
+    """A dialect that does not look at the line."""
+    return Dialect("", lambda _: reject, lambda _: 0, lambda _: "", "", "", lambda _: False)
 
 
 def _unread(message: Message, line: bytes) -> Reject:

@@ -6,7 +6,8 @@ One object serves all pipelines of a worker. What holds at a moment is decided b
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import fnmatchcase, translate
 
 from schemas.clock import MICROS
 from schemas.events import Micros, ProtectionMode
@@ -38,9 +39,15 @@ class Policy:
         self.alert_gap: Micros = int(settings.alert_gap_secs * MICROS)
         self.logged_ms = 0
         """The log's time of the message at hand; 0 without a log."""
+        sensors = (entry if "@" in entry else f"{entry}@*" for entry in settings.verdict_sensors)
+        self._verdict_sensors = re.compile("|".join(map(translate, sensors)) or r"(?!)")
         self._patterns = [entry.partition("=")[::2] for entry in settings.groups]
         modes = (entry.rpartition("=")[::2] for entry in settings.modes)
         self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
+
+    def believes_verdicts(self, dialect: str, sensor: str) -> bool:
+        """Return whether verdicts and modes of a sensor count that has no grant."""
+        return self._verdict_sensors.match(f"{dialect}@{sensor}") is not None
 
     def groups_of(self, device: Device) -> tuple[str, ...]:
         """The groups of a device, as the settings say."""

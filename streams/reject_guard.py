@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.events import Reject
+from schemas.events import Reason, Reject
 from schemas.settings import WorkerSettings
 from streams.guards import Exit, end
 from streams.pipeline import Output
@@ -44,7 +44,8 @@ class RejectGuard:
     def judge(self, outputs: Sequence[Output]) -> None:
         """Take note of a batch, before anything of it leaves; does not return when the worker has to stop."""
         before, rate = self._rate.over, self._rate
-        rejects = [reject for output in outputs for reject in output.rejects]
+        # Lines that were refused are no sign that lines cannot be read; else whoever forges some could stop the worker.
+        rejects = [one for output in outputs for one in output.rejects if one.reason is not Reason.NOT_ALLOWED]
         over = rate.note(sum(output.lines for output in outputs), len(rejects), time.monotonic())
         self._counters.reject_rate = rate.share
         self._counters.reject_rate_over = over or rate.doubted

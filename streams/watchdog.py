@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from schemas.health import Looks, Standstill
+from streams.at_hand import AtHand, Place
 from streams.guard_group import GroupView, Progress
 from streams.guards import Exit, end
+from streams.quarantine import NO_LINE
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,10 @@ STOP_IDLE_SECS_MAX = 3.0
 """Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
 
 
-STUCK_SECS_MAX = 60.0
-"""For one round of its own; each question in it is answered or given up within seconds."""
+STUCK_SECS_MAX = 30.0
+"""For one round of its own; each question in it is answered or given up within seconds. A library that never lets another
+thread run stops the heartbeats too, so the next worker has the same message after a session timeout: the sooner it ends the
+fewer workers have it."""
 TURNS = 4
 """Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
 of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
@@ -125,6 +129,7 @@ class Watchdog(threading.Thread):
         stopping: Callable[[], bool],
         stop_asked: Callable[[], bool],
         busy: Callable[[], bool],
+        at_hand: AtHand,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._group = group
@@ -137,6 +142,7 @@ class Watchdog(threading.Thread):
         self._stopping = stopping
         self._stop_asked = stop_asked
         self._busy = busy
+        self._at_hand = at_hand
         self._answered = True
 
     def run(self) -> None:
@@ -148,12 +154,18 @@ class Watchdog(threading.Thread):
 
     def _watch(self) -> None:
         stall, pulse = Stall(self._stall_secs_max), Pulse(BEATS * self._stall_secs_max)
-        asked_at = time.monotonic()
+        asked_at = since = time.monotonic()
+        seen = self._at_hand.look()
         stopping_since: float | None = None
         while True:
             faulthandler.dump_traceback_later(STUCK_SECS_MAX, exit=True)
             time.sleep(ROUND_SECS)
             now = time.monotonic()
+            looked = self._at_hand.look()
+            if looked != seen or not looked[0]:
+                seen, since = looked, now
+            elif now - since > self._stall_secs_max:
+                self._end_at(looked[1])
             if self._stopping():
                 stopping_since = stopping_since or now
                 self._hasten(now - stopping_since)
@@ -187,6 +199,18 @@ class Watchdog(threading.Thread):
         if pulse.stopped(progress, now, sign):
             whose = "partitions that are ours" if own else "any partition, and none is ours"
             end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s nobody has ticked into {whose}")
+
+    def _end_at(self, place: Place) -> NoReturn:
+        """A line does not come to an end. The stacks say where it is worked on."""
+        self._at_hand.note_exit(Exit.STALLED)
+        faulthandler.dump_traceback()
+        _, line, _ = place.death
+        where = "outside of its lines" if line == NO_LINE else f"line {line + 1}"
+        end(
+            Exit.STALLED,
+            f"the message in partition {place.partition} at offset {place.death.offset}, {where}, has been worked on for "
+            f"{self._stall_secs_max:.0f} s, the stacks above say where; after a second time it goes to rejects",
+        )
 
     def _hasten(self, secs: float) -> None:
         if self._stop_asked() and not self._busy() and secs > min(STOP_IDLE_SECS_MAX, self._stop_secs_max):

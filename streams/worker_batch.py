@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
+from schemas.events import Reason, Reject
+from schemas.logins import masked
 from schemas.settings import CorrelationSettings
+from streams.at_hand import AtHand
 from streams.continuity import Continuity
 from streams.delivery import Check, Courier
 from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.pipeline import Message, Output
 from streams.policy import Policy
+from streams.quarantine import Death, Refused, refused_after
 from streams.reject_guard import RejectGuard
 from streams.worker_counters import WorkerCounters
 from streams.worker_shapes import MakePipeline, PipelineLike
 from streams.worker_state import Entry, StateStore
+
+log = logging.getLogger(__name__)
 
 PORTION_BYTES = 2 << 20
 """Input taken before its output is looked at."""
@@ -27,6 +34,10 @@ REJECTS_TOGETHER_MAX = 20_000
 
 StandsAt = Callable[[int], int]
 """Asks the broker for the offset from which the group has to go on in a partition; may block."""
+
+
+DeathsIn = Callable[[int], Iterable[Death]]
+"""Asks the broker for the deaths of workers in a partition; may block."""
 
 
 class Bench:
@@ -42,8 +53,10 @@ class Bench:
         store: StateStore,
         lease: Lease,
         stands_at: StandsAt,
+        deaths_in: DeathsIn,
         counters: WorkerCounters,
         rejects: RejectGuard,
+        at_hand: AtHand,
         long_secs: float,
     ) -> None:
         self._correlation = correlation
@@ -53,8 +66,12 @@ class Bench:
         self._store = store
         self._lease = lease
         self._stands_at = stands_at
+        self._deaths_in = deaths_in
         self._counters = counters
         self._rejects = rejects
+        self._at_hand = at_hand
+        self._refused: dict[int, Mapping[int, Refused]] = {}
+        """What must not be read, by partition and offset."""
         self._long_secs = long_secs
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
@@ -66,6 +83,7 @@ class Bench:
         """Partitions were assigned or taken away: what we know of them may be old."""
         self._pipelines.clear()
         self._continuity.forget()
+        self._refused.clear()
 
     def books(self) -> list[dict[str, int]]:
         """What the pipelines of our partitions count."""
@@ -78,7 +96,11 @@ class Bench:
         return sum(tuple(self._counters.delivered.values())) if long else None
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
-        """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged."""
+        """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged.
+
+        Messages behind one of which something must not be read are taken out of the batch: to be handled when that one is
+        acknowledged.
+        """
         self.busy, self._began = True, time.monotonic()
         born = self._lease.membership()
         check = partial(self._lease.check, born)
@@ -88,10 +110,10 @@ class Bench:
         touched: dict[int, PipelineLike] = {}
         for part, messages in batch.items():
             pipeline = touched[part] = await self._pipeline(part, messages)
+            if self._refused[part]:
+                _cut_behind(messages, self._refused[part])
             for portion in _portions(messages):
-                for message in portion:
-                    pipeline.take(message)
-                output = pipeline.drain()
+                output = self._take(part, pipeline, portion)
                 made.append((part, output))
                 rejects += len(output.rejects)
                 if rejects > REJECTS_TOGETHER_MAX:
@@ -117,13 +139,37 @@ class Bench:
         self._rejects.judge([output for _, output in made])
         await self._courier.deliver(chain.from_iterable(self._courier.parcels(*some) for some in made), check)
 
+    def _take(self, part: int, pipeline: PipelineLike, portion: Sequence[Message]) -> Output:
+        """What a pipeline makes of some messages; what of them ended workers before is rejected instead."""
+        refused, begin = self._refused[part], self._at_hand.begin
+        unread: list[Reject] = []
+        for message in portion:
+            what = refused.get(message.offset) if refused else None
+            if what is not None:
+                self._counters.quarantined += 1
+                log.error("what ended workers goes to rejects", extra={"partition": part, "why": what.detail})
+                if what.whole:
+                    unread.append(_whole(message, what))
+                    continue
+            begin(part, message.offset)
+            pipeline.take(message, what)
+        output = pipeline.drain()
+        self._at_hand.done()
+        output.rejects.extend(unread)
+        return output
+
     async def _pipeline(self, part: int, messages: Sequence[Message]) -> PipelineLike:
         """The pipeline of a partition; after an assignment with the state that its local store has."""
         first = messages[0].offset
         if not self._continuity.knows(part):
-            start = await asyncio.get_running_loop().run_in_executor(None, self._stands_at, part)
+            loop = asyncio.get_running_loop()
+            start, deaths = await asyncio.gather(
+                loop.run_in_executor(None, self._stands_at, part), loop.run_in_executor(None, self._deaths_in, part)
+            )
             self._stop_at(self._continuity.begin(part, first, start))
+            self._refused[part] = refused_after(deaths, start)
             pipeline = self._make_pipeline(self._correlation, self._policy)
+            pipeline.line_at_hand = self._at_hand.line
             for some in self._store.pieces(part):
                 pipeline.restore(some)
                 await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
@@ -150,6 +196,20 @@ class Bench:
             self._store.note_changelog(part, offset)
         self._counters.checkpoint_entries += len(parcels)
         self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)
+
+
+def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:
+    """End a batch with the first message of which something must not be read."""
+    for number, message in enumerate(messages, 1):
+        if message.offset in refused:
+            del messages[number:]
+            return
+
+
+def _whole(message: Message, refused: Refused) -> Reject:
+    """The reject for a message that is not read at all."""
+    device, raw = message.key.decode(errors="replace"), masked(message.value)
+    return Reject(Reason.STOPS_WORKER, refused.detail, raw, message.dialect, device, message.keyed, message.claims)
 
 
 def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:

@@ -22,6 +22,8 @@ class WorkerCounters:
     """Messages acknowledged by Kafka, by topic."""
     resends: int = 0
     undeliverable: int = 0
+    quarantined: int = 0
+    """Messages of which something was rejected unread."""
     checkpoint_entries: int = 0
     checkpoint_bytes: int = 0
     lease_waits: int = 0

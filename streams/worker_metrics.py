@@ -46,6 +46,7 @@ def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, 
     yield one(declared.WORKER_STALE, own.messages_stale)
     yield one(declared.WORKER_RESENDS, own.resends)
     yield one(declared.WORKER_UNDELIVERABLE, own.undeliverable)
+    yield one(declared.WORKER_QUARANTINED, own.quarantined)
     yield one(declared.WORKER_CHECKPOINT_ENTRIES, own.checkpoint_entries)
     yield one(declared.WORKER_CHECKPOINT_BYTES, own.checkpoint_bytes)
     yield one(declared.WORKER_LEASE_WAITS, own.lease_waits)

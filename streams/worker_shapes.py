@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Protocol
 
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Output
 from streams.policy import Policy
+from streams.quarantine import Refused
 
 
 class PipelineLike(Protocol):
     """One input partition's pipeline; `streams.pipeline.Pipeline` is the real one."""
 
+    line_at_hand: MutableSequence[int]
+    """One number: it says there which line of a message it reads."""
+
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Take over some devices' state of an earlier life."""
 
-    def take(self, message: Message) -> None:
-        """Handle one message; one that is in the state already does nothing."""
+    def take(self, message: Message, refused: Refused | None = None) -> None:
+        """Handle one message, some of its lines rejected unread; one that is in the state already does nothing."""
 
     def drain(self) -> Output:
         """What the taken messages made, emptied."""

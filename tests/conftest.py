@@ -1,8 +1,8 @@
 """Fixtures for all rooms: one real Kafka and one real ClickHouse engine for the whole run, started when first needed.
 
 broker               the broker: `.bootstrap`. Shared by all tests, so do not stop or kill it: start your own Broker
-                     in `tmp_path` for that.
-engine               the ClickHouse engine behind HTTP: `.url`, `.host`, `.port`. Shared as well.
+                     in `tmp_path` for that. It wants no login, as tests have clients of their own.
+engine               the ClickHouse engine behind HTTP: `.settings(database)`, which has its login. Shared as well.
 kafka_settings_for   settings_for without the engine: `kafka_settings_for(worker={"batch_messages_max": 10})`.
 settings_for         Makes Settings that point at broker and engine. Topic prefix, groups, worker folders and database
                      are this test's own; topics and database exist when it returns. Sections can be given in part;
@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import clickhouse_connect
 import hypothesis
 import pytest
 
 from schemas.settings import PREFIX, Settings
 from schemas.topics import topics
+from sinks.clickhouse import connect
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 
@@ -66,7 +66,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The run's Kafka."""
-    server = Broker(tmp_path_factory.mktemp("kafka"))
+    server = Broker(tmp_path_factory.mktemp("kafka"), login=False)
     server.start()
     yield server
     server.stop()
@@ -101,7 +101,7 @@ def kafka_settings_for(broker: Broker, unique: str, tmp_path: Path) -> SettingsM
         for section, values in sections.items():
             own[section] = {**own.get(section, {}), **values}
         made = Settings.model_validate(own)
-        create_topics(broker.bootstrap, topics(made))
+        create_topics(made.kafka, topics(made))
         return made
 
     return make
@@ -112,9 +112,10 @@ def settings_for(kafka_settings_for: SettingsMaker, engine: Engine, unique: str)
     """Makes settings for the run's Kafka and engine, topics and database included."""
 
     def make(**sections: Mapping[str, Any]) -> Settings:
-        clickhouse = {"url": engine.url, "database": unique, **sections.pop("clickhouse", {})}
+        given = engine.settings(unique).model_dump(exclude_unset=True)
+        clickhouse = {**given, **sections.pop("clickhouse", {})}
         made = kafka_settings_for(clickhouse=clickhouse, **sections)
-        with clickhouse_connect.get_client(host=engine.host, port=engine.port) as client:
+        with connect(engine.settings("")) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS `{made.clickhouse.database}`")
         return made
 

@@ -44,7 +44,7 @@ class Guarded(Broker):
     """The embedded broker with a door more for each of these; the plain one stays, for itself."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, login=False)
         self.ports = {protocol: free_port() for protocol in LISTENERS}
 
     def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
@@ -132,9 +132,7 @@ def test_the_whole_path(
 ) -> None:
     """Topics are made, lines published, worked on and written, each by a process of its own."""
     settings = settings_of(guarded, protocol, unique, tmp_path)
-    settings = settings.model_copy(
-        update={"clickhouse": settings.clickhouse.model_copy(update={"url": engine.url, "database": unique})}
-    )
+    settings = settings.model_copy(update={"clickhouse": engine.settings(unique)})
     with_database(settings)
     file, eve = tmp_path / "settings.toml", tmp_path / "eve.json"
     write_settings(settings, file)
@@ -169,7 +167,7 @@ def test_another_kafka_is_followed_as_an_event_hub_is(guarded: Guarded, unique: 
             },
         }
     )
-    create_topics(guarded.bootstrap, [*topics(settings), Topic(theirs, "Somebody else's", 1, {})])
+    create_topics(guarded.settings, [*topics(settings), Topic(theirs, "Somebody else's", 1, {})])
     producer = Producer({"bootstrap.servers": guarded.bootstrap})
     producer.produce(theirs, b'{"local_ip":"192.0.2.1"}')
     assert producer.flush(20) == 0

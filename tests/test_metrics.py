@@ -84,6 +84,7 @@ MOVED_ELSEWHERE = {
         "tests/producers/sensor/test_hearing.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
     "unproxy_endpoint_held_bytes": "tests/producers/sensor/test_hearing.py::test_what_waits_is_told_at_the_end",
+    "unproxy_publisher_lines_not_allowed_total": "tests/test_trust.py::test_an_endpoint_with_a_topic_of_its_own",
     "unproxy_publisher_resends_total": (
         "tests/producers/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
     ),

@@ -225,7 +225,12 @@ def stored(settings: Settings, table: str, key: str) -> dict[object, Row]:
 def ask(settings: Settings, query: str) -> list[Row]:
     """Rows of an answer as JSON has them."""
     host, _, port = settings.clickhouse.url.removeprefix("http://").partition(":")
-    client = clickhouse_connect.get_client(host=host, port=int(port), database=settings.clickhouse.database)
+    client = clickhouse_connect.get_client(
+        host=host,
+        port=int(port),
+        database=settings.clickhouse.database,
+        password=settings.clickhouse.password.get_secret_value(),
+    )
     options = {"output_format_json_quote_64bit_integers": 0, "date_time_output_format": "iso"}
     try:
         raw = client.raw_query(query, fmt="JSONEachRow", settings=options)

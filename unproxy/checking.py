@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from glob import glob
 from typing import NamedTuple
 
 from confluent_kafka import KafkaException
@@ -15,7 +16,7 @@ from schemas.topics import Topic, topics
 from unproxy.cluster import ask
 from unproxy.errors import Failed, KafkaAway
 from unproxy.query.where import of_settings
-from unproxy.wiring import identity_file, lost_tables, pending_migrations
+from unproxy.wiring import grant_problems, identity_file, lost_tables, pending_migrations
 
 KAFKA_SECS_MAX = 5.0
 
@@ -31,6 +32,7 @@ def everything(settings: Settings) -> Iterator[Finding]:
     """All findings."""
     yield Finding(True, "settings: every key is known and every value fits")
     yield from _identity(settings)
+    yield from _grants(settings)
     yield from _kafka(settings)
     yield from _clickhouse(settings)
 
@@ -43,6 +45,22 @@ def _identity(settings: Settings) -> Iterator[Finding]:
             yield Finding(False, f"identity: {told}")
         else:
             yield Finding(True, f"identity: {path}: names and addresses: {entries:,}")
+
+
+def _grants(settings: Settings) -> Iterator[Finding]:
+    grants = settings.inputs.grants
+    problems = [
+        *grant_problems(settings),
+        *(
+            f"{name}: no file here matches {pattern}; correct it in its sources, or leave it out"
+            for name, grant in grants.items()
+            for pattern in grant.sources
+            if pattern != "-" and "://" not in pattern and not glob(pattern)
+        ),
+    ]
+    yield from (Finding(False, f"grant {problem}") for problem in problems)
+    if grants and not problems:
+        yield Finding(True, f"grants: {len(grants):,}, each can match")
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ import typer
 from unproxy import commands
 from unproxy.commands.common import State, example
 from unproxy.errors import Failed
+from unproxy.output import guard, say
 
 EXIT_FAILED = 1
 EXIT_CALLED_WRONGLY = 2
@@ -69,9 +70,15 @@ commands.register(app)
 
 def main() -> None:
     """Run one command and end the process with its exit code."""
+    guard()
+    # Rows, logs and state tell what people did: whatever file a command creates is its owner's alone.
+    os.umask(0o077)
+    # Nor do Python processes that a library starts (multiprocessing) import from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         code = run(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`); nothing more can be said, at exit neither.
         _write_no_more()
@@ -117,8 +124,8 @@ def _write_no_more() -> None:
 
 
 def _say(message: str) -> None:
-    for line in message.splitlines():
-        typer.echo(f"unproxy: {line}", err=True)
+    for line in message.split("\n"):
+        say(line)
 
 
 def _in_words(error: Exception) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from schemas.kafka_config import Door, client_config
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name, topics
+from unproxy.acls import Rule
 from unproxy.errors import Failed, Fixable, KafkaAway
 
 if TYPE_CHECKING:
@@ -89,3 +91,33 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
                     f"{settings.kafka.bootstrap}: topic {name} cannot be created: {error.args[0].str()}"
                 ) from None
     return made
+
+
+def create_acls(settings: Settings, wanted: Iterable[tuple[Rule, str]]) -> int:
+    """Allow each principal what its rule says; gives the number of rights, those that were there included. Raises Failed."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+
+    admin, _ = ask(settings, KAFKA_SECS_MAX)
+    bindings = [
+        AclBinding(
+            ResourceType[rule.kind.upper()],
+            rule.name,
+            ResourcePatternType.PREFIXED if rule.prefixed else ResourcePatternType.LITERAL,
+            principal,
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for rule, principal in wanted
+        for operation in rule.operations
+    ]
+    for binding, future in admin.create_acls(bindings, request_timeout=KAFKA_SECS_MAX).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            raise Failed(
+                f"{settings.kafka.bootstrap}: {binding.principal} cannot be given a right on {binding.name}: "
+                f"{error.args[0].str()}; log in as a super user of a cluster that has an authorizer"
+            ) from None
+    return len(bindings)

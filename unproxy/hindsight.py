@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from schemas.record import Alert
+from unproxy.output import printable
 from unproxy.query.alerts import HOSTS_SHOWN, counted, indicator, outcome, short_time
-from unproxy.query.formats import printable
 
 if TYPE_CHECKING:
     from streams.pipeline import Output, Pipeline

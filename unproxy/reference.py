@@ -22,7 +22,8 @@ from schemas.events import ProtectionMode, Reason
 from schemas.metrics import METRICS
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import as_toml, described
-from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, topics
+from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY_HEADERS, topics
+from unproxy.acls import roles, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m unproxy.reference"
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "docs/reference/rows.md": _rows_page(),
         "docs/reference/alerts.md": _alerts_page(),
         "docs/reference/topics.md": _topics_page(),
+        "docs/reference/acls.md": _acls_page(),
         "docs/reference/metrics.md": _metrics_page(),
         "docs/reference/cli.md": _cli_page(),
         "docs/reference/dialects.md": _dialects_page(),
@@ -86,7 +88,8 @@ def _settings_page() -> str:
     blocks = [
         f"Read from `unproxy.toml` in the current folder, or from the file that `{CONFIG_VARIABLE}` or `--config` "
         f"names; then the environment goes over it: `worker.name` is `{PREFIX}WORKER__NAME` there, and a list is "
-        "written with commas. Unknown keys are errors in both. `unproxy check --dump` shows what is in force. "
+        "written with commas. Unknown keys are errors in both. Root takes only a file that it owns and that nobody else "
+        "can write or replace. `unproxy check --dump` shows what is in force. "
         "A file to start from: [unproxy.example.toml](../../deploy/unproxy.example.toml)."
     ]
     for section, field in Settings.model_fields.items():
@@ -185,8 +188,29 @@ def _topics_page() -> str:
         f"state: it is called `GROUP-{STATE_CHANGELOG}`, GROUP being `worker.group`. All have the same number of "
         "partitions, which never changes later.",
         _table(("topic", "partitions", "table", "what is in it"), iter(rows)),
+        "## Headers on telemetry",
+        "The worker believes them, so whoever may write to `telemetry` may claim anything: see "
+        "[who may report on which device](../identity.md#who-may-report-on-which-device).",
+        _table(("header", "meaning"), ((f"`{name}`", about) for name, about in TELEMETRY_HEADERS.items())),
         *details,
     )
+
+
+def _acls_page() -> str:
+    blocks = [
+        "Made from [deploy/kafka/acls.toml](../../deploy/kafka/acls.toml). `unproxy acls` prints them as commands of "
+        "`kafka-acls.sh`, `unproxy acls --apply` adds them. Each role is a principal of its own, `User:unproxy-ROLE` unless "
+        "`--principal` names another. `kafka.topic_prefix` goes before each topic; groups are those of the settings. A name "
+        "that ends with `*` stands for all names that begin so. What is not listed is refused, where the brokers have an "
+        "authorizer and `allow.everyone.if.no.acl.found=false`."
+    ]
+    for role, about in roles().items():
+        rows = (
+            (rule.kind, f"`{rule.name}{'*' if rule.prefixed else ''}`", ", ".join(rule.operations), rule.why)
+            for rule in rules(Settings.model_construct(), role)
+        )
+        blocks += [f"## {role}", about, _table(("kind", "name", "operations", "why"), rows)]
+    return _page("Kafka ACLs", *blocks)
 
 
 def _metrics_page() -> str:

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 from schemas.events import Reject
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Fixable
+from unproxy.output import below, printable_json
 
 if TYPE_CHECKING:
     from streams.pipeline import Output
@@ -53,11 +54,11 @@ class Outputs:
     def write(self, made: Output) -> None:
         """What a pipeline made, one a line."""
         if self.rows:
-            self.rows.writelines(row + b"\n" for row in made.network_events)
+            self.rows.writelines(printable_json(row) + b"\n" for row in made.network_events)
         if self.events:
-            self.events.writelines(row + b"\n" for row in made.device_events)
+            self.events.writelines(printable_json(row) + b"\n" for row in made.device_events)
         if self.alerts:
-            self.alerts.writelines(alert + b"\n" for _, alert in made.alerts)
+            self.alerts.writelines(printable_json(alert) + b"\n" for _, alert in made.alerts)
         for reject in made.rejects:
             self.reject(reject)
 
@@ -246,7 +247,7 @@ class Progress:
     @classmethod
     def for_terminal(cls) -> Progress:
         """Silent where nobody watches."""
-        return cls(sys.stderr.write if sys.stderr.isatty() else None)
+        return cls(below(sys.stderr).write if sys.stderr.isatty() else None)
 
     def __call__(self, lines: int, rows: int) -> None:
         """So far."""

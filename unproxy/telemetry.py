@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from textwrap import indent
+
+from unproxy.output import printable
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CHATTY = ("aiokafka", "faust", "mode", "kafka", "urllib3", "clickhouse_connect", "asyncio")
@@ -18,8 +21,9 @@ class FieldsFormatter(logging.Formatter):
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = [f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _STANDARD]
         head = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {record.getMessage()}"
-        line = " ".join([head, *facts])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = printable(" ".join([head, *facts]))
+        # Indented, so that no line of an error's text looks like a record.
+        return f"{line}\n{indent(self.formatException(record.exc_info), '  ')}" if record.exc_info else line
 
 
 def _value(value: object) -> str:

@@ -21,6 +21,7 @@ from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
 from schemas.events import Reason, Reject
+from schemas.logins import masked
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Failed, Fixable
 
@@ -97,6 +98,7 @@ def run_producer(
             "bytes": done.bytes,
             "messages": done.acknowledged_messages,
             "cut": done.too_long,
+            "not_allowed": done.not_allowed.total(),
         },
     )
     if done.bytes_before and not done.lines:
@@ -182,6 +184,22 @@ def identity_file(path: str) -> tuple[int, int, str]:
     except SourceError as error:
         return 0, 0, str(error)
     return len(entries), unusable, ""
+
+
+def grant_problems(settings: Settings) -> Iterator[str]:
+    """Say which grants of senders can match nothing, and what to write instead."""
+    from producers.grants import Grants, wrong_names
+    from producers.identity_files import IdentityFiles
+    from producers.source import SourceError
+
+    for name, first in Grants(settings.inputs).hidden():
+        yield f'{name}: "{first}" matches all of its clients first; write {name} before it, or narrow "{first}"'
+    try:
+        table = IdentityFiles(settings.identity, time.monotonic).table
+    except SourceError:
+        return  # the finding about its file says so
+    for name, device, right in wrong_names(settings.inputs, lambda name: table.find(name, lambda: 0).device):
+        yield f'{name}: no line is about "{device}", as its DeviceId is "{right}"; write that'
 
 
 def report_to(file: Path | None) -> Callable[[Report], None]:
@@ -312,11 +330,11 @@ def recorded_messages(
     damage = ""
     try:
         for line in replay(recorded, line_bytes_max=line_bytes_max):
-            device, told = devices.of(line)
+            named = devices.of(line)
             if line.too_long:
-                yield Reject(Reason.TOO_LONG, line.too_long, line.value, line.dialect, device)
+                yield Reject(Reason.TOO_LONG, line.too_long, masked(line.value), line.dialect, named.device)
             else:
-                yield from grouping.add(line, device, told)
+                yield from grouping.add(line, named.device, named.told)
     except SourceDamaged as error:
         damage = str(error)
     yield from grouping.drain()

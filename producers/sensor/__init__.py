@@ -10,6 +10,8 @@ counts        bytes of those that have ended
 spelling      a connection as a line
 queue         lines that wait
 run           the thread that reads, the queue behind it, and what is told of it
+errors        what an error in one record costs: that record
+privileges    what is given up once the sockets are open
 
 What it does about listed destinations, each a line of `sensor`:
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from producers.sensor.errors import Errors
 from producers.sensor.filter import PORTS_MAX, program_of
 from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.rules import ProxyAddress
@@ -61,6 +62,7 @@ class Capture:
             self._socket.close()
             raise
         self._block = 0
+        self.errors = Errors("a packet")
         self.is_drained = True
         """All that was there was read the last time."""
         self.dropped = 0
@@ -93,7 +95,9 @@ class Capture:
             at = begin + first
             for _ in range(packets):
                 following, secs, nanos, captured, wire, _, _, ip_at = _FRAME.unpack_from(self._ring, at)
-                packet = parse_packet(self._ring[at + ip_at : at + ip_at + captured], wire)
+                packet = None
+                with self.errors:
+                    packet = parse_packet(self._ring[at + ip_at : at + ip_at + captured], wire)
                 if packet is not None:
                     yield secs * 1_000_000 + nanos // 1_000, packet
                 at += following

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from producers.sensor.netlink import (
     ACK,
-    RECEIVE_BYTES,
     REQUEST,
     SOCK_DIAG,
     Asker,
@@ -26,6 +25,7 @@ from producers.sensor.netlink import (
     is_loss,
     messages,
     opened,
+    received,
 )
 from producers.sensor.ring import spelled
 
@@ -34,6 +34,7 @@ FiveTuple = tuple[str, int, str, int]
 
 ENDS_BYTES = 4 * 1024 * 1024
 """Of the kernel's memory for ends that are not read yet: some 3,000."""
+TAKE_MAX = 1_024
 _BY_FAMILY, _DESTROY = 20, 21
 _TCP_GROUPS = (1, 3)
 _ALL_STATES = 0xFFFFFFFF
@@ -120,11 +121,11 @@ class Ends:
         return self._link.fileno()
 
     def take(self) -> Iterator[Ended]:
-        """Those that are there to be read."""
+        """Those that are there to be read, of at most `TAKE_MAX` datagrams: sockets may end as fast as they are read."""
         with suppress(BlockingIOError):
-            while True:
+            for _ in range(TAKE_MAX):
                 try:
-                    raw = self._link.recv(RECEIVE_BYTES)
+                    raw = received(self._link)
                 except OSError as error:
                     if not is_loss(error):
                         raise

@@ -13,6 +13,7 @@ from typing import Generic
 import schemas.metrics as declared
 from producers.sensor.diag import Destroyer, FiveTuple, why_not_destroy
 from producers.sensor.enforce import Emit, Enforcer, Level, Request, Segment, passes
+from producers.sensor.errors import Errors
 from producers.sensor.inline import Gate, Queue
 from producers.sensor.listed import Listed, list_file
 from producers.sensor.rules import NoRules, ProxyAddress, Rules
@@ -59,6 +60,8 @@ class Enforcement(Generic[Segment]):
         self._passed_by = False
         self._told: tuple[str, str] | None = None
         self._unseen_before = self._failed_before = 0
+        self._errors_seen = Errors("a request that was seen on its way")
+        self._errors = Errors("a look at mode and list; the mode stays as it was")
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sensor-modes", daemon=True)
@@ -76,8 +79,9 @@ class Enforcement(Generic[Segment]):
     def heard(self, said: Iterable[Request]) -> None:
         """Something was said, by whoever sees packets on their way."""
         for request in said:
-            if self.enforcer.saw(request.at, request) and self._gate is not None:
-                self._passed_by = True
+            with self._errors_seen:
+                if self.enforcer.saw(request.at, request) and self._gate is not None:
+                    self._passed_by = True
 
     def is_told(self, request: Request) -> bool:
         """A verdict has told of this request."""
@@ -121,6 +125,11 @@ class Enforcement(Generic[Segment]):
         if destroyer is not None:
             destroyer.close()
 
+    @property
+    def skipped(self) -> int:
+        """Errors in requests and in looks at mode and list."""
+        return self._errors.count + self._errors_seen.count
+
     def families(self) -> Iterator[Family]:
         """Its numbers for Prometheus."""
         yield by_label(declared.SENSOR_LISTED, self.summary())
@@ -142,11 +151,9 @@ class Enforcement(Generic[Segment]):
         while not self._stopping:
             self._wake.wait(LOOK_SECS)
             self._wake.clear()
-            try:
+            with self._errors:
                 if not self._stopping:
                     self.look()
-            except OSError as error:
-                log.error("the mode stays as it was, it could not be looked after", extra={"error": str(error)})
 
     def _is_due(self) -> bool:
         if self._proxies != self._ruled:

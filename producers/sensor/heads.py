@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from schemas.address import HOST_LENGTH_MAX, split_authority
+from schemas.logins import without_logins
 
 TARGET_CHARS_MAX = 2_048
 USER_AGENT_CHARS_MAX = 256
@@ -119,12 +120,12 @@ def _target(method: str, text: str, urls: Urls) -> tuple[str, str, int] | None:
 def _told(path: str, query: str | None, urls: Urls) -> str:
     if urls is Urls.HOST:
         return "/"
-    whole = path + (query or "") if urls is Urls.FULL else path
-    return (_without_logins(whole) if "@" in whole else whole)[:TARGET_CHARS_MAX]
+    whole = without_logins(path + (query or "") if urls is Urls.FULL else path)
+    return (_without_user_names(whole) if "@" in whole else whole)[:TARGET_CHARS_MAX]
 
 
-def _without_logins(path: str) -> str:
-    """The path without what stands before the host in URLs within it (`…/http://user:password@host/`)."""
+def _without_user_names(path: str) -> str:
+    """The path without what looks like a login and need not be one: `x//user@host/`, `/user:password@host/`."""
     parts = _BETWEEN.split(path)
     for place, part in enumerate(parts):
         login, at, host = part.rpartition("@")

@@ -1,6 +1,7 @@
-"""The HTTP level at work: one thread reads packets, tells what is said to the queue of lines, and to whoever acts on it.
+"""The HTTP level at work: one thread reads packets, puts lines into the queue, and passes requests to the enforcer.
 
-The thread waits for nobody. What the ring had no room for, and what could not be followed, is counted.
+The thread never waits. An error in one packet skips that packet. What the ring had no room for, and what could not be followed,
+is counted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ LOOK_SECS = 0.2
 """Between two looks at what waits no longer."""
 TELL_SECS = 1.0
 """Between two looks at the kernel's counters."""
-NICENESS = -10
 
 
 class Enforcer(Protocol):
@@ -133,6 +133,7 @@ class Hearing:
         self._capture, self._queue, self._device, self._enforcer = capture, queue, device, enforcer
         self._learner = learner
         self.level = level_of(plan, learner)
+        self._errors = capture.errors
         self.packets = 0
         self.lines = 0
         self.failure: BaseException | None = None
@@ -155,6 +156,11 @@ class Hearing:
         self.stop()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    @property
+    def skipped(self) -> int:
+        """Packets and connections that were left out because of an error."""
+        return self._errors.count + self.level.errors.count
 
     def lost(self) -> dict[str, int]:
         """What could not be told, by where."""
@@ -189,8 +195,6 @@ class Hearing:
 
     def _run(self) -> None:
         try:
-            with suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
         except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
             self.failure = error
@@ -211,37 +215,42 @@ class Hearing:
                 now = time.monotonic()
                 if now >= look_at and self._capture.is_drained:
                     look_at = now + LOOK_SECS
-                    # What waits to be read may be an answer: no later than what was read for certain.
-                    self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
+                    with self._errors:
+                        # What waits to be read may be an answer: no later than what was read for certain.
+                        self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
                 if now >= tell_at or asked:
                     tell_at = now + TELL_SECS
                     self._look()
-            self._tell(self.level.finish(time.time_ns() // 1_000))
+            with self._errors:
+                self._tell(self.level.finish(time.time_ns() // 1_000))
 
     def _take(self) -> None:
-        hear = self.level.packet
         learner = self._learner if self._enforcer is None or self._enforcer.mode is not ProtectionMode.OFF else None
         for at, packet in self._capture.read():
             self.packets += 1
-            if learner is not None and learner.hears(at, packet):
-                self._follow(learner)
-                log.info(
-                    "a proxy was learnt",
-                    extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
-                )
-            said = hear(at, packet)
-            if said:
-                self._tell(said)
+            # The edge: whatever a packet holds, the next ones are read.
+            with self._errors:
+                if learner is not None and learner.hears(at, packet):
+                    self._follow(learner)
+                    log.info(
+                        "a proxy was learnt",
+                        extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
+                    )
+                said = self.level.packet(at, packet)
+                if said:
+                    self._tell(said)
 
     def _tell(self, said: list[Said]) -> None:
         if self._enforcer is not None and said:
             if self._enforcer.mode is ProtectionMode.OFF:
                 return
-            self._enforcer.heard(said)
+            with self._errors:
+                self._enforcer.heard(said)
         for one_said in said:
-            if one_said.kind is not Kind.REQUEST and not (self._enforcer and self._enforcer.is_told(one_said)):
-                self._queue.put(line_of(one_said, self._device), "sensor")
-                self.lines += 1
+            with self._errors:
+                if one_said.kind is not Kind.REQUEST and not (self._enforcer and self._enforcer.is_told(one_said)):
+                    self._queue.put(line_of(one_said, self._device), "sensor")
+                    self.lines += 1
 
     def _look_at(self, learner: Learner) -> None:
         if learner.forget(time.time_ns() // 1_000):

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from producers.sensor.errors import Errors
 from producers.sensor.heads import Request, Urls, status_of
 from producers.sensor.hello import Hello
 from producers.sensor.packets import ACK, FIN, RST, SYN, Packet
@@ -30,7 +31,8 @@ from schemas.events import Micros
 FLOWS_MAX = 65_536
 """Connections followed; beyond it the one that was quiet the longest is forgotten."""
 BYTES_MAX = 64 * 1024 * 1024
-"""Of all connections: heads that are not whole yet, and segments that came early."""
+"""Of all connections: heads that are not whole yet, and segments that came early. Beyond it the connection that was quiet for the
+longest time loses its bytes: a client that holds many heads open takes no room from the others."""
 ANSWER_MICROS = 5_000_000
 """A request that has no answer by then is told without: the correlator waits 8 s for it."""
 WAITING_MAX = 65_536
@@ -39,6 +41,8 @@ GAP_MICROS = 1_000_000
 """So long the segment before one that came early is waited for."""
 LINGER_MICROS = 2_000_000
 """So long a connection that is over is remembered, for segments that come again."""
+OVER_MAX = FLOWS_MAX
+"""Connections that are over and remembered; beyond it the oldest is forgotten."""
 LOOK_MICROS = 200_000
 _SEQUENCE = 1 << 32
 
@@ -76,6 +80,8 @@ class HttpLevel:
         self._waiting: deque[tuple[Micros, _Flow, Said]] = deque()
         self._over: deque[tuple[Micros, _Flow]] = deque()
         self._early: dict[_Flow, None] = {}
+        self._keeping: dict[_Flow, None] = {}
+        """Connections that keep bytes, the one that was quiet the longest first."""
         self._look_at = 0
         self.kept_bytes = 0
         """Of heads that are not whole yet, and of segments that came early."""
@@ -85,6 +91,7 @@ class HttpLevel:
         self.gaps = 0
         """Places in a client's bytes that never came."""
         self.faults = Faults()
+        self.errors = Errors("the rest of a connection to a proxy")
         self.no_room = 0
         """Connections whose bytes were let go as all connections' were too many."""
         self.forgotten = 0
@@ -116,7 +123,7 @@ class HttpLevel:
             _, flow, request = self._waiting.popleft()
             if flow.waiting is request:
                 self._unanswered(at, flow, said)
-        while self._over and self._over[0][0] + LINGER_MICROS <= at:
+        while self._over and (self._over[0][0] + LINGER_MICROS <= at or len(self._over) > OVER_MAX):
             _, flow = self._over.popleft()
             if self._flows.get(flow.key) is flow:
                 del self._flows[flow.key]
@@ -189,15 +196,20 @@ class HttpLevel:
         if segments.is_full:
             self._give_up(at, flow, said)
         self._keep(flow)
-        if self.kept_bytes > BYTES_MAX:
-            self.no_room += 1
-            flow.reader.lose()
-            segments.drop_early()
-            self._keep(flow)
+        while self.kept_bytes > BYTES_MAX:
+            self._make_room()
         if segments.has_early:
             self._early[flow] = None
         else:
             self._early.pop(flow, None)
+
+    def _make_room(self) -> None:
+        self.no_room += 1
+        flow = next(iter(self._keeping))
+        flow.reader.lose()
+        flow.segments.drop_early()
+        self._early.pop(flow, None)
+        self._keep(flow)
 
     def _give_up(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
         """What is missing will not come."""
@@ -211,20 +223,28 @@ class HttpLevel:
             self._early.pop(flow, None)
 
     def _read_on(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
-        for content, is_begin, missing in flow.segments.taken():
-            for found in flow.reader.read(content, is_begin=is_begin):
-                self._say(at, flow, found, said)
-            flow.segments.pass_over(flow.reader.beyond)
-            if flow.reader.is_closed:
-                self._close_eyes(flow)
-            elif missing and flow.segments.lacks(missing):
-                self.gaps += 1
-                flow.reader.lose()
+        with self.errors:
+            for content, is_begin, missing in flow.segments.taken():
+                for found in flow.reader.read(content, is_begin=is_begin):
+                    self._say(at, flow, found, said)
+                flow.segments.pass_over(flow.reader.beyond)
+                if flow.reader.is_closed:
+                    self._close_eyes(flow)
+                elif missing and flow.segments.lacks(missing):
+                    self.gaps += 1
+                    flow.reader.lose()
+            return
+        # What an error left behind is not read any further, and cannot hold up the other connections.
+        self._close_eyes(flow)
 
     def _keep(self, flow: _Flow) -> None:
         kept = flow.reader.kept_bytes + flow.segments.early_bytes
-        self.kept_bytes += kept - flow.kept
-        flow.kept = kept
+        if kept or flow.kept:
+            self.kept_bytes += kept - flow.kept
+            flow.kept = kept
+            self._keeping.pop(flow, None)
+            if kept:
+                self._keeping[flow] = None
 
     def _close_eyes(self, flow: _Flow) -> None:
         flow.reader.close()

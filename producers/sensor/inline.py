@@ -22,7 +22,6 @@ from producers.sensor.netlink import (
     ACK,
     ERROR,
     NETFILTER,
-    RECEIVE_BYTES,
     REQUEST,
     attribute,
     attributes,
@@ -31,6 +30,7 @@ from producers.sensor.netlink import (
     message,
     messages,
     opened,
+    received,
 )
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ HELD_MAX = 65_536
 HELD_BYTES = 8 * 1024 * 1024
 BATCH_MAX = 64
 """Packets that are judged before their verdicts are given."""
-NICENESS = -10
 _QUEUE = 3 << 8
 _PACKET, _VERDICT, _CONFIG, _VERDICT_BATCH = _QUEUE, _QUEUE | 1, _QUEUE | 2, _QUEUE | 3
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
@@ -96,7 +95,7 @@ class Queue:
         with suppress(BlockingIOError):
             while len(held) < BATCH_MAX:
                 try:
-                    raw = self._link.recv(RECEIVE_BYTES)
+                    raw = received(self._link)
                 except OSError as error:
                     if not is_loss(error):
                         raise
@@ -154,7 +153,7 @@ class Queue:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number) + what
         self._link.send(message(_CONFIG, body, REQUEST | ACK))
         while True:
-            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+            for answer in messages(received(self._link)):
                 if answer.kind == ERROR:
                     if reason := error_of(answer.body):
                         raise OSError(reason, os.strerror(reason))
@@ -202,9 +201,6 @@ class Gate:
         os.close(self._wake_write)
 
     def _run(self) -> None:
-        with suppress(PermissionError):
-            # All that goes to the proxies waits for it.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         try:
             with select.epoll() as poll:
                 for handle in (self._queue.fileno(), self._wake_read):
@@ -214,8 +210,10 @@ class Gate:
                     asked = any(handle == self._wake_read for handle, _ in poll.poll())
                     while self.step():
                         pass
-        except OSError as error:
-            log.error("inline blocking ended, sockets are destroyed instead", extra={"error": str(error)})
+        except Exception as error:  # the edge: what is held must not wait for a thread that is no more
+            log.error(
+                "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
+            )
             # The rules' bypass lets everything pass from here on.
             self._queue.close()
 

@@ -1,7 +1,7 @@
 """Netlink messages, as sock_diag and nfnetlink_queue speak them: built, taken apart, asked and answered.
 
-Source: RFC 3549; netlink(7); include/uapi/linux/netlink.h. What comes from the kernel is bounded by what is there: a message
-that is not whole ends the reading, none raises.
+Source: RFC 3549; netlink(7); include/uapi/linux/netlink.h. A message that is not whole ends the reading, none raises. Datagrams
+of other senders than the kernel are left out: a process with CAP_NET_ADMIN in the same network namespace may send some.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
 """More than the largest message: a packet of 64 KiB and what is said of it."""
+KERNEL = 0
+"""The kernel's address."""
 ANSWER_SECS = 2.0
 """The kernel answers at once, or never."""
 
@@ -92,6 +94,12 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
     return link
 
 
+def received(link: socket.socket) -> bytes:
+    """One datagram; empty where it is not the kernel's. Raises OSError as `recv`."""
+    raw, (sender, _) = link.recvfrom(RECEIVE_BYTES)
+    return raw if sender == KERNEL else b""
+
+
 class Asker:
     """Asks one thing at a time and waits for its answer. Not to be shared by threads."""
 
@@ -105,7 +113,7 @@ class Asker:
         self._number = self._number % 0x7FFFFFFF + 1
         self._link.send(message(kind, body, flags, self._number))
         while True:
-            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+            for answer in messages(received(self._link)):
                 if answer.number != self._number or answer.kind == NOOP:
                     continue
                 if answer.kind == ERROR and (reason := error_of(answer.body)):

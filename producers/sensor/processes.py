@@ -1,6 +1,10 @@
 """What /proc knows of the process behind a thread, asked the moment it connects, as many are gone soon after.
 
-Nothing is told that might be another process's: one that began after the connection is a new one under the old number.
+Nothing is reported that might be another process's: one that started after the connection has only inherited the PID.
+
+PID, UID, parent and start are the kernel's word. Name and command line are whatever the process wrote there, the path is the one
+that its own mount namespace shows, and a container's id is the name of a cgroup, which a user may choose below a cgroup that is
+delegated to them. All of them may hold any bytes, and stay bytes until `_text` decodes them with replacement.
 """
 
 from __future__ import annotations
@@ -15,12 +19,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from producers.sensor.ring import Program, Task
+from schemas.logins import without_logins
 
 KEPT_MAX = 4_096
 """Processes remembered; beyond it the one that connected longest ago is looked at again next time."""
 KEPT_SECS_MAX = 1.0
 """So long an answer holds: a process may change its user, or its words, without being another."""
 COMMAND_LINE_CHARS_MAX = 1_024
+READ_BYTES_MAX = 8_192
+"""Of a file in /proc: `stat`, `cgroup`, and `status` up to its user, are shorter; a command line may have megabytes."""
 USERS_KEPT_MAX = 1_024
 THREADS_KEPT_MAX = 65_536
 """Threads whose process is remembered though they may be gone."""
@@ -32,6 +39,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _TICK_NS = 1_000_000_000 // _TICKS
 # Places in /proc/PID/stat behind the name (proc(5)), counted from the state.
 _PARENT, _STARTED, _STACK, _ARGUMENTS = 1, 19, 25, 45
+
+
+class _Stat(NamedTuple):
+    """What is used of /proc/PID/stat."""
+
+    name: bytes
+    parent: int
+    started_ns: int
+    program: tuple[bytes, bytes]
+    """Where stack and arguments lie in memory: differs between two programs of one process."""
 
 
 class Who(NamedTuple):
@@ -58,7 +75,7 @@ class Processes:
     def __init__(
         self, root: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic, *, command_lines: bool = True
     ) -> None:
-        self._root = str(root)
+        self._root = os.fsencode(root)
         self._clock = clock
         self._command_lines = command_lines
         self._kept: OrderedDict[tuple[bytes, ...], tuple[float, Who]] = OrderedDict()
@@ -88,7 +105,7 @@ class Processes:
         self._threads.pop(task.new, None)
         self._programs.pop(task.new, None)
         if task.is_thread:
-            process = self._threads.get(task.pid) or _number(self._read(task.pid, "status"), b"\nTgid:")
+            process = self._threads.get(task.pid) or _number(self._read(task.pid, b"status"), b"\nTgid:")
             if process is not None:
                 self._threads[task.new] = process
                 _cut(self._threads, THREADS_KEPT_MAX)
@@ -109,17 +126,14 @@ class Processes:
         self._programs.clear()
 
     def _now(self, thread: int, at_ns: int) -> Who | None:
-        stat = self._read(thread, "stat")
-        name, _, rest = stat.rpartition(b")")
-        words = rest.split()
-        if len(words) <= _ARGUMENTS or int(words[_STARTED]) * _TICK_NS > at_ns:
+        stat = _stat(self._read(thread, b"stat"))
+        if stat is None or stat.started_ns > at_ns:
             return None
-        # A new program in an old process lies elsewhere in memory.
-        key = (b"%d" % thread, words[_STARTED], words[_STACK], words[_ARGUMENTS])
+        key = (b"%d" % thread, b"%d" % stat.started_ns, *stat.program)
         now = self._clock()
         kept = self._kept.pop(key, None)
         if kept is None or now - kept[0] > KEPT_SECS_MAX:
-            who = self._asked(thread, name.partition(b"(")[2], int(words[_PARENT]), int(words[_STARTED]) * _TICK_NS)
+            who = self._asked(thread, stat)
             if who is None:
                 return None
             kept = now, who
@@ -127,53 +141,55 @@ class Processes:
         _cut(self._kept, KEPT_MAX)
         return kept[1]
 
-    def _asked(self, thread: int, name: bytes, parent: int, started_ns: int) -> Who | None:
-        status = self._read(thread, "status")
+    def _asked(self, thread: int, stat: _Stat) -> Who | None:
+        status = self._read(thread, b"status")
         process, uid = _number(status, b"\nTgid:"), _number(status, b"\nUid:")
         if process is None:
             return None
         if process != thread:
-            # A thread has a name and a beginning of its own.
-            before, _, rest = self._read(process, "stat").rpartition(b")")
-            words = rest.split()
-            if len(words) <= _STARTED:
+            # A thread has a name and a start of its own.
+            leader = _stat(self._read(process, b"stat"))
+            if leader is None:
                 return None
-            name, started_ns = before.partition(b"(")[2], int(words[_STARTED]) * _TICK_NS
-        container = _CONTAINER.search(self._read(process, "cgroup"))
+            stat = leader
+        container = _CONTAINER.search(self._read(process, b"cgroup"))
         found = container[1].decode() if container else ""
         # Both go with the process's memory: a path that is still there afterwards vouches for the words.
         command_line = self._command_line(process) if self._command_lines else ""
         path = self._path(process)
         return Who(
             process,
-            _text(name),
+            _text(stat.name),
             path,
             command_line,
             uid,
             self._user(uid) if uid is not None and not found else "",
-            parent or None,
-            _text(self._read(parent, "comm").rstrip(b"\n")) if parent else "",
-            started_ns,
+            stat.parent or None,
+            _text(self._read(stat.parent, b"comm").removesuffix(b"\n")) if stat.parent else "",
+            stat.started_ns,
             found,
         )
 
     def _command_line(self, process: int) -> str:
-        words = self._read(process, "cmdline").rstrip(b"\0")
-        return _text(words.replace(b"\0", b" "))[:COMMAND_LINE_CHARS_MAX]
+        raw = self._read(process, b"cmdline")
+        words = _text(raw.rstrip(b"\0").replace(b"\0", b" "))
+        return without_logins(words, is_cut=len(raw) == READ_BYTES_MAX)[:COMMAND_LINE_CHARS_MAX]
 
     def _path(self, process: int) -> str:
         try:
-            return os.readlink(f"{self._root}/{process}/exe").removesuffix(" (deleted)")
-        except OSError:  # gone, or a thread of the kernel
+            link = os.readlink(b"%s/%d/exe" % (self._root, process))
+        except OSError:  # gone, a thread of the kernel, or a path longer than the kernel gives
             return ""
+        return _text(link.removesuffix(b" (deleted)"))
 
-    def _read(self, process: int, name: str) -> bytes:
+    def _read(self, process: int, name: bytes) -> bytes:
+        """The first `READ_BYTES_MAX` of a file of the process; empty where it cannot be read."""
         try:
-            handle = os.open(f"{self._root}/{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(b"%s/%d/%s" % (self._root, process, name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
-            return os.read(handle, 8_192)
+            return os.read(handle, READ_BYTES_MAX)
         except OSError:
             return b""
         finally:
@@ -182,7 +198,7 @@ class Processes:
     def _user(self, uid: int) -> str:
         if uid not in self._users:
             try:
-                self._users[uid] = pwd.getpwuid(uid).pw_name
+                self._users[uid] = _text(os.fsencode(pwd.getpwuid(uid).pw_name))
             except KeyError:
                 self._users[uid] = ""
             _cut(self._users, USERS_KEPT_MAX)
@@ -194,10 +210,31 @@ def _cut(kept: OrderedDict[_Key, _Value], most: int) -> None:
         kept.popitem(last=False)
 
 
+def _stat(raw: bytes) -> _Stat | None:
+    """Read /proc/PID/stat; None where the process is gone or the text is cut short.
+
+    The name may hold brackets, spaces and newlines: it ends at the last bracket.
+    """
+    name, _, rest = raw.rpartition(b")")
+    words = rest.split()
+    try:
+        return _Stat(
+            name.partition(b"(")[2],
+            int(words[_PARENT]),
+            int(words[_STARTED]) * _TICK_NS,
+            (words[_STACK], words[_ARGUMENTS]),
+        )
+    except (IndexError, ValueError):
+        return None
+
+
 def _number(status: bytes, before: bytes) -> int | None:
-    _, found, rest = status.partition(before)
-    return int(rest.split(None, 1)[0]) if found else None
+    """The number behind these bytes; None where there is none."""
+    try:
+        return int(status.partition(before)[2].split(None, 1)[0])
+    except (IndexError, ValueError):
+        return None
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

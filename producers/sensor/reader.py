@@ -168,9 +168,13 @@ class Reader:
 
     def _may_be_request(self, stream: bytes | bytearray, begin: int) -> bool:
         """What is there may be the beginning of a request; where it is not, the state says what follows."""
-        if self._searched or REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
+        if self._searched:
             return True
-        if stream[begin : begin + 1].isupper() and stream.find(b"\n", begin) < 0:
+        # The end of the line is looked for first: a line that comes byte by byte is matched once, not with each byte.
+        if stream.find(b"\n", begin) >= 0:
+            if REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
+                return True
+        elif stream[begin : begin + 1].isupper():
             if len(stream) - begin < LINE_BYTES_MAX:
                 return True
             self._faults.too_long += 1

@@ -30,7 +30,6 @@ from producers.sensor.netlink import (
     DUMP,
     ERROR,
     NETFILTER,
-    RECEIVE_BYTES,
     REQUEST,
     attribute,
     attributes,
@@ -38,6 +37,7 @@ from producers.sensor.netlink import (
     message,
     messages,
     opened,
+    received,
 )
 from producers.sensor.owner import is_left, own_name
 
@@ -79,7 +79,7 @@ class Rules:
         self._number = 0
         self.name = own_name()
         self._owned = owned
-        self._families = [socket.AF_INET] + ([socket.AF_INET6] if Path("/proc/net/if_inet6").exists() else [])
+        self._families = [socket.AF_INET] + ([socket.AF_INET6] if Path("/proc/self/net/if_inet6").exists() else [])
         self._there = False
 
     def put(self, proxies: Iterable[ProxyAddress], queue: int) -> None:
@@ -125,13 +125,13 @@ class Rules:
         self._link.send(message(_GET_TABLE, _general(socket.AF_UNSPEC), REQUEST | DUMP, self._number))
         found: list[tuple[int, str]] = []
         while True:
-            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+            for answer in messages(received(self._link)):
                 if answer.number != self._number:
                     continue
                 if answer.kind in (DONE, ERROR):
                     return found
                 name = attributes(answer.body[_GENERAL.size :]).get(1, b"").rstrip(b"\0")
-                found.append((answer.body[0], name.decode(errors="replace")))
+                found.append((answer.body[0] if answer.body else 0, name.decode(errors="replace")))
 
     def close(self) -> None:
         """Take the table out, and let go."""
@@ -166,7 +166,7 @@ class Rules:
         last = self._number = first + len(batch)
         self._link.send(raw + message(_BATCH_END, edge, REQUEST, last))
         while True:
-            for answer in messages(self._link.recv(RECEIVE_BYTES)):
+            for answer in messages(received(self._link)):
                 if answer.kind == ERROR and answer.number >= first:
                     if reason := error_of(answer.body):
                         raise OSError(reason, os.strerror(reason))

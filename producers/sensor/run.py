@@ -1,12 +1,13 @@
-"""The sensor at work: one thread reads the kernel's buffer and asks /proc, whoever called writes or publishes what it found.
+"""The sensor at work: one thread reads the kernel's buffer and asks /proc, the caller writes or publishes the lines.
 
-The thread waits for nobody: what /proc knows is gone in a moment, and the kernel's buffer is small. Lines that nobody takes
-wait in a queue with a bound; beyond it the newest are dropped. All that is lost is counted.
+The thread never waits for the caller: what /proc knows is gone in a moment, and the kernel's buffer is small. Lines wait in a
+queue with a bound; beyond it the newest are dropped. An error in one record skips that record. All that is lost is counted.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import select
 import socket
@@ -25,18 +26,22 @@ from producers.sensor.capture import capturing
 from producers.sensor.clock import Clock, measured
 from producers.sensor.connections import Connections
 from producers.sensor.counts import WAIT_NS, Counts
-from producers.sensor.diag import Ends
+from producers.sensor.diag import Ended, Ends
 from producers.sensor.enforcement import Enforcement, enforcing
+from producers.sensor.errors import Errors
 from producers.sensor.hearing import Hearing, Plan, level_of
 from producers.sensor.learning import Learner
 from producers.sensor.order import Ordered
 from producers.sensor.packets import Packet, parse_packet
-from producers.sensor.processes import Processes
+from producers.sensor.privileges import Capability, keep_only, prioritised
+from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
 from producers.sensor.ring import Change, Record, Task
 from producers.sensor.spelling import line_of
+from producers.sensor.tracefs import SensorError
 from producers.source import SENSOR, Line, SourceFile
 from schemas.dialects import dialects
+from schemas.events import device_name_problem
 from schemas.exporter import Family, by_label, one
 from schemas.settings import Settings
 
@@ -52,9 +57,11 @@ SETTLED_NS = 100_000
 LAST_SECS = 2.0
 """So long a stop takes in what is left; then the publisher waits for Kafka, as for all that cannot be read again."""
 PAGE_BYTES = 65_536
+ROUND_PAGES_MAX = 16
+"""Of each CPU: however fast records come, a round ends, and with it the memory that it takes."""
+LAST_PAGES_MAX = tracefs.BUFFER_KB_MAX * 1_024 // mmap.PAGESIZE
+"""Of each CPU in the last round: all that its buffer can hold."""
 NO_HTTP = Plan()
-NICENESS = -10
-"""Of the thread that reads: it is to be there before a short-lived process has gone."""
 SOCKETS, SAID = "sockets", "sensor"
 """The dialects of its lines: what the kernel tells of connections, and what is said on them."""
 
@@ -73,10 +80,11 @@ class Sensor:
         self._instance, self.device = instance, device
         self.clock = Clock(measured())
         self.processes = Processes(command_lines=command_lines)
-        self.connections = Connections(self.processes.of)
+        self.connections = Connections(self._process_of)
         self._ordered = Ordered()
         self.counts, self._ends = Counts(), Ends()
         self.queue = Queue(queue_bytes_max)
+        self.errors = Errors("a record of the kernel's")
         self.lines = 0
         self.lost = 0
         """Records for which the kernel had no room."""
@@ -139,7 +147,7 @@ class Sensor:
             declared.SENSOR_LOST,
             {"kernel_buffer": self.lost, "queue": self.queue.dropped, "too_many_open": connections.forgotten,
              "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.processes.gone,
-             "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes,
+             "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes, "error": self._skipped,
              **(self.hearing.lost() if self.hearing is not None else {})},
         )  # fmt: skip
         yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
@@ -161,14 +169,23 @@ class Sensor:
             "lost_in_queue": self.queue.dropped,
             "unpaired": connections.unpaired,
             "processes_gone": self.processes.gone,
+            "skipped_after_errors": self._skipped,
             **(self.hearing.summary() if self.hearing is not None else {}),
             **(self.enforcement.summary() if self.enforcement is not None else {}),
         }
 
+    @property
+    def _skipped(self) -> int:
+        """Records, packets and requests that were left out because of an error."""
+        count = self.errors.count
+        if self.hearing is not None:
+            count += self.hearing.skipped
+        if self.enforcement is not None:
+            count += self.enforcement.skipped
+        return count
+
     def _run(self) -> None:
         try:
-            with suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
             self._read()
         except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
             self._failure = error
@@ -192,24 +209,53 @@ class Sensor:
         until_ns = None if last else time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
         records: list[Record] = []
         for pipe in self._instance.pipes:
-            with suppress(BlockingIOError):
-                while page := os.read(pipe, PAGE_BYTES):
+            read, is_drained = self._records_of(pipe, LAST_PAGES_MAX if last else ROUND_PAGES_MAX)
+            records += read
+            if until_ns is not None and not is_drained and read:
+                # Its next records may be older than what other CPUs have told by now.
+                until_ns = min(until_ns, read[-1].at_ns)
+        ends = list(self._ends.take())
+        # The edge: whatever the records hold, the next ones are read.
+        with self.errors:
+            self._tell(self._ordered.take(records, until_ns), ends, last)
+
+    def _records_of(self, pipe: int, pages_max: int) -> tuple[list[Record], bool]:
+        """What a CPU has told, at most so many pages; whether that was all."""
+        records: list[Record] = []
+        with suppress(BlockingIOError):
+            for _ in range(pages_max):
+                page = os.read(pipe, PAGE_BYTES)
+                if not page:
+                    return records, True
+                with self.errors:
                     records.extend(self._instance.layout.records(page))
+            return records, False
+        return records, True
+
+    def _tell(self, records: list[Record], ends: list[Ended], last: bool) -> None:
         changes: list[Change] = []
-        for record in self._ordered.take(records, until_ns):
+        for record in records:
             if isinstance(record, Change):
                 changes.append(record)
-            elif isinstance(record, Task):
-                self.processes.began(record)
-            else:
-                self.processes.runs(record)
+                continue
+            with self.errors:
+                if isinstance(record, Task):
+                    self.processes.began(record)
+                else:
+                    self.processes.runs(record)
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         told = self.counts.take(self.connections.take(changes, self.clock.distance.ns), now_ns) if changes else []
-        told += self.counts.ended(self._ends.take(), now_ns)
+        told += self.counts.ended(ends, now_ns)
         told += self.counts.due(now_ns + WAIT_NS if last else now_ns)
         for connection in told:
-            self.queue.put(line_of(connection, self.device), SOCKETS)
-            self.lines += 1
+            with self.errors:
+                self.queue.put(line_of(connection, self.device), SOCKETS)
+                self.lines += 1
+
+    def _process_of(self, thread: int, at_ns: int) -> Who | None:
+        with self.errors:
+            return self.processes.of(thread, at_ns)
+        return None
 
     def _look(self) -> None:
         jumped = self.clock.look(measured())
@@ -234,24 +280,33 @@ def sensing(
     buffer_kb: int = tracefs.BUFFER_KB,
     plan: Plan = NO_HTTP,
 ) -> Iterator[Sensor]:
-    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError."""
+    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError.
+
+    The process gives up most of its capabilities, for good.
+    """
+    name = device or socket.gethostname()
+    if problem := device_name_problem(name):
+        raise SensorError(f"{problem}; give another name with --device")
     with ExitStack() as undo:
         ports = {port for _, port in plan.proxies}
         capture = undo.enter_context(capturing(ports, learns=plan.learns)) if plan.listens else None
         learner = Learner(plan.proxies, plan.denied) if plan.learns else None
         instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
-        sensor = Sensor(instance, device or socket.gethostname(), command_lines=command_lines)
-        if plan.mode is not None:
-            sensor.enforcement = undo.enter_context(
-                enforcing(
-                    sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
-                    list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                    level=lambda: level_of(plan, learner),
-                )
-            )  # fmt: skip
-        if capture is not None:
-            sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
-        sensor.start()
+        sensor = Sensor(instance, name, command_lines=command_lines)
+        with prioritised():
+            # All sockets are open, and no thread has started.
+            keep_only([Capability.SYS_PTRACE] if plan.mode is None else [Capability.SYS_PTRACE, Capability.NET_ADMIN])
+            if plan.mode is not None:
+                sensor.enforcement = undo.enter_context(
+                    enforcing(
+                        sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
+                        list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
+                        level=lambda: level_of(plan, learner),
+                    )
+                )  # fmt: skip
+            if capture is not None:
+                sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
+            sensor.start()
         try:
             yield sensor
         finally:
@@ -272,7 +327,7 @@ def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
 
 
 def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Report:
-    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`."""
+    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`; SensorError."""
     stop = threading.Event()
 
     def give_up() -> None:
@@ -284,6 +339,11 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
     watch.start()
     try:
         return publish_lines(settings, _lines_of(sensor, asked), stop=stop, families=sensor.families)
+    except PermissionError as error:
+        raise SensorError(
+            f"{error.filename or 'publisher'}: {error.strerror}; the sensor has given up the right to pass by permissions:"
+            " let publisher.state_dir belong to root"
+        ) from None
     finally:
         asked.set()
         stop.set()

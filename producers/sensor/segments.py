@@ -14,7 +14,9 @@ from schemas.events import Micros
 
 EARLY_SEGMENTS_MAX = 64
 EARLY_BYTES_MAX = 512 * 1024
-"""Of segments that wait for one before them."""
+"""Of segments that wait for one before them, each with `SEGMENT_BYTES`."""
+SEGMENT_BYTES = 256
+"""What a segment that waits takes beside its content: many that hold a byte each are no way around the bounds."""
 WINDOW_BYTES_MAX = 1 << 26
 """64 MiB: what is further away from all that was seen is not of this connection, or very much was missed."""
 _SEQUENCE = 1 << 32
@@ -58,7 +60,7 @@ class Segments:
             if not self._early:
                 self.early_since = at
             insort(self._early, (begin, content, cut), key=_BY_PLACE)
-            self.early_bytes += len(content)
+            self.early_bytes += len(content) + SEGMENT_BYTES
         return True
 
     def taken(self) -> Iterator[tuple[bytes, bool, int]]:
@@ -68,7 +70,7 @@ class Segments:
         """
         while self._early and self._early[0][0] <= self._want:
             begin, content, cut = self._early.pop(0)
-            self.early_bytes -= len(content)
+            self.early_bytes -= len(content) + SEGMENT_BYTES
             end = begin + len(content) + cut
             if end <= self._want:
                 continue

@@ -28,11 +28,13 @@ CONNECT = {
     b"c0000102": (b"203", b""),       # LoongArch
 }
 # fmt: on
+RECORDS_MAX = 4_096
+"""Records of an event that are looked at: more than fit into one that was joined (`schemas.linux.audit`)."""
 SOCKETCALL_CONNECT = b"3"  # SYS_CONNECT, linux/net.h
 AF_INET, AF_INET6 = 2, 10
 
 _CALL = re.compile(
-    rb" arch=([0-9a-fA-F]{1,8})(?: per=[0-9a-fA-F]+)? syscall=([0-9]{1,10})"
+    rb" arch=([0-9a-fA-F]{1,8})(?: per=[0-9a-fA-F]{1,16})? syscall=([0-9]{1,10})"
     rb"(?: (?:success|exit)=[^ ]*){0,2} a0=([0-9a-fA-F]{1,16})"
 )
 _SADDR = re.compile(rb" saddr=([0-9a-fA-F]*)")
@@ -48,7 +50,7 @@ def parse(raw: bytes) -> Parsed:
         return Reject(Reason.BAD_VALUE, "time is outside 1970 to 2200", raw)
     if (event := laurel.read(raw)) is not None:
         return Ignored(device(known), when, _laurel(event))
-    records = {one.kind: record for record in raw.split(JOINED) if (one := head(record)) is not None}
+    records = {one.kind: record for record in raw.split(JOINED, RECORDS_MAX) if (one := head(record)) is not None}
     if b"SYSCALL" not in records:
         return Ignored(device(known), when, "part" if b"SOCKADDR" in records else "other")
     called = _CALL.search(records[b"SYSCALL"])

@@ -9,12 +9,14 @@ after the addresses and before the URL. The time is that of the syslog header, w
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from schemas.address import authority
 from schemas.carried import Carried, carried
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    PAIRS_MAX,
     Unread,
     address,
     count,
@@ -31,11 +33,13 @@ from schemas.proxy_log import (
 VENDORS = ("Forcepoint", "Websense")
 _BEGIN = re.compile(r"(?:\S{1,255} ){0,2}vendor=(?:Forcepoint|Websense) ")
 """Older versions have a zone before the address in their header."""
-_KEY = re.compile(
-    r"(?:^| )(vendor|product|product_version|action|severity|category|user|loginID|src_host|src_port|dst_host|dst_ip|dst_port"
-    r"|bytes_out|bytes_in|http_response|http_method|http_content_type|http_user_agent|http_proxy_status_code|reason|disposition"
-    r"|policy|role|duration|url|logRecordSource)="
-)
+_KEY = re.compile(r"(?<![^ ])([A-Za-z_]{3,22})=")
+KEYS = frozenset((
+    "vendor", "product", "product_version", "action", "severity", "category", "user", "loginID", "src_host", "src_port",
+    "dst_host", "dst_ip", "dst_port", "bytes_out", "bytes_in", "http_response", "http_method", "http_content_type",
+    "http_user_agent", "http_proxy_status_code", "reason", "disposition", "policy", "role", "duration", "url",
+    "logRecordSource",
+))  # fmt: skip
 NEEDED = ("action", "src_host", "dst_host", "url")
 OTHER_NAMES = {
     "action": ("act",),
@@ -114,12 +118,16 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
 
 def _pairs(text: str) -> dict[str, str]:
     """The first of each key counts, as the client's own words come later; of the URL, which has no spaces, the last."""
-    found = list(_KEY.finditer(text))
     told: dict[str, str] = {}
-    for place, key in enumerate(found):
-        end = found[place + 1].start() if place + 1 < len(found) else len(text)
-        if key[1] not in told or key[1] == "url":
-            told[key[1]] = text[key.end() : end]
+    key, begin = "", 0
+    for found in islice(_KEY.finditer(text), PAIRS_MAX):
+        following = found[1]
+        if following in KEYS:
+            if key and (key == "url" or key not in told):
+                told[key] = text[begin : found.start() - 1]
+            key, begin = following, found.end()
+    if key and (key == "url" or key not in told):
+        told[key] = text[begin:]
     return told
 
 

@@ -7,10 +7,12 @@ seconds, `T` the microseconds that it took. In a value a backslash or quote has 
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from schemas.carried import Carried, carried
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    PAIRS_MAX,
     Unread,
     address,
     count,
@@ -23,12 +25,12 @@ from schemas.proxy_log import (
     status,
     time_in,
 )
+from schemas.quoted import QUOTED, unescaped
 
 FAILED_FROM, FAILED_TO = 502, 504
 
-_PAIR = re.compile(r'(?<!\S)([A-Za-z][\w-]{0,40})=("(?:[^"\\]|\\.)*+"|\S*)')
-_BEGIN = re.compile(r"(?:(?:ep|sxl)=\S+ )*h=\S+ u=")
-_ESCAPED = re.compile(r"\\([\\\"])")
+_PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w-]{{0,40}})=({QUOTED}|\S*+)")
+_BEGIN = re.compile(r"(?:(?:ep|sxl)=\S++ )*+h=\S++ u=")
 NEEDED = ("h", "t", "act", "req")
 
 
@@ -41,7 +43,7 @@ def _read(line: Carried) -> Parsed:
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with h= and u=")
     told: dict[str, str] = {}
-    for found in _PAIR.finditer(line.text):
+    for found in islice(_PAIR.finditer(line.text), PAIRS_MAX):
         told.setdefault(found[1], found[2])
     missing = [key for key in NEEDED if told.get(key, "-") in ("-", "", '"-"', '""')]
     if missing or not _is_whole(told["req"]):
@@ -78,7 +80,7 @@ def _is_whole(value: str) -> bool:
 
 
 def _plain(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value[1:-1]) if _is_whole(value) else value
+    return unescaped(value[1:-1], '"') if _is_whole(value) else value
 
 
 def decide(action: str, answer: int | None) -> ProxyDecision:

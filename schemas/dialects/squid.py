@@ -9,6 +9,7 @@ cache.log may be among them.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -17,6 +18,7 @@ from schemas.carried import Carried, carried
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    PAIRS_MAX,
     PORT_MAX,
     STATUS_MAX,
     UNREADABLE,
@@ -36,6 +38,7 @@ from schemas.proxy_log import (
     time_in,
     unread,
 )
+from schemas.quoted import INSIDE, QUOTED
 
 DIRECT = frozenset({"HIER_DIRECT", "DIRECT", "ORIGINAL_DST", "HIER_ORIGINAL_DST", "CLOSEST_DIRECT", "NO_PARENT_DIRECT"})
 """The peer is the destination itself. Of `PINNED` it may be a parent proxy."""
@@ -53,25 +56,25 @@ OURS = b'{"ts_'
 
 _CACHE_LOG = re.compile(r"(\d{4})/(\d\d)/(\d\d) (\d\d:\d\d:\d\d)(?:\.\d{1,6})?(?: kid\d+)?\| ?")
 _NATIVE_WIDE = re.compile(
-    r"(\d{1,10}(?:\.\d{1,9})?)\s+(-?\d{1,18})\s+(\S{1,64})\s+(\d{1,5})\s+([A-Z][A-Z0-9_]*/(?:-|\d{1,3}))\s+(-|\d{1,18})\s+"
-    r"((?:(?:-|\d{1,18})\s+)*+)([A-Z_-]{1,32})\s+(\S+)\s+(?:\d\.\d\s+)?(\S+)\s+([A-Z][A-Z_]*/\S+)(?:\s+(\d{1,5}|-))?\s+\S"
+    r"(\d{1,10}(?:\.\d{1,9})?)\s++(-?\d{1,18})\s++(\S{1,64})\s++(\d{1,5})\s++([A-Z][A-Z0-9_]*+/(?:-|\d{1,3}))\s++"
+    r"(-|\d{1,18})\s++((?:(?:-|\d{1,18})\s++)*+)([A-Z_-]{1,32})\s++(\S++)\s++(?:\d\.\d\s++)?(\S++)\s++"
+    r"([A-Z][A-Z_]*+/\S++)(?:\s++(\d{1,5}|-))?\s++\S"
 )
 """With the client's port; the first number behind the size is what the client sent."""
 _PAIRS = re.compile(r"(?:\S{1,255} )?(\d{9,10}\.\d{3}) logformat=splunk_recommended_squid ")
-_PAIR = re.compile(r'(?<!\S)([a-z_]{1,40})=(?:"((?:[^"\\]|\\.)*+)"|(\[[^\]]{0,80}\]|\S*))')
+_PAIR = re.compile(rf'(?<!\S)([a-z_]{{1,40}})=(?:"({INSIDE})"|(\[[^\]]{{0,80}}\]|\S*+))')
 PAIRS_NEEDED = ("src_ip", "http_method", "url", "status", "vendor_action", "dest_status")
-_NATIVE_HEAD = re.compile(r"\s*(\d{1,10}(?:\.\d{1,9})?)\s+(?!logformat=)\S+\s+(\S+)\s")
-_RESULT = re.compile(r"([A-Z][A-Z0-9_]*)/(-|\d{1,3})")
+_NATIVE_HEAD = re.compile(r"\s*+(\d{1,10}(?:\.\d{1,9})?)\s++(?!logformat=)\S++\s++(\S++)\s")
+_RESULT = re.compile(r"([A-Z][A-Z0-9_]*+)/(-|\d{1,3})")
 _COMBINED = re.compile(
-    r'(\S+) \S+ (\S+) \[([^\]]{1,40})\] "(\S+) (\S+)(?: [^"\s]*)?" (\d{1,3}|-) (\d{1,18}|-) (.*)', re.DOTALL
+    r'(\S++) \S++ (\S++) \[([^\]]{1,40})\] "(\S++) (\S+)(?: [^"\s]*+)?" (\d{1,3}|-) (\d{1,18}|-) (.*)', re.DOTALL
 )
-_QUOTED_THEN_CODE = re.compile(
-    r'(?:"(?:[^"\\]|\\.)*+" "(?:[^"\\]|\\.)*+" )?([A-Z][A-Z0-9_]*):([A-Z][A-Z0-9_]*)(?:\s|$)'
-)
-_LAST_CODE = re.compile(r"([A-Z][A-Z0-9_]*):([A-Z][A-Z0-9_]*)")
+_QUOTED_THEN_CODE = re.compile(rf"(?:{QUOTED} {QUOTED} )?([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)(?:\s|$)")
+_LAST_CODE = re.compile(r"([A-Z][A-Z0-9_]*+):([A-Z][A-Z0-9_]*+)")
 _CLAIMED_NATIVE = re.compile(
-    r"\d{9,10}(?:\.\d{3,6})?\s+-?\d+\s+\S+\s+(?:TCP|UDP|NONE|NF|TAG)[A-Z_]*/\d{3}\s+\d+\s+\S+\s+\S+\s+\S+\s+[A-Z][A-Z_]*/\S+\s+\S++"
-    r"(?!\s+[A-Z][A-Z_]+\d*(?:-[^-\s]*){3})"  # a policy's decision is Cisco's
+    r"\d{9,10}(?:\.\d{3,6})?\s++-?\d++\s++\S++\s++(?:TCP|UDP|NONE|NF|TAG)[A-Z_]*+/\d{3}\s++\d++\s++\S++\s++\S++\s++\S++\s++"
+    r"[A-Z][A-Z_]*+/\S++\s++\S++"
+    r"(?!\s++[A-Z][A-Z_]++\d*+(?:-[^-\s]*+){3})"  # a policy's decision is Cisco's
 )
 
 
@@ -176,7 +179,7 @@ def _wide(line: Carried, found: re.Match[str]) -> Parsed:
 
 def _splunks(line: Carried, found: re.Match[str]) -> Parsed:
     told: dict[str, str] = {}
-    for pair in _PAIR.finditer(line.text, found.end()):
+    for pair in islice(_PAIR.finditer(line.text, found.end()), PAIRS_MAX):
         told.setdefault(pair[1], pair[3] if pair[2] is None else pair[2])
     missing = [name for name in PAIRS_NEEDED if name not in told]
     if missing:

@@ -42,6 +42,8 @@ OTHER_KINDS = frozenset((
 ))
 # fmt: on
 TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
+LENIENT_BYTES_MAX = 131_072
+"""A longer record must have EVE's own types; those that VAST and Wazuh write again have some kilobytes."""
 PORTS_OF_SERVERS = 1_024  # below it are the system ports (RFC 6335 section 6)
 
 
@@ -183,6 +185,10 @@ def _read(raw: bytes) -> _Eve:
 
 def _lenient(raw: bytes) -> _Eve:
     """A record in which what is not known is null (VAST), or numbers are texts (Wazuh, with decimals where they are large)."""
+    if len(raw) > LENIENT_BYTES_MAX:
+        raise msgspec.ValidationError(
+            f"{len(raw)} bytes; at most {LENIENT_BYTES_MAX} are read of a record with other types"
+        )
     record = _ANY.decode(raw)
     for part in (record, *record.values()) if isinstance(record, dict) else ():
         if isinstance(part, dict):

@@ -24,6 +24,7 @@ from schemas.dialects.wsa import decide as by_policy
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.extended_log import FieldRows
 from schemas.proxy_log import (
+    PAIRS_MAX,
     PORTS,
     UNREADABLE,
     Unread,
@@ -43,6 +44,7 @@ from schemas.proxy_log import (
     time_in,
     unread,
 )
+from schemas.quoted import QUOTED
 from schemas.read_once import read_once
 
 FILTER_RESULTS = frozenset({"OBSERVED", "PROXIED", "DENIED"})
@@ -64,9 +66,8 @@ TUNNELED = "TUNNELED"
 """Its bytes were passed on unread, so there is no status."""
 SIGN_IN_EXCEPTIONS = ("authentication_", "authentication_failed")
 
-_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # in runs, as user agents are long
-_TOKEN = re.compile(rf"{_QUOTED}|\S+")
-_PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w().-]{{0,80}})=({_QUOTED}|\S*)")
+_TOKEN = re.compile(rf"{QUOTED}|\S++")
+_PAIR = re.compile(rf"(?<!\S)([A-Za-z][\w().-]{{0,80}})=({QUOTED}|\S*+)")
 _TIMES = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,6})?) ")
 _ACTION = re.compile(r"(?:TCP|UDP|FTP|SSL|NONE|ALLOWED|DENIED|FAILED|TUNNELED|LICENSE|SOCKS|CIFS|MAPI)[A-Z_]*")
 _GMT = re.compile(r"\[?(\d\d)/(\d\d)/(\d{4}):(\d\d:\d\d:\d\d)(?: GMT)?\]?")
@@ -74,10 +75,10 @@ _COOKIE_DATE = re.compile(r"[A-Z][a-z]{2},(?:%20| )(\d\d)-([A-Z][a-z]{2})-(\d\d)
 _GLUED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ?(\S{1,255}) bluecoat ")
 """A header of the vendor's example whose time is not the appliance's in UTC for sure."""
 _DIRECTIVE = re.compile(r"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
-_OWN_ACTION = re.compile(r"[\t ](?:TCP|SSL|FTP|UDP|SOCKS)_[A-Z_]+[\t ]")
+_OWN_ACTION = re.compile(r"[\t ](?:TCP|SSL|FTP|UDP|SOCKS)_[A-Z_]++[\t ]")
 """The vendor's word for what was done, in any order of fields."""
 _BARS = "|s-action="
-_PLAIN_REQUEST = re.compile(r" (?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|TRACE|DEBUG|[A-Z]{3,16}) /")
+_PLAIN_REQUEST = re.compile(r" [A-Z]{3,16} /")
 TAGS = frozenset({"ProxySG", "bluecoat"})
 """How the appliance calls itself in syslog; it sends more than its access log."""
 NEVER_LAST = frozenset({"c-ip", "cs-host", "s-supplier-ip", "s-supplier-name"})
@@ -287,7 +288,7 @@ def _unquoted(value: str) -> str:
 def _between_bars(line: Carried) -> Parsed:
     """QRadar's format; a client's words, which may hold bars, come late and are not believed."""
     told: Told = {}
-    for pair in line.text.split("|"):
+    for pair in line.text.split("|", PAIRS_MAX)[:PAIRS_MAX]:
         name, equals, value = pair.partition("=")
         name = QRADARS.get(name, name.lower())
         if equals and (name not in told or value == "DENIED"):
@@ -302,7 +303,7 @@ def _pairs(line: Carried) -> Parsed:
         return _between_bars(line)
     told: Told = {}
     last = ""
-    for found in _PAIR.finditer(line.text):
+    for found in islice(_PAIR.finditer(line.text), PAIRS_MAX):
         last = found[1].lower()
         told.setdefault(last, _unquoted(found[2]))
     if last in NEVER_LAST:

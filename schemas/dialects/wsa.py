@@ -33,17 +33,19 @@ from schemas.proxy_log import (
     time_in,
     told_nothing,
 )
+from schemas.quoted import QUOTED
 
 REFUSING = ("BLOCK", "DROP", "REDIRECT")
 """Decisions after which the client did not get what it asked for; DECRYPT, PASSTHRU, MONITOR, ALLOW and so on went through."""
 FAILED_FROM, FAILED_TO = 502, 504
 
 _LINE = re.compile(
-    r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d+(?:\.\d+)?) (\S+ )?(\S{1,64}) ([A-Z][A-Z_]*)/(\d{1,3}|-) (\d+|-) "
-    r'([A-Z_-]+) (\S+) ("(?:[^"\\]|\\.)*+"|\S+) (\S+) ((?:\S+ ){1,3}?)'
-    r"([A-Z][A-Z_]+?)(?:_?\d*)((?:-\S*)?)(?: |$)"
+    r"(?:Info: )?(\d{9,10}(?:\.\d{1,6})?) +(-?\d{1,18}(?:\.\d{1,9})?) (\S++ )?(\S{1,64}) "
+    r"([A-Z][A-Z_]{0,63})/(\d{1,3}|-) (\d{1,18}|-) "
+    rf"([A-Z_-]{{1,64}}) (\S++) ({QUOTED}|\S++) (\S++) ((?:\S++ ){{1,3}}?)"
+    r"([A-Z][A-Z_]{1,128}?)(?:_?\d{0,9})((?:-\S*+)?)(?: |$)"
 )
-_ENDS = re.compile(r'(?:"[^"]*"|\S+) (\d{1,5}) (\S+) (\d{1,5})(?: |$)')
+_ENDS = re.compile(r'(?:"[^"]*+"|\S++) (\d{1,5}) (\S++) (\d{1,5})(?: |$)')
 """Forwarded-for, the client's port, the server's name and port."""
 _TAG = re.compile(
     r"(?:ALLOW|BLOCK|CONTINUE|DECRYPT|DEFAULT|DROP|MONITOR|NO|OTHER|PASSTHRU|REDIRECT|SAAS|TIME|WARN|YOUTUBE)(?:_|$)"

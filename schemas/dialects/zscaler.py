@@ -24,6 +24,7 @@ from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     MONTHS,
+    PAIRS_MAX,
     UNREADABLE,
     Unread,
     address,
@@ -58,10 +59,11 @@ PORTS = {
     "WEBSOCKET": 80,
     "WEBSOCKET_SSL": 443,
 }
-PAIRS_MAX = 256
 OTHER_LOGS = tuple(
     f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
 )
+PAIRS_CHARS_MAX = 262_144
+"""Pairs are read so far: URL, referrer and user agent take at most 64 KiB each."""
 SERVICE = "ZscalerNSS"
 """How NSS calls itself in syslog where it tells of itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
@@ -126,7 +128,7 @@ class _Json(_Told, gc=False):
 KEYS = frozenset(_Told.__struct_fields__)
 _NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Told.__struct_fields__)
 """Of each field, ours first."""
-_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*)")
+_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*+)")
 _DECODE = msgspec.json.Decoder(_Json).decode
 
 
@@ -267,7 +269,7 @@ def _pairs(text: str) -> tuple[str, _Told]:
     if "=" in text.partition("\t")[0]:  # no date before the pairs
         text = "\t" + text
     told: dict[str, str] = {}
-    for key, value in _PAIR.findall(text):
+    for key, value in _PAIR.findall(text[:PAIRS_CHARS_MAX]):
         if key not in told:
             written = _unquoted(value)
             if written not in NULLS:

@@ -31,6 +31,8 @@ SHAPES_MAX = 256
 SHAPE_NAMES_MAX = 128
 SHAPE_BYTES_MAX = 4_096
 """So many shapes of lines are remembered, each of lines with so many names that are so long at most."""
+DOTTED_BYTES_MAX = 131_072
+"""A longer line is not made into objects: 1,000 fields, which is Elasticsearch's own bound, take a hundredth of it."""
 NETWORK = frozenset({"network", "network_traffic"})
 """`event.category`, until 2021 a text and by the second name."""
 OUR_OWN = frozenset({"egress"})
@@ -226,6 +228,13 @@ def _canonical(ip: str) -> str:
         return ip
 
 
+def dotted(raw: bytes) -> dict[str, Any]:
+    """Decode a line of dotted names. Raises msgspec's errors, of them ValidationError for a line that is too long."""
+    if len(raw) > DOTTED_BYTES_MAX:
+        raise msgspec.ValidationError(f"{len(raw)} bytes with dotted names; at most {DOTTED_BYTES_MAX} are read")
+    return _ANY.decode(raw)
+
+
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Objects made of dotted names. Raises msgspec.ValidationError where a name is a value and an object at once."""
     whole: dict[str, Any] = {}
@@ -246,7 +255,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 def _with_objects(raw: bytes) -> bytes:
     """The line with objects in place of dotted names; what we do not use may be missing. Raises what decoding and `nested` do."""
-    flat = _ANY.decode(raw)
+    flat = dotted(raw)
     is_usual = len(raw) <= SHAPE_BYTES_MAX and len(flat) <= SHAPE_NAMES_MAX and dict not in map(type, flat.values())
     shape = _remembered_shape(frozenset(flat)) if is_usual else None
     if shape is None:

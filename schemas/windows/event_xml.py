@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 
 _BEGIN, _END = b"<Event", b"</Event>"
 _SYSTEM_BEGIN, _SYSTEM_END = b"<System>", b"</System>"
 _PROVIDER, _TIME = "<Provider Name=", "<TimeCreated SystemTime="
-_NUMBER = re.compile(r"<EventID(?:\s[^<>]*)?>\s*(\d{1,5})\s*</EventID>")
+_NUMBER = re.compile(r"<EventID(?:\s[^<>]*+)?>\s*+(\d{1,5})\s*+</EventID>")
 _REFERENCE = re.compile(r"&(#x[0-9a-fA-F]{1,6}|#[0-9]{1,7}|amp|lt|gt|quot|apos);")
 _AFTER_NAME = (b" ", b">")
 _QUOTES = ('"', "'")
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _CODE_POINT_MAX = 0x10FFFF
+VALUE_CHARS_MAX = 16_384
+"""A longer value is cut before its references are resolved: events keep 1,024 characters, written in ten each at most."""
+VALUES_MAX = 4_096
+"""Values of an event that are read; no provider of Windows has more than some hundred."""
 KIND_CHARS_MAX = 512
 """What stands before the time is remembered up to this length: it says of which kind an event is, and longer ones are seldom."""
 EVENTS_MAX = 10_000
@@ -100,16 +105,16 @@ def apart(raw: bytes) -> list[bytes]:
 def data_of(names: tuple[str, ...] = ()) -> re.Pattern[str]:
     """Finds the values of these names, by default all. Those that nobody asks for are passed over faster than they are read."""
     name = "|".join(map(re.escape, names)) or "[^\"'<>]*"
-    return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*)</")
+    return re.compile(f"<Data Name=[\"']({name})[\"']>([^<]*+)</")
 
 
 def scan(event: bytes, data: re.Pattern[str]) -> dict[str, str]:
     """The values of an event, or of its `EventData` alone, that `data_of` was made for."""
     written = event.decode("utf-8", "replace")
-    found = data.findall(written)
     if "&" not in written:
-        return dict(found)
-    return {name: _plain(value) if "&" in value else value for name, value in found}
+        return dict(data.findall(written))
+    found = islice(data.finditer(written), VALUES_MAX)
+    return {value[1]: _plain(value[2]) if "&" in value[2] else value[2] for value in found}
 
 
 def _attribute(system: str, mark: str) -> str:
@@ -125,7 +130,7 @@ def _content(system: str, tag: str) -> str:
 
 
 def _plain(written: str) -> str:
-    return _REFERENCE.sub(_referred, written) if "&" in written else written
+    return _REFERENCE.sub(_referred, written[:VALUE_CHARS_MAX]) if "&" in written else written
 
 
 def _referred(reference: re.Match[str]) -> str:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from itertools import islice
 from typing import Any
+
+from schemas.quoted import INSIDE, QUOTED, unescaped
+from schemas.windows.event_xml import VALUES_MAX
 
 _SNARE = b"MSWinEventLog"
 _SNARE_COLUMN = re.compile(r"\t|#011")
@@ -18,12 +22,11 @@ _SNARE_TIME = "%a %b %d %H:%M:%S %Y %z"
 _NXLOG = b"[NXLOG@14506 "
 _NXLOG_LINE = re.compile(
     r"<\d{1,3}>\d{1,2} (\S{1,40}) (\S{1,255}) (\S{1,48}) \S{1,128} \S{1,32} "
-    r"\[NXLOG@14506((?: [^\s=\"]{1,64}=\"(?:[^\"\\]|\\.)*+\")++)\]"
+    rf"\[NXLOG@14506((?: [^\s=\"]{{1,64}}={QUOTED})++)\]"
 )
-_NXLOG_VALUE = re.compile(r" ([^\s=\"]{1,64})=\"((?:[^\"\\]|\\.)*+)\"")
+_NXLOG_VALUE = re.compile(rf" ([^\s=\"]{{1,64}})=\"({INSIDE})\"")
 _SPLUNK = b"\nEventCode="
 _SPLUNK_TIME = "%m/%d/%Y %I:%M:%S %p %z"
-_ESCAPED = re.compile(r"\\([\"\\\]])")
 
 
 def is_line(raw: bytes) -> bool:
@@ -40,7 +43,7 @@ def flat(raw: bytes) -> dict[str, Any]:
 
 
 def _snare(text: str) -> dict[str, Any]:
-    columns = _SNARE_COLUMN.split(text.partition("MSWinEventLog")[2])[1:]
+    columns = _SNARE_COLUMN.split(text.partition("MSWinEventLog")[2], _SNARE_COLUMNS + 1)[1:]
     if len(columns) < _SNARE_COLUMNS:
         return {}
     channel, time, number, provider, computer, shown = (columns[at] for at in (1, 3, 4, 5, 9, 12))
@@ -58,14 +61,15 @@ def _nxlog(text: str) -> dict[str, Any]:
     line = _NXLOG_LINE.match(text)
     if line is None:
         return {}
-    values = {name: _ESCAPED.sub(r"\1", value) for name, value in _NXLOG_VALUE.findall(line[4])}
+    found = islice(_NXLOG_VALUE.finditer(line[4]), VALUES_MAX)
+    values = {value[1]: unescaped(value[2], '"]') for value in found}
     provider = line[3].replace("_", " ")
     return {"Message": text[line.end() :], **values, "Hostname": line[2], "SourceName": provider, "EventTime": line[1]}
 
 
 def _splunk(text: str) -> dict[str, Any]:
     head, _, shown = text.replace("\r\n", "\n").partition("\nMessage=")
-    time, *lines = head.split("\n")
+    time, *lines = head.split("\n", VALUES_MAX)
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     if not values.get("LogName") or not shown:
         return {}

@@ -21,14 +21,16 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from schemas.clock import parse_micros
-from schemas.elastic.line import nested
+from schemas.elastic.line import dotted, nested
 from schemas.envelopes import DEPTH_MAX, elements, within
-from schemas.windows.event_xml import Malformed, apart, head
+from schemas.quoted import unescaped
+from schemas.windows.event_xml import VALUES_MAX, Malformed, apart, head
 from schemas.windows.plain_text import flat, is_line
 from schemas.windows.record import (
     FilteredConnection,
@@ -180,7 +182,6 @@ _LINE = msgspec.json.Decoder(_Line)
 _WITH_VALUES = msgspec.json.Decoder(_WithValues)
 _NAMES = msgspec.json.Decoder(_Names)
 _WAZUH_DATA = msgspec.json.Decoder(_WazuhData)
-_ANY = msgspec.json.Decoder(dict[str, Any])
 _INNER = msgspec.json.Decoder(_EventData)
 _TEXT = msgspec.json.Decoder(str)
 _OF_BEATS = b'"@metadata"'
@@ -195,8 +196,7 @@ _GELF = b'"_EventID"'
 _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
 _VALUES = re.compile(rb'"(?:UtcTime|SourceAddress|SubjectUserName|Product[ _]?Name)"\s*:')
 """Where the values stand beside the number one of these is among them."""
-_WAZUH_ESCAPE = re.compile(r'\\([\\"])')
-_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*\\(?![\\"])')
+_LONE_BACKSLASH = re.compile(r'(?<!\\)(?:\\\\)*+\\(?![\\"])')
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -353,7 +353,8 @@ def _from_wazuh(win: _Win) -> Record:
     """Its names begin with a small letter, and what is in its values is escaped twice."""
     system = win.system
     source = source_of(system.providerName or system.channel)
-    values = {name[:1].upper() + name[1:]: _unescaped(value) for name, value in win.eventdata.items()}
+    given = islice(win.eventdata.items(), VALUES_MAX)
+    values = {name[:1].upper() + name[1:]: _unescaped(value) for name, value in given}
     data = msgspec.json.encode(values) if values else _told(system.message, source)
     return Record(source, _event_id(system.eventID), system.computer, system.systemTime, data)
 
@@ -361,12 +362,12 @@ def _from_wazuh(win: _Win) -> Record:
 def _unescaped(value: object) -> object:
     if not isinstance(value, str) or "\\" not in value or _LONE_BACKSLASH.search(value) is not None:
         return value
-    return _WAZUH_ESCAPE.sub(r"\1", value)
+    return unescaped(value, '"')
 
 
 def _plainly_named(raw: bytes) -> bytes:
     """A line in GELF without its underscores, or one of dotted names nested. Raises msgspec's errors."""
-    line = _ANY.decode(raw)
+    line = dotted(raw)
     if _GELF in raw:
         host = line.get("host")
         line = {name.removeprefix("_"): value for name, value in line.items() if name.startswith("_")}

@@ -39,27 +39,28 @@ _LABELS: dict[Source, dict[str, str]] = {
         "New value": "New Value",
     },
 }
-"""What labels there are, and the names of their values."""
+"""The labels of each source, and the names of their values."""
 _COMMAND_LINE = "CommandLine"
+EVENT_CHARS_MAX = 131_072
+"""A longer text is not read: Windows limits an event to 64 KiB (EVENT_RECORD, Event Tracing for Windows)."""
 _ON_LINES = {
-    source: re.compile(rf"(?:\A|[\r\n])[ \t]*({'|'.join(names)}):(?=\s|\Z)") for source, names in _LABELS.items()
+    source: re.compile(rf"(?:\A|[\r\n])[ \t]*+({'|'.join(names)}):(?!\S)") for source, names in _LABELS.items()
 }
-_IN_ONE_LINE = {
-    source: re.compile(rf"(?:\A|\s)[ \t]*({'|'.join(names)}):(?=\s|\Z)") for source, names in _LABELS.items()
-}
+_IN_ONE_LINE = {source: re.compile(rf"(?<!\S)({'|'.join(names)}):(?!\S)") for source, names in _LABELS.items()}
+"""A label begins where a word does, so a run of blanks is passed over once."""
 
 
 def values_of(text: str, source: Source) -> dict[str, str]:
-    """The values of a text, by their names; {} of a source whose text we do not know."""
+    """Return the values of a text by their names, {} for a source whose text is unknown or a text that is too long."""
     labels = _LABELS.get(source)
-    if labels is None:
+    if labels is None or len(text) > EVENT_CHARS_MAX:
         return {}
     text = text.strip().strip('"').strip()
     found = list((_ON_LINES if "\n" in text else _IN_ONE_LINE)[source].finditer(text))
-    ends = [label.start() for label in found[1:]] + [len(text)]
+    ends = (*(label.start() for label in found[1:]), len(text))
     values: dict[str, str] = {}
     dropped = set()
-    for label, end in zip(found, ends, strict=True):
+    for label, end in zip(found, ends, strict=False):  # a text without labels has one end and no value
         name, value = labels[label[1]], text[label.end() : end].strip()
         if name in values:
             dropped |= {name, _COMMAND_LINE}

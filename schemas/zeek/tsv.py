@@ -22,7 +22,12 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 """What a string of JSON may hold as it is; less than the standard allows."""
 _ODD_IN_ROW, _ODD = (bytes(byte for byte in range(256) if byte not in plain) for plain in (_PLAIN + b"\t", _PLAIN))
-_ESCAPED = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|\\)")
+_ESCAPED = re.compile(rb"\\(x[0-9a-fA-F]{2}|\\)")
+_ESCAPES = {b"x%02x" % byte: bytes((byte,)) for byte in range(256)} | {b"\\": b"\\"}
+FIELDS_MAX = 1_024
+"""A header with more fields says nothing; no log of Zeek's has a hundred."""
+ELEMENTS_MAX = 4_096
+"""A row with a longer set or vector goes on as it is."""
 ZERO = ord("0")
 _BOOLS = {b"T": b"true", b"F": b"false"}
 _json = msgspec.json.Encoder().encode
@@ -71,7 +76,7 @@ class ZeekRows:
         columns = self._columns
         if columns is None:
             columns = self._columns = self._made()
-        values = line.split(self._separator)
+        values = line.split(self._separator, len(columns))
         if len(values) != len(columns):
             return None
         unset, empty, parts = self._unset, self._empty, self._first.copy()
@@ -96,7 +101,7 @@ class ZeekRows:
         path = said.get(b"path", self._unset)
         self._first = [b'"_path":' + _string(path)] if path not in (b"", self._unset) else []
         fields, types = (said.get(name, b"").split(self._separator) for name in (b"fields", b"types"))
-        if len(fields) != len(types) or b"fields" not in said:
+        if len(fields) != len(types) or len(fields) > FIELDS_MAX or b"fields" not in said:
             return []
         made = zip(fields, map(self._converter, types), strict=True)
         return [(_string(name) + b":", convert == self._text, convert) for name, convert in made]
@@ -116,7 +121,10 @@ class ZeekRows:
         def elements(value: bytes) -> bytes:
             if value == none:
                 return b"[]"
-            return b"[" + b",".join(b"null" if e == unset else convert(e) for e in value.split(separator)) + b"]"
+            parts = value.split(separator, ELEMENTS_MAX)
+            if len(parts) > ELEMENTS_MAX:
+                raise ValueError(f"more than {ELEMENTS_MAX} elements")
+            return b"[" + b",".join(b"null" if e == unset else convert(e) for e in parts) + b"]"
 
         return elements
 
@@ -126,7 +134,11 @@ class ZeekRows:
 
 def unescaped(value: bytes) -> bytes:
     r"""A value with `\x2d` and `\\` as the bytes that they stand for."""
-    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\", value)
+    if b"\\" not in value:
+        return value
+    parts = _ESCAPED.split(value)
+    parts[1::2] = [_ESCAPES[escape.lower()] for escape in parts[1::2]]
+    return b"".join(parts)
 
 
 def _string(value: bytes) -> bytes:

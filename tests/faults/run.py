@@ -22,6 +22,7 @@ from tests.faults.memory import Memory
 from tests.faults.oracle import Verdict, judge, judge_truth, missing_lines
 from tests.faults.schedule import FIRST_SECS, Fault, Kind, Schedule, schedule
 from tests.faults.stage import Stage
+from tests.faults.stubborn import know_stubborn, reject
 from tests.faults.watch import PARTITIONS, Watch, caught_up_after, went_on_after
 from tests.faults.wishes import say_in_the_middle
 
@@ -99,7 +100,8 @@ def run(
     plan = planned or schedule(seed, kinds)
     result = Result(seed)
     load = Load(folder / "sensors", seed=seed, secs=plan.load_secs, devices=devices, lines_per_sec=lines_per_sec)
-    stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken, damages=damages)
+    hangs = any(fault.kind is Kind.WORKER_HANGS for fault in plan.faults)
+    stage = Stage(folder, standby_replicas=seed % 2, files=load.sources, broken=broken, damages=damages, hangs=hangs)
     try:
         _play(stage, load, plan, result)
     except Exception as error:  # noqa: BLE001  # a run that fails in any way is a result, with its traceback
@@ -153,7 +155,8 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     middle.join()
     for ender in ended:
         ender.join()
-    _until(lambda: not missing_lines(stage.direct, load.values), LOGGED_SECS_MAX, "all lines in the log", fatal=False)
+    written = load.values + stage.sent
+    _until(lambda: not missing_lines(stage.direct, written), LOGGED_SECS_MAX, "all lines in the log", fatal=False)
     stage.producer.stop()
     correlation = stage.settings.correlation
     # Nothing tells from outside that all is settled: the ticks of so many seconds see to it.
@@ -181,7 +184,8 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
         result.trouble = result.trouble or ender.problem
         went_on = went_on_after(looks, ender.over_at)
         result.faults.append((fault.kind.value, fault.at_secs, None if went_on is None else round(went_on, 2)))
-    result.verdict = judge(stage.direct, load.values)
+    know_stubborn(reject)
+    result.verdict = judge(stage.direct, written)
     judge_truth(stage.direct, load.truth, result.verdict)
 
 

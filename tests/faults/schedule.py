@@ -18,6 +18,7 @@ class Kind(StrEnum):
     WORKER_LEAVES = "worker: one leaves, later comes back"
     WORKER_DISK_LOST = "worker: kill -9 and its disk is lost"
     WORKER_DISK_FULL = "worker: disk full"
+    WORKER_HANGS = "worker: a line on which its parser hangs"
     SINK_KILL = "sink: kill -9"
     SINK_TERM = "sink: SIGTERM, started again"
     SINK_ZOMBIE = "sink: stopped longer than its session, then goes on"
@@ -39,6 +40,7 @@ SECS: dict[Kind, tuple[float, float]] = {
     Kind.WORKER_JOINS: (4.0, 8.0),
     Kind.WORKER_LEAVES: (3.0, 9.0),
     Kind.WORKER_DISK_FULL: (3.0, 6.0),
+    Kind.WORKER_HANGS: (40.0, 40.0),  # two deaths: the load goes on until the partition does
     Kind.SINK_ZOMBIE: (8.0, 10.0),
     Kind.SINK_LEAVES: (3.0, 9.0),
     Kind.BROKER_KILL: (0.0, 2.0),
@@ -51,8 +53,8 @@ SECS: dict[Kind, tuple[float, float]] = {
 }
 """How long each lasts, from and to; the others are over as soon as they are done."""
 
-RARE = {Kind.BROKER_AWAY: 0.4}
-"""Drawn less often, as it makes a run much longer."""
+RARE = {Kind.BROKER_AWAY: 0.4, Kind.WORKER_HANGS: 0.4}
+"""Drawn less often, as they make a run much longer."""
 FIRST_SECS = 2.0
 CALM_SECS = 5.0
 """Load that goes on after the last fault: the system must work on."""

@@ -7,23 +7,27 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from confluent_kafka import Producer
 
 from producers.simulation import confirmed_proxies
 from schemas.settings import PREFIX, Settings
-from schemas.topics import topics
+from schemas.topics import TELEMETRY, topic_name, topics
 from sinks.clickhouse import connect
 from sinks.migrate import migrate
 from tests.faults.disk import SmallDisk
 from tests.faults.parts import Keeper, Part
 from tests.faults.schedule import Fault, Kind
+from tests.faults.stubborn import POISON, STALL_SECS_MAX, STUBBORN, message
 from tests.faults.tcp_proxy import TcpProxy
 from tests.faults.wishes import PROTECTION, say_before
 from tests.sinks.sink_world import damage
+from tests.streams.worker_process import PARTITIONS
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.service import EmbeddedError, free_port
@@ -44,7 +48,7 @@ class ProxiedBroker(Broker):
     """A broker that tells the parts to come through a proxy; we ourselves go straight to it."""
 
     def __init__(self, folder: Path, inner_port: int, proxy_port: int) -> None:
-        super().__init__(folder)
+        super().__init__(folder, login=False)
         self._inner_port, self._proxy_port = inner_port, proxy_port
 
     def _prepare(self, port: int) -> tuple[list[str], dict[str, str]]:
@@ -56,7 +60,7 @@ class ProxiedBroker(Broker):
             ("listener.security.protocol.map", f"{PROXIED}:PLAINTEXT"),
         ):
             text = text.replace(f"\n{key}=", f"\n{key}={listener},")
-        self._properties_file.write_text(text + "inter.broker.listener.name=PLAINTEXT\n")
+        self._properties_file.write_text(text)
         return command, dict(environment)
 
 
@@ -64,7 +68,14 @@ class Stage:
     """Everything that runs in one run."""
 
     def __init__(
-        self, folder: Path, *, standby_replicas: int, files: list[str], broken: str = "", damages: bool = False
+        self,
+        folder: Path,
+        *,
+        standby_replicas: int,
+        files: list[str],
+        broken: str = "",
+        damages: bool = False,
+        hangs: bool = False,
     ) -> None:
         self.folder = folder
         self.logs = folder / "logs"
@@ -78,18 +89,25 @@ class Stage:
         self.engine.start()
         self.to_kafka = TcpProxy(proxy_port, inner)
         self.to_clickhouse = TcpProxy(http_port, self.engine.port)
+        worker = {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas}
         self.settings = Settings.model_validate(
             {
                 "kafka": {"bootstrap": f"127.0.0.1:{proxy_port}"},
-                "clickhouse": {"url": f"http://127.0.0.1:{http_port}", "timeout_secs": 6},
+                "clickhouse": {
+                    "url": f"http://127.0.0.1:{http_port}",
+                    "password": self.engine.secret,
+                    "timeout_secs": 6,
+                },
                 "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
                 "publisher": {"state_dir": str(folder / "producer")},
-                "worker": {"session_timeout_secs": SESSION_SECS, "standby_replicas": standby_replicas},
+                "worker": worker | ({"stall_secs_max": STALL_SECS_MAX} if hangs else {}),
                 "protection": PROTECTION,
                 "sink": {"session_timeout_secs": SESSION_SECS, "retry_secs_max": 2},
             }
         )
         self._damages = damages
+        self.sent: Counter[bytes] = Counter()
+        """Lines that no sensor wrote and that we sent into the log."""
         self.config = config = folder / "settings.toml"
         write_settings(self.settings, config)
         self.direct = self.settings.model_copy(
@@ -99,7 +117,7 @@ class Stage:
             }
         )
         """The same, past the proxies."""
-        create_topics(self.broker.bootstrap, topics(self.settings))
+        create_topics(self.broker.settings, topics(self.settings))
         say_before(self.direct)
         client = connect(self.direct.clickhouse)
         migrate(client, self.settings.clickhouse.database)
@@ -149,7 +167,7 @@ class Stage:
             if server.log_file.exists():
                 shutil.copy(server.log_file, folder)
 
-    def inject(self, fault: Fault) -> Callable[[], None]:
+    def inject(self, fault: Fault) -> Callable[[], object]:
         """Let it go wrong; gives what ends it."""
         worker = fault.target % WORKERS
         sink = self.sinks[fault.target % SINKS]
@@ -174,6 +192,8 @@ class Stage:
             case Kind.WORKER_DISK_FULL:
                 self.worker_disks[worker].fill()
                 return self.worker_disks[worker].free
+            case Kind.WORKER_HANGS:
+                return self._send_poison(fault.target % PARTITIONS)
             case Kind.SINK_KILL:
                 sink.kill()
             case Kind.SINK_TERM:
@@ -229,6 +249,18 @@ class Stage:
                 return
             time.sleep(0.1)
         raise RuntimeError("no part could be damaged")
+
+    def _send_poison(self, partition: int) -> Callable[[], object]:
+        """Kafka may be away at the moment: gives what waits for it."""
+        key, value = message(self.sent[POISON])
+        self.sent.update(value.split(b"\n"))
+        producer = Producer(
+            {"bootstrap.servers": self.direct.kafka.bootstrap, "enable.idempotence": True, "log_level": 0}
+        )
+        producer.produce(
+            topic_name(self.settings, TELEMETRY), value, key, partition, headers={"dialect": STUBBORN.encode()}
+        )
+        return producer.flush
 
     def _die_in_an_insert(self) -> Callable[[], None]:
         dead = threading.Event()

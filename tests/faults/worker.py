@@ -25,6 +25,7 @@ from streams.guards import Exit, end
 from streams.lease import Lease
 from streams.worker_batch import Bench
 from streams.worker_state import StateStore
+from tests.faults.stubborn import hang, know_stubborn
 from unproxy.telemetry import set_up
 
 STEPS = ("outputs delivered", "state in the changelog", "state kept locally")
@@ -225,6 +226,7 @@ if __name__ == "__main__":
         if sys.argv[1] not in GUARDED:
             take_much_at_once()
         _steps = (STEP_OF_BREAK.get(sys.argv[1], STEPS[0]),)
+    know_stubborn(hang)
     end_between_steps()
     tell_where_it_stands()
     run(load())

@@ -2,6 +2,7 @@
 
     python -m tests.fuzz --lines 10000000 --seed 1 --jobs 2
     python -m tests.fuzz --dialect all --lines 1000000
+    python -m tests.fuzz --dialect all --long
     python -m tests.fuzz --replay .unproxy/fuzz/1-17.json
 
 Exit codes: 0 nothing found, 1 something found (its input lies in a file), 130 ended by Ctrl-C.
@@ -28,6 +29,7 @@ from schemas.settings import CorrelationSettings
 from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
 from tests.fuzz.corpus import corpus
+from tests.fuzz.long_lines import slowest
 from tests.fuzz.world import MESSAGE_MS_MAX, WORLD_LINES, Found, Verdict, run_world
 
 FOLDER = Path(".unproxy/fuzz")
@@ -41,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.replay:
         return replay(given.replay)
-    names = sorted(dialects()) if given.dialect == ALL else [given.dialect]
+    names = sorted(dialects()) if given.dialect == ALL or (given.long and not given.dialect) else [given.dialect]
+    if given.long:
+        tune_collector()
+        found = [long_lines(name, given.seed, given.out) for name in names]
+        return 1 if any(found) else 0
     try:
         results = [fuzz(name, given.lines, given.seed, given.jobs, given.out) for name in names]
     except KeyboardInterrupt:
@@ -66,6 +72,23 @@ def fuzz(dialect: str, lines: int, seed: int, jobs: int, out: Path) -> bool:
         save(out, slowest, "-".join(filter(None, (dialect, "slowest.json"))))
     print("\n".join(total.table(seed, time.monotonic() - began)), flush=True)
     return total.found
+
+
+def long_lines(dialect: str, seed: int, out: Path) -> bool:
+    """Lines of the greatest length of one dialect; whether one of them took too long."""
+    found = False
+    for one in slowest(dialect, seed):
+        verdict = "" if one.ms <= MESSAGE_MS_MAX else f" more than {MESSAGE_MS_MAX:.0f}"
+        print(f"{dialect:12}{one.reader:12}{one.ms:7.1f} ms of CPU time, runs of {one.unit!r}{verdict}", flush=True)
+        if verdict:
+            found = True
+            message = Message(1, 1_795_547_248_000, b"dev", one.line, dialect)
+            save(
+                out,
+                Found(seed, 0, f"{one.reader} took {one.ms:.0f} ms", message, dialect),
+                f"{dialect}-{one.reader}.json",
+            )
+    return found
 
 
 @dataclass
@@ -197,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dialect", choices=names, default="", metavar="NAME", help=f"of one alone; {ALL}: of each so many"
     )
+    parser.add_argument("--long", action="store_true", help="lines of a megabyte instead, timed for each parser")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other worlds (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder for what is found (default: {FOLDER})")

@@ -2,7 +2,7 @@
 
     no exception                  whatever comes in
     the book balances             read = parsed + ignored + rejected, and read is what was fed
-    rejects keep their bytes      each is one of the lines, untouched
+    rejects keep their bytes      each is one of the lines, untouched but for logins in URLs
     rows can be stored            as their class and their column's type say
     state is bounded              no entry above its limit, no device above its bounds, and it comes back whole after a crash
     time is bounded               no message takes more CPU time than `MESSAGE_MS_MAX`
@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from schemas.dialects import dialects
+from schemas.logins import masked
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
 from streams.device import ALERTS_MAX, PROXIES_MAX
@@ -183,7 +184,7 @@ class World:
 
     def _batch_ends(self) -> None:
         output = self.pipeline.drain()
-        fed = Counter(line for message in self.batch for line in _lines_of(message))
+        fed = Counter(masked(line) for message in self.batch for line in _lines_of(message))
         if changed := Counter(reject.raw for reject in output.rejects) - fed:
             raise Wrong(f"a reject is none of the lines: {next(iter(changed))[:300]!r}")
         if failed := [reject for reject in output.rejects if reject.detail.startswith(MISTAKE)]:

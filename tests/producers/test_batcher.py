@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from producers.batcher import Batch, Batcher
 from producers.source import Line, SourceFile
 from schemas.clock import MICROS
+from schemas.events import Reason
 
 EVE = SourceFile("suricata", "eve.json", "host:eve.json")
 SOCKETS = SourceFile("sockets", "sockets.jsonl", "host:sockets.jsonl")
@@ -115,7 +116,17 @@ def test_too_long_line_is_alone() -> None:
     due = subject.add(line(b"cut", too_long="99 bytes"), "a", 0.0)
 
     assert values(due) == [[b"before"], [b"cut"]]
-    assert [batch.too_long for batch in due] == ["", "99 bytes"]
+    assert [(batch.reason, batch.detail) for batch in due] == [(None, ""), (Reason.TOO_LONG, "99 bytes")]
+
+
+def test_a_refused_line_is_alone_and_disturbs_nobody() -> None:
+    """A line that its sender may not write does not close the batch of the device that it names."""
+    subject = batcher()
+    subject.add(line(b"honest"), "a", 0.0)
+    (refused,) = subject.add(line(b"forged"), "a", 0.0, refused="not by you")
+
+    assert (refused.reason, refused.detail, refused.lines) == (Reason.NOT_ALLOWED, "not by you", [b"forged"])
+    assert [batch.lines for batch in subject.waiting()] == [[b"honest"]]
 
 
 @given(

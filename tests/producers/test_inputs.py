@@ -56,7 +56,10 @@ def test_a_file_beside_the_network(
     write: Callable[[Path, Iterable[bytes]], None],
 ) -> None:
     """A followed file and requests arrive, whoever comes first."""
-    settings, port = kafka_settings_for(inputs={"http_token": "a token of this test"}), free_port()
+    settings, port = (
+        kafka_settings_for(inputs={"grants": {"test": {"token": "a-token-of-this-test", "devices": ["*"]}}}),
+        free_port(),
+    )
     write(tmp_path / "log", [eve(1)])
     with Running(settings, f"auto:http://127.0.0.1:{port}", f"suricata:{tmp_path}/log", follow=True) as one:
         wait_until(lambda: listens(port), "listening")

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from producers.kafka_input import FRUITLESS_MAX, KafkaInput
 from producers.run import produce
 from producers.source import SourceError, parse_source
 from schemas.kafka_config import client_config
@@ -35,7 +38,7 @@ SettingsFor = Callable[..., Settings]
 def topic_of(settings: Settings, partitions: int = 2) -> str:
     """A topic to follow, on the same broker as ours."""
     name = f"{settings.kafka.topic_prefix}theirs"
-    create_topics(settings.kafka.bootstrap, [Topic(name, "Somebody else's", partitions, {})])
+    create_topics(settings.kafka, [Topic(name, "Somebody else's", partitions, {})])
     return name
 
 
@@ -190,6 +193,29 @@ def test_held_lines_are_let_go(settings: Settings, messages_of: MessagesOf) -> N
 
     assert one.report.received["kafka_acknowledged"] == 4
     assert len(messages_of(settings, TELEMETRY)) == 1
+
+
+def test_messages_without_lines_leave_others_their_turn(settings: Settings) -> None:
+    """However many there are, the producer hears of the input every thousand messages, so it commits, and stops when told."""
+    topic = topic_of(settings)
+    put(settings, topic, [None, b"\n"] * 10_000)
+    source = parse_source(f"auto:kafka://{settings.kafka.bootstrap}/{topic}")
+    assert source.endpoint is not None
+    counts = Counter[str]()
+    one = KafkaInput(source, source.endpoint, settings.inputs, counts, line_bytes_max=1_000, clock=time.monotonic)
+    turns = [0]
+    with closing(one):
+        lines = one.lines()
+
+        def acknowledged() -> bool:
+            assert next(lines) is None
+            one.acknowledged({})
+            turns.append(counts["kafka_acknowledged"])
+            return turns[-1] == 20_000
+
+        wait_until(acknowledged, "all of them")
+
+    assert max(after - before for before, after in pairwise(turns)) <= FRUITLESS_MAX
 
 
 def test_calls_that_cannot_be(settings: Settings, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.lines import KEPT_BYTES_OF_TOO_LONG, Lines
+from producers.lines import CHUNK_BYTES, KEPT_BYTES_OF_TOO_LONG, Lines
 from producers.source import Line, SourceFile
 from schemas.dialects import dialects
 from schemas.recognition import AUTO, NOBODYS
@@ -33,6 +35,32 @@ def test_law_of_chunks(chunks: list[bytes]) -> None:
         offset += len(value) + 1
 
     assert [(line.value, line.start, line.end) for line in lines_of(chunks)] == expected
+
+
+def test_a_message_is_whole_lines(eve: Callable[..., bytes]) -> None:
+    """The end of a message ends its last line, with or without a newline; what was taken is behind it."""
+    file = SourceFile("suricata", "p", "s")
+    subject = Lines(file, dialects()["suricata"], LIMIT)
+    messages = [eve(1) + b"\n" + eve(2), b"", b"\n\n", eve(3) + b"\n", b"x" * (3 * CHUNK_BYTES)]
+
+    assert [[line.value for line in subject.message(message)] for message in messages] == [
+        [eve(1), eve(2)], [], [], [eve(3)], [messages[-1]],
+    ]  # fmt: skip
+    assert file.taken == subject.fed_to == sum(len(eve(number)) + 1 for number in (1, 2, 3)) + 2 + 3 * CHUNK_BYTES + 1
+
+
+def test_a_message_of_newlines_costs_little_memory() -> None:
+    """Its parts are cut one after the other: a list of all would be eight times its size."""
+    subject, message = Lines(SourceFile("suricata", "p", "s"), dialects()["suricata"], LIMIT), b"\n" * 8_000_000
+    tracemalloc.start()
+    try:
+        lines = list(subject.message(message))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert lines == []
+    assert peak < 8_000_000
 
 
 def test_line_without_time_takes_the_one_before(eve: object) -> None:

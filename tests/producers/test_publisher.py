@@ -16,18 +16,21 @@ from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from producers.batcher import Batch
+from producers.grants import Grant
 from producers.metrics import publisher_families
 from producers.publisher import Publisher, PublisherFailed
 from producers.report import Report
 from producers.source import SourceFile
+from schemas.events import Reason
 from schemas.settings import Settings
-from schemas.topics import REJECTS, TELEMETRY, topic_name, topics
+from schemas.topics import REJECTS, TELEMETRY, Topic, topic_name, topics
 from tests.faults.stage import ProxiedBroker
 from tests.producers.held_answer import HeldAnswer
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.service import free_port
 
 FILE = SourceFile("suricata", "eve.json", "host:eve.json")
+NARROW, WIDE = Grant("dev-a", ("dev-a",), False), Grant("edr", ("*",), True)
 MessagesOf = Callable[[Settings, str], list[Message]]
 
 
@@ -42,8 +45,11 @@ class Clock:
         return self.now
 
 
-def batch(device: str, *lines: bytes, too_long: str = "") -> Batch:
-    made = Batch(device, FILE.dialect, FILE.sensor, FILE, 0, 0, 0.0, too_long)
+def batch(
+    device: str, *lines: bytes, reason: Reason | None = None, detail: str = "", grant: Grant | None = None
+) -> Batch:
+    file = FILE if grant is None else replace(FILE, grant=grant)
+    made = Batch(device, file.dialect, file.sensor, file, 0, 0, 0.0, reason, detail)
     for line in lines:
         made.add(line)
     return made
@@ -164,10 +170,24 @@ def test_missing_topic_is_waited_for(kafka_settings_for: Callable[..., Settings]
     with publishing(settings) as (publisher, _):
         publisher.send(batch("dev-a", b"early"))
         assert not publisher.flush(0.5)
-        create_topics(settings.kafka.bootstrap, [topic for topic in topics(settings) if "telemetry" in topic.name])
+        create_topics(settings.kafka, [topic for topic in topics(settings) if "telemetry" in topic.name])
         assert publisher.flush(1_000)
 
     assert [message.value() for message in messages_of(settings, TELEMETRY)] == [b"early"]
+
+
+def test_an_endpoint_writes_to_its_raw_topic_only(
+    kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf
+) -> None:
+    """With publisher.topic everything goes there, cut lines too: the endpoint may have no right on any other topic."""
+    settings = kafka_settings_for(publisher={"topic": "raw-ws-1"})
+    create_topics(settings.kafka, [Topic(topic_name(settings, "raw-ws-1"), "", 4, {})])
+    with publishing(settings) as (publisher, _):
+        publisher.send(batch("dev-a", b"one"))
+        publisher.send(batch("dev-a", b"beginning", reason=Reason.TOO_LONG, detail="99 bytes, limit 9, sha256 00"))
+        assert publisher.flush(30)
+
+    assert [message.value() for message in messages_of(settings, "raw-ws-1")] == [b"one", b"beginning"]
 
 
 def test_too_long_line_is_rejected_with_its_length(
@@ -176,7 +196,7 @@ def test_too_long_line_is_rejected_with_its_length(
     """A line that was cut goes to rejects with its reason, and is not counted as a message of its device."""
     settings = kafka_settings_for()
     with publishing(settings) as (publisher, acknowledged):
-        publisher.send(batch("dev-a", b"beginning", too_long="99 bytes, limit 9, sha256 00"))
+        publisher.send(batch("dev-a", b"beginning", reason=Reason.TOO_LONG, detail="99 bytes, limit 9, sha256 00"))
         publisher.send(batch("dev-a", b"next"))
         assert publisher.flush(30)
 
@@ -187,8 +207,48 @@ def test_too_long_line_is_rejected_with_its_length(
         "detail": b"99 bytes, limit 9, sha256 00",
         "dialect": b"suricata",
         "device": b"dev-a",
+        "device_from": b"key",
     }
     assert sorted(acknowledged) == [0, 1]
+
+
+def test_a_refused_line_is_rejected_whole(kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf) -> None:
+    """A line that its sender may not write goes to rejects with all its bytes, and is not counted for the device."""
+    settings, line = kafka_settings_for(), os.urandom(2 * 1024 * 1024)
+    with publishing(settings) as (publisher, acknowledged):
+        publisher.send(batch("dev-a", line, reason=Reason.NOT_ALLOWED, detail="not by you", grant=NARROW))
+        publisher.send(batch("dev-a", b"next"))
+        assert publisher.flush(30)
+
+    (rejected,) = messages_of(settings, REJECTS)
+    assert (rejected.key(), rejected.value()) == (b"dev-a", line)
+    assert headers(rejected) == {
+        "reason": b"not_allowed",
+        "detail": b"not by you",
+        "dialect": b"suricata",
+        "device": b"dev-a",
+        "device_from": b"key",
+        "claims": b"none",
+    }
+    assert sorted(acknowledged) == [0, 1]
+
+
+def test_headers_say_what_a_sender_may_report(
+    kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf
+) -> None:
+    """Whether verdicts count, and whose clock it is; without a grant neither is said."""
+    settings = kafka_settings_for()
+    with publishing(settings) as (publisher, _):
+        for name, grant in (("free", None), ("narrow", NARROW), ("wide", WIDE)):
+            publisher.send(batch("dev-a", name.encode(), grant=grant))
+        assert publisher.flush(30)
+
+    said = {message.value(): headers(message) for message in messages_of(settings, TELEMETRY)}
+    assert {value: (of.get("claims"), of.get("clock")) for value, of in said.items()} == {
+        b"free": (None, None),
+        b"narrow": (b"none", None),
+        b"wide": (b"verdicts", b"log"),
+    }
 
 
 def test_large_line_passes_whole(kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf) -> None:
@@ -211,7 +271,7 @@ def narrow(kafka_settings_for: Callable[..., Settings], broker: Broker) -> Setti
     settings = Settings.model_validate({"kafka": values})
     name = topic_name(settings, TELEMETRY)
     create_topics(
-        broker.bootstrap,
+        broker.settings,
         [
             replace(topic, config={**topic.config, "max.message.bytes": "2000"}) if topic.name == name else topic
             for topic in topics(settings)
@@ -271,7 +331,7 @@ def test_what_kafka_refused_is_not_taken_for_acknowledged(tmp_path: Path, messag
     settings = Settings.model_validate({"kafka": {"bootstrap": broker.bootstrap}})
     name = topic_name(settings, TELEMETRY)
     try:
-        create_topics(broker.bootstrap, topics(settings))
+        create_topics(broker.settings, topics(settings))
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
         def replicas(number: int) -> None:

@@ -311,12 +311,12 @@ def test_broker_killed_on_the_way(
     tmp_path: Path, messages_of: MessagesOf, eve: EveMaker, write: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the broker is dead the producer waits; when it is back every line arrives, once."""
-    broker = Broker(tmp_path / "kafka")
+    broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     settings = Settings.model_validate(
         {"kafka": {"bootstrap": broker.bootstrap}, "publisher": {"state_dir": str(tmp_path / "state")}}
     )
-    create_topics(broker.bootstrap, topics(settings))
+    create_topics(broker.settings, topics(settings))
     lines = [eve(number, f"dev-{number % 5}", at=number / 1_000) for number in range(6_000)]
     write(tmp_path / "log", lines)
     seen: list[int] = []
@@ -389,6 +389,45 @@ def test_standard_input_that_is_lost_is_told(
     (lost,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert lost.getMessage() == "lines that cannot be read again were not acknowledged, send them again"
     assert vars(lost)["lines"] == 2
+
+
+@pytest.mark.parametrize("queue_bytes_max", [64_000_000, 20_000], ids=["room", "no room"])
+def test_a_stop_waits_for_kafka(
+    kafka_settings_for: SettingsFor,
+    messages_of: MessagesOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eve: EveMaker,
+    queue_bytes_max: int,
+) -> None:
+    """Lines of a pipe cannot be read again: a stop waits for a slow Kafka, also with what it had no room for yet."""
+    own = Broker(tmp_path / "kafka")
+    own.start()
+    sent = b"".join(eve(number, at=None) + b"\n" for number in range(1_000))
+    reader, writer = os.pipe()
+    live: list[Report] = []
+    try:
+        settings = kafka_settings_for(publisher={"queue_bytes_max": queue_bytes_max, "batch_bytes_max": 4_000})
+        kafka = own.settings.model_copy(update={"topic_prefix": settings.kafka.topic_prefix})
+        settings = settings.model_copy(update={"kafka": kafka})
+        create_topics(settings.kafka, topics(settings))
+        with os.fdopen(reader, "rb") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            with running(settings, "suricata:-", progress=live.append) as (stop, reports):
+                os.write(writer, sent[: sent.index(b"\n") + 1])
+                await_that(lambda: any(report.acknowledged_messages for report in live), "connected")
+                os.kill(own.pid, signal.SIGSTOP)
+                os.write(writer, sent[sent.index(b"\n") + 1 :])
+                await_that(lambda: live[-1].lines > 200, "read")
+                threading.Timer(1.5, os.kill, (own.pid, signal.SIGCONT)).start()
+                stop.set()
+        arrived = lines_of(messages_of(settings, TELEMETRY))
+    finally:
+        os.close(writer)
+        own.kill()
+
+    assert len(arrived) == reports[0].lines > 200
+    assert sent.startswith(b"\n".join(arrived))
 
 
 def test_follow_publishes_what_comes(

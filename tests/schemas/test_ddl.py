@@ -14,7 +14,6 @@ from clickhouse_connect.driver.client import Client
 from schemas import ddl
 from schemas.ddl import migrations, quoted
 from schemas.record import TABLES, columns
-from schemas.settings import ClickHouseSettings
 from sinks import migrate as migrating
 from sinks.base import SinkRefused
 from sinks.clickhouse import ClickHouseSink, connect
@@ -25,7 +24,7 @@ from unproxy.embedded.engine import Engine
 @pytest.fixture
 def client(engine: Engine) -> Iterator[Client]:
     """A client in no database."""
-    with connect(ClickHouseSettings(url=engine.url)) as made:
+    with connect(engine.settings("")) as made:
         yield made
 
 
@@ -157,7 +156,7 @@ def network_event(record: int, version: int, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def written(engine: Engine, client: Client, database: str) -> Any:
     """Writes rows, each call as one insert, with merges held so that all versions stay."""
-    sink = ClickHouseSink(ClickHouseSettings(url=engine.url, database=database))
+    sink = ClickHouseSink(engine.settings(database))
     for table in TABLES:
         client.command(f"SYSTEM STOP MERGES {database}.{table}_versions")
     count = 0
@@ -332,7 +331,7 @@ def _age_what_is_there(client: Client, database: str) -> None:
 
 def test_unknown_column_is_an_error(engine: Engine, database: str) -> None:
     """A column that the table does not know is never dropped in silence."""
-    sink = ClickHouseSink(ClickHouseSettings(url=engine.url, database=database))
+    sink = ClickHouseSink(engine.settings(database))
     with pytest.raises(Exception, match="Colour"):
         sink.write("DeviceNetworkEvents", [msgspec.json.encode(network_event(1, 1, Colour="blue"))], "a")
     sink.close()

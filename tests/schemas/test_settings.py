@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from schemas.settings import Settings, SettingsError, proxy_address
+from schemas.settings import GrantSettings, Settings, SettingsError, proxy_address
 from schemas.settings_file import described, dump, load
 
 
@@ -212,3 +213,158 @@ def test_every_setting_has_a_sentence_and_a_plain_default() -> None:
         assert about, f"{section}.{name}"
         assert isinstance(default, str | int | float | tuple | dict | SecretStr), f"{section}.{name}"
     assert tomllib.loads(dump(Settings())).keys() == Settings.model_fields.keys()
+
+
+def _grants(**grants: str) -> Path:
+    return _file("".join(f"[inputs.grants.{name}]\n{content}\n" for name, content in grants.items()))
+
+
+def test_grants_are_read() -> None:
+    """Networks have one spelling; everything else stays as written."""
+    grants = load(_grants(proxy='addresses = ["::ffff:10.1.0.0/112", "2001:DB8::/32"]\ndevices = ["*"]')).inputs.grants
+
+    assert grants["proxy"].addresses == ("10.1.0.0/16", "2001:db8::/32")
+    assert (grants["proxy"].devices, grants["proxy"].verdicts) == (("*",), False)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "it names no sender; add token, certificates, addresses or sources"),
+        ('token = "short-secret"', "it has 12 characters; write at least 16 random ones"),
+        ('token = "a secret with spaces"', "only printable ASCII without spaces"),
+        ('addresses = ["10.1.0.7/16"]', '"10.1.0.7/16" is not an address or a network'),
+        ('addresses = ["ws-1"]', '"ws-1" is not an address or a network'),
+        ('sources = [""]', "an entry is empty"),
+        ('sources = ["x"]\naddresses = ["10.0.0.1"]', "write two grants"),
+        ('sources = ["x"]\ndevcies = ["ws-1"]', "Extra inputs are not permitted"),
+    ],
+)
+def test_a_grant_that_cannot_be_is_refused_in_words(content: str, words: str) -> None:
+    """The complaint says where it stands and what to write, and holds no secret."""
+    complaint = _complaint(_grants(one=content))
+
+    assert complaint.startswith("unproxy.toml: inputs.grants.one")
+    assert words in complaint
+    assert "secret" not in complaint
+
+
+def test_two_grants_cannot_share_a_token() -> None:
+    """Nobody could tell their senders apart; the complaint does not show the token."""
+    same = 'token = "a-token-of-one-sender"'
+
+    assert _complaint(_grants(one=same, two=same)) == (
+        "unproxy.toml: inputs.grants: one and two have the same token; give each its own"
+    )
+
+
+def test_the_name_of_a_grant_is_lower_case() -> None:
+    """The environment does not tell upper case from lower case."""
+    assert '"WS-1" is no name for a grant' in _complaint(_grants(**{"WS-1": 'sources = ["x"]'}))
+
+
+def test_a_grant_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each key has a variable, which goes over the file; a mistake there is named with it."""
+    path = _grants(**{"ws-1": 'addresses = ["10.0.0.1"]'})
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS__WS-1__TOKEN", "1234567890123456")
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS__WS-1__DEVICES", "ws-1,ws-2")
+
+    grant = load(path).inputs.grants["ws-1"]
+
+    assert grant.token.get_secret_value() == "1234567890123456"
+    assert (grant.addresses, grant.devices) == (("10.0.0.1/32",), ("ws-1", "ws-2"))
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS__WS-1__TOKEN", "1234")
+    assert _complaint(path).startswith("environment: UNPROXY_INPUTS__GRANTS__WS-1__TOKEN: it has 4 characters")
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS__WS-1__TKEN", "x")
+    assert "environment: UNPROXY_INPUTS__GRANTS__WS-1__TKEN: Extra inputs" in _complaint(path)
+
+
+def test_grants_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All grants may be one variable of JSON; beside variables of single keys it would replace them, so that is refused."""
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS", '{"one": {"token": "a-token-of-one-sender"}}')
+
+    assert load().inputs.grants.keys() == {"one"}
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS__TWO__TOKEN", "a-token-of-another-one")
+    assert "UNPROXY_INPUTS__GRANTS are both set; write all of it into one of them" in _complaint()
+    monkeypatch.delenv("UNPROXY_INPUTS__GRANTS__TWO__TOKEN")
+    monkeypatch.setenv("UNPROXY_INPUTS__GRANTS", '{"one": ')
+    assert _complaint().startswith("environment: a table is written as JSON there, and one is not: ")
+
+
+def test_the_old_token_says_how_to_write_a_grant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`inputs.http_token` of earlier versions is refused with what replaces it, in the file and in the environment."""
+    path = _file('[inputs]\nhttp_token = "a-token-of-one-sender"\n')
+
+    assert "inputs.http_token is not a setting any more; write a grant for the sender instead" in _complaint(path)
+    path.unlink()
+    monkeypatch.setenv("UNPROXY_INPUTS__HTTP_TOKEN", "a-token-of-one-sender")
+    assert "UNPROXY_INPUTS__HTTP_TOKEN is not a setting any more; write a grant" in _complaint()
+
+
+def test_every_key_of_a_grant_is_in_the_guide() -> None:
+    """The reference page of settings has no room for them: docs/inputs.md lists them."""
+    guide = (Path(__file__).parents[2] / "docs/inputs.md").read_text(encoding="utf-8")
+
+    assert [name for name in GrantSettings.model_fields if f"| `{name}` |" not in guide] == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "folder_mode", "says"),
+    [
+        (1, 0o600, 0o755, r"belongs to another user \(uid 1\).*`chown root"),
+        (0, 0o620, 0o755, r"can be written by others.*`chmod go-w"),
+        (0, 0o602, 0o755, r"can be written by others.*`chmod go-w"),
+        (0, 0o600, 0o777, r"others can write in its folder.*`chmod go-w"),
+    ],
+)
+@pytest.mark.parametrize("named", ["found", "variable", "option", "link"])
+def test_root_trusts_only_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, folder_mode: int, says: str, named: str
+) -> None:
+    """As root a file that somebody else can write is refused, however it was named; another user takes it."""
+    file = _file('[kafka]\nbootstrap = "evil:9092"\n').absolute()
+    asked = None
+    if named == "variable":
+        monkeypatch.setenv("UNPROXY_CONFIG", str(file))
+    elif named == "option":
+        asked = file
+    elif named == "link":
+        asked = tmp_path.parent / f"{tmp_path.name}.toml"
+        asked.symlink_to(file)
+    found = os.stat_result((mode | 0o100000, 1, 1, 1, owner, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda _: found)
+    tmp_path.chmod(folder_mode)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert re.search(says, _complaint(asked))
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert load(asked).kafka.bootstrap == "evil:9092"
+
+
+def test_root_takes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in which everybody may write is none to replace it in, if only owners may remove there."""
+    file = _file('[kafka]\nbootstrap = "kafka-1:9092"\n')
+    found = os.stat_result((0o100644, 1, 1, 1, 0, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda _: found)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    tmp_path.chmod(0o1777)
+
+    assert load(file).kafka.bootstrap == "kafka-1:9092"
+
+
+@pytest.mark.parametrize("login", ["sink:hunter2@", "sink@", ":hunter2@"])
+def test_login_in_the_url_is_refused(login: str) -> None:
+    """It would be sent to whatever the rest of the URL names, and be shown where URLs are; the refusal does not show it."""
+    said = _complaint(_file(f'[clickhouse]\nurl = "http://{login}ch.example:8123"\n'))
+
+    assert "clickhouse.url: it must not hold a login; set clickhouse.username and clickhouse.password" in said
+    assert "hunter2" not in said
+
+
+def test_settings_of_a_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file's login belongs to the file's server, no variable leads it elsewhere."""
+    file = _file('[kafka]\nbootstrap = "kafka-1:9092"\nsasl_password = "hunter2"\n')
+    monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTRAP", "evil:9092")
+    kafka = load(file, with_environment=False).kafka
+
+    assert (kafka.bootstrap, kafka.sasl_password.get_secret_value()) == ("kafka-1:9092", "hunter2")

@@ -16,6 +16,7 @@ from schemas.events import Reason
 from schemas.windows.event_xml import EVENTS_MAX, head
 from schemas.windows.record import FilteredConnection, Shown, SysmonConnection, SysmonProcess
 from schemas.windows.shippers import _WithValues, split
+from schemas.windows.shown_text import values_of
 from tests.schemas.parsed_as import kind, opened, reject, told
 from tests.schemas.windows_events import created, filtering, judged, sysmon
 from tests.schemas.windows_shippers import PROVIDERS, flat, in_text, shapes, shown, wazuh, winlogbeat, xml
@@ -187,3 +188,20 @@ def test_what_is_called_like_a_value_may_be_anything() -> None:
     assert opened(parse(flat(3, {}, EventData=sysmon(), **strange))).process.account == "a.meyer"
     assert opened(parse(winlogbeat(3, sysmon(), **strange))).process.account == "a.meyer"
     assert reject(parse(flat(3, sysmon(**strange)))).reason is Reason.BAD_VALUE
+
+
+@pytest.mark.parametrize("text", ["", "no label at all", "Image", "x" * 200_000])
+def test_a_text_without_labels_has_no_values(text: str) -> None:
+    """Nothing raises, and a text that is longer than an event can be is not read."""
+    assert values_of(text, "sysmon") == {}
+    assert values_of(f"{text} Image: a.exe User: b", "sysmon") == (
+        {"Image": "a.exe", "User": "b"} if len(text) < 200 else {}
+    )
+
+
+def test_labels_may_have_many_blanks_before_them() -> None:
+    """A run of blanks is passed over once, in a text of one line or of several."""
+    blanks = " \t" * 5_000
+
+    assert values_of(f"{blanks}Image: a.exe{blanks}User: b", "sysmon") == {"Image": "a.exe", "User": "b"}
+    assert values_of(f"{blanks}\n{blanks}Image: a.exe\n{blanks}User: b", "sysmon") == {"Image": "a.exe", "User": "b"}

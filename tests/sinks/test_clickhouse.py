@@ -31,7 +31,7 @@ def row(number: int = 1, **changes: Any) -> bytes:
 @pytest.fixture
 def config(engine: Engine, unique: str) -> ClickHouseSettings:
     """Where the run's engine is; the database is this test's own, and not there yet."""
-    return ClickHouseSettings(url=engine.url, database=unique)
+    return engine.settings(unique)
 
 
 @pytest.fixture

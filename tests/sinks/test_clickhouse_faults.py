@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from schemas.settings import ClickHouseSettings, Settings
+from schemas.settings import Settings
 from schemas.topics import NETWORK_EVENTS, topics
 from sinks.base import SinkBusy
 from sinks.clickhouse import ClickHouseSink
@@ -44,7 +44,7 @@ def settings_of(kafka_settings_for: SettingsMaker, engine: Engine, **sink: Any) 
     """Settings that lead to this engine; the tables are there."""
     return prepare(
         kafka_settings_for(
-            clickhouse={"url": engine.url, "database": "own", "timeout_secs": 2.0},
+            clickhouse=engine.settings("own", timeout_secs=2.0).model_dump(exclude_unset=True),
             sink={"batch_age_secs_max": 0.1, "retry_secs_max": 0.3, **sink},
         )
     )
@@ -90,7 +90,7 @@ def test_away_and_back(kafka_settings_for: SettingsMaker, tmp_path: Path, how: s
 def test_a_token_without_its_rows(tmp_path: Path) -> None:
     """Killed after it noted the token and before the rows were in place: who writes again finds that out."""
     with running(Engine(tmp_path / "clickhouse")) as engine:
-        config = ClickHouseSettings(url=engine.url, database="own")
+        config = engine.settings("own")
         settings = prepare(Settings.model_validate({"clickhouse": config.model_dump()}))
         sink = ClickHouseSink(config)
         sink.write(TABLE, [row(1)], "a")
@@ -112,7 +112,7 @@ def test_a_token_without_its_rows(tmp_path: Path) -> None:
 def test_the_same_insert_twice_at_once(tmp_path: Path) -> None:
     """A zombie and the new owner write the same batch at the same time: one of them counts."""
     with running(Engine(tmp_path / "clickhouse")) as engine:
-        config = ClickHouseSettings(url=engine.url, database="own")
+        config = engine.settings("own")
         settings = prepare(Settings.model_validate({"clickhouse": config.model_dump()}))
         sinks = [ClickHouseSink(config) for _ in range(4)]
         with ThreadPoolExecutor(len(sinks)) as pool:
@@ -178,18 +178,18 @@ def fill(file: Path) -> None:
 
 def test_ends_whatever_is_down(tmp_path: Path) -> None:
     """Broker and engine hang with an insert under way: SIGTERM ends the sink with 0 and in time; later all comes, once."""
-    broker = Broker(tmp_path / "kafka")
+    broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     try:
         with running(Engine(tmp_path / "clickhouse")) as engine:
             settings = Settings.model_validate(
                 {
                     "kafka": {"bootstrap": broker.bootstrap},
-                    "clickhouse": {"url": engine.url, "database": "own"},
+                    "clickhouse": engine.settings("own").model_dump(exclude_unset=True),
                     "sink": {"batch_rows_max": 500, "batch_age_secs_max": 0.1, "session_timeout_secs": 6},
                 }
             )
-            create_topics(broker.bootstrap, topics(settings))
+            create_topics(broker.settings, topics(settings))
             prepare(settings)
             sink = SinkProcess(settings, tmp_path / "sink.log").start()
             try:
@@ -215,7 +215,7 @@ def test_ends_whatever_is_down(tmp_path: Path) -> None:
 def test_no_space_is_busy(tmp_path: Path) -> None:
     """What ClickHouse says of a full disk means: later, the same again."""
     with running(SmallEngine(tmp_path / "clickhouse")) as engine:
-        config = ClickHouseSettings(url=engine.url, database="own")
+        config = engine.settings("own")
         settings = prepare(Settings.model_validate({"clickhouse": config.model_dump()}))
         sink = ClickHouseSink(config)
         fill(engine.inside / "filler")

@@ -112,7 +112,7 @@ def test_killed_engine_loses_and_doubles_nothing(kafka_settings_for: SettingsMak
     engine.start()
     try:
         settings = kafka_settings_for(
-            clickhouse={"url": engine.url, "database": "own"},
+            clickhouse=engine.settings("own").model_dump(exclude_unset=True),
             sink={"batch_rows_max": 25, "batch_age_secs_max": 0.1, "retry_secs_max": 0.5},
         )
         prepare(settings)

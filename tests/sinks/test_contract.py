@@ -10,7 +10,6 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from schemas.settings import ClickHouseSettings
 from sinks.base import Sink, sinks
 from sinks.clickhouse import ClickHouseSink, connect
 from sinks.jsonl import JsonlConfig, JsonlSink
@@ -76,7 +75,7 @@ class ClickHouse:
     name = "clickhouse"
 
     def __init__(self, engine: Engine, database: str) -> None:
-        self._config = ClickHouseSettings(url=engine.url, database=database)
+        self._config = engine.settings(database)
         with connect(self._config) as client:
             migrate(client, database)
 

@@ -35,11 +35,12 @@ def port(engine: Engine) -> Iterator[int]:
 
 
 @pytest.fixture
-def config(port: int, unique: str) -> Make:
+def config(port: int, engine: Engine, unique: str) -> Make:
     """Settings for it, of a database of this test's own."""
 
     def make(scheme: str = "https", ca_file: str = AUTHORITY) -> ClickHouseSettings:
-        return ClickHouseSettings(url=f"{scheme}://localhost:{port}", database=unique, ca_file=ca_file)
+        url = f"{scheme}://localhost:{port}"
+        return ClickHouseSettings(url=url, database=unique, password=engine.secret, ca_file=ca_file)
 
     return make
 

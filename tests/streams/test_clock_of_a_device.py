@@ -40,11 +40,23 @@ class Log:
         self.pipeline = Pipeline(CorrelationSettings(proxies=("10.9.9.9:3128",)))
         self.offset = 0
 
-    def send(self, key: str, at: int, dialect: str, *lines: bytes, keyed: bool = False) -> None:
+    def send(
+        self, key: str, at: int, dialect: str, *lines: bytes, keyed: bool = False, foreign_clock: bool = False
+    ) -> None:
         """Append a message at a log time."""
         self.offset += 1
-        value = b"\n".join(lines)
-        self.pipeline.take(Message(self.offset, at // 1000, key.encode(), value, dialect, "s", keyed=keyed))
+        self.pipeline.take(
+            Message(
+                self.offset,
+                at // 1000,
+                key.encode(),
+                b"\n".join(lines),
+                dialect,
+                "s",
+                keyed=keyed,
+                foreign_clock=foreign_clock,
+            )
+        )
 
     def unresolved(self) -> set[object]:
         """Reasons on rows of connections that left without a destination."""
@@ -67,6 +79,16 @@ def test_another_device_moves_no_clock(ahead: int) -> None:
     log = victim()
     forged = [connect("victim", NOON + ahead + n, 40_000 + n) for n in range(2)]
     log.send("attacker", NOON + SECOND, "sockets", *forged)
+
+    assert log.unresolved() == set()
+    assert log.pipeline.devices["victim"].facts.now <= NOON + SECOND
+
+
+def test_a_sender_for_several_devices_moves_no_clock() -> None:
+    """A network tap's lines are keyed by the devices that they are about; its header says that the clock is not theirs."""
+    log = victim()
+    forged = [connect("victim", NOON + 2 * HOUR + n, 40_000 + n) for n in range(2)]
+    log.send("victim", NOON + SECOND, "sockets", *forged, keyed=True, foreign_clock=True)
 
     assert log.unresolved() == set()
     assert log.pipeline.devices["victim"].facts.now <= NOON + SECOND

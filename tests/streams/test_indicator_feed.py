@@ -186,10 +186,10 @@ def test_fresh_is_what_cannot_have_been_missed(
 
 def test_broker_dies_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Out of reach of Kafka the feed keeps what it has and says that it is not fresh; then it goes on; it ends at once."""
-    broker = Broker(tmp_path / "kafka")
+    broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     settings = Settings.model_validate({"kafka": {"bootstrap": broker.bootstrap}})
-    create_topics(broker.bootstrap, topics(settings))
+    create_topics(broker.settings, topics(settings))
     try:
         put(settings, indicator("evil.example", "one"))
         one = Followed(settings)
@@ -216,7 +216,7 @@ def test_topic_made_anew(kafka_settings_for: SettingsMaker, follow: Follow, capl
     put(settings, *(indicator(f"n{number}.example", "old") for number in range(10)))
     one = follow(settings)
     delete(settings)
-    create_topics(settings.kafka.bootstrap, topics(settings))
+    create_topics(settings.kafka, topics(settings))
     put(settings, indicator("evil.example", "new"))
 
     wait_until(lambda: one.titles("evil.example") == ["new"], "the new topic is read")

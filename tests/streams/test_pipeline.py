@@ -227,6 +227,21 @@ def test_a_name_without_end_is_no_device() -> None:
     assert [reject.device for reject in pipeline.drain().rejects] == [""]
 
 
+@pytest.mark.parametrize("char", ["\x1b", "\n", "\x7f", "\x9b", "\u2028", "\u202e", "\u200b"])
+def test_a_name_with_control_characters_is_no_device(char: str) -> None:
+    """It would change what a terminal shows: such a line is rejected, and behind such a key lines name their own."""
+    name = f"ws{char}1"
+    pipeline = pipeline_after(Message(1, 1, b"dev", KERNEL % json.dumps(name)[1:-1].encode(), "sockets"))
+    (reject,) = pipeline.drain().rejects
+    assert (reject.reason, reject.device) == (Reason.NO_DEVICE, "dev")
+    assert f"U+{ord(char):04X}" in reject.detail
+    assert set(pipeline.devices) == {"dev"}
+
+    headers = {"dialect": b"sockets", "device_from": b"key"}
+    pipeline = pipeline_after(Message.read(1, 1, name.encode(), KERNEL % b"dev", headers))
+    assert set(pipeline.devices) == {"dev"}
+
+
 def test_state_entries_stay_small_whatever_a_line_says() -> None:
     """A line may be a megabyte; what it leaves in the state, and in rows, is not."""
     long = b"x" * 900_000

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.events import Reason, Reject
+from schemas.settings import WorkerSettings
+from streams.pipeline import Output
+from streams.reject_guard import RejectGuard
 from streams.reject_rate import SLOTS, RejectRate
+from streams.worker_counters import WorkerCounters
 
 
 def test_a_share_above_the_limit_is_too_much() -> None:
@@ -71,3 +78,16 @@ def test_window_holds_what_it_should(batches: list[tuple[int, float, float]]) ->
         assert sum(batch[1] for batch in within) <= rate.lines <= sum(batch[1] for batch in at_most)
         assert sum(batch[2] for batch in within) <= rate.rejected <= sum(batch[2] for batch in at_most)
         assert len(rate._slots) <= SLOTS + 1
+
+
+def test_refused_lines_are_no_alarm(tmp_path: Path) -> None:
+    """Forged verdicts, however many, cannot stop a worker that stops on rejects; lines that cannot be read can."""
+    counters = WorkerCounters()
+    guard = RejectGuard(
+        WorkerSettings(data_dir=str(tmp_path / "worker"), reject_lines_min=10, reject_rate_max=0.1), counters
+    )
+    guard.judge([Output(rejects=[Reject(Reason.NOT_ALLOWED, "", b"x")] * 20, lines=20)])
+    assert (counters.reject_rate, counters.reject_rate_over) == (0, False)
+
+    guard.judge([Output(rejects=[Reject(Reason.MALFORMED, "", b"x")] * 20, lines=20)])
+    assert (counters.reject_rate, counters.reject_rate_over) == (0.5, True)

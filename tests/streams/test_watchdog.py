@@ -17,6 +17,7 @@ from schemas.health import Looks
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
 from streams import watchdog
+from streams.at_hand import AtHand
 from streams.guard_group import Progress
 from streams.guards import Exit
 from streams.watchdog import Pulse, Stall
@@ -71,7 +72,7 @@ def test_a_log_without_ticks_has_no_pulse() -> None:
     assert pulse.stopped({0: Progress(9, 9)}, 361, "recovery at 7")
 
 
-def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever goes wrong in it: a worker that nobody watches does not go on."""
     ended: list[Exit] = []
     monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
@@ -80,12 +81,12 @@ def test_a_watchdog_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) 
     nothing = dict.fromkeys(("own_partitions", "sign_of_work", "stop_asked", "busy"), lambda: None)
     limits = {"stall_secs_max": 1, "stop_secs_max": 1, "partitions": 1}
     guard: Any = watchdog.Watchdog
-    guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0).run()
+    guard(None, Looks(), **limits, **nothing, stopping=lambda: 1 / 0, at_hand=AtHand(tmp_path)).run()
 
     assert ended == [Exit.UNEXPECTED]
 
 
-def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """While it does not answer nothing can be known; both limits begin anew when it does."""
     ended: list[Exit] = []
     monkeypatch.setattr(watchdog, "end", lambda code, _why: ended.append(code))
@@ -93,7 +94,7 @@ def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -
     group: Any = SimpleNamespace(progress=lambda _: answers[-1])
     nothing: dict[str, Any] = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: None)
     limits: dict[str, Any] = {"stall_secs_max": 30, "stop_secs_max": 1, "partitions": 1}
-    guard = watchdog.Watchdog(group, Looks(), **limits, **nothing, own_partitions=lambda: [0])
+    guard = watchdog.Watchdog(group, Looks(), **limits, **nothing, own_partitions=lambda: [0], at_hand=AtHand(tmp_path))
     stall, pulse = Stall(30), Pulse(60)
     for waiting, last in ((1, 60), (0, 90)):
         for now, answer in ((0, True), (29, False), (30, True), (last, True), (last + 1, True)):
@@ -104,22 +105,29 @@ def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -
 
 
 STUCK = """
-import threading
+import sys, threading
+from pathlib import Path
 from streams import watchdog
+from streams.at_hand import AtHand
 from schemas.health import Looks
 watchdog.STUCK_SECS_MAX = 1.0
 nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
 def hangs():
     threading.Event().wait()
 watchdog.ASK_SECS = 0
-watchdog.Watchdog(None, Looks(), **nothing, stall_secs_max=9, stop_secs_max=9, partitions=1, own_partitions=hangs).start()
+watchdog.Watchdog(
+    None, Looks(), **nothing, stall_secs_max=9, stop_secs_max=9, partitions=1, own_partitions=hangs,
+    at_hand=AtHand(Path(sys.argv[1])),
+).start()
 threading.Event().wait(60)
 """
 
 
-def test_a_watchdog_that_hangs_ends_the_worker() -> None:
+def test_a_watchdog_that_hangs_ends_the_worker(tmp_path: Path) -> None:
     """It comes round no more, as nothing may where a library holds all threads up: the log says where each of them stands."""
-    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, str(tmp_path)], capture_output=True, text=True, timeout=50, check=False
+    )
 
     assert done.returncode == 1
     assert "in hangs" in done.stderr
@@ -129,7 +137,9 @@ WATCHED = """
 import sys, threading
 from schemas.health import Looks
 from schemas.settings import Settings
+from pathlib import Path
 from streams import watchdog
+from streams.at_hand import AtHand
 from streams.guard_group import GroupView
 settings = Settings.model_validate_json(sys.stdin.read())
 watchdog.ASK_SECS = 0.2
@@ -139,7 +149,7 @@ class Told(Looks):
 nothing = dict.fromkeys(("sign_of_work", "stopping", "stop_asked", "busy"), lambda: False)
 watchdog.Watchdog(
     GroupView(settings), Told(), **nothing, stall_secs_max=1.5, stop_secs_max=9, partitions=4,
-    own_partitions=lambda: [int(partition) for partition in sys.argv[1:]],
+    own_partitions=lambda: [int(partition) for partition in sys.argv[2:]], at_hand=AtHand(Path(sys.argv[1])),
 ).start()
 threading.Event().wait(50)
 """
@@ -162,7 +172,9 @@ def test_a_worker_in_a_log_without_ticks_is_ended(
     settings = kafka_settings_for()
     log = tmp_path / "log"
     with log.open("wb") as out:
-        watched = subprocess.Popen([sys.executable, "-c", WATCHED, *own], stdin=subprocess.PIPE, stdout=out, stderr=out)
+        watched = subprocess.Popen(
+            [sys.executable, "-c", WATCHED, str(tmp_path), *own], stdin=subprocess.PIPE, stdout=out, stderr=out
+        )
     assert watched.stdin is not None
     watched.stdin.write(settings.model_dump_json().encode())
     watched.stdin.close()

@@ -212,11 +212,11 @@ def test_the_unexpected_ends_the_worker(kafka_settings_for: SettingsFor, start: 
 
 
 def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: Start) -> None:
-    """Input without a commit for stall_secs_max ends the process with 76, even when its event loop hangs.
+    """A message that is worked on for stall_secs_max ends the process with 76, also when its event loop hangs.
 
     Its pages answer all the same, and told it before.
     """
-    settings = kafka_settings_for(worker={"stall_secs_max": 5, "metrics_port": free_port()})
+    settings = kafka_settings_for(worker={"stall_secs_max": 16, "metrics_port": free_port()})
     produce(settings, [(0, b"dev", b"hang")])
     worker = start(settings)
     wait_until(lambda: "nothing was committed for" in verdict(settings, "healthz")[1], "it is not well")
@@ -225,7 +225,8 @@ def test_standing_still_ends_the_worker(kafka_settings_for: SettingsFor, start: 
     assert page["unproxy_worker_lag_messages"][""] >= 1
     assert page["unproxy_alive"] == {"": 0}
     assert worker.wait() == 76
-    assert "partition 0 at 0 of" in worker.says()
+    assert "partition 0 at offset 0, line 1, has been worked on for 16 s" in worker.says()
+    assert "in _line" in worker.says(), "the stacks say where it stands"
 
 
 def test_a_stop_that_hangs_is_cut(kafka_settings_for: SettingsFor, start: Start) -> None:
@@ -257,7 +258,7 @@ def test_stops_while_it_starts(kafka_settings_for: SettingsFor, start: Start) ->
 def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: Start, tmp_path: Path) -> None:
     """A worker waits for a broker that comes later, survives its restart, and stops cleanly when it is gone."""
     port = free_port()
-    own = Broker(tmp_path / "kafka", port=port)
+    own = Broker(tmp_path / "kafka", port=port, login=False)
     settings = kafka_settings_for()
     kafka = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{port}"})
     watched = settings.worker.model_copy(update={"metrics_port": free_port()})
@@ -276,7 +277,7 @@ def test_comes_and_goes_with_the_broker(kafka_settings_for: SettingsFor, start: 
     assert time.monotonic() - began < 4
     try:
         own.start()
-        create_topics(own.bootstrap, topics(settings))
+        create_topics(own.settings, topics(settings))
         produce(settings, [(0, b"dev", b"before")])
         # Not how many: two silent seconds later the device's closing is a second one.
         wait_until(lambda: {row["n"] for row in rows(settings)} == {1}, "a row")

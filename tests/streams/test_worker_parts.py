@@ -21,8 +21,10 @@ from schemas.metrics import METRICS, Kind
 from schemas.settings import Settings, SettingsError
 from schemas.topics import REJECTS, TICK_DIALECT, topic_name
 from streams.app import Worker
+from streams.at_hand import AtHand
 from streams.commits import Commits
 from streams.continuity import Continuity
+from streams.deaths import Deaths
 from streams.delivery import Courier, Parcel, Receipt, packed
 from streams.lease import Lease, Membership, put_aside, sweep
 from streams.pipeline import Message, Output, Pipeline
@@ -313,7 +315,9 @@ def test_all_runs_in_the_workers_own_loop(tmp_path: Path) -> None:
     settings = Settings.model_validate({"worker": {"data_dir": str(tmp_path)}})
     loop = asyncio.new_event_loop()
     feed: Any = None
-    worker = Worker(settings, 1, Pipeline, Policy(), feed, WorkerCounters(), WorkerFacts(), loop)
+    worker = Worker(
+        settings, 1, Pipeline, Policy(), feed, WorkerCounters(), WorkerFacts(), AtHand(tmp_path), Deaths(settings), loop
+    )
     app: Any = worker.app
     with ThreadPoolExecutor(1) as another:
         another.submit(worker.sign_of_work).result()

@@ -41,6 +41,7 @@ POISON: dict[str, Poison] = {
     "header without a value": (LINE, b"dev", [("dialect", None)], Counter([b"unknown_dialect"])),
     "header in no encoding": (LINE, b"dev", [("dialect", b"\xff\xfe\x00")], Counter([b"unknown_dialect"])),
     "header twice, the last one counts": (LINE, b"dev", [*SOCKETS, ("dialect", b"no")], Counter([b"unknown_dialect"])),
+    "header name in no encoding": (LINE, b"dev", [*SOCKETS, (b"\xff\xfe", b"x")], Counter()),
     "header of a megabyte": (LINE, b"dev", [*SOCKETS, ("x", b"y" * (1 << 20))], Counter()),
     "key in no encoding": (b"junk", b"\xff\x00\xfe", SOCKETS, Counter([b"malformed"])),
     "key of a megabyte": (b"junk", b"k" * (1 << 20), SOCKETS, Counter([b"malformed"])),

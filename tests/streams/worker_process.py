@@ -81,6 +81,12 @@ class WorkerProcess:
                     self.start()
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process."""
         assert self._process is not None

@@ -12,7 +12,16 @@ import time
 import psutil
 import pytest
 
-from tests.unproxy.up_story import Running, Story, ask_around, rows_were_made, servers_of, wait_for
+from tests.unproxy.up_story import (
+    Running,
+    Story,
+    ask_around,
+    command_lines,
+    open_files,
+    rows_were_made,
+    servers_of,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +37,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         wait_for(lambda: "How to go on" in running.out or running.process.poll() is not None, "the results")
         assert running.process.poll() is None, running.end(signal.SIGTERM).err
         while_running = ask_around(folder)
+        seen_by_others, visible = open_files(folder), command_lines(running)
         asked = time.monotonic()
         up = running.end(signal.SIGINT)
         stop_secs = time.monotonic() - asked
     finally:
         running.end(signal.SIGTERM)
     left = [pid for pid in parts.values() if psutil.pid_exists(pid)] + servers_of(folder)
-    return Story(folder, up, while_running, stop_secs, left)
+    return Story(folder, up, while_running, stop_secs, left, seen_by_others, visible)

@@ -46,6 +46,31 @@ def test_identity_files_are_read(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in found[2].what
 
 
+def test_grants_that_match_nothing_are_found(tmp_path: Path) -> None:
+    """A client that another grant takes first, a file that is not there, and a name that is no DeviceId."""
+    (tmp_path / "access.log").touch()
+    grants: dict[str, dict[str, object]] = {
+        "net": {"addresses": ["10.0.0.0/8"], "devices": ["*"]},
+        "ws-1": {"addresses": ["10.0.0.7", "10.1.0.0/16"]},
+        "ws-2": {"addresses": ["10.0.0.8", "2001:db8::8"]},
+        "ws-3": {"addresses": ["10.0.0.9"], "certificates": ["ws-3"]},
+        "ws-4": {"addresses": ["10.0.0.9"], "token": "a-token-of-one-sender"},
+        "ws-5.corp.example": {"certificates": ["ws-5"], "devices": []},
+        "squid": {"sources": [str(tmp_path / "*.log"), str(tmp_path / "*.lgo"), "kafka://b:9092/t", "-"], "devices": ["*"]},
+    }  # fmt: skip
+    settings = Settings.model_validate({"inputs": {"grants": grants}, "identity": {"domains": ["corp.example"]}})
+    found = [finding.what for finding in islice(checking.everything(settings), 4) if not finding.fine]
+
+    assert found == [
+        'grant ws-1: "net" matches all of its clients first; write ws-1 before it, or narrow "net"',
+        'grant ws-5.corp.example: no line is about "ws-5.corp.example", as its DeviceId is "ws-5"; write that',
+        f"grant squid: no file here matches {tmp_path}/*.lgo; correct it in its sources, or leave it out",
+    ]
+    del grants["ws-1"], grants["ws-5.corp.example"], grants["squid"]
+    good = Settings.model_validate({"inputs": {"grants": grants}})
+    assert checking.Finding(True, "grants: 4, each can match") in islice(checking.everything(good), 2)
+
+
 def test_topic_that_differs_is_found(settings: Settings) -> None:
     """A topic's changed setting is found with the command that puts it right."""
     wiring.migrate(settings)
@@ -64,7 +89,12 @@ def test_topic_that_differs_is_found(settings: Settings) -> None:
 def test_column_that_is_missing_is_found(settings: Settings, engine: Engine) -> None:
     """A table that lost a column is found."""
     wiring.migrate(settings)
-    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+    with get_client(
+        host=engine.host,
+        port=engine.port,
+        database=settings.clickhouse.database,
+        password=engine.secret.get_secret_value(),
+    ) as client:
         client.command("CREATE OR REPLACE VIEW Rejects AS SELECT * EXCEPT Reason FROM Rejects_versions")
 
     (found,) = wrong(settings)
@@ -81,7 +111,12 @@ def test_lost_table_is_found_and_made_when_told(
     file = tmp_path / "settings.toml"
     write_settings(settings, file)
     wiring.migrate(settings)
-    with get_client(host=engine.host, port=engine.port, database=settings.clickhouse.database) as client:
+    with get_client(
+        host=engine.host,
+        port=engine.port,
+        database=settings.clickhouse.database,
+        password=engine.secret.get_secret_value(),
+    ) as client:
         client.command("DROP TABLE Rejects_versions SYNC")
         client.command("DROP VIEW Rejects")
 

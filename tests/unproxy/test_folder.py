@@ -91,3 +91,20 @@ def test_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         Folder(tmp_path / "file").opened("up", wait_secs=0, waiting=silent),
     ):
         pass
+
+
+def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    """A home folder given by mistake is not closed to others; an empty folder and a data folder are."""
+    home, empty = tmp_path / "home", tmp_path / "empty"
+    for made in (home, empty):
+        made.mkdir(mode=0o755)
+    (empty / "producer").mkdir()
+    (home / "letter").touch()
+
+    with pytest.raises(Fixable, match="holds files that are not of `unproxy up`; choose another folder with --data"):
+        Folder(home).make()
+    assert home.stat().st_mode & 0o777 == 0o755
+    for _ in range(2):
+        Folder(empty).make()
+        assert empty.stat().st_mode & 0o777 == 0o700
+        empty.chmod(0o755)

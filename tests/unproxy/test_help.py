@@ -29,7 +29,7 @@ def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
     wanted = (
         "up replay produce sensor simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
-        "rejects refill check topics"
+        "rejects refill check topics acls"
     )
 
     assert sorted(wanted.split()) == VERBS

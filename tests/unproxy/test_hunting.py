@@ -42,8 +42,8 @@ QUERIES = [Query(*found) for found in re.findall(r"<!-- (\S+) -->\n```(\w+)\n(.*
 @pytest.fixture(scope="module")
 def client(engine: Engine) -> Client:
     """Asks the tables of that Tuesday."""
-    list(Client(engine.url, "").lines(f"CREATE DATABASE {DATABASE}", output="Null"))
-    settings = Settings.model_validate({"clickhouse": {"url": engine.url, "database": DATABASE}})
+    list(of_settings(Settings(clickhouse=engine.settings(""))).lines(f"CREATE DATABASE {DATABASE}", output="Null"))
+    settings = Settings(clickhouse=engine.settings(DATABASE))
     wiring.migrate(settings)
     sink = ClickHouseSink(settings.clickhouse)
     for table, rows in tables().items():

@@ -46,7 +46,7 @@ def own_engine(kafka_settings_for: SettingsMaker, tmp_path: Path) -> Iterator[tu
             engine,
             prepare(
                 kafka_settings_for(
-                    clickhouse={"url": engine.url, "database": "own"},
+                    clickhouse=engine.settings("own").model_dump(exclude_unset=True),
                     sink={"batch_age_secs_max": 0.1, "retry_secs_max": 0.3},
                 )
             ),

@@ -29,15 +29,17 @@ from unproxy import patience
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.patience import Stopped
-from unproxy.query.client import Client
 from unproxy.query.rejects import Wanted as Shown
 from unproxy.query.rejects import lines, stored
+from unproxy.query.where import of_settings
 from unproxy.rejects import replay as carrying
 from unproxy.rejects.positions import ANY, Rejected, Replayed, Wanted, why_left
 from unproxy.rejects.replay import Account, Replay
 from unproxy.up.parts import write_settings
 
 Headers = dict[str, str | bytes | None]
+LATE = ("clock", b"log")
+"""Header of all that is replayed."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -97,6 +99,20 @@ def test_what_was_replayed_is_remembered_by_reason_and_dialect() -> None:
     assert marks.written() == (20, "[]")
 
 
+def test_everything_does_not_cover_what_is_not_allowed() -> None:
+    """A replay of all reasons leaves refused lines, and one that names their reason later still finds them, once."""
+    marks = Replayed()
+    marks.advance(Wanted(), 20)
+    marks.advance(Wanted(dialect="suricata"), 20)
+    refused = rejected(5, Reason.NOT_ALLOWED)
+    assert not marks.has(refused)
+    assert marks.before(Reason.NOT_ALLOWED, ANY) == 0
+
+    marks.advance(Wanted(Reason.NOT_ALLOWED), 10)
+    assert Replayed.read(*marks.written()).has(refused)
+    assert not Replayed.read(*marks.written()).has(rejected(12, Reason.NOT_ALLOWED))
+
+
 def test_marks_are_bounded() -> None:
     """Where Kafka has no room for all marks the lowest go, which costs a repeat; what else stands there is no mark."""
     marks = Replayed({("malformed", f"dialect-{number}"): number + 1 for number in range(1_000)})
@@ -148,6 +164,7 @@ def test_each_reject_is_replayed_once(steps: list[tuple[tuple[str, str], int]]) 
         (rejected(0, dialect=""), "which dialect"),
         (rejected(0, Reason.UNKNOWN_DIALECT, "auto"), "no dialect claimed it"),
         (rejected(0, raw=b" "), "nothing in it"),
+        (rejected(0, Reason.NOT_ALLOWED), "name its reason: --reason not_allowed"),
     ],
 )
 def test_what_cannot_be_replayed(one: Rejected, why: str) -> None:
@@ -180,11 +197,11 @@ def test_bytes_go_back_where_they_came_from(kafka_settings_for: SettingsMaker) -
     account = replay(settings)
 
     expected = [
-        (1, b"dev", b"\x00\xff one\ntwo", [("dialect", b"suricata")]),
-        (1, b"dev", b"three", [("dialect", b"sockets")]),
-        (2, b"other", b"four", [("dialect", b"suricata")]),
-        (2, b"other", b"six", [("dialect", b"suricata"), ("device_from", b"key")]),
-        (3, b"\xff", b"five", [("dialect", b"suricata")]),
+        (1, b"dev", b"\x00\xff one\ntwo", [("dialect", b"suricata"), LATE]),
+        (1, b"dev", b"three", [("dialect", b"sockets"), LATE]),
+        (2, b"other", b"four", [("dialect", b"suricata"), LATE]),
+        (2, b"other", b"six", [("dialect", b"suricata"), LATE, ("device_from", b"key")]),
+        (3, b"\xff", b"five", [("dialect", b"suricata"), LATE]),
     ]
     assert published(settings) == expected
     assert account.done == dry.done
@@ -192,6 +209,33 @@ def test_bytes_go_back_where_they_came_from(kafka_settings_for: SettingsMaker) -
     assert (replay(settings).read, published(settings)) == (0, expected)
     assert replay(settings, again=True).replayed == 6
     assert len(published(settings)) == 10
+
+
+def test_refused_lines_have_no_back_door(kafka_settings_for: SettingsMaker) -> None:
+    """A replay leaves them, and what their sender may claim stays with all others; by their own reason they go, believed."""
+    settings = kafka_settings_for()
+    none: Headers = {"claims": "none", "device_from": "key"}
+    reject(
+        settings,
+        [
+            (0, b"forged", {**said("not_allowed"), **none}),
+            (0, b"unread", {**said("malformed"), **none}),
+            (0, b"of nobody", said("malformed")),
+        ],
+    )
+    account = replay(settings)
+    assert account.replayed == 2
+    assert [reason for reason, _, why in account.done if why] == ["not_allowed"]
+    assert published(settings) == [
+        (0, b"dev", b"unread", [("dialect", b"suricata"), LATE, ("device_from", b"key"), ("claims", b"none")]),
+        (0, b"dev", b"of nobody", [("dialect", b"suricata"), LATE]),
+    ]
+
+    assert replay(settings, Wanted("not_allowed")).replayed == 1
+    assert published(settings)[2:] == [
+        (0, b"dev", b"forged", [("dialect", b"suricata"), LATE, ("device_from", b"key"), ("claims", b"verdicts")]),
+    ]
+    assert replay(settings, Wanted("not_allowed")).replayed == 0
 
 
 def test_one_kind_after_the_other(kafka_settings_for: SettingsMaker) -> None:
@@ -322,13 +366,13 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
         f"{settings.clickhouse.database}.Rejects_versions", insert_block=b"\n".join(rows), fmt="JSONEachRow"
     )
     client.close()
-    asking = Client(settings.clickhouse.url, settings.clickhouse.database)
+    asking = of_settings(settings)
     (first, *others) = stored(asking, Shown())
 
     assert (first["Reason"], first["Count"], first["Devices"]) == ("malformed", 2, 2)
     assert (first["FirstTime"], first["LastTime"]) == ("2026-11-24T19:07:28.000000Z", "2026-11-24T19:07:29.000000Z")
     assert (first["ExampleDevice"], first["ExampleBytes"] // 10) == ("dev2", 101)
-    assert first["ExampleRaw"].startswith(r'{"b":\x1b[31m\xffzzz')
+    assert first["ExampleRaw"].startswith(r'{"b":\u001b[31m\xffzzz')
     assert lines(first)[0] == "malformed  suricata  2 lines of 2 devices  2026-11-24 19:07:28 to 2026-11-24 19:07:29"
     assert all(line.isprintable() for line in lines(first))
     assert lines(others[1])[0].startswith("not_deliverable  no dialect  1 line of 1 device")

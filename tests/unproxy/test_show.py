@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from schemas.record import ResolvedBy
+from unproxy.output import printable
 from unproxy.query import event, timeline
 from unproxy.query.client import readable
-from unproxy.query.formats import PIPE_CHARS, printable, table
+from unproxy.query.formats import PIPE_CHARS, table
 from unproxy.telemetry import FieldsFormatter
 
 PROXY = "198.51.100.80"
@@ -141,7 +142,7 @@ def test_table_keeps_the_telling_columns_within_the_width() -> None:
 
 def test_nothing_steers_the_terminal() -> None:
     """What a sensor saw is shown, not obeyed."""
-    assert printable("a\x1b[31mb\u202ec\n") == "a\\x1b[31mb\\u202ec\\n"
+    assert printable("a\x1b[31mb\u202ec\n") == "a\\u001b[31mb\\u202ec\\n"
     assert "\x1b" not in only(row(), destination("a\x1b]0;x"))
 
 

@@ -84,16 +84,24 @@ def test_kafka_gets_it_with_the_truth(
 
 
 def test_sigterm_ends_it_gracefully(
-    kafka_settings_for: Callable[..., Settings], messages_of: Callable[[Settings, str], list[Message]]
+    kafka_settings_for: Callable[..., Settings],
+    messages_of: Callable[[Settings, str], list[Message]],
+    tmp_path: Path,
 ) -> None:
-    """Told to end in the middle, all processes stop, what was sent is acknowledged, and the exit code is that of `produce`."""
+    """Told to end in the middle, all processes stop, what was sent is acknowledged, and the exit code is that of `produce`.
+
+    Modules that lie in the current folder are run by none of the processes.
+    """
     settings = kafka_settings_for()
+    for name in ("multiprocessing", "psutil", "typer"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
     arguments = ["simulate", "--devices", "10", "--rate", "500", "--duration", "9999", "--processes", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "unproxy", *arguments],
         env={**os.environ, **environment(settings)},
         stderr=subprocess.PIPE,
         text=True,
+        cwd=tmp_path,
     )
     try:
         assert process.stderr is not None
@@ -104,6 +112,7 @@ def test_sigterm_ends_it_gracefully(
         process.kill()
     lines = sum((message.value() or b"").count(b"\n") + 1 for message in messages_of(settings, TELEMETRY))
 
+    assert not (tmp_path / "run").exists()
     assert line
     assert process.returncode == 0, said
     assert f"published    {lines:>10,}  in " in said

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.unproxy.up_story import wait_for
+from unproxy.embedded.child import python_path
 from unproxy.embedded.service import EmbeddedError
 from unproxy.up import supervisor
 from unproxy.up.interrupts import SIGNALS, Interrupts
@@ -53,6 +54,23 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def watching(heard: list[str]) -> Supervisor:
     """A supervisor that tells this list."""
     return Supervisor(warn=heard.append, changed=lambda: heard.append("changed"))
+
+
+def test_modules_of_the_current_folder_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: list[str]
+) -> None:
+    """A psutil.py where `up` is started belongs to whoever can write there."""
+    (tmp_path / "psutil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": python_path({"PYTHONPATH": f"{os.pathsep}."})}
+    made = Part("part", ["up", "--data", "/dev/null/x"], environment, tmp_path / "log" / "part.log")
+    made.start()
+    assert made.process is not None
+    made.process.wait(60)
+
+    assert "cannot be made" in made.last_words()
+    assert not (tmp_path / "run").exists()
+    assert heard == []
 
 
 def part(tmp_path: Path, *arguments: str) -> Part:

@@ -28,6 +28,7 @@ from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed
 from unproxy.query.client import Client
+from unproxy.query.where import of_settings
 
 ROOT = Path(__file__).parents[2]
 SECS_MAX = 60.0
@@ -89,7 +90,9 @@ class Told(NamedTuple):
 class Running:
     """A command as a process of its own, in a folder of its own."""
 
-    def __init__(self, folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1) -> None:
+    def __init__(
+        self, folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1, password: str = ""
+    ) -> None:
         folder.mkdir()
         lines = gzip.decompress((ROOT / "unproxy/samples/sockets.jsonl.gz").read_bytes())
         (folder / "sockets.jsonl").write_bytes(lines)
@@ -100,6 +103,7 @@ class Running:
             "PYTHONPATH": str(ROOT),
             "UNPROXY_KAFKA__BOOTSTRAP": kafka,
             "UNPROXY_CLICKHOUSE__URL": clickhouse,
+            "UNPROXY_CLICKHOUSE__PASSWORD": password,
             "UNPROXY_CLICKHOUSE__TIMEOUT_SECS": str(answer_secs_max),
             "UNPROXY_WORKER__SESSION_TIMEOUT_SECS": "6",
             "UNPROXY_FORWARD__URL": f"http://{NOBODY}",
@@ -203,9 +207,11 @@ def hanging_up() -> Iterator[tuple[str, threading.Event]]:
 
 
 @contextmanager
-def running(folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1) -> Iterator[Running]:
+def running(
+    folder: Path, verb: Verb, kafka: str, clickhouse: str, answer_secs_max: int = 1, password: str = ""
+) -> Iterator[Running]:
     """A command that ends with the test."""
-    made = Running(folder, verb, kafka, clickhouse, answer_secs_max)
+    made = Running(folder, verb, kafka, clickhouse, answer_secs_max, password)
     try:
         yield made
     finally:
@@ -282,22 +288,28 @@ def test_services_wait() -> None:
 
 def test_services_that_lose_both(tmp_path: Path) -> None:
     """Kafka and ClickHouse die under working services: these live on, say so, and end at once when told to."""
-    broker, engine = Broker(tmp_path / "kafka"), Engine(tmp_path / "clickhouse")
+    broker, engine = Broker(tmp_path / "kafka", login=False), Engine(tmp_path / "clickhouse")
     verbs = [verb for verb in SERVICES if verb.arguments != "produce sockets:sockets.jsonl"]
     with ExitStack() as stack:
         for server in (broker, engine):
             stack.callback(server.kill)
             server.start()
-        settings = Settings.model_validate(
-            {"kafka": {"bootstrap": broker.bootstrap}, "clickhouse": {"url": engine.url}}
-        )
-        create_topics(broker.bootstrap, topics(settings))
+        settings = Settings(kafka=broker.settings, clickhouse=engine.settings("unproxy"))
+        create_topics(broker.settings, topics(settings))
         wiring.migrate(settings)
         services = [
-            stack.enter_context(running(tmp_path / str(number), verb, broker.bootstrap, engine.url))
+            stack.enter_context(
+                running(
+                    tmp_path / str(number),
+                    verb,
+                    broker.bootstrap,
+                    engine.url,
+                    password=engine.secret.get_secret_value(),
+                )
+            )
             for number, verb in enumerate(verbs)
         ]
-        client = Client(engine.url, settings.clickhouse.database)
+        client = of_settings(settings)
         until(lambda: client.rows("SELECT count() AS n FROM DeviceNetworkEvents")[0]["n"] > 100, "rows")
         broker.kill()
         engine.kill()

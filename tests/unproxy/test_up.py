@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.unproxy.up_story import Running, Story, parts_of, servers_of, unproxy
+from schemas.settings_file import load
+from tests.unproxy.up_story import Running, Story, open_files, parts_of, servers_of, unproxy
 from unproxy.cli import run
 from unproxy.query.kql import hunting_queries
 
@@ -81,6 +82,31 @@ def test_ctrl_c_ends_everything_within_ten_seconds(story: Story) -> None:
     assert story.stop_secs < 10
     assert story.left_running == []
     assert "Traceback" not in story.up.err
+
+
+def test_everything_is_for_the_owner_only(story: Story) -> None:
+    """Data, logs, settings and secrets: no file and no folder that `up` or one of its processes made."""
+    assert story.open_files == []
+    assert open_files(story.folder) == []
+
+
+def test_secrets_are_in_files_only(story: Story) -> None:
+    """Not in a command line, which all users see, not in a log, not on the screen; the settings hold the logins."""
+    settings = load(story.folder / "settings.toml")
+    secrets = {
+        settings.kafka.sasl_password.get_secret_value(): "kafka",
+        settings.clickhouse.password.get_secret_value(): "clickhouse",
+    }
+    logs = [file.read_text(errors="replace") for file in story.folder.rglob("*.log")]
+    told = [done.out + done.err for done in (story.up, *story.while_running.values())]
+
+    assert settings.kafka.security_protocol == "SASL_PLAINTEXT"
+    for secret, server in secrets.items():
+        assert secret == (story.folder / server / "secret").read_text()
+        assert len(secret) >= 40
+        assert len(story.command_lines) >= 5
+        assert not any(secret in text for text in (*story.command_lines, *logs, *told))
+    assert f"their logins are in {story.folder / 'settings.toml'}" in story.up.out
 
 
 def test_others_find_the_running_one(story: Story) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from typing import Any
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
+from schemas.kafka_config import client_config
+from schemas.settings_file import load
 from schemas.topics import NETWORK_EVENTS
 
 UP_SECS_MAX = 120.0
@@ -40,6 +43,10 @@ class Story:
     while_running: dict[str, Done] = field(default_factory=dict)
     stop_secs: float = 0.0
     left_running: list[int] = field(default_factory=list)
+    open_files: list[str] = field(default_factory=list)
+    """What others than the owner could read or write in its folder while it ran."""
+    command_lines: list[str] = field(default_factory=list)
+    """Of it and all its processes."""
 
 
 def unproxy(*arguments: str, secs_max: float = UP_SECS_MAX) -> Done:
@@ -126,10 +133,23 @@ def parts_of(folder: Path) -> list[int]:
     return found
 
 
+def open_files(folder: Path) -> list[str]:
+    """Files and folders of a data folder that are not for their owner only."""
+    found = {path: path.lstat().st_mode for path in (folder, *folder.rglob("*"))}
+    # Links have no mode of their own.
+    return [str(path) for path, mode in found.items() if mode & 0o077 and not stat.S_ISLNK(mode)]
+
+
+def command_lines(running: Running) -> list[str]:
+    """What everybody on the machine sees of an `up` and its processes."""
+    pids = [running.process.pid, *running.pids().values(), *servers_of(running.folder)]
+    return [" ".join(psutil.Process(pid).cmdline()) for pid in pids]
+
+
 def rows_were_made(folder: Path) -> bool:
     """Whether the worker delivered something."""
-    told = json.loads((folder / "up.json").read_text())
-    consumer = Consumer({"bootstrap.servers": told["kafka"], "group.id": "looks-only"})
+    kafka = load(folder / "settings.toml").kafka
+    consumer = Consumer({**client_config(kafka), "group.id": "looks-only"})
     try:
         return any(
             consumer.get_watermark_offsets(TopicPartition(NETWORK_EVENTS, number), timeout=5)[1] for number in range(4)

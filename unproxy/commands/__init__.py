@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from unproxy.commands import (
+    acls,
     alerts,
     check,
     coverage,
@@ -49,6 +50,7 @@ _IN_ORDER = (
     forward,
     migrate,
     topics,
+    acls,
     check,
 )
 

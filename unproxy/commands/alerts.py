@@ -15,6 +15,7 @@ from unproxy.commands.query import DataOption
 from unproxy.commands.suppress import Kind
 from unproxy.commands.timeline import Shape, ShapeOption, as_iso, span_of
 from unproxy.errors import Fixable
+from unproxy.output import printable, say
 
 _ID = re.compile(r"[0-9a-f]{24}")
 """How the IDs of indicators look."""
@@ -73,9 +74,6 @@ def alerts(
     def write(alert: Mapping[str, Any]) -> None:
         typer.echo(json.dumps(alert) if shape is Shape.JSONL else found.line(alert))
 
-    def say(what: str) -> None:
-        typer.echo(f"unproxy: {what}", err=True)
-
     if from_start and not follow:
         raise Fixable("--from-start goes with --follow")
     state = state_of(context)
@@ -90,7 +88,7 @@ def alerts(
         for row in rows:
             write(row)
         if not rows:
-            typer.echo(f"no alerts{f': {unknown}' if unknown else ''}", err=True)
+            typer.echo(printable(f"no alerts{f': {unknown}' if unknown else ''}"), err=True)
         return
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = kafka_settings(state, data)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from unproxy.commands.common import example, state_of
+from unproxy.output import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def check(
 
     wrong = 0
     for finding in checking.everything(settings):
-        typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.what}")
+        typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {printable(finding.what)}")
         wrong += not finding.fine
     if wrong:
         typer.echo(f"{wrong} of these need a hand", err=True)

@@ -10,6 +10,7 @@ import typer
 from unproxy.commands.common import example, state_of
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, span_of
+from unproxy.output import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +45,7 @@ def coverage(
         known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceCoverage ORDER BY 1 LIMIT 20")
     if found is None:
         names = ", ".join(row["DeviceName"] for row in known) or "none yet"
-        typer.echo(f"{device} was never seen; known devices: {names}", err=True)
+        typer.echo(printable(f"{device} was never seen; known devices: {names}"), err=True)
     elif shape is Shape.JSONL:
         for one in seen.as_objects(found):
             typer.echo(json.dumps(one))

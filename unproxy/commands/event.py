@@ -10,6 +10,7 @@ import typer
 from unproxy.commands.common import example, program, state_of
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
+from unproxy.output import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +43,7 @@ def event(
         known = events.find(client, identity)
     if shape is Shape.TEXT:
         for line in events.report(known):
-            typer.echo(line)
+            typer.echo(printable(line))
         return
     for row in (*known.connection, *known.destinations, *known.verdicts, *known.alerts):
         typer.echo(json.dumps(row))

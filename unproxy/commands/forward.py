@@ -32,6 +32,6 @@ def forward(
     if not test:
         raise typer.Exit(wiring.run_forwarder(service_of(context).settings))
     told = wiring.try_receiver(state_of(context).settings)
-    typer.echo(json.dumps(told, ensure_ascii=False))
+    typer.echo(json.dumps(told))
     if told["answer"] != "delivered":
         raise Failed(f"{told['target']}: {told['said']}")

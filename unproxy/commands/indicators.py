@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unproxy.commands.common import example, state_of, stop_asked
-from unproxy.commands.query import DataOption
+from unproxy.commands.query import DataOption, RawCsvOption
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
+from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.indicators import Indicator
@@ -83,7 +85,7 @@ def add(
 
     meant = whole(value.strip())
     if meant != value.strip():
-        _say(f'"{value}" is taken as {meant}')
+        say(f'"{value}" is taken as {meant}')
     given = Given(
         meant, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
     )
@@ -102,16 +104,24 @@ def list_(
     shape: Annotated[
         Shape, typer.Option("--format", help="A table for people, JSON lines, or CSV as Defender has it.")
     ] = Shape.TEXT,
+    raw_csv: RawCsvOption = False,
     data: DataOption = None,
 ) -> None:
     """List the indicators there are, expired ones included.
 
     What jsonl and csv write can be imported again.
     """
+    from unproxy.indicators.defender import lines_of
+
     with board_of(context, data) as board:
         found = board.indicators()
-    for line in _lines(found, shape):
-        typer.echo(line)
+    if shape is Shape.CSV:
+        for line in lines_of(found, raw=raw_csv):
+            sys.stdout.buffer.write(f"{line}\n".encode())
+        sys.stdout.buffer.flush()
+    else:
+        for line in _lines(found, shape):
+            typer.echo(line)
     typer.echo(f"{len(found):,} indicator{'' if len(found) == 1 else 's'}", err=True)
 
 
@@ -163,10 +173,10 @@ def import_(
 
     entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
     if dry_run:
-        account = carry(entries, None, _say)
+        account = carry(entries, None, say)
     else:
         with board_of(context, data) as board:
-            account = carry(entries, board, _say)
+            account = carry(entries, board, say)
             tell_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
@@ -197,7 +207,7 @@ def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
     known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
     for group in sorted(set(groups) - known):
         there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
-        _say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
+        say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
@@ -213,13 +223,7 @@ def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
     return [one for one in known if one.id == name or (value and one.value == value)]
 
 
-def _say(what: str) -> None:
-    typer.echo(f"unproxy: {what}", err=True)
-
-
 def _line(one: Indicator) -> str:
-    from unproxy.query.formats import printable
-
     return printable("  ".join(filter(None, (one.id, one.action, one.type, *map(str, _cells(one)[1:2]), one.title))))
 
 
@@ -241,12 +245,9 @@ def _cells(one: Indicator) -> tuple[object, ...]:
 def _lines(found: Sequence[Indicator], shape: Shape) -> Iterator[str]:
     import msgspec
 
-    from unproxy.indicators.defender import lines_of
     from unproxy.query.formats import screen_width, table
 
-    if shape is Shape.CSV:
-        yield from lines_of(found)
-    elif shape is Shape.JSONL:
+    if shape is Shape.JSONL:
         yield from (msgspec.json.encode(one).decode() for one in found)
     elif found:
         lines, left_out = table(_NAMES, (_cells(one) for one in found), screen_width())

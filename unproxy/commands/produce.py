@@ -14,7 +14,7 @@ Sources = Annotated[
     typer.Argument(
         metavar="DIALECT:PATH",
         help="Recorded files, gzipped or not, with their dialect; auto tells it line by line. In place of a path: "
-        "kafka://HOST:PORT/TOPIC, http://HOST:PORT/, syslog+tcp://HOST:PORT or syslog+udp://HOST:PORT.",
+        "kafka://HOST:PORT/TOPIC, https://HOST:PORT/ or http://HOST:PORT/.",
     ),
 ]
 
@@ -41,7 +41,7 @@ def produce(
     \b
     From the network (docs/inputs.md):
       produce auto:kafka://broker-1:9092/sensors
-      produce auto:http://0.0.0.0:8088/ auto:syslog+tcp://0.0.0.0:5514
+      produce auto:https://0.0.0.0:8443/
     """
     from unproxy import wiring
 

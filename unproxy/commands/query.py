@@ -18,6 +18,13 @@ DataOption = Annotated[
         help="Data folder of `unproxy up`; without it the ClickHouse that the settings name, else .unproxy.",
     ),
 ]
+RawCsvOption = Annotated[
+    bool,
+    typer.Option(
+        "--raw-csv",
+        help="CSV as it is; without it text that starts with = + - @, tab or CR gets a ' in front, as spreadsheets run it.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +39,7 @@ def query(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The question; - reads it from standard input.")],
     data: DataOption = None,
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
+    raw_csv: RawCsvOption = False,
     kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
 ) -> None:
     """Ask the tables in SQL or KQL; changes nothing.
@@ -50,6 +58,6 @@ def query(
         raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
     with tables(state, data) as client:
         if kql:
-            answer.show(client, kusto.translate(question), kusto.SETTINGS, output, screen_width())
+            answer.show(client, kusto.translate(question), kusto.SETTINGS, output, screen_width(), raw_csv=raw_csv)
         else:
-            answer.show(client, question, {}, output, screen_width())
+            answer.show(client, question, {}, output, screen_width(), raw_csv=raw_csv)

@@ -13,6 +13,7 @@ from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, utc_time
 from unproxy.errors import Failed
+from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -64,7 +65,7 @@ def refill(
     tables = [name for name in known if not table or name in table]
     of_settings(settings).ping()
     # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
-    run = Refill(settings, tables, since_ms, until_ms, _say)
+    run = Refill(settings, tables, since_ms, until_ms, say)
     if detach_damaged:
         _detach_damaged(settings, tables, utc_time("--since", since), dry_run, shape)
     _write_again(run, dry_run, shape)
@@ -89,15 +90,13 @@ def _detach_damaged(settings: Settings, tables: Sequence[str], since: str, dry_r
             parts.append(part)
             _tell_part(part, dry_run, shape)
     if not parts:
-        _say("no part is damaged")
+        say("no part is damaged")
     first = min((part.first_written for part in parts if part.first_written), default=since)
     if first < since:
-        _say(f"rows written since {first} were in these parts; --since {first} or a little earlier brings back more")
+        say(f"rows written since {first} were in these parts; --since {first} or a little earlier brings back more")
 
 
 def _tell_part(part: Part, dry_run: bool, shape: Shape) -> None:
-    from unproxy.query.formats import printable
-
     done = "put aside by ClickHouse before" if part.aside else "to detach" if dry_run else "detached"
     if shape is Shape.JSONL:
         told = {"Table": part.table, "Part": part.name, "Done": done, "Rows": part.rows, "Why": part.why}
@@ -116,7 +115,7 @@ def _write_again(run: Refill, dry_run: bool, shape: Shape) -> None:
             accounts = run.until(stop, dry_run=dry_run)
         except Stopped:
             rows = sum(account.rows for account in run.accounts.values())
-            _say(f"stopped; {rows:,} rows were written again, it is safe to start this again")
+            say(f"stopped; {rows:,} rows were written again, it is safe to start this again")
             raise KeyboardInterrupt from None
     for table, account in accounts.items():
         _tell(table, account, dry_run, shape)
@@ -136,7 +135,7 @@ def _tell(table: str, account: Account, dry_run: bool, shape: Shape) -> None:
     else:
         typer.echo(f"{table}  {account.rows:,} rows of {account.messages:,} messages written again")
     if account.deleted_before:
-        _say(f"{table}: Kafka has deleted what came before {account.deleted_before}; older rows cannot be brought back")
+        say(f"{table}: Kafka has deleted what came before {account.deleted_before}; older rows cannot be brought back")
 
 
 def _progress(table: str) -> Progress:
@@ -147,10 +146,6 @@ def _progress(table: str) -> Progress:
         nonlocal said_at
         if time.monotonic() - said_at >= SAY_SECS:
             said_at = time.monotonic()
-            _say(f"{table}: {number:,} of {of:,} parts looked at")
+            say(f"{table}: {number:,} of {of:,} parts looked at")
 
     return tell
-
-
-def _say(what: str) -> None:
-    typer.echo(f"unproxy: {what}", err=True)

@@ -11,6 +11,7 @@ from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, utc_time
 from unproxy.errors import Fixable
+from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -78,9 +79,6 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
     from unproxy.patience import Stopped
     from unproxy.rejects.replay import Replay
 
-    def say(what: str) -> None:
-        typer.echo(f"unproxy: {what}", err=True)
-
     # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
     run = Replay(settings, wanted, again=again, dry_run=dry_run, say=say)
     with stop_asked() as stop:
@@ -97,8 +95,6 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
 
 
 def _tell(account: Account, dry_run: bool, shape: Shape) -> None:
-    from unproxy.query.formats import printable
-
     for (reason, dialect, why), count in sorted(account.done.items(), key=lambda item: (-item[1], item[0])):
         done = "left" if why else "to replay" if dry_run else "replayed"
         if shape is Shape.JSONL:

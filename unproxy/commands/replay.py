@@ -12,6 +12,7 @@ import typer
 from unproxy.commands.common import SAMPLE, example, state_of
 from unproxy.commands.timeline import Shape
 from unproxy.errors import Damaged, Fixable
+from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -87,7 +88,7 @@ def replay(
     typer.echo("\n".join(done.in_words()), err=True)
     if done.nothing_read():
         keep = "" if rejects else ", --rejects FILE keeps the lines with what is wrong"
-        typer.echo(f"unproxy: no line could be read: is the dialect right? auto:PATH tells it{keep}", err=True)
+        say(f"no line could be read: is the dialect right? auto:PATH tells it{keep}")
     if summary:
         done.write(summary)
     if judges:
@@ -104,8 +105,8 @@ def _judge(settings: Settings, file: Path) -> Judge:
 
     listed, refused = load_file(file)
     for entry in refused:
-        typer.echo(f"unproxy: {entry.refusal()}", err=True)
-    typer.echo(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}", err=True)
+        say(entry.refusal())
+    typer.echo(printable(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}"), err=True)
     return Judge(wiring.pipeline(settings, listed))
 
 

@@ -10,6 +10,7 @@ import typer
 
 from unproxy.commands.common import example, service_of, stop_asked
 from unproxy.errors import Fixable
+from unproxy.output import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -72,10 +73,10 @@ def simulate(
             said = simulating.to_folder(world, out, stop)
         else:
             said = simulating.to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
-    typer.echo("\n".join(said), err=True)
+    typer.echo("\n".join(map(printable, said)), err=True)
     if out:
         replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"
-        typer.echo("\n".join(["", *example(replay).splitlines()[1:]]), err=True)
+        typer.echo("\n".join(["", *example(printable(replay)).splitlines()[1:]]), err=True)
 
 
 def _time(text: str) -> datetime:

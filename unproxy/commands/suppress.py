@@ -12,6 +12,7 @@ from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
 from unproxy.errors import Failed, Fixable
+from unproxy.output import printable
 
 if TYPE_CHECKING:
     from schemas.suppressions import Suppression
@@ -172,7 +173,6 @@ def _object(one: Suppression) -> str:
 
 def _line(one: Suppression) -> str:
     from schemas.clock import iso_micros
-    from unproxy.query.formats import printable
 
     what = (("kind", one.kind), ("device", one.device), ("domain", one.domain), ("indicator", one.indicator))
     said = "  ".join(f"{name}={value}" for name, value in what if value)

@@ -11,6 +11,7 @@ import typer
 
 from unproxy.commands.common import example, state_of
 from unproxy.commands.query import DataOption
+from unproxy.output import printable
 
 if TYPE_CHECKING:
     from schemas.events import Micros
@@ -62,7 +63,7 @@ def timeline(
         typer.echo(f"the first {limit} connections; --limit and --from show more", err=True)
     if not found:
         names = ", ".join(row["DeviceName"] for row in known) or "none yet"
-        typer.echo(f"no such connections of {device}; known devices: {names}", err=True)
+        typer.echo(printable(f"no such connections of {device}; known devices: {names}"), err=True)
 
 
 def utc_time(option: str, given: str) -> str:

@@ -3,6 +3,10 @@
 The Java runtime comes as a wheel; Kafka's jars are fetched once per machine into the cache folder. It is the same
 broker that production runs, so that there is one code path. What it acknowledged survives its own death, not the
 machine's.
+
+Every user of this machine can reach its ports on loopback, so both listeners want a login (SASL, PLAIN): that of clients,
+and that of the controller, through which topics could be changed past the broker. There is one user, who may do everything.
+Its password is the secret of the folder; Java reads it from a file.
 """
 
 from __future__ import annotations
@@ -17,15 +21,18 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from schemas.kafka_config import client_config
+from schemas.settings import KafkaSettings
 from schemas.topics import Topic
 from unproxy.embedded.class_data import class_data_options
 from unproxy.embedded.jars import kafka_jars
-from unproxy.embedded.service import HOST, EmbeddedError, Service, free_port, port_is_free
+from unproxy.embedded.service import HOST, EmbeddedError, Service, free_port, port_is_free, private_files
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TOPIC_SECS_MAX = 20.0
@@ -33,18 +40,20 @@ ANSWER_SECS_MAX = 2.0
 GROUP_SECS_MAX = 0.3
 """Short: a client that was told "not yet" asks again only after a second, a new one at once."""
 SHORT_LIFE_SECS_MAX = 60.0
+USER = "unproxy"
 
 log = logging.getLogger(__name__)
 
 _PROPERTIES = """\
-# Written anew at each start.
+# Written at each start.
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=CLIENTS://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=CLIENTS://{host}:{port}
+inter.broker.listener.name=CLIENTS
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:{protocol}
 log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes={message_bytes_max}
@@ -71,19 +80,46 @@ group.min.session.timeout.ms=1000
 """
 
 
+_LOGIN = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.clients.plain.sasl.jaas.config={jaas}
+listener.name.controller.plain.sasl.jaas.config={jaas}
+"""
+_JAAS = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="{user}" password="{secret}" user_{user}="{secret}";'
+)
+
+
 class Broker(Service):
-    """A Kafka broker in a folder."""
+    """A Kafka broker in a folder. Only tests and benches whose clients know no login start it with `login=False`."""
 
     name = "kafka"
 
-    def __init__(self, folder: Path, *, port: int | None = None, for_bench: bool = False) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, for_bench: bool = False, login: bool = True) -> None:
         super().__init__(folder, port=port)
         self._for_bench = for_bench
+        self._login = login
 
     @property
     def bootstrap(self) -> str:
         """Where clients ask first; the same again after a restart."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """Settings of a client of this broker, login included."""
+        if not self._login:
+            return KafkaSettings(bootstrap=self.bootstrap)
+        return KafkaSettings(
+            bootstrap=self.bootstrap,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username=USER,
+            sasl_password=self.secret,
+        )
 
     @property
     def _properties_file(self) -> Path:
@@ -96,15 +132,20 @@ class Broker(Service):
         java = _java()
         class_path = os.pathsep.join(str(jar) for jar in kafka_jars())
         data = self.folder / "data"
-        self._properties_file.write_text(
-            _PROPERTIES.format(
-                host=HOST,
-                port=port,
-                controller_port=self._controller_port(port),
-                data=_in_properties(data),
-                message_bytes_max=MESSAGE_BYTES_MAX,
-            )
+        text = _PROPERTIES.format(
+            host=HOST,
+            port=port,
+            controller_port=self._controller_port(port),
+            protocol="SASL_PLAINTEXT" if self._login else "PLAINTEXT",
+            data=_in_properties(data),
+            message_bytes_max=MESSAGE_BYTES_MAX,
         )
+        if self._login:
+            # The secret has only characters that neither JAAS nor Java's properties escape.
+            text += _LOGIN.format(jaas=_JAAS.format(user=USER, secret=self.secret.get_secret_value()))
+        with private_files():
+            self._properties_file.write_text(text)
+            self._properties_file.chmod(0o600)
         if not (data / "meta.properties").exists():
             self._format(java, class_path)
         options = [
@@ -128,7 +169,7 @@ class Broker(Service):
         return class_data_options(java, _live_once)
 
     def _controller_port(self, port: int) -> int:
-        """The controller's port: nobody asks there but the broker itself, so any free one does."""
+        """The controller's port: only the broker itself asks there, so any free one does."""
         while (chosen := free_port()) == port:
             continue
         return chosen
@@ -137,7 +178,8 @@ class Broker(Service):
         tool = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties_file)]
         options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
         command = [str(java), *options, "-cp", class_path, *tool]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+        with private_files():
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
         if done.returncode:
             raise EmbeddedError(
                 f"{self.folder}: cannot be made a Kafka data folder: {(done.stderr or done.stdout).strip()}"
@@ -150,7 +192,7 @@ class Broker(Service):
         # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
         consumer = Consumer(
             {
-                "bootstrap.servers": self.bootstrap,
+                **client_config(self.settings),
                 "group.id": "unproxy-start",
                 "enable.auto.commit": False,
                 "log_level": 0,
@@ -197,7 +239,7 @@ def _live_once(class_data: list[str]) -> bool:
         return _ShortLived(Path(folder), class_data).live()
 
 
-def create_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
+def create_topics(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[str]:
     """Create those that do not exist and wait until they can be written to. Gives the names it created."""
     wanted = {
         topic.name: NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=1, config=topic.config)
@@ -205,7 +247,8 @@ def create_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
     }
     if not wanted:
         return []
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    config: dict[str, Any] = {**client_config(kafka), "log_level": 0}
+    client = AdminClient(config)
     created = []
     for name, future in client.create_topics(list(wanted.values()), operation_timeout=TOPIC_SECS_MAX).items():
         try:
@@ -213,7 +256,9 @@ def create_topics(bootstrap: str, topics: Iterable[Topic]) -> list[str]:
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise EmbeddedError(f"topic {name}: cannot be created at {bootstrap}: {error.args[0].str()}") from None
+                raise EmbeddedError(
+                    f"topic {name}: cannot be created at {kafka.bootstrap}: {error.args[0].str()}"
+                ) from None
     _await_leaders(client, set(wanted))
     return created
 

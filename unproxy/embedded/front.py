@@ -1,14 +1,21 @@
 """ClickHouse's HTTP interface on loopback, in front of the engine library.
 
 It answers as a server does: `/ping`, statements in `?query=` or in the body, settings and parameters in the address,
-compressed and chunked bodies, errors with ClickHouse's code. It has no users, no TLS, no sessions over several requests
+compressed and chunked bodies, errors with ClickHouse's code. It has no TLS, no sessions over several requests
 (`session_id` is accepted and means nothing), and it does not compress its answers.
+
+Every process and every web page on this machine can reach a port on loopback. Hence each request but `/ping` must name the
+user `default` and the secret of the data folder, and requests that a browser sends for a web page are refused: by `Host`
+(DNS rebinding), by `Origin` and by `Sec-Fetch-Site`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import email.parser
 import email.policy
+import hmac
 import json
 import logging
 import os
@@ -25,6 +32,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from pydantic import SecretStr
+
 from unproxy.embedded.bodies import BodyError, body_of, decompressed
 from unproxy.embedded.service import HOST, EmbeddedError
 from unproxy.embedded.sessions import DEFAULT_FORMAT, Answer, Request, RequestError, Sessions
@@ -36,6 +45,10 @@ STOP_SECS_MAX = 1.0
 CLOSE_SECS_MAX = 0.7
 """How long the engine may take to close; what was acknowledged is on disk already."""
 ACCEPT_POLL_SECS = 0.05
+
+USER = "default"
+LOOPBACK = (HOST, "localhost", "::1")
+"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel, and says nothing of the sender."""
 
 _OF_THE_INTERFACE = frozenset(
     (
@@ -58,6 +71,7 @@ _STATUS_OF_CODE = {
 _OTHER_ERROR = 500
 _BAD_ARGUMENTS = 36
 _ACCESS_DENIED = 497
+_AUTHENTICATION_FAILED = 516
 _NOT_IMPLEMENTED = 48
 
 _CONTENT_TYPES = {
@@ -68,16 +82,15 @@ _CONTENT_TYPES = {
 }
 
 
-def serve(data: Path, port: int) -> int:
+def serve(data: Path, port: int, secret: SecretStr) -> int:
     """Serve until SIGTERM or SIGINT, then end the process. Gives the exit code when it cannot begin."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         sessions = Sessions(data)
     except EmbeddedError as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        server = Front(port, sessions)
+        server = Front(port, sessions, secret)
     except OSError as error:
         print(f"port {port}: cannot be listened on: {error.strerror}; name another", file=sys.stderr)
         sessions.close()
@@ -115,11 +128,17 @@ class Front(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, port: int, sessions: Sessions) -> None:
+    def __init__(self, port: int, sessions: Sessions, secret: SecretStr) -> None:
         self.sessions = sessions
+        self._secret = secret.get_secret_value().encode()
         self._busy = 0
         self._changed = threading.Condition()
         super().__init__((HOST, port), _Handler)
+
+    def knows(self, user: str, password: str) -> bool:
+        """Whether this is the login; takes the same time for every wrong password."""
+        given = password.encode("utf-8", errors="surrogateescape")
+        return hmac.compare_digest(given, self._secret) and user == USER
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -171,17 +190,54 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.under_way():
             address = urlsplit(self.path)
             given = dict(parse_qsl(address.query, keep_blank_values=True))
-            if _is_foreign(self.headers.get("Origin", "")):
-                # Any page in the user's browser could send us statements otherwise.
-                self.close_connection = True
-                self._fail(RequestError(_ACCESS_DENIED, "Pages of other hosts may not ask this engine."))
+            if refusal := self._refusal():
+                self._refuse(_ACCESS_DENIED, refusal)
             elif address.path in ("/ping", "/replicas_status") or (address.path == "/" and self._asks_nothing(given)):
                 self._send(200, b"Ok.\n", {"Content-Type": "text/html; charset=UTF-8"})
+            elif not self.server.knows(*self._login(given)):
+                # Without WWW-Authenticate, so that no browser asks for the login and then sends it for any page.
+                self._refuse(
+                    _AUTHENTICATION_FAILED,
+                    f"{USER}: Authentication failed: password is incorrect, or there is no user with such name; the user is "
+                    f"{USER}, the password is in the file `secret` beside the engine's data.",
+                )
             elif address.path != "/":
                 self.close_connection = True
                 self._fail(RequestError(_BAD_ARGUMENTS, f"There is no handle {address.path}"), status=404)
             else:
                 self._run(given, read_only=read_only)
+
+    def _refusal(self) -> str:
+        """Why a request is not answered whatever login it has; "" for one that no web page can have sent."""
+        hosts = self.headers.get_all("Host", [])
+        host = hosts[0].strip() if len(hosts) == 1 else ""
+        if _hostname(host) not in LOOPBACK:
+            return f"Host must be one of {', '.join(LOOPBACK)}."
+        if any(origin != f"http://{host}" for origin in self.headers.get_all("Origin", [])):
+            return "Web pages may not ask this engine."
+        # Browsers say same-site for a page from another port of this machine, cross-site for all others.
+        if any(site not in ("none", "same-origin") for site in self.headers.get_all("Sec-Fetch-Site", [])):
+            return "Web pages may not ask this engine."
+        return ""
+
+    def _login(self, given: dict[str, str]) -> tuple[str, str]:
+        """User and password as a ClickHouse server takes them: from its own headers, from Basic auth, from the address."""
+        named = self.headers.get("X-ClickHouse-User"), self.headers.get("X-ClickHouse-Key")
+        if any(value is not None for value in named):
+            return named[0] or USER, named[1] or ""
+        kind, _, encoded = self.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "basic":
+            try:
+                user, _, password = base64.b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                return "", ""
+            return user, password
+        return given.get("user", USER), given.get("password", "")
+
+    def _refuse(self, code: int, text: str) -> None:
+        """Refuse without reading the body, so the connection cannot be used again."""
+        self.close_connection = True
+        self._fail(RequestError(code, text))
 
     def _asks_nothing(self, given: dict[str, str]) -> bool:
         return self.command != "POST" and "query" not in given
@@ -260,8 +316,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-def _is_foreign(origin: str) -> bool:
-    return bool(origin) and urlsplit(origin).hostname not in (HOST, "localhost", "::1")
+def _hostname(host: str) -> str:
+    """The name in a Host header, in lower case; "" for what is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return "" if parts.path or parts.query or parts.fragment or parts.username else (parts.hostname or "")
+    except ValueError:
+        return ""
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:

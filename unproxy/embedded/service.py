@@ -1,8 +1,9 @@
 """A server that lives in a folder: started, found again, stopped.
 
-The folder holds the server's data, its log, its pid and its port, so that whoever comes next can take over a server
-that is still running, or start one that has the same data at the same address. The server gets a session of its own:
-Ctrl-C in the terminal reaches us and not it, so that it outlives its clients.
+The folder holds the server's data, its log, its pid, its port and the secret that clients must know, so that the next
+process can take over a server that is still running, or start one that has the same data at the same address. Folder and
+files are for their owner only. The server gets a session of its own: Ctrl-C in the terminal does not reach it, so that it
+outlives its clients.
 
     EmbeddedError    you can fix this: the message says what to do
 """
@@ -24,6 +25,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from pydantic import SecretStr
+
+from unproxy.embedded.secret import secret_of
 
 log = logging.getLogger(__name__)
 
@@ -88,16 +92,18 @@ class Service(ABC):
         return self._process is not None and _alive(self._process)
 
     @property
+    def secret(self) -> SecretStr:
+        """The password of its clients; known once its folder exists."""
+        return secret_of(self.folder)
+
+    @property
     def log_file(self) -> Path:
         """Where it writes what happens to it."""
         return self.folder / f"{self.name}.log"
 
     def start(self) -> None:
         """Start it, or take over the one of this folder that still runs; return once it answers."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedError(f"{self.folder}: cannot be made: {error.strerror}; choose another folder") from None
+        make_private(self.folder)
         with locked(self.folder / "start.lock"):
             # One that is just ending looks alive for a moment; then it is our turn.
             if self.attach() and self._comes_to_answer():
@@ -185,20 +191,21 @@ class Service(ABC):
         command, environment = self._prepare(self._port)
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
-        out = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        out = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             # Not subprocess.Popen: that complains when a process outlives the object, which is what ours are for.
-            pid = os.posix_spawn(
-                command[0],
-                command,
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, out, 1),
-                    (os.POSIX_SPAWN_DUP2, out, 2),
-                ],
-                setsid=True,
-            )
+            with private_files():
+                pid = os.posix_spawn(
+                    command[0],
+                    command,
+                    environment,
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, out, 1),
+                        (os.POSIX_SPAWN_DUP2, out, 2),
+                    ],
+                    setsid=True,
+                )
         except OSError as error:
             raise EmbeddedError(
                 f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] anew"
@@ -206,8 +213,9 @@ class Service(ABC):
         finally:
             os.close(out)
         self._process = psutil.Process(pid)
-        self._port_file.write_text(f"{self._port}\n")
-        self._pid_file.write_text(f"{pid}\n")
+        with private_files():
+            self._port_file.write_text(f"{self._port}\n")
+            self._pid_file.write_text(f"{pid}\n")
 
     def _comes_to_answer(self) -> bool:
         """Wait for the first answer; False when the process ends before."""
@@ -228,10 +236,33 @@ class Service(ABC):
         return f"the end of {self.log_file}:\n" + "\n".join(told[-LOG_LINES_SHOWN:])
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder, or close an existing one to all but its owner. Raises EmbeddedError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            # Its owner knows the secret in it and can put tables, settings and logs there.
+            raise EmbeddedError(f"{folder}: belongs to another user (uid {found.st_uid}); choose a folder of your own")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedError(f"{folder}: cannot be made: {error.strerror}; choose another folder") from None
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files made meanwhile, and all that processes started meanwhile ever make, are for their owner only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
     """One at a time, over all processes."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -30,6 +30,8 @@ QUERIES_MAX = 64
 STATEMENT_BYTES_MAX = 512 * 1024 * 1024
 """A statement without data in a format is held in memory as a whole; a longer one is refused."""
 DEFAULT_FORMAT = "TabSeparated"
+ACCESS_FILE = "access.xml"
+"""What statements may do; in the folder of this module, which is the process's current one."""
 
 _CODE = re.compile(r"Code: (\d+)\. .*", re.DOTALL)
 _NAME = re.compile(r"\w+")
@@ -77,7 +79,8 @@ class Sessions:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _taken_alone(folder)
-        self._path = str(folder.absolute())
+        # A relative name: it names itself as the file of users, which the library looks for in the current folder.
+        self._path = f"{folder.absolute()}?config-file={ACCESS_FILE}"
         self._turns = threading.BoundedSemaphore(QUERIES_MAX)
         try:
             # Kept open: the engine ends with its last connection.
@@ -154,7 +157,8 @@ def _taken_alone(folder: Path) -> int:
 def _prepare(connection: Connection, request: Request) -> None:
     settings = dict(request.settings)
     if request.read_only:
-        settings.setdefault("readonly", "2")
+        # Neither a statement's SETTINGS nor a later SET can leave 2, which lets them change other settings, or the stricter 1.
+        settings["readonly"] = "1" if settings.get("readonly") == "1" else "2"
     # The dialect comes last: from there on, statements are read in it.
     names = sorted(settings, key=lambda name: name == "dialect")
     steps = [f"USE {_quoted(request.database, '`')}"] if request.database else []

@@ -49,7 +49,7 @@ def find_insert(text: bytes) -> Insert | None:
 def has_second_statement(text: bytes) -> bool:
     """Whether something follows a semicolon. The library would run it, a ClickHouse server refuses it."""
     ended = False
-    for token in _TOKEN.finditer(text[:SCANNED_BYTES_MAX]):
+    for token in _TOKEN.finditer(text):
         if _BLANK.match(token[0]) or token[0] == b";":
             ended = ended or token[0] == b";"
         elif ended:

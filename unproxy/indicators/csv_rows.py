@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from schemas.indicator_given import Refused
 from schemas.indicator_values import Why
+from unproxy.output import with_formula
 
 SEPARATORS = ",;\t"
 Row = Mapping[str, str]
@@ -35,7 +36,7 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
-            yield f"line {begin}", dict(zip(names, (cell.strip() for cell in cells), strict=False))
+            yield f"line {begin}", dict(zip(names, (with_formula(cell.strip()) for cell in cells), strict=False))
 
 
 def _names(line: str, separator: str) -> list[str]:

@@ -16,6 +16,7 @@ from schemas.indicator_values import Why
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from unproxy.indicators.csv_rows import Row, rows
 from unproxy.indicators.entry import Entry, as_bool, as_list
+from unproxy.output import without_formula
 
 NEEDED = {"indicatortype", "indicatorvalue"}
 COLUMNS = (
@@ -69,28 +70,32 @@ def _said(row: Row) -> Given | Refused:
     )
 
 
-def lines_of(indicators: Iterable[Indicator]) -> Iterator[str]:
-    """A CSV file that this module, or Defender, reads; its lines without their ends."""
+def lines_of(indicators: Iterable[Indicator], *, raw: bool = False) -> Iterator[str]:
+    """A CSV file that this module, or Defender, reads; its lines without their ends.
+
+    Text that a spreadsheet would run gets an apostrophe in front, which an import takes away again; not with `raw`.
+    """
     yield ",".join(COLUMNS)
     for one in indicators:
         text = io.StringIO()
+        cells = (
+            _TYPES[one.type],
+            one.value,
+            iso_micros(one.expires) if one.expires else "",
+            _ACTIONS[one.action],
+            one.severity.capitalize(),
+            one.title,
+            one.title,
+            one.recommended,
+            ",".join(one.groups),
+            one.category,
+            "",
+            "True",
+            one.port or "",
+            one.process,
+            "" if one.subdomains else "True",
+        )
         csv.writer(text, lineterminator="").writerow(
-            (
-                _TYPES[one.type],
-                one.value,
-                iso_micros(one.expires) if one.expires else "",
-                _ACTIONS[one.action],
-                one.severity.capitalize(),
-                one.title,
-                one.title,
-                one.recommended,
-                ",".join(one.groups),
-                one.category,
-                "",
-                "True",
-                one.port or "",
-                one.process,
-                "" if one.subdomains else "True",
-            )
+            cell if raw or not isinstance(cell, str) else without_formula(cell) for cell in cells
         )
         yield text.getvalue()

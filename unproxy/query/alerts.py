@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
-from unproxy.query.formats import printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings

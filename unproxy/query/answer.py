@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 
+from unproxy.output import printable_chunks, without_formulas
 from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
 from unproxy.query.formats import table
 
@@ -48,8 +49,10 @@ def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
     return Table(names, rows, next(lines, None) is not None)
 
 
-def show(client: Client, text: str, settings: Mapping[str, str], output: Format, width: int) -> None:
-    """Write the whole answer to stdout."""
+def show(
+    client: Client, text: str, settings: Mapping[str, str], output: Format, width: int, *, raw_csv: bool = False
+) -> None:
+    """Write the whole answer to stdout; `raw_csv` leaves cells that a spreadsheet would run as they are."""
     if output is Format.TABLE:
         answer = ask(client, text, settings)
         lines, hidden = table(answer.names, answer.rows, width)
@@ -59,12 +62,14 @@ def show(client: Client, text: str, settings: Mapping[str, str], output: Format,
         return
     if output is Format.CSV:
         written = client.chunks(text, output="CSVWithNames", settings={**READ_ONLY, **settings})
+        made = written if raw_csv else without_formulas(written)
     else:
         iso = {"date_time_output_format": "iso", **JSON_SETTINGS}
         written = client.chunks(text, output="JSONEachRow", settings={**READ_ONLY, **iso, **settings})
-    # Whoever reads us may leave (`| head`): then the engine must not go on answering.
+        made = printable_chunks(written)
+    # A reader may close the pipe early (`| head`): then the engine must not go on answering.
     with closing(written):
-        for chunk in written:
+        for chunk in made:
             sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 

@@ -10,8 +10,8 @@ from typing import Any
 from schemas.clock import MICROS, iso_micros, parse_micros
 from schemas.events import Micros
 from schemas.record import COVERAGE_SECS, GapKind
+from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
-from unproxy.query.formats import printable
 
 QUIET: Micros = COVERAGE_SECS * MICROS
 """A sensor quiet for less was there all the while: its rows cannot tell more exactly."""

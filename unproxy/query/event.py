@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unproxy.errors import Fixable
+from unproxy.output import printable
 from unproxy.query.client import Client
-from unproxy.query.formats import cell, printable
+from unproxy.query.formats import cell
 
 PREFIX_CHARS_MIN = 8
 CANDIDATES_SHOWN = 10

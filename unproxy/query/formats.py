@@ -8,6 +8,8 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
+from unproxy.output import printable
+
 CELL_CHARS_MAX = 44
 CELL_CHARS_MIN = 19
 PIPE_CHARS = 100_000
@@ -25,13 +27,6 @@ PREFERRED = (
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+Z?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+")
-
-
-def printable(text: str) -> str:
-    """Text from a sensor without anything that steers a terminal or hides what it says."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def cell(value: object) -> str:
@@ -58,6 +53,7 @@ def readable_width() -> int:
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> tuple[list[str], list[str]]:
     """Lines of a table that fits the width, and the names of the columns that did not get a place."""
+    names = [printable(name) for name in names]
     cells = [[cell(value) for value in row] for row in rows]
     filled = [at for at in range(len(names)) if not cells or any(row[at] for row in cells)]
     whole = {at: max(len(names[at]), *(len(row[at]) for row in cells)) if cells else len(names[at]) for at in filled}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unproxy.output import printable
 from unproxy.query.client import Client
-from unproxy.query.formats import printable
 
 RAW_CHARS_SHOWN = 160
 DETAIL_CHARS_SHOWN = 300
@@ -81,7 +81,7 @@ def lines(row: Row) -> list[str]:
     """One kind of reject for people: how many since when, what is wrong with one of them, how it begins."""
     count, devices = row["Count"], row["Devices"]
     return [
-        f"{row['Reason']}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"
+        f"{printable(row['Reason'])}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"
         f" device{_s(devices)}  {_clock(row['FirstTime'])} to {_clock(row['LastTime'])}",
         f"    {printable(row['ExampleDetail'])[:DETAIL_CHARS_SHOWN]}",
         f"    {printable(row['ExampleDevice']) or 'no device'}: {row['ExampleRaw']}",

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE
-from unproxy.query.formats import printable
 
 TARGETS_SHOWN = 5
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unproxy.commands.common import DATA_FOLDER, State
+from unproxy.embedded.secret import secret_of
 from unproxy.errors import Fixable
 from unproxy.query.client import Client
 from unproxy.up.folder import Folder, Running
@@ -21,6 +22,8 @@ from unproxy.up.folder import Folder, Running
 if TYPE_CHECKING:
     from schemas.settings import Settings
 
+DATABASE = "unproxy"
+"""Of the tables in a data folder."""
 LOCK_SECS_MAX = 60.0
 UP_STARTS_SECS_MAX = 60.0
 POLL_SECS = 0.2
@@ -35,10 +38,10 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
     folder = Folder(data or DATA_FOLDER)
     running = running_up(folder)
     if running:
-        yield Client(running.clickhouse, "unproxy")
+        yield _of_engine(folder, running.clickhouse)
     elif folder.has_tables():
         with _engine_for_a_question(folder) as url:
-            yield Client(url, "unproxy")
+            yield _of_engine(folder, url)
     elif data is not None:
         raise Fixable(f"{data}: holds no tables; run `unproxy up --data {data}` first, or name another folder")
     else:
@@ -49,11 +52,12 @@ def kafka_settings(state: State, data: Path | None) -> Settings:
     """Settings whose Kafka is the one that they name, else that of a running `up`."""
     if data is None and "bootstrap" in state.settings.kafka.model_fields_set:
         return state.settings
-    running = running_up(Folder(data or DATA_FOLDER))
-    if running:
+    folder = Folder(data or DATA_FOLDER)
+    if running_up(folder):
         from schemas.settings_file import load
 
-        return load(Path(running.settings))
+        # Without the environment: the folder's login must not go to a Kafka that a variable names.
+        return load(folder.settings, with_environment=False)
     if data is not None:
         raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
     return state.settings
@@ -70,6 +74,10 @@ def of_settings(settings: Settings) -> Client:
         clickhouse.timeout_secs,
         clickhouse.ca_file,
     )
+
+
+def _of_engine(folder: Folder, url: str) -> Client:
+    return Client(url, DATABASE, password=secret_of(folder.clickhouse).get_secret_value())
 
 
 def running_up(folder: Folder) -> Running | None:

@@ -3,6 +3,9 @@
 What was replayed is remembered for each choice of reason and dialect by itself: one fix mends one kind of line, and the
 others wait for theirs. It stands where Kafka keeps a group's offsets: the offset is that of replays of everything, what
 goes beyond it for a narrower choice is in the commit's metadata.
+
+A line that its sender may not write (`not_allowed`) is not part of everything: it is replayed only when its reason is
+named, as no fix makes it right.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ class Rejected(NamedTuple):
     """Even that topic had no room for the whole of it."""
     keyed: bool = False
     """The line is about `device`, whatever it calls it."""
+    claims: bytes = b""
+    """What its sender may report, as the message said that it came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,12 @@ class Wanted:
         )
 
 
-def why_left(rejected: Rejected) -> str:
-    """Why it cannot be replayed, whatever was mended; "" when it can."""
+def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
+    """Why it is not replayed, whatever was mended; "" if it is."""
+    if rejected.reason == Reason.NOT_ALLOWED and wanted.reason != Reason.NOT_ALLOWED:
+        return (
+            f"its sender may not write it; to publish it all the same, name its reason: --reason {Reason.NOT_ALLOWED}"
+        )
     if rejected.reason == Reason.NOT_DELIVERABLE and rejected.dialect in ("", "unproxy"):
         return "rows or alerts, not a sensor's line: too large for their topic, or refused by the sink"
     if not rejected.dialect:
@@ -96,7 +105,11 @@ class Replayed:
     def written(self) -> tuple[int, str]:
         """Offset and metadata to commit. Where there is no room for all marks the lowest are forgotten: replayed again."""
         everything = self.marks.get((ANY, ANY), 0)
-        narrow = sorted((mark, *choice) for choice, mark in self.marks.items() if mark > everything)
+        narrow = sorted(
+            (mark, *choice)
+            for choice, mark in self.marks.items()
+            if mark > everything or choice[0] == Reason.NOT_ALLOWED
+        )
         while True:
             text = msgspec.json.encode([(reason, dialect, mark) for mark, reason, dialect in narrow]).decode()
             if len(text.encode()) <= METADATA_CHARS_MAX:
@@ -105,9 +118,8 @@ class Replayed:
 
     def before(self, reason: str, dialect: str) -> int:
         """The offset before which all rejects of a reason and dialect were replayed; each may be ANY."""
-        return max(
-            self.marks.get(choice, 0) for choice in ((reason, dialect), (reason, ANY), (ANY, dialect), (ANY, ANY))
-        )
+        reasons = (reason,) if reason == Reason.NOT_ALLOWED else (reason, ANY)
+        return max(self.marks.get((one, kind), 0) for one in reasons for kind in (dialect, ANY))
 
     def has(self, rejected: Rejected) -> bool:
         """Whether this one was replayed already."""

@@ -12,13 +12,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from schemas.events import Reason
 from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
 from schemas.settings import Settings
-from schemas.topics import DEVICE_FROM, FROM_KEY, REJECTS, TELEMETRY, topic_name
+from schemas.topics import (
+    CLAIMS,
+    CLAIMS_VERDICTS,
+    CLOCK,
+    CLOCK_LOG,
+    DEVICE_FROM,
+    FROM_KEY,
+    REJECTS,
+    TELEMETRY,
+    topic_name,
+)
 from unproxy.cluster import kafka_client_config, partitions_of
 from unproxy.errors import Failed, KafkaAway
 from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
@@ -156,7 +167,7 @@ class Replay:
             if not self._again and self._marks[rejected.partition].has(rejected):
                 account.before += 1
                 continue
-            why = why_left(rejected)
+            why = why_left(rejected, self._wanted)
             account.done[rejected.reason, rejected.dialect, why] += 1
             if not why:
                 going.append(rejected)
@@ -168,9 +179,9 @@ class Replay:
             self._say(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
 
     def _publish(self, going: Sequence[Rejected]) -> None:
-        for (partition, dialect, device, keyed), several in groupby(sorted(going, key=_order), key=_home):
+        for home, several in groupby(sorted(going, key=_order), key=_home):
             for value in _joined(rejected.raw for rejected in several):
-                self._produce(partition % self._inputs, dialect, device, value, keyed)
+                self._produce(home, value)
         heard_at, waiting = time.monotonic(), len(self._producer)
         while len(self._producer):
             self._producer.poll(POLL_SECS)
@@ -180,15 +191,23 @@ class Replay:
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
-    def _produce(self, partition: int, dialect: str, device: bytes, value: bytes, keyed: bool) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [("dialect", dialect)]
-        if keyed:
+    def _produce(self, home: _Home, value: bytes) -> None:
+        # Whatever clock wrote these lines, it is no news of the device's time.
+        headers: list[tuple[str, str | bytes | None]] = [("dialect", home.dialect), (CLOCK, CLOCK_LOG)]
+        if home.keyed:
             headers.append((DEVICE_FROM, FROM_KEY))
+        if home.claims:
+            headers.append((CLAIMS, home.claims))
         while True:
             try:
                 # The partition it was read from: that is where its device's state is, whatever key it had.
                 self._producer.produce(
-                    self._telemetry, value, device or None, partition, headers=headers, on_delivery=self._delivered
+                    self._telemetry,
+                    value,
+                    home.device or None,
+                    home.partition % self._inputs,
+                    headers=headers,
+                    on_delivery=self._delivered,
                 )
                 return
             except BufferError:
@@ -247,6 +266,7 @@ def _rejected(message: Message) -> Rejected:
         message.value() or b"",
         "cut_from_bytes" in said,
         text(DEVICE_FROM) == FROM_KEY,
+        said.get(CLAIMS) or b"",
     )
 
 
@@ -257,8 +277,20 @@ def _raise_first(places: Sequence[TopicPartition]) -> None:
             raise KafkaException(place.error)
 
 
-def _home(rejected: Rejected) -> tuple[int, str, bytes, bool]:
-    return rejected.partition, rejected.dialect, rejected.device, rejected.keyed
+class _Home(NamedTuple):
+    """What lines share that may be in one message."""
+
+    partition: int
+    dialect: str
+    device: bytes
+    keyed: bool
+    claims: bytes
+
+
+def _home(rejected: Rejected) -> _Home:
+    # Whoever replays refused lines vouches for them; of all others their sender may claim what it might before.
+    claims = CLAIMS_VERDICTS.encode() if rejected.reason == Reason.NOT_ALLOWED else rejected.claims
+    return _Home(rejected.partition, rejected.dialect, rejected.device, rejected.keyed, claims)
 
 
 def _order(rejected: Rejected) -> tuple[int, bytes, int]:

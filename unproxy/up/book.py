@@ -17,6 +17,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.ddl import VERSIONS
+from schemas.kafka_config import client_config
 from schemas.record import TABLES, columns
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, REJECTS, TABLE_OF_TOPIC, topic_name
@@ -131,7 +132,7 @@ def _count(settings: Settings, name: str, ends: Offsets) -> Produced | None:
     """Read a topic from its beginning to `ends`; None when there is too much of it."""
     consumer = Consumer(
         {
-            "bootstrap.servers": settings.kafka.bootstrap,
+            **client_config(settings.kafka),
             "group.id": "unproxy-up",
             "enable.auto.commit": False,
             "log_level": 0,

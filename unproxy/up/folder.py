@@ -3,9 +3,12 @@
 kafka/ clickhouse/        the servers' data, logs and pids
 producer/ worker-N/       positions, local state
 log/                      one log a part
-settings.toml             the settings the parts run with
+settings.toml             the settings the parts run with, logins included
 up.json                   who runs, and where to reach it; renewed whenever something starts
-lock                      held by the one who has the folder open, whose name stands in it
+lock                      held by the process that has the folder open, whose name stands in it
+
+The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows tell
+what people did.
 """
 
 from __future__ import annotations
@@ -22,11 +25,14 @@ from pathlib import Path
 
 import psutil
 
+from unproxy.embedded.service import EmbeddedError, make_private, private_files
 from unproxy.errors import Fixable
 
 STARTED_SECS_SLACK = 0.05
 """Two readings of one process's start may differ by a clock tick; two processes of one pid by far more."""
 POLL_SECS = 0.1
+_OF_PARTS = frozenset(("producer", "worker"))
+"""What commands put into the default folder before there is an `up`: publisher.state_dir, worker.data_dir."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +111,25 @@ class Folder:
         return self.clickhouse.is_dir()
 
     def make(self) -> None:
-        """Make it where it is missing. Raises Fixable where nothing can be written in it."""
+        """Make it where it is missing, for its owner only. Raises Fixable where that cannot be done."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.touch()
+            if self.path.is_dir() and not self._lock.exists() and {p.name for p in self.path.iterdir()} - _OF_PARTS:
+                # It may be a home folder, or /tmp: neither may be closed to others.
+                raise Fixable(
+                    f"{self.path}: holds files that are not of `unproxy up`; choose another folder with --data"
+                )
+            make_private(self.path)
+            self._lock.touch(mode=0o600)
+        except EmbeddedError as error:
+            raise Fixable(f"{error} with --data") from None
         except OSError as error:
             raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
 
     def read(self) -> Running | None:
-        """What the last `up` wrote down, whether it still runs or not."""
+        """What the last `up` wrote down, whether it still runs or not; None in a folder of another user, which proves nothing."""
         try:
+            if self.path.stat().st_uid != os.geteuid():
+                return None
             found = json.loads(self._record.read_text(encoding="utf-8"))
             parts = {name: Pid(**pid) for name, pid in found["parts"].items()}
             return Running(Pid(**found["up"]), found["kafka"], found["clickhouse"], found["settings"], parts)
@@ -124,7 +139,8 @@ class Folder:
     def write(self, running: Running) -> None:
         """Renew up.json in one step, so that nobody reads half of it."""
         fresh = self._record.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
+        with private_files():
+            fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
         fresh.replace(self._record)
 
     def forget(self) -> None:
@@ -142,7 +158,7 @@ class Folder:
     def opened(self, name: str, *, wait_secs: float, waiting: Callable[[str], None]) -> Iterator[None]:
         """Have the folder alone. `waiting` hears once whom we wait for. Raises Fixable when the wait was in vain."""
         self.make()
-        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._take(handle, wait_secs, waiting)
             os.ftruncate(handle, 0)

@@ -9,17 +9,18 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 import schemas.metrics as declared
+from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name, topics
 from unproxy.errors import Failed
-from unproxy.query.client import Client
+from unproxy.query.where import of_settings
 
 ASK_SECS_MAX = 3.0
 EVERY_SECS = 0.5
@@ -65,7 +66,7 @@ class Meter:
     def __init__(self, settings: Settings, worker_ports: list[int], report: Path) -> None:
         self._settings = settings
         self._worker_ports, self._report = worker_ports, report
-        self._client = Client(settings.clickhouse.url, settings.clickhouse.database, timeout_secs=ASK_SECS_MAX)
+        self._client = replace(of_settings(settings), timeout_secs=ASK_SECS_MAX)
         # Consumers that read nothing: an admin client aborts the process when a broker dies under its requests
         # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
         self._worker_group = _looker(settings, settings.worker.group)
@@ -152,7 +153,7 @@ class Meter:
 def _looker(settings: Settings, group: str) -> Consumer:
     return Consumer(
         {
-            "bootstrap.servers": settings.kafka.bootstrap,
+            **client_config(settings.kafka),
             "group.id": group,
             "enable.auto.commit": False,
             "log_level": 0,

@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
+from schemas.settings import CONFIG_VARIABLE, PREFIX, ClickHouseSettings, KafkaSettings, Settings
 from schemas.settings_file import dump
+from unproxy.embedded.child import python_path
 from unproxy.embedded.service import free_port
 from unproxy.up import meter
 from unproxy.up.folder import Folder
@@ -22,12 +21,14 @@ SESSION_TIMEOUT_SECS = 6.0
 """One machine, one network: silence means death sooner than in a fleet."""
 
 
-def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str) -> Settings:
+def embedded_settings(
+    theirs: Settings, folder: Folder, kafka: KafkaSettings, clickhouse: ClickHouseSettings
+) -> Settings:
     """The user's settings, with Kafka, ClickHouse and all folders replaced by the embedded ones."""
     root = folder.path.absolute()
     return Settings.model_construct(
-        kafka=type(theirs.kafka)(bootstrap=bootstrap),
-        clickhouse=type(theirs.clickhouse)(url=url, database="unproxy"),
+        kafka=kafka,
+        clickhouse=clickhouse,
         correlation=theirs.correlation,
         protection=theirs.protection,
         identity=theirs.identity,
@@ -54,13 +55,13 @@ def embedded_settings(theirs: Settings, folder: Folder, bootstrap: str, url: str
 
 
 def write_settings(settings: Settings, file: Path) -> None:
-    """Keep them where the parts, and the user, find them. There is no secret in them."""
-    assert settings.kafka.sasl_password == SecretStr(""), "the embedded Kafka has no login"
+    """Keep them where the parts, and the user, find them: with the logins, so readable for the owner only."""
     fresh = file.with_suffix(".new")
-    fresh.write_text(
-        "# Written by `unproxy up` at each start: what its parts run with. Use it with --config.\n\n" + dump(settings),
-        encoding="utf-8",
-    )
+    text = "# Written by `unproxy up` at each start: what its parts run with. Use it with --config.\n\n"
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
+        out.write(text + dump(settings, secrets=True))
     fresh.replace(file)
 
 
@@ -93,7 +94,6 @@ def producer(folder: Folder, files: Sequence[str], report: Path) -> Part:
 def _part(folder: Folder, name: str, arguments: list[str], own: dict[str, str]) -> Part:
     # Their settings are in the file, whole; what the user's environment says is in there already.
     kept = {key: value for key, value in os.environ.items() if not key.upper().startswith(PREFIX)}
-    ours = str(Path(__file__).absolute().parents[2])
-    paths = os.pathsep.join(filter(None, [ours, kept.get("PYTHONPATH", "")]))
-    environment = {**kept, CONFIG_VARIABLE: str(folder.settings.absolute()), "PYTHONPATH": paths, **own}
+    ours = {CONFIG_VARIABLE: str(folder.settings.absolute()), "PYTHONPATH": python_path(kept)}
+    environment = {**kept, **ours, **own}
     return Part(name, arguments, environment, folder.logs / f"{name}.log")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.topics import TABLE_OF_TOPIC
+from unproxy.output import below, printable
 from unproxy.up.meter import Reading
 
 PLAIN_SECS = 2.0
@@ -23,8 +24,16 @@ class Progress:
 
     def __init__(self, telemetry: str, results: list[str]) -> None:
         self._telemetry, self._results = telemetry, results
-        self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if sys.stderr.isatty() else None
+        self._console = Console(file=below(sys.stderr), highlight=False)
+        # Redirected, stdout and stderr would come out of rich, which obeys the colors in them.
+        live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live = live if sys.stderr.isatty() else None
         self._shown_at = 0.0
         self._shown = ""
 
@@ -42,7 +51,7 @@ class Progress:
 
     def say(self, text: str, style: str = "") -> None:
         """A line that stays."""
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def show(self, phase: str, reading: Reading) -> None:
         """The state of things, as often as somebody can read it."""
@@ -53,7 +62,7 @@ class Progress:
         facts = self._facts(reading)
         if self._live:
             grid = Table.grid(padding=(0, 2))
-            grid.add_row(Text(phase, style="bold"), "")
+            grid.add_row(Text(printable(phase), style="bold"), "")
             for name, value in facts.items():
                 grid.add_row(Text(name, style="dim"), Text(value))
             self._live.update(grid, refresh=True)

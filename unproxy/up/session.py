@@ -16,11 +16,15 @@ from confluent_kafka import KafkaException
 from schemas.settings import Settings
 from schemas.topics import topics
 from unproxy import cluster, wiring
+from unproxy.embedded import confinement
 from unproxy.embedded.broker import Broker, create_topics
 from unproxy.embedded.engine import Engine
 from unproxy.embedded.jars import KAFKA_VERSION, cache_folder
+from unproxy.embedded.service import private_files
 from unproxy.errors import Failed, Fixable
+from unproxy.output import colored
 from unproxy.query.client import Client
+from unproxy.query.where import DATABASE, of_settings
 from unproxy.up import book, parts, show
 from unproxy.up.folder import Folder, Pid, Running, end_leftovers
 from unproxy.up.meter import Meter, Reading
@@ -63,7 +67,10 @@ class Up:
 
     def run(self) -> int:
         """Everything; gives the exit code."""
-        with self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: say(f"waiting for {who} …")):
+        with (
+            private_files(),
+            self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: say(f"waiting for {who} …")),
+        ):
             self._end_leftovers()
             self._write_down()
             try:
@@ -76,7 +83,7 @@ class Up:
 
     def _live(self) -> int:
         settings = self._start()
-        client = Client(settings.clickhouse.url, settings.clickhouse.database)
+        client = of_settings(settings)
         asked = self._play(settings)
         reading = self._until_all_is_written(settings, asked)
         balanced = self._show(settings, client, reading)
@@ -100,9 +107,13 @@ class Up:
         self.supervisor.start_server("kafka", broker)
         say("starting the ClickHouse engine …")
         self.supervisor.start_server("clickhouse", engine)
-        settings = parts.embedded_settings(self.theirs, self.folder, broker.bootstrap, engine.url)
+        if not confinement.version():
+            self.warn(
+                f"no Landlock in this kernel: statements with the login in {engine.folder} reach all files of yours"
+            )
+        settings = parts.embedded_settings(self.theirs, self.folder, broker.settings, engine.settings(DATABASE))
         parts.write_settings(settings, self.folder.settings)
-        create_topics(broker.bootstrap, topics(settings))
+        create_topics(settings.kafka, topics(settings))
         wiring.migrate(settings)
         self.running.kafka, self.running.clickhouse = broker.bootstrap, engine.url
         self.running.settings = str(self.folder.settings.absolute())
@@ -169,7 +180,7 @@ class Up:
         for line in show.going_on(self.running, self.folder.path, client, proxy):
             typer.echo(line)
         if reading.damage:
-            typer.secho(f"not everything could be read: {reading.damage}", fg="red", err=True)
+            colored(f"not everything could be read: {reading.damage}", "red", err=True)
         sys.stdout.flush()
         return balanced
 
@@ -178,7 +189,7 @@ class Up:
         try:
             lines.extend(book.of_rows(settings, client, reading.end, reading.committed))
         except (KafkaException, Failed) as error:
-            typer.secho(f"The rows could not be counted: {error}", fg="red")
+            colored(f"The rows could not be counted: {error}", "red")
             return False
         balanced = all(line.balances for line in lines)
         typer.echo("The book balances:" if balanced else "The book:")
@@ -186,7 +197,7 @@ class Up:
             if line.balances:
                 typer.echo(f"  {line}")
             else:
-                typer.secho(f"  DOES NOT BALANCE: {line}", fg="red")
+                colored(f"  DOES NOT BALANCE: {line}", "red")
         return balanced
 
     def warn(self, text: str) -> None:
@@ -194,7 +205,7 @@ class Up:
         if self.progress:
             self.progress.say(text, "yellow")
         else:
-            typer.secho(text, fg="yellow", err=True)
+            colored(text, "yellow", err=True)
 
     def _write_down(self) -> None:
         self.running.parts = {
@@ -227,6 +238,6 @@ def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
         say(f"{folder.path} holds data of your own, so the sample is not added to it")
         return ()
     folder.make()
-    mark.touch()
+    mark.touch(mode=0o600)
     samples = Path(str(resources.files("unproxy").joinpath("samples")))
     return [f"{dialect}:{samples / name}" for dialect, _, name in (text.partition(":") for text in SAMPLE)]

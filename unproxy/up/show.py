@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from unproxy.commands.common import DATA_FOLDER, program
+from unproxy.output import printable
 from unproxy.query import kql
 from unproxy.query.answer import ask
 from unproxy.query.client import Client
@@ -47,8 +49,9 @@ def going_on(running: Running, data: Path, client: Client, proxy: str) -> Iterat
     yield "How to go on:"
     yield f"  {name} query{where} --kql '{behind}'"
     if devices:
-        yield f"  {name} timeline{where} {devices[0]['DeviceName']} --limit 20"
+        yield f"  {name} timeline{where} {quote(printable(devices[0]['DeviceName']))} --limit 20"
     if records:
         yield f"  {name} event{where} {records[0]['ConnectionId']}"
     yield f"  {name} alerts{where}"
-    yield f"  ClickHouse {running.clickhouse}, database unproxy; Kafka {running.kafka}; settings {running.settings}"
+    yield f"  ClickHouse {running.clickhouse}, database unproxy, user default; Kafka {running.kafka}, user unproxy (SASL PLAIN)"
+    yield f"  their logins are in {running.settings}, for commands with --config"

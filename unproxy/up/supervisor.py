@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from unproxy.embedded.service import EmbeddedError
+from unproxy.embedded.child import module_command
+from unproxy.embedded.service import EmbeddedError, private_files
 from unproxy.up.interrupts import Interrupts
 
 RESTART_SECS = 1.0
@@ -58,12 +58,12 @@ class Part:
 
     def start(self) -> None:
         """Start the process; its output goes to the end of its log."""
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
-        with self.log_file.open("ab") as log:
+        with private_files(), self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "unproxy", *self.arguments],
+                module_command("unproxy", *self.arguments),
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -30,6 +30,10 @@ def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int
             "GET http://a.example/http://jane:secret@b.example/c HTTP/1.1",
             ("http://a.example/http://b.example/c", "a.example", 80),
         ),
+        (
+            "GET http://a.example/http%3A%2F%2Fjane%3Asecret%40b.example/ HTTP/1.1",
+            ("http://a.example/http%3A%2F%2Fb.example/", "a.example", 80),
+        ),
         ("GET http://a.example/x//jane@b.example/ HTTP/1.1", ("http://a.example/x//b.example/", "a.example", 80)),
         (
             "GET http://a.example/users/jane@b.example HTTP/1.1",

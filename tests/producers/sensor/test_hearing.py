@@ -149,22 +149,41 @@ def test_what_a_verdict_tells_is_told_once() -> None:
     assert (hearing.level.answers, queue.take()) == (1, [])
 
 
-def test_what_ends_the_thread_is_told() -> None:
-    """Whoever takes the lines raises it."""
+def test_an_error_in_what_acts_on_a_request_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted and logged, and the lines of the connection are written."""
 
     class Broken(Notes):
         def heard(self, said: Sequence[Said]) -> None:
             raise RuntimeError(said[0].kind)
 
+    queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), Queue(), "dev-a", Broken())
+        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Broken())
         hearing.start()
         with socket.create_connection((ip, port)) as client:
             client.sendall(CONNECT)
             client.recv(100)
+            client.sendall(hello("www.example.com"))
         hearing.close()
 
-    assert str(hearing.failure) == "request"
+    assert [json.loads(line)["kind"] for _, line in queue.take()] == ["http", "tls"]
+    assert (hearing.failure, hearing.skipped) == (None, 3)
+    assert [vars(one)["so_far"] for one in caplog.records if "skipped after an error" in one.getMessage()] == [1, 2]
+
+
+def test_what_ends_the_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring that the kernel does not give any more is nothing to go on from: whoever takes the lines raises it."""
+
+    def gone(_: Capture) -> int:
+        raise OSError("gone")
+
+    monkeypatch.setattr(Capture, "look", gone)
+    with proxy(0) as (ip, port), capturing([port]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
+        hearing.start()
+        hearing.close()
+
+    assert str(hearing.failure) == "gone"
 
 
 def test_what_the_ring_has_no_room_for_is_counted(

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.sensor import http_level
-from producers.sensor.heads import Urls
+from producers.sensor.heads import Request, Urls
+from producers.sensor.hello import Hello
 from producers.sensor.http_level import HttpLevel
 from producers.sensor.packets import ACK, FIN, RST, Packet
+from producers.sensor.reader import Reader
 from producers.sensor.said import Kind, Said
 from streams.evidence import kind_of_flow
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, SECOND, T0, answer, end, hello, segment, syn
@@ -470,6 +472,55 @@ def test_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert by.kept_bytes <= 1_000
     assert by.no_room > 0
+
+
+def test_heads_held_open_take_no_room_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that holds many heads open, and says no more, loses its own; another's head in two segments is read."""
+    monkeypatch.setattr(http_level, "BYTES_MAX", 1_000)
+    by = level()
+    for port in range(1, 40):
+        by.packet(T0, syn(port=port))
+        by.packet(T0, segment(GET[:60], port=port))
+    by.packet(T0, syn(port=50))
+    lost = by.no_room
+    said = heard([segment(GET[:60], port=50), segment(GET[60:], 60, port=50)], by)
+
+    assert [one.kind for one in said] == ["request", "exchange"]
+    assert by.no_room == lost + 1
+    assert len(by._keeping) == sum(flow.kept > 0 for flow in by._flows.values())
+
+
+def test_an_error_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that cannot be read for a defect of ours is let go, counted; those beside it are read."""
+    read = Reader.read
+
+    def broken(reader: Reader, content: bytes, *, is_begin: bool) -> list[Request | Hello]:
+        if content == b"x":
+            raise RuntimeError("a defect")
+        return read(reader, content, is_begin=is_begin)
+
+    monkeypatch.setattr(Reader, "read", broken)
+    by = level()
+    for port in (1, 2):
+        by.packet(T0, syn(port=port))
+    by.packet(T0, segment(b"x", port=1))
+    by.packet(T0, segment(GET, 1, port=1))
+    said = heard([segment(GET, port=2)], by)
+
+    assert [(one.kind, one.flow.client_port) for one in said] == [("request", 2), ("exchange", 2)]
+    assert (by.errors.count, by.requests) == (1, 1)
+
+
+def test_connections_that_are_over_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast they end, the oldest is forgotten at the next look."""
+    monkeypatch.setattr(http_level, "OVER_MAX", 3)
+    by = level()
+    for port in range(1, 20):
+        by.packet(T0, syn(port=port))
+        by.packet(T0, segment(b"", port=port)._replace(flags=RST))
+    by.advance(T0)
+
+    assert (len(by._over), by.flows) == (3, 3)
 
 
 def test_early_segments_are_bounded() -> None:

@@ -117,3 +117,14 @@ def test_without_tracefs_it_says_what_to_do(tmp_path: Path) -> None:
 
     assert (bare.returncode, bare.stdout) == (2, "")
     assert bare.stderr == f"unproxy: {tmp_path}: no tracefs; mount it with: mount -t tracefs tracefs {tmp_path}\n"
+
+
+def test_a_device_name_that_no_line_can_hold(tmp_path: Path) -> None:
+    """A host's name that is no text would spoil every line: it is refused at the start, before anything is opened."""
+    arguments = [sys.executable, "-m", "unproxy", "sensor", "--out", "-", "--tracefs", str(tmp_path)]
+    arguments += ["--device", os.fsdecode(b"host\xff")]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "U+DCFF as character 5" in done.stderr
+    assert "--device" in done.stderr

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.sensor import diag
 from producers.sensor.diag import Ended, Ends
 from producers.sensor.inline import Queue
-from producers.sensor.netlink import attribute, attributes, error_of, message, messages
+from producers.sensor.netlink import attribute, attributes, error_of, message, messages, opened, received
 from producers.sensor.rules import _queue
 
+NETLINK_USERSOCK = 2
 FAMILY_V4 = struct.pack("=BBBB", socket.AF_INET, 7, 0, 0)
 ENDS = (
     struct.pack("!HH", 40_000, 3128)
@@ -119,3 +121,32 @@ def test_a_message_that_is_not_whole_ends_the_reading(length: int) -> None:
 
     assert len(list(messages(good + good[:length]))) == 1
     assert list(messages(struct.pack("=IHHII", length, 20, 0, 0, 0))) == []
+
+
+def test_what_other_processes_send_is_left_out() -> None:
+    """Only the kernel is believed."""
+    with opened(NETLINK_USERSOCK) as link, opened(NETLINK_USERSOCK) as other:
+        other.sendto(ended(tcp_info(1, 0, 1)), (link.getsockname()[0], 0))
+
+        assert received(link) == b""
+
+
+def test_ends_that_come_as_fast_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look at them ends, and the rest is read at the next."""
+    monkeypatch.setattr(diag, "received", lambda _: ended(tcp_info(1, 0, 1)))
+    ends = unopened_ends()
+    ends._link = socket.socket()
+    with ends._link:
+        taken = list(ends.take())
+
+    assert len(taken) == diag.TAKE_MAX
+
+
+@given(st.binary(max_size=300), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+def test_attributes_of_any_length_end(rest: bytes, length: int, kind: int) -> None:
+    """A length that lies, of zero or beyond the end, ends the reading; each attribute is read once."""
+    raw = struct.pack("=HH", length, kind) + rest
+    found = attributes(raw)
+
+    assert sum(map(len, found.values())) <= len(raw)
+    assert all(len(one.body) <= len(raw) for one in messages(struct.pack("=I", length) + raw))

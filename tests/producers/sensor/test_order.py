@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from producers.sensor import order
 from producers.sensor.connections import Connections
 from producers.sensor.order import Ordered
 from producers.sensor.processes import Who
@@ -42,3 +45,13 @@ def test_an_end_before_the_attempt_is_another_connections() -> None:
     assert (first.attempt_ns, first.closed_ns) == (10, 0)
     assert (second.attempt_ns, second.established_ns, second.closed_ns) == (40, 50, 60)
     assert connections.unended == 1
+
+
+def test_what_is_held_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound all are given, in the order of what is there."""
+    monkeypatch.setattr(order, "HELD_MAX", 2)
+    ordered = Ordered()
+
+    assert ordered.take([change(9, 1, 2), change(8, 1, 2)], 5) == []
+    assert [record.at_ns for record in ordered.take([change(7, 1, 2)], 5)] == [7, 8, 9]
+    assert not ordered

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from producers.sensor import processes as module
+from producers.sensor.connections import Connection
 from producers.sensor.processes import Processes, Who
-from producers.sensor.ring import Program, Task
-from tests.producers.sensor.makers import TICK_NS, process
+from producers.sensor.ring import AF_INET, Program, Task
+from producers.sensor.spelling import line_of
+from tests.producers.sensor.makers import CLIENT, SERVER, TICK_NS, process
 
 LATER = 1_000 * TICK_NS
 
@@ -122,6 +130,29 @@ def test_command_lines_can_be_left_out(tmp_path: Path) -> None:
     assert (without.command_line, len(whole.command_line)) == ("", module.COMMAND_LINE_CHARS_MAX)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            b"curl\0-x\0http://user:pw@proxy.example:3128\0http://a.example/\0",
+            "curl -x http://proxy.example:3128 http://a.example/",
+        ),
+        (b"sh\0-c\0wget 'https://user:p\xffw@b.example/?u=http%3A%2F%2Fuser%3Apw%40c.example'\0", None),
+        (b"x" * 8_180 + b" http://user:pw", "x" * 1_024),
+        (b"x " * 505 + b" http://user:" + b"p" * 40 + b"@a.example/", None),
+    ],
+)
+def test_logins_of_urls_in_command_lines_are_left_out(tmp_path: Path, words: bytes, told: str | None) -> None:
+    """However they are spelled, and wherever the line is cut."""
+    process(tmp_path, 7, words=words)
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert "user" not in who.command_line
+    assert "pw" not in who.command_line
+    assert told is None or who.command_line == told
+
+
 def test_hostile_names_are_only_names(tmp_path: Path) -> None:
     """A process may call itself anything: brackets, spaces, bytes that are no text."""
     process(tmp_path, 7, name=") S 1 (x", words=b"\xff\0")
@@ -214,3 +245,89 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         processes.began(Task(LATER, pid, 10 + pid, True))
 
     assert [len(kept) for kept in (processes._kept, processes._programs, processes._threads)] == [2, 2, 2]
+
+
+WORDS = st.lists(st.sampled_from([b"0", b"7", b"100", b"-1", b"S", b"\xff", b"9" * 20, b")"]), max_size=60)
+STATS = st.builds(lambda name, rest: b"7 (" + name + b") " + b" ".join(rest), st.binary(max_size=20), WORDS)
+STATUSES = st.lists(
+    st.sampled_from(
+        [b"Name:\tx", b"Tgid:\t7", b"Tgid:\t8", b"Tgid:", b"Uid:\t0\t0", b"Uid:\t4294967295", b"Uid:\tx", b"\xff"]
+    )
+).map(b"\n".join)
+LINKS = st.binary(min_size=1, max_size=255).map(lambda name: b"/" + name.replace(b"\0", b"/"))
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    stat=STATS | st.binary(max_size=200) | st.none(),
+    status=STATUSES | st.binary(max_size=200) | st.none(),
+    cmdline=st.binary(max_size=50) | st.just(b"x" * 10_000) | st.just(b"\0" * 10_000) | st.none(),
+    cgroup=st.binary(max_size=100) | st.just(b"0::/" + b"a" * 64) | st.none(),
+    comm=st.binary(max_size=20) | st.none(),
+    exe=LINKS | st.none(),
+)
+def test_whatever_proc_holds_is_a_value_and_one_line(
+    stat: bytes | None,
+    status: bytes | None,
+    cmdline: bytes | None,
+    cgroup: bytes | None,
+    comm: bytes | None,
+    exe: bytes | None,
+) -> None:
+    """Files that are missing, cut short, or hold any bytes: nothing is raised, and a line of JSON can be made of it."""
+    with TemporaryDirectory() as root:
+        folder = Path(root, "7")
+        folder.mkdir()
+        files = {"stat": stat, "status": status, "cmdline": cmdline, "cgroup": cgroup, "comm": comm}
+        for name, content in files.items():
+            if content is not None:
+                (folder / name).write_bytes(content)
+        if exe is not None:
+            os.symlink(exe, os.fsencode(folder / "exe"))
+        processes = Processes(Path(root))
+        processes.runs(Program(LATER, 7))
+        processes.began(Task(LATER, 7, 8, True))
+        seen = [processes.of(thread, LATER + 1) for thread in (7, 8)]
+    lines = [line_of(Connection(7, who, 1, 3128, AF_INET, CLIENT, SERVER, 0, 40_000), "dev-a") for who in seen]
+
+    assert not any(b"\n" in line for line in lines)
+    assert [json.loads(line)["path"] for line, who in zip(lines, seen, strict=True) if who and who.path] == [
+        who.path for who in seen if who and who.path
+    ]
+
+
+def test_a_path_of_the_kernels_greatest_length_is_told(tmp_path: Path) -> None:
+    """4,095 bytes, none of them text; a deleted file has the path that it had."""
+    exe = process(tmp_path, 7) / "exe"
+    exe.unlink()
+    path = (b"/" + b"\xff" * 255) * 15 + b"/" + b"\xff" * 244
+    os.symlink(path + b" (deleted)", os.fsencode(exe))
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert who is not None
+    assert who.path == path.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("gone_at", ["status", "cgroup", "cmdline", "exe", "comm"])
+def test_a_process_may_end_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone_at: str) -> None:
+    """What was read before is told, what was not is empty; nothing is raised."""
+    process(tmp_path, 1, name="init")
+    folder = process(tmp_path, 7)
+    read, path_of = Processes._read, Processes._path
+
+    def read_or_end(processes: Processes, number: int, name: bytes) -> bytes:
+        if name == gone_at.encode():
+            shutil.rmtree(folder, ignore_errors=True)
+        return read(processes, number, name)
+
+    def path_or_end(processes: Processes, number: int) -> str:
+        if gone_at == "exe":
+            shutil.rmtree(folder)
+        return path_of(processes, number)
+
+    monkeypatch.setattr(Processes, "_read", read_or_end)
+    monkeypatch.setattr(Processes, "_path", path_or_end)
+    who = Processes(tmp_path).of(7, LATER)
+
+    assert (who is None) == (gone_at == "status")
+    assert who is None or (who.name, who.path) == ("curl", "/usr/bin/curl" if gone_at == "comm" else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
+from producers.sensor import run as module
 from producers.sensor.clock import Distance
 from producers.sensor.enforce import Enforcer
 from producers.sensor.listed import Listed
+from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import Queue
 from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
 from producers.sensor.run import Sensor, publish, write
@@ -76,6 +80,54 @@ def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -
     assert {line["device"] for line in lines} == {"dev-a"}
 
 
+def test_an_error_in_one_record_ends_nothing(
+    instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that cannot be read for a defect of ours is left out, counted and logged; the next one is reported."""
+    opened, feed = instance
+    for number in (1, 2, 3):
+        feed(connected(number, pid=number))
+
+    def broken(_: Processes, thread: int, __: int) -> Who:
+        if thread != 2:
+            raise RuntimeError("a defect")
+        return Who(thread, "curl")
+
+    monkeypatch.setattr(Processes, "of", broken)
+    stop, out = threading.Event(), io.BytesIO()
+    stop.set()
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    write(sensor, out, stop)
+    sensor.close()
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+
+    assert sorted((line["pid"], line["process"]) for line in lines) == [(1, ""), (2, "curl"), (3, "")]
+    assert sensor.errors.count == sensor.summary()["skipped_after_errors"] == 2
+    assert [vars(one)["so_far"] for one in caplog.records if "skipped after an error" in one.getMessage()] == [1, 2]
+
+
+def test_a_round_ends_however_much_is_there(instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU whose buffer is not read to its end in a round holds back what others told later; all of it comes, in order."""
+    opened, feed = instance
+    monkeypatch.setattr(module, "ROUND_PAGES_MAX", 1)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)
+    for number in range(10, 50, 10):
+        feed(page(number, event(0, record(change(number, CLOSE, SYN_SENT, sk=number, port=0)))))
+    os.write(writer, page(25, event(0, record(change(25, CLOSE, SYN_SENT, sk=25, port=0)))))
+    sensor = Sensor(Instance(opened.folder, opened.layout, (*opened.pipes, reader)), "dev-a")
+    given: list[list[int]] = []
+    monkeypatch.setattr(sensor, "_tell", lambda records, *_: given.append([one.at_ns for one in records]))
+    for _ in range(5):
+        sensor._take(last=False)
+    sensor._thread.start()
+    sensor.close()
+    os.close(reader)
+    os.close(writer)
+
+    assert given[:4] == [[10], [20], [25, 30], [40]]
+
+
 def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
     """Connections, what the kernel lost by its own count, what no process is known of, and jumps of the clock."""
     opened, feed = instance
@@ -98,15 +150,18 @@ def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
     assert numbers["unproxy_endpoint_lost_total", "kernel_buffer"] == 3 + 1 + 2
     assert numbers["unproxy_endpoint_lost_total", "queue"] == 5
     assert numbers["unproxy_endpoint_lost_total", "process_gone"] == 5
+    assert numbers["unproxy_endpoint_lost_total", "error"] == 0
     assert numbers["unproxy_endpoint_clock_jumps_total",] >= 1
 
 
 def test_the_queue_is_bounded() -> None:
-    """Beyond the bound the newest are dropped and counted; when it was emptied there is room again."""
+    """Beyond a dialect's bound its newest are dropped and counted; when it was emptied there is room again."""
     queue = Queue(bytes_max=6)
     for line in (b"one", b"two", b"four"):
         queue.put(line, "sockets")
-    assert (queue.take(), queue.dropped) == ([("sockets", b"one"), ("sockets", b"two")], 1)
+    queue.put(b"three", "sensor")
+    assert queue.take() == [("sockets", b"one"), ("sockets", b"two"), ("sensor", b"three")]
+    assert queue.dropped == 1
     queue.put(b"five", "sensor")
 
     assert queue.take() == [("sensor", b"five")]
@@ -123,6 +178,29 @@ def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
             write(sensor, io.BytesIO(), threading.Event())
     finally:
         sensor.close()
+
+
+def test_an_executable_whose_name_is_not_utf8(instance: tuple[Instance, Feed], tmp_path: Path) -> None:
+    """Its path is decoded with replacement; the sensor goes on and reports it like any other process."""
+    opened, feed = instance
+    program = os.fsencode(tmp_path) + b"/na\xff\nme"
+    shutil.copy(os.fsencode(shutil.which("sleep") or ""), program)
+    with subprocess.Popen([program, b"60"]) as child:
+        at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        begun = change(at_ns, CLOSE, SYN_SENT, sk=1, port=0, pid=child.pid)
+        feed(page(at_ns, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=1)))))
+        stop, out = threading.Event(), io.BytesIO()
+        stop.set()
+        sensor = Sensor(opened, "dev-a")
+        sensor.start()
+        write(sensor, out, stop)
+        sensor.close()
+        child.kill()
+    (line,) = [json.loads(line) for line in out.getvalue().split(b"\n") if line]
+
+    assert (line["pid"], line["process"]) == (child.pid, "na\ufffd\nme")
+    assert line["path"] == f"{tmp_path}/na\ufffd\nme"
+    assert line["command_line"] == f"{tmp_path}/na\ufffd\nme 60"
 
 
 def test_lines_go_to_kafka_with_numbers(

@@ -1,0 +1,15 @@
+-- The views read their tables with the rights of who migrates, so that a reader needs none on the tables.
+
+ALTER TABLE {database}.`DeviceNetworkEvents` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`DeviceEvents` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`BlockAlerts` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`Rejects` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`SensorGaps` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`DeviceCoverage` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;
+
+ALTER TABLE {database}.`ProtectionModes` MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;

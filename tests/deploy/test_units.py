@@ -1,0 +1,85 @@
+"""The systemd units confine what they start; `make rules` has systemd itself score them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = {unit.name: unit for unit in sorted((ROOT / "deploy" / "systemd").glob("*.service"))}
+SENSOR = "unproxy-sensor.service"
+"""Runs as root and reads the kernel; what it needs and what it gives up stands in its own file."""
+CONFINED = [name for name in UNITS if name != SENSOR]
+CONFINEMENT = {
+    "User": "unproxy",
+    "UMask": "0077",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "PrivateUsers": "yes",
+    "PrivateIPC": "yes",
+    "ProtectProc": "invisible",
+    "ProcSubset": "pid",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "RemoveIPC": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service ~@privileged @resources",
+    "SystemCallErrorNumber": "EPERM",
+    "StateDirectoryMode": "0700",
+    "MemorySwapMax": "0",
+    "LimitCORE": "0",
+    "Restart": "always",
+    "RestartSec": "1",
+}
+
+
+def directives(name: str) -> dict[str, str]:
+    """What a unit says of its service; values that are given several times are joined."""
+    said: dict[str, str] = {}
+    for key, value in re.findall(r"^(\w+)=(.*)$", UNITS[name].read_text(encoding="utf-8"), re.MULTILINE):
+        said[key] = f"{said[key]} {value}" if key in said else value
+    return said
+
+
+@pytest.mark.parametrize("name", CONFINED)
+def test_units_are_confined(name: str) -> None:
+    """No rights, no other files, no other processes, no kernel, and no more memory than is planned for."""
+    said = directives(name)
+
+    assert {key: said.get(key) for key in CONFINEMENT} == CONFINEMENT
+    assert re.fullmatch(r"\d+[MG]", said["MemoryMax"])
+    assert int(said["TasksMax"]) <= 512
+
+
+@pytest.mark.parametrize("name", CONFINED)
+def test_passwords_come_from_files_of_roots(name: str) -> None:
+    """No secret is in a unit, which everybody may read."""
+    said = directives(name)
+
+    assert re.search(r"PASSWORD|SECRET|TOKEN", said["Environment"]) is None
+    assert "/etc/unproxy/secrets.env" in said["EnvironmentFile"]
+
+
+def test_a_worker_can_put_its_state_aside() -> None:
+    """It renames its data folder and locks beside it, so the folder around it is what systemd lets it write to."""
+    said = directives("unproxy-worker@.service")
+    (data,) = re.findall(r"UNPROXY_WORKER__DATA_DIR=(\S+)", said["Environment"])
+
+    assert PurePosixPath(data).parent == PurePosixPath("/var/lib") / said["StateDirectory"]

@@ -1,0 +1,32 @@
+"""The bill of materials names what is installed, and every jar with its digest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from unproxy import sbom
+from unproxy.embedded.jars import digests
+
+
+def test_packages_and_jars_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is valid CycloneDX, and holds packages with versions and jars with digests."""
+    file = tmp_path / "new" / "bom.cdx.json"
+    monkeypatch.setattr(sys, "argv", ["sbom", str(file)])
+    sbom.main()
+    bom = json.loads(file.read_text())
+    components = {one["purl"]: one for one in bom["components"]}
+
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(file.read_text()) is None
+    assert f"pkg:pypi/aiokafka@{version('aiokafka')}" in components
+    found = {purl: one["hashes"][0]["content"] for purl, one in components.items() if purl.startswith("pkg:maven/")}
+    assert found == {
+        "pkg:maven/{}/{}@{}".format(*coordinates.split(":")): digest for coordinates, digest in digests().items()
+    }
+    assert len({one["ref"] for one in bom["dependencies"]} & set(found)) == len(found)

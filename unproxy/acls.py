@@ -1,0 +1,77 @@
+"""Kafka's access control lists for each role, from `deploy/kafka/acls.toml`: as data, and as commands of kafka-acls.sh."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from schemas.settings import Settings
+from schemas.topics import topic_name
+from unproxy.errors import Fixable
+
+RAW = "raw-"
+"""Begins the names of the topics that endpoints write to; a producer follows those and decides what each may claim."""
+ANY = "*"
+_ALL_RAW = RAW + ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Operations that a role may do on one topic or group."""
+
+    kind: str
+    """`topic` or `group`."""
+    name: str
+    prefixed: bool
+    """Whether the rule holds for all names that begin with `name`."""
+    operations: tuple[str, ...]
+    why: str
+
+
+@cache
+def _declared() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(resources.files("deploy").joinpath("kafka/acls.toml").read_text(encoding="utf-8"))
+
+
+def roles() -> dict[str, str]:
+    """The roles, each with what it is for."""
+    return {role: part["about"] for role, part in _declared().items()}
+
+
+def rules(settings: Settings, role: str, raw: str = "") -> tuple[Rule, ...]:
+    """What a role may do on the cluster of these settings; `raw` narrows its raw topics to one. Raises Fixable."""
+    if role not in _declared():
+        raise Fixable(f"--role {role}: is no role; there are {', '.join(_declared())}")
+    if raw and not (raw.startswith(RAW) and raw != RAW):
+        raise Fixable(f"--raw {raw}: is no raw topic; its name must begin with {RAW}")
+    return tuple(_rules(settings, role, raw))
+
+
+def _rules(settings: Settings, role: str, raw: str) -> Iterator[Rule]:
+    for allowed in _declared()[role]["allow"]:
+        operations, why = tuple(allowed["operations"]), allowed["why"]
+        for name in allowed.get("topics", ()):
+            chosen = raw if raw and name == _ALL_RAW else name
+            yield _rule("topic", topic_name(settings, chosen), operations, why)
+        for name in allowed.get("groups", ()):
+            yield _rule("group", name.format_map(dict(settings)), operations, why)
+
+
+def _rule(kind: str, name: str, operations: tuple[str, ...], why: str) -> Rule:
+    return Rule(kind, name.removesuffix(ANY), name.endswith(ANY), operations, why)
+
+
+def command(rule: Rule, principal: str, bootstrap: str) -> str:
+    """The rule as a command of Kafka's own tool; its login is in admin.properties."""
+    words = ["kafka-acls.sh", "--bootstrap-server", bootstrap, "--command-config", "admin.properties", "--add"]
+    words += ["--allow-principal", principal]
+    for operation in rule.operations:
+        words += ["--operation", operation.title().replace("_", "")]
+    words += [f"--{rule.kind}", rule.name]
+    words += ["--resource-pattern-type", "prefixed"] if rule.prefixed else []
+    return shlex.join(words)

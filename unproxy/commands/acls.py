@@ -1,0 +1,54 @@
+"""`unproxy acls`: what each role may do on Kafka, as commands or added to the cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unproxy.commands.common import example, state_of
+from unproxy.errors import Fixable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=example("acls --role sensor --principal User:ws-1 --raw raw-ws-1"))(acls)
+
+
+def acls(
+    context: typer.Context,
+    role: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Only this role, such as sensor or worker; without it all.")
+    ] = None,
+    principal: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE:NAME", help="Whom Kafka knows in this role; without it User:unproxy-ROLE."),
+    ] = None,
+    raw: Annotated[
+        str, typer.Option(metavar="TOPIC", help="One raw topic instead of all: what this endpoint may write to.")
+    ] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Add the rights to the cluster, as a super user.")] = False,
+) -> None:
+    """Show what each role may do on Kafka as commands of kafka-acls.sh, or add these rights to the cluster.
+
+    Topic prefix and consumer groups are those of the settings. Rights that are there already stay; none is taken away.
+    """
+    from unproxy.acls import command, roles, rules
+
+    settings = state_of(context).settings
+    if principal and not role:
+        raise Fixable("--principal: needs --role, as one principal has one role")
+    if principal and not all(principal.partition(":")):
+        raise Fixable(f"--principal {principal}: is no principal; Kafka writes them as User:NAME")
+    wanted = [
+        (rule, principal or f"User:unproxy-{name}")
+        for name in ([role] if role else roles())
+        for rule in rules(settings, name, raw)
+    ]
+    if not apply:
+        for rule, who in wanted:
+            typer.echo(f"{command(rule, who, settings.kafka.bootstrap)}  # {rule.why}")
+        return
+    from unproxy.cluster import create_acls
+
+    typer.echo(f"{create_acls(settings, wanted)} rights at {settings.kafka.bootstrap}", err=True)
