@@ -43,11 +43,14 @@ _LABELS: dict[Source, dict[str, str]] = {
 _COMMAND_LINE = "CommandLine"
 EVENT_CHARS_MAX = 131_072
 """A longer text is not read: Windows limits an event to 64 KiB (EVENT_RECORD, Event Tracing for Windows)."""
-_ON_LINES = {
-    source: re.compile(rf"(?:\A|[\r\n])[ \t]*+({'|'.join(names)}):(?!\S)") for source, names in _LABELS.items()
-}
-_IN_ONE_LINE = {source: re.compile(rf"(?<!\S)({'|'.join(names)}):(?!\S)") for source, names in _LABELS.items()}
-"""A label begins where a word does, so a run of blanks is passed over once."""
+
+
+def _begins_word(name: str) -> str:
+    """A pattern for a name at the start of a word. Its first letter comes first, so that `re` passes over all other letters."""
+    return rf"{name[0]}(?<!\S{name[0]}){name[1:]}"
+
+
+_LABEL = {source: re.compile(rf"({'|'.join(map(_begins_word, names))}):(?!\S)") for source, names in _LABELS.items()}
 
 
 def values_of(text: str, source: Source) -> dict[str, str]:
@@ -56,7 +59,9 @@ def values_of(text: str, source: Source) -> dict[str, str]:
     if labels is None or len(text) > EVENT_CHARS_MAX:
         return {}
     text = text.strip().strip('"').strip()
-    found = list((_ON_LINES if "\n" in text else _IN_ONE_LINE)[source].finditer(text))
+    found = list(_LABEL[source].finditer(text))
+    if "\n" in text:
+        found = [label for label in found if _begins_line(text, label.start())]
     ends = (*(label.start() for label in found[1:]), len(text))
     values: dict[str, str] = {}
     dropped = set()
@@ -66,3 +71,10 @@ def values_of(text: str, source: Source) -> dict[str, str]:
             dropped |= {name, _COMMAND_LINE}
         values[name] = value if name == _COMMAND_LINE else value.partition("\n")[0].rstrip()
     return {name: value for name, value in values.items() if name not in dropped}
+
+
+def _begins_line(text: str, at: int) -> bool:
+    """Whether only blanks stand between the start of a line and this place."""
+    while at and text[at - 1] in " \t":
+        at -= 1
+    return not at or text[at - 1] in "\r\n"

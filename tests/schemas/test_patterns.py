@@ -183,7 +183,7 @@ def test_every_parser_has_patterns_that_are_held() -> None:
     """The walk finds those at the top of a module, in containers and those of the producers."""
     names = {name for used in patterns().values() for name in used.names}
 
-    assert {"_IN_ONE_LINE", "_SPELLINGS", "_DATA", "_NEW", "_NATIVE_WIDE", "_COUNTED", "_HANDLERS"} <= names
+    assert {"_LABEL", "_SPELLINGS", "_DATA", "_NEW", "_NATIVE_WIDE", "_HANDLERS"} <= names
     assert len(patterns()) > 100
 
 
