@@ -323,7 +323,10 @@ class Pipeline:
     def _device(self, key: bytes) -> Device:
         """The device of a message's key; the one without a name where the key cannot be a name: then the lines name theirs."""
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
-        return self.devices.get(name) or Device("" if device_name_problem(name) else name)
+        known = self.devices.get(name)
+        if known is None and device_name_problem(name):
+            name, known = "", self.devices.get("")
+        return known or Device(name)
 
     def _tick(self, message: Message) -> None:
         for device in self._quiet(message.logged_ms):

@@ -30,6 +30,9 @@ MOVED_ELSEWHERE = {
     "unproxy_devices_evicted_total": (
         "tests/streams/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
     ),
+    "unproxy_worker_messages_quarantined_total": (
+        "tests/streams/test_worker_quarantine.py::test_a_line_that_ends_the_worker_goes_to_rejects"
+    ),
     "unproxy_worker_messages_stale_total": "tests/streams/test_worker_parts.py::test_stale_messages_are_left_aside",
     "unproxy_worker_resends_total": (
         "tests/streams/test_worker_parts.py::test_failed_deliveries_are_sent_again_in_order"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from confluent_kafka import KafkaException, Producer
 
 from schemas.kafka_config import client_config
 from schemas.settings import ClickHouseSettings, Settings
+from schemas.settings_file import dump
 from schemas.topics import TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
@@ -176,7 +178,7 @@ class SinkProcess:
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         assert process.stdin is not None
-        process.stdin.write(self._settings.model_dump_json().encode())
+        process.stdin.write(dump(self._settings, secrets=True).encode())
         process.stdin.close()
         self._process = process
         return self
@@ -264,4 +266,4 @@ if __name__ == "__main__":
     told_to_stop = threading.Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: told_to_stop.set())
-    run(Settings.model_validate_json(sys.stdin.read()), told_to_stop)
+    run(Settings.model_validate(tomllib.loads(sys.stdin.read())), told_to_stop)

@@ -20,6 +20,8 @@ from streams.quarantine import Refused
 from tests.streams.test_worker_poison import GOOD, ports
 from tests.streams.worker_process import PARTITIONS, WorkerProcess, committed, produce, read_all, wait_until
 from tests.streams.worker_stubborn import STUBBORN
+from unproxy.embedded.service import free_port
+from unproxy.up.meter import scrape
 
 SettingsFor = Callable[..., Settings]
 SCRIPT = Path(__file__).with_name("worker_stubborn.py")
@@ -117,21 +119,24 @@ def test_a_line_that_ends_the_worker_goes_to_rejects(
     poison: bytes, exits: set[int], settings: Settings, tmp_path: Path
 ) -> None:
     """Two deaths, then the line is a reject with its bytes, and all other lines of its message and of the log are read."""
-    messages = send(settings, poison)
+    messages, port = send(settings, poison), free_port()
+    changes: dict[str, object] = {"metrics_port": port}
     if poison == b"exhaust":
-        patient = settings.worker.model_copy(update={"stall_secs_max": PATIENT_STALL_SECS})
-        settings = settings.model_copy(update={"worker": patient})
+        changes["stall_secs_max"] = PATIENT_STALL_SECS
+    settings = settings.model_copy(update={"worker": settings.worker.model_copy(update=changes)})
     worker = WorkerProcess(settings, tmp_path / "log", script=SCRIPT).keep_alive()
     try:
         with memory_is_limited(worker):
             wait_until(lambda: committed(settings)[1] >= messages, "the partition goes on", GOES_ON_SECS_MAX)
         wait_until(lambda: ports(settings) == PORTS, "all connections have rows")
+        counted = (scrape(port) or {})["unproxy_worker_messages_quarantined_total"]
         assert worker.stop() == 0
     finally:
         worker.discard()
     (reject,) = read_all(settings, REJECTS)
     headers = dict(reject.headers() or [])
 
+    assert sum(counted.values()) == 1
     assert len(worker.exits) == 2, worker.says()
     assert set(worker.exits) == exits
     assert reject.value() == poison

@@ -324,6 +324,12 @@ def topics(world: World) -> Iterator[str]:
     yield world.run("--config", f"/{NAME}", "topics")
 
 
+def acls(world: World) -> Iterator[str]:
+    """Names of users and topics on the command line."""
+    yield world.run("acls", "--role", "sensor", "--principal", f"User:{HOSTILE}", "--raw", f"raw-{HOSTILE}")
+    yield world.run("acls", "--role", HOSTILE)
+
+
 def up(world: World) -> Iterator[str]:
     """Everything from a hostile file to the results."""
     name = {"hostname": "bad.example", "url": f"/{HOSTILE}", "http_method": "GET", "http_user_agent": HOSTILE}
@@ -340,7 +346,7 @@ VERBS: dict[str, Callable[[World], Iterator[str]]] = {
     "query": query, "timeline": timeline, "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
     "indicators": indicators, "suppress": suppress_, "replay": replay, "produce": produce, "sensor": sensor,
     "simulate": simulate, "worker": worker, "sink": sink, "forward": forward, "refill": refill, "check": check,
-    "migrate": migrate_, "topics": topics, "up": up,
+    "migrate": migrate_, "topics": topics, "acls": acls, "up": up,
 }  # fmt: skip
 GROUP: Any = typer.main.get_command(app)
 
