@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ RAW = "raw-"
 """Begins the names of the topics that endpoints write to; a producer follows those and decides what each may claim."""
 ANY = "*"
 _ALL_RAW = RAW + ANY
+_RAW_TOPIC = re.compile(rf"{RAW}[A-Za-z0-9._-]{{1,200}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,10 @@ def rules(settings: Settings, role: str, raw: str = "") -> tuple[Rule, ...]:
     """What a role may do on the cluster of these settings; `raw` narrows its raw topics to one. Raises Fixable."""
     if role not in _declared():
         raise Fixable(f"--role {role}: is no role; there are {', '.join(_declared())}")
-    if raw and not (raw.startswith(RAW) and raw != RAW):
-        raise Fixable(f"--raw {raw}: is no raw topic; its name must begin with {RAW}")
+    if raw and not _RAW_TOPIC.fullmatch(raw):
+        raise Fixable(
+            f"--raw {raw}: is no raw topic; its name must begin with {RAW}, and Kafka allows letters, digits, '.', '_' and '-'"
+        )
     return tuple(_rules(settings, role, raw))
 
 

@@ -38,7 +38,7 @@ def acls(
     settings = state_of(context).settings
     if principal and not role:
         raise Fixable("--principal: needs --role, as one principal has one role")
-    if principal and not all(principal.partition(":")):
+    if principal and not (all(principal.partition(":")) and principal.isprintable()):
         raise Fixable(f"--principal {principal}: is no principal; Kafka writes them as User:NAME")
     wanted = [
         (rule, principal or f"User:unproxy-{name}")
