@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from producers.failures import DialectFailures
 from producers.grants import Grant
 from producers.identity import Entry, How
 from producers.identity_files import IdentityFiles
@@ -43,12 +44,14 @@ class Devices:
         given: str = "",
         learning: Learning | None = None,
         learnt: Counter[str] | None = None,
+        failures: DialectFailures | None = None,
     ) -> None:
         self._dialects = dialects() | {AUTO: NOBODYS}
         self._files = IdentityFiles(settings, clock)
         self._table = self._files.table
         self._given = given
         self._counts = counts
+        self._failures = failures or DialectFailures()
         self._learning = learning if settings.learn else None
         self._learnt = learnt if learnt is not None else Counter()
         self._entries: list[Entry] = []
@@ -74,7 +77,12 @@ class Devices:
 
     def _named(self, line: Line) -> Named:
         dialect = self._dialects[line.dialect]
-        told, written_at = dialect.device_of(line.value), partial(dialect.written_at, line.value)
+        try:
+            told = dialect.device_of(line.value)
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            self._failures.add(dialect, error)
+            told = ""
+        written_at = partial(self._failures.written_at, dialect, line.value)
         found = self._table.find(told, written_at)
         if found.how is How.ADDRESS and self._learning is not None:
             self._learn(self._learning)

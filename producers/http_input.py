@@ -60,7 +60,7 @@ class HttpInput:
                 f"{endpoint}: no client may send lines here; write a grant for each: [inputs.grants.NAME] with a token, which"
                 " it sends as Authorization: Bearer TOKEN, or over https:// with certificates and inputs.http_tls_client_ca_file"
             )
-        self._dialect, self._endpoint, self._line_bytes_max = source.dialect, endpoint, line_bytes_max
+        self._source, self._endpoint, self._line_bytes_max = source, endpoint, line_bytes_max
         self._counts, self._clock = counts, clock
         self._clients: OrderedDict[tuple[str, str], _Client] = OrderedDict()
         self._stopped = False
@@ -106,8 +106,10 @@ class HttpInput:
         client = self._clients.get(key)
         if client is None:
             sensor = f"{gethostname()}:{self._endpoint.scheme}://{self._endpoint.places[0]}/{'/'.join(key)}"
-            file = SourceFile(self._dialect.name, str(self._endpoint), sensor, grant=body.grant)
-            client = self._clients[key] = _Client(Lines(file, self._dialect, self._line_bytes_max))
+            dialect = self._source.dialect
+            file = SourceFile(dialect.name, str(self._endpoint), sensor, grant=body.grant)
+            lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
+            client = self._clients[key] = _Client(lines)
         self._clients.move_to_end(key)
         if len(self._clients) > CLIENTS_MAX:
             idle = next((known for known, one in self._clients.items() if one is not client and not one.waiting), None)

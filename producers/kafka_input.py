@@ -55,7 +55,7 @@ class KafkaInput:
         line_bytes_max: int,
         clock: Callable[[], float],
     ) -> None:
-        self._dialect, self._endpoint, self._grant = source.dialect, endpoint, source.grant_of(source.path)
+        self._source, self._endpoint, self._grant = source, endpoint, source.grant_of(source.path)
         self._line_bytes_max, self._counts, self._clock = line_bytes_max, counts, clock
         self._partitions: dict[int, _Partition] = {}
         self._warned_at: dict[str, float] = {}
@@ -161,11 +161,11 @@ class KafkaInput:
 
     def _on_assign(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
         for place in places:
-            file = SourceFile(self._dialect.name, str(self._endpoint), f"{self._sensor}/{place.partition}")
+            dialect = self._source.dialect
+            file = SourceFile(dialect.name, str(self._endpoint), f"{self._sensor}/{place.partition}")
             file.grant = self._grant
-            self._partitions[place.partition] = _Partition(
-                Lines(file, self._dialect, self._line_bytes_max), self._clock()
-            )
+            lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
+            self._partitions[place.partition] = _Partition(lines, self._clock())
         log.info("follow partitions", extra={"topic": self._endpoint.name, "partitions": len(places)})
 
     def _on_revoke(self, _consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 
+from producers.failures import DialectFailures
 from producers.identity import How, IdentityTable
 from producers.lines import CHUNK_BYTES
 from producers.replay import existing, is_gzip, open_file
@@ -69,7 +70,8 @@ class Learning:
             if own := [dialect for dialect in candidates(source.dialect) if dialect in OWN]:
                 with open_file(path) as stream:
                     for line in self._lines(stream, own, done, of):
-                        self._learn(line, own, table, seen)
+                        for event in _opened(line, own, source.failures):
+                            _take(event, table, seen)
             done += size
         if seen.left_out:
             log.warning("too many addresses to learn all, some stay addresses", extra={"learnt": seen.learnt})
@@ -100,15 +102,17 @@ class Learning:
         if not skipping and len(rest) <= self._line_bytes_max:
             yield rest
 
-    def _learn(self, line: bytes, own: list[Dialect], table: IdentityTable, seen: Sightings) -> None:
-        for dialect in own:
-            if not any(mark in line for mark in dialect.own_marks) or (len(own) > 1 and not dialect.claims(line)):
-                continue
-            for row in dialect.split(line) if dialect.split is not None else [line]:
-                event = dialect.parse(row)
-                if isinstance(event, ConnectionOpened):
-                    _take(event, table, seen)
-            return
+
+def _opened(line: bytes, own: list[Dialect], failures: DialectFailures) -> list[ConnectionOpened]:
+    """The connections of a line; none if its dialect fails."""
+    for dialect in own:
+        try:
+            if any(mark in line for mark in dialect.own_marks) and (len(own) == 1 or dialect.claims(line)):
+                rows = dialect.split(line) if dialect.split is not None else [line]
+                return [event for row in rows if isinstance(event := dialect.parse(row), ConnectionOpened)]
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            failures.add(dialect, error)
+    return []
 
 
 def _take(event: ConnectionOpened, table: IdentityTable, seen: Sightings) -> None:

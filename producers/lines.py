@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 from producers.dates import FileDates
+from producers.failures import DialectFailures
 from producers.source import Line, SourceFile
 from schemas.events import Dialect, Framing
 from schemas.recognition import candidates, dialect_of_each
@@ -24,12 +25,18 @@ class Lines:
     restart in the middle of it begins with its first row again. Where lines cannot be read alone, the dialect's framing makes
     lines that can: `start` and `end` then tell before which offset everything was given. Of a line longer than `line_bytes_max`
     only the beginning is kept, with the length and the hash of the whole: it cannot be published, but it does not vanish.
+
+    Exceptions in a dialect's code are added to `failures`; the line is given as it is. A framing that raises in `take` releases
+    what it holds back; one that raises in `let_go` or `held` is replaced by a new one, and what it held back is lost.
     """
 
-    def __init__(self, file: SourceFile, dialect: Dialect, line_bytes_max: int) -> None:
+    def __init__(
+        self, file: SourceFile, dialect: Dialect, line_bytes_max: int, failures: DialectFailures | None = None
+    ) -> None:
         self.file = file
         self.fed_to = file.taken
-        self._candidates, self._dialect_of = candidates(dialect), dialect_of_each(dialect)
+        self._failures = failures or DialectFailures()
+        self._candidates, self._dialect_of = candidates(dialect), dialect_of_each(dialect, self._failures.add)
         self._framings: dict[str, tuple[Dialect, Framing]] = {}
         self._line_bytes_max = line_bytes_max
         self._start = file.taken
@@ -63,9 +70,13 @@ class Lines:
 
     def _remind(self, line: bytes, left: int) -> None:
         """Feed a line from before to whom it tells something, given how many bytes there are from its block to where we go on."""
-        framing = self._framing_of(self._dialect_of(line))
+        dialect = self._dialect_of(line)
+        framing = self._framing_of(dialect)
         if framing is not None and (left <= framing.reach or (framing.context and line.startswith(framing.context))):
-            framing.take(line, 0)
+            try:
+                framing.take(line, 0)
+            except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+                self._failures.add(dialect, error)
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """The lines that end in this chunk. Use up the iterator before feeding more."""
@@ -100,10 +111,9 @@ class Lines:
 
     def let_go(self) -> Iterator[Line]:
         """What the framings hold back, as nothing more may come: at the end, or when the file is quiet."""
-        for dialect, framing in self._framings.values():
-            if framing.held is not None:
-                done = self._done()
-                yield from self._given(dialect, framing.let_go(), done)
+        for dialect, _ in list(self._framings.values()):
+            done = self._done()
+            yield from self._given(dialect, self._released(dialect), done)
 
     @property
     def given_to(self) -> int:
@@ -118,10 +128,14 @@ class Lines:
         done = self._done()
         dialect = self._dialect_of(value)
         framing = self._framing_of(dialect)
-        if framing is not None:
-            rows = framing.take(value, self._start)
-        else:
-            rows = dialect.split(value) if dialect.split is not None else [value]
+        try:
+            if framing is not None:
+                rows = framing.take(value, self._start)
+            else:
+                rows = dialect.split(value) if dialect.split is not None else [value]
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            self._failures.add(dialect, error)
+            rows = [*self._released(dialect), value]
         self._start += len(value) + newline
         return self._given(dialect, rows, done)
 
@@ -130,18 +144,44 @@ class Lines:
         if dialect.framing is None:
             return None
         if dialect.name not in self._framings:
-            self._framings[dialect.name] = dialect, dialect.framing(FileDates(self.file))
+            try:
+                self._framings[dialect.name] = dialect, dialect.framing(FileDates(self.file))
+            except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+                self._failures.add(dialect, error)
+                return None
         return self._framings[dialect.name][1]
+
+    def _released(self, dialect: Dialect) -> list[bytes]:
+        """What the framing of a dialect held back; a framing that raises is dropped, and the next line begins a new one."""
+        _, framing = self._framings.get(dialect.name, (dialect, None))
+        try:
+            return framing.let_go() if framing is not None and framing.held is not None else []
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            self._failures.add(dialect, error)
+            del self._framings[dialect.name]
+            return []
 
     def _done(self) -> int:
         """Everything before this offset was given."""
-        held = [framing.held for _, framing in self._framings.values()]
-        return min((start for start in held if start is not None), default=self._start)
+        done = self._start
+        for dialect, framing in list(self._framings.values()) if self._framings else ():
+            try:
+                held = framing.held
+            except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+                self._failures.add(dialect, error)
+                del self._framings[dialect.name]
+            else:
+                done = done if held is None else min(done, held)
+        return done
 
     def _given(self, dialect: Dialect, rows: list[bytes], start: int, too_long: str = "") -> Iterator[Line]:
         done, last = self._done(), len(rows) - 1
         for place, row in enumerate(rows):
-            self._written = written = dialect.written_at(row) or self._written
+            try:
+                self._written = written = dialect.written_at(row) or self._written
+            except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+                self._failures.add(dialect, error)
+                written = self._written
             end = done if place == last else start
             yield Line(dialect.name, self.file.sensor, row, self.file, start, end, written, too_long)
 

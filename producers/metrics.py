@@ -15,6 +15,7 @@ def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iter
     yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
     # From zero on, as Prometheus sees an increase only between two readings.
     yield by_label(declared.PUBLISHER_LINES_CUT, dict.fromkeys(report.by_dialect, 0) | report.cut_by_dialect)
+    yield by_label(declared.PUBLISHER_FAILURES, dict.fromkeys(report.by_dialect, 0) | report.failures_by_dialect)
     yield by_label(declared.PUBLISHER_NOT_ALLOWED, report.not_allowed)
     yield by_label(declared.PUBLISHER_IDENTIFIED, dict.fromkeys(map(str, How), 0) | report.identified)
     yield one(declared.PUBLISHER_IDENTITY_UNUSABLE, report.identity_unusable)

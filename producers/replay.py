@@ -79,7 +79,7 @@ def paced(lines: Iterable[Line], speed: float, clock: Callable[[], float]) -> It
 def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Line | None]:
     """Lines from standard input as they come; None while there are none, so that the reader is never held up."""
     with open_file(STDIN) as stream:
-        lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max)
+        lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max, source.failures)
         quiet = 0
         while True:
             if not select.select([stream], [], [], 0)[0]:
@@ -128,11 +128,11 @@ def _recorded(
     source: Source, path: str, stream: BufferedReader, adopt: Adopt, line_bytes_max: int, damage: list[str]
 ) -> Iterator[Line]:
     if path == STDIN:
-        lines = Lines(describe(source, path, stream), source.dialect, line_bytes_max)
+        lines = Lines(describe(source, path, stream), source.dialect, line_bytes_max, source.failures)
         content: BufferedReader | gzip.GzipFile = stream
     else:
         packed = is_gzip(stream)
-        lines = Lines(adopt(source, path, stream, not packed), source.dialect, line_bytes_max)
+        lines = Lines(adopt(source, path, stream, not packed), source.dialect, line_bytes_max, source.failures)
         content = gzip.GzipFile(fileobj=stream) if packed else stream
     try:
         if lines.fed_to:

@@ -25,6 +25,8 @@ class Report:
     """Lines of the identity table's files that were left out when they were last read."""
     cut_by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of which only the beginning was kept, in `rejects`."""
+    failures_by_dialect: Counter[str] = field(default_factory=Counter)
+    """Exceptions in the dialects' code."""
     not_allowed: Counter[str] = field(default_factory=Counter)
     """Lines that went to `rejects` as their sender may not report on their device, by grant."""
     acknowledged_by_dialect: Counter[str] = field(default_factory=Counter)

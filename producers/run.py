@@ -16,6 +16,7 @@ from typing import BinaryIO
 from producers.batcher import Batch, Batcher
 from producers.devices import Devices
 from producers.endpoint import Scheme
+from producers.failures import DialectFailures
 from producers.grants import Grants
 from producers.health import alive, ready, with_dialects
 from producers.http_input import HttpInput
@@ -69,13 +70,13 @@ def produce(
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
-    grants = Grants(settings.inputs)
-    given = [replace(source, grants=grants) for source in sources]
+    grants, failures = Grants(settings.inputs), DialectFailures(clock)
+    given = [replace(source, grants=grants, failures=failures) for source in sources]
     positions = Positions(Path(settings.publisher.state_dir))
     try:
         without_end = follow or any(source.endpoint is not None for source in given)
         learning = None if without_end else _learning(settings, given, stop, clock)
-        producer = _Producer(settings, positions, stop, device, learning, progress, clock)
+        producer = _Producer(settings, positions, stop, device, learning, failures, progress, clock)
         page = settings.publisher.metrics_host, settings.publisher.metrics_port
         with ExitStack() as opened:
             inputs: list[Input] = [
@@ -96,6 +97,7 @@ def publish(
     *,
     stop: Event,
     families: Callable[[], Iterator[Family]],
+    failures: DialectFailures,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Publish lines that are in no file, until they end; None is no line yet. `families` are shown beside the producer's own.
@@ -104,7 +106,7 @@ def publish(
     """
     positions = Positions(Path(settings.publisher.state_dir))
     try:
-        producer = _Producer(settings, positions, stop, "", None, lambda _: None, clock)
+        producer = _Producer(settings, positions, stop, "", None, failures, lambda _: None, clock)
         page = settings.publisher.metrics_host, settings.publisher.metrics_port
         with served("publisher", *page, lambda: chain(producer.families(), families()), producer.health()):
             return producer.run(lines, [])
@@ -186,6 +188,7 @@ class _Producer:
         stop: Event,
         device: str,
         learning: Learning | None,
+        failures: DialectFailures,
         progress: Callable[[Report], None],
         clock: Callable[[], float],
     ) -> None:
@@ -195,7 +198,7 @@ class _Producer:
         self._due: deque[Batch] = deque()
         self._save_at = 0.0
         self._inputs: list[tuple[Input, Iterator[Line | None]]] = []
-        self.report = Report()
+        self.report = Report(failures_by_dialect=failures.by_dialect)
         # From zero on, as Prometheus sees an increase only between two readings.
         self.report.not_allowed.update(dict.fromkeys(settings.inputs.grants, 0))
         self._devices = Devices(
@@ -205,6 +208,7 @@ class _Producer:
             given=device,
             learning=learning,
             learnt=self.report.learnt,
+            failures=failures,
         )
         self._batcher = Batcher(
             bytes_max=limits.batch_bytes_max,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from producers.endpoint import Endpoint, EndpointError, parse_endpoint
+from producers.failures import DialectFailures
 from producers.grants import Grant, Grants
 from schemas.dialects import dialects
 from schemas.events import Dialect, Micros
@@ -45,6 +46,8 @@ class Source:
     """Where on the network it is; None for files."""
     grants: Grants | None = field(default=None, compare=False)
     """Where the grant of each of its files is looked up; None: they are unrestricted."""
+    failures: DialectFailures = field(default_factory=DialectFailures, compare=False)
+    """Where exceptions in its dialects' code are counted."""
 
     def grant_of(self, path: str) -> Grant | None:
         """Return what the sender of a file, or of a topic, may report; None if that is not restricted."""

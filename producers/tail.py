@@ -121,7 +121,7 @@ class Tail:
             return
         # A rotated file keeps the path it was written under, so that a restart in the middle of it finds it again.
         file = self._positions.adopt(source, place or path, stream)
-        lines = Lines(file, source.dialect, self._line_bytes_max)
+        lines = Lines(file, source.dialect, self._line_bytes_max, source.failures)
         lines.recall(stream.read)
         followed = _Followed(source, place or path, stream, lines)
         followed.quiet_since = self._clock()

@@ -251,6 +251,11 @@ FORWARD: tuple[Metric, ...] = (
 
 PUBLISHER_LINES_READ = _count("unproxy_publisher_lines_read_total", "Lines read from sensors", "dialect")
 PUBLISHER_LINES_CUT = _count("unproxy_publisher_lines_cut_total", "Lines cut as they were too long", "dialect")
+PUBLISHER_FAILURES = _count(
+    "unproxy_publisher_dialect_failures_total",
+    "Exceptions in a dialect's code, each a bug; the line is published as it is",
+    "dialect",
+)
 PUBLISHER_NOT_ALLOWED = _count(
     "unproxy_publisher_lines_not_allowed_total",
     "Lines that went to rejects as their sender may not report on their device",
@@ -277,6 +282,7 @@ PUBLISHER_WAITING = _gauge("unproxy_publisher_bytes_waiting", "Bytes read and no
 PUBLISHER: tuple[Metric, ...] = (
     PUBLISHER_LINES_READ,
     PUBLISHER_LINES_CUT,
+    PUBLISHER_FAILURES,
     PUBLISHER_NOT_ALLOWED,
     PUBLISHER_IDENTIFIED,
     PUBLISHER_IDENTITY_UNUSABLE,

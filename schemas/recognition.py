@@ -27,9 +27,12 @@ NOBODYS = Dialect(
 """What a line counts as that no dialect claims."""
 
 
-def dialect_of_each(dialect: Dialect) -> Callable[[bytes], Dialect]:
-    """Tells the dialect of each line of a file that is read as `dialect`: another one only where that is NOBODYS."""
-    return _Recogniser() if dialect is NOBODYS else lambda _: dialect
+def dialect_of_each(dialect: Dialect, failed: Callable[[Dialect, Exception], None]) -> Callable[[bytes], Dialect]:
+    """Return what finds the dialect of each line of a file that is read as `dialect`: another one only where that is NOBODYS.
+
+    A dialect whose `claims` raises does not claim the line; `failed` gets the exception.
+    """
+    return _Recogniser(failed) if dialect is NOBODYS else lambda _: dialect
 
 
 def candidates(dialect: Dialect) -> list[Dialect]:
@@ -38,15 +41,22 @@ def candidates(dialect: Dialect) -> list[Dialect]:
 
 
 class _Recogniser:
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Dialect, Exception], None]) -> None:
         self._known = list(dialects().values())
         self._last = NOBODYS
+        self._failed = failed
 
     def __call__(self, line: bytes) -> Dialect:
-        if self._last.claims(line):
-            return self._last
+        try:
+            if self._last.claims(line):
+                return self._last
+        except Exception as error:  # noqa: BLE001  # a bug in one dialect must not hide the others
+            self._failed(self._last, error)
         for dialect in self._known:
-            if dialect is not self._last and dialect.claims(line):
-                self._last = dialect
-                return dialect
+            try:
+                if dialect is not self._last and dialect.claims(line):
+                    self._last = dialect
+                    return dialect
+            except Exception as error:  # noqa: BLE001  # likewise
+                self._failed(dialect, error)
         return NOBODYS

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
@@ -36,8 +40,8 @@ class Deaths:
     def __init__(self, settings: Settings) -> None:
         self._topic = topic_name(settings, TELEMETRY)
         self._group = f"{settings.worker.group}-deaths"
-        config = client_config(settings.kafka)
-        self._consumer = Consumer({**config, "group.id": self._group, "enable.auto.commit": False, "log_level": 0})
+        # A consumer would hide that Kafka refuses the group: it looks for the group's coordinator until the request times out.
+        self._admin = AdminClient({**client_config(settings.kafka), "log_level": 0})
 
     def of(self, partition: int) -> list[Death]:
         """The deaths in a partition, the latest one last."""
@@ -55,7 +59,7 @@ class Deaths:
             try:
                 deaths = [*self._ask(partition), death][-DEATHS_MAX:]
                 place = TopicPartition(self._topic, partition, death.offset, _encode(deaths).decode())
-                self._consumer.commit(offsets=[place], asynchronous=False)
+                self._answer(self._admin.alter_consumer_group_offsets, place)
                 return
             except KafkaException as error:
                 if self._forbidden(error):
@@ -63,14 +67,21 @@ class Deaths:
                 self._wait(error)
 
     def _ask(self, partition: int) -> list[Death]:
-        (place,) = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=ASK_SECS_MAX)
-        if place.error is not None:
-            raise KafkaException(place.error)
+        place = self._answer(self._admin.list_consumer_group_offsets, TopicPartition(self._topic, partition))
         try:
             return _decode(place.metadata or "[]")
         except msgspec.MsgspecError as error:
             log.warning("the register of deaths cannot be read, it begins again", extra={"error": str(error)})
             return []
+
+    def _answer(self, request: Callable[..., dict[str, Future[Any]]], place: TopicPartition) -> TopicPartition:
+        """Kafka's answer to a request about the group's offset in a partition. Raises KafkaException."""
+        asked = ConsumerGroupTopicPartitions(self._group, [place])
+        answer: TopicPartition
+        (answer,) = request([asked], request_timeout=ASK_SECS_MAX)[self._group].result().topic_partitions
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+        return answer
 
     def _forbidden(self, error: KafkaException) -> bool:
         """Kafka refuses the group: a worker without quarantine is better than none."""

@@ -145,7 +145,7 @@ class Pipeline:
         value = message.value
         lines: Sequence[bytes] = value.split(b"\n") if b"\n" in value else (value,)
         if dialect is not None and dialect.split is not None and len(lines) <= MESSAGE_LINES_MAX:
-            lines = _rows(dialect.split, lines)
+            lines = self._rows(home, dialect.split, message, lines)
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
         at_hand = self.line_at_hand
@@ -160,6 +160,18 @@ class Pipeline:
         for device in self._changed.values():
             self._close(device, message, message.seq if numbered and device is home else 0)
         self._changed.clear()
+
+    def _rows(
+        self, home: Device, split: Callable[[bytes], list[bytes]], message: Message, lines: Iterable[bytes]
+    ) -> list[bytes]:
+        """Lines with each export's envelope taken apart into its rows; one on which `split` fails is rejected."""
+        rows: list[bytes] = []
+        for line in filter(None, lines):
+            try:
+                rows += split(line) if len(line) <= LINE_BYTES_MAX else (line,)
+            except Exception as error:  # noqa: BLE001  # no line may stop a fleet
+                self._line(home, _giving(_failed(line, error)), message, line)
+        return rows
 
     def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
         """Reject some lines unread; an empty one takes the place of each, so that the others keep their numbers."""
@@ -230,7 +242,7 @@ class Pipeline:
             try:
                 parsed = dialect.parse(line)
             except Exception as error:  # noqa: BLE001  # no line may stop a fleet; a mistake of ours is told, and mended later
-                parsed = Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
+                parsed = _failed(line, error)
         kind = parsed.__class__
         if kind in _CLAIMS and not self._believes(message):
             parsed, kind = _refused(message, line), Reject
@@ -382,9 +394,9 @@ def _number(header: object) -> int:
     return 0
 
 
-def _rows(split: Callable[[bytes], list[bytes]], lines: Iterable[bytes]) -> list[bytes]:
-    """Lines with each export's envelope taken apart into its rows."""
-    return [row for line in lines if line for row in (split(line) if len(line) <= LINE_BYTES_MAX else (line,))]
+def _failed(line: bytes, error: Exception) -> Reject:
+    """The reject for a line on which its dialect raised an exception."""
+    return Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
 
 
 def _refused(message: Message, line: bytes) -> Reject:

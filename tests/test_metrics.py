@@ -72,6 +72,7 @@ MOVED_ELSEWHERE = {
     ),
     "unproxy_forward_commit_failures_total": "tests/sinks/test_forward_pages.py::test_failed_commits_are_counted",
     "unproxy_publisher_identity_lines_unusable": "tests/producers/test_run.py::test_names_of_one_device_share_its_key",
+    "unproxy_publisher_dialect_failures_total": "tests/producers/test_failures.py::test_http",
     "unproxy_publisher_received_total": "tests/producers/test_kafka_input.py::test_each_line_once",
     "unproxy_endpoint_connections_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_connections_open": "tests/producers/sensor/test_run.py::test_numbers_move",

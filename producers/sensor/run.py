@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import schemas.metrics as declared
+from producers.failures import DialectFailures
 from producers.report import Report
 from producers.run import publish as publish_lines
 from producers.sensor import tracefs
@@ -338,7 +339,9 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
     watch = threading.Thread(target=give_up, name="sensor-stop", daemon=True)
     watch.start()
     try:
-        return publish_lines(settings, _lines_of(sensor, asked), stop=stop, families=sensor.families)
+        failures = DialectFailures()
+        lines = _lines_of(sensor, asked, failures)
+        return publish_lines(settings, lines, stop=stop, families=sensor.families, failures=failures)
     except PermissionError as error:
         raise SensorError(
             f"{error.filename or 'publisher'}: {error.strerror}; the sensor has given up the right to pass by permissions:"
@@ -350,7 +353,7 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
         watch.join()
 
 
-def _lines_of(sensor: Sensor, asked: threading.Event) -> Iterator[Line | None]:
+def _lines_of(sensor: Sensor, asked: threading.Event, failures: DialectFailures) -> Iterator[Line | None]:
     """Its lines for the publisher, None while there are none; when asked, what is left."""
     known = {name: dialects()[name] for name in (SOCKETS, SAID)}
     sensor_name = f"{socket.gethostname()}:{SENSOR}"
@@ -361,7 +364,7 @@ def _lines_of(sensor: Sensor, asked: threading.Event) -> Iterator[Line | None]:
         if last:
             sensor.stop()
         for name, line in _taken(sensor):
-            yield Line(name, sensor_name, line, files[name], 0, 0, known[name].written_at(line))
+            yield Line(name, sensor_name, line, files[name], 0, 0, failures.written_at(known[name], line))
         yield None
 
 

@@ -32,6 +32,8 @@ from schemas.kafka_config import client_config
 from schemas.settings import PREFIX, Settings
 from schemas.settings_file import load
 from schemas.topics import STATE_CHANGELOG, Topic, topic_name, topics
+from streams.deaths import Deaths
+from streams.quarantine import Death
 from tests.deploy.guarded_kafka import PASSWORD, GuardedKafka, login_of, user_of
 from tests.producers.running import Running
 from tests.sample import DATA
@@ -69,8 +71,15 @@ READS = {
     "reader": {"block-alerts", "network-events", "device-events", "indicators"},
     "stranger": set[str](),
 }
-COMMITS = {"producer": "-produce", "worker": "", "sink": "-sink", "forward": "-forward", "reader": "unproxy-reader-x"}
-"""Roles that commit to a consumer group, and to which: what follows the test's own name, or a whole name."""
+COMMITS = {
+    "-produce": "producer",
+    "": "worker",
+    "-deaths": "worker",
+    "-sink": "sink",
+    "-forward": "forward",
+    "unproxy-reader-x": "reader",
+}
+"""Consumer groups, and the role that commits to each: what follows the test's own name, or a whole name."""
 ROLES = list(WRITES)
 SECS_MAX = 30
 LINES = 300
@@ -190,22 +199,36 @@ def test_each_role_writes_and_reads_its_topics_only(kafka: GuardedKafka, shared:
     assert allowed(read(client, f"{shared.worker.group}-{role}", names), shared) == READS[role]
 
 
+def test_a_worker_without_the_right_to_register_deaths_goes_on(
+    kafka: GuardedKafka, shared: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ACL without the group of deaths must not stop a fleet at its update: the log says what is missing."""
+    assert shared.worker.group == "shared"
+    settings = settings_of(kafka.with_login, "another", tmp_path, **login_of("worker"), sasl_password=PASSWORD)
+    deaths = Deaths(settings)
+    deaths.register(1, Death(7, 2, 76))
+
+    assert deaths.of(1) == []
+    assert [record.getMessage()[:31] for record in caplog.records] == ["consumer group another-deaths: "] * 2
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_commits_to_its_own_group_only(kafka: GuardedKafka, shared: Settings, role: str) -> None:
     """No role can move another one's offsets."""
     admin = AdminClient(client_of(kafka, role))
     place = TopicPartition(topic_name(shared, "block-alerts"), 0, 0)
     refusals = {}
-    for owner, name in COMMITS.items():
+    for name in COMMITS:
         group = name if name.startswith("unproxy-") else shared.worker.group + name
         (answer,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])]).values()
         # Of who may move the group Kafka asks for the topic as well, and answers for that beside it.
         with contextlib.suppress(KafkaException):
             answer.result(SECS_MAX)
         if error := answer.exception():
-            refusals[owner] = error.args[0].code()
+            refusals[name] = error.args[0].code()
 
-    assert refusals == dict.fromkeys(COMMITS.keys() - {role}, KafkaError.GROUP_AUTHORIZATION_FAILED)
+    others = [name for name, owner in COMMITS.items() if owner != role]
+    assert refusals == dict.fromkeys(others, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 
 def test_an_endpoint_can_be_held_to_one_topic(kafka: GuardedKafka, shared: Settings) -> None:

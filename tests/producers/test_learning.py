@@ -8,6 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from producers.identity import Entry, How, IdentityTable
 from producers.learning import Learning, LearningStopped
 from producers.lines import CHUNK_BYTES
 from producers.sightings import AROUND, Sightings
-from producers.source import Line, SourceFile, parse_source
+from producers.source import Line, Source, SourceFile, parse_source
 from schemas.clock import parse_micros
+from schemas.dialects import dialects
+from schemas.events import Parsed
 from schemas.settings import IdentitySettings
 
 AT = parse_micros("2026-11-24T09:00:00Z")
@@ -147,6 +150,24 @@ def test_a_damaged_file_teaches_what_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"\n".join(lines))[:100_000])
 
     assert 100 < learn(f"sockets:{tmp_path}/cut.gz").learnt < 1_000
+
+
+def test_a_line_on_which_its_dialect_fails_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other lines do, and the failure is counted."""
+    parse = dialects()["sockets"].parse
+
+    def fail(line: bytes) -> Parsed:
+        if b"dev-b" in line:
+            raise ZeroDivisionError("told to fail")
+        return parse(line)
+
+    failing = replace(dialects()["sockets"], parse=fail)
+    monkeypatch.setattr("producers.learning.OWN", (failing,))
+    file = write(tmp_path / "s", [opened("dev-b", "10.0.3.18"), opened("dev-a", "10.0.3.17")])
+    source = Source(failing, file)
+
+    assert pairs(Learning([source], line_bytes_max=10_000).sightings(IdentityTable())) == {"10.0.3.17": ["dev-a"]}
+    assert source.failures.by_dialect == {"sockets": 1}
 
 
 def test_with_what_can_be_read_only_once_nothing_is_learnt(tmp_path: Path) -> None:

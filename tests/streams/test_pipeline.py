@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message
 from streams.worker_metrics import book_families
 from tests.sample import sample
 
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "mde.in.jsonl"
 KERNEL = (
     b'{"device":"%s","pid":1,"process":"p","local_ip":"10.0.0.1","local_port":1000,"remote_ip":"10.9.9.9","remote_port":3128,'
     b'"result":"open","ts_attempt":"2026-11-24T19:07:26.000000Z","ts_established":"2026-11-24T19:07:26.000100Z",'
@@ -70,6 +72,27 @@ def test_a_dialect_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     assert (reject.reason, reject.raw) == (Reason.MALFORMED, b"fail")
     assert reject.detail == f"{MISTAKE}ZeroDivisionError('told to fail')"
     assert pipeline.book()["parsed"] == 2
+
+
+def test_a_dialect_that_cannot_take_an_envelope_apart_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The envelope is rejected with its bytes; the rows of the one behind it are read."""
+    mde = dialects()["mde"]
+    split = mde.split
+    assert split is not None
+    envelope = next(line for line in GOLDEN.read_bytes().splitlines() if b'"records"' in line)
+    bad = envelope.replace(b'"records"', b'"fail":1,"records"')
+
+    def fail(line: bytes) -> list[bytes]:
+        if b'"fail"' in line:
+            raise ZeroDivisionError("told to fail")
+        return split(line)
+
+    monkeypatch.setattr("streams.pipeline.dialects", lambda: {"mde": replace(mde, split=fail)})
+    pipeline = pipeline_after(Message(1, 1, b"dev", bad + b"\n" + envelope, "mde"))
+    (reject,) = [reject for reject in pipeline.drain().rejects if reject.raw == bad]
+
+    assert (reject.reason, reject.detail) == (Reason.MALFORMED, f"{MISTAKE}ZeroDivisionError('told to fail')")
+    assert pipeline.book()["read"] == 1 + len(split(envelope))
 
 
 def test_blank_lines_are_no_lines() -> None:

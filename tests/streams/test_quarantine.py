@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import NoReturn
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from schemas.events import Reason
 from schemas.settings import CorrelationSettings, Settings
@@ -92,22 +90,6 @@ def test_a_register_that_cannot_be_read_begins_again(kafka_settings_for: Setting
     assert deaths.of(1) == []
     deaths.register(1, Death(7, 2, 76))
     assert deaths.of(1) == [Death(7, 2, 76)]
-
-
-def test_a_register_that_is_forbidden_stops_no_worker(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An ACL without the new group must not stop a fleet at its update: the log says what is missing."""
-
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
-
-    deaths = Deaths(Settings())
-    monkeypatch.setattr(deaths, "_consumer", SimpleNamespace(committed=refuse))
-    deaths.register(1, Death(7, 2, 76))
-
-    assert deaths.of(1) == []
-    assert [record.getMessage()[:31] for record in caplog.records] == ["consumer group unproxy-deaths: "] * 2
 
 
 def test_a_refused_line_is_a_reject_in_its_place() -> None:
