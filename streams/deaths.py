@@ -41,7 +41,8 @@ class Deaths:
         self._topic = topic_name(settings, TELEMETRY)
         self._group = f"{settings.worker.group}-deaths"
         # A consumer would hide that Kafka refuses the group: it looks for the group's coordinator until the request times out.
-        self._admin = AdminClient({**client_config(settings.kafka), "log_level": 0})
+        config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0}
+        self._admin = AdminClient(config)
 
     def of(self, partition: int) -> list[Death]:
         """The deaths in a partition, the latest one last."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
+from producers.failures import DialectFailures
 from producers.run import produce, publish
 from producers.source import Line, SourceFile, parse_source
 from schemas.dialects import dialects
@@ -71,7 +72,7 @@ def as_a_sensor_publishes(settings: Settings, lines: list[bytes]) -> None:
         for line in lines:
             yield Line("sensor", file.sensor, line, file, 0, 0, dialect.written_at(line))
 
-    publish(settings, given(), stop=Event(), families=lambda: iter(()))
+    publish(settings, given(), stop=Event(), families=lambda: iter(()), failures=DialectFailures())
 
 
 def test_an_endpoint_with_a_topic_of_its_own(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:

@@ -76,9 +76,14 @@ def readers(dialect: Dialect) -> dict[str, Callable[[bytes], object]]:
         "written_at": dialect.written_at,
         "device_of": dialect.device_of,
         "pipeline": lambda line: _through_pipeline(dialect.name, line),
-        "auto": dialect_of_each(NOBODYS),
+        "auto": dialect_of_each(NOBODYS, _raise),
     }
     return found if dialect.split is None else {**found, "split": dialect.split}
+
+
+def _raise(_: Dialect, error: Exception) -> None:
+    """Let an exception in `claims` be seen."""
+    raise error
 
 
 def slowest(name: str, seed: int, length: int = LINE_BYTES_MAX) -> list[Slowest]:

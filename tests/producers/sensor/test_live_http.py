@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from producers.failures import DialectFailures
 from schemas.dialects import dialects
 from schemas.events import ConnectionOpened, HttpExchange, ModeChanged, TlsName
 from schemas.recognition import NOBODYS, dialect_of_each
@@ -103,7 +104,7 @@ def test_each_request_is_told_with_its_connection(tmp_path: Path, arguments: lis
     assert b"secret" not in b"".join(line for line in lines if b'"kind"' in line)
     assert b"c2Vj" not in b"".join(lines)
 
-    recognise = dialect_of_each(NOBODYS)
+    recognise = dialect_of_each(NOBODYS, DialectFailures().add)
     events = [(name, dialects()[name].parse(line)) for line in lines for name in [recognise(line).name]]
     told = [
         (event.flow.local_ip, event.flow.local_port, event.method, event.target, event.status)
