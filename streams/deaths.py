@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.kafka_config import client_config
 from schemas.settings import Settings
@@ -40,9 +36,9 @@ class Deaths:
     def __init__(self, settings: Settings) -> None:
         self._topic = topic_name(settings, TELEMETRY)
         self._group = f"{settings.worker.group}-deaths"
-        # A consumer would hide that Kafka refuses the group: it looks for the group's coordinator until the request times out.
-        config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0}
-        self._admin = AdminClient(config)
+        # Not an admin client: it aborts the process when the broker dies under its request (librdkafka 2.16).
+        config = client_config(settings.kafka)
+        self._consumer = Consumer({**config, "group.id": self._group, "enable.auto.commit": False, "log_level": 0})
 
     def of(self, partition: int) -> list[Death]:
         """The deaths in a partition, the latest one last."""
@@ -60,7 +56,7 @@ class Deaths:
             try:
                 deaths = [*self._ask(partition), death][-DEATHS_MAX:]
                 place = TopicPartition(self._topic, partition, death.offset, _encode(deaths).decode())
-                self._answer(self._admin.alter_consumer_group_offsets, place)
+                self._consumer.commit(offsets=[place], asynchronous=False)
                 return
             except KafkaException as error:
                 if self._forbidden(error):
@@ -68,25 +64,18 @@ class Deaths:
                 self._wait(error)
 
     def _ask(self, partition: int) -> list[Death]:
-        place = self._answer(self._admin.list_consumer_group_offsets, TopicPartition(self._topic, partition))
+        (place,) = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=ASK_SECS_MAX)
+        if place.error is not None:
+            raise KafkaException(place.error)
         try:
             return _decode(place.metadata or "[]")
         except msgspec.MsgspecError as error:
             log.warning("the register of deaths cannot be read, it begins again", extra={"error": str(error)})
             return []
 
-    def _answer(self, request: Callable[..., dict[str, Future[Any]]], place: TopicPartition) -> TopicPartition:
-        """Kafka's answer to a request about the group's offset in a partition. Raises KafkaException."""
-        asked = ConsumerGroupTopicPartitions(self._group, [place])
-        answer: TopicPartition
-        (answer,) = request([asked], request_timeout=ASK_SECS_MAX)[self._group].result().topic_partitions
-        if answer.error is not None:
-            raise KafkaException(answer.error)
-        return answer
-
     def _forbidden(self, error: KafkaException) -> bool:
         """Kafka refuses the group: a worker without quarantine is better than none."""
-        if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+        if KafkaError.GROUP_AUTHORIZATION_FAILED not in (error.args[0].code(), self._pending_error()):
             return False
         log.error(
             "consumer group %s: Kafka does not allow its use, so a line that ends workers is not rejected; expected Read on "
@@ -94,6 +83,12 @@ class Deaths:
             self._group,
         )
         return True
+
+    def _pending_error(self) -> int | None:
+        """The code of the error that the client has put by; a request that waits for the group's coordinator only times out."""
+        message = self._consumer.poll(0)
+        found = message.error() if message is not None else None
+        return found.code() if found is not None else None
 
     def _wait(self, error: KafkaException) -> None:
         log.warning("the register of deaths does not answer, will retry", extra={"error": str(error)})
