@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import count
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 DEATHS_MAX = 100
 """Remembered of a partition, the latest ones: below the 4,096 bytes of metadata that a broker takes."""
 ASK_SECS_MAX = 5.0
+REFUSED_TRIES = 3
+"""Timeouts in a row after which the group counts as refused, if Kafka answers other requests."""
 PAUSE_SECS = 0.5
 
 _encode = msgspec.json.Encoder().encode
@@ -42,24 +45,25 @@ class Deaths:
 
     def of(self, partition: int) -> list[Death]:
         """The deaths in a partition, the latest one last."""
-        while True:
+        for tries in count(1):
             try:
                 return self._ask(partition)
             except KafkaException as error:
-                if self._forbidden(error):
-                    return []
+                if self._forbidden(error, tries):
+                    break
                 self._wait(error)
+        return []
 
     def register(self, partition: int, death: Death) -> None:
         """Add a death, and return when Kafka has it."""
-        while True:
+        for tries in count(1):
             try:
                 deaths = [*self._ask(partition), death][-DEATHS_MAX:]
                 place = TopicPartition(self._topic, partition, death.offset, _encode(deaths).decode())
                 self._consumer.commit(offsets=[place], asynchronous=False)
                 return
             except KafkaException as error:
-                if self._forbidden(error):
+                if self._forbidden(error, tries):
                     return
                 self._wait(error)
 
@@ -73,9 +77,15 @@ class Deaths:
             log.warning("the register of deaths cannot be read, it begins again", extra={"error": str(error)})
             return []
 
-    def _forbidden(self, error: KafkaException) -> bool:
-        """Kafka refuses the group: a worker without quarantine is better than none."""
-        if KafkaError.GROUP_AUTHORIZATION_FAILED not in (error.args[0].code(), self._pending_error()):
+    def _forbidden(self, error: KafkaException, tries: int) -> bool:
+        """Kafka refuses the group: a worker without quarantine is better than none.
+
+        A client that may not find the group's coordinator only times out, so several timeouts while Kafka answers count as a
+        refusal.
+        """
+        code = error.args[0].code()
+        timed_out = code == KafkaError._TIMED_OUT and tries >= REFUSED_TRIES and self._kafka_answers()
+        if code != KafkaError.GROUP_AUTHORIZATION_FAILED and not timed_out:
             return False
         log.error(
             "consumer group %s: Kafka does not allow its use, so a line that ends workers is not rejected; expected Read on "
@@ -84,11 +94,12 @@ class Deaths:
         )
         return True
 
-    def _pending_error(self) -> int | None:
-        """The code of the error that the client has put by; a request that waits for the group's coordinator only times out."""
-        message = self._consumer.poll(0)
-        found = message.error() if message is not None else None
-        return found.code() if found is not None else None
+    def _kafka_answers(self) -> bool:
+        try:
+            self._consumer.list_topics(self._topic, timeout=ASK_SECS_MAX)
+        except KafkaException:
+            return False
+        return True
 
     def _wait(self, error: KafkaException) -> None:
         log.warning("the register of deaths does not answer, will retry", extra={"error": str(error)})
