@@ -189,8 +189,8 @@ _OF_BEATS_AT = len('{"@timestamp":"2026-01-01T12:00:00.123Z",')
 """What Winlogbeat writes second."""
 _MARKS = re.compile(rb'"_?(?:winlog(?:\.event_id)?|Event|SyslogMessage|event_id|EventID|eventID)"')
 """One of these stands in each of the shapes in JSON."""
-_MARKS_WITHIN = re.compile(rb"winlog|event_id|[eE]ventID|EventCode=|SyslogMessage")
-"""One of these stands in each carrier of such a shape, or of XML."""
+_MARKS_WITHIN = (b"winlog", b"event_id", b"eventID", b"EventID", b"EventCode=", b"SyslogMessage")
+"""One of these stands in each carrier of such a shape, or of XML. Plain searches: one pattern takes three times as long."""
 _DOTTED = b'"winlog.event_id"'
 _GELF = b'"_EventID"'
 _XML_MARKS = (b"<System", b"<Provider", b"<EventID")
@@ -256,7 +256,7 @@ def split(raw: bytes) -> list[bytes]:
 def claims(raw: bytes) -> bool:
     """A number and who writes it, where one of the shapes has them."""
     if raw.startswith(b"["):
-        raw = next(iter(elements(raw)), b"") if _MARKS_WITHIN.search(raw) is not None else b""
+        raw = next(iter(elements(raw)), b"") if _may_carry(raw) else b""
     return _claims(raw, DEPTH_MAX)
 
 
@@ -296,9 +296,13 @@ def _claims(raw: bytes, deeper: int) -> bool:
 
 def _carries(raw: bytes, deeper: int) -> bool:
     """An event in an envelope."""
-    if not deeper or _MARKS_WITHIN.search(raw) is None:
+    if not deeper or not _may_carry(raw):
         return False
     return any(_claims(event, deeper - 1) for event in within(raw))
+
+
+def _may_carry(raw: bytes) -> bool:
+    return any(mark in raw for mark in _MARKS_WITHIN)
 
 
 def _is_xml(raw: bytes) -> bool:
