@@ -10,7 +10,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {unit.name: unit for unit in sorted((ROOT / "deploy" / "systemd").glob("*.service"))}
 SENSOR = "unproxy-sensor.service"
-"""Runs as root and reads the kernel; what it needs and what it gives up stands in its own file."""
+"""Runs as root and reads the kernel."""
+SENSOR_EXCEPTIONS = {
+    "User": "root",
+    "CapabilityBoundingSet": "CAP_NET_RAW CAP_NET_ADMIN CAP_SYS_PTRACE",
+    "ReadWritePaths": "/sys/kernel/tracing/instances",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET",
+    "LimitNICE": "-10",
+}
+"""Less than the strictest value, because the sensor needs it."""
+SENSOR_OWN = {"PrivateUsers", "SystemCallFilter"}
+"""The sensor sees the users of all processes, and its filter of system calls has a test of its own."""
 CONFINED = [name for name in UNITS if name != SENSOR]
 CONFINEMENT = {
     "User": "unproxy",
@@ -83,3 +93,22 @@ def test_a_worker_can_put_its_state_aside() -> None:
     (data,) = re.findall(r"UNPROXY_WORKER__DATA_DIR=(\S+)", said["Environment"])
 
     assert PurePosixPath(data).parent == PurePosixPath("/var/lib") / said["StateDirectory"]
+
+
+def test_the_sensor_is_confined_but_for_its_exceptions() -> None:
+    """Each exception stands right behind a comment with its reason."""
+    lines = UNITS[SENSOR].read_text(encoding="utf-8").splitlines()
+    strict = {key: CONFINEMENT[key] for key in CONFINEMENT.keys() - SENSOR_EXCEPTIONS.keys() - SENSOR_OWN}
+
+    for key, value in SENSOR_EXCEPTIONS.items():
+        assert lines[lines.index(f"{key}={value}") - 1].startswith("#")
+    assert {key: directives(SENSOR).get(key) for key in strict} == strict
+
+
+def test_no_system_call_of_the_sensor_reaches_into_other_processes() -> None:
+    """CAP_SYS_PTRACE is for reading /proc; capset and setpriority are all that is given back of what is denied."""
+    unit = UNITS[SENSOR].read_text(encoding="utf-8")
+    first, denied, back = re.findall(r"^SystemCallFilter=(.*)$", unit, re.MULTILINE)
+
+    assert (first, back) == ("@system-service", "capset setpriority")
+    assert {"~@privileged", "@resources", "process_vm_readv", "process_vm_writev"} <= set(denied.split())
