@@ -1,6 +1,6 @@
 """An HTTP server in a thread of its own: takes connections within bounds, and has `answer` answer their requests.
 
-Nobody has to show a grant to open a connection. So one has to send its request's header in time, there are bounds for each
+A connection can be opened without a grant. So a client has to send its request's header in time, there are bounds for each
 address and for all, and where there is no room the oldest connection that showed no grant is closed for the new one.
 """
 

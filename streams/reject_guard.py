@@ -44,7 +44,7 @@ class RejectGuard:
     def judge(self, outputs: Sequence[Output]) -> None:
         """Take note of a batch, before anything of it leaves; does not return when the worker has to stop."""
         before, rate = self._rate.over, self._rate
-        # Lines that were refused are no sign that lines cannot be read; else whoever forges some could stop the worker.
+        # Refused lines do not count as unreadable: otherwise a forger of lines could stop the worker.
         rejects = [one for output in outputs for one in output.rejects if one.reason is not Reason.NOT_ALLOWED]
         over = rate.note(sum(output.lines for output in outputs), len(rejects), time.monotonic())
         self._counters.reject_rate = rate.share

@@ -88,7 +88,7 @@ def _settings_page() -> str:
     blocks = [
         f"Read from `unproxy.toml` in the current folder, or from the file that `{CONFIG_VARIABLE}` or `--config` "
         f"names; then the environment goes over it: `worker.name` is `{PREFIX}WORKER__NAME` there, and a list is "
-        "written with commas. Unknown keys are errors in both. Root takes only a file that it owns and that nobody else "
+        "written with commas. Unknown keys are errors in both. Root takes only a file that it owns and that no other user "
         "can write or replace. `unproxy check --dump` shows what is in force. "
         "A file to start from: [unproxy.example.toml](../../deploy/unproxy.example.toml)."
     ]
@@ -189,7 +189,7 @@ def _topics_page() -> str:
         "partitions, which never changes later.",
         _table(("topic", "partitions", "table", "what is in it"), iter(rows)),
         "## Headers on telemetry",
-        "The worker believes them, so whoever may write to `telemetry` may claim anything: see "
+        "The worker believes them, so a client with write access to `telemetry` may claim anything: see "
         "[who may report on which device](../identity.md#who-may-report-on-which-device).",
         _table(("header", "meaning"), ((f"`{name}`", about) for name, about in TELEMETRY_HEADERS.items())),
         *details,

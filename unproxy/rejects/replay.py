@@ -288,7 +288,7 @@ class _Home(NamedTuple):
 
 
 def _home(rejected: Rejected) -> _Home:
-    # Whoever replays refused lines vouches for them; of all others their sender may claim what it might before.
+    # An operator who replays refused lines vouches for them; all other lines keep what their sender may claim.
     claims = CLAIMS_VERDICTS.encode() if rejected.reason == Reason.NOT_ALLOWED else rejected.claims
     return _Home(rejected.partition, rejected.dialect, rejected.device, rejected.keyed, claims)
 
