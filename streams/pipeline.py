@@ -346,11 +346,13 @@ class Pipeline:
             if message.offset <= facts.offset:
                 continue
             passed = (message.logged_ms - facts.logged_ms) * 1000
-            self.correlator.be_quiet(device, passed)
+            changed = self.correlator.be_quiet(device, passed)
             if passed >= device.quiet_due:
                 self.presence.be_quiet(device, passed, message.logged_ms)
-            facts.offset = message.offset
-            self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
+                changed = True
+            if changed or facts.now + passed >= device.held_due or (device.alerts and passed >= KEPT):
+                facts.offset = message.offset
+                self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
 
     def _end(self, message: Message) -> None:
         for device in self.devices.values():

@@ -126,21 +126,23 @@ class Settler:
         if (not facts.sensor_first or at < facts.sensor_first) and at >= facts.now - LEAP:
             facts.sensor_first = at
 
-    def be_quiet(self, device: Device, passed: Micros) -> None:
-        """The device has said nothing for so long, as the log tells: what waits settles.
+    def be_quiet(self, device: Device, passed: Micros) -> bool:
+        """Settle what waits on a device that has sent nothing for `passed` microseconds of the log's time.
 
-        Nothing leaves for that but what is idle: the device may have been cut off, and tell the rest once it is back. Its clock
-        stays where it is, for then it goes on from there.
+        Only idle connections leave: the device may have been cut off, and report the rest once it is back. The device's clock
+        stays where it is and goes on from there. Returns False where the state is what it was: parking a connection that has
+        ended changes nothing that is kept.
         """
         second = (device.facts.now + passed) // MICROS
-        if second >= device.next_due:
-            self._fire(device, second, quiet=True)
+        changed = second >= device.next_due and self._fire(device, second, quiet=True)
         if device.parked and passed >= self.idle:
+            changed = True
             for key in list(device.parked):
                 for connection in list(device.group(key) or ()):
                     if connection.settled:
                         self._leave(device, key, connection, "left:idle")
             device.parked.clear()
+        return changed
 
     def speak_again(self, device: Device) -> None:
         """The device is back: what was kept for it leaves in its own time."""
@@ -373,27 +375,35 @@ class Settler:
         connection.due = second
         device.wake_at(second, key)
 
-    def _fire(self, device: Device, second: int, *, quiet: bool = False) -> None:
+    def _fire(self, device: Device, second: int, *, quiet: bool = False) -> bool:
+        """Look at everything that is due by a second; returns whether any of it changed."""
+        changed = False
         while (due := device.due_until(second)) is not None:
             for key in due[1]:
-                if key in device.groups:
-                    self._wake(device, key, due[0], quiet=quiet)
+                if key in device.groups and self._wake(device, key, due[0], quiet=quiet):
+                    changed = True
             # These look at all connections: so they come last, whatever woke in the same second was written first.
             if LOOSE_TIMER in due[1]:
                 self.wake_loose(device, due[0])
+                changed = True
             if PROXY_TIMER in due[1]:
                 self.wake_lines(device, due[0])
+                changed = True
+        return changed
 
-    def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> None:
+    def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
+        """Look at a group's connections that are due; returns whether any of them changed, which parking is not."""
         group = device.group(key)
         assert group, "a group is never empty"
         now = second * MICROS
+        changed = False
         for connection in list(group):
             if connection.due > second or connection not in group:
                 continue
             if not connection.settled:
                 waits_until = connection.first + self.patience
                 waits = not connection.live or device.facts.kernel_seen
+                changed = True
                 if connection.kernel is None and waits and now < waits_until:
                     self.wake_at(device, key, connection, -(-waits_until // MICROS))
                     continue
@@ -404,13 +414,17 @@ class Settler:
             rests_until = since + (self.linger if connection.ended else self.idle)
             if now < rests_until:
                 self.wake_at(device, key, connection, _rest_until(rests_until))
+                changed = True
             elif quiet and now < since + self.idle:
                 device.parked[key] = None
             else:
                 self._leave(device, key, connection, "left:ended" if connection.ended else "left:idle")
+                changed = True
         if key in device.groups and key not in device.dirty:
             device.rest(key)
-        device.touched[key] = None
+        if changed:
+            device.touched[key] = None
+        return changed
 
     def _let_oldest_go(self, device: Device, key: str) -> None:
         group = device.group(key)

@@ -36,11 +36,14 @@ def messages(count: int) -> list[Message]:
 
 
 def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
-    """Everything a pipeline knows, comparable."""
+    """Everything a pipeline knows, comparable.
+
+    Groups that are parked have no timer until the device reports again or a restart; either state leads to the same rows.
+    """
     found: dict[str, tuple[object, ...]] = {}
     for name, device in pipeline.devices.items():
         timers = {second: keys for second, keys in device.timers.items() if keys}
-        found[name] = (device.items(), msgspec.to_builtins(device.facts), bool(timers))
+        found[name] = (device.items(), msgspec.to_builtins(device.facts), bool(timers or device.parked))
     return found
 
 
@@ -83,6 +86,32 @@ def test_a_second_whose_groups_have_left_is_not_due() -> None:
 
     device.let_sleep(other, "b")
     assert device.due_until(100) is None
+
+
+@pytest.mark.parametrize("quiet_secs", [60, 200])
+def test_a_quiet_device_leaves_at_the_same_tick_after_a_restart(quiet_secs: int) -> None:
+    """Before and after its ended connections are parked: a pipeline taken back goes on as one that never stopped."""
+
+    def tick(second: int) -> Message:
+        return Message(1_000 + second, log[-1].logged_ms + 1_000 * second, b"", b"", TICK_DIALECT)
+
+    log = messages(20)
+    whole = Pipeline(CorrelationSettings(idle_secs=400.0))
+    for message in (*log, *map(tick, range(quiet_secs))):
+        whole.take(message)
+        whole.drain()
+    restored = Pipeline(CorrelationSettings(idle_secs=400.0))
+    restored.restore(whole.checkpoint())
+    assert any(device.parked for device in whole.devices.values()) == (quiet_secs == 200)
+    assert state_of(restored) == state_of(whole)
+
+    for second in range(quiet_secs, 900):
+        whole.take(tick(second))
+        restored.take(tick(second))
+
+        assert restored.drain() == whole.drain()
+        assert state_of(restored) == state_of(whole)
+    assert not any(device.groups for device in whole.devices.values())
 
 
 def test_a_crash_between_entries_costs_a_replay_only() -> None:
