@@ -42,7 +42,7 @@ _SPELLINGS = tuple(
     for mark, pattern in (
         ("//", rf"(//)(?!/)(?:(?<=://)|(?<=%3a//)|(?<![\w.:/\\-]//)(?=[^\s/?#\"<>|@%&:]*+:|\*{{3}}@)){_LOGIN}"),
         (":\\", rf"(:\\{{1,8}}/\\{{1,8}}/){_LOGIN}"),
-        ("%", rf"(%(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f)(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
+        ("%", rf"(%(?=2)(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f)(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
     )
 )
 """What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
