@@ -31,6 +31,12 @@ PIECES = [
     b"GET / HTTP/1.1\r\nUser-Agent: \xff\x00\x1b[2J\n\r\n\r\n",
     HELLO,
     HELLO[:40],
+    b"\x05\x01\x00",
+    b"\x05\x02\x00\x02\x01\xffsecret\x00",
+    b"\x05\x01\x00\x03\x05a\x00b\xff.\x00\x50",
+    b"\x05\x00\x00\x01" + bytes(6),
+    b"\x04\x01\x00\x50\x00\x00\x00\x01secret\x00a.example\x00",
+    b"\x00\x5a" + bytes(6),
     b"\n" * 100,
 ]
 SEGMENTS = st.lists(

@@ -49,6 +49,9 @@ def learn(by: Learner, number: int, at: int) -> bool:
         (b"CONNECT " + b"a" * 20_000 + b":443 HTTP/1.1\r\n", False),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", False),
         (hello("www.example.com"), False),
+        (b"\x05\x01\x00", True),
+        (b"\x04\x01\x01\xbb\xc6\x33\x64\x09\x00", True),
+        (b"\x05\x01\x00\x00", False),
         (b"", False),
     ],
 )
