@@ -160,7 +160,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
             force_setattr(self, "target", target_without_login(target))
 
 
-class TlsName(msgspec.Struct, frozen=True, gc=False):
+class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A TLS client hello and the server name (SNI) in it."""
 
     device: str

@@ -66,6 +66,8 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     title: str = ""
     how: str = ""
     """How it was blocked."""
+    why: str = ""
+    """Why it was only noted although the mode was block."""
 
 
 class Socks(OnFlow, tag="socks", gc=False):

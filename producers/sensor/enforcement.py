@@ -83,9 +83,17 @@ class Enforcement(Generic[Segment]):
                 if self.enforcer.saw(request.at, request) and self._gate is not None:
                     self._passed_by = True
 
-    def is_told(self, request: Request) -> bool:
-        """A verdict has told of this request."""
-        return self.enforcer.is_told(request)
+    def keeps(self, request: Request, line: bytes) -> bool:
+        """Whether a request's own line is not to be written, or later."""
+        return self.enforcer.keeps(request, line)
+
+    def reset(self, packet: Segment) -> None:
+        """A client's reset was seen on its way."""
+        self.enforcer.reset(packet)
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
+        self.enforcer.finish()
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """These are the proxies from now on."""
@@ -102,6 +110,7 @@ class Enforcement(Generic[Segment]):
 
     def look(self) -> None:
         """Take up what has changed."""
+        self.enforcer.advance(_now())
         if self._watched is not None:
             self._watched.look()
         if self._mode_file is not None and self._mode_file.look():

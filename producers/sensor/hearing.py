@@ -22,6 +22,7 @@ from producers.sensor.capture import Capture
 from producers.sensor.heads import Urls
 from producers.sensor.http_level import HttpLevel
 from producers.sensor.learning import Learner
+from producers.sensor.packets import RST, Packet
 from producers.sensor.queue import Queue
 from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import Kind, Said, line_of
@@ -45,8 +46,14 @@ class Enforcer(Protocol):
     def mode(self) -> ProtectionMode:
         """In force; while it is off, nothing is told of what is said."""
 
-    def is_told(self, request: Said) -> bool:
-        """What was done about it has told of this request: it needs no line of its own."""
+    def keeps(self, request: Said, line: bytes) -> bool:
+        """Whether a request's own line is not to be written, as what was done about it carries the request, or is undecided."""
+
+    def reset(self, packet: Packet) -> None:
+        """A client's reset was seen."""
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
 
     def heard(self, said: Sequence[Said]) -> None:
         """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
@@ -223,6 +230,8 @@ class Hearing:
                     self._look()
             with self._errors:
                 self._tell(self.level.finish(time.time_ns() // 1_000))
+                if self._enforcer is not None:
+                    self._enforcer.finish()
 
     def _take(self) -> None:
         learner = self._learner if self._enforcer is None or self._enforcer.mode is not ProtectionMode.OFF else None
@@ -240,6 +249,8 @@ class Hearing:
                 said = self.level.packet(at, packet)
                 if said:
                     self._tell(said)
+                if packet.flags & RST and self._enforcer is not None:
+                    self._enforcer.reset(packet)
 
     def _tell(self, said: list[Said]) -> None:
         if self._enforcer is not None and said:
@@ -249,8 +260,11 @@ class Hearing:
                 self._enforcer.heard(said)
         for one_said in said:
             with self._errors:
-                if one_said.kind is not Kind.REQUEST and not (self._enforcer and self._enforcer.is_told(one_said)):
-                    self._queue.put(line_of(one_said, self._device), "sensor")
+                if one_said.kind is Kind.REQUEST:
+                    continue
+                line = line_of(one_said, self._device)
+                if self._enforcer is None or not self._enforcer.keeps(one_said, line):
+                    self._queue.put(line, "sensor")
                     self.lines += 1
 
     def _look_at(self, learner: Learner) -> None:

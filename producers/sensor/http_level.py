@@ -55,6 +55,9 @@ class _Flow:
     id: str
     segments: Segments
     reader: Reader
+    from_begin: bool
+    acked: int = 0
+    """What the client acknowledged with the packet in which begins what is not read yet."""
     waiting: Said | None = None
     """The request that is told once it is answered."""
     owed: bool = False
@@ -176,7 +179,8 @@ class HttpLevel:
         before = self._flows.pop(key, None)
         if before is not None:
             self._end(at, before, said)
-        flow = _Flow(key, _flow_id(key, seq), Segments(seq), Reader(self._urls, self.faults, from_begin=from_begin))
+        reader = Reader(self._urls, self.faults, from_begin=from_begin)
+        flow = _Flow(key, _flow_id(key, seq), Segments(seq), reader, from_begin)
         self._flows[key] = flow
         if len(self._flows) > FLOWS_MAX:
             _, oldest = self._flows.popitem(last=False)
@@ -203,6 +207,8 @@ class HttpLevel:
             flow = self._begin(at, flow.key, seq, said, from_begin=False)
             flow.segments.put(at, seq, packet.payload, packet.cut)
         segments = flow.segments
+        if not flow.reader.kept_bytes or flow.reader.is_greeted:
+            flow.acked = packet.ack
         self._read_on(at, flow, said)
         if segments.is_full:
             self._give_up(at, flow, said)
@@ -279,6 +285,8 @@ class HttpLevel:
                     found.named,
                     None,
                     found.user_agent,
+                    acked=flow.acked,
+                    from_begin=flow.from_begin,
                 ),
                 said,
             )
@@ -301,6 +309,8 @@ class HttpLevel:
                     port,
                     tunnelled=tunnel is not None,
                     encrypted_hello=found.encrypted,
+                    acked=flow.acked,
+                    from_begin=flow.from_begin,
                 )
             )
 
@@ -376,7 +386,8 @@ class HttpLevel:
 def _socks_said(at: Micros, flow: _Flow, asked: Socks) -> Said:
     target = authority(asked.host, asked.port) if asked.host else ""
     ends = (flow.key, flow.id, flow.tx)
-    return Said(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
+    said = Said(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
+    return said._replace(acked=flow.acked, from_begin=flow.from_begin)
 
 
 def _flow_id(key: FlowKey, seq: int) -> str:

@@ -60,6 +60,10 @@ class Said(NamedTuple):
     """The version, where it is a SOCKS request; then method and target are those of a CONNECT to the same host and port."""
     granted: bool | None = None
     """What the SOCKS server answered."""
+    acked: int = 0
+    """What the client acknowledged of the proxy's bytes with the packet in which the request, or the hello, begins."""
+    from_begin: bool = False
+    """All packets of its connection were seen, from the SYN on, as far as they came by."""
 
 
 _ENCODE = msgspec.json.Encoder().encode

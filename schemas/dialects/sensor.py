@@ -34,6 +34,8 @@ from schemas.sensor_line import Verdict as Judged
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
 """How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
+WHY = frozenset({"", "answer_received", "socket_gone", "not_destroyed", "unproven"})
+"""Why a request was only noted in the mode block: there is no proof that its client got no answer (`docs/sensor-block.md`)."""
 
 
 class _Device(msgspec.Struct, gc=False):
@@ -92,6 +94,8 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
     if line.how not in HOW:
         return Reject(Reason.BAD_VALUE, f"how is {line.how!r}, not one of {sorted(HOW)}", raw)
+    if line.why not in WHY:
+        return Reject(Reason.BAD_VALUE, f"why is {line.why!r}, not one of {sorted(WHY)}", raw)
     host = _host(line.host)
     if not host:
         return Reject(Reason.BAD_VALUE, f"{line.host[:TEXT_CHARS_MAX]!r} is no host", raw)
@@ -107,7 +111,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         host,
         None,
         line.title[:TEXT_CHARS_MAX],
-        line.how,
+        line.how or line.why,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
     )
 

@@ -37,11 +37,21 @@ class Notes:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
+        self.resets: list[Packet] = []
+        self.finished = 0
         self.proxies: set[ProxyAddress] = set()
 
-    def is_told(self, request: Said) -> bool:
+    def keeps(self, request: Said, line: bytes) -> bool:
         """Nobody else tells."""
-        return request.flow_id == ""
+        return request.flow_id == line.decode()
+
+    def reset(self, packet: Packet) -> None:
+        """Note it."""
+        self.resets.append(packet)
+
+    def finish(self) -> None:
+        """Note it."""
+        self.finished += 1
 
     def heard(self, said: Sequence[Said]) -> None:
         """Note it."""
@@ -134,8 +144,8 @@ def test_what_a_verdict_tells_is_told_once() -> None:
     """The exchange of a request that was stopped is no line."""
 
     class Stopping(Notes):
-        def is_told(self, request: Said) -> bool:
-            return request.tx == 0
+        def keeps(self, request: Said, line: bytes) -> bool:
+            return request.tx == 0 and b'"http"' in line
 
     queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
