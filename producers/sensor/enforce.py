@@ -113,13 +113,15 @@ class Packet(Protocol):
 
 Segment = TypeVar("Segment", bound=Packet)
 Taken = TypeVar("Taken", bound=Packet, contravariant=True)
+Asked = TypeVar("Asked", bound=Request)
+Given = TypeVar("Given", bound=Request, covariant=True)
 Emit = Callable[[bytes], None]
 
 
-class Level(Protocol[Taken]):
+class Level(Protocol[Taken, Given]):
     """The HTTP level: segments in, requests out."""
 
-    def packet(self, at: Micros, packet: Taken, /) -> Iterable[Request]: ...
+    def packet(self, at: Micros, packet: Taken, /) -> Iterable[Given]: ...
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -373,10 +375,14 @@ class Enforcer:
 def passes(
     enforcer: Enforcer,
     parse: Callable[[bytes], Segment | None],
-    level: Level[Segment],
+    level: Level[Segment, Asked],
     now: Callable[[], Micros],
+    is_proxied: Callable[[Asked], bool] = lambda _: True,
 ) -> Callable[[bytes], bool]:
-    """The question of the gate: may this packet go on? What is no TCP segment of ours may."""
+    """The question of the gate: may this packet go on? What is no TCP segment of ours may.
+
+    Where packets to others than proxies are held as well, `is_proxied` says whether a request was made to a proxy.
+    """
 
     def may_pass(ip_bytes: bytes) -> bool:
         packet = parse(ip_bytes)
@@ -389,6 +395,8 @@ def passes(
         flow = flow_of(packet)
         may = True
         for request in level.packet(at, packet):
+            if not is_proxied(request):
+                continue
             if request.flow != flow:
                 # Of packets that went on before, while it was not whole.
                 enforcer.saw(at, request)

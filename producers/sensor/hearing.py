@@ -76,6 +76,8 @@ class Plan:
     """Who is asked as a proxy is listened to as well."""
     denied: tuple[tuple[str, int], ...] = ()
     """These never."""
+    hold_unknown: bool = False
+    """In block mode packets to every address are held, so that nothing passes to a proxy before it is learnt."""
 
     @property
     def listens(self) -> bool:
@@ -116,13 +118,24 @@ def plan_of(
     decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or learns else None
     listed = list_path or (Path(own.listed) if own.listed else None)
     denied = tuple(proxy_address(entry)[:2] for entry in settings.correlation.not_proxies)
-    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else ())
+    if own.hold_unknown and is_asked_for and not learns:
+        raise SensorError(
+            "sensor.hold_unknown: proxies are not learnt; set sensor.learn_proxies to yes, or leave it out"
+        )
+    return Plan(
+        decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else (), own.hold_unknown
+    )
 
 
 def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:
     """An HTTP level for these proxies, and for those that are learnt, from then on."""
     addresses = frozenset(plan.proxies) if learner is None else learner.proxies
     return HttpLevel({port for _, port in plan.proxies}, addresses, urls=plan.urls)
+
+
+def level_of_all(plan: Plan) -> HttpLevel:
+    """An HTTP level for packets to every address."""
+    return HttpLevel(range(1, 65_536), urls=plan.urls)
 
 
 class Hearing:

@@ -21,6 +21,7 @@ from producers.sensor.heads import REQUEST_BEGINS, Urls, request_of
 from producers.sensor.packets import ACK, SYN, Packet
 from producers.sensor.reader import LINE_BYTES_MAX
 from producers.sensor.rules import ProxyAddress
+from producers.sensor.said import Kind, Said
 from producers.sensor.socks import asks_socks
 from schemas.clock import MICROS
 from schemas.events import Micros
@@ -99,6 +100,15 @@ class Learner:
             self.not_begun += 1
             return False
         return self._is_own(packet.src_ip) and self._learns(at, proxy)
+
+    def is_asked(self, request: Said) -> bool:
+        """Whether a request goes to a proxy: one that is known, or that its client takes for one. Any thread may ask."""
+        proxy = request.flow.proxy_ip, request.flow.proxy_port
+        if proxy in self.proxies:
+            return True
+        if proxy in self._denied or not request.from_begin:
+            return False
+        return request.tunnelled or (request.kind is Kind.REQUEST and not request.target.startswith(("/", "*")))
 
     def counted(self) -> dict[str, int]:
         """What became of those that were asked as a proxy, for Prometheus."""

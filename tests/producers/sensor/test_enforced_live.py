@@ -175,3 +175,21 @@ def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
     # A client that waits meets the end of its socket; of a proxy that says nothing the first request is stopped on its way.
     assert told[0][0] == ["verdict", "audited", "answer_received"]
     assert told[48] == [["verdict", "blocked", "socket_destroyed"]]
+
+
+def test_nothing_listed_passes_to_a_proxy_before_it_is_learnt() -> None:
+    """With `hold_unknown`, by whatever it is asked; what is not asked of a proxy, and what a denied one is asked, goes on."""
+    outcome = outcome_of("unknown_held")
+    whole, aborted = outcome["whole"], [ABORTED]
+
+    assert outcome["asked"] == {
+        "connect": aborted, "uri": aborted, "socks": aborted, "name in a tunnel": ["answered", ABORTED],
+        "fine": ["answered", "answered"], "no proxy": ["answered"], "no proxy, TLS": ["answered"], "denied": ["answered"],
+        "bytes": aborted,
+    }  # fmt: skip
+    got = outcome["got"]
+    assert "CONNECT listed.example:443 HTTP/1.1\r\nHost: listed.example:443\r\n\r".startswith(got.pop("bytes"))
+    assert got == whole | {"connect": 0, "uri": 0, "socks": 0, "name in a tunnel": got["name in a tunnel"]}
+    assert 0 < got["name in a tunnel"] < whole["name in a tunnel"]
+    assert outcome["verdicts"] == [[f"127.0.1.{number}", "blocked", "inline"] for number in (1, 2, 3, 4, 99)]
+    assert outcome["left"] == []

@@ -16,6 +16,7 @@ from producers.sensor.http_level import HttpLevel
 from producers.sensor.packets import ACK, FIN, RST, Packet
 from producers.sensor.reader import Reader
 from producers.sensor.said import Kind, Said
+from producers.sensor.socks import Socks
 from streams.evidence import kind_of_flow
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, SECOND, T0, answer, end, hello, segment, syn
 
@@ -494,7 +495,7 @@ def test_an_error_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """A connection that cannot be read for a defect of ours is let go, counted; those beside it are read."""
     read = Reader.read
 
-    def broken(reader: Reader, content: bytes, *, is_begin: bool) -> list[Request | Hello]:
+    def broken(reader: Reader, content: bytes, *, is_begin: bool) -> list[Request | Hello | Socks]:
         if content == b"x":
             raise RuntimeError("a defect")
         return read(reader, content, is_begin=is_begin)
