@@ -262,6 +262,8 @@ class Correlator(Settler):
         if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if event.to_proxy:
                 self.learn(device, key, answered=False)
+                # Where too many are known, it is a proxy for this connection only.
+                connection.asked |= ends_of(key)[4] not in device.facts.proxies
             inner = Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)
             if (event.sni or event.to_proxy) and add_name(connection, inner):
                 if event.sni:

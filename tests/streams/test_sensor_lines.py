@@ -11,6 +11,7 @@ from producers.sensor.packets import Packet
 from producers.sensor.said import Kind, line_of
 from schemas.dialects import dialects
 from schemas.events import ConnectionOpened, HttpExchange, SocksRequest, TlsName
+from streams import correlator
 from tests.factories import Row, World
 from tests.producers.sensor.wire import PORT, PROXY, PROXY_PORT, T0, answer, end, hello, segment, syn
 
@@ -143,3 +144,12 @@ def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
     _, (destination,) = rows(*heard(syn(), segment(asked), segment(hello("other.example"), len(asked))))
 
     assert destination["HostMismatch"] == "other.example"
+
+
+def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of proxies that a device may know."""
+    monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
+    for first, why in ((hello(""), "encrypted_to_proxy"), (GREETING, "no_usable_request")):
+        (connection,), _ = rows(connected(pid=7), *heard(syn(), segment(first), end()))
+
+        assert connection["UnresolvedReason"] == why
