@@ -254,7 +254,7 @@ class Hearing:
             with self._errors:
                 if learner is not None and learner.hears(at, packet):
                     self._follow(learner)
-                    self.level.begin(at, packet)
+                    self._tell(self.level.begin(at, packet))
                     log.info(
                         "a proxy was learnt",
                         extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},

@@ -61,7 +61,8 @@ class Said(NamedTuple):
     granted: bool | None = None
     """What the SOCKS server answered."""
     acked: int = 0
-    """What the client acknowledged of the proxy's bytes with the packet in which the request, or the hello, begins."""
+    """What the client acknowledged of the proxy's bytes with the packet in which the request, or the hello, begins; of a SOCKS
+    request with the one that completes it, as the server answers the greeting before."""
     from_begin: bool = False
     """All packets of its connection were seen, from the SYN on, as far as they came by."""
 

@@ -53,17 +53,6 @@ def socks_of(stream: bytes | bytearray) -> Socks | None:
     raise NotSocks("no version of SOCKS")
 
 
-def is_greeting(stream: bytes | bytearray) -> bool:
-    """Whether these bytes are a whole greeting of version 5, and nothing else, that offers a method in use."""
-    offered = stream[2:]
-    return (
-        stream[:1] == b"\x05"
-        and len(stream) > 2
-        and len(offered) == stream[1] == len(set(offered))
-        and not {_NO_LOGIN, _GSSAPI, _PASSWORD}.isdisjoint(offered)
-    )
-
-
 def is_greeted(stream: bytes | bytearray) -> bool:
     """Whether these bytes begin with a whole greeting of version 5."""
     return len(stream) > 2 and stream[0] == 5 and 0 < stream[1] <= len(stream) - 2
@@ -75,7 +64,7 @@ def asks_socks(payload: bytes) -> bool:
         asked = socks_of(payload)
     except NotSocks:
         return False
-    return is_greeting(payload) if asked is None else asked.host != "" and asked.length == len(payload)
+    return _is_greeting(payload) if asked is None else asked.host != "" and asked.length == len(payload)
 
 
 def is_granted(reply: bytes, version: int) -> bool | None:
@@ -84,6 +73,17 @@ def is_granted(reply: bytes, version: int) -> bool | None:
         return reply[1] == _V4_GRANTED if len(reply) >= 8 and reply[0] == 0 and reply[1] in _V4_REPLIES else None
     is_reply = len(reply) >= 7 and reply[0] == 5 and reply[2] == 0 and reply[3] in (_V4, _NAME, _V6)
     return reply[1] == 0 if is_reply else None
+
+
+def _is_greeting(stream: bytes | bytearray) -> bool:
+    """Whether these bytes are a whole greeting of version 5, and nothing else, that offers a method in use."""
+    offered = stream[2:]
+    return (
+        stream[:1] == b"\x05"
+        and len(stream) > 2
+        and len(offered) == stream[1] == len(set(offered))
+        and not {_NO_LOGIN, _GSSAPI, _PASSWORD}.isdisjoint(offered)
+    )
 
 
 def _version_4(stream: bytes | bytearray) -> Socks | None:

@@ -70,6 +70,7 @@ def test_any_segments_are_lines(segments: list[tuple[bool, int, int, bytes, int,
         assert b"\n" not in line
         assert not any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in str(json.loads(line)))
         assert b"user:pw" not in line
+        assert b"secret" not in line
 
 
 @FUZZ
