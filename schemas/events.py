@@ -160,15 +160,34 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
             force_setattr(self, "target", target_without_login(target))
 
 
-class TlsName(msgspec.Struct, frozen=True, gc=False):
-    """The server name (SNI) of a TLS client hello."""
+class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A TLS client hello and the server name (SNI) in it."""
 
     device: str
     at: Micros
     flow: Flow
     sni: str
+    """Normalised; "" where it names none."""
     tunnelled: bool
     """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
+    event_id: str
+    to_proxy: bool = False
+    """The sensor knows that the remote end is a proxy, and the hello is the first that the client sent to it."""
+
+
+class SocksRequest(msgspec.Struct, frozen=True, gc=False):
+    """One SOCKS request (RFC 1928), with its answer when there was one."""
+
+    device: str
+    at: Micros
+    """When it was answered, or given up."""
+    flow: Flow
+    tx: int
+    host: str
+    """The target, normalised; "" where the client named none that is usable."""
+    port: int
+    granted: bool | None
+    """What the server answered; None without an answer."""
     event_id: str
 
 
@@ -387,6 +406,7 @@ Event = (
     | ConnectionClosed
     | HttpExchange
     | TlsName
+    | SocksRequest
     | Verdict
     | ProcessVerdict
     | ModeChanged

@@ -312,8 +312,8 @@ SENSOR_LOST = _count(
 SENSOR_CLOCK_JUMPS = _count("unproxy_endpoint_clock_jumps_total", "Times that the wall clock was set under the sensor")
 SENSOR_LISTED = _count(
     "unproxy_endpoint_listed_total",
-    "Requests for listed destinations that were audited, blocked inline, cut off by destroying their socket, or went through "
-    "although they should not; packets that the kernel let go unseen for want of room, or that could not be judged",
+    "Requests for listed destinations that were audited, blocked inline, cut off by destroying their socket, or not provably "
+    "stopped although they should be; packets that the kernel let go unseen for want of room, or that could not be judged",
     "what",
 )
 SENSOR_HEARD = _count(

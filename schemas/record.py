@@ -86,6 +86,7 @@ class Outcome(StrEnum):
 class ResolvedBy(StrEnum):
     """The evidence that named the destination, best first."""
 
+    SOCKS = "socks"
     CONNECT = "connect"
     ABSOLUTE_URI = "absolute_uri"
     VERDICT = "verdict"

@@ -44,9 +44,10 @@ class Http(OnFlow, tag="http", gc=False):
 
 
 class Tls(OnFlow, tag="tls", gc=False):
-    """A client hello names a server."""
+    """A client hello."""
 
     sni: str
+    """The server that it names; "" where it names none."""
     tunnelled: bool
     """In a CONNECT tunnel, not to the proxy itself."""
     ech: bool = False
@@ -65,6 +66,21 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     title: str = ""
     how: str = ""
     """How it was blocked."""
+    why: str = ""
+    """Why it was only noted although the mode was block."""
+
+
+class Socks(OnFlow, tag="socks", gc=False):
+    """A SOCKS request, once it is answered or will not be."""
+
+    tx: Count
+    """Which request of its connection, from 0."""
+    version: Annotated[int, msgspec.Meta(ge=4, le=5)]
+    host: str = ""
+    """The target; "" where the client asked for no connection, or its login hides the target, or it asked for nothing."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    granted: bool | None = None
+    """The server's answer."""
 
 
 class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=False):
@@ -76,4 +92,4 @@ class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=
     before: ProtectionMode | None = None
 
 
-Line = Http | Tls | Verdict | Mode
+Line = Http | Tls | Verdict | Mode | Socks

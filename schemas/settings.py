@@ -540,6 +540,11 @@ class SensorSettings(Section):
     )
     listed: str = Field("", description="File with the destinations to mark or to block, one a line")
     mode_file: str = Field("", description="File with the mode in it, heeded when it changes; goes before mode")
+    hold_unknown: bool = Field(
+        False,
+        description="In block mode hold TCP packets to every address until they are judged, so that nothing passes to a proxy "
+        "before it is learnt; every TCP packet that leaves the machine then waits for the sensor. Needs learnt proxies",
+    )
 
     @field_validator("proxies", mode="before")
     @classmethod

@@ -23,9 +23,7 @@ from streams.processes import process_of
 from streams.protection import HIT_EVENT_IDS_MAX, Hit, day_of, judged_name
 from streams.state import (
     BLOCKED,
-    BY_CONNECT,
     BY_PROCESS,
-    BY_URI,
     BY_VERDICT,
     BYPASSED,
     STOPPED,
@@ -244,7 +242,7 @@ def _by_indicator(
 
 
 def _sureness(destination: Destination | None) -> Confidence:
-    if destination is not None and destination.by in {BY_CONNECT, BY_URI, BY_VERDICT}:
+    if destination is not None and destination.by <= BY_VERDICT:
         return Confidence.EXACT
     return Confidence.INFERRED if destination is not None and destination.by == BY_PROCESS else Confidence.STRONG
 

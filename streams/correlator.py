@@ -7,7 +7,7 @@ end of a tunnel, an absolute URI the host of one request, a verdict the request 
 Host speak (`docs/design.md`). A flow is told by its 5-tuple and the sensor's flow id; the kernel's record of it,
 which alone knows the process, by 5-tuple and time (`streams.matching`).
 
-- A destination row leaves as soon as CONNECT, an absolute URI or a verdict names it.
+- A destination row leaves as soon as CONNECT, a SOCKS request, an absolute URI or a verdict names it.
 - Weaker names (SNI, Host) wait until the connection settles, as the better one may be under way.
 - The connection's own row leaves when its destination and its process are known. Without a kernel record it waits for one: for
   the patience where the device has a kernel sensor, else for the lateness. Unresolved it waits for the patience. Then it is
@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from schemas.address import split_authority
+from schemas.address import authority, split_authority
 from schemas.clock import MICROS
 from schemas.events import (
     ConnectionClosed,
@@ -37,6 +37,7 @@ from schemas.events import (
     ProcessStarted,
     ProcessVerdict,
     ProxyLogged,
+    SocksRequest,
     TlsName,
     Verdict,
 )
@@ -64,8 +65,11 @@ from streams.processes import Processes
 from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
+    ASKED,
     BY_CONNECT,
+    BY_SOCKS,
     BY_URI,
+    FAILED,
     REACHED,
     Connection,
     Destination,
@@ -104,6 +108,7 @@ class Correlator(Settler):
             ConnectionClosed: self._closed,
             HttpExchange: self._http,
             TlsName: self._tls,
+            SocksRequest: self._socks,
             Verdict: verdicts.take,
             ProcessVerdict: verdicts.take_of_process,
             ModeChanged: self._mode,
@@ -255,11 +260,36 @@ class Correlator(Settler):
         key, connection = self.locate(device, event.flow, event.at, 0)
         self.http_seen(device, event.at)
         if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
-            if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
-                self._compare_name(device, key, connection, event.sni, event, path="")
+            if event.to_proxy:
+                self.learn(device, key, answered=False)
+                # Where too many are known, it is a proxy for this connection only.
+                connection.asked |= ends_of(key)[4] not in device.facts.proxies
+            inner = Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)
+            if (event.sni or event.to_proxy) and add_name(connection, inner):
+                if event.sni:
+                    self._compare_name(device, key, connection, event.sni, event, path="")
                 self.after_names(device, key, connection)
             else:
                 device.touched[key] = None
+
+    def _socks(self, device: Device, event: SocksRequest) -> None:
+        key, connection = self.locate(device, event.flow, event.at, 0)
+        self.http_seen(device, event.at)
+        if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | True)):
+            return
+        connection.connect = connection.asked = True
+        # Other ports of a SOCKS server, often the device itself, are no proxies.
+        self.learn(device, key, answered=False)
+        if event.host:
+            flags = ASKED if event.granted is None else REACHED if event.granted else FAILED
+            evidence, target = (event.at, event.event_id), authority(event.host, event.port)
+            asked = add_destination(
+                connection, BY_SOCKS, event.host, event.port, target, flags, evidence, None, tunnel=True
+            )
+            self._compare(device, connection, asked, event.host, event.port, "", event, encrypted=True)
+        else:
+            connection.unreadable += 1
+        self.after_names(device, key, connection)
 
     def _mode(self, device: Device, event: ModeChanged) -> None:
         if hear(device, event):
@@ -292,7 +322,7 @@ class Correlator(Settler):
         host: str,
         port: int,
         url: str,
-        event: HttpExchange,
+        event: HttpExchange | SocksRequest,
         *,
         encrypted: bool,
     ) -> None:

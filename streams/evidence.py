@@ -118,7 +118,7 @@ def add_destination(
         ids.append(evidence)
         ids.sort()
         del ids[EVENT_IDS_MAX:]
-    if by == BY_CONNECT and connection.inner:
+    if by <= BY_CONNECT and connection.inner:
         connection.inner = [i for i in connection.inner if i.name != host]
     return found
 
@@ -133,8 +133,13 @@ def kind_of_flow(flow_id: str) -> str:
 
 
 def add_name(connection: Connection, inner: Inner) -> bool:
-    """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it."""
-    if not inner.name or any(d.host == inner.name and d.by == BY_CONNECT for d in connection.destinations):
+    """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it.
+
+    "" stands for a client hello to the proxy that names nobody.
+    """
+    if not (inner.name or inner.outer) or any(
+        d.host == inner.name and d.by <= BY_CONNECT for d in connection.destinations
+    ):
         return False
     for known in connection.inner:
         if known.name == inner.name and known.tls == inner.tls:

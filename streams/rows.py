@@ -52,6 +52,7 @@ from streams.state import (
     BY_PROCESS,
     BY_PROXY_LOG,
     BY_SNI,
+    BY_SOCKS,
     BY_URI,
     BY_VERDICT,
     EVENT_IDS_MAX,
@@ -68,6 +69,7 @@ NOBODY = Process()
 
 
 METHODS = {
+    BY_SOCKS: ResolvedBy.SOCKS,
     BY_CONNECT: ResolvedBy.CONNECT,
     BY_URI: ResolvedBy.ABSOLUTE_URI,
     BY_VERDICT: ResolvedBy.VERDICT,
@@ -80,6 +82,7 @@ METHODS = {
 
 
 SURENESS = {
+    BY_SOCKS: Confidence.EXACT,
     BY_CONNECT: Confidence.EXACT,
     BY_URI: Confidence.EXACT,
     BY_VERDICT: Confidence.EXACT,

@@ -32,7 +32,9 @@ STOPPED = BLOCKED | WARNED | BYPASSED
 """Verdicts that only a device in block mode gives."""
 
 BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
-"""How a destination is known, best first; from a judged TLS name on, a better one may still be under way."""
+BY_SOCKS = -1
+"""How a destination is known, best first (0 is none); from a judged TLS name on, a better one may still be under way. SOCKS and
+CONNECT name the end of a tunnel alike: no connection has both."""
 
 JUDGED_BUMP = 64
 """More than kernel records add to the evidence of a version."""

@@ -279,7 +279,7 @@ def absorb(connection: Connection, view: Connection) -> None:
 def _add_view(connection: Connection, view: Destination, kind: str) -> None:
     _count_apart(view, kind, view.requests)
     view.requests = 0
-    if view.by == BY_CONNECT:
+    if view.by <= BY_CONNECT:
         connection.inner = [inner for inner in connection.inner if inner.name != view.host]
     for found in connection.destinations:
         if (found.host, found.port) == (view.host, view.port):

@@ -9,10 +9,21 @@
     socket_destroyed   the connection was destroyed when the request was seen on its way. The proxy may have got the request;
                        the client gets no answer
 
-Inline is taken where it can be had. What is seen on its way although it is listed has passed it by (no room, rules taken
-away, another mode a moment ago), so its connection is destroyed. Where that fails, nothing was blocked, and the line says
-`audited`. A line `mode` tells of the mode in force, at the start and whenever it changes; where nothing could be blocked,
-that is `audit`, whatever was asked for.
+Inline is used where it is available. A listed request that is seen on its way has passed it by (no room, rules taken away,
+another mode a moment ago, a proxy that was not known), so its connection is destroyed.
+
+`blocked` takes proof. The kernel ends a destroyed connection with a reset, which it makes while it holds the socket, and which
+acknowledges all bytes that the socket had received by then. If that is no more than the client had acknowledged when it began
+to send the request, the client has not received a byte since. To read the socket's counters (sock_diag) before destroying it
+proves less: bytes may arrive in between. Without proof the line says `audited` and why:
+
+    answer_received    bytes of the proxy, or its end, had arrived when the socket was destroyed
+    socket_gone        there was no such socket: it was closed before, or belongs to another network namespace
+    not_destroyed      the kernel refused
+    unproven           no reset was seen: lost in the packet ring, or the process had closed the socket
+
+A line `mode` tells of the mode in force, at the start and whenever it changes; where nothing could be blocked, that is `audit`,
+whatever was asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +32,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -45,7 +57,12 @@ MARKED_MAX = 65_536
 JUDGED = frozenset({"request", _TLS})
 """Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
-_SYN = 0x02
+ANSWER_RECEIVED, SOCKET_GONE, NOT_DESTROYED, UNPROVEN = "answer_received", "socket_gone", "not_destroyed", "unproven"
+PROOF_MICROS = 2 * MICROS
+"""So long the reset of a destroyed connection is waited for."""
+AWAITED_MAX = 64
+"""Requests of one destroyed connection that wait for its reset; further ones are unproven."""
+_SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
 class Request(Protocol):
@@ -69,6 +86,10 @@ class Request(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
+    @property
+    def acked(self) -> int: ...
+    @property
+    def from_begin(self) -> bool: ...
 
 
 class Packet(Protocol):
@@ -86,32 +107,60 @@ class Packet(Protocol):
     def flags(self) -> int: ...
     @property
     def payload(self) -> bytes: ...
+    @property
+    def ack(self) -> int: ...
 
 
 Segment = TypeVar("Segment", bound=Packet)
 Taken = TypeVar("Taken", bound=Packet, contravariant=True)
+Asked = TypeVar("Asked", bound=Request)
+Given = TypeVar("Given", bound=Request, covariant=True)
 Emit = Callable[[bytes], None]
 
 
-class Level(Protocol[Taken]):
+class Level(Protocol[Taken, Given]):
     """The HTTP level: segments in, requests out."""
 
-    def packet(self, at: Micros, packet: Taken, /) -> Iterable[Request]: ...
+    def packet(self, at: Micros, packet: Taken, /) -> Iterable[Given]: ...
 
 
 _ENCODE = msgspec.json.Encoder().encode
 
 
+class _End(NamedTuple):
+    """A connection that was ended by us."""
+
+    until: Micros
+    """What has its ports is taken for its rest until then."""
+    is_destroyed: bool
+    """Otherwise only its packets are dropped."""
+    reset: int | None = None
+    """What its reset acknowledged, once that was seen."""
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """A request whose connection was destroyed, until the reset proves that it was blocked."""
+
+    request: Request
+    title: str
+    how: str
+    due: Micros = 0
+    """Given at the first look."""
+    line: bytes = b""
+    """The request's own line, if it came meanwhile."""
+
+
 class Enforcer:
-    """Decides about requests and tells of it. Asked by two threads: the one that sees packets, the one that holds them."""
+    """Decides about requests and reports it. Called by two threads: the one that sees packets, the one that holds them."""
 
     def __init__(
         self, device: str, listed: Callable[[], Listed], destroy: Callable[[FiveTuple], bool], emit: Emit
     ) -> None:
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
         self.mode: ProtectionMode | None = None
-        self._ended: OrderedDict[FiveTuple, Micros] = OrderedDict()
-        """Connections, and until when what has their ports is taken for their rest."""
+        self._ended: OrderedDict[FiveTuple, _End] = OrderedDict()
+        self._awaited: OrderedDict[FiveTuple, list[_Awaited]] = OrderedDict()
         self._marked: OrderedDict[str, str] = OrderedDict()
         self._stopped: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,10 +168,10 @@ class Enforcer:
         self.blocked_inline = 0
         self.destroyed = 0
         self.passed = 0
-        """Listed requests that could not be stopped although they should."""
+        """Listed requests that could not be stopped although they should, or not provably."""
 
     def enters(self, mode: ProtectionMode, at: Micros) -> None:
-        """From now on this mode is in force; told if it is another one."""
+        """From now on this mode is in force; reported if it is another one."""
         before, self.mode = self.mode, mode
         if mode is not ProtectionMode.BLOCK:
             with self._lock:
@@ -139,29 +188,15 @@ class Enforcer:
         entry = listed.find(request.host, request.port)
         if entry is None:
             return False
+        title = listed.title_of(entry)
         if mode is ProtectionMode.AUDIT:
             if self._is_marked(request):
                 return False
             self.audited += 1
-            self._tell(at, request, Action.AUDITED, listed.title_of(entry))
+            self._tell(request, Action.AUDITED, title)
             return False
-        if self._end(at, request.flow) or self._is_ended(at, request.flow):
-            self.destroyed += 1
-            if request.kind != _TLS:
-                self._stopped[request.flow_id, request.tx] = None
-                if len(self._stopped) > ENDED_MAX:
-                    self._stopped.popitem(last=False)
-            self._tell(at, request, Action.BLOCKED, listed.title_of(entry), SOCKET_DESTROYED)
-            return True
-        self.passed += 1
-        if self.passed & (self.passed - 1) == 0:
-            log.error("a listed request went through", extra={"host": request.host, "so_far": self.passed})
-        self._tell(at, request, Action.AUDITED, listed.title_of(entry))
+        self._stop(at, request, title, SOCKET_DESTROYED, is_held=False)
         return True
-
-    def is_told(self, request: Request) -> bool:
-        """Its verdict carries the request: it needs no line of its own when it is given up, or answered all the same."""
-        return request.kind != _TLS and (request.flow_id, request.tx) in self._stopped
 
     def stops(self, at: Micros, request: Request) -> bool:
         """A request is held; whether it is not to go on. Then its connection is ended."""
@@ -171,11 +206,57 @@ class Enforcer:
         entry = listed.find(request.host, request.port)
         if entry is None:
             return False
-        if not self._end(at, request.flow) and not self._is_ended(at, request.flow):
-            self._remember(request.flow, at + KEPT_MICROS)
-        self.blocked_inline += 1
-        self._tell(at, request, Action.BLOCKED, listed.title_of(entry), INLINE)
+        # Of a connection that is older than the queue this may be a copy: the first may have left.
+        how = INLINE if request.from_begin else SOCKET_DESTROYED
+        self._stop(at, request, listed.title_of(entry), how, is_held=True)
         return True
+
+    def keeps(self, request: Request, line: bytes) -> bool:
+        """Whether a request's own line is not to be written: its verdict carries the request, or is not decided yet.
+
+        In the latter case the line follows the verdict if the request was not blocked.
+        """
+        if request.kind == _TLS:
+            return False
+        with self._lock:
+            for one in self._awaited.get(request.flow, ()):
+                if (one.request.flow_id, one.request.tx) == (request.flow_id, request.tx):
+                    one.line = line
+                    return True
+            return (request.flow_id, request.tx) in self._stopped
+
+    def reset(self, packet: Packet) -> None:
+        """A client's packet was seen: if it is the reset of a connection that was destroyed, it says what was received."""
+        if packet.flags & (_RST | _ACK) != _RST | _ACK:
+            return
+        flow = flow_of(packet)
+        with self._lock:
+            end = self._ended.get(flow)
+            if end is not None and end.reset is None:
+                self._ended[flow] = end._replace(reset=packet.ack)
+            awaited = self._awaited.pop(flow, [])
+        for one in awaited:
+            self._decide(one, packet.ack)
+
+    def advance(self, now: Micros) -> None:
+        """It is that late: requests whose connection's reset was not seen are unproven."""
+        overdue: list[_Awaited] = []
+        with self._lock:
+            for flow, awaited in list(self._awaited.items()):
+                for one in awaited:
+                    one.due = one.due or now + PROOF_MICROS
+                if awaited[-1].due <= now:
+                    overdue += self._awaited.pop(flow)
+        for one in overdue:
+            self._decide(one, None)
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
+        with self._lock:
+            left = [one for awaited in self._awaited.values() for one in awaited]
+            self._awaited.clear()
+        for one in left:
+            self._decide(one, None)
 
     def may_go_on(self, at: Micros, packet: Packet) -> bool:
         """Nothing more of a connection that was ended goes out, but what closes it; one that begins anew is another."""
@@ -199,33 +280,93 @@ class Enforcer:
         return False
 
     def _is_ended(self, at: Micros, flow: FiveTuple) -> bool:
-        return at < self._ended.get(flow, 0)
+        end = self._ended.get(flow)
+        return end is not None and at < end.until
 
-    def _end(self, at: Micros, flow: FiveTuple) -> bool:
-        """Destroy the connection; whether it was done."""
+    def _stop(self, at: Micros, request: Request, title: str, how: str, *, is_held: bool) -> None:
+        """End the request's connection, and report it once the proof is there, or cannot come."""
+        one, reset = _Awaited(request, title, how), None
         with self._lock:
-            try:
-                done = self._destroy(flow)
-            except OSError as error:
-                log.debug("socket not destroyed", extra={"error": str(error)})
-                return False
-        if done:
-            self._remember(flow, at + DESTROYED_MICROS)
-        return done
+            why = self._end(at, request.flow)
+            if not why:
+                if self._awaits(one):
+                    return
+                reset = self._ended[request.flow].reset
+            elif is_held:
+                # TCP sends the packet again, and it is dropped each time.
+                self._remember(request.flow, at + KEPT_MICROS, is_destroyed=False)
+        if not why:
+            self._decide(one, reset)
+        elif how == INLINE:
+            # That it never left is proof enough.
+            self.blocked_inline += 1
+            self._tell(request, Action.BLOCKED, title, how)
+        else:
+            self._pass(request, title, why)
 
-    def _remember(self, flow: FiveTuple, until: Micros) -> None:
-        with self._lock:
-            self._ended[flow] = until
-            self._ended.move_to_end(flow)
-            if len(self._ended) > ENDED_MAX:
-                self._ended.popitem(last=False)
+    def _end(self, at: Micros, flow: FiveTuple) -> str:
+        """Destroy the connection, with the lock held, as its reset comes at once; why that could not be done, "" if it was."""
+        why = SOCKET_GONE
+        try:
+            if self._destroy(flow):
+                self._remember(flow, at + DESTROYED_MICROS, is_destroyed=True)
+        except OSError as error:
+            log.debug("socket not destroyed", extra={"error": str(error)})
+            why = NOT_DESTROYED
+        return "" if self._is_ended(at, flow) and self._ended[flow].is_destroyed else why
 
-    def _tell(self, at: Micros, request: Request, action: Action, title: str, how: str = "") -> None:
+    def _awaits(self, one: _Awaited) -> bool:
+        """Let it wait for the reset; False where that was seen already, or will not be waited for. With the lock held."""
+        flow = one.request.flow
+        awaited = self._awaited.setdefault(flow, [])
+        if self._ended[flow].reset is not None or len(awaited) >= AWAITED_MAX or len(self._awaited) > ENDED_MAX:
+            if not awaited:
+                del self._awaited[flow]
+            return False
+        awaited.append(one)
+        return True
+
+    def _remember(self, flow: FiveTuple, until: Micros, *, is_destroyed: bool) -> None:
+        """With the lock held."""
+        self._ended[flow] = _End(until, is_destroyed)
+        self._ended.move_to_end(flow)
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
+
+    def _decide(self, one: _Awaited, reset: int | None) -> None:
+        """Report a request whose connection was destroyed: `reset` is what its reset acknowledged, None without one."""
+        request = one.request
+        if reset != request.acked:
+            self._pass(request, one.title, UNPROVEN if reset is None else ANSWER_RECEIVED)
+            if one.line:
+                self._emit(one.line)
+            return
+        if one.how == INLINE:
+            self.blocked_inline += 1
+        else:
+            self.destroyed += 1
+        if request.kind != _TLS:
+            with self._lock:
+                self._stopped[request.flow_id, request.tx] = None
+                if len(self._stopped) > ENDED_MAX:
+                    self._stopped.popitem(last=False)
+        self._tell(request, Action.BLOCKED, one.title, one.how)
+
+    def _pass(self, request: Request, title: str, why: str) -> None:
+        self.passed += 1
+        if self.passed & (self.passed - 1) == 0:
+            log.error(
+                "a listed request was not provably stopped",
+                extra={"host": request.host, "why": why, "so_far": self.passed},
+            )
+        self._tell(request, Action.AUDITED, title, why=why)
+
+    def _tell(self, request: Request, action: Action, title: str, how: str = "", *, why: str = "") -> None:
         self._emit(
             _ENCODE(
                 Verdict(
-                    self._device, iso_micros(at), *request.flow, request.flow_id, request.host, action, request.tx,
-                    request.method, request.target, request.port, title, how,
+                    self._device, iso_micros(request.at), *request.flow, request.flow_id, request.host, action, request.tx,
+                    request.method, request.target, request.port, title, how, why,
                 )
             )
         )  # fmt: skip
@@ -234,21 +375,28 @@ class Enforcer:
 def passes(
     enforcer: Enforcer,
     parse: Callable[[bytes], Segment | None],
-    level: Level[Segment],
+    level: Level[Segment, Asked],
     now: Callable[[], Micros],
+    is_proxied: Callable[[Asked], bool] = lambda _: True,
 ) -> Callable[[bytes], bool]:
-    """The question of the gate: may this packet go on? What is no TCP segment of ours may."""
+    """The question of the gate: may this packet go on? What is no TCP segment of ours may.
+
+    Where packets to others than proxies are held as well, `is_proxied` says whether a request was made to a proxy.
+    """
 
     def may_pass(ip_bytes: bytes) -> bool:
         packet = parse(ip_bytes)
         if packet is None:
             return True
+        enforcer.reset(packet)
         at = now()
         if not enforcer.may_go_on(at, packet):
             return False
         flow = flow_of(packet)
         may = True
         for request in level.packet(at, packet):
+            if not is_proxied(request):
+                continue
             if request.flow != flow:
                 # Of packets that went on before, while it was not whole.
                 enforcer.saw(at, request)

@@ -12,11 +12,11 @@ from typing import Generic
 
 import schemas.metrics as declared
 from producers.sensor.diag import Destroyer, FiveTuple, why_not_destroy
-from producers.sensor.enforce import Emit, Enforcer, Level, Request, Segment, passes
+from producers.sensor.enforce import Asked, Emit, Enforcer, Level, Request, Segment, passes
 from producers.sensor.errors import Errors
 from producers.sensor.inline import Gate, Queue
 from producers.sensor.listed import Listed, list_file
-from producers.sensor.rules import NoRules, ProxyAddress, Rules
+from producers.sensor.rules import ANY, NoRules, ProxyAddress, Rules
 from producers.sensor.tracefs import SensorError
 from producers.sensor.watched import Unreadable, Watched
 from schemas.events import Micros, ProtectionMode
@@ -31,8 +31,11 @@ AGAIN_SECS = 30.0
 MODE_FILE_BYTES_MAX = 64
 
 
-class Enforcement(Generic[Segment]):
-    """Keeps the mode in force, and what it takes: list, mode file, rules, gate. A thread looks after them each second."""
+class Enforcement(Generic[Segment, Asked]):
+    """Keeps the mode in force, and what it takes: list, mode file, rules, gate. A thread looks after them each second.
+
+    With `is_proxied`, which says whether a request was made to a proxy, packets to every address are held.
+    """
 
     def __init__(
         self,
@@ -42,15 +45,16 @@ class Enforcement(Generic[Segment]):
         mode_file: Watched[ProtectionMode] | None,
         proxies: Iterable[ProxyAddress],
         parse: Callable[[bytes], Segment | None],
-        level: Callable[[], Level[Segment]],
+        level: Callable[[], Level[Segment, Asked]],
         emit: Emit,
         rules: Callable[[], Rules],
+        is_proxied: Callable[[Asked], bool] | None,
     ) -> None:
         nothing = Listed("")
         self._destroyer: Destroyer | None = None
         self.enforcer = Enforcer(device, lambda: nothing if listed is None else listed.content, self._destroy, emit)
         self._watched, self._mode, self._mode_file = listed, mode, mode_file
-        self._proxies = frozenset(proxies)
+        self._proxies, self._is_proxied = frozenset(proxies), is_proxied
         self._parse, self._level, self._rules_of = parse, level, rules
         self._wanted: ProtectionMode | None = None
         self._gate: Gate | None = None
@@ -83,9 +87,17 @@ class Enforcement(Generic[Segment]):
                 if self.enforcer.saw(request.at, request) and self._gate is not None:
                     self._passed_by = True
 
-    def is_told(self, request: Request) -> bool:
-        """A verdict has told of this request."""
-        return self.enforcer.is_told(request)
+    def keeps(self, request: Request, line: bytes) -> bool:
+        """Whether a request's own line is not to be written, or later."""
+        return self.enforcer.keeps(request, line)
+
+    def reset(self, packet: Segment) -> None:
+        """A client's reset was seen on its way."""
+        self.enforcer.reset(packet)
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
+        self.enforcer.finish()
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """These are the proxies from now on."""
@@ -102,6 +114,7 @@ class Enforcement(Generic[Segment]):
 
     def look(self) -> None:
         """Take up what has changed."""
+        self.enforcer.advance(_now())
         if self._watched is not None:
             self._watched.look()
         if self._mode_file is not None and self._mode_file.look():
@@ -155,20 +168,27 @@ class Enforcement(Generic[Segment]):
                 if not self._stopping:
                     self.look()
 
+    @property
+    def _held(self) -> frozenset[ProxyAddress]:
+        """Where packets go that are held."""
+        return self._proxies if self._is_proxied is None else frozenset({ANY})
+
     def _is_due(self) -> bool:
-        if self._proxies != self._ruled:
+        if self._held != self._ruled:
             return True
         broken = self._passed_by or not self.inline
         return broken and time.monotonic() >= self._again_at
 
     def _hold(self) -> ProtectionMode:
         """Bring blocking into force as far as it can be had; the mode that comes of it."""
-        self._again_at, self._passed_by, self._ruled = time.monotonic() + AGAIN_SECS, False, self._proxies
+        self._again_at, self._passed_by, self._ruled = time.monotonic() + AGAIN_SECS, False, self._held
         no_destroy = self._open_destroyer()
         no_inline = self._hold_inline()
         outcome = (no_inline, no_destroy)
         if outcome != self._told:
             self._told = outcome
+            if no_inline and self._is_proxied is not None:
+                log.error("packets to unknown proxies are not held", extra={"reason": no_inline})
             if not no_inline:
                 log.info("listed requests are stopped inline", extra={"proxies": len(self._proxies)})
             elif not no_destroy:
@@ -186,7 +206,7 @@ class Enforcement(Generic[Segment]):
         """Why requests cannot be held; "" when they are."""
         if self._gate is not None and not self._gate.running:
             self._release()
-        if not self._proxies:
+        if not self._held:
             self._remove_rules()
             return "no proxy is known"
         if self._gate is None:
@@ -194,12 +214,13 @@ class Enforcement(Generic[Segment]):
                 queue = Queue()
             except OSError as error:
                 return f"no queue: {error.strerror or error}"
-            self._gate = Gate(queue, passes(self.enforcer, self._parse, self._level(), _now))
+            is_proxied = self._is_proxied or (lambda _: True)
+            self._gate = Gate(queue, passes(self.enforcer, self._parse, self._level(), _now, is_proxied))
             self._gate.start()
         try:
             if self._rules is None:
                 self._rules = self._rules_of()
-            self._rules.put(self._proxies, self._gate.queue_number)
+            self._rules.put(self._held, self._gate.queue_number)
         except NoRules as error:
             self._release()
             return str(error)
@@ -240,20 +261,21 @@ def enforcing(
     list_path: Path | None = None,
     proxies: Iterable[ProxyAddress] = (),
     parse: Callable[[bytes], Segment | None],
-    level: Callable[[], Level[Segment]],
+    level: Callable[[], Level[Segment, Asked]],
     rules: Callable[[], Rules] = Rules,
-) -> Iterator[Enforcement[Segment]]:
+    is_proxied: Callable[[Asked], bool] | None = None,
+) -> Iterator[Enforcement[Segment, Asked]]:
     """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
 
-    `mode` is in force where no file tells one. `level` makes an HTTP level of its own for what is held. Lines of verdicts and
-    modes go to `emit`, from several threads.
+    `mode` is in force where no file tells one. `level` makes an HTTP level of its own for what is held: packets to the proxies,
+    with `is_proxied` all. Lines of verdicts and modes go to `emit`, from several threads.
     """
     try:
         listed = list_file(list_path) if list_path else None
         told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
     except Unreadable as error:
         raise SensorError(str(error)) from None
-    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules)
+    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules, is_proxied)
     try:
         own.start()
         yield own

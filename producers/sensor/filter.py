@@ -1,8 +1,8 @@
 """The kernel's filter for what the HTTP level needs, in classic BPF: most packets to and from a proxy never reach us.
 
-Of the client's packets to one of the ports: those with payload, and beginnings and ends. Of the proxy's: ends, and those whose
-payload begins with `HTTP`, of which the first bytes do; its bodies stay in the kernel. On the loopback device, where each packet
-is seen as it leaves and as it comes in, only as it comes in.
+Of the client's packets to one of the ports: those with payload, and beginnings and ends. Of the proxy's: ends, those whose
+payload begins with `HTTP`, of which the first bytes do, and short ones that begin as a SOCKS reply; bodies stay in the kernel.
+On the loopback device, where each packet is seen as it leaves and as it comes in, only as it comes in.
 
 Proxies that were learnt are known by address and port, in one number: one learnt by mistake lets through what goes there, and not
 all of a busy port. Where proxies are to be learnt, of all else that leaves this machine the beginnings of connections are let
@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from producers.sensor.packets import ACK, EXTENSIONS, FIN, RST, SYN, TCP
+from producers.sensor.socks import REPLY_BYTES_MAX, REQUEST_BYTES_MAX, VERSIONS
 
 PORTS_MAX = 64
 """A jump goes no further than 255 instructions."""
@@ -35,8 +36,8 @@ _LD_X_W, _LD_X_H, _LD_X_B = 0x40, 0x48, 0x50
 _LDX_IMM, _LDX_V4_HEAD = 0x01, 0xB1
 _ST, _STX, _LDX_KEPT = 0x02, 0x03, 0x61
 """Into and out of what the filter keeps of a packet."""
-_AND, _RSH, _ADD_X, _TAX, _MUL, _XOR_X = 0x54, 0x74, 0x0C, 0x07, 0x24, 0xAC
-_JEQ, _JSET, _JGT_X = 0x15, 0x45, 0x2D
+_AND, _RSH, _ADD_X, _SUB_X, _TAX, _MUL, _XOR_X = 0x54, 0x74, 0x0C, 0x1C, 0x07, 0x24, 0xAC
+_JEQ, _JSET, _JGT, _JGT_X = 0x15, 0x45, 0x25, 0x2D
 _RET = 0x06
 _AD_PKTTYPE, _AD_HATYPE = 0xFFFFF000 + 4, 0xFFFFF000 + 28
 _OUTGOING, _LOOPBACK = 4, 772
@@ -179,14 +180,16 @@ def _both_sides(whose: str) -> Iterable[_Step]:
     yield _Step(_LD_X_B, 13)
     yield _Step(_JSET, FIN | RST, yes=whose)
     yield from _to_payload()
-    yield _Step(_LD_X_W, 0)
+    yield from _short(REPLY_BYTES_MAX, (0, 5), yes=whose, no=f"long from {whose}")
+    yield _Step(_LD_X_W, 0, label=f"long from {whose}")
     yield _Step(_JEQ, _word(b"HTTP"), yes=whose)
     yield _Step(_RET, 0)
     yield _Step(_RET, PROXY_BYTES, label=whose)
 
 
 def _of_others() -> Iterable[_Step]:
-    """Of what leaves this machine the beginnings, and payload that begins with CONNECT or names a scheme behind the method."""
+    """Of what leaves this machine the beginnings, and payload that begins with CONNECT or as SOCKS, or names a scheme behind the
+    method."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, yes="leaves")
     yield _Step(_LD_W, _AD_HATYPE)
@@ -195,7 +198,8 @@ def _of_others() -> Iterable[_Step]:
     yield _Step(_AND, SYN | ACK)
     yield _Step(_JEQ, SYN, yes="asks")
     yield from _to_payload()
-    yield _Step(_LD_X_W, 0)
+    yield from _short(REQUEST_BYTES_MAX, sorted(VERSIONS), yes="asks", no="no socks")
+    yield _Step(_LD_X_W, 0, label="no socks")
     yield _Step(_JEQ, _word(b"CONN"), yes="asks")
     yield from _any_of([_word(b"GET "), _word(b"PUT ")], yes="http")
     yield from _any_of([_word(b"POST"), _word(b"HEAD")], yes=" htt", no="nothing")
@@ -204,6 +208,16 @@ def _of_others() -> Iterable[_Step]:
         yield _Step(_JEQ, _word(scheme.encode()), yes="asks", no="nothing")
     yield _Step(_RET, 0, label="nothing")
     yield _Step(_RET, CLIENT_BYTES, label="asks")
+
+
+def _short(bytes_max: int, first: Iterable[int], *, yes: str, no: str) -> Iterable[_Step]:
+    """Go to `yes` if the payload, at which X is, has at most so many bytes and begins with one of these; behind it otherwise."""
+    yield _Step(_LD_LEN)
+    yield _Step(_SUB_X)
+    yield _Step(_JGT, bytes_max, yes=no)
+    yield _Step(_LD_X_B, 0)
+    for byte in first:
+        yield _Step(_JEQ, byte, yes=yes)
 
 
 def _any_of(values: list[int], *, yes: str, no: str = _BEHIND) -> Iterable[_Step]:

@@ -22,6 +22,7 @@ from producers.sensor.capture import Capture
 from producers.sensor.heads import Urls
 from producers.sensor.http_level import HttpLevel
 from producers.sensor.learning import Learner
+from producers.sensor.packets import RST, Packet
 from producers.sensor.queue import Queue
 from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import Kind, Said, line_of
@@ -45,8 +46,14 @@ class Enforcer(Protocol):
     def mode(self) -> ProtectionMode:
         """In force; while it is off, nothing is told of what is said."""
 
-    def is_told(self, request: Said) -> bool:
-        """What was done about it has told of this request: it needs no line of its own."""
+    def keeps(self, request: Said, line: bytes) -> bool:
+        """Whether a request's own line is not to be written, as what was done about it carries the request, or is undecided."""
+
+    def reset(self, packet: Packet) -> None:
+        """A client's reset was seen."""
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
 
     def heard(self, said: Sequence[Said]) -> None:
         """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
@@ -69,6 +76,8 @@ class Plan:
     """Who is asked as a proxy is listened to as well."""
     denied: tuple[tuple[str, int], ...] = ()
     """These never."""
+    hold_unknown: bool = False
+    """In block mode packets to every address are held, so that nothing passes to a proxy before it is learnt."""
 
     @property
     def listens(self) -> bool:
@@ -109,13 +118,24 @@ def plan_of(
     decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or learns else None
     listed = list_path or (Path(own.listed) if own.listed else None)
     denied = tuple(proxy_address(entry)[:2] for entry in settings.correlation.not_proxies)
-    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else ())
+    if own.hold_unknown and is_asked_for and not learns:
+        raise SensorError(
+            "sensor.hold_unknown: proxies are not learnt; set sensor.learn_proxies to yes, or leave it out"
+        )
+    return Plan(
+        decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else (), own.hold_unknown
+    )
 
 
 def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:
     """An HTTP level for these proxies, and for those that are learnt, from then on."""
     addresses = frozenset(plan.proxies) if learner is None else learner.proxies
     return HttpLevel({port for _, port in plan.proxies}, addresses, urls=plan.urls)
+
+
+def level_of_all(plan: Plan) -> HttpLevel:
+    """An HTTP level for packets to every address."""
+    return HttpLevel(range(1, 65_536), urls=plan.urls)
 
 
 class Hearing:
@@ -223,6 +243,8 @@ class Hearing:
                     self._look()
             with self._errors:
                 self._tell(self.level.finish(time.time_ns() // 1_000))
+                if self._enforcer is not None:
+                    self._enforcer.finish()
 
     def _take(self) -> None:
         learner = self._learner if self._enforcer is None or self._enforcer.mode is not ProtectionMode.OFF else None
@@ -232,6 +254,7 @@ class Hearing:
             with self._errors:
                 if learner is not None and learner.hears(at, packet):
                     self._follow(learner)
+                    self._tell(self.level.begin(at, packet))
                     log.info(
                         "a proxy was learnt",
                         extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
@@ -239,6 +262,8 @@ class Hearing:
                 said = self.level.packet(at, packet)
                 if said:
                     self._tell(said)
+                if packet.flags & RST and self._enforcer is not None:
+                    self._enforcer.reset(packet)
 
     def _tell(self, said: list[Said]) -> None:
         if self._enforcer is not None and said:
@@ -248,8 +273,11 @@ class Hearing:
                 self._enforcer.heard(said)
         for one_said in said:
             with self._errors:
-                if one_said.kind is not Kind.REQUEST and not (self._enforcer and self._enforcer.is_told(one_said)):
-                    self._queue.put(line_of(one_said, self._device), "sensor")
+                if one_said.kind is Kind.REQUEST:
+                    continue
+                line = line_of(one_said, self._device)
+                if self._enforcer is None or not self._enforcer.keeps(one_said, line):
+                    self._queue.put(line, "sensor")
                     self.lines += 1
 
     def _look_at(self, learner: Learner) -> None:

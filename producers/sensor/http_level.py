@@ -26,6 +26,8 @@ from producers.sensor.reader import Faults, Reader
 from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import FlowKey, Kind, Said
 from producers.sensor.segments import Segments
+from producers.sensor.socks import Socks, is_granted
+from schemas.address import authority
 from schemas.events import Micros
 
 FLOWS_MAX = 65_536
@@ -53,6 +55,9 @@ class _Flow:
     id: str
     segments: Segments
     reader: Reader
+    from_begin: bool
+    acked: int = 0
+    """What the client acknowledged with the packet in which begins what is not read yet."""
     waiting: Said | None = None
     """The request that is told once it is answered."""
     owed: bool = False
@@ -113,6 +118,13 @@ class HttpLevel:
             self._from_proxy(at, packet, said)
         return said
 
+    def begin(self, at: Micros, packet: Packet) -> list[Said]:
+        """The packet, which is given next, has the first bytes of its connection, whose SYN was not given."""
+        said: list[Said] = []
+        key = FlowKey(packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port)
+        self._begin(at, key, (packet.seq + bool(packet.flags & SYN)) % _SEQUENCE, said, from_begin=True)
+        return said
+
     def advance(self, at: Micros) -> list[Said]:
         """It is that late: what waits no longer."""
         said: list[Said] = []
@@ -136,6 +148,7 @@ class HttpLevel:
             self._give_up(at, next(iter(self._early)), said)
         for flow in self._flows.values():
             self._unanswered(at, flow, said)
+            self._greeted_only(at, flow, said)
         return said
 
     def _is_proxy(self, ip: str, port: int) -> bool:
@@ -166,7 +179,8 @@ class HttpLevel:
         before = self._flows.pop(key, None)
         if before is not None:
             self._end(at, before, said)
-        flow = _Flow(key, _flow_id(key, seq), Segments(seq), Reader(self._urls, self.faults, from_begin=from_begin))
+        reader = Reader(self._urls, self.faults, from_begin=from_begin)
+        flow = _Flow(key, _flow_id(key, seq), Segments(seq), reader, from_begin)
         self._flows[key] = flow
         if len(self._flows) > FLOWS_MAX:
             _, oldest = self._flows.popitem(last=False)
@@ -180,6 +194,7 @@ class HttpLevel:
         while flow in self._early:
             self._give_up(at, flow, said)
         self._unanswered(at, flow, said)
+        self._greeted_only(at, flow, said)
         flow.is_over = True
         self._close_eyes(flow)
         self._keep(flow)
@@ -192,6 +207,8 @@ class HttpLevel:
             flow = self._begin(at, flow.key, seq, said, from_begin=False)
             flow.segments.put(at, seq, packet.payload, packet.cut)
         segments = flow.segments
+        if not flow.reader.kept_bytes or flow.reader.is_greeted:
+            flow.acked = packet.ack
         self._read_on(at, flow, said)
         if segments.is_full:
             self._give_up(at, flow, said)
@@ -251,13 +268,34 @@ class HttpLevel:
         flow.segments.drop_early()
         self._early.pop(flow, None)
 
-    def _say(self, at: Micros, flow: _Flow, found: Request | Hello, said: list[Said]) -> None:
+    def _say(self, at: Micros, flow: _Flow, found: Request | Hello | Socks, said: list[Said]) -> None:
         if isinstance(found, Request):
-            self._asked(at, flow, found, said)
-        elif found.name:
+            self._asked(
+                flow,
+                Said(
+                    Kind.REQUEST,
+                    at,
+                    flow.key,
+                    flow.id,
+                    flow.tx,
+                    found.method,
+                    found.target,
+                    found.host,
+                    found.port,
+                    found.named,
+                    None,
+                    found.user_agent,
+                    acked=flow.acked,
+                    from_begin=flow.from_begin,
+                ),
+                said,
+            )
+        elif isinstance(found, Socks):
+            self._asked(flow, _socks_said(at, flow, found), said)
+        else:
             tunnel = flow.reader.tunnel
             port = tunnel[1] if tunnel else flow.key.proxy_port
-            self.names += 1
+            self.names += found.name != ""
             said.append(
                 Said(
                     Kind.TLS,
@@ -271,35 +309,30 @@ class HttpLevel:
                     port,
                     tunnelled=tunnel is not None,
                     encrypted_hello=found.encrypted,
+                    acked=flow.acked,
+                    from_begin=flow.from_begin,
                 )
             )
 
-    def _asked(self, at: Micros, flow: _Flow, request: Request, said: list[Said]) -> None:
+    def _asked(self, flow: _Flow, request: Said, said: list[Said]) -> None:
         self.requests += 1
-        one = Said(
-            Kind.REQUEST,
-            at,
-            flow.key,
-            flow.id,
-            flow.tx,
-            request.method,
-            request.target,
-            request.host,
-            request.port,
-            request.named,
-            None,
-            request.user_agent,
-        )
         flow.tx += 1
-        said.append(one)
-        self._unanswered(at, flow, said)
+        said.append(request)
+        self._unanswered(request.at, flow, said)
         flow.paired &= not flow.owed
         flow.owed = True
         if flow.paired:
-            flow.waiting = one
-            self._waiting.append((at, flow, one))
+            flow.waiting = request
+            self._waiting.append((request.at, flow, request))
         else:
-            said.append(one._replace(kind=Kind.EXCHANGE))
+            said.append(request._replace(kind=Kind.EXCHANGE))
+
+    def _greeted_only(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
+        """A SOCKS server that was greeted and not asked is one all the same."""
+        if flow.reader.is_greeted:
+            flow.reader.close()
+            self.requests += 1
+            said.append(_socks_said(at, flow, Socks(5, "", 0, 0))._replace(kind=Kind.EXCHANGE))
 
     # The proxy's side
 
@@ -314,6 +347,9 @@ class HttpLevel:
             self._end(at, flow, said)
 
     def _answered(self, at: Micros, flow: _Flow, packet: Packet, said: list[Said]) -> None:
+        if flow.waiting is not None and flow.waiting.socks:
+            self._granted(at, flow, flow.waiting, packet, said)
+            return
         status = status_of(packet.payload)
         if status is None or (100 <= status < 200 and status != 101):
             return
@@ -330,11 +366,28 @@ class HttpLevel:
         elif request.method == "CONNECT" and status >= 300:
             flow.reader.refuse()
 
+    def _granted(self, at: Micros, flow: _Flow, request: Said, packet: Packet, said: list[Said]) -> None:
+        granted = is_granted(packet.payload, request.socks)
+        if granted is None:
+            return
+        flow.waiting, flow.owed = None, False
+        self.answers += 1
+        said.append(request._replace(kind=Kind.EXCHANGE, at=max(at, request.at), granted=granted))
+        if not granted:
+            self._close_eyes(flow)
+
     @staticmethod
     def _unanswered(at: Micros, flow: _Flow, said: list[Said]) -> None:
         if flow.waiting is not None:
             said.append(flow.waiting._replace(kind=Kind.EXCHANGE, at=max(at, flow.waiting.at)))
             flow.waiting = None
+
+
+def _socks_said(at: Micros, flow: _Flow, asked: Socks) -> Said:
+    target = authority(asked.host, asked.port) if asked.host else ""
+    ends = (flow.key, flow.id, flow.tx)
+    said = Said(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
+    return said._replace(acked=flow.acked, from_begin=flow.from_begin)
 
 
 def _flow_id(key: FlowKey, seq: int) -> str:

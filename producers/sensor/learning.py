@@ -1,11 +1,12 @@
 """Proxies that nobody named, learnt from what they are asked: pure but for one question to the kernel, and bounded.
 
-Only a proxy is asked with CONNECT (RFC 9110 section 9.3.6), or for a target with scheme and host (RFC 9112 section 3.2.2). It has
-to be the first that a connection says, as uploads may have anything in their middle: so beginnings of connections are remembered.
-And the connection has to be this machine's own: what others ask a proxy that runs here is not this device's.
+Only a proxy is asked with CONNECT (RFC 9110 section 9.3.6), or for a target with scheme and host (RFC 9112 section 3.2.2), and
+only a SOCKS server is greeted as one (RFC 1928). It has to be the first that a connection says, as uploads may have anything in
+their middle: so beginnings of connections are remembered. And the connection has to be this machine's own: what others ask a
+proxy that runs here is not this device's.
 
-Who sends CONNECT to any address has it learnt. That costs no more than to read what is sent there, and nothing else: at most
-`LEARNT_MAX` are known at once, those that are named always. One that is in use makes room for none.
+A process that sends CONNECT to any address has it learnt. That costs no more than to read what is sent there, and nothing else:
+at most `LEARNT_MAX` are known at once, those that are named always. One that is in use makes room for none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from producers.sensor.heads import REQUEST_BEGINS, Urls, request_of
 from producers.sensor.packets import ACK, SYN, Packet
 from producers.sensor.reader import LINE_BYTES_MAX
 from producers.sensor.rules import ProxyAddress
+from producers.sensor.said import Kind, Said
+from producers.sensor.socks import asks_socks
 from schemas.clock import MICROS
 from schemas.events import Micros
 
@@ -34,7 +37,12 @@ _ANY_PORT = 9
 
 
 def asks_proxy(payload: bytes) -> bool:
-    """Whether a client that begins so takes the other side for a proxy: a whole request line whose target names host and port."""
+    """Whether a client that begins so takes the other side for a proxy.
+
+    It sends a whole request line whose target names host and port, or a SOCKS greeting or request and nothing else.
+    """
+    if asks_socks(payload):
+        return True
     line = REQUEST_BEGINS.match(payload, 0, LINE_BYTES_MAX)
     request = request_of(line[0].rstrip(b"\r\n"), Urls.HOST) if line else None
     return request is not None and request.port > 0
@@ -92,6 +100,15 @@ class Learner:
             self.not_begun += 1
             return False
         return self._is_own(packet.src_ip) and self._learns(at, proxy)
+
+    def is_asked(self, request: Said) -> bool:
+        """Whether a request goes to a proxy: one that is known, or that its client takes for one. Any thread may ask."""
+        proxy = request.flow.proxy_ip, request.flow.proxy_port
+        if proxy in self.proxies:
+            return True
+        if proxy in self._denied or not request.from_begin:
+            return False
+        return request.tunnelled or (request.kind is Kind.REQUEST and not request.target.startswith(("/", "*")))
 
     def counted(self) -> dict[str, int]:
         """What became of those that were asked as a proxy, for Prometheus."""

@@ -1,4 +1,5 @@
-"""Reads what a client sends to a proxy: heads of requests, bodies passed over, a client hello in a tunnel or in place of HTTP.
+"""Reads what a client sends to a proxy: heads of requests, bodies passed over, a client hello in a tunnel or in place of HTTP,
+a SOCKS request and what follows it.
 
 Pure, bounded, and safe against any bytes. Where it does not know any more what comes it is lost, and believes only a segment that
 begins with a whole request line, or within a tunnel with a client hello.
@@ -11,6 +12,7 @@ from enum import Enum, auto
 
 from producers.sensor.heads import CHUNKED, FOUND_REQUEST, REQUEST_BEGINS, UNKNOWN, Request, Urls, request_of
 from producers.sensor.hello import HANDSHAKE, HELLO_BEGINS, Hello, NotTls, hello_of
+from producers.sensor.socks import VERSIONS, NotSocks, Socks, is_greeted, socks_of
 
 HEAD_BYTES_MAX = 65_536
 """A longer head is not read; tickets of Kerberos take up to 48,000."""
@@ -27,6 +29,7 @@ class _State(Enum):
     TUNNEL = auto()
     """Nothing was said in the tunnel yet."""
     HELLO = auto()
+    SOCKS = auto()
     CHUNK = auto()
     CHUNK_END = auto()
     TRAILER = auto()
@@ -63,7 +66,7 @@ class Reader:
         """So far there is no end of a head in the buffer."""
         self._trailer_bytes = 0
         self.tunnel: tuple[str, int] | None = None
-        """Whom the last CONNECT asked for, unless it was refused."""
+        """Whom the last CONNECT or the SOCKS request asked for, unless it was refused."""
         self.beyond = 0
         """So many bytes after those that were read need not be seen."""
 
@@ -77,18 +80,27 @@ class Reader:
         """Of what is not whole yet."""
         return len(self._buffer)
 
-    def read(self, content: bytes, *, is_begin: bool) -> list[Request | Hello]:
+    @property
+    def is_greeted(self) -> bool:
+        """The client has greeted a SOCKS server, and its request is not whole yet."""
+        return self._state is _State.SOCKS and is_greeted(self._buffer)
+
+    def read(self, content: bytes, *, is_begin: bool) -> list[Request | Hello | Socks]:
         """Read on; `is_begin`: a segment begins with these bytes. Gives what is whole now."""
-        found: list[Request | Hello] = []
+        found: list[Request | Hello | Socks] = []
         place = self.beyond = 0
         if self._state is _State.LOST and not (is_begin and self._finds_begin(content)):
             return found
         while place < len(content) and self._state not in (_State.LOST, _State.CLOSED):
             if self._state in _MAY_BE_TLS and not self._buffer and content[place] == HANDSHAKE:
                 self._state = _State.HELLO
+            elif self._state is _State.FIRST and not self._buffer and content[place] in VERSIONS:
+                self._state = _State.SOCKS
             if self._state is _State.HELLO:
                 self._read_hello(content[place:], found)
                 place = len(content)
+            elif self._state is _State.SOCKS:
+                place = self._read_socks(content, place, found)
             elif self._state in _IN_CHUNKS:
                 place = self._read_chunk_line(content, place)
             else:
@@ -124,7 +136,27 @@ class Reader:
             return False
         return True
 
-    def _read_hello(self, content: bytes, found: list[Request | Hello]) -> None:
+    def _read_socks(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
+        """Gives where to read on."""
+        known = len(self._buffer)
+        self._buffer += content[place:]
+        try:
+            asked = socks_of(self._buffer)
+        except NotSocks:
+            self._faults.unreadable += 1
+            self.close()
+            return len(content)
+        if asked is None:
+            return len(content)
+        found.append(asked)
+        if not asked.host:
+            self.close()
+            return len(content)
+        self.tunnel = asked.host, asked.port
+        self._go(_State.TUNNEL)
+        return place + asked.length - known
+
+    def _read_hello(self, content: bytes, found: list[Request | Hello | Socks]) -> None:
         self._buffer += content
         try:
             hello = hello_of(self._buffer)
@@ -136,7 +168,7 @@ class Reader:
             self.close()
             found.append(hello)
 
-    def _read_head(self, content: bytes, place: int, found: list[Request | Hello]) -> int:
+    def _read_head(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
         """Gives where to read on."""
         buffer = self._buffer
         if not buffer:

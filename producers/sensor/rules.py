@@ -42,7 +42,8 @@ from producers.sensor.netlink import (
 from producers.sensor.owner import is_left, own_name
 
 ProxyAddress = tuple[str, int]
-"""A canonical address, "" for any, and a port."""
+"""A canonical address, "" for any, and a port, 0 for any."""
+ANY: ProxyAddress = ("", 0)
 
 _GENERAL = struct.Struct("!BBH")
 _NFTABLES = 10
@@ -175,12 +176,13 @@ class Rules:
 
 
 def _goes_to(family: int, address: str, port: int) -> bytes:
-    """Expressions: TCP, to this port, to this address."""
+    """Expressions: TCP, to this port, to this address, each unless it stands for any."""
     said = _is_equal(
         "meta", attribute(1, struct.pack("!I", _REGISTER)) + attribute(2, struct.pack("!I", _META_PROTOCOL)),
         bytes([socket.IPPROTO_TCP]),
     )  # fmt: skip
-    said += _is_equal("payload", _loaded(_TRANSPORT_HEADER, 2, 2), struct.pack("!H", port))
+    if port:
+        said += _is_equal("payload", _loaded(_TRANSPORT_HEADER, 2, 2), struct.pack("!H", port))
     if address:
         packed = ip_address(address).packed
         said += _is_equal("payload", _loaded(_NETWORK_HEADER, _DESTINATION_AT[family], len(packed)), packed)

@@ -30,7 +30,7 @@ from producers.sensor.counts import WAIT_NS, Counts
 from producers.sensor.diag import Ended, Ends
 from producers.sensor.enforcement import Enforcement, enforcing
 from producers.sensor.errors import Errors
-from producers.sensor.hearing import Hearing, Plan, level_of
+from producers.sensor.hearing import Hearing, Plan, level_of, level_of_all
 from producers.sensor.learning import Learner
 from producers.sensor.order import Ordered
 from producers.sensor.packets import Packet, parse_packet
@@ -38,6 +38,7 @@ from producers.sensor.privileges import Capability, keep_only, prioritised
 from producers.sensor.processes import Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
 from producers.sensor.ring import Change, Record, Task
+from producers.sensor.said import Said
 from producers.sensor.spelling import line_of
 from producers.sensor.tracefs import SensorError
 from producers.source import SENSOR, Line, SourceFile
@@ -91,7 +92,7 @@ class Sensor:
         """Records for which the kernel had no room."""
         self.hearing: Hearing | None = None
         """The HTTP level, where it is wanted."""
-        self.enforcement: Enforcement[Packet] | None = None
+        self.enforcement: Enforcement[Packet, Said] | None = None
         self._failure: BaseException | None = None
         self._told = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -298,11 +299,13 @@ def sensing(
             # All sockets are open, and no thread has started.
             keep_only([Capability.SYS_PTRACE] if plan.mode is None else [Capability.SYS_PTRACE, Capability.NET_ADMIN])
             if plan.mode is not None:
+                holds_all = learner is not None and plan.hold_unknown
                 sensor.enforcement = undo.enter_context(
                     enforcing(
                         sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
                         list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                        level=lambda: level_of(plan, learner),
+                        level=lambda: level_of_all(plan) if holds_all else level_of(plan, learner),
+                        is_proxied=learner.is_asked if learner is not None and holds_all else None,
                     )
                 )  # fmt: skip
             if capture is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.clock import iso_micros
 from schemas.events import Micros
-from schemas.sensor_line import Http, Tls
+from schemas.sensor_line import Http, Socks, Tls
 
 
 class Kind(StrEnum):
@@ -20,7 +20,7 @@ class Kind(StrEnum):
     EXCHANGE = "exchange"
     """The same request with its status, told once it is answered or will not be."""
     TLS = "tls"
-    """A client hello names a server."""
+    """A client hello, which mostly names a server."""
 
 
 class FlowKey(NamedTuple):
@@ -56,6 +56,15 @@ class Said(NamedTuple):
     """A name that was spoken in a tunnel, not to the proxy itself."""
     encrypted_hello: bool = False
     """The name may be only the outer one of an encrypted client hello."""
+    socks: int = 0
+    """The version, where it is a SOCKS request; then method and target are those of a CONNECT to the same host and port."""
+    granted: bool | None = None
+    """What the SOCKS server answered."""
+    acked: int = 0
+    """What the client acknowledged of the proxy's bytes with the packet in which the request, or the hello, begins; of a SOCKS
+    request with the one that completes it, as the server answers the greeting before."""
+    from_begin: bool = False
+    """All packets of its connection were seen, from the SYN on, as far as they came by."""
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -67,4 +76,6 @@ def line_of(said: Said, device: str) -> bytes:
     ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
     if said.kind is Kind.TLS:
         return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
+    if said.socks:
+        return _ENCODE(Socks(*ends, said.tx, said.socks, said.host, said.port, said.granted))
     return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))

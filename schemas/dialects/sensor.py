@@ -1,8 +1,9 @@
 """What `unproxy sensor` hears on connections to the proxies and does about it, one JSON object a line.
 
-`kind` tells what a line is: `http` a request with its answer, `tls` the server name of a client hello, `verdict` a request for a
-listed destination that was blocked or only noted, `mode` what the sensor does about such. The process is in the lines of
-`sockets` that the same sensor writes of the same connections. `flow` names the connection, the same in all its lines.
+`kind` tells what a line is: `http` a request with its answer, `tls` the server name of a client hello, `socks` a SOCKS request
+with its answer, `verdict` a request for a listed destination that was blocked or only noted, `mode` what the sensor does about
+such. The process is in the lines of `sockets` that the same sensor writes of the same connections. `flow` names the connection,
+the same in all its lines.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
+    SocksRequest,
     TlsName,
     Verdict,
     flow_of,
 )
-from schemas.sensor_line import Http, Line, Mode, Tls
+from schemas.sensor_line import Http, Line, Mode, Socks, Tls
 from schemas.sensor_line import Verdict as Judged
 
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
 """How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
+WHY = frozenset({"", "answer_received", "socket_gone", "not_destroyed", "unproven"})
+"""Why a request was only noted in the mode block: there is no proof that its client got no answer (`docs/sensor-block.md`)."""
 
 
 class _Device(msgspec.Struct, gc=False):
@@ -76,7 +80,11 @@ def parse(raw: bytes) -> Parsed:
             f"http/{line.flow}/{line.tx}/{line.ts}",
         )
     if isinstance(line, Tls):
-        return TlsName(line.device, at, flow, _host(line.sni), line.tunnelled, f"tls/{line.flow}/{line.ts}")
+        name, event_id = _host(line.sni), f"tls/{line.flow}/{line.ts}"
+        return TlsName(line.device, at, flow, name, line.tunnelled, event_id, to_proxy=not line.tunnelled)
+    if isinstance(line, Socks):
+        host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
+        return SocksRequest(line.device, at, flow, line.tx, host, line.port if host else 0, line.granted, event_id)
     return _verdict(line, at, flow, raw)
 
 
@@ -86,6 +94,8 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
     if line.how not in HOW:
         return Reject(Reason.BAD_VALUE, f"how is {line.how!r}, not one of {sorted(HOW)}", raw)
+    if line.why not in WHY:
+        return Reject(Reason.BAD_VALUE, f"why is {line.why!r}, not one of {sorted(WHY)}", raw)
     host = _host(line.host)
     if not host:
         return Reject(Reason.BAD_VALUE, f"{line.host[:TEXT_CHARS_MAX]!r} is no host", raw)
@@ -101,7 +111,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         host,
         None,
         line.title[:TEXT_CHARS_MAX],
-        line.how,
+        line.how or line.why,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
     )
 
@@ -143,7 +153,7 @@ DIALECT = Dialect(
     written_at,
     device_of,
     title="`unproxy sensor`: requests to the proxies, names in tunnels, verdicts and the mode",
-    gives="HTTP requests with CONNECT and absolute URIs and their status, TLS names, verdicts of the sensor's own list, the mode "
-    "in force; the process is in the lines of `sockets`.",
+    gives="HTTP requests with CONNECT and absolute URIs and their status, SOCKS requests, TLS names, verdicts of the sensor's "
+    "own list, the mode in force; the process is in the lines of `sockets`.",
     claims=claims,
 )

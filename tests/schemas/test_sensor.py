@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.dialects.sensor import DIALECT, parse
-from schemas.events import HttpExchange, ModeChanged, Reason, Reject, TlsName, Verdict
+from schemas.events import HttpExchange, ModeChanged, Reason, Reject, SocksRequest, TlsName, Verdict
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 LINES = [json.loads(line) for line in (GOLDEN / "sensor.in.jsonl").read_text().splitlines()]
@@ -98,6 +98,38 @@ def test_how_a_verdict_was_carried_out_is_its_category() -> None:
 
     assert isinstance(verdict, Verdict)
     assert verdict.category == "socket_destroyed"
+
+
+SOCKS = {name: value for name, value in HTTP.items() if name not in ("method", "target", "status", "user_agent")} | {
+    "kind": "socks", "version": 5, "host": "Bad.Example.", "port": 443, "granted": True,
+}  # fmt: skip
+
+
+def test_a_socks_request_names_its_target() -> None:
+    """A host that cannot be one is none, and has no port; an answer may be missing."""
+    asked, nothing = parsed(SOCKS), parsed(SOCKS, host="a b", granted=None)
+
+    assert isinstance(asked, SocksRequest)
+    assert (asked.host, asked.port, asked.granted) == ("bad.example", 443, True)
+    assert asked.event_id == f"socks/{SOCKS['flow']}/{SOCKS['tx']}/{SOCKS['ts']}"
+    assert isinstance(nothing, SocksRequest)
+    assert (nothing.host, nothing.port, nothing.granted) == ("", 0, None)
+
+
+@pytest.mark.parametrize("changes", [{"version": 6}, {"port": 65_536}, {"tx": -1}, {"granted": "yes"}])
+def test_a_socks_request_is_checked(changes: dict[str, object]) -> None:
+    """What cannot be is refused."""
+    assert isinstance(parsed(SOCKS, **changes), Reject)
+
+
+def test_a_hello_outside_a_tunnel_was_sent_to_a_proxy() -> None:
+    """The sensor listens to proxies only; one in a tunnel, named or not, was sent to the tunnel's end."""
+    outside, inside = parsed(TLS, sni="", tunnelled=False), parsed(TLS, sni="")
+
+    assert isinstance(outside, TlsName)
+    assert (outside.sni, outside.to_proxy) == ("", True)
+    assert isinstance(inside, TlsName)
+    assert not inside.to_proxy
 
 
 def test_a_mode_needs_no_connection() -> None:

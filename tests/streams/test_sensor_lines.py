@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import pytest
+
 from producers.sensor.http_level import HttpLevel
 from producers.sensor.packets import Packet
 from producers.sensor.said import Kind, line_of
 from schemas.dialects import dialects
-from schemas.events import ConnectionOpened, HttpExchange, TlsName
+from schemas.events import ConnectionOpened, HttpExchange, SocksRequest, TlsName
+from streams import correlator
 from tests.factories import Row, World
-from tests.producers.sensor.wire import PORT, PROXY_PORT, T0, answer, end, hello, segment, syn
+from tests.producers.sensor.wire import PORT, PROXY, PROXY_PORT, T0, answer, end, hello, segment, syn
 
 CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\n\r\n"
 GET = b"GET http://intranet.example/a?q HTTP/1.1\r\nHost: intranet.example\r\n\r\n"
@@ -40,7 +43,7 @@ def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
     world = World()
     for line in lines:
         event = dialects()["sensor" if b'"kind"' in line else "sockets"].parse(line)
-        assert isinstance(event, ConnectionOpened | HttpExchange | TlsName), event
+        assert isinstance(event, ConnectionOpened | HttpExchange | SocksRequest | TlsName), event
         world.see(event)
     world.finish()
     return world.connections, world.destinations
@@ -80,3 +83,73 @@ def test_the_same_ends_again_are_two_connections() -> None:
         ("www.example.com", 7),
         ("intranet.example", 8),
     }
+
+
+@pytest.mark.parametrize("name", ["", "proxy.example"])
+def test_tls_to_the_proxy_hides_the_destination(name: str) -> None:
+    """Also where no setting of the worker names the proxy, and where the client hello names nobody."""
+    for order in permutations([connected(pid=7), *heard(syn(), segment(hello(name)))]):
+        (connection,), destinations = rows(*order)
+
+        assert destinations == []
+        assert (connection["UnresolvedReason"], connection["ResolvedBy"], connection["Confidence"]) == (
+            "encrypted_to_proxy", "", "",
+        )  # fmt: skip
+        assert (connection["ProxyIP"], connection["Outcome"], connection["RemoteUrl"]) == (PROXY, "unknown", name)
+
+
+GREETING, TO_NAME = b"\x05\x01\x00", b"\x05\x01\x00\x03\x0bbad.example\x01\xbb"
+GRANTED, REFUSED = b"\x05\x00\x00\x01" + bytes(6), b"\x05\x02\x00\x01" + bytes(6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reply", "host", "outcome"),
+    [
+        (GREETING + TO_NAME, GRANTED, "bad.example", "allowed"),
+        (GREETING + TO_NAME, REFUSED, "bad.example", "failed"),
+        (GREETING + TO_NAME, b"", "bad.example", "unknown"),
+        (GREETING + b"\x05\x01\x00\x01\xcb\x00\x71\x09\x01\xbb", GRANTED, "203.0.113.9", "allowed"),
+        (b"\x04\x01\x01\xbb\xcb\x00\x71\x09\x00", b"\x00\x5a" + bytes(6), "203.0.113.9", "allowed"),
+        (b"\x04\x01\x01\xbb\x00\x00\x00\x01\x00bad.example\x00", b"\x00\x5b" + bytes(6), "bad.example", "failed"),
+    ],
+)
+def test_a_socks_request_names_the_destination(asked: bytes, reply: bytes, host: str, outcome: str) -> None:
+    """The SOCKS server is the proxy; neither row calls the connection direct, in any order."""
+    said = heard(syn(), segment(asked), answer(reply), segment(hello("bad.example"), len(asked)))
+    for order in permutations([connected(pid=7), *said]):
+        (connection,), (destination,) = rows(*order)
+
+        assert (destination["DestinationHost"], destination["DestinationPort"]) == (host, 443)
+        assert (destination["ResolvedBy"], destination["Confidence"], destination["Outcome"]) == (
+            "socks",
+            "exact",
+            outcome,
+        )
+        assert (destination["ProxyIP"], destination["InitiatingProcessId"]) == (PROXY, 7)
+        assert (connection["ResolvedBy"], connection["ProxyPort"]) == ("socks", PROXY_PORT)
+
+
+@pytest.mark.parametrize("asked", [GREETING, GREETING + b"\x05\x03\x00\x01" + bytes(6)])
+def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
+    """A greeting alone, or another command than CONNECT: a proxied connection without a usable request."""
+    (connection,), destinations = rows(connected(pid=7), *heard(syn(), segment(asked), end()))
+
+    assert destinations == []
+    assert (connection["UnresolvedReason"], connection["ProxyIP"]) == ("no_usable_request", PROXY)
+
+
+def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
+    """As in a tunnel that CONNECT opened."""
+    asked = GREETING + TO_NAME
+    _, (destination,) = rows(*heard(syn(), segment(asked), segment(hello("other.example"), len(asked))))
+
+    assert destination["HostMismatch"] == "other.example"
+
+
+def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of proxies that a device may know."""
+    monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
+    for first, why in ((hello(""), "encrypted_to_proxy"), (GREETING, "no_usable_request")):
+        (connection,), _ = rows(connected(pid=7), *heard(syn(), segment(first), end()))
+
+        assert connection["UnresolvedReason"] == why

@@ -17,6 +17,7 @@ CANDIDATES_SHOWN = 10
 Row = Mapping[str, Any]
 
 _EVIDENCE = {
+    "socks": "the SOCKS request on this connection names it",
     "connect": "the CONNECT request on this connection names it",
     "absolute_uri": "the request's absolute URI on this connection names it",
     "verdict": "the verdict of the device's network protection names it",

@@ -26,18 +26,19 @@ class Noting(Proxy):
 asked: list[str] = []
 
 
-def outcome_of(host: str) -> str:
-    """How a tunnel ends: an error, or that it does not."""
+def outcome_of(host: str) -> tuple[str, bool]:
+    """How a tunnel ends: an error, or that it does not; and whether the proxy's answer came."""
+    answered = False
     with create_connection(("127.0.0.1", PORT), timeout=WAIT_SECS) as connection:
         try:
             connection.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             while connection.recv(65_536):
-                pass
+                answered = True
         except TimeoutError:
-            return "open"
+            return "open", answered
         except OSError as error:
-            return type(error).__name__
-    return "closed"
+            return type(error).__name__, answered
+    return "closed", answered
 
 
 def main() -> None:
@@ -45,8 +46,11 @@ def main() -> None:
     threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", PORT), Noting).serve_forever, daemon=True).start()
     for line in sys.stdin:
         host = line.strip()
-        outcome = outcome_of(host)
-        print(json.dumps({"outcome": outcome, "reached": f"{host}:443" in asked}), flush=True)
+        outcome, answered = outcome_of(host)
+        print(
+            json.dumps({"outcome": outcome, "answered": answered, "reached": f"{host}:443" in asked}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

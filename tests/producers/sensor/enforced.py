@@ -20,18 +20,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from producers.sensor.capture import capturing
+from producers.sensor.capture import Capture, capturing
 from producers.sensor.diag import Destroyer, Ended, Ends, FiveTuple, why_not_destroy
 from producers.sensor.enforcement import Enforcement, enforcing
-from producers.sensor.hearing import Hearing, Plan
+from producers.sensor.hearing import Hearing, Plan, level_of, level_of_all
 from producers.sensor.inline import Gate, Queue
 from producers.sensor.learning import Learner
-from producers.sensor.packets import Packet
+from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.queue import Queue as Lines
 from producers.sensor.rules import NoRules, Rules
 from schemas.address import canonical_ip
 from schemas.events import Micros, ProtectionMode
-from tests.producers.sensor.spoken import HELLO, Level, Segment, said, segment_of
+from tests.producers.sensor.spoken import HELLO, Level, Said, Segment, said, segment_of
+from tests.producers.sensor.wire import hello
 
 V4, V6 = "198.51.100.80", "2001:db8:51::80"
 HERE, BESIDE, DEVICE = "198.51.100.1", "198.51.100.2", "beside"
@@ -42,9 +43,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class Proxy:
-    """Answers whatever comes, and remembers it."""
+    """Answers whatever comes at once, unless it is silent, and remembers it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, answer: bytes = ANSWER) -> None:
+        self.answer = answer
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.address = address
         self.server = socket.create_server((address, PORT), family=family, dualstack_ipv6=address == "::")
@@ -60,7 +62,7 @@ class Proxy:
         with client, suppress(OSError):
             while content := client.recv(65_536):
                 self.got.append(content)
-                client.sendall(ANSWER)
+                client.sendall(self.answer)
 
 
 def ask(address: str, *words: bytes) -> list[str]:
@@ -96,7 +98,7 @@ def tables() -> list[str]:
 @contextmanager
 def blocking(
     lines: list[bytes], rules: Callable[[], Rules] = Rules, mode: ProtectionMode = ProtectionMode.BLOCK
-) -> Iterator[Enforcement[Segment]]:
+) -> Iterator[Enforcement[Segment, Said]]:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "listed.txt"
         listed.write_text("listed.example\n")
@@ -143,21 +145,123 @@ def at_sight() -> dict[str, Any]:
 
     proxy = Proxy(V4)
     lines: list[bytes] = []
-    with blocking(lines, none) as enforcement, connected(V4) as client:
+    with blocking(lines, none) as enforcement, connected(V4) as client, capturing([PORT]) as capture:
+        client.sendall(connect_to("fine.example"))
+        client.recv(65_536)
+        client.sendall(HELLO)
+        client.recv(65_536)
         client.sendall(connect_to("listed.example"))
         client.recv(65_536)
         flow = ends_of(client)
-        enforcement.heard([said("listed.example", at=1, flow=flow)])
+        hello, connect = [packet.ack for packet in _captured(capture, 3) if packet.payload][-2:]
+        tunnelled = said("listed.example", at=1, flow=flow)._replace(acked=connect + len(ANSWER))
+        enforcement.heard([tunnelled])
         try:
             error = client.recv(1).decode()
         except OSError as raised:
             error = type(raised).__name__
-        enforcement.heard([said("sub.listed.example", at=2, flow=flow)])
+        enforcement.heard([said("sub.listed.example", at=2, flow=flow)._replace(acked=hello)])
+        (reset,) = _captured(capture, 1)
+        enforcement.reset(Segment(*flow, reset.flags, b"", reset.ack))
         enforcement.heard([said("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
         inline = enforcement.inline
     return {
         "inline": inline, "error": error, "got": len(proxy.got), "lines": [json.loads(line) for line in lines],
         "left": tables(),
+    }  # fmt: skip
+
+
+@contextmanager
+def learning(lines: list[bytes], denied: str = "", *, hold_unknown: bool = False) -> Iterator[Lines]:
+    """A sensor's HTTP level that blocks what is listed, and knows no proxy yet."""
+    queue = Lines()
+    learner = Learner([], [(denied, PORT)])
+    plan = Plan(ProtectionMode.BLOCK, learns=True, hold_unknown=hold_unknown)
+    with tempfile.TemporaryDirectory() as folder, capturing([], learns=True) as capture:
+        listed = Path(folder) / "listed.txt"
+        listed.write_text("listed.example\n")
+        with enforcing(
+            "dev-a", lines.append, mode=ProtectionMode.BLOCK, list_path=listed, parse=parse_packet,
+            level=lambda: level_of_all(plan) if hold_unknown else level_of(plan, learner),
+            is_proxied=learner.is_asked if hold_unknown else None,
+        ) as enforcement:  # fmt: skip
+            hearing = Hearing(capture, plan, queue, "dev-a", enforcement, learner)
+            hearing.start()
+            yield queue
+            hearing.close()
+
+
+def unknown_held() -> dict[str, Any]:
+    """Nothing listed passes to proxies that nobody named, from the first request on; what is not asked of a proxy goes on."""
+    lines: list[bytes] = []
+    head = connect_to("listed.example")
+    socks = b"\x05\x01\x00\x05\x01\x00\x03\x0elisted.example\x01\xbb"
+    talks = {
+        "connect": [head],
+        "uri": [b"GET http://listed.example/ HTTP/1.1\r\n\r\n"],
+        "socks": [socks],
+        "name in a tunnel": [connect_to("fine.example"), hello("listed.example")],
+        "fine": [connect_to("fine.example"), hello("fine.example")],
+        "no proxy": [b"GET / HTTP/1.1\r\nHost: listed.example\r\n\r\n"],
+        "no proxy, TLS": [hello("listed.example")],
+        "denied": [head],
+    }
+    proxies = {what: Proxy(f"127.0.1.{number}") for number, what in enumerate(talks, 1)}
+    slow = Proxy("127.0.1.99", b"")
+    with learning(lines, proxies["denied"].address, hold_unknown=True):
+        asked = {what: ask(proxies[what].address, *words) for what, words in talks.items()}
+        with connected(slow.address) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                for byte in head:
+                    client.sendall(bytes([byte]))
+                asked["bytes"] = [str(client.recv(1))]
+            except OSError as error:
+                asked["bytes"] = [type(error).__name__]
+    verdicts = [line for line in map(json.loads, lines) if line["kind"] == "verdict"]
+    return {
+        "asked": asked,
+        "got": {what: sum(map(len, proxy.got)) for what, proxy in proxies.items()} | {"bytes": b"".join(slow.got).decode()},
+        "whole": {what: sum(map(len, words)) for what, words in talks.items()},
+        "verdicts": [(line["remote_ip"], line["action"], line.get("how")) for line in verdicts],
+        "left": tables(),
+    }  # fmt: skip
+
+
+def at_once() -> dict[str, Any]:
+    """A proxy that nobody named, which answers before its first request is seen, and goes on to be asked while it is learnt.
+
+    Every request is for a listed destination. Clients of each kind: one closes when it has its answer, one waits for more, one
+    asks a proxy that says nothing.
+    """
+    silent, hasty = "127.0.1.9", [f"127.0.1.{number}" for number in range(1, 5)]
+    Proxy(silent, b"")
+    for address in hasty:
+        Proxy(address)
+    lines: list[bytes] = []
+    asked: dict[tuple[str, int], str] = {}
+    with learning(lines) as queue:
+        for address in (*hasty, silent):
+            for word in (connect_to("listed.example"), b"GET http://listed.example/ HTTP/1.1\r\n\r\n") * 3:
+                for waits in (True, False):
+                    with connected(address) as client:
+                        client.settimeout(WAIT_SECS)
+                        port, outcome = ends_of(client)[1], "aborted"
+                        with suppress(OSError):
+                            client.sendall(word)
+                            if client.recv(65_536):
+                                outcome = "answered"
+                            if waits:
+                                client.recv(65_536)
+                        asked[address, port] = outcome
+    told: dict[tuple[str, int], list[dict[str, Any]]] = {ends: [] for ends in asked}
+    for line in map(json.loads, [*lines, *(line for _, line in queue.take())]):
+        if line["kind"] != "mode":
+            told[line["remote_ip"], line["local_port"]].append(line)
+    return {
+        "asked": list(asked.values()),
+        "told": [[(one["kind"], one.get("action"), one.get("how") or one.get("why")) for one in said]
+                 for said in told.values()],
     }  # fmt: skip
 
 
@@ -351,6 +455,16 @@ def beside() -> dict[str, Any]:
 def run(command: str) -> None:
     """Of `ip`, which has to do it."""
     subprocess.run(command.split(), check=True)
+
+
+def _captured(capture: Capture, count: int) -> list[Packet]:
+    """The packets that come to the proxies' port, at least so many."""
+    found: list[Packet] = []
+    deadline = time.monotonic() + WAIT_SECS
+    while len(found) < count and time.monotonic() < deadline:
+        found += [packet for _, packet in capture.read() if packet.dst_port == PORT]
+        time.sleep(0.01)
+    return found
 
 
 def _receive(sock: socket.socket, count: int) -> None:

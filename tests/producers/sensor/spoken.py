@@ -21,6 +21,7 @@ class Segment(NamedTuple):
     dst_port: int
     flags: int
     payload: bytes
+    ack: int = 0
 
 
 class Said(NamedTuple):
@@ -35,6 +36,8 @@ class Said(NamedTuple):
     target: str
     host: str
     port: int
+    acked: int = 0
+    from_begin: bool = True
 
 
 def segment_of(ip: bytes) -> Segment | None:
@@ -44,7 +47,8 @@ def segment_of(ip: bytes) -> Segment | None:
     head = ip[at:]
     ports = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
     payload = head[(head[12] >> 4) * 4 :]
-    return Segment(spelled(ends[:half]), ports[0], spelled(ends[half:]), ports[1], head[13], payload)
+    ack = int.from_bytes(head[8:12], "big")
+    return Segment(spelled(ends[:half]), ports[0], spelled(ends[half:]), ports[1], head[13], payload, ack)
 
 
 def said(
@@ -63,8 +67,11 @@ def said(
 class Level:
     """Tells what each segment says."""
 
-    def packet(self, _at: int, packet: Segment, /) -> list[Said]:
+    def packet(self, at: int, packet: Segment, /) -> list[Said]:
         """CONNECT, absolute URIs, names."""
+        return [one._replace(at=at, acked=packet.ack) for one in self._said(packet)]
+
+    def _said(self, packet: Segment) -> list[Said]:
         flow = packet[:4]
         if packet.payload.startswith(HELLO):
             return [said(packet.payload.removeprefix(HELLO).decode(), kind="tls", flow=flow)]

@@ -9,21 +9,24 @@ from typing import Any
 
 import pytest
 
+import producers.sensor.enforce as module
 from producers.sensor.diag import FiveTuple
-from producers.sensor.enforce import DESTROYED_MICROS, Enforcer, passes
+from producers.sensor.enforce import AWAITED_MAX, DESTROYED_MICROS, PROOF_MICROS, Enforcer, passes
 from producers.sensor.listed import Listed
 from schemas.events import ProtectionMode
 from tests.producers.sensor.spoken import SYN, Level, Said, Segment, said
 
 FLOW = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
+RST, ACK = 0x04, 0x10
 AT = 1_780_000_000_000_000
 
 
 class World:
-    """An enforcer, its lines, and a kernel that does as it is told."""
+    """An enforcer, its lines, and a kernel that does as it is told: its resets acknowledge `received`."""
 
-    def __init__(self, *outcomes: bool | int) -> None:
+    def __init__(self, *outcomes: bool | int, received: int | None = 0) -> None:
         self.lines: list[bytes] = []
+        self.received = received
         self.destroyed: list[FiveTuple] = []
         self.outcomes = list(outcomes)
         listed = Listed("block.txt", ["listed.example"])
@@ -36,15 +39,26 @@ class World:
             return outcome
         raise OSError(outcome, "refused")
 
+    def saw(self, request: Said, at: int = AT) -> None:
+        """On its way, and then the reset that its end brings about."""
+        self.enforcer.saw(at, request._replace(at=at))
+        if self.received is not None:
+            self.enforcer.reset(Segment(*request.flow, RST | ACK, b"", self.received))
+
     def told(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
 
     def verdicts(self) -> list[tuple[str, str]]:
-        return [(line["action"], line.get("how", "")) for line in self.told() if line["kind"] == "verdict"]
+        """What was done, and how, or why not."""
+        return [
+            (line["action"], line.get("how", "") or line.get("why", ""))
+            for line in self.told()
+            if line["kind"] == "verdict"
+        ]
 
 
-def world(mode: ProtectionMode, *outcomes: bool | int) -> World:
-    made = World(*outcomes)
+def world(mode: ProtectionMode, *outcomes: bool | int, received: int | None = 0) -> World:
+    made = World(*outcomes, received=received)
     made.enforcer.enters(mode, AT)
     return made
 
@@ -56,16 +70,21 @@ def segment(payload: bytes = b"", *, flags: int = 0, port: int = FLOW[1]) -> Seg
 CONNECT = b"CONNECT listed.example:443 HTTP/1.1\r\n\r\n"
 
 
-def judged(made: World, packets: Iterable[Segment], at: int = AT) -> list[bool]:
+def judged(made: World, packets: Iterable[Segment], at: int = AT, level: Level | None = None) -> list[bool]:
+    """Which of these packets may go on; then comes the reset."""
     queue = list(packets)
-    may_pass = passes(made.enforcer, lambda raw: queue[raw[0]], Level(), lambda: at)
-    return [may_pass(bytes([number])) for number in range(len(queue))]
+    may_pass = passes(made.enforcer, lambda raw: queue[raw[0]], level or Level(), lambda: at)
+    may = [may_pass(bytes([number])) for number in range(len(queue))]
+    if made.received is not None:
+        queue.append(segment(flags=RST | ACK)._replace(ack=made.received))
+        may_pass(bytes([len(queue) - 1]))
+    return may
 
 
 def test_a_verdict_has_all_that_a_request_has() -> None:
     """As a blocked one has no other record."""
     made = world(ProtectionMode.BLOCK)
-    made.enforcer.saw(AT, said("listed.example"))
+    made.saw(said("listed.example"))
 
     assert made.told() == [
         {"kind": "mode", "device": "dev-a", "ts": "2026-05-28T20:26:40.000000Z", "mode": "block"},
@@ -92,7 +111,7 @@ def test_a_verdict_has_all_that_a_request_has() -> None:
 def test_audit_marks_and_touches_nothing() -> None:
     """The request goes on, held or not."""
     made = world(ProtectionMode.AUDIT)
-    made.enforcer.saw(AT, said("listed.example"))
+    made.saw(said("listed.example"))
 
     assert made.verdicts() == [("audited", "")]
     assert judged(made, [segment(CONNECT)]) == [True]
@@ -103,8 +122,8 @@ def test_a_tunnel_is_marked_once() -> None:
     """Its name in the hello says again what CONNECT said; another name, or another tunnel's, is told."""
     made = world(ProtectionMode.AUDIT)
     for one in (said("listed.example"), said("listed.example", kind="tls"), said("x.listed.example", kind="tls")):
-        made.enforcer.saw(AT, one)
-    made.enforcer.saw(AT, said("listed.example", kind="tls")._replace(flow_id="u-2"))
+        made.saw(one)
+    made.saw(said("listed.example", kind="tls")._replace(flow_id="u-2"))
 
     assert [line["host"] for line in made.told()[1:]] == ["listed.example", "x.listed.example", "listed.example"]
 
@@ -112,9 +131,9 @@ def test_a_tunnel_is_marked_once() -> None:
 def test_off_looks_at_nothing() -> None:
     """Nor does a sensor that has no mode yet."""
     made = world(ProtectionMode.OFF)
-    made.enforcer.saw(AT, said("listed.example"))
+    made.saw(said("listed.example"))
     bare = World()
-    bare.enforcer.saw(AT, said("listed.example"))
+    bare.saw(said("listed.example"))
 
     assert (made.verdicts(), made.destroyed, bare.lines) == ([], [], [])
 
@@ -124,7 +143,7 @@ def test_others_are_left_alone(mode: ProtectionMode) -> None:
     """What is not listed, and answers, which come too late."""
     made = world(mode)
     for one in (said("fine.example"), said("listed.example", kind="exchange"), said("")):
-        made.enforcer.saw(AT, one)
+        made.saw(one)
 
     assert (made.verdicts(), made.destroyed) == ([], [])
 
@@ -132,33 +151,112 @@ def test_others_are_left_alone(mode: ProtectionMode) -> None:
 def test_what_could_not_be_destroyed_was_not_blocked() -> None:
     """Gone already, or the kernel refuses: the line claims nothing."""
     made = world(ProtectionMode.BLOCK, False, errno.EPERM)
-    made.enforcer.saw(AT, said("listed.example"))
-    made.enforcer.saw(AT, said("listed.example"))
+    made.saw(said("listed.example"))
+    made.saw(said("listed.example"))
 
-    assert made.verdicts() == [("audited", "")] * 2
+    assert made.verdicts() == [("audited", "socket_gone"), ("audited", "not_destroyed")]
     assert made.enforcer.passed == 2
+
+
+@pytest.mark.parametrize(("received", "why"), [(8, "answer_received"), (1, "answer_received"), (None, "unproven")])
+def test_blocked_takes_proof(received: int | None, why: str) -> None:
+    """The reset acknowledges no more than the request's own packet did: else an answer may have been read, or its end came."""
+    made = world(ProtectionMode.BLOCK, received=received)
+    made.saw(said("listed.example"))
+    made.enforcer.finish()
+
+    assert made.verdicts() == [("audited", why)]
+    assert (made.enforcer.destroyed, made.enforcer.passed, made.destroyed) == (0, 1, [FLOW])
+
+
+def test_what_was_received_before_is_no_answer() -> None:
+    """A later request of a connection, or a name in a tunnel: what counts is what came since it was begun."""
+    for received, verdict in ((700, ("blocked", "socket_destroyed")), (701, ("audited", "answer_received"))):
+        made = world(ProtectionMode.BLOCK, received=received)
+        made.saw(said("listed.example", kind="tls")._replace(acked=700))
+
+        assert made.verdicts() == [verdict]
+
+
+def test_only_the_reset_of_the_socket_proves() -> None:
+    """Not a reset by which the kernel answers for a socket that is gone, which acknowledges nothing; nor another's."""
+    made = world(ProtectionMode.BLOCK, received=None)
+    made.saw(said("listed.example"))
+    for packet in (segment(flags=RST), segment(flags=ACK), segment(flags=RST | ACK, port=40_001)):
+        made.enforcer.reset(packet)
+    assert made.verdicts() == []
+    made.enforcer.reset(segment(flags=RST | ACK))
+
+    assert made.verdicts() == [("blocked", "socket_destroyed")]
+
+
+def test_the_reset_is_waited_for_a_moment() -> None:
+    """From the next look on, as packets may be read late; then the request is unproven, and a reset changes nothing."""
+    made = world(ProtectionMode.BLOCK, received=None)
+    made.saw(said("listed.example"))
+    made.enforcer.advance(AT + 60 * PROOF_MICROS)
+    made.enforcer.advance(AT + 61 * PROOF_MICROS - 1)
+    assert made.verdicts() == []
+    made.enforcer.advance(AT + 61 * PROOF_MICROS)
+    made.enforcer.reset(segment(flags=RST | ACK))
+
+    assert made.verdicts() == [("audited", "unproven")]
+
+
+def test_what_waits_for_a_reset_is_bounded() -> None:
+    """Of the requests of one connection the first ones wait, further ones are unproven; each has one verdict."""
+    made = world(ProtectionMode.BLOCK, received=None)
+    for tx in range(AWAITED_MAX + 1):
+        made.saw(said("listed.example")._replace(tx=tx))
+    assert made.verdicts() == [("audited", "unproven")]
+    made.enforcer.reset(segment(flags=RST | ACK))
+
+    assert made.verdicts()[1:] == [("blocked", "socket_destroyed")] * AWAITED_MAX
+
+
+def test_connections_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a request is unproven at once."""
+    monkeypatch.setattr(module, "ENDED_MAX", 2)
+    made = world(ProtectionMode.BLOCK, received=None)
+    for port in range(40_000, 40_003):
+        made.saw(said("listed.example", flow=(FLOW[0], port, *FLOW[2:])))
+
+    assert made.verdicts() == [("audited", "unproven")]
+
+
+def test_a_requests_own_line_waits_for_the_verdict() -> None:
+    """It follows where the request was not blocked, and is left out where it was; what comes later likewise."""
+    request, answer = said("listed.example"), said("listed.example", kind="exchange")
+    for received, kept in ((9, False), (0, True)):
+        made = world(ProtectionMode.BLOCK, received=None)
+        made.saw(request)
+        assert made.enforcer.keeps(answer, b'{"kind":"http"}')
+        made.enforcer.reset(segment(flags=RST | ACK)._replace(ack=received))
+
+        assert [line["kind"] for line in made.told()] == ["mode", "verdict", *([] if kept else ["http"])]
+        assert made.enforcer.keeps(answer, b"") is kept
 
 
 def test_a_second_request_of_a_destroyed_connection_is_blocked() -> None:
     """Within the moment in which its packets may come; later ones with these ports are of another."""
     made = world(ProtectionMode.BLOCK, True, False, False)
     for at in (AT, AT + 1, AT + DESTROYED_MICROS + 1):
-        made.enforcer.saw(at, said("listed.example"))
+        made.saw(said("listed.example"), at)
 
-    assert made.verdicts() == [("blocked", "socket_destroyed")] * 2 + [("audited", "")]
+    assert made.verdicts() == [("blocked", "socket_destroyed")] * 2 + [("audited", "socket_gone")]
 
 
 def test_a_request_that_its_verdict_tells_needs_no_other_line() -> None:
     """Its exchange comes when its connection is gone; another request's, and a marked one's, are told."""
     made = world(ProtectionMode.BLOCK, True, False)
     for request in (said("listed.example"), said("listed.example")._replace(flow_id="u-2")):
-        made.enforcer.saw(AT, request._replace(flow=(*request.flow[:3], len(made.lines))))
+        made.saw(request._replace(flow=(*request.flow[:3], len(made.lines))))
     answer = said("listed.example", kind="exchange")
 
-    assert made.verdicts() == [("blocked", "socket_destroyed"), ("audited", "")]
-    assert made.enforcer.is_told(answer)
+    assert made.verdicts() == [("blocked", "socket_destroyed"), ("audited", "socket_gone")]
+    assert made.enforcer.keeps(answer, b"")
     assert not any(
-        made.enforcer.is_told(other)
+        made.enforcer.keeps(other, b"")
         for other in (answer._replace(tx=1), answer._replace(flow_id="u-2"), said("listed.example", kind="tls"))
     )
 
@@ -188,6 +286,41 @@ def test_dropped_is_blocked_though_the_socket_stays() -> None:
     assert judged(made, [segment(CONNECT)]) == [False]
     assert judged(made, [segment(CONNECT)], AT + 900_000_000) == [False]
     assert made.verdicts() == [("blocked", "inline")]
+
+
+def test_of_a_connection_that_is_older_a_held_request_may_be_a_copy() -> None:
+    """So it is not said that it never left; and where the socket stays, not that it was blocked. It is dropped all the same."""
+
+    class Older(Level):
+        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+            return [one._replace(from_begin=False) for one in super().packet(at, packet)]
+
+    for outcome, verdict in ((True, ("blocked", "socket_destroyed")), (errno.EPERM, ("audited", "not_destroyed"))):
+        made = world(ProtectionMode.BLOCK, outcome)
+
+        assert judged(made, [segment(CONNECT), segment(CONNECT)], level=Older()) == [False, False]
+        assert made.verdicts() == [verdict]
+
+
+def test_a_second_held_request_of_a_socket_that_stays_is_blocked() -> None:
+    """Both in the packet that never left."""
+
+    class Twice(Level):
+        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+            return super().packet(at, packet) * 2
+
+    made = world(ProtectionMode.BLOCK, errno.EOPNOTSUPP, errno.EOPNOTSUPP)
+
+    assert judged(made, [segment(CONNECT)], level=Twice()) == [False]
+    assert made.verdicts() == [("blocked", "inline")] * 2
+
+
+def test_an_answer_to_a_held_request_is_no_block() -> None:
+    """An earlier copy went by unseen, and was answered before the socket was destroyed."""
+    made = world(ProtectionMode.BLOCK, received=5)
+
+    assert judged(made, [segment(CONNECT)]) == [False]
+    assert made.verdicts() == [("audited", "answer_received")]
 
 
 def test_ports_used_again_are_another_connection() -> None:
@@ -225,6 +358,7 @@ def test_what_a_packet_tells_of_another_connection_is_not_held() -> None:
     may_pass = passes(made.enforcer, lambda _: segment(b"x"), Late(), lambda: AT)
 
     assert may_pass(b"") is True
+    made.enforcer.reset(segment(flags=RST | ACK, port=other[1]))
     assert (made.verdicts(), made.destroyed) == ([("blocked", "socket_destroyed")], [other])
 
 

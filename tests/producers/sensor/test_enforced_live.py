@@ -76,15 +76,18 @@ def test_what_was_done_is_counted() -> None:
 
 
 def test_without_rules_sockets_are_destroyed_at_sight() -> None:
-    """The request may have got through; the client is cut off, and the line says how; so for both its requests."""
+    """The request may have got through; the client is cut off, and the line says how. What was answered is not blocked."""
     outcome = outcome_of("at_sight")
     _, first, second, gone = outcome["lines"]
 
-    assert (outcome["inline"], outcome["error"], outcome["got"]) == (False, ABORTED, 1)
-    assert {(one["action"], one["how"]) for one in (first, second)} == {("blocked", "socket_destroyed")}
+    assert (outcome["inline"], outcome["error"], outcome["got"]) == (False, ABORTED, 3)
+    assert (first["action"], first["how"]) == ("blocked", "socket_destroyed")
     assert "not inline: sockets of listed requests are destroyed at sight" in outcome["said"]
-    # Its connection is no more: it went through, and nothing else is claimed.
-    assert (gone["action"], gone.get("how")) == ("audited", None)
+    # The answer to an earlier request of the connection is one; of a connection that is no more nothing is known.
+    assert [(one["action"], one["why"], "how" in one) for one in (second, gone)] == [
+        ("audited", "answer_received", False),
+        ("audited", "socket_gone", False),
+    ]
 
 
 def test_sockets_are_destroyed_of_each_family() -> None:
@@ -151,3 +154,42 @@ def test_a_fault_of_ours_holds_up_nothing() -> None:
 
     assert (outcome["asked"], outcome["failed"], outcome["numbers"], outcome["left"]) == (["answered"], True, 1, [])
     assert "a packet could not be judged and goes on" in outcome["said"]
+
+
+def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
+    """On first contact with a proxy that answers at once, and while it is learnt, by CONNECT and by absolute URI.
+
+    Each request has one verdict. One that was answered is audited, and has its own line behind the verdict.
+    """
+    outcome = outcome_of("at_once")
+    asked, told = outcome["asked"], outcome["told"]
+    http = ["http", None, None]
+
+    assert len(asked) == 60
+    for client, (verdict, *more) in zip(asked, told, strict=True):
+        kind, action, why = verdict
+        assert (kind, action, more) == (
+            ("verdict", "audited", [http]) if client == "answered" else ("verdict", "blocked", [])
+        )
+        assert client == "aborted" or why in {"answer_received", "socket_gone", "unproven"}
+    # A client that waits meets the end of its socket; of a proxy that says nothing the first request is stopped on its way.
+    assert told[0][0] == ["verdict", "audited", "answer_received"]
+    assert told[48] == [["verdict", "blocked", "socket_destroyed"]]
+
+
+def test_nothing_listed_passes_to_a_proxy_before_it_is_learnt() -> None:
+    """With `hold_unknown`, by whatever it is asked; what is not asked of a proxy, and what a denied one is asked, goes on."""
+    outcome = outcome_of("unknown_held")
+    whole, aborted = outcome["whole"], [ABORTED]
+
+    assert outcome["asked"] == {
+        "connect": aborted, "uri": aborted, "socks": aborted, "name in a tunnel": ["answered", ABORTED],
+        "fine": ["answered", "answered"], "no proxy": ["answered"], "no proxy, TLS": ["answered"], "denied": ["answered"],
+        "bytes": aborted,
+    }  # fmt: skip
+    got = outcome["got"]
+    assert "CONNECT listed.example:443 HTTP/1.1\r\nHost: listed.example:443\r\n\r".startswith(got.pop("bytes"))
+    assert got == whole | {"connect": 0, "uri": 0, "socks": 0, "name in a tunnel": got["name in a tunnel"]}
+    assert 0 < got["name in a tunnel"] < whole["name in a tunnel"]
+    assert outcome["verdicts"] == [[f"127.0.1.{number}", "blocked", "inline"] for number in (1, 2, 3, 4, 99)]
+    assert outcome["left"] == []

@@ -15,7 +15,7 @@ from producers.sensor.enforcement import Enforcement, enforcing
 from producers.sensor.rules import NoRules, Rules
 from producers.sensor.tracefs import SensorError
 from schemas.events import ProtectionMode
-from tests.producers.sensor.spoken import Level, Segment, segment_of
+from tests.producers.sensor.spoken import Level, Said, Segment, segment_of
 
 
 def no_rules() -> Rules:
@@ -23,10 +23,15 @@ def no_rules() -> Rules:
 
 
 def enforced(
-    lines: list[bytes], mode: ProtectionMode = ProtectionMode.BLOCK, **more: Path
-) -> AbstractContextManager[Enforcement[Segment]]:
+    lines: list[bytes],
+    mode: ProtectionMode = ProtectionMode.BLOCK,
+    *,
+    list_path: Path | None = None,
+    mode_file: Path | None = None,
+) -> AbstractContextManager[Enforcement[Segment, Said]]:
     return enforcing(
-        "dev-a", lines.append, mode=mode, proxies=[("", 3128)], parse=segment_of, level=Level, rules=no_rules, **more
+        "dev-a", lines.append, mode=mode, proxies=[("", 3128)], parse=segment_of, level=Level, rules=no_rules,
+        list_path=list_path, mode_file=mode_file,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 from producers.sensor.capture import ETH_P_ALL, SO_ATTACH_FILTER
 from producers.sensor.filter import CLIENT_BYTES, LEARNT_MAX, PORTS_MAX, PROXY_BYTES, program_of
 from producers.sensor.packets import ACK, FIN, RST, SYN
+from producers.sensor.socks import REPLY_BYTES_MAX, REQUEST_BYTES_MAX
 from tests.producers.sensor.wire import PORT, PROXY_PORT, tcp, v4, v6
 
 BACK = (PROXY_PORT, PORT)
@@ -56,6 +57,10 @@ def let_through(
         (tcp(b"<html>", ports=BACK), False),
         (tcp(b"HT", ports=BACK), False),
         (tcp(b"", ports=BACK), False),
+        (tcp(b"\x05\x00", ports=BACK), True),
+        (tcp(b"\x05\x00\x00\x01" + bytes(6), ports=BACK, options=bytes(12)), True),
+        (tcp(b"\x00\x5a" + bytes(6), ports=BACK), True),
+        (tcp(b"\x05" + bytes(REPLY_BYTES_MAX), ports=BACK), False),
         (tcp(b"", ports=BACK, flags=SYN | ACK), False),
         (tcp(b"", ports=BACK, flags=ACK | FIN), True),
         (tcp(b"", ports=BACK, flags=RST), True),
@@ -152,6 +157,10 @@ def test_of_learnt_ones_the_port_is_not_enough(ip: Callable[..., bytes]) -> None
         (tcp(b"GET htt"), False),
         (tcp(b"HTTP/1.1 200 OK\r\n"), False),
         (tcp(b"\x16\x03\x01"), False),
+        (tcp(b"\x05\x01\x00"), True),
+        (tcp(b"\x05\x01\x00", options=bytes(12)), True),
+        (tcp(b"\x04\x01\x00\x50" + bytes(5)), True),
+        (tcp(b"\x05" + bytes(REQUEST_BYTES_MAX)), False),
     ],
 )  # fmt: skip
 def test_what_others_are_learnt_from(ip: type, learnt: list[tuple[str, int]], segment: bytes, through: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,11 +38,21 @@ class Notes:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
+        self.resets: list[Packet] = []
+        self.finished = 0
         self.proxies: set[ProxyAddress] = set()
 
-    def is_told(self, request: Said) -> bool:
+    def keeps(self, request: Said, line: bytes) -> bool:
         """Nobody else tells."""
-        return request.flow_id == ""
+        return request.flow_id == line.decode()
+
+    def reset(self, packet: Packet) -> None:
+        """Note it."""
+        self.resets.append(packet)
+
+    def finish(self) -> None:
+        """Note it."""
+        self.finished += 1
 
     def heard(self, said: Sequence[Said]) -> None:
         """Note it."""
@@ -134,8 +145,8 @@ def test_what_a_verdict_tells_is_told_once() -> None:
     """The exchange of a request that was stopped is no line."""
 
     class Stopping(Notes):
-        def is_told(self, request: Said) -> bool:
-            return request.tx == 0
+        def keeps(self, request: Said, line: bytes) -> bool:
+            return request.tx == 0 and b'"http"' in line
 
     queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
@@ -147,6 +158,21 @@ def test_what_a_verdict_tells_is_told_once() -> None:
         hearing.close()
 
     assert (hearing.level.answers, queue.take()) == (1, [])
+
+
+def test_resets_and_the_end_are_passed_on() -> None:
+    """To whatever waits for proof that a socket is gone."""
+    notes = Notes()
+    with socket.create_server(("127.0.0.1", 0)) as server, capturing([server.getsockname()[1]]) as capture:
+        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, (server.getsockname(),)), Queue(), "dev-a", notes)
+        hearing.start()
+        with socket.create_connection(server.getsockname()) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ends = (*client.getsockname(), *client.getpeername())
+        hearing.close()
+
+    assert [packet[:4] for packet in notes.resets] == [ends]
+    assert notes.finished == 1
 
 
 def test_an_error_in_what_acts_on_a_request_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -291,6 +317,20 @@ def test_plans_to_learn(tmp_path: Path) -> None:
             SensorError, match="mode audit: no proxies are known; name them with --proxy IP:PORT, or in"
         ):
             plan_of(settings, "audit", learn=learn)
+
+
+def test_unknown_proxies_are_held_where_proxies_are_learnt() -> None:
+    """It takes both; where nothing is read it is no matter."""
+    held = SensorSettings(hold_unknown=True)
+
+    assert plan_of(known(held), "block").hold_unknown
+    assert plan_of(known(held, proxies=("squid=10.0.0.3:3",)), "block", learn=True).hold_unknown
+    assert not plan_of(known(), "block").hold_unknown
+    assert not plan_of(known(held, proxies=("squid=10.0.0.3:3",))).learns
+    with pytest.raises(
+        SensorError, match=r"sensor\.hold_unknown: proxies are not learnt; set sensor\.learn_proxies to yes"
+    ):
+        plan_of(known(held, proxies=("squid=10.0.0.3:3",)), "block")
 
 
 def test_a_plan_knows_who_is_no_proxy() -> None:

@@ -31,6 +31,12 @@ PIECES = [
     b"GET / HTTP/1.1\r\nUser-Agent: \xff\x00\x1b[2J\n\r\n\r\n",
     HELLO,
     HELLO[:40],
+    b"\x05\x01\x00",
+    b"\x05\x02\x00\x02\x01\xffsecret\x00",
+    b"\x05\x01\x00\x03\x05a\x00b\xff.\x00\x50",
+    b"\x05\x00\x00\x01" + bytes(6),
+    b"\x04\x01\x00\x50\x00\x00\x00\x01secret\x00a.example\x00",
+    b"\x00\x5a" + bytes(6),
     b"\n" * 100,
 ]
 SEGMENTS = st.lists(
@@ -64,6 +70,7 @@ def test_any_segments_are_lines(segments: list[tuple[bool, int, int, bytes, int,
         assert b"\n" not in line
         assert not any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in str(json.loads(line)))
         assert b"user:pw" not in line
+        assert b"secret" not in line
 
 
 @FUZZ

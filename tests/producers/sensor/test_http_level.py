@@ -16,6 +16,7 @@ from producers.sensor.http_level import HttpLevel
 from producers.sensor.packets import ACK, FIN, RST, Packet
 from producers.sensor.reader import Reader
 from producers.sensor.said import Kind, Said
+from producers.sensor.socks import Socks
 from streams.evidence import kind_of_flow
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, SECOND, T0, answer, end, hello, segment, syn
 
@@ -494,7 +495,7 @@ def test_an_error_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """A connection that cannot be read for a defect of ours is let go, counted; those beside it are read."""
     read = Reader.read
 
-    def broken(reader: Reader, content: bytes, *, is_begin: bool) -> list[Request | Hello]:
+    def broken(reader: Reader, content: bytes, *, is_begin: bool) -> list[Request | Hello | Socks]:
         if content == b"x":
             raise RuntimeError("a defect")
         return read(reader, content, is_begin=is_begin)
@@ -544,3 +545,69 @@ def test_early_segments_are_bounded() -> None:
 def test_how_much_of_a_url_is_told(urls: Urls, told: str) -> None:
     """Whoever runs it decides."""
     assert heard(talk(GET), level(urls))[0].target == told
+
+
+SOCKS = b"\x05\x01\x00", b"\x05\x01\x00\x03\x0fwww.example.com\x01\xbb"
+GRANTED, CHOSEN = b"\x05\x00\x00\x01" + bytes(6), b"\x05\x00"
+
+
+def socks_facts(said: Iterable[Said]) -> list[tuple[object, ...]]:
+    """What becomes lines."""
+    return [
+        (one.kind.value, one.socks, one.host, one.port, one.granted, one.tunnelled)
+        for one in said
+        if one.kind is not Kind.REQUEST
+    ]
+
+
+@pytest.mark.parametrize("cut", range(1, len(b"".join(SOCKS))))
+def test_a_socks_request_is_told_with_its_answer_and_the_name_within(cut: int) -> None:
+    """However it is cut; it is judged as it is sent, as a CONNECT to the same end is."""
+    stream = b"".join(SOCKS)
+    said = heard([*talk(stream[:cut], stream[cut:]), answer(CHOSEN), answer(GRANTED, 2),
+                  segment(hello("www.example.com"), len(stream))])  # fmt: skip
+
+    assert (said[0].kind, said[0].method, said[0].target) == (Kind.REQUEST, "CONNECT", "www.example.com:443")
+    assert socks_facts(said) == [
+        ("exchange", 5, "www.example.com", 443, True, False),
+        ("tls", 0, "www.example.com", 443, None, True),
+    ]
+
+
+def test_a_request_behind_a_socks_request_in_one_segment_is_read() -> None:
+    """A client that does not wait for the answer: the request is what the tunnel carries."""
+    said = heard(talk(b"".join(SOCKS) + b"GET /a HTTP/1.1\r\nHost: www.example.com\r\n\r\n"))
+
+    assert [(one.method, one.target, one.host) for one in said if one.kind is Kind.REQUEST] == [
+        ("CONNECT", "www.example.com:443", "www.example.com"),
+        ("GET", "/a", "www.example.com"),
+    ]
+
+
+def test_a_refused_socks_request_is_told_so() -> None:
+    """Nothing more of its connection is read."""
+    said = heard([*talk(*SOCKS), answer(b"\x05\x02\x00\x01" + bytes(6)), segment(GET, len(b"".join(SOCKS)))])
+
+    assert socks_facts(said) == [("exchange", 5, "www.example.com", 443, False, False)]
+
+
+def test_a_greeting_alone_is_told_when_its_connection_ends() -> None:
+    """The remote end is a SOCKS server all the same; once, also where nothing ends it."""
+    for packets in ([*talk(SOCKS[0]), answer(b"\x05\xff"), end(2)], talk(SOCKS[0])):
+        assert socks_facts(heard(packets)) == [("exchange", 5, "", 0, None, False)]
+
+
+def test_a_hello_without_a_name_is_told() -> None:
+    """TLS was spoken to the proxy itself, or in a tunnel, though nobody knows with whom."""
+    assert facts(heard(talk(hello("")))) == [("tls", 0, "", "", "", PROXY_PORT, None, False)]
+    assert facts(heard(talk(CONNECT, hello(""))))[0] == ("tls", 1, "", "", "", 443, None, True)
+
+
+def test_the_first_bytes_of_a_connection_may_be_named_as_such() -> None:
+    """Who learns a proxy from them has seen the SYN; without that nothing but a request line is believed."""
+    first, rest = segment(SOCKS[0]), segment(SOCKS[1], len(SOCKS[0]))
+    by = level()
+    assert by.begin(T0, first) == []
+
+    assert [one[2] for one in socks_facts(heard([first, rest], by))] == ["www.example.com"]
+    assert heard([first, rest]) == []

@@ -8,6 +8,7 @@ from producers.sensor import learning as module
 from producers.sensor.filter import LEARNT_MAX
 from producers.sensor.learning import IN_USE_MICROS, KEPT_MICROS, Learner, asks_proxy, is_own
 from producers.sensor.packets import ACK, RST, SYN, Packet
+from producers.sensor.said import FlowKey, Kind, Said
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello, segment, syn
 
 CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\n\r\n"
@@ -49,12 +50,43 @@ def learn(by: Learner, number: int, at: int) -> bool:
         (b"CONNECT " + b"a" * 20_000 + b":443 HTTP/1.1\r\n", False),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", False),
         (hello("www.example.com"), False),
+        (b"\x05\x01\x00", True),
+        (b"\x04\x01\x01\xbb\xc6\x33\x64\x09\x00", True),
+        (b"\x05\x01\x00\x00", False),
         (b"", False),
     ],
 )
 def test_what_only_a_proxy_is_asked(payload: bytes, asks: bool) -> None:
     """A whole request line whose target names host and port."""
     assert asks_proxy(payload) is asks
+
+
+def asked(
+    target: str, *, kind: Kind = Kind.REQUEST, from_begin: bool = True, tunnelled: bool = False, ip: str = PROXY
+) -> Said:
+    flow = FlowKey(CLIENT, PORT, ip, PROXY_PORT)
+    return Said(kind, T0, flow, "u-1", 0, "GET", target, "a.example", 80, tunnelled=tunnelled, from_begin=from_begin)
+
+
+def test_what_is_asked_of_a_proxy_that_is_not_known() -> None:
+    """A target that names host and port, and the name in a tunnel; of a connection that was seen from its begin on."""
+    by = learner()
+
+    assert [by.is_asked(one) for one in (
+        asked("http://a.example/"), asked("a.example:443"), asked("", kind=Kind.TLS, tunnelled=True),
+    )] == [True] * 3  # fmt: skip
+    assert not any(by.is_asked(one) for one in (
+        asked("/"), asked("*"), asked("", kind=Kind.TLS), asked("http://a.example/", from_begin=False),
+    ))  # fmt: skip
+
+
+def test_what_is_asked_of_a_known_or_a_denied_proxy() -> None:
+    """All of it, or nothing."""
+    known, denied = learner(named=PLACE), learner(denied=PLACE)
+
+    assert known.is_asked(asked("/", from_begin=False))
+    assert not known.is_asked(asked("/", ip="203.0.113.1"))
+    assert not denied.is_asked(asked("http://a.example/"))
 
 
 def test_the_first_of_a_connection_teaches() -> None:

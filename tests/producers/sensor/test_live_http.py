@@ -178,7 +178,10 @@ def test_what_cannot_be_is_said(tmp_path: Path, arguments: list[str], why: str) 
 
 
 def test_a_learnt_proxy_is_blocked_at_as_well(tmp_path: Path) -> None:
-    """The listed request that it is learnt from loses its socket; the next ones are stopped before they leave."""
+    """The listed request that it is learnt from loses its socket, and is blocked unless its answer had come by then.
+
+    The next ones are stopped before they leave.
+    """
     listed = tmp_path / "listed.txt"
     listed.write_text("listed.example\n")
     with sensing(tmp_path, "--mode", "block", "--list", str(listed)) as sensor:
@@ -194,11 +197,12 @@ def test_a_learnt_proxy_is_blocked_at_as_well(tmp_path: Path) -> None:
                 sensor.await_word("listed requests are stopped inline")
             client.stdin.close()
     lines = [json.loads(line) for line in sensor.lines]
-    verdicts = [(line["host"], line["how"]) for line in lines if line.get("kind") == "verdict"]
+    verdicts = [(line["host"], line.get("how"), line.get("why")) for line in lines if line.get("kind") == "verdict"]
 
     assert outcomes[0]["outcome"] == "ConnectionAbortedError"
     assert outcomes[1:] == [
-        {"outcome": "ConnectionAbortedError", "reached": False},
-        {"outcome": "open", "reached": True},
+        {"outcome": "ConnectionAbortedError", "answered": False, "reached": False},
+        {"outcome": "open", "answered": True, "reached": True},
     ]
-    assert verdicts == [("listed.example", "socket_destroyed"), ("a.listed.example", "inline")]
+    first = (None, "answer_received") if outcomes[0]["answered"] else ("socket_destroyed", None)
+    assert verdicts == [("listed.example", *first), ("a.listed.example", "inline", None)]

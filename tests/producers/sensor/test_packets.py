@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from producers.sensor.packets import ACK, Packet, parse_packet
 from tests.producers.sensor.wire import CLIENT, FIRST_SEQ, PORT, PROXY, PROXY_PORT, tcp, v4, v6
 
-PLAIN = Packet(CLIENT, PORT, PROXY, PROXY_PORT, FIRST_SEQ, ACK, b"hello")
+PLAIN = Packet(CLIENT, PORT, PROXY, PROXY_PORT, FIRST_SEQ, ACK, b"hello", ack=9)
 HOP_BY_HOP = struct.pack("!BB6x", 6, 0)
 
 
