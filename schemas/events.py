@@ -137,7 +137,7 @@ class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
-class HttpExchange(msgspec.Struct, frozen=True, gc=False):
+class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One HTTP request, with its answer when there was one."""
 
     device: str
@@ -152,6 +152,8 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     """The Host header, normalised; "" without one."""
     status: int | None
     event_id: str
+    started: Micros = 0
+    """Start of the flow, 0 when the sensor does not tell."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in the target."""
@@ -160,7 +162,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
             force_setattr(self, "target", target_without_login(target))
 
 
-class TlsName(msgspec.Struct, frozen=True, gc=False):
+class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The server name (SNI) of a TLS client hello."""
 
     device: str
@@ -170,6 +172,8 @@ class TlsName(msgspec.Struct, frozen=True, gc=False):
     tunnelled: bool
     """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
     event_id: str
+    started: Micros = 0
+    """Start of the flow, 0 when the sensor does not tell."""
 
 
 class Action(StrEnum):

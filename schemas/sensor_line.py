@@ -41,6 +41,8 @@ class Http(OnFlow, tag="http", gc=False):
     """What the Host field says."""
     status: Status | None = None
     user_agent: str = ""
+    ts_attempt: str = ""
+    """When the connection began: its first SYN. "" where the sensor did not see it; the same in `tls` and `verdict`."""
 
 
 class Tls(OnFlow, tag="tls", gc=False):
@@ -51,6 +53,7 @@ class Tls(OnFlow, tag="tls", gc=False):
     """In a CONNECT tunnel, not to the proxy itself."""
     ech: bool = False
     """The name may be only the outer one of an encrypted client hello."""
+    ts_attempt: str = ""
 
 
 class Verdict(OnFlow, tag="verdict", gc=False):
@@ -65,6 +68,7 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     title: str = ""
     how: str = ""
     """How it was blocked."""
+    ts_attempt: str = ""
 
 
 class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=False):

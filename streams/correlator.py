@@ -57,7 +57,7 @@ from streams.evidence import (
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
-from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_matched
+from streams.matching import APART, began_after_close, flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.modes import hear
 from streams.policy import Policy, note_hit
 from streams.processes import Processes
@@ -187,6 +187,8 @@ class Correlator(Settler):
             connection.last = max(connection.last, device.facts.now)
             self.changed(device, key)
             self.ended(device, key, connection)
+            if began_after_close(connection):
+                self.join_late(device, key, connection)
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
         key, connection = self.locate(device, event.flow, event.at, 0 if event.midstream else event.started)
@@ -210,7 +212,7 @@ class Correlator(Settler):
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0)
+        key, connection = self._locate_by_start(device, event)
         self.http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
         if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
@@ -252,7 +254,7 @@ class Correlator(Settler):
         self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0)
+        key, connection = self._locate_by_start(device, event)
         self.http_seen(device, event.at)
         if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
@@ -329,6 +331,15 @@ class Correlator(Settler):
             self.promote(device, key, connection)
         self.changed(device, key)
 
+    def _locate_by_start(self, device: Device, event: HttpExchange | TlsName) -> tuple[str, Connection]:
+        """Locate the connection of a request or a name; a flow whose start becomes known only now is matched again by it."""
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            connection.flow_started = event.started
+            if not connection.held:
+                self.join_late(device, key, connection, surely=not connection.settled)
+        return key, connection
+
     def locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
         facts = device.facts
@@ -352,7 +363,6 @@ class Correlator(Settler):
             connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
             if connection is not None:
                 flow_id = connection.flow_id  # Another sensor's name of the flow.
-        fresh = connection is None
         if connection is None:
             if group is not None:
                 connection = kernel_for_flow(group, at, started, flow_id)
@@ -363,12 +373,11 @@ class Correlator(Settler):
             if flow_id and connection.first:
                 told_by_another(connection)
             connection.flow_id = flow_id
+            connection.flow_started = connection.flow_started or started
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
         if group is not None and len(group) > 1 and not connection.settled and not connection.held:
-            if fresh:
-                connection.flow_started = connection.flow_started or started
             connection.held = not connection.rows_left and may_have_twin(group, connection)
         return key, connection
 

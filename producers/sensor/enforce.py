@@ -69,6 +69,8 @@ class Request(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
+    @property
+    def started(self) -> Micros: ...
 
 
 class Packet(Protocol):
@@ -226,6 +228,7 @@ class Enforcer:
                 Verdict(
                     self._device, iso_micros(at), *request.flow, request.flow_id, request.host, action, request.tx,
                     request.method, request.target, request.port, title, how,
+                    iso_micros(request.started) if request.started else "",
                 )
             )
         )  # fmt: skip

@@ -53,6 +53,8 @@ class _Flow:
     id: str
     segments: Segments
     reader: Reader
+    started: Micros
+    """When its SYN was sent; 0 where it was not seen."""
     waiting: Said | None = None
     """The request that is told once it is answered."""
     owed: bool = False
@@ -166,7 +168,8 @@ class HttpLevel:
         before = self._flows.pop(key, None)
         if before is not None:
             self._end(at, before, said)
-        flow = _Flow(key, _flow_id(key, seq), Segments(seq), Reader(self._urls, self.faults, from_begin=from_begin))
+        reader = Reader(self._urls, self.faults, from_begin=from_begin)
+        flow = _Flow(key, _flow_id(key, seq), Segments(seq), reader, at if from_begin else 0)
         self._flows[key] = flow
         if len(self._flows) > FLOWS_MAX:
             _, oldest = self._flows.popitem(last=False)
@@ -271,6 +274,7 @@ class HttpLevel:
                     port,
                     tunnelled=tunnel is not None,
                     encrypted_hello=found.encrypted,
+                    started=flow.started,
                 )
             )
 
@@ -289,6 +293,7 @@ class HttpLevel:
             request.named,
             None,
             request.user_agent,
+            started=flow.started,
         )
         flow.tx += 1
         said.append(one)

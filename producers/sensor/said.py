@@ -56,6 +56,8 @@ class Said(NamedTuple):
     """A name that was spoken in a tunnel, not to the proxy itself."""
     encrypted_hello: bool = False
     """The name may be only the outer one of an encrypted client hello."""
+    started: Micros = 0
+    """When its connection began; 0 where that was not seen."""
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -65,6 +67,7 @@ def line_of(said: Said, device: str) -> bytes:
     """The line of an exchange or a name, without a newline."""
     assert said.kind is not Kind.REQUEST, "a request is told with its answer"
     ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
+    attempt = iso_micros(said.started) if said.started else ""
     if said.kind is Kind.TLS:
-        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
-    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))
+        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello, attempt))
+    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent, attempt))

@@ -61,6 +61,7 @@ def parse(raw: bytes) -> Parsed:
         if isinstance(line, Mode):
             return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", line.before)
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
+        started = parse_micros(line.ts_attempt) if line.ts_attempt else 0
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
     if isinstance(line, Http):
@@ -74,13 +75,14 @@ def parse(raw: bytes) -> Parsed:
             _host(line.host),
             line.status,
             f"http/{line.flow}/{line.tx}/{line.ts}",
+            started,
         )
     if isinstance(line, Tls):
-        return TlsName(line.device, at, flow, _host(line.sni), line.tunnelled, f"tls/{line.flow}/{line.ts}")
-    return _verdict(line, at, flow, raw)
+        return TlsName(line.device, at, flow, _host(line.sni), line.tunnelled, f"tls/{line.flow}/{line.ts}", started)
+    return _verdict(line, at, flow, started, raw)
 
 
-def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
+def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
     action = ACTIONS.get(line.action)
     if action is None:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
@@ -93,7 +95,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         line.device,
         at,
         flow,
-        0,
+        started,
         action,
         line.tx,
         line.method,

@@ -35,6 +35,7 @@ class Said(NamedTuple):
     target: str
     host: str
     port: int
+    started: int = 0
 
 
 def segment_of(ip: bytes) -> Segment | None:
