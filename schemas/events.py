@@ -116,6 +116,8 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     bytes_sent: int | None = None
     """Payload; None where the sensor does not tell, or not yet."""
     bytes_received: int | None = None
+    exec_after: str = ""
+    """The program that the process began to run (exec) within a second after the attempt, as it was given to exec."""
 
 
 class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):

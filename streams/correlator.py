@@ -135,6 +135,7 @@ class Correlator(Settler):
             event.event_id,
             -1 if event.bytes_sent is None else event.bytes_sent,
             -1 if event.bytes_received is None else event.bytes_received,
+            event.exec_after,
         )
         if group is None:
             connection = self.new(device, key, None, event.started, self.patience)

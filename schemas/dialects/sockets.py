@@ -44,6 +44,7 @@ class _Line(msgspec.Struct, gc=False):
     ts_started: str | None = None
     bytes_sent: Count | None = None
     bytes_received: Count | None = None
+    exec_after: str | None = None
 
 
 class _Times(msgspec.Struct, gc=False):
@@ -102,6 +103,7 @@ def parse(raw: bytes) -> Parsed:
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
         line.bytes_sent,
         line.bytes_received,
+        (line.exec_after or "")[:TEXT_CHARS_MAX],
     )
 
 
