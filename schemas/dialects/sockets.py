@@ -2,8 +2,9 @@
 
 The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
 connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
-close; `unproxy sensor` also path, command line, user, parent and start of the process, and of a connection that has ended the
-bytes of payload. A line may come again once the connection has closed, or its bytes are known.
+close; `unproxy sensor` also path, command line, user, parent and start of the process, the program that it began to run right
+after, and of a connection that has ended the bytes of payload. A line may come again once the connection has closed, or more
+is known.
 """
 
 from __future__ import annotations
