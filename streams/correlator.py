@@ -213,7 +213,9 @@ class Correlator(Settler):
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
-        key, connection = self._locate_by_start(device, event)
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            self._match_by_start(device, key, connection, event.started)
         self.http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
         if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
@@ -255,7 +257,9 @@ class Correlator(Settler):
         self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
-        key, connection = self._locate_by_start(device, event)
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            self._match_by_start(device, key, connection, event.started)
         self.http_seen(device, event.at)
         if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if add_name(connection, Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)):
@@ -332,14 +336,11 @@ class Correlator(Settler):
             self.promote(device, key, connection)
         self.changed(device, key)
 
-    def _locate_by_start(self, device: Device, event: HttpExchange | TlsName) -> tuple[str, Connection]:
-        """Locate the connection of a request or a name; a flow whose start becomes known only now is matched again by it."""
-        key, connection = self.locate(device, event.flow, event.at, event.started)
-        if event.started and not connection.flow_started:
-            connection.flow_started = event.started
-            if not connection.held:
-                self.join_late(device, key, connection, surely=not connection.settled)
-        return key, connection
+    def _match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
+        """Match a known flow again, as its start becomes known."""
+        connection.flow_started = started
+        if not connection.held:
+            self.join_late(device, key, connection, surely=not connection.settled)
 
     def locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
@@ -374,7 +375,8 @@ class Correlator(Settler):
             if flow_id and connection.first:
                 told_by_another(connection)
             connection.flow_id = flow_id
-            connection.flow_started = connection.flow_started or started
+            if started:
+                connection.flow_started = connection.flow_started or started
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
