@@ -34,7 +34,7 @@ LOOKS_MAX = 65_536
 """Looks that wait for their record's turn; beyond it the oldest is dropped, and that connection's process is not read."""
 PROGRAMS_MAX = 16
 """Beginnings and ends of programs remembered of one process, the latest. What ran before them is unknown."""
-EXEC_NS = 10_000_000
+EXEC_NS = 30_000_000
 """So long before the kernel's record of a program /proc may show parts of it, where no record tells that it is about to begin."""
 COMMAND_LINE_CHARS_MAX = 1_024
 NAME_BYTES_MAX = 15

@@ -83,7 +83,8 @@ class Sensor:
         exec_ns = 0 if instance.layout.leaving_name is not None else EXEC_NS
         self.processes = Processes(command_lines=command_lines, exec_ns=exec_ns)
         self.connections = Connections(self._process_of)
-        self._ordered = Ordered()
+        self._ordered: Ordered[Change | Program] = Ordered()
+        self._begun: Ordered[Task | Program | Leaving] = Ordered()
         self.counts, self._ends = Counts(), Ends()
         self.queue = Queue(queue_bytes_max)
         self.errors = Errors("a record of the kernel's")
@@ -201,7 +202,7 @@ class Sensor:
             look_at = 0.0
             asked = False
             while not asked:
-                ready = poll.poll(HELD_SECS if self._ordered else LOOK_SECS)
+                ready = poll.poll(HELD_SECS if self._ordered or self._begun else LOOK_SECS)
                 asked = any(handle == self._wake_read for handle, _ in ready)
                 if asked:
                     # The last round is of records that are settled: their processes are looked at before it.
@@ -223,11 +224,17 @@ class Sensor:
                 # Its next records may be older than what other CPUs have told by now.
                 known_ns = min(known_ns, read[-1].at_ns)
         ends = list(self._ends.take())
+        begun = [record for record in records if not isinstance(record, Change)]
+        for begin in self._begun.take(begun, None if last else known_ns):
+            with self.errors:
+                self._begin(begin)
+        # Only now: changes wait for what began after them.
         self.processes.known_ns = known_ns
         until_ns = None if last else self.processes.settled_ns()
+        followed = [record for record in records if isinstance(record, Change | Program)]
         # The edge: whatever the records hold, the next ones are read.
         with self.errors:
-            self._tell(self._ordered.take(records, until_ns), ends, last)
+            self._tell(self._ordered.take(followed, until_ns), ends, last)
 
     def _records_of(self, pipe: int, pages_max: int) -> tuple[list[Record], bool]:
         """What a CPU has told, at most so many pages; whether that was all."""
@@ -245,23 +252,17 @@ class Sensor:
             return records, False
         return records, True
 
-    def _tell(self, records: list[Record], ends: list[Ended], last: bool) -> None:
-        followed: list[Change | Program] = []
-        for record in records:
-            if isinstance(record, Change):
-                followed.append(record)
-                continue
-            with self.errors:
-                if isinstance(record, Task):
-                    self.processes.began(record)
-                elif isinstance(record, Leaving):
-                    self.processes.leaves(record)
-                else:
-                    self.processes.runs(record)
-            if isinstance(record, Program):
-                followed.append(record)
+    def _begin(self, record: Task | Program | Leaving) -> None:
+        if isinstance(record, Task):
+            self.processes.began(record)
+        elif isinstance(record, Leaving):
+            self.processes.leaves(record)
+        else:
+            self.processes.runs(record)
+
+    def _tell(self, records: list[Change | Program], ends: list[Ended], last: bool) -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        told = self.counts.take(self.connections.take(followed, self.clock.distance.ns), now_ns) if followed else []
+        told = self.counts.take(self.connections.take(records, self.clock.distance.ns), now_ns) if records else []
         told += self.counts.ended(ends, now_ns)
         told += self.counts.due(now_ns + WAIT_NS if last else now_ns)
         for connection in told:

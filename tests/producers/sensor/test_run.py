@@ -58,6 +58,12 @@ def connected(number: int, *, pid: int = 2**31 - 1) -> bytes:
     return page(number, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=number))))
 
 
+def runs(pid: int) -> bytes:
+    """The kernel's record of a process that begins to run a shell."""
+    number = int(FORMATS["sched_process_exec"].partition("ID: ")[2].split()[0])
+    return struct.pack("<HBBiIii8s", number, 0, 0, pid, 8 << 16 | 20, pid, pid, b"/bin/sh")
+
+
 def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -> None:
     """What is there when it is told to stop is read and written before it ends."""
     opened, feed = instance
@@ -193,14 +199,36 @@ def test_a_real_zombie_is_counted(instance: tuple[Instance, Feed]) -> None:
     assert sensor.process_gone == 1
 
 
+def test_a_program_counts_though_its_turn_has_not_come(
+    instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began before the end of the look at an attempt, and after another attempt that is held back."""
+    opened, feed = instance
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    sensor = Sensor(opened, "dev-a")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        begun = change(at_ns, CLOSE, SYN_SENT, port=0, pid=child.pid)
+        feed(page(at_ns, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED)))))
+        sensor._take(last=False)
+        other = change(at_ns + 10, CLOSE, SYN_SENT, sk=2, port=0, pid=1)
+        feed(page(at_ns + 10, event(0, record(other)), event(10, runs(child.pid))))
+        sensor._take(last=False)
+        child.kill()
+    sensor.start()
+    sensor.close()
+    lines = [json.loads(line) for _, line in sensor.queue.take()]
+
+    assert [(line["pid"], line["process"], line.get("path", "")) for line in lines] == [(child.pid, "", "")] * 2
+
+
 def test_a_program_that_follows_is_on_a_further_line(instance: tuple[Instance, Feed]) -> None:
     """The line of the answer goes before it; the next one has the program, too."""
     opened, feed = instance
     sensor = Sensor(opened, "dev-a")
     feed(connected(10, pid=7))
     sensor._take(last=True)
-    numbers = FORMATS["sched_process_exec"].partition("ID: ")[2].split()[0]
-    feed(page(20, event(0, struct.pack("<HBBiIii8s", int(numbers), 0, 0, 7, 8 << 16 | 20, 7, 7, b"/bin/sh"))))
+    feed(page(20, event(0, runs(7))))
     sensor._take(last=True)
     sensor.start()
     sensor.close()
