@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from producers.sensor.ring import SYN_SENT, Leaving, Program, Record, Task
+from producers.sensor.ring import Leaving, Program, Record, Task
 from schemas.logins import without_logins
 
 KEPT_MAX = 4_096
@@ -129,7 +129,10 @@ class Processes:
         """All programs that began until then are known once the records at hand were given in order."""
 
     def see(self, record: Record) -> None:
-        """Look at the process of an attempt or a program, as soon as the record is read: it may soon be gone or another one."""
+        """Look at the process of an attempt or a program, as soon as the record is read: it may soon be gone or another one.
+
+        Of changes only attempts are to be given.
+        """
         if isinstance(record, Task):
             if record.is_thread:
                 self._belongs(record)
@@ -139,7 +142,7 @@ class Processes:
             look = self._look(record.pid, record.at_ns)
             # Many a program changes its user before it connects, so it is read again then.
             self._kept.pop(record.pid, None)
-        elif not isinstance(record, Leaving) and record.new == SYN_SENT:
+        elif not isinstance(record, Leaving):
             look = self._look(record.pid, record.at_ns)
             if look.who is None and (process := self._threads.get(record.pid)) is not None:
                 look = self._look(process, record.at_ns)

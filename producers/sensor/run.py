@@ -37,7 +37,7 @@ from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.privileges import Capability, keep_only, prioritised
 from producers.sensor.processes import EXEC_NS, Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
-from producers.sensor.ring import Change, Leaving, Program, Record, Task
+from producers.sensor.ring import SYN_SENT, Change, Leaving, Program, Record, Task
 from producers.sensor.spelling import line_of
 from producers.sensor.tracefs import SensorError
 from producers.source import SENSOR, Line, SourceFile
@@ -247,6 +247,8 @@ class Sensor:
                 with self.errors:
                     for record in self._instance.layout.records(page):
                         records.append(record)
+                        if isinstance(record, Change) and record.new != SYN_SENT:
+                            continue
                         with self.errors:
                             self.processes.see(record)
             return records, False
