@@ -116,6 +116,8 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     bytes_sent: int | None = None
     """Payload; None where the sensor does not tell, or not yet."""
     bytes_received: int | None = None
+    exec_after: str = ""
+    """The program that the process began to run (exec) within a second after the attempt, as it was given to exec."""
 
 
 class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
@@ -137,7 +139,7 @@ class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
-class HttpExchange(msgspec.Struct, frozen=True, gc=False):
+class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One HTTP request, with its answer when there was one."""
 
     device: str
@@ -152,6 +154,8 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     """The Host header, normalised; "" without one."""
     status: int | None
     event_id: str
+    started: Micros = 0
+    """Start of the flow, 0 when the sensor does not tell."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in the target."""
@@ -171,6 +175,8 @@ class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tunnelled: bool
     """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
     event_id: str
+    started: Micros = 0
+    """Start of the flow, 0 when the sensor does not tell."""
     to_proxy: bool = False
     """The sensor knows that the remote end is a proxy, and the hello is the first that the client sent to it."""
 
@@ -189,6 +195,8 @@ class SocksRequest(msgspec.Struct, frozen=True, gc=False):
     granted: bool | None
     """What the server answered; None without an answer."""
     event_id: str
+    started: Micros = 0
+    """Start of the flow, 0 when the sensor does not tell."""
 
 
 class Action(StrEnum):

@@ -303,7 +303,8 @@ SENSOR_LOST = _count(
     "unproxy_endpoint_lost_total",
     "What the sensor could not tell: records that the kernel's buffer had no room for, lines that its queue had none for, "
     "connections forgotten as too many were open, answers without an attempt, sockets used again without an end, "
-    "processes gone before they could be looked at, ends that the kernel had no room to tell, bytes that it did not tell, "
+    "lines without the name of the process or of one that had ended, ends that the kernel had no room to tell, "
+    "bytes that it did not tell, "
     "records and packets skipped after an error; "
     "of the HTTP level packets that the ring had no room for, gaps in what "
     "clients sent, heads that are not well-formed or too long, connections let go for want of room or as too many were open",

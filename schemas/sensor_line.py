@@ -41,6 +41,8 @@ class Http(OnFlow, tag="http", gc=False):
     """What the Host field says."""
     status: Status | None = None
     user_agent: str = ""
+    ts_attempt: str = ""
+    """When the connection began: its first SYN. "" where the sensor did not see it; the same in `tls` and `verdict`."""
 
 
 class Tls(OnFlow, tag="tls", gc=False):
@@ -52,6 +54,7 @@ class Tls(OnFlow, tag="tls", gc=False):
     """In a CONNECT tunnel, not to the proxy itself."""
     ech: bool = False
     """The name may be only the outer one of an encrypted client hello."""
+    ts_attempt: str = ""
 
 
 class Verdict(OnFlow, tag="verdict", gc=False):
@@ -68,6 +71,7 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     """How it was blocked."""
     why: str = ""
     """Why it was only noted although the mode was block."""
+    ts_attempt: str = ""
 
 
 class Socks(OnFlow, tag="socks", gc=False):
@@ -81,6 +85,7 @@ class Socks(OnFlow, tag="socks", gc=False):
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     granted: bool | None = None
     """The server's answer."""
+    ts_attempt: str = ""
 
 
 class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=False):

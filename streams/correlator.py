@@ -58,7 +58,7 @@ from streams.evidence import (
 )
 from streams.findings import flow_name
 from streams.loose import LooseVerdicts
-from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_matched
+from streams.matching import APART, began_after_close, flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.modes import hear
 from streams.policy import Policy, note_hit
 from streams.processes import Processes
@@ -140,6 +140,7 @@ class Correlator(Settler):
             event.event_id,
             -1 if event.bytes_sent is None else event.bytes_sent,
             -1 if event.bytes_received is None else event.bytes_received,
+            event.exec_after,
         )
         if group is None:
             connection = self.new(device, key, None, event.started, self.patience)
@@ -192,6 +193,8 @@ class Correlator(Settler):
             connection.last = max(connection.last, device.facts.now)
             self.changed(device, key)
             self.ended(device, key, connection)
+            if began_after_close(connection):
+                self.join_late(device, key, connection)
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
         key, connection = self.locate(device, event.flow, event.at, 0 if event.midstream else event.started)
@@ -215,7 +218,9 @@ class Correlator(Settler):
         self.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0)
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            self._match_by_start(device, key, connection, event.started)
         self.http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
         if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
@@ -257,7 +262,9 @@ class Correlator(Settler):
         self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0)
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            self._match_by_start(device, key, connection, event.started)
         self.http_seen(device, event.at)
         if self.is_new(device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if event.to_proxy:
@@ -273,7 +280,9 @@ class Correlator(Settler):
                 device.touched[key] = None
 
     def _socks(self, device: Device, event: SocksRequest) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0)
+        key, connection = self.locate(device, event.flow, event.at, event.started)
+        if event.started and not connection.flow_started:
+            self._match_by_start(device, key, connection, event.started)
         self.http_seen(device, event.at)
         if not self.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | True)):
             return
@@ -359,6 +368,12 @@ class Correlator(Settler):
             self.promote(device, key, connection)
         self.changed(device, key)
 
+    def _match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
+        """Match a known flow again, as its start becomes known."""
+        connection.flow_started = started
+        if not connection.held:
+            self.join_late(device, key, connection, surely=not connection.settled)
+
     def locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
         """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
         facts = device.facts
@@ -382,7 +397,6 @@ class Correlator(Settler):
             connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
             if connection is not None:
                 flow_id = connection.flow_id  # Another sensor's name of the flow.
-        fresh = connection is None
         if connection is None:
             if group is not None:
                 connection = kernel_for_flow(group, at, started, flow_id)
@@ -393,12 +407,12 @@ class Correlator(Settler):
             if flow_id and connection.first:
                 told_by_another(connection)
             connection.flow_id = flow_id
+            if started:
+                connection.flow_started = connection.flow_started or started
         at = min(at, facts.now)  # a time far ahead is not believed
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
         if group is not None and len(group) > 1 and not connection.settled and not connection.held:
-            if fresh:
-                connection.flow_started = connection.flow_started or started
             connection.held = not connection.rows_left and may_have_twin(group, connection)
         return key, connection
 

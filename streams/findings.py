@@ -200,7 +200,7 @@ def kernel_evidence(connection: Connection) -> int:
     evidence = 1 + (kernel.established > 0) + (kernel.process.name != "")
     for record in connection.witnesses:
         evidence += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
-    return evidence + (connection.run is not None)
+    return evidence + (connection.run is not None) + (kernel.exec_after != "")
 
 
 def tunnel_evidence(connection: Connection) -> int:

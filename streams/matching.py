@@ -13,6 +13,9 @@ records know the flow's. Rules, best first:
 4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
    machines differ, where no other flow may be that record's.
 
+A flow of `unproxy sensor` has the kernel's own clock. So a connection that closed before the flow began is no candidate of any
+rule (without the flow's start: `OWN_DELAY` before the line's time), and rule 4 does not apply to a flow with a known start.
+
 A guess by rule 2 is corrected when better evidence comes. No match is better than a wrong one.
 """
 
@@ -32,15 +35,29 @@ EARLY: Micros = 10_000
 """How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
 LOGGING_DELAY: Micros = 20_000
 """How long after the close a record is still logged in the ordinary way."""
+OWN_FLOWS = "u-"
+"""Flow ids of `unproxy sensor` begin so. Its `http` lines and its connections have times of one clock."""
+OWN_DELAY: Micros = 7_000_000
+"""How long after the close `unproxy sensor` still reports a request: 5 s without an answer, and a look each second."""
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
     return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGING_DELAY)
 
 
+def _is_over(kernel: Kernel, at: Micros, started: Micros) -> bool:
+    """Whether the connection closed before a flow of `unproxy sensor` began; then its 5-tuple is free for the flow.
+
+    Not for other sensors: their clocks may differ from the kernel's, and they log a request much later.
+    """
+    return 0 < kernel.ended < (started - EARLY if started else at - OWN_DELAY)
+
+
 def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
     """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
     free = [c for c in group if c.kernel is not None and not c.flow_id]
+    if flow_id.startswith(OWN_FLOWS):
+        free = [c for c in free if c.kernel is not None and not _is_over(c.kernel, at, started)]
     if started:
         return _nearest(free, started, SAME_START)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
@@ -107,12 +124,22 @@ def _fits_better(later: Kernel, earlier: Kernel, at: Micros) -> bool:
 
 
 def is_refuted(flow: Connection) -> bool:
-    """The flow's start is known by now and lies far from the kernel record that it was given."""
+    """The flow's start is known by now and lies far from the kernel record that it was given, or after that one's close."""
+    if began_after_close(flow):
+        return True
     kernel = flow.kernel
     if kernel is None or not flow.flow_started:
         return False
     distance = abs(kernel.started - flow.flow_started)
     return distance > START_TOLERANCE and (distance > APART or _never_together(kernel, flow))
+
+
+def began_after_close(flow: Connection) -> bool:
+    """The kernel record that a flow of `unproxy sensor` was given is of a connection that had closed before the flow began."""
+    kernel = flow.kernel
+    if kernel is None or not flow.flow_id.startswith(OWN_FLOWS):
+        return False
+    return _is_over(kernel, flow.first, flow.flow_started)
 
 
 def lives_apart(started: Micros, ended: Micros, other_started: Micros, other_ended: Micros) -> bool:
@@ -133,16 +160,29 @@ def may_be_flow_of(kernel: Kernel, flow: Connection) -> bool:
 
 def may_be_of_another(group: Group, flow: Connection) -> bool:
     """There are kernel records without a flow that this one without a kernel record may belong to."""
-    return flow.kernel is None and any(
-        c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first for c in group
-    )
+    return flow.kernel is None and bool(_free_before(group, flow))
+
+
+def _free_before(group: Group, flow: Connection) -> Group:
+    """Kernel records without a flow that began before this flow's evidence."""
+    own = flow.flow_id.startswith(OWN_FLOWS)
+    return [
+        c
+        for c in group
+        if c.kernel is not None
+        and not c.flow_id
+        and c.kernel.started - EARLY <= flow.first
+        and not (own and _is_over(c.kernel, flow.first, flow.flow_started))
+    ]
 
 
 def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     """The one kernel record without a flow that began before this flow's evidence (rule 3); None when not exactly one."""
-    free = [c for c in group if c.kernel is not None and not c.flow_id and c.kernel.started - EARLY <= flow.first]
+    free = _free_before(group, flow)
     if flow.flow_started:
-        return _nearest(free, flow.flow_started, START_TOLERANCE) or _only_one_near(group, flow)
+        nearest = _nearest(free, flow.flow_started, START_TOLERANCE)
+        # With one clock for both, a start that is not near is another connection's.
+        return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
     if len(free) == 1 and _may_be_of_told(group, free[0], flow.flow_id, flow.first):
         return None
     return free[0] if len(free) == 1 else None if free else _only_one_near(group, flow)

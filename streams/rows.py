@@ -166,7 +166,7 @@ def destination_row(
     )
     if connection.inner or not process.is_plain:
         row = _with_more(row, process, _inside(connection, destination))
-    if connection.witnesses or connection.flow_ids or connection.run is not None:
+    if connection.witnesses or connection.flow_ids or connection.run is not None or (kernel and kernel.exec_after):
         row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
     if connection.logged and (lines := lines_of(connection, destination)):
         return _as_logged(row, connection, destination, lines)
@@ -298,7 +298,8 @@ def connection_row(
         None,  # HttpStatus
         mark,  # HostMismatch
     )
-    if process.is_plain and not (connection.witnesses or connection.flow_ids or connection.run is not None):
+    told_more = connection.witnesses or connection.flow_ids or connection.run is not None
+    if process.is_plain and not told_more and not (kernel and kernel.exec_after):
         return row
     return _with_more(row, process, _told_by(connection))
 
@@ -325,7 +326,7 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
 
 
 def _told_by(connection: Connection) -> dict[str, object]:
-    """Who told of a connection, where several sensors of one kind did, and who of its process."""
+    """Which sensors reported a connection, where several of one kind did, which its process, and the program that followed."""
     told: dict[str, object] = {}
     if connection.witnesses:
         told["ConnectionEventIds"] = [record.event_id for record in connection.witnesses]
@@ -333,6 +334,8 @@ def _told_by(connection: Connection) -> dict[str, object]:
         told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
     if connection.run is not None:
         told["ProcessEventId"] = connection.run.event_id
+    if connection.kernel is not None and connection.kernel.exec_after:
+        told["ExecAfter"] = connection.kernel.exec_after
     return told
 
 

@@ -54,6 +54,8 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
     bytes_sent: int = -1
     """Payload; -1 where it is not told."""
     bytes_received: int = -1
+    exec_after: str = ""
+    """The program that its process began to run right after it."""
 
 
 class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):

@@ -98,6 +98,7 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
         one.event_id,
         max(one.bytes_sent, other.bytes_sent),
         max(one.bytes_received, other.bytes_received),
+        one.exec_after or other.exec_after,
     )
 
 
@@ -165,6 +166,7 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
         best.event_id,
         max(record.bytes_sent for record in records),
         max(record.bytes_received for record in records),
+        next((record.exec_after for record in records if record.exec_after), ""),
     )
 
 

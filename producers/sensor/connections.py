@@ -6,21 +6,29 @@
     … → CLOSE                the end. A socket that is not known is a server's, or older than the sensor
 
 A change may be read before the one that it follows, when they are of different CPUs: it waits a moment for it.
+
+A process that runs another program (exec) soon after its attempt may hand it the connection, as a reverse shell does: the first
+such program is noted with the connection.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from producers.sensor.processes import Who
-from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change
+from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change, Program
 
 OPEN_MAX = 65_536
 """Connections followed at a time; beyond it the oldest is forgotten: its end is not told, and that is counted."""
 EARLY_MAX = 1_024
 """Changes that wait for the one before them."""
 EARLY_NS_MAX = 1_000_000_000
+EXEC_NS_MAX = 1_000_000_000
+"""A program that begins this long after the attempt is noted with the connection."""
+RECENT_MAX = 16_384
+"""Attempts remembered for that; beyond it the oldest is forgotten, and a program that follows it is not noted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +52,8 @@ class Connection:
     """The state that it was in before its end."""
     bytes_sent: int | None = None
     bytes_received: int | None = None
+    exec_after: bytes = b""
+    """The program that its process began to run within `EXEC_NS_MAX` after the attempt, as it was given to exec."""
 
 
 class Connections:
@@ -53,6 +63,9 @@ class Connections:
         self._who = who
         self._open: dict[int, Connection] = {}
         self._early: dict[int, Change] = {}
+        self._recent: deque[tuple[int, Connection]] = deque()
+        self._recent_of: dict[int, deque[Connection]] = {}
+        """The same by process, without those whose process has run another program since."""
         self.attempts = 0
         self.established = 0
         self.failed = 0
@@ -69,16 +82,18 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def take(self, changes: Iterable[Change], distance_ns: int) -> list[Connection]:
-        """Take what was read at once; gives each connection of which there is something new to tell, once."""
+    def take(self, records: Iterable[Change | Program], distance_ns: int) -> list[Connection]:
+        """Take what was read at once, in order; return each connection of which there is something new to report, once."""
         told: dict[Connection, None] = {}
         newest = 0
-        for change in changes:
-            newest = max(newest, change.at_ns)
-            for connection in self._follow(change, distance_ns):
+        for record in records:
+            newest = max(newest, record.at_ns)
+            found = self._run(record) if isinstance(record, Program) else self._follow(record, distance_ns)
+            for connection in found:
                 told[connection] = None
         if self._early:
             self._let_go(newest)
+        self._forget_recent(newest)
         return list(told)
 
     def _follow(self, change: Change, distance_ns: int) -> Iterable[Connection]:
@@ -121,9 +136,10 @@ class Connections:
     def _begin(self, change: Change, distance_ns: int) -> None:
         self.attempts += 1
         self.unended += self._open.pop(change.sk, None) is not None
-        self._open[change.sk] = Connection(
+        who = self._who(change.pid, change.at_ns)
+        connection = self._open[change.sk] = Connection(
             change.pid,
-            self._who(change.pid, change.at_ns),
+            who,
             change.at_ns,
             change.remote_port,
             change.family,
@@ -131,9 +147,32 @@ class Connections:
             change.remote,
             distance_ns,
         )
+        process = who.pid if who is not None else change.pid
+        self._recent.append((process, connection))
+        self._recent_of.setdefault(process, deque()).append(connection)
         if len(self._open) > OPEN_MAX:
             del self._open[next(iter(self._open))]
             self.forgotten += 1
+
+    def _run(self, program: Program) -> Iterable[Connection]:
+        for connection in self._recent_of.pop(program.pid, ()):
+            if program.at_ns - connection.attempt_ns <= EXEC_NS_MAX:
+                connection.exec_after = program.path
+                # Others are reported with it, once they are answered or have failed.
+                if connection.local_port and (connection.established_ns or connection.closed_ns):
+                    yield connection
+
+    def _forget_recent(self, newest: int) -> None:
+        while self._recent:
+            process, connection = self._recent[0]
+            if newest - connection.attempt_ns <= EXEC_NS_MAX and len(self._recent) <= RECENT_MAX:
+                return
+            self._recent.popleft()
+            left = self._recent_of.get(process)
+            if left and left[0] is connection:
+                left.popleft()
+                if not left:
+                    del self._recent_of[process]
 
     def _let_go(self, newest: int) -> None:
         for sk in [sk for sk, change in self._early.items() if newest - change.at_ns > EARLY_NS_MAX]:

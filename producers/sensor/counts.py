@@ -45,6 +45,10 @@ class Counts:
         told = []
         for connection in connections:
             flow = _flow_of(connection)
+            if connection.bytes_sent is not None or self._ended.get(flow) is connection:
+                # Its end was taken before, and something else of it is new.
+                told.append(connection)
+                continue
             # Its ports are used again: bytes could be of either.
             self.unmet += self._ended.pop(flow, None) is not None
             if not connection.closed_ns or connection.failed:

@@ -90,6 +90,8 @@ class Request(Protocol):
     def acked(self) -> int: ...
     @property
     def from_begin(self) -> bool: ...
+    @property
+    def started(self) -> Micros: ...
 
 
 class Packet(Protocol):
@@ -367,6 +369,7 @@ class Enforcer:
                 Verdict(
                     self._device, iso_micros(request.at), *request.flow, request.flow_id, request.host, action, request.tx,
                     request.method, request.target, request.port, title, how, why,
+                    iso_micros(request.started) if request.started else "",
                 )
             )
         )  # fmt: skip

@@ -56,6 +56,8 @@ class _Flow:
     segments: Segments
     reader: Reader
     from_begin: bool
+    started: Micros
+    """When its SYN was sent; 0 where it was not seen."""
     acked: int = 0
     """What the client acknowledged with the packet in which begins what is not read yet."""
     waiting: Said | None = None
@@ -122,7 +124,8 @@ class HttpLevel:
         """The packet, which is given next, has the first bytes of its connection, whose SYN was not given."""
         said: list[Said] = []
         key = FlowKey(packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port)
-        self._begin(at, key, (packet.seq + bool(packet.flags & SYN)) % _SEQUENCE, said, from_begin=True)
+        is_syn = bool(packet.flags & SYN)
+        self._begin(at, key, (packet.seq + is_syn) % _SEQUENCE, said, from_begin=True, is_syn=is_syn)
         return said
 
     def advance(self, at: Micros) -> list[Said]:
@@ -163,7 +166,7 @@ class HttpLevel:
         if flags & SYN and not flags & ACK:
             seq = (seq + 1) % _SEQUENCE
             if flow is None or flow.segments.first_seq != seq:
-                flow = self._begin(at, key, seq, said, from_begin=True)
+                flow = self._begin(at, key, seq, said, from_begin=True, is_syn=True)
         elif flow is None:
             if not packet.payload or flags & RST:
                 return
@@ -175,12 +178,14 @@ class HttpLevel:
         if flags & RST:
             self._end(at, flow, said)
 
-    def _begin(self, at: Micros, key: FlowKey, seq: int, said: list[Said], *, from_begin: bool) -> _Flow:
+    def _begin(
+        self, at: Micros, key: FlowKey, seq: int, said: list[Said], *, from_begin: bool, is_syn: bool = False
+    ) -> _Flow:
         before = self._flows.pop(key, None)
         if before is not None:
             self._end(at, before, said)
         reader = Reader(self._urls, self.faults, from_begin=from_begin)
-        flow = _Flow(key, _flow_id(key, seq), Segments(seq), reader, from_begin)
+        flow = _Flow(key, _flow_id(key, seq), Segments(seq), reader, from_begin, at if is_syn else 0)
         self._flows[key] = flow
         if len(self._flows) > FLOWS_MAX:
             _, oldest = self._flows.popitem(last=False)
@@ -287,6 +292,7 @@ class HttpLevel:
                     found.user_agent,
                     acked=flow.acked,
                     from_begin=flow.from_begin,
+                    started=flow.started,
                 ),
                 said,
             )
@@ -311,6 +317,7 @@ class HttpLevel:
                     encrypted_hello=found.encrypted,
                     acked=flow.acked,
                     from_begin=flow.from_begin,
+                    started=flow.started,
                 )
             )
 
@@ -387,7 +394,7 @@ def _socks_said(at: Micros, flow: _Flow, asked: Socks) -> Said:
     target = authority(asked.host, asked.port) if asked.host else ""
     ends = (flow.key, flow.id, flow.tx)
     said = Said(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
-    return said._replace(acked=flow.acked, from_begin=flow.from_begin)
+    return said._replace(acked=flow.acked, from_begin=flow.from_begin, started=flow.started)
 
 
 def _flow_id(key: FlowKey, seq: int) -> str:

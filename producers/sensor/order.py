@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from operator import itemgetter
+from typing import Generic, TypeVar
 
 from producers.sensor.ring import Record
 
+Kind = TypeVar("Kind", bound=Record)
 _BY_TIME = itemgetter(0)
 
 
@@ -19,16 +21,16 @@ HELD_MAX = 65_536
 """Records held back; beyond it all are given, and those of a CPU that is read late may come in the wrong order."""
 
 
-class Ordered:
+class Ordered(Generic[Kind]):
     """Holds back what is too new."""
 
     def __init__(self) -> None:
-        self._held: list[Record] = []
+        self._held: list[Kind] = []
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, records: list[Record], until_ns: int | None) -> list[Record]:
+    def take(self, records: list[Kind], until_ns: int | None) -> list[Kind]:
         """Take what one round of reading gave; gives what is not newer than `until_ns`, or everything."""
         held = sorted([*self._held, *records], key=_BY_TIME)
         count = len(held) if until_ns is None else bisect_right(held, until_ns, key=_BY_TIME)

@@ -32,6 +32,7 @@ _ENDIAN = "<" if sys.byteorder == "little" else ">"
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _HEAD = struct.Struct(f"{_ENDIAN}H2xI")
 """What all records begin with: the event's number and the thread that was running."""
+_PLACE_BITS, _PLACE = 16, 0xFFFF
 _NONE = -1
 _CLONE_THREAD = 0x0001_0000
 _NEEDED = ("common_pid", "skaddr", "oldstate", "newstate", "sport", "dport", "family")
@@ -69,6 +70,8 @@ class Task(NamedTuple):
     """The thread that made it."""
     new: int
     is_thread: bool
+    name: bytes = b""
+    """As it inherits it from that thread."""
 
 
 class Program(NamedTuple):
@@ -76,9 +79,21 @@ class Program(NamedTuple):
 
     at_ns: int
     pid: int
+    path: bytes = b""
+    """The path that was given to exec: a link's own, and a script's rather than its interpreter's."""
 
 
-Record = Change | Task | Program
+class Leaving(NamedTuple):
+    """A process is about to run another program: from now on /proc may show parts of it (Linux 6.10 and later)."""
+
+    at_ns: int
+    pid: int
+    """The thread that called exec."""
+    name: bytes = b""
+    """As it is called until then."""
+
+
+Record = Change | Task | Program | Leaving
 
 
 def spelled(address: bytes) -> str:
@@ -103,15 +118,23 @@ class Layout:
     task_id: int
     """No record's number where the kernel does not tell of tasks, or programs."""
     task: tuple[struct.Struct, ...]
+    task_name: tuple[int, int]
+    """Place and size."""
     program_id: int
+    program_path: struct.Struct | None
+    """Where the kernel says where the text stands (`__data_loc`)."""
+    leaving_id: int
+    leaving_name: struct.Struct | None
 
     @classmethod
-    def of(cls, event: str, page: str, task: str = "", program: str = "") -> Layout:
+    def of(cls, event: str, page: str, task: str = "", program: str = "", leaving: str = "") -> Layout:
         """From `events/sock/inet_sock_set_state/format` and `events/header_page`, and where they are there the formats of
-        `task/task_newtask` and `sched/sched_process_exec`. Raises FormatError."""
+        `task/task_newtask`, `sched/sched_process_exec` and `sched/sched_prepare_exec`. Raises FormatError."""
         fields, header = _fields(event), _fields(page)
         missing = [name for name in (*_NEEDED, *_ADDRESSES) if name not in fields]
         missing += [name for name in ("commit", "data") if name not in header]
+        texts = ((task, "comm"), (program, "filename"), (leaving, "comm"))
+        missing += [name for text, name in texts if text and name not in _fields(text)]
         number, places = _number(event), _fields(task)
         if missing or number == _NONE or header.get("timestamp") != (0, 8):
             raise FormatError(f"the kernel's record of the tracepoint has no {', '.join(missing) or 'ID or time'}")
@@ -134,7 +157,11 @@ class Layout:
                 for name in ("common_pid", "pid", "clone_flags")
                 if task
             ),
+            places.get("comm", (0, 0)),
             _number(program),
+            _place_of(program, "filename"),
+            _number(leaving),
+            _place_of(leaving, "comm"),
         )
 
     def records(self, page: bytes) -> Iterator[Record]:
@@ -182,10 +209,15 @@ class Layout:
         if kind == self.event_id:
             return self._change(at_ns, record)
         if kind == self.program_id:
-            return Program(at_ns, pid)
+            return Program(at_ns, pid, _text_of(record, self.program_path))
+        if kind == self.leaving_id:
+            return Leaving(at_ns, pid, _text_of(record, self.leaving_name))
         if kind == self.task_id and len(record) >= self.task[-1].size:
             maker, new, flags = (one.unpack_from(record)[0] for one in self.task)
-            return Task(at_ns, maker, new, bool(flags & _CLONE_THREAD))
+            place, size = self.task_name
+            return Task(
+                at_ns, maker, new, bool(flags & _CLONE_THREAD), record[place : place + size].partition(b"\0")[0]
+            )
         return None
 
     def _change(self, at_ns: int, record: bytes) -> Change | None:
@@ -211,6 +243,20 @@ class Layout:
             record[local : local + width],
             record[remote : remote + width],
         )
+
+
+def _place_of(text: str, name: str) -> struct.Struct | None:
+    """Where the kernel says where a text stands, by the format of its records; None without one."""
+    return struct.Struct(f"{_ENDIAN}{_fields(text)[name][0]}xI") if text else None
+
+
+def _text_of(record: bytes, place: struct.Struct | None) -> bytes:
+    """A text whose place and length stand in one number (include/trace/trace_events.h, `__data_loc`)."""
+    if place is None or len(record) < place.size:
+        return b""
+    (where,) = place.unpack_from(record)
+    begin, length = where & _PLACE, where >> _PLACE_BITS
+    return record[begin : begin + length].partition(b"\0")[0]
 
 
 def _parts(head: int) -> tuple[int, int]:

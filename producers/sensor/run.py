@@ -35,9 +35,9 @@ from producers.sensor.learning import Learner
 from producers.sensor.order import Ordered
 from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.privileges import Capability, keep_only, prioritised
-from producers.sensor.processes import Processes, Who
+from producers.sensor.processes import EXEC_NS, Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
-from producers.sensor.ring import Change, Record, Task
+from producers.sensor.ring import SYN_SENT, Change, Leaving, Program, Record, Task
 from producers.sensor.said import Said
 from producers.sensor.spelling import line_of
 from producers.sensor.tracefs import SensorError
@@ -81,15 +81,19 @@ class Sensor:
     ) -> None:
         self._instance, self.device = instance, device
         self.clock = Clock(measured())
-        self.processes = Processes(command_lines=command_lines)
+        exec_ns = 0 if instance.layout.leaving_name is not None else EXEC_NS
+        self.processes = Processes(command_lines=command_lines, exec_ns=exec_ns)
         self.connections = Connections(self._process_of)
-        self._ordered = Ordered()
+        self._ordered: Ordered[Change | Program] = Ordered()
+        self._begun: Ordered[Task | Program | Leaving] = Ordered()
         self.counts, self._ends = Counts(), Ends()
         self.queue = Queue(queue_bytes_max)
         self.errors = Errors("a record of the kernel's")
         self.lines = 0
         self.lost = 0
         """Records for which the kernel had no room."""
+        self.process_gone = 0
+        """Lines without the process's name, or of a process that had ended when it was looked at."""
         self.hearing: Hearing | None = None
         """The HTTP level, where it is wanted."""
         self.enforcement: Enforcement[Packet, Said] | None = None
@@ -148,7 +152,7 @@ class Sensor:
         yield by_label(
             declared.SENSOR_LOST,
             {"kernel_buffer": self.lost, "queue": self.queue.dropped, "too_many_open": connections.forgotten,
-             "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.processes.gone,
+             "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.process_gone,
              "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes, "error": self._skipped,
              **(self.hearing.lost() if self.hearing is not None else {})},
         )  # fmt: skip
@@ -170,7 +174,7 @@ class Sensor:
             "lost_in_kernel": self.lost,
             "lost_in_queue": self.queue.dropped,
             "unpaired": connections.unpaired,
-            "processes_gone": self.processes.gone,
+            "processes_gone": self.process_gone,
             "skipped_after_errors": self._skipped,
             **(self.hearing.summary() if self.hearing is not None else {}),
             **(self.enforcement.summary() if self.enforcement is not None else {}),
@@ -199,8 +203,12 @@ class Sensor:
             look_at = 0.0
             asked = False
             while not asked:
-                ready = poll.poll(HELD_SECS if self._ordered else LOOK_SECS)
+                ready = poll.poll(HELD_SECS if self._ordered or self._begun else LOOK_SECS)
                 asked = any(handle == self._wake_read for handle, _ in ready)
+                if asked:
+                    # The last round is of records that are settled: their processes are looked at before it.
+                    self._take(last=False)
+                    time.sleep(HELD_SECS)
                 self._take(last=asked)
                 now = time.monotonic()
                 if now >= look_at or asked:
@@ -208,18 +216,26 @@ class Sensor:
                     self._look()
 
     def _take(self, last: bool) -> None:
-        until_ns = None if last else time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
+        known_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
         records: list[Record] = []
         for pipe in self._instance.pipes:
             read, is_drained = self._records_of(pipe, LAST_PAGES_MAX if last else ROUND_PAGES_MAX)
             records += read
-            if until_ns is not None and not is_drained and read:
+            if not is_drained and read:
                 # Its next records may be older than what other CPUs have told by now.
-                until_ns = min(until_ns, read[-1].at_ns)
+                known_ns = min(known_ns, read[-1].at_ns)
         ends = list(self._ends.take())
+        begun = [record for record in records if not isinstance(record, Change)]
+        for begin in self._begun.take(begun, None if last else known_ns):
+            with self.errors:
+                self._begin(begin)
+        # Only now: changes wait for what began after them.
+        self.processes.known_ns = known_ns
+        until_ns = None if last else self.processes.settled_ns()
+        followed = [record for record in records if isinstance(record, Change | Program)]
         # The edge: whatever the records hold, the next ones are read.
         with self.errors:
-            self._tell(self._ordered.take(records, until_ns), ends, last)
+            self._tell(self._ordered.take(followed, until_ns), ends, last)
 
     def _records_of(self, pipe: int, pages_max: int) -> tuple[list[Record], bool]:
         """What a CPU has told, at most so many pages; whether that was all."""
@@ -230,29 +246,34 @@ class Sensor:
                 if not page:
                     return records, True
                 with self.errors:
-                    records.extend(self._instance.layout.records(page))
+                    for record in self._instance.layout.records(page):
+                        records.append(record)
+                        if isinstance(record, Change) and record.new != SYN_SENT:
+                            continue
+                        with self.errors:
+                            self.processes.see(record)
             return records, False
         return records, True
 
-    def _tell(self, records: list[Record], ends: list[Ended], last: bool) -> None:
-        changes: list[Change] = []
-        for record in records:
-            if isinstance(record, Change):
-                changes.append(record)
-                continue
-            with self.errors:
-                if isinstance(record, Task):
-                    self.processes.began(record)
-                else:
-                    self.processes.runs(record)
+    def _begin(self, record: Task | Program | Leaving) -> None:
+        if isinstance(record, Task):
+            self.processes.began(record)
+        elif isinstance(record, Leaving):
+            self.processes.leaves(record)
+        else:
+            self.processes.runs(record)
+
+    def _tell(self, records: list[Change | Program], ends: list[Ended], last: bool) -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        told = self.counts.take(self.connections.take(changes, self.clock.distance.ns), now_ns) if changes else []
+        told = self.counts.take(self.connections.take(records, self.clock.distance.ns), now_ns) if records else []
         told += self.counts.ended(ends, now_ns)
         told += self.counts.due(now_ns + WAIT_NS if last else now_ns)
         for connection in told:
             with self.errors:
                 self.queue.put(line_of(connection, self.device), SOCKETS)
                 self.lines += 1
+                who = connection.who
+                self.process_gone += who is None or not who.name or who.ended
 
     def _process_of(self, thread: int, at_ns: int) -> Who | None:
         with self.errors:

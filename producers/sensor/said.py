@@ -65,6 +65,8 @@ class Said(NamedTuple):
     request with the one that completes it, as the server answers the greeting before."""
     from_begin: bool = False
     """All packets of its connection were seen, from the SYN on, as far as they came by."""
+    started: Micros = 0
+    """When its connection began; 0 where that was not seen."""
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -74,8 +76,9 @@ def line_of(said: Said, device: str) -> bytes:
     """The line of an exchange or a name, without a newline."""
     assert said.kind is not Kind.REQUEST, "a request is told with its answer"
     ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
+    attempt = iso_micros(said.started) if said.started else ""
     if said.kind is Kind.TLS:
-        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello))
+        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello, attempt))
     if said.socks:
-        return _ENCODE(Socks(*ends, said.tx, said.socks, said.host, said.port, said.granted))
-    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent))
+        return _ENCODE(Socks(*ends, said.tx, said.socks, said.host, said.port, said.granted, attempt))
+    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent, attempt))

@@ -33,13 +33,14 @@ class _Line(msgspec.Struct, omit_defaults=True):
     container: str = ""
     bytes_sent: int | None = None
     bytes_received: int | None = None
+    exec_after: str = ""
 
 
 _ENCODE = msgspec.json.Encoder().encode
 
 
 def line_of(connection: Connection, device: str) -> bytes:
-    """The line, without a newline. Where the process could not be told any more, `pid` is that of the thread, `process` empty."""
+    """The line, without a newline. Where the process is not known, `pid` is that of the thread, `process` empty."""
     who, distance = connection.who, connection.distance_ns
     line = _Line(
         device,
@@ -55,6 +56,7 @@ def line_of(connection: Connection, device: str) -> bytes:
         _stamp(connection.closed_ns, distance),
         bytes_sent=connection.bytes_sent,
         bytes_received=connection.bytes_received,
+        exec_after=connection.exec_after.decode("utf-8", "replace"),
     )
     if who is not None:
         line.path, line.command_line, line.uid, line.user = who.path, who.command_line, who.uid, who.user

@@ -25,7 +25,8 @@ FILTER = "protocol == 6 && (newstate == 2 || oldstate == 2 || (newstate == 7 && 
 """TCP: attempts, what becomes of them, and ends; not those of listening sockets."""
 _EVENT = "events/sock/inet_sock_set_state"
 _TASK, _PROGRAM = "events/task/task_newtask", "events/sched/sched_process_exec"
-"""Whose thread is whose, and what runs: for those that are gone before they can be asked."""
+_LEAVING = "events/sched/sched_prepare_exec"
+"""Which process a thread is of, and what programs run: for those that are gone, or another program, before they are looked at."""
 _INIT_PIDS = "pid:[4026531836]"
 """The kernel's first namespace of PIDs always has this number (PROC_PID_INIT_INO)."""
 _LOST = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.MULTILINE)
@@ -83,11 +84,11 @@ def opened(folder: Path, buffer_kb: int = BUFFER_KB) -> Iterator[Instance]:
         try:
             own.mkdir()
             undo.callback(_remove, own)
-            more = [name for name in (_TASK, _PROGRAM) if (own / name).is_dir()]
+            more = [name for name in (_TASK, _PROGRAM, _LEAVING) if (own / name).is_dir()]
             layout = Layout.of(
                 _read(own / _EVENT / "format"),
                 _read(folder / "events/header_page"),
-                *(_read(own / name / "format") if name in more else "" for name in (_TASK, _PROGRAM)),
+                *(_read(own / name / "format") if name in more else "" for name in (_TASK, _PROGRAM, _LEAVING)),
             )
             _set_up(own, buffer_kb)
             pipes = []

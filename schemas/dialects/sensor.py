@@ -65,6 +65,7 @@ def parse(raw: bytes) -> Parsed:
         if isinstance(line, Mode):
             return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", line.before)
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
+        started = parse_micros(line.ts_attempt) if line.ts_attempt else 0
     except (ValueError, OverflowError) as error:
         return Reject(Reason.BAD_VALUE, str(error), raw)
     if isinstance(line, Http):
@@ -78,17 +79,19 @@ def parse(raw: bytes) -> Parsed:
             _host(line.host),
             line.status,
             f"http/{line.flow}/{line.tx}/{line.ts}",
+            started,
         )
     if isinstance(line, Tls):
         name, event_id = _host(line.sni), f"tls/{line.flow}/{line.ts}"
-        return TlsName(line.device, at, flow, name, line.tunnelled, event_id, to_proxy=not line.tunnelled)
+        return TlsName(line.device, at, flow, name, line.tunnelled, event_id, started, to_proxy=not line.tunnelled)
     if isinstance(line, Socks):
         host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
-        return SocksRequest(line.device, at, flow, line.tx, host, line.port if host else 0, line.granted, event_id)
-    return _verdict(line, at, flow, raw)
+        port = line.port if host else 0
+        return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, started)
+    return _verdict(line, at, flow, started, raw)
 
 
-def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
+def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
     action = ACTIONS.get(line.action)
     if action is None:
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
@@ -103,7 +106,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         line.device,
         at,
         flow,
-        0,
+        started,
         action,
         line.tx,
         line.method,

@@ -2,8 +2,9 @@
 
 The kernel's tracepoint `sock:inet_sock_set_state` tells each change of a socket's state; a sensor folds them into one line a
 connection: device, pid, process, both ends, `result` (success, failed, open) and the times of attempt, establishment and
-close; `unproxy sensor` also path, command line, user, parent and start of the process, and of a connection that has ended the
-bytes of payload. A line may come again once the connection has closed, or its bytes are known.
+close; `unproxy sensor` also path, command line, user, parent and start of the process, the program that it began to run right
+after, and of a connection that has ended the bytes of payload. A line may come again once the connection has closed, or more
+is known.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class _Line(msgspec.Struct, gc=False):
     ts_started: str | None = None
     bytes_sent: Count | None = None
     bytes_received: Count | None = None
+    exec_after: str | None = None
 
 
 class _Times(msgspec.Struct, gc=False):
@@ -102,6 +104,7 @@ def parse(raw: bytes) -> Parsed:
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
         line.bytes_sent,
         line.bytes_received,
+        (line.exec_after or "")[:TEXT_CHARS_MAX],
     )
 
 

@@ -132,6 +132,17 @@ def test_a_hello_outside_a_tunnel_was_sent_to_a_proxy() -> None:
     assert not inside.to_proxy
 
 
+@pytest.mark.parametrize("line", [HTTP, TLS, VERDICT, SOCKS], ids=["http", "tls", "verdict", "socks"])
+def test_the_start_of_the_connection_is_optional(line: dict[str, object]) -> None:
+    """Older sensors do not write it, and a sensor that did not see the SYN cannot."""
+    without, with_it = parsed(line), parsed(line, ts_attempt="2026-11-27T18:00:01.000007Z")
+
+    assert isinstance(without, HttpExchange | TlsName | Verdict | SocksRequest)
+    assert isinstance(with_it, HttpExchange | TlsName | Verdict | SocksRequest)
+    assert (without.started, with_it.started) == (0, 1_795_802_401_000_007)
+    assert isinstance(parsed(line, ts_attempt="yesterday"), Reject)
+
+
 def test_a_mode_needs_no_connection() -> None:
     """The mode is the device's; what was before may be untold."""
     mode = parse(b'{"kind":"mode","device":"dev-a","ts":"2026-11-27T18:00:00Z","mode":"off"}')

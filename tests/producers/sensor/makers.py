@@ -10,7 +10,11 @@ from producers.sensor.ring import AF_INET, Change, Layout
 DATA = Path(__file__).parents[2] / "data" / "sensor"
 FORMATS = {path.stem: path.read_text(encoding="ascii") for path in DATA.glob("*.format")}
 HEADER_PAGE = (DATA / "header_page").read_text(encoding="ascii")
-LAYOUT = Layout.of(FORMATS["inet_sock_set_state"], HEADER_PAGE, FORMATS["task_newtask"], FORMATS["sched_process_exec"])
+LAYOUT = Layout.of(
+    FORMATS["inet_sock_set_state"],
+    HEADER_PAGE,
+    *(FORMATS[name] for name in ("task_newtask", "sched_process_exec", "sched_prepare_exec")),
+)
 PAGE = bytes.fromhex((DATA / "page.hex").read_text(encoding="ascii"))
 CLIENT, SERVER = bytes([198, 51, 100, 11]), bytes([198, 51, 100, 80])
 TICK_NS = 10_000_000
@@ -54,11 +58,12 @@ def event(delta_ns: int, body: bytes) -> bytes:
 def process(
     root: Path, pid: int, *, parent: int = 1, name: str = "curl", words: bytes = b"curl\0-s\0", **more: int
 ) -> Path:
-    """A process in a /proc under this folder; `thread_of`, `started` in ticks, `stack`, `uid`."""
+    """A process in a /proc under this folder; `thread_of`, `started` in ticks, `stack`, `uid`, `ended` (zombie)."""
     folder = root / str(pid)
     folder.mkdir(parents=True, exist_ok=True)
     rest = ["0"] * 50
-    rest[0], rest[1], rest[19], rest[25] = "S", str(parent), str(more.get("started", 100)), str(more.get("stack", 1))
+    rest[0], rest[1] = "Z" if more.get("ended") else "S", str(parent)
+    rest[19], rest[25] = str(more.get("started", 100)), str(more.get("stack", 1))
     (folder / "stat").write_text(f"{pid} ({name}) {' '.join(rest)}\n")
     uid = more.get("uid", 0)
     (folder / "status").write_text(

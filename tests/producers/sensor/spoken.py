@@ -38,6 +38,7 @@ class Said(NamedTuple):
     port: int
     acked: int = 0
     from_begin: bool = True
+    started: int = 0
 
 
 def segment_of(ip: bytes) -> Segment | None:

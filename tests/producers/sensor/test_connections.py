@@ -7,7 +7,7 @@ import pytest
 from producers.sensor import connections as module
 from producers.sensor.connections import Connections
 from producers.sensor.processes import Who
-from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change
+from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change, Program
 from tests.producers.sensor.makers import change
 
 FIN_WAIT2, LAST_ACK = 5, 9
@@ -116,3 +116,52 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (len(connections), connections.forgotten, connections.unpaired) == (2, 1, 1)
     assert connections.take([change(30, FIN_WAIT2, CLOSE, sk=1)], 0) == []
+
+
+SECOND_NS = 1_000_000_000
+
+
+def test_a_program_that_follows_is_noted() -> None:
+    """The first one within a second of the attempt; a connection that was reported before it is reported again with it."""
+    connections = following()
+    (open_,) = connections.take([attempt(10), change(20, SYN_SENT, ESTABLISHED)], 0)
+    connections.take([attempt(30, sk=2)], 0)
+
+    assert connections.take(
+        [Program(40, 8, b"/bin/true"), Program(50, 7, b"/bin/sh"), Program(60, 7, b"/bin/ls")], 0
+    ) == [open_]
+    (refused,) = connections.take([change(70, SYN_SENT, CLOSE, sk=2)], 0)
+    assert (open_.exec_after, refused.exec_after) == (b"/bin/sh", b"/bin/sh")
+
+
+def test_a_program_that_follows_a_closed_connection_is_noted() -> None:
+    """A socket may be closed by exec itself."""
+    connections = following()
+    (closed,) = connections.take([attempt(10), change(20, SYN_SENT, ESTABLISHED), change(30, LAST_ACK, CLOSE)], 0)
+
+    assert connections.take([Program(40, 7, b"/bin/sh")], 0) == [closed]
+
+
+@pytest.mark.parametrize(("after_ns", "noted"), [(SECOND_NS, b"/bin/sh"), (SECOND_NS + 1, b"")])
+def test_a_program_that_begins_later_is_not_noted(after_ns: int, noted: bytes) -> None:
+    """An ordinary process may do anything a second after it connected."""
+    connections = following()
+    (one,) = connections.take([attempt(10), change(20, SYN_SENT, ESTABLISHED)], 0)
+    connections.take([Program(10 + after_ns, 7, b"/bin/sh")], 0)
+
+    assert one.exec_after == noted
+
+
+def test_attempts_that_a_program_may_follow_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number and by age; nothing remains of those that are forgotten."""
+    monkeypatch.setattr(module, "RECENT_MAX", 2)
+    connections = following()
+    told = connections.take(
+        [one for sk in range(4) for one in (attempt(sk, sk=sk), change(9, SYN_SENT, ESTABLISHED, sk=sk))], 0
+    )
+    assert (len(connections._recent), [len(of) for of in connections._recent_of.values()]) == (2, [2])
+    connections.take([Program(10, 7, b"/bin/sh")], 0)
+    connections.take([attempt(10 + 2 * SECOND_NS, sk=9, pid=8)], 0)
+
+    assert sorted(one.exec_after for one in told) == [b"", b"", b"/bin/sh", b"/bin/sh"]
+    assert (len(connections._recent), list(connections._recent_of)) == (1, [8])

@@ -114,3 +114,14 @@ def test_the_other_sides_end_is_no_byte(ended_in: int, unread: int, received: in
     met.ended([end(unread=unread)], 1)
 
     assert one.bytes_received == received
+
+
+def test_a_closed_connection_with_news_is_told_at_once() -> None:
+    """Its process ran another program after the end: that waits for no bytes, and those that came or will come are kept."""
+    met, one, other = Counts(), connection(), connection(port=40_001)
+    met.take([one, other], 0)
+    met.ended([end()], 10)
+
+    assert met.take([one, other], 20) == [one, other]
+    assert met.ended([end(port=40_001)], 30) == [other]
+    assert (one.bytes_sent, other.bytes_sent, met.unmet) == (5, 5, 0)

@@ -84,7 +84,7 @@ def judged(made: World, packets: Iterable[Segment], at: int = AT, level: Level |
 def test_a_verdict_has_all_that_a_request_has() -> None:
     """As a blocked one has no other record."""
     made = world(ProtectionMode.BLOCK)
-    made.saw(said("listed.example"))
+    made.saw(said("listed.example")._replace(started=AT - 1))
 
     assert made.told() == [
         {"kind": "mode", "device": "dev-a", "ts": "2026-05-28T20:26:40.000000Z", "mode": "block"},
@@ -92,6 +92,7 @@ def test_a_verdict_has_all_that_a_request_has() -> None:
             "kind": "verdict",
             "device": "dev-a",
             "ts": "2026-05-28T20:26:40.000000Z",
+            "ts_attempt": "2026-05-28T20:26:39.999999Z",
             "local_ip": "198.51.100.11",
             "local_port": 40_000,
             "remote_ip": "198.51.100.80",

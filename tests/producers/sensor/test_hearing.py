@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ from producers.sensor.queue import Queue
 from producers.sensor.rules import ProxyAddress
 from producers.sensor.said import Said
 from producers.sensor.tracefs import SensorError
+from schemas.clock import iso_micros
 from schemas.events import ProtectionMode
 from schemas.settings import CorrelationSettings, SensorSettings, Settings
 from tests.producers.sensor.wire import hello
@@ -88,6 +90,7 @@ def test_what_is_said_becomes_lines() -> None:
     with proxy() as (ip, port), capturing([port]) as capture:
         hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), queue, "dev-a", notes)
         hearing.start()
+        began = iso_micros(time.time_ns() // 1_000)
         with socket.create_connection((ip, port)) as client:
             local = client.getsockname()
             client.sendall(CONNECT)
@@ -105,7 +108,9 @@ def test_what_is_said_becomes_lines() -> None:
         "remote_ip": ip,
         "remote_port": port,
         "flow": http["flow"],
+        "ts_attempt": http["ts_attempt"],
     }
+    assert began <= http["ts_attempt"] < http["ts"]
     request = {"tx": 0, "method": "CONNECT", "target": "www.example.com:443", "host": "www.example.com", "status": 200}
     assert http == {"kind": "http", "ts": http["ts"], **ends, **request, "user_agent": "curl/8"}
     assert tls == {"kind": "tls", "ts": tls["ts"], **ends, "sni": "www.example.com", "tunnelled": True, "ech": True}

@@ -326,6 +326,15 @@ def test_a_segment_that_was_not_captured_whole() -> None:
     assert [one.tx for one in by.packet(T0, segment(GET, len(GET)))] == [0]
 
 
+def test_each_line_has_the_start_of_its_connection() -> None:
+    """The time of the first SYN, not of one that is sent again; none for a connection that is older than the sensor."""
+    tunnel = [segment(CONNECT), answer(OK), segment(hello("www.example.com"), len(CONNECT))]
+    seen = heard([syn(), syn(), *tunnel])
+
+    assert [(one.kind.value, one.started) for one in seen] == [("request", T0), ("exchange", T0), ("tls", T0)]
+    assert {one.started for one in heard(tunnel)} == {0}
+
+
 def test_the_same_ends_again_are_another_connection() -> None:
     """A new beginning has a name of its own; a beginning that comes again has not, nor bytes after the end."""
     second = [packet._replace(seq=(packet.seq + 5_000) % 2**32) for packet in talk(GET)]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 CLIENT = Path(__file__).parent / "client.py"
+EXEC_CLIENT = Path(__file__).parent / "exec_client.py"
 MOUNT: list[str | Path] = ["unshare", "--mount", "sh", "-c", 'mount -t tracefs tracefs "$0" && exec "$@"']
 
 
@@ -92,6 +93,31 @@ def test_each_connection_is_told_with_its_process(tmp_path: Path) -> None:
         began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(did["began"]))
         assert began <= line["ts_attempt"] < line["ts_closed"]
         assert line.get("ts_established", line["ts_closed"]) <= line["ts_closed"]
+
+
+def test_a_program_that_follows_is_never_taken_for_the_one_that_connected(tmp_path: Path) -> None:
+    """Name, path and command line are those of the program that connected, or empty; the later one is `exec_after`."""
+    place, out = tmp_path / "tracefs", tmp_path / "lines.jsonl"
+    place.mkdir()
+    with sensing(place, out) as sensor:
+        done = subprocess.run(
+            ["unshare", "--net", sys.executable, EXEC_CLIENT], check=True, capture_output=True, text=True, timeout=120
+        )
+        sensor.send_signal(signal.SIGTERM)
+        assert sensor.wait(20) == 0
+
+    truth = {line["pid"]: line for line in map(json.loads, done.stdout.splitlines())}
+    lines = [line for line in map(json.loads, out.read_text().splitlines()) if line["pid"] in truth]
+    last = {line["pid"]: line for line in lines}
+    assert len(last) == len(truth) == 80
+    for line in lines:
+        program = truth[line["pid"]]
+        assert line["process"] == program["process"]
+        assert (line.get("path", ""), line.get("command_line", "")) in {
+            (program["path"], program["command_line"]),
+            ("", ""),
+        }
+    assert {line.get("exec_after") for line in last.values()} == {"/bin/sleep"}
 
 
 def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:

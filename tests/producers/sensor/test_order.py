@@ -19,7 +19,7 @@ AGAIN = change(40, CLOSE, SYN_SENT, port=0, pid=8)
 
 def test_what_is_newer_than_the_round_waits() -> None:
     """The next attempt on a socket, read before the end of the one before it, comes after it."""
-    ordered = Ordered()
+    ordered: Ordered[Change] = Ordered()
 
     assert ordered.take([BEGUN, AGAIN, ANSWERED], 25) == [BEGUN, ANSWERED]
     assert len(ordered) == 1
@@ -29,7 +29,7 @@ def test_what_is_newer_than_the_round_waits() -> None:
 
 def test_in_the_end_everything_is_given() -> None:
     """What was held back is not lost when the sensor stops."""
-    ordered = Ordered()
+    ordered: Ordered[Change] = Ordered()
     ordered.take([AGAIN], 5)
 
     assert ordered.take([OVER], None) == [OVER, AGAIN]
@@ -50,7 +50,7 @@ def test_an_end_before_the_attempt_is_another_connections() -> None:
 def test_what_is_held_back_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound all are given, in the order of what is there."""
     monkeypatch.setattr(order, "HELD_MAX", 2)
-    ordered = Ordered()
+    ordered: Ordered[Change] = Ordered()
 
     assert ordered.take([change(9, 1, 2), change(8, 1, 2)], 5) == []
     assert [record.at_ns for record in ordered.take([change(7, 1, 2)], 5)] == [7, 8, 9]

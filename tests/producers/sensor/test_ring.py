@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT, Change, FormatError, Layout, Program, Task, spelled
+from producers.sensor.ring import (
+    CLOSE,
+    ESTABLISHED,
+    SYN_SENT,
+    Change,
+    FormatError,
+    Layout,
+    Leaving,
+    Program,
+    Task,
+    spelled,
+)
 from tests.producers.sensor.makers import FORMATS, HEADER_PAGE, LAYOUT, PAGE, change, event, page, record
 
 FIRST = change(1_000, CLOSE, SYN_SENT, port=0)
@@ -77,13 +88,22 @@ def test_a_page_says_how_much_is_in_it() -> None:
 
 def test_tasks_and_programs_are_told() -> None:
     """A thread of the process that made it, a process of its own, and another program in one."""
-    numbers = [int(FORMATS[name].partition("ID: ")[2].split()[0]) for name in ("task_newtask", "sched_process_exec")]
+    names = ("task_newtask", "sched_process_exec", "sched_prepare_exec")
+    numbers = [int(FORMATS[name].partition("ID: ")[2].split()[0]) for name in names]
     thread = struct.pack("<HBBii16s4xQh6x", numbers[0], 0, 0, 7, 8, b"python3", 0x3D0F00, 0)
     process = struct.pack("<HBBii16s4xQh6x", numbers[0], 0, 0, 7, 9, b"python3", 0x1200000, 0)
-    program = struct.pack("<HBBiIii", numbers[1], 0, 0, 9, 0, 9, 9)
-    read = list(LAYOUT.records(page(0, event(1, thread), event(1, process), event(1, program))))
+    # The text of the path stands behind the record's fixed part; its length and place are one number.
+    program = struct.pack("<HBBiIii8s", numbers[1], 0, 0, 9, 8 << 16 | 20, 9, 9, b"/bin/sh")
+    leaving = struct.pack("<HBBiIIiI8s", numbers[2], 0, 0, 9, 0, 0, 9, 8 << 16 | 24, b"python3")
+    records = [event(1, one) for one in (thread, process, program, leaving)]
+    read = list(LAYOUT.records(page(0, *records)))
 
-    assert read == [Task(1, 7, 8, True), Task(2, 7, 9, False), Program(3, 9)]
+    assert read == [
+        Task(1, 7, 8, True, b"python3"),
+        Task(2, 7, 9, False, b"python3"),
+        Program(3, 9, b"/bin/sh"),
+        Leaving(4, 9, b"python3"),
+    ]
     without = Layout.of(FORMATS["inet_sock_set_state"], HEADER_PAGE)
     assert list(without.records(page(0, event(1, thread), event(1, program), event(1, record(FIRST))))) == [
         FIRST._replace(at_ns=3)
@@ -114,7 +134,10 @@ def test_another_kernels_layout_is_followed() -> None:
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    """A record without the socket's address ties nothing together."""
+    """A record without the socket's address ties nothing together; one of a program needs its path."""
     text = FORMATS["inet_sock_set_state"].replace("skaddr", "cookie")
     with pytest.raises(FormatError, match="skaddr"):
         Layout.of(text, HEADER_PAGE)
+    program = FORMATS["sched_process_exec"].replace("filename", "path")
+    with pytest.raises(FormatError, match="filename"):
+        Layout.of(FORMATS["inet_sock_set_state"], HEADER_PAGE, program=program)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -28,7 +29,7 @@ from producers.sensor.tracefs import Instance
 from schemas.events import ProtectionMode
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY
-from tests.producers.sensor.makers import LAYOUT, PAGE, change, event, page, record
+from tests.producers.sensor.makers import FORMATS, LAYOUT, PAGE, change, event, page, record
 from unproxy.embedded.service import free_port
 
 STATS = "entries: 0\noverrun: 3\ncommit overrun: 1\nbytes: 0\ndropped events: 2\nread events: 9\n"
@@ -55,6 +56,12 @@ def connected(number: int, *, pid: int = 2**31 - 1) -> bytes:
     """A page in which a connection is begun and answered; of a process that is not there."""
     begun = change(number, CLOSE, SYN_SENT, sk=number, port=0, pid=pid)
     return page(number, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=number))))
+
+
+def runs(pid: int) -> bytes:
+    """The kernel's record of a process that begins to run a shell."""
+    number = int(FORMATS["sched_process_exec"].partition("ID: ")[2].split()[0])
+    return struct.pack("<HBBiIii8s", number, 0, 0, pid, 8 << 16 | 20, pid, pid, b"/bin/sh")
 
 
 def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -> None:
@@ -113,8 +120,8 @@ def test_a_round_ends_however_much_is_there(instance: tuple[Instance, Feed], mon
     monkeypatch.setattr(module, "ROUND_PAGES_MAX", 1)
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)
     for number in range(10, 50, 10):
-        feed(page(number, event(0, record(change(number, CLOSE, SYN_SENT, sk=number, port=0)))))
-    os.write(writer, page(25, event(0, record(change(25, CLOSE, SYN_SENT, sk=25, port=0)))))
+        feed(page(number, event(0, record(change(number, SYN_SENT, ESTABLISHED, sk=number)))))
+    os.write(writer, page(25, event(0, record(change(25, SYN_SENT, ESTABLISHED, sk=25)))))
     sensor = Sensor(Instance(opened.folder, opened.layout, (*opened.pipes, reader)), "dev-a")
     given: list[list[int]] = []
     monkeypatch.setattr(sensor, "_tell", lambda records, *_: given.append([one.at_ns for one in records]))
@@ -154,6 +161,83 @@ def test_numbers_move(instance: tuple[Instance, Feed]) -> None:
     assert numbers["unproxy_endpoint_clock_jumps_total",] >= 1
 
 
+def test_each_line_without_its_process_is_counted(
+    instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is gone, one of which only the number is sure, and one that ended and was not waited for."""
+    opened, feed = instance
+    known = {1: None, 2: Who(2), 3: Who(3, "curl", ended=True), 4: Who(4, "curl", "/usr/bin/curl")}
+    monkeypatch.setattr(Processes, "of", lambda _, thread, __: known[thread])
+    for number in known:
+        feed(connected(number, pid=number))
+        feed(page(number + 10, event(0, record(change(number + 10, ESTABLISHED, CLOSE, sk=number)))))
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    sensor.close()
+    lines = [json.loads(line) for _, line in sensor.queue.take()]
+
+    assert len([line for line in lines if not line["process"] or line["pid"] == 3]) == sensor.process_gone == 3
+    assert sensor.summary()["processes_gone"] == 3
+
+
+def test_a_real_zombie_is_counted(instance: tuple[Instance, Feed]) -> None:
+    """It has a name in /proc, and neither path nor command line."""
+    opened, feed = instance
+    (opened.folder / "per_cpu/cpu0/stats").write_text("overrun: 0\n")
+    child = os.posix_spawnp("true", ["true"], os.environ)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    begun = change(at_ns, CLOSE, SYN_SENT, sk=1, port=0, pid=child)
+    feed(page(at_ns, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED, sk=1)))))
+    sensor = Sensor(opened, "dev-a")
+    sensor.start()
+    sensor.close()
+    os.waitpid(child, 0)
+    ((_, line),) = sensor.queue.take()
+
+    assert (json.loads(line)["pid"], json.loads(line)["process"], "path" in json.loads(line)) == (child, "true", False)
+    assert sensor.process_gone == 1
+
+
+def test_a_program_counts_though_its_turn_has_not_come(
+    instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began before the end of the look at an attempt, and after another attempt that is held back."""
+    opened, feed = instance
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    sensor = Sensor(opened, "dev-a")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        begun = change(at_ns, CLOSE, SYN_SENT, port=0, pid=child.pid)
+        feed(page(at_ns, event(0, record(begun)), event(5, record(change(0, SYN_SENT, ESTABLISHED)))))
+        sensor._take(last=False)
+        other = change(at_ns + 10, CLOSE, SYN_SENT, sk=2, port=0, pid=1)
+        feed(page(at_ns + 10, event(0, record(other)), event(10, runs(child.pid))))
+        sensor._take(last=False)
+        child.kill()
+    sensor.start()
+    sensor.close()
+    lines = [json.loads(line) for _, line in sensor.queue.take()]
+
+    assert [(line["pid"], line["process"], line.get("path", "")) for line in lines] == [(child.pid, "", "")] * 2
+
+
+def test_a_program_that_follows_is_on_a_further_line(instance: tuple[Instance, Feed]) -> None:
+    """The line of the answer goes before it; the next one has the program, too."""
+    opened, feed = instance
+    sensor = Sensor(opened, "dev-a")
+    feed(connected(10, pid=7))
+    sensor._take(last=True)
+    feed(page(20, event(0, runs(7))))
+    sensor._take(last=True)
+    sensor.start()
+    sensor.close()
+    first, second = (json.loads(line) for _, line in sensor.queue.take())
+
+    assert "exec_after" not in first
+    assert second == first | {"exec_after": "/bin/sh"}
+
+
 def test_the_queue_is_bounded() -> None:
     """Beyond a dialect's bound its newest are dropped and counted; when it was emptied there is room again."""
     queue = Queue(bytes_max=6)
@@ -183,6 +267,7 @@ def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
 def test_an_executable_whose_name_is_not_utf8(instance: tuple[Instance, Feed], tmp_path: Path) -> None:
     """Its path is decoded with replacement; the sensor goes on and reports it like any other process."""
     opened, feed = instance
+    (opened.folder / "per_cpu/cpu0/stats").write_text("overrun: 0\n")
     program = os.fsencode(tmp_path) + b"/na\xff\nme"
     shutil.copy(os.fsencode(shutil.which("sleep") or ""), program)
     with subprocess.Popen([program, b"60"]) as child:
