@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from producers.simulation import WorldSettings
 from schemas.events import Event
 from tests.check.offline_join import rows
-from tests.check.worlds import DATA, differences, recorded, simulated
+from tests.check.worlds import SAMPLES, differences, recorded, simulated
 from tests.factories import Row, connection, request
-
-SURICATA = sorted((DATA / "suricata").glob("*.gz"))
-PROXY_LOGS = sorted((DATA / "proxylogs").glob("*-sample.*.gz"))
-SAMPLES: dict[str, list[Path]] = {
-    "suricata": SURICATA,
-    "suricata without endpoint records": [file for file in SURICATA if "eve" in file.name],
-    "suricata and the proxies' logs": [*SURICATA, *PROXY_LOGS],
-    "winlog": sorted((DATA / "winlog").glob("*.gz")),
-    **{
-        f"{file.parent.name} {file.name}": [file]
-        for folder in ("auditd", "ecs", "mde", "osquery", "suricata_other", "tetragon")
-        for file in sorted((DATA / folder).glob("*.gz"))
-    },
-    **{
-        f"zeek {name}": sorted((DATA / "zeek").glob(f"{name}[.-]*.gz"))
-        for name in sorted(
-            {file.name.partition(".conn")[0].partition(".jsonl")[0] for file in (DATA / "zeek").glob("*.gz")}
-        )
-    },
-    **{f"golden {file.name}": [file] for file in sorted((DATA / "golden").glob("*.in.jsonl"))},
-}
 
 
 def known(events: list[Event]) -> list[Row]:
@@ -44,7 +22,7 @@ def known(events: list[Event]) -> list[Row]:
 def test_samples(name: str) -> None:
     """The stream's rows are those that the offline join finds."""
     apart: Counter[str] = Counter()
-    for world in recorded(SAMPLES[name], by_time="zeek" in name):
+    for world in recorded(SAMPLES[name]):
         apart += differences(*world.both())
 
     assert apart == {}

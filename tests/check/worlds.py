@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,32 @@ from tests.factories import Row, as_row, latest
 from unproxy import wiring
 
 DATA = Path(__file__).parents[1] / "data"
+SURICATA = sorted((DATA / "suricata").glob("*.gz"))
+PROXY_LOGS = sorted((DATA / "proxylogs").glob("*-sample.*.gz"))
 LEAP = 3_600 * MICROS
 """Captures that lie further apart are worlds of their own: a device's clock moves no further for one line."""
 LINES_OF_A_MESSAGE = 1
+
+
+def _samples() -> dict[str, list[Path]]:
+    """Files that belong together, by the sample's name."""
+    samples: dict[str, list[Path]] = defaultdict(list)
+    for folder in ("auditd", "ecs", "mde", "osquery", "suricata_other", "tetragon", "winlog", "zeek"):
+        for file in sorted((DATA / folder).glob("*.gz")):
+            # Zeek writes a log for each protocol; together they are one capture.
+            name = re.sub(r"(\.(conn|files|http|jsonl|json|log|socks|ssl|tunnel|x509|xml))+\.gz$", "", file.name)
+            samples[f"{folder} {name}"].append(file)
+    for file in sorted((DATA / "golden").glob("*.in.jsonl")):
+        samples[f"golden {file.name}"].append(file)
+    samples["suricata, endpoint and network"] = SURICATA
+    samples["suricata, network"] = [file for file in SURICATA if "eve" in file.name]
+    samples["suricata, endpoint"] = [file for file in SURICATA if "eve" not in file.name]
+    samples["suricata, endpoint and proxies' logs"] = [*samples["suricata, endpoint"], *PROXY_LOGS]
+    samples["suricata, endpoint, network and proxies' logs"] = [*SURICATA, *PROXY_LOGS]
+    return samples
+
+
+SAMPLES = _samples()
 
 
 class Played:
@@ -39,32 +63,33 @@ class Played:
         for device, event in events:
             self._events[device].append(event)
 
-    def both(self) -> tuple[list[Row], list[Row]]:
-        """The rows of the stream, and those of the offline join, in one shape."""
+    def rows(self) -> tuple[list[Row], list[Row]]:
+        """The stream's rows of both tables."""
         self._pipeline.finish()
         output = self._pipeline.drain()
-        found = [_comparable(row) for row in latest(as_row(row, NetworkEvent) for row in output.network_events)]
-        verdicts = latest(as_row(row, DeviceEvent) for row in output.device_events)
-        found += [_verdict(row) for row in verdicts if not row["LocalPort"]]
+        events = latest(as_row(row, NetworkEvent) for row in output.network_events)
+        return events, latest(as_row(row, DeviceEvent) for row in output.device_events)
+
+    def both(self) -> tuple[list[Row], list[Row]]:
+        """The rows of the stream, and those of the offline join, in one shape."""
+        events, verdicts = self.rows()
+        found = [_comparable(row) for row in events] + [_verdict(row) for row in verdicts if not row["LocalPort"]]
         offline: list[Row] = []
         for device, events in self._events.items():
             offline += joined_offline(device, events)
         return found, offline
 
 
-def recorded(files: Sequence[Path], *, by_time: bool = False) -> list[Played]:
-    """The worlds of recorded files: one, or several where the captures in them lie apart.
-
-    With `by_time` lines are put in order first: some samples are whole logs, one after the other, that a sensor wrote at
-    the same time.
-    """
+def recorded(files: Sequence[Path]) -> list[Played]:
+    """The worlds of recorded files: one, or several where the captures in them lie apart."""
     told: list[tuple[int, Message, list[tuple[str, Event]]]] = []
     sources = [f"auto:{file}" for file in files]
     for message in wiring.recorded_messages(Settings(), sources, LINES_OF_A_MESSAGE, Report()):
         assert not isinstance(message, Reject), "no sample has a line that is too long"
         events = list(events_of(message))
         told.append((events[0][1].at if events else told[-1][0] if told else 0, message, events))
-    if by_time:
+    if any("zeek" in str(file.relative_to(DATA)) for file in files):
+        # Whole logs, one after the other in a file, that Zeek wrote at the same time.
         told.sort(key=lambda one: one[0])
     worlds, clock = [Played()], 0
     for offset, (at, message, events) in enumerate(told, 1):
