@@ -367,10 +367,10 @@ def mutated(chance: random.Random, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("dialect", "line", "reason"),
     [
-        ("osquery", b'{"name":"users","hostIdentifier":"a","unixTime":1795547248,"columns":{"name":"a"},"action":"added"}', "protection_off"),
+        ("osquery", b'{"name":"users","hostIdentifier":"a","unixTime":1795547248,"action":"added"}', "protection_off"),
         ("suricata", b'{"timestamp":"2026-11-24T19:07:28.5Z","event_type":"stats","host":"a"}', "older_than_sensor"),
     ],
-)  # fmt: skip
+)
 def test_only_a_network_sensors_lines_make_connections_older_than_it(dialect: str, line: bytes, reason: str) -> None:
     """A line that holds nothing for us shows since when a network sensor is there; an endpoint's says nothing of that."""
     pipeline = Pipeline(CorrelationSettings(proxies=("proxy=10.9.9.9:3128",)))
