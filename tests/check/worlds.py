@@ -75,8 +75,8 @@ class Played:
         events, verdicts = self.rows()
         found = [_comparable(row) for row in events] + [_verdict(row) for row in verdicts if not row["LocalPort"]]
         offline: list[Row] = []
-        for device, events in self._events.items():
-            offline += joined_offline(device, events)
+        for device, told in self._events.items():
+            offline += joined_offline(device, told)
         return found, offline
 
 

@@ -21,7 +21,10 @@ class Cause:
 
 
 _PROXY_LOG = "publish the proxy's own log with the client's port"
-_HTTP_LEVEL = "enable network protection (audit or block), `unproxy sensor --mode audit`, or HTTP and TLS events of Suricata or Zeek"
+_HTTP_LEVEL = (
+    "enable network protection (audit or block), `unproxy sensor --mode audit`, "
+    "or HTTP and TLS events of Suricata or Zeek"
+)
 CAUSES: Mapping[str, Cause] = {
     UnresolvedReason.PROTECTION_OFF: Cause(
         "protection was off, so no HTTP-level event was seen",
