@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,16 @@ class Stage:
         """Begin a program in the proxy's namespace."""
         as_user = [f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         return self._begin([*self._in_far(), TIED[0], *as_user, *TIED[1:], *words], name)
+
+    def own_in_far(self, network: str) -> None:
+        """Make every address of a network one of the far namespace's own, for who listens on all of them."""
+        _ip(f"route add local {network} dev lo", self._in_far())
+
+    def is_open(self, address: str, port: int) -> bool:
+        """Whether something listens there."""
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            return probe.connect_ex((address, port)) == 0
 
     def said(self, name: str) -> str:
         """What a program of that name said."""
