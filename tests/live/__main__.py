@@ -41,7 +41,11 @@ def main() -> int:
     except CannotRun as error:
         print(error, file=sys.stderr)
         return EXIT_CANNOT
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a script's shell has what it starts in the background ignore the first
+        signal.signal(stop, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="unproxy-live-"))
     folder.chmod(0o755)  # some clients, and the proxy, are the user nobody
     code = EXIT_WRONG

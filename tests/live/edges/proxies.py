@@ -169,7 +169,7 @@ def start(stage: Stage, folder: Path, squid: Path, package: Path, names: tuple[s
         proxy, config = PROXIES[name], own / f"{name}.conf"
         config.write_text(_filled(proxy.text, known))
         words: Words = [*before, *(_filled(word, {**known, "CONFIG": config}) for word in proxy.words)]
-        process = stage.far(words, f"proxy-{name}")
+        process = stage.far_family(words, f"proxy-{name}")
 
         def listens(name: str = name, port: int = proxy.port, process: subprocess.Popen[bytes] = process) -> bool:
             if process.poll() is not None:

@@ -19,6 +19,8 @@ from tests.live.sensing import replayed, sensing
 from tests.live.stage import Stage, WentWrong, await_that, module
 
 MODES = (ProtectionMode.AUDIT, ProtectionMode.BLOCK)
+UNNAMED = "microsocks"
+"""The sensor has to learn that it is a proxy, as with those that answer at once."""
 CLIENT_SECS = 600.0
 QUIET_SECS = 1.0
 
@@ -60,8 +62,8 @@ def _run(
     places = {request.number: known.get(request.proxy) or next(more) for request in asked}
     plan, diary = folder / "plan.jsonl", folder / "diary.jsonl"
     plan.write_text("".join(json.dumps(_planned(request, places[request.number])) + "\n" for request in asked))
-    http = [place for name, place in known.items() if name not in ("dante", "microsocks")]
-    with sensing(stage, folder, tracefs, mode, http, listed=LIST, more=("--learn",)) as sensed:
+    named = [place for name, place in known.items() if name != UNNAMED]
+    with sensing(stage, folder, tracefs, mode, named, listed=LIST, more=("--learn",)) as sensed:
         client = stage.near(module("edges.client", plan, diary), f"edge-client-{mode}")
         if client.wait(CLIENT_SECS):
             said = stage.said(f"edge-client-{mode}")[-2000:]
