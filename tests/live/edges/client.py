@@ -2,8 +2,8 @@
 
     python -m tests.live.edges.client PLAN LOG
 
-A line of the plan is a request: number, proxy, address, port, how it is sent, and its bytes in hexadecimal. A line of the log
-is what the client knows of it: the process that connected, the connection's port, and the first bytes of the answer.
+A line of the plan is a request: number, local port, proxy, address, port, how it is sent, and its bytes in hexadecimal. A line
+of the log is what the client knows of it: the process that connected, and the first bytes of the answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from tests.live.edges.scenarios import BYTES, EXEC, MARK, REUSE, SOCKET, TLS, UR
 from tests.live.stage import NEAR
 
 ANSWER_SECS = 1.5
-FIRST_REUSED_PORT = 20_000
 _RESET = struct.pack("ii", 1, 0)
 _lock = threading.Lock()
 
@@ -62,11 +61,11 @@ def _in_turn(entries: list[Entry], note: Callable[..., None]) -> None:
         ask(entry, note)
 
 
-def ask(entry: Entry, note: Callable[..., None], local: tuple[str, int] | None = None) -> None:
+def ask(entry: Entry, note: Callable[..., None]) -> None:
     """One request on a connection of its own."""
     words = bytes.fromhex(entry["words"])
-    with connected(entry, local) as connection:
-        port, answer = connection.getsockname()[1], b""
+    with connected(entry) as connection:
+        answer = b""
         with suppress(OSError):
             if entry["sent"] == TLS:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -77,7 +76,7 @@ def ask(entry: Entry, note: Callable[..., None], local: tuple[str, int] | None =
             else:
                 send(connection, words, entry["sent"])
                 answer = connection.recv(64)
-        note(entry, port=port, answer=answer.hex(), **_myself())
+        note(entry, answer=answer.hex(), **_myself())
 
 
 def send(connection: socket.socket, words: bytes, how: str) -> None:
@@ -100,14 +99,13 @@ def send(connection: socket.socket, words: bytes, how: str) -> None:
 
 def used_again(entry: Entry, note: Callable[..., None]) -> None:
     """Another process connects from the same port just before, and asks for nothing."""
-    local = NEAR, FIRST_REUSED_PORT + entry["number"]
     child = os.fork()
     if not child:
-        with connected(entry, local) as connection:
+        with connected(entry) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         os._exit(0)
     os.waitpid(child, 0)
-    ask(entry, note, local)
+    ask(entry, note)
 
 
 def then_exec(entry: Entry, note: Callable[..., None]) -> None:
@@ -118,8 +116,8 @@ def then_exec(entry: Entry, note: Callable[..., None]) -> None:
     child = os.fork()
     if not child:
         connection = socket.socket()
-        connection.bind((NEAR, 0))
-        os.write(writing, json.dumps({"port": connection.getsockname()[1], **_myself()}).encode())
+        connection.bind((NEAR, entry["local_port"]))
+        os.write(writing, json.dumps(_myself()).encode())
         os.dup2(connection.fileno(), 3)
         connection.connect((entry["address"], entry["port"]))
         os.execv("/bin/sh", shell)
@@ -131,13 +129,12 @@ def then_exec(entry: Entry, note: Callable[..., None]) -> None:
 
 
 @contextmanager
-def connected(entry: Entry, local: tuple[str, int] | None) -> Iterator[socket.socket]:
-    """A connection to the entry's proxy, from a port of its own where one is given."""
+def connected(entry: Entry) -> Iterator[socket.socket]:
+    """A connection to the entry's proxy, from the entry's port: no other request has it."""
     with socket.socket() as connection:
         connection.settimeout(ANSWER_SECS)
-        if local is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            connection.bind(local)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.bind((NEAR, entry["local_port"]))
         connection.connect((entry["address"], entry["port"]))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection

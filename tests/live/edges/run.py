@@ -84,7 +84,7 @@ def _run(
 def _planned(request: Request, place: tuple[str, int]) -> dict[str, object]:
     words = request.words().hex()
     how = {"proxy": request.proxy, "sent": request.scenario.sent, "words": words}
-    return {"number": request.number, "address": place[0], "port": place[1], **how}
+    return {"number": request.number, "local_port": request.local_port, "address": place[0], "port": place[1], **how}
 
 
 def _done(
@@ -95,7 +95,7 @@ def _done(
         entry = told[request.number]
         yield Done(
             request,
-            (entry["port"], *places[request.number]),
+            (request.local_port, *places[request.number]),
             entry["pid"],
             frozenset({entry["name"], Path(entry["path"]).name}),
             entry["path"],

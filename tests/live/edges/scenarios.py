@@ -16,7 +16,8 @@ HTTP = ("squid", "tinyproxy", "privoxy", "apache", "nginx", "haproxy", "proxy.py
 SOCKS = ("dante", "microsocks")
 PLAIN, LISTED = IPv4Address("100.64.0.0"), IPv4Address("100.65.0.0")
 """Addresses of the hosts, one for each request; the listed ones are in a network of their own."""
-REQUESTS_MAX = 1 << 15
+AUDIT_PORTS, BLOCK_PORTS = 12_000, 22_000
+REQUESTS_MAX = BLOCK_PORTS - AUDIT_PORTS
 DOMAIN, LISTED_DOMAIN = "edge.example", "listed.example"
 LIST = (LISTED_DOMAIN, f"{LISTED}/16")
 
@@ -96,10 +97,10 @@ SCENARIOS = (
     _line("connect to a decimal address", "CONNECT {decimal}:443 HTTP/1.1", is_address=True),
     Scenario("urgent byte", GET.replace("{host}/", "r{mark}{rest}/"), URGENT),
     Scenario("connect and hello at once", CONNECT.replace("{host}", "{other}"), hello=True),
-    Scenario("port used again", GET, REUSE, times=5),
-    Scenario("connect, then exec", GET, EXEC, ("squid", "tinyproxy"), times=10),
-    Scenario("answers at once, get", GET, proxies=("instant",), times=4),
-    Scenario("answers at once, connect", CONNECT, proxies=("instant",), times=4),
+    Scenario("port used again", GET, REUSE, times=10),
+    Scenario("connect, then exec", GET, EXEC, ("squid", "tinyproxy"), times=20),
+    Scenario("answers at once, get", GET, proxies=("instant",), times=20),
+    Scenario("answers at once, connect", CONNECT, proxies=("instant",), times=20),
     Scenario("tls to the proxy", GET, TLS, ("nginx tls",), names=False, times=3),
     Scenario("socks 4", "\x04\x01\x01\xbb{packed}\x00", SOCKET, ("dante",), is_address=True),
     Scenario("socks 4a", "\x04\x01\x01\xbb\x00\x00\x00\x01\x00{host}\x00", SOCKET, ("dante",)),
@@ -126,6 +127,11 @@ class Request:
     def address(self) -> IPv4Address:
         """Where the host is."""
         return (LISTED if self.is_listed else PLAIN) + self.number
+
+    @property
+    def local_port(self) -> int:
+        """The client's port: each request has one of its own, below those that the kernel gives."""
+        return (BLOCK_PORTS if self.is_listed else AUDIT_PORTS) + self.number
 
     @property
     def host(self) -> str:

@@ -23,7 +23,7 @@ ORDINARY, REUSED, TLS, TWO_HOSTS = (
     next(scenario for scenario in SCENARIOS if scenario.name == name)
     for name in ("absolute target", "port used again", "tls to the proxy", "connect with two hosts")
 )
-SHORT = ("absolute target", "connect", "byte by byte")
+SHORT = [scenario.name for scenario in SCENARIOS if scenario.short]
 PLACE = (40_000, PROXY, 3128)
 
 
