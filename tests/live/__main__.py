@@ -5,6 +5,7 @@
     python -m tests.live --mode none                only the load
     python -m tests.live --edges                    the edge lab: requests at the edges, through many real proxies
     python -m tests.live --edges --short            the ordinary ones of them, through two proxies
+    python -m tests.live --edges --only socks       those with this in their name
 
 As root, on Linux, with squid unpacked (`make live` does that). Network namespaces of its own: nothing of the machine's network
 is touched, nothing is left. Exit codes: 0 all is as it should be, 1 something is wrong, 2 it cannot run here, 130 Ctrl-C.
@@ -82,7 +83,7 @@ def live(given: argparse.Namespace, folder: Path) -> bool:
         with stage(folder) as place:
             if given.edges:
                 packages = Packages(given.squid.resolve(), given.proxies.resolve())
-                return edges(place, folder, tracefs, packages, short=given.short)
+                return edges(place, folder, tracefs, packages, short=given.short, only=given.only)
             if modes:
                 place.far(module("origin", folder), "origin")
                 squid = Squid(place, given.squid.resolve(), folder)
@@ -135,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--squid", type=Path, default=PACKAGE, metavar="DIR", help="Debian's packages, unpacked")
     parser.add_argument("--edges", action="store_true", help="the edge lab instead; a line for each scenario and mode")
+    parser.add_argument("--only", default="", metavar="TEXT", help="with --edges: scenarios with this in their name")
     parser.add_argument("--short", action="store_true", help="with --edges: ordinary requests, two proxies")
     parser.add_argument(
         "--proxies", type=Path, default=ROOT / ".venv/edges", metavar="DIR", help="likewise the edge lab's"

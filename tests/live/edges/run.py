@@ -33,7 +33,7 @@ class Packages:
     others: Path
 
 
-def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, short: bool) -> bool:
+def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, short: bool, only: str) -> bool:
     """Run all scenarios in both modes and print a line for each; whether all of them are good."""
     names = QUICK if short else tuple(PROXIES)
     _use_name_server(folder)
@@ -46,18 +46,26 @@ def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, shor
     print(HEAD, flush=True)
     good = True
     for mode in MODES:
-        for tally in _run(stage, folder / f"edges-{mode}", tracefs, mode, names, log, short=short):
+        for tally in _run(stage, folder / f"edges-{mode}", tracefs, mode, names, log, short=short, only=only):
             print(tally.in_words(), flush=True)
             good &= tally.is_good
     return good
 
 
 def _run(
-    stage: Stage, folder: Path, tracefs: Path, mode: ProtectionMode, names: tuple[str, ...], log: Path, *, short: bool
+    stage: Stage,
+    folder: Path,
+    tracefs: Path,
+    mode: ProtectionMode,
+    names: tuple[str, ...],
+    log: Path,
+    *,
+    short: bool,
+    only: str,
 ) -> list[Tally]:
     folder.mkdir(mode=0o755)
     kinds = (*names, *((NGINX_TLS,) if "nginx" in names else ()), INSTANT)
-    asked = list(requests(mode, kinds, short=short))
+    asked = list(requests(mode, kinds, short=short, only=only))
     known, more = addresses(names), unknown()
     places = {request.number: known.get(request.proxy) or next(more) for request in asked}
     plan, diary = folder / "plan.jsonl", folder / "diary.jsonl"

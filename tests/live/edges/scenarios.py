@@ -176,10 +176,10 @@ def address_of(host: str) -> IPv4Address | None:
     return base + int(name[1:]) if known and base is not None else None
 
 
-def requests(mode: ProtectionMode, proxies: tuple[str, ...], *, short: bool) -> Iterator[Request]:
-    """All requests of a run; each has two numbers of its own."""
+def requests(mode: ProtectionMode, proxies: tuple[str, ...], *, short: bool, only: str = "") -> Iterator[Request]:
+    """All requests of a run, or those of scenarios with `only` in their name; each has two numbers of its own."""
     number = 0
-    for scenario in SCENARIOS:
+    for scenario in (one for one in SCENARIOS if only in one.name):
         for proxy in scenario.proxies:
             if proxy in proxies and (scenario.short or not short):
                 for _ in range(scenario.times):
