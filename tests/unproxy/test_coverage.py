@@ -198,10 +198,13 @@ def test_the_tables_count_what_is_unresolved(engine: Engine) -> None:
     sink.write("DeviceNetworkEvents", made.network_events, "rows")
     sink.write("DeviceCoverage", made.coverage, "coverage")
     sink.close()
-    whole, early = (ask(of_settings(settings), "dev-a", at("19:07"), until) for until in (at("19:09"), at("19:07:30")))
+    spans = (0, 0), (at("19:07"), at("19:09")), (at("19:07"), at("19:07:30"))
+    everything, whole, early = (ask(of_settings(settings), "dev-a", *span) for span in spans)
 
+    assert everything is not None
     assert whole is not None
     assert early is not None
+    assert everything.unresolved == whole.unresolved
     assert [(one.reason, one.connections) for one in whole.unresolved] == [
         ("encrypted_to_proxy", 2),
         ("no_usable_request", 2),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from schemas.clock import MICROS, iso_micros, parse_micros
+from schemas.clock import LATEST, MICROS, iso_micros, parse_micros
 from schemas.events import Micros
 from schemas.record import COVERAGE_SECS, GapKind
 from unproxy.output import printable
@@ -71,8 +71,11 @@ def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | N
     sensors = client.rows(_SENSORS, named)
     if not sensors:
         return None
+    bounds = since, until
     since = since or min(parse_micros(row["first"]) for row in sensors)
     until = until or max(parse_micros(row["last"]) for row in sensors)
+    # A connection may begin after the last line that the worker counted: without a time asked for, all of them are meant.
+    begun = {"since": iso_micros(bounds[0]), "until": iso_micros(bounds[1] or LATEST)}
     asked = {
         **named,
         "since": iso_micros(since),
@@ -80,7 +83,7 @@ def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | N
         "before": iso_micros(max(0, since - 2 * QUIET)),
         "behind": iso_micros(until + 2 * QUIET),
     }
-    found = client.rows(_COVERAGE, asked), client.rows(_GAPS, asked), client.rows(QUESTION, asked)
+    found = client.rows(_COVERAGE, asked), client.rows(_GAPS, asked), client.rows(QUESTION, {**named, **begun})
     return answer(device, since, until, sensors, *found)
 
 
