@@ -99,8 +99,8 @@ def test_the_page_lists_what_the_samples_leave_unresolved(request: pytest.Fixtur
         causes = Counter(
             (str(row["UnresolvedReason"]), row["ProxyIP"] != "") for row in rows if row["UnresolvedReason"]
         )
-        if not rows or sample.startswith("golden"):
-            continue
+        if not rows or sample.startswith(("golden", "sensor")):
+            continue  # golden files repeat lines of other samples; our own sensor's are constructed
         if not causes:
             table.append((sample, len(rows), 0, ""))
         for (reason, proxied), count in sorted(causes.items()):

@@ -37,6 +37,8 @@ def _samples() -> dict[str, list[Path]]:
             # Zeek writes a log for each protocol; together they are one capture.
             name = re.sub(r"(\.(conn|files|http|jsonl|json|log|socks|ssl|tunnel|x509|xml))+\.gz$", "", file.name)
             samples[folder if folder == "winlog" else f"{folder} {name}"].append(file)
+    for file in sorted((DATA / "sensor").glob("*.jsonl")):
+        samples[f"sensor {file.stem}"].append(file)
     for file in sorted((DATA / "golden").glob("*.in.jsonl")):
         samples[f"golden {file.name}"].append(file)
     samples["suricata, endpoint and network"] = SURICATA
