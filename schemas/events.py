@@ -445,7 +445,7 @@ class Dialect:
     as with network sensors, which write of everybody's."""
     is_network_sensor: bool = False
     """It reports flows of its device from its first line on, whatever that line is about: older connections are older than the
-    sensor. Endpoints' records and proxies' logs say nothing of that."""
+    sensor. Endpoints' records and proxies' logs do not show that."""
     framing: Callable[[Dates], Framing] | None = None
     """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
     the file's year and zone."""

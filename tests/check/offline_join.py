@@ -1,4 +1,4 @@
-"""Work out a second time what the rows must say: with every event at hand, without clock, order of arrival or bounds.
+"""Work out the expected rows a second time, independently: with every event at hand, without clock, order of arrival or bounds.
 
 Slow and obvious, to hold the stream's rows against. The events come from the parsers and the rules from `docs/design.md`;
 nothing of `streams` is used. An endpoint's record and a network sensor's flow make one connection; then everything seen on
@@ -100,13 +100,13 @@ class Joined:
 
     @property
     def started(self) -> int:
-        """When it began, as the endpoint says, else the network sensor, else the first thing seen."""
+        """When it began, by the endpoint, else by the network sensor, else the first event."""
         starts = [kernel.established or kernel.started for kernel in self.kernels]
         return starts[0] if starts else self.flow_start or min(event.at for event in self.seen)
 
     @property
     def ended(self) -> int:
-        """When it ended; far ahead where nothing says."""
+        """When it ended; far ahead where it is unknown."""
         ends = [kernel.ended for kernel in self.kernels] or [event.ended for event in self.of(ConnectionClosed)]
         return max(ends, default=0) or 1 << 62
 
@@ -165,7 +165,7 @@ def _of_ends(device: str, ends: str, events: list[Event]) -> list[Joined]:
     views: dict[str, Joined] = {}
     for event in events:
         if isinstance(event, Sensed):
-            # What has no name of a flow is told apart by the endpoint's records alone.
+            # Events without a flow id are separated by the endpoint's records alone.
             began = max((k.kernels[0].started for k in made if k.kernels[0].started <= event.at), default=0)
             views.setdefault(event.flow.id or f"unnamed {began}", Joined(device, ends)).seen.append(event)
     for view in sorted(views.values(), key=lambda view: (not view.flow_start, view.started)):
@@ -305,7 +305,7 @@ def _logged_as(connections: list[Joined], line: ProxyLogged, apart: int) -> list
 def _take_weak_names(joined: Joined, proxies: dict[str, bool]) -> None:
     """Where nothing was asked of a proxy, the name spoken inside is the destination."""
     ip = joined.remote.split(" ")[0]
-    answered = any(says for remote, says in proxies.items() if remote.split(" ")[0] == ip)
+    answered = any(as_proxy for remote, as_proxy in proxies.items() if remote.split(" ")[0] == ip)
     joined.proxied = joined.remote in proxies or (answered and joined.outer_tls)
     if not joined.proxied or joined.outer_tls or not joined.names:
         return
@@ -323,12 +323,14 @@ def _take_process_verdicts(
     device: str, connections: list[Joined], verdicts: list[ProcessVerdict]
 ) -> Iterator[dict[str, object]]:
     """Put each verdict that names only a process to the one connection that it can be about, and give its row."""
-    told = {(event.at, event.event_id, event.host): event for event in verdicts}
+    by_identity = {(event.at, event.event_id, event.host): event for event in verdicts}
     decided: set[tuple[int, str, str]] = set()
-    for key, event in sorted(told.items()):
+    for key, event in sorted(by_identity.items()):
         fits = _fitting(connections, event)
-        same = [k for k, e in told.items() if (e.action, e.host) == (event.action, event.host) and k not in decided]
-        alike = [k for k in same if _fitting(connections, told[k]) == fits]
+        same = [
+            k for k, e in by_identity.items() if (e.action, e.host) == (event.action, event.host) and k not in decided
+        ]
+        alike = [k for k in same if _fitting(connections, by_identity[k]) == fits]
         if key not in decided and (len(fits) == 1 or len(fits) == len(alike)):
             decided.update([key] if len(fits) == 1 else alike)
             for joined in fits:
@@ -450,5 +452,5 @@ def _is_blind(joined: Joined, events: list[Event]) -> bool:
         elif isinstance(event, Verdict | ProcessVerdict):
             blocks = event.action is not Action.AUDITED
             modes.append((event.at, ProtectionMode.BLOCK if blocks else ProtectionMode.AUDIT))
-    told = [mode for at, mode in sorted(modes) if at <= joined.started]
-    return told[-1] == ProtectionMode.OFF if told else not visible
+    known = [mode for at, mode in sorted(modes) if at <= joined.started]
+    return known[-1] == ProtectionMode.OFF if known else not visible

@@ -57,8 +57,8 @@ def test_every_difference_is_seen() -> None:
     assert differences([connected], [connected, asked]).total() == 1
     assert differences([connected, asked], [connected]).total() == 1
     for name, value in (("process", 7), ("outcome", "blocked"), ("by", "sni"), ("mismatch", "x"), ("requests", 9)):
-        (told,) = differences([connected, {**asked, name: value}], [connected, asked])
+        (difference,) = differences([connected, {**asked, name: value}], [connected, asked])
 
-        assert told.startswith(f"destination: {name} is {value}, offline ")
-    (told,) = differences([{**connected, "reason": "ambiguous"}], [connected])
-    assert told.startswith("connection: reason is ambiguous, offline  ('dev-1', '10.0.0.7 40000 ")
+        assert difference.startswith(f"destination: {name} is {value}, offline ")
+    (difference,) = differences([{**connected, "reason": "ambiguous"}], [connected])
+    assert difference.startswith("connection: reason is ambiguous, offline  ('dev-1', '10.0.0.7 40000 ")

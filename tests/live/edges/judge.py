@@ -22,9 +22,9 @@ class Verdict(StrEnum):
 
     RIGHT = "right"
     WRONG = "wrong"
-    """A row says what is not so."""
+    """A row contradicts what happened."""
     MISSING = "missing"
-    """A request was carried out, and no row says so."""
+    """A request was carried out, and no row reports it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Done:
     path: str
     command_line: str
     is_answered: bool
-    """The client received bytes, whoever wrote them."""
+    """The client received bytes, from the destination or from the proxy."""
     reached: frozenset[str]
     """The request's hosts whose address was reached."""
 
@@ -109,7 +109,7 @@ def judge(all_done: Iterable[Done], rows: Rows) -> list[Tally]:
 
 
 def _wrong(done: Done, rows: Rows) -> Iterator[str]:
-    """What a row says and is not so."""
+    """Yield what a row contradicts."""
     request = done.request
     hosts = {request.host, str(request.address), request.other}
     connections = rows.connections.get(done.place, ())
@@ -128,8 +128,8 @@ def _wrong(done: Done, rows: Rows) -> Iterator[str]:
     for row in destinations if request.scenario.sent == REUSE else [*destinations, *connections]:
         if row["InitiatingProcessId"] not in (None, done.pid):
             yield "another process"
-        told = row["InitiatingProcessFileName"], row.get("InitiatingProcessFolderPath", "")
-        named = told[0] in ("", *done.names) and told[1] in ("", done.path)
+        image = row["InitiatingProcessFileName"], row.get("InitiatingProcessFolderPath", "")
+        named = image[0] in ("", *done.names) and image[1] in ("", done.path)
         if not named or row.get("InitiatingProcessCommandLine", "") not in ("", done.command_line):
             yield "a later program"
     blocked = [row for row in (*destinations, *connections) if row["Outcome"] == "blocked"]
@@ -138,7 +138,7 @@ def _wrong(done: Done, rows: Rows) -> Iterator[str]:
 
 
 def _missing(done: Done, rows: Rows) -> Iterator[str]:
-    """What was carried out and is not in the rows."""
+    """Yield what was carried out and is not in the rows."""
     request = done.request
     connections = rows.connections.get(done.place, ())
     named = {row["DestinationHost"] for row in rows.destinations.get(done.place, ())}

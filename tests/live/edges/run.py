@@ -74,8 +74,8 @@ def _run(
     with sensing(stage, folder, tracefs, mode, named, listed=LIST, more=("--learn",)) as sensed:
         client = stage.near(module("edges.client", plan, diary), f"edge-client-{mode}")
         if client.wait(CLIENT_SECS):
-            said = stage.said(f"edge-client-{mode}")[-2000:]
-            raise WentWrong(f"the client ended with {client.returncode}: {said}")
+            output = stage.said(f"edge-client-{mode}")[-2000:]
+            raise WentWrong(f"the client ended with {client.returncode}: {output}")
         _settle(log)
     rows, verdicts = replayed(sensed, folder)
     lines = ([json.loads(line) for line in file.read_bytes().splitlines()] for file in (rows, verdicts))
@@ -98,9 +98,9 @@ def _planned(request: Request, place: tuple[str, int]) -> dict[str, object]:
 def _done(
     asked: Sequence[Request], places: dict[int, tuple[str, int]], diary: Path, reached: Counter[str]
 ) -> Iterator[Done]:
-    told = {entry["number"]: entry for entry in map(json.loads, diary.read_text().splitlines())}
+    by_number = {entry["number"]: entry for entry in map(json.loads, diary.read_text().splitlines())}
     for request in asked:
-        entry = told[request.number]
+        entry = by_number[request.number]
         yield Done(
             request,
             (request.local_port, *places[request.number]),
@@ -121,7 +121,7 @@ def _use_name_server(folder: Path) -> None:
 
 
 def _settle(log: Path) -> None:
-    """Wait until the origin has nothing more to say."""
+    """Wait until the origin's log no longer grows."""
     size = -1
     while size != (size := log.stat().st_size if log.exists() else 0):
         time.sleep(QUIET_SECS)

@@ -1,6 +1,6 @@
 """The requests of the edge lab as data: what is sent, to which proxies, and which host a row must name.
 
-Each request asks for a host of its own, with an address of its own, so what the origin sees says which request was carried out.
+Each request asks for a host of its own, with an address of its own, so the origin's log shows which requests were carried out.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def host_of(address: IPv4Address) -> str:
 
 
 def address_of(host: str) -> IPv4Address | None:
-    """The address of a host by its name, as the name server tells it."""
+    """The address of a host by its name, as the name server answers."""
     name, _, domain = host.lower().rstrip(".").partition(".")
     base = {DOMAIN: PLAIN, LISTED_DOMAIN: LISTED}.get(domain)
     known = base is not None and name[:1] == "r" and name[1:].isdigit() and int(name[1:]) < REQUESTS_MAX

@@ -108,7 +108,7 @@ def test_a_right_row_is_right() -> None:
     ],
 )
 def test_a_wrong_row_is_wrong(one: Done, rows: list[Row], why: str) -> None:
-    """Whatever a row says and is not so."""
+    """Each way in which a row can contradict what happened."""
     judged = tally(one, *([] if rows[-1]["Layer"] == "connection" else [connection()]), *rows)
 
     assert set(judged.findings) == {why} | ({"no destination"} if "names" in why else set())
@@ -133,7 +133,7 @@ def test_what_is_missing() -> None:
 
 
 def test_blocked_needs_a_client_without_an_answer() -> None:
-    """Also where only the verdict says it."""
+    """Also where only the verdict reports the block."""
     stopped = verdict(Outcome="blocked")
     blocked = connection(Outcome="blocked"), destination("r8.listed.example", Outcome="blocked")
 
@@ -144,7 +144,7 @@ def test_blocked_needs_a_client_without_an_answer() -> None:
 
 
 def test_tls_to_the_proxy_is_called_so() -> None:
-    """Its destination is nobody's to know."""
+    """The destination stays unknown."""
     inside = done(asked(TLS))
 
     assert found(inside, connection(UnresolvedReason="encrypted_to_proxy", ResolvedBy="")) == set()
@@ -193,9 +193,9 @@ def test_names_are_answered(name: str, kind: int, flags: int, answers: int) -> N
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = labels + b"\0" + struct.pack(">HH", kind, 1)
     answer = answer_name(b"\x12\x34\x01\x00" + struct.pack(">4H", 1, 0, 0, 0) + question)
-    identity, told, asked_for, found_some = struct.unpack(">4H", answer[:8])
+    identity, code, asked_for, found_some = struct.unpack(">4H", answer[:8])
 
-    assert (identity, told & 15, asked_for, found_some) == (0x1234, flags, 1, answers)
+    assert (identity, code & 15, asked_for, found_some) == (0x1234, flags, 1, answers)
     assert answer[12:].startswith(question)
     assert answer.endswith(b"\x64\x40\x01\x02") is bool(answers)
 
