@@ -23,7 +23,8 @@ from tests.live.edges.scenarios import address_of, host_of
 from tests.live.stage import LOAD_PROXIES
 
 PORTS = (80, 443)
-INSTANT_PORTS = range(3200, 3204)
+INSTANT_PORTS = range(3200, 3203)
+"""24 proxies with `LOAD_PROXIES`: a sensor learns at most 32, and of further ones nothing."""
 READY = "edge origin: ready"
 TIMEOUT_SECS = 5.0
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"
