@@ -19,6 +19,10 @@ ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/syst
 SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
+EDGES := $(VENV)/edges/.made
+EDGES_PACKAGES := tinyproxy-bin privoxy nginx apache2-bin haproxy dante-server microsocks libapr1 libaprutil1 libjansson4 liblua5.3-0 \
+	libmbedcrypto7 libmbedtls14 libmbedx509-1 libnghttp2-14 libopentracing-c-wrapper0 libopentracing1 libpcre3 libwrap0
+
 RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
@@ -53,7 +57,7 @@ fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipelin
 browser: $(MADE)  ## A web page in Chromium against a running `up`: it must read and change nothing; needs chromium.
 	$(BIN)/python -m tests.live.browser $(ARGS)
 
-live: $(MADE) $(SQUID)  ## The sensor beside a real squid and real clients, as root; ARGS="--mode block --rate 0" for a part.
+live: $(MADE) $(SQUID) $(EDGES)  ## The sensor beside real proxies and real clients, as root; a part with ARGS="--mode block --rate 0" or ARGS=--edges.
 	$(BIN)/python -m tests.live $(ARGS)
 
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
@@ -128,6 +132,18 @@ $(SQUID):
 	|| { tail -3 apt.log >&2; echo >&2 "squid could not be fetched; try apt-get update as root"; exit 2; }
 	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
 	@rm $(VENV)/squid/*.deb && touch $@
+
+# Likewise: the proxies of the edge lab; one of them is a Python package, in a folder of its own.
+$(EDGES): tests/live/edges/requirements.txt
+	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "the proxies are Debian's here, and there is no apt-get to fetch them"; exit 2; }
+	@mkdir -p $(VENV)/edges
+	@cd $(VENV)/edges && rm -f *.deb \
+	&& { apt-get download --quiet $(EDGES_PACKAGES) || { apt-get update --quiet && apt-get download --quiet $(EDGES_PACKAGES); }; } > apt.log 2>&1 \
+	|| { tail -3 apt.log >&2; echo >&2 "the proxies could not be fetched; try apt-get update as root"; exit 2; }
+	@for package in $(VENV)/edges/*.deb; do dpkg -x $$package $(VENV)/edges || exit 2; done
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
+		--target $(VENV)/edges/python -r tests/live/edges/requirements.txt
+	@rm $(VENV)/edges/*.deb && touch $@
 
 # Likewise: rsyslog with its Kafka output. The test of deploy/shippers/rsyslog.conf has it made.
 $(RSYSLOG):

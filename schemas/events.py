@@ -471,6 +471,9 @@ class Dialect:
     own_marks: tuple[bytes, ...] = ()
     """A line in which an endpoint tells of a connection of its own, from an address it has, contains one of these. (): none does,
     as with network sensors, which write of everybody's."""
+    is_network_sensor: bool = False
+    """It reports flows of its device from its first line on, whatever that line is about: older connections are older than the
+    sensor. Endpoints' records and proxies' logs do not show that."""
     framing: Callable[[Dates], Framing] | None = None
     """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
     the file's year and zone."""

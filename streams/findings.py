@@ -281,7 +281,8 @@ def connection_version(place: Place, facts: Facts, connection: Connection) -> in
         evidence += 3 * len(connection.logged)
     evidence += len(connection.guesses)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    return EVIDENCE * (evidence or 1) + facts_known + connection.bump
+    # A client hello without a name is no evidence: its row's version stays below that of the first piece that is.
+    return (EVIDENCE * evidence or 1) + facts_known + connection.bump
 
 
 def direct_name(connection: Connection) -> str:

@@ -291,7 +291,8 @@ class Pipeline:
             if parsed.at and device.name:
                 # Headings and a program's own messages have no time, or are about nobody.
                 device.times.append(parsed.at)
-                self.correlator.see_sensor(device, parsed.at)
+                if dialect is not None and dialect.is_network_sensor:
+                    self.correlator.see_sensor(device, parsed.at)
                 own = device is home and not message.foreign_clock
                 self.correlator.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
 

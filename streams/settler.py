@@ -246,6 +246,7 @@ class Settler:
             return
         connection.kernel, connection.witnesses = other.kernel, other.witnesses
         connection.kernel_name, connection.guesses = other.kernel_name, other.guesses
+        self._take_logged(connection, other)
         if other.sent:
             connection.sent, connection.identity = other.sent, other.identity
             connection.bump, connection.moved = other.bump, True
@@ -258,7 +259,6 @@ class Settler:
         if other.booked:
             self.count(device, other.booked, -1)
         connection.looked_at |= other.looked_at
-        self._take_logged(connection, other)
         for name, counted in other.counted.items():
             if name in connection.counted:
                 device.orphaned.append(counted)
@@ -268,7 +268,10 @@ class Settler:
 
     @staticmethod
     def _take_logged(connection: Connection, other: Connection) -> None:
-        """What a proxy's log told of the kernel's record is the flow's, too; a row that left keeps its name."""
+        """Move what a proxy's log reported from an endpoint record to its flow; a row that left keeps its name.
+
+        Must run before the flow takes over which rows left: whether it already had any decides about the name.
+        """
         connection.logged += tuple(line for line in other.logged if line not in connection.logged)
         if not connection.rows_left and any(d.sent for d in other.destinations):
             connection.row_name = flow_name(other)

@@ -393,5 +393,6 @@ DIALECT = Dialect(
     gives="Connections with process (endpoint sensors, Packetbeat with process monitoring), flow ends with bytes, HTTP requests "
     "by their Host header, TLS names.",
     claims=claims,
+    is_network_sensor=True,
     own_marks=(b"process",),
 )

@@ -159,4 +159,5 @@ DIALECT = Dialect(
     gives="HTTP requests with CONNECT and absolute URIs and their status, SOCKS requests, TLS names, verdicts of the sensor's "
     "own list, the mode in force; the process is in the lines of `sockets`.",
     claims=claims,
+    is_network_sensor=True,
 )

@@ -227,5 +227,6 @@ DIALECT = Dialect(
     title="Zeek logs (JSON by Zeek, Corelight, ROCK or the Kafka writer, also behind syslog; tab-separated files)",
     gives="conn: ends of connections with bytes; http: requests with CONNECT and absolute URIs; ssl: TLS names; no process.",
     claims=claims,
+    is_network_sensor=True,
     framing=lambda _: ZeekRows(),
 )

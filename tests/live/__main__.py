@@ -3,6 +3,9 @@
     python -m tests.live                            all three modes, then the load
     python -m tests.live --mode block --rate 0      one mode, no load
     python -m tests.live --mode none                only the load
+    python -m tests.live --edges                    the edge lab: requests at the edges, through many real proxies
+    python -m tests.live --edges --short            the ordinary ones of them, through two proxies
+    python -m tests.live --edges --only socks       those with this in their name
 
 As root, on Linux, with squid unpacked (`make live` does that). Network namespaces of its own: nothing of the machine's network
 is touched, nothing is left. Exit codes: 0 all is as it should be, 1 something is wrong, 2 it cannot run here, 130 Ctrl-C.
@@ -39,7 +42,11 @@ def main() -> int:
     except CannotRun as error:
         print(error, file=sys.stderr)
         return EXIT_CANNOT
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a script's shell has what it starts in the background ignore the first
+        signal.signal(stop, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="unproxy-live-"))
     folder.chmod(0o755)  # some clients, and the proxy, are the user nobody
     code = EXIT_WRONG
@@ -62,6 +69,7 @@ def main() -> int:
 
 def live(given: argparse.Namespace, folder: Path) -> bool:
     """The runs, one after the other; whether all is as it should be."""
+    from tests.live.edges.run import Packages, edges
     from tests.live.load import load
     from tests.live.run import run
     from tests.live.squid import Squid
@@ -73,6 +81,9 @@ def live(given: argparse.Namespace, folder: Path) -> bool:
     good = True
     try:
         with stage(folder) as place:
+            if given.edges:
+                packages = Packages(given.squid.resolve(), given.proxies.resolve())
+                return edges(place, folder, tracefs, packages, short=given.short, only=given.only)
             if modes:
                 place.far(module("origin", folder), "origin")
                 squid = Squid(place, given.squid.resolve(), folder)
@@ -124,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         "--load-mode", choices=modes[2:], default="audit", help="the sensor's mode then (default: audit)"
     )
     parser.add_argument("--squid", type=Path, default=PACKAGE, metavar="DIR", help="Debian's packages, unpacked")
+    parser.add_argument("--edges", action="store_true", help="the edge lab instead; a line for each scenario and mode")
+    parser.add_argument("--only", default="", metavar="TEXT", help="with --edges: scenarios with this in their name")
+    parser.add_argument("--short", action="store_true", help="with --edges: ordinary requests, two proxies")
+    parser.add_argument(
+        "--proxies", type=Path, default=ROOT / ".venv/edges", metavar="DIR", help="likewise the edge lab's"
+    )
     parser.add_argument("--keep", action="store_true", help="keep logs and rows of a good run, too")
     return parser
 

@@ -33,14 +33,24 @@ class Sensed:
 
 @contextmanager
 def sensing(
-    stage: Stage, folder: Path, tracefs: Path, mode: ProtectionMode, proxies: Sequence[tuple[str, int]]
+    stage: Stage,
+    folder: Path,
+    tracefs: Path,
+    mode: ProtectionMode,
+    proxies: Sequence[tuple[str, int]],
+    *,
+    listed: Sequence[str] = (LISTED,),
+    more: Sequence[str] = (),
 ) -> Iterator[Sensed]:
-    """A sensor until the block is left. Raises WentWrong where it does not start, or ends by itself."""
-    listed = folder / "listed.txt"
-    listed.write_text(f"{LISTED}\n")
+    """Run a sensor, with these entries listed and `more` options, until the block is left.
+
+    Raises WentWrong where it does not start, or ends by itself.
+    """
+    entries = folder / "listed.txt"
+    entries.write_text("".join(f"{entry}\n" for entry in listed))
     sensed = Sensed(folder / "lines.jsonl")
     words: list[str | Path] = [*SENSOR, "--tracefs", tracefs, "--device", DEVICE, "--out", sensed.lines]
-    words += ["--mode", mode, "--list", listed]
+    words += ["--mode", mode, "--list", entries, *more]
     for address, port in proxies:
         words += ["--proxy", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"]
     name = f"sensor-{mode}-{folder.name}"
@@ -65,11 +75,17 @@ def sensing(
 
 def rows_of(sensed: Sensed, folder: Path) -> Rows:
     """What `unproxy replay` makes of its lines. Raises WentWrong."""
+    rows, verdicts = replayed(sensed, folder)
+    with rows.open("rb") as row_lines, verdicts.open("rb") as verdict_lines:
+        return Rows.of(row_lines, verdict_lines)
+
+
+def replayed(sensed: Sensed, folder: Path) -> tuple[Path, Path]:
+    """The files of rows and of verdicts that `unproxy replay` makes of its lines. Raises WentWrong."""
     rows, verdicts, rejects = (folder / f"{name}.jsonl" for name in ("rows", "verdicts", "rejects"))
     words: list[str | Path] = [sys.executable, "-m", "unproxy", "replay", f"auto:{sensed.lines}", "--out", rows]
     words += ["--events", verdicts, "--rejects", rejects]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode or rejects.stat().st_size:
         raise WentWrong(f"replay ended with {done.returncode}; rejected lines are in {rejects}: {done.stderr[-1000:]}")
-    with rows.open("rb") as row_lines, verdicts.open("rb") as verdict_lines:
-        return Rows.of(row_lines, verdict_lines)
+    return rows, verdicts

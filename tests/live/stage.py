@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -72,6 +73,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[subprocess.Popen[bytes]] = []
+        self._families: set[int] = set()
         # It ends at the end of its input: when this process does.
         self._far = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         self._lay_wire()
@@ -84,6 +86,26 @@ class Stage:
         """Begin a program in the proxy's namespace."""
         as_user = [f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         return self._begin([*self._in_far(), TIED[0], *as_user, *TIED[1:], *words], name)
+
+    def far_family(self, words: Words, name: str) -> subprocess.Popen[bytes]:
+        """Begin a program there that starts others, or changes its user: in a PID namespace, so that all end with the run.
+
+        The namespace's first process is a shell: a program that changes its user would no longer be tied to the run.
+        """
+        shell = ["sh", "-c", '"$@"; exit $?', "sh"]
+        process = self.far(["unshare", "--pid", "--fork", "--kill-child", *shell, *words], name)
+        self._families.add(process.pid)
+        return process
+
+    def own_in_far(self, network: str) -> None:
+        """Make every address of a network one of the far namespace's own, for who listens on all of them."""
+        _ip(f"route add local {network} dev lo", self._in_far())
+
+    def is_open(self, address: str, port: int) -> bool:
+        """Whether something listens there."""
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            return probe.connect_ex((address, port)) == 0
 
     def said(self, name: str) -> str:
         """What a program of that name said."""
@@ -105,7 +127,7 @@ class Stage:
     def close(self) -> None:
         """End everything that was begun; the namespaces and the wire go with it."""
         for process in reversed(self._running.copy()):
-            self.stop(process)
+            self.stop(process, signal.SIGKILL if process.pid in self._families else signal.SIGTERM)
         assert self._far.stdin is not None
         self._far.stdin.close()
         self._far.wait()

@@ -362,3 +362,21 @@ def mutated(chance: random.Random, value: bytes) -> bytes:
     if kind == 6:
         return bytes(chance.randrange(256) for _ in range(chance.randrange(1, 300)))
     return value.replace(b"198.51.100", chance.choice([b"999.1.1", b"::ffff:1.2.3", b"\\ud800", b"x" * 400]))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "line", "reason"),
+    [
+        ("osquery", b'{"name":"users","hostIdentifier":"a","unixTime":1795547248,"action":"added"}', "protection_off"),
+        ("suricata", b'{"timestamp":"2026-11-24T19:07:28.5Z","event_type":"stats","host":"a"}', "older_than_sensor"),
+    ],
+)
+def test_only_a_network_sensors_lines_make_connections_older_than_it(dialect: str, line: bytes, reason: str) -> None:
+    """An ignored line dates a network sensor; an ignored line of an endpoint does not."""
+    pipeline = Pipeline(CorrelationSettings(proxies=("proxy=10.9.9.9:3128",)))
+    pipeline.take(Message(1, 0, b"a", KERNEL % b"a", "sockets"))
+    pipeline.take(Message(2, 0, b"a", line, dialect))
+    pipeline.finish()
+    (row,) = map(json.loads, pipeline.drain().network_events)
+
+    assert row["UnresolvedReason"] == reason

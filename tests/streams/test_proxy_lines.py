@@ -88,6 +88,19 @@ def test_without_an_http_record_the_log_names_the_destination() -> None:
         assert world.counts["resolved:proxy_log"] == world.counts["connections"] == 1
 
 
+def test_a_named_destination_stays_one_row_when_its_flow_record_comes_later() -> None:
+    """A tunnel older than the network sensor: the log names it, and the flow record that is joined in the end adds no row."""
+    started = connection(0, ended=25), proxy_line(25, started=0.1)
+    world = World().see(*started).wait(30).see(flow_end(43, started=2, ended=25, midstream=True)).finish()
+
+    (row,) = world.destinations
+    assert (row["DestinationHost"], row["FlowId"], row["ConnectionEventId"]) == (
+        "www.example.com",
+        "77",
+        "socket/40000/0",
+    )
+
+
 def test_what_a_sensor_saw_of_a_tunnel_outweighs_the_log() -> None:
     """A tunnel has one end: a name from CONNECT stands, also where the log's was first."""
     line, asked = proxy_line(9, "other.example:443", started=0.3), request(0.1, "a.example:443")

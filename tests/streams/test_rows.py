@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from schemas.events import Process
 from schemas.record import NetworkEvent
 from streams.rows import connection_row, destination_row
-from tests.factories import World, connection, flow_end, request
+from tests.factories import PORT, World, connection, flow_end, name, request
 
 
 def test_positions_are_the_columns_named_beside_them() -> None:
@@ -76,3 +76,11 @@ def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
 
     (row,) = World().see(connection(0, ended=1)).finish().connections
     assert (row["BytesSent"], row["BytesReceived"]) == (None, None)
+
+
+def test_a_flow_record_completes_the_row_of_a_nameless_client_hello() -> None:
+    """The hello counts as no evidence, so the flow record's version is higher: end and bytes reach the row."""
+    world = World().see(name(0.1, "", tunnelled=False), request(20, port=2)).see(flow_end(60, started=0, ended=50))
+    (row,) = [row for row in world.finish().connections if row["LocalPort"] == PORT]
+
+    assert (row["BytesSent"], row["BytesReceived"], row["ConnectionEndTime"]) == (10, 20, "2026-11-24T19:08:18.000000Z")

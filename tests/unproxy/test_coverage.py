@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from schemas.clock import MICROS, parse_micros
-from unproxy.query.coverage import Answer, Verdict, answer, as_objects, lines, stretches
+from schemas.settings import CorrelationSettings, Settings
+from sinks.clickhouse import ClickHouseSink
+from streams.pipeline import Message, Pipeline
+from tests.sample import sample
+from unproxy import wiring
+from unproxy.embedded.engine import Engine
+from unproxy.query.coverage import Answer, Verdict, answer, as_objects, ask, lines, stretches
 from unproxy.query.times import is_day, moment
+from unproxy.query.unresolved import CAUSES
+from unproxy.query.where import of_settings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -103,6 +111,33 @@ def test_programs_get_the_same() -> None:
     assert [[row["Kind"] for row in one["Gaps"]] for one in (first, second)] == [["loss", "silence"], ["silence"]]
 
 
+def test_unresolved_connections_are_counted_by_cause() -> None:
+    """Each cause is one line with what to do and where most of them went; programs get the same in fields."""
+    rows = [
+        {"UnresolvedReason": "protection_off", "proxied": 1, "connections": 1_042, "remotes": ["10.9.9.9:3128"]},
+        {"UnresolvedReason": "protection_off", "proxied": 0, "connections": 1, "remotes": ["[2001:db8::1]:443", "10.1.1.1:80"]},
+    ]  # fmt: skip
+    found = answer("dev", at("10:05"), at("10:06"), [{"Dialect": "suricata", "Sensor": "s"}], [], [], rows)
+    first, second = lines(found)[-2:]
+    (one,) = as_objects(found)
+
+    assert first.startswith(
+        "  1,042 connections unresolved: protection was off, so no HTTP-level event was seen; enable "
+    )
+    assert first.endswith("(most to 10.9.9.9:3128)")
+    assert second.startswith(
+        "  1 connection unresolved: no HTTP-level event was seen by then, so nothing shows whether"
+    )
+    assert second.endswith("(most to [2001:db8::1]:443, 10.1.1.1:80)")
+    assert one["Unresolved"][0] == {
+        "Reason": "protection_off",
+        "Connections": 1_042,
+        "Remotes": ["10.9.9.9:3128"],
+        "Why": "protection was off, so no HTTP-level event was seen",
+        "Remedy": CAUSES["protection_off"].remedy,
+    }
+
+
 def test_many_stretches_are_cut() -> None:
     """Ten are shown, and how many more there are."""
     rows = [heard(f"{hour:02}:01", f"{hour:02}:02") for hour in range(12)]
@@ -147,3 +182,35 @@ def test_other_words_are_no_times(text: str) -> None:
     """They are refused."""
     with pytest.raises(ValueError, match=r".*"):
         moment(text, NOW)
+
+
+def test_the_tables_count_what_is_unresolved(engine: Engine) -> None:
+    """The device's own connections in that time, by cause, the most frequent one first."""
+    settings = Settings(clickhouse=engine.settings("unresolved"))
+    list(of_settings(Settings(clickhouse=engine.settings(""))).lines("CREATE DATABASE unresolved", output="Null"))
+    wiring.migrate(settings)
+    pipeline = Pipeline(CorrelationSettings())
+    for number, line in enumerate(sample()):
+        pipeline.take(Message(number, 0, line.device.encode(), line.value, line.dialect))
+    pipeline.finish()
+    made = pipeline.drain()
+    sink = ClickHouseSink(settings.clickhouse)
+    sink.write("DeviceNetworkEvents", made.network_events, "rows")
+    sink.write("DeviceCoverage", made.coverage, "coverage")
+    sink.close()
+    spans = (0, 0), (at("19:07"), at("19:09")), (at("19:07"), at("19:07:30"))
+    everything, whole, early = (ask(of_settings(settings), "dev-a", *span) for span in spans)
+
+    assert everything is not None
+    assert whole is not None
+    assert early is not None
+    assert everything.unresolved == whole.unresolved
+    assert [(one.reason, one.connections) for one in whole.unresolved] == [
+        ("encrypted_to_proxy", 2),
+        ("no_usable_request", 2),
+        ("no_http_event", 1),
+        ("older_than_sensor", 1),
+    ]
+    assert whole.unresolved[0].remotes == ("198.51.100.80:3129",)
+    assert all(one.proxied for one in whole.unresolved)
+    assert [one.reason for one in early.unresolved] == ["older_than_sensor"]

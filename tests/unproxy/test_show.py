@@ -100,7 +100,11 @@ def test_question_takes_values_as_parameters() -> None:
     ("given", "said"),
     [
         ({"ResolvedBy": "connect", "Confidence": "exact", "DestinationHost": "a.example"}, "a.example: the CONNECT"),
-        ({"UnresolvedReason": "protection_off"}, "Unresolved: the device's network protection was off"),
+        ({"UnresolvedReason": "protection_off"}, "Unresolved: protection was off, so no HTTP-level"),
+        (
+            {"UnresolvedReason": "protection_off", "ProxyIP": ""},
+            "whether the remote end is a proxy or a server. To resolve",
+        ),
         ({"UnresolvedReason": "something_new"}, "Unresolved: something_new"),
         ({"Outcome": "blocked"}, "network protection blocked it"),
         ({"HostMismatch": "b.example"}, "another name was spoken: b.example"),

@@ -1,4 +1,4 @@
-"""`unproxy coverage`: was this device seen then, and is anything missing?"""
+"""`unproxy coverage`: was this device seen then, is anything missing, and what would resolve its unresolved connections?"""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def coverage(
     shape: ShapeOption = Shape.TEXT,
     data: DataOption = None,
 ) -> None:
-    """Tell whether a device was seen, by which of its sensors, and what is missing.
+    """Show whether a device was seen, by which of its sensors, what is missing, and what is unresolved.
 
-    A time is 2026-11-24T10:05, or only 10:05 for the latest one (UTC, the device's own clock). Of each sensor it says
-    when it was heard, which of its lines never came, and when the device was silent for longer than its habit.
+    A time is 2026-11-24T10:05, or only 10:05 for the latest one (UTC, the device's own clock). For each sensor it shows
+    when it reported, which of its lines never arrived, and when the device was silent for longer than usual. Unresolved
+    connections are counted by cause, each with the sensor or setting that would resolve them.
     """
     from unproxy.query import coverage as seen
     from unproxy.query.times import DAY, is_day

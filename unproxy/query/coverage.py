@@ -1,4 +1,7 @@
-"""Was a device seen? From DeviceCoverage and SensorGaps: per sensor when it was heard, and what is missing."""
+"""Answer whether a device was seen, what is missing, and which of its connections are unresolved for which cause.
+
+The sources are DeviceCoverage, SensorGaps and DeviceNetworkEvents.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from schemas.clock import MICROS, iso_micros, parse_micros
+from schemas.clock import LATEST, MICROS, iso_micros, parse_micros
 from schemas.events import Micros
 from schemas.record import COVERAGE_SECS, GapKind
 from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
+from unproxy.query.unresolved import QUESTION, Unresolved, unresolved
 
 QUIET: Micros = COVERAGE_SECS * MICROS
 """A sensor quiet for less was there all the while: its rows cannot tell more exactly."""
@@ -52,6 +56,7 @@ class Answer:
     until: Micros
     witnesses: Sequence[Witness] = field(default_factory=list)
     silences: Sequence[Row] = field(default_factory=list)
+    unresolved: Sequence[Unresolved] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
@@ -66,8 +71,11 @@ def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | N
     sensors = client.rows(_SENSORS, named)
     if not sensors:
         return None
+    bounds = since, until
     since = since or min(parse_micros(row["first"]) for row in sensors)
     until = until or max(parse_micros(row["last"]) for row in sensors)
+    # A connection may begin after the last line that the worker counted: without a time asked for, all of them are meant.
+    begun = {"since": iso_micros(bounds[0]), "until": iso_micros(bounds[1] or LATEST)}
     asked = {
         **named,
         "since": iso_micros(since),
@@ -75,13 +83,20 @@ def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | N
         "before": iso_micros(max(0, since - 2 * QUIET)),
         "behind": iso_micros(until + 2 * QUIET),
     }
-    return answer(device, since, until, sensors, client.rows(_COVERAGE, asked), client.rows(_GAPS, asked))
+    found = client.rows(_COVERAGE, asked), client.rows(_GAPS, asked), client.rows(QUESTION, {**named, **begun})
+    return answer(device, since, until, sensors, *found)
 
 
 def answer(
-    device: str, since: Micros, until: Micros, sensors: Iterable[Row], coverage: Iterable[Row], gaps: Sequence[Row]
+    device: str,
+    since: Micros,
+    until: Micros,
+    sensors: Iterable[Row],
+    coverage: Iterable[Row],
+    gaps: Sequence[Row],
+    connections: Iterable[Row] = (),
 ) -> Answer:
-    """The tables' rows put together."""
+    """Combine the tables' rows; `connections` are the unresolved ones, counted."""
     heard: dict[tuple[str, str], list[Span]] = {(row["Dialect"], row["Sensor"]): [] for row in sensors}
     for row in coverage:
         spans = heard.setdefault((row["Dialect"], row["Sensor"]), [])
@@ -94,7 +109,8 @@ def answer(
         verdict = Verdict.NOT if not within else Verdict.SEEN if whole and not missing else Verdict.PARTLY
         clipped = [(max(a, since), min(b, until)) for a, b in within]
         witnesses.append(Witness(dialect, sensor, clipped, missing, verdict))
-    return Answer(device, since, until, witnesses, [row for row in gaps if row["Kind"] == GapKind.SILENCE])
+    silences = [row for row in gaps if row["Kind"] == GapKind.SILENCE]
+    return Answer(device, since, until, witnesses, silences, unresolved(connections))
 
 
 def stretches(spans: Iterable[Span]) -> list[Span]:
@@ -138,6 +154,7 @@ def lines(found: Answer) -> list[str]:
         )
         said += [f"    {gap_line(row)}" for row in witness.gaps]
     said += [f"  {gap_line(row)}" for row in found.silences]
+    said += [f"  {one.in_words()}" for one in found.unresolved]
     return [printable(line) for line in said]
 
 
@@ -154,7 +171,7 @@ def gap_line(row: Row) -> str:
 
 
 def as_objects(found: Answer) -> list[dict[str, Any]]:
-    """The answer for programs: one object a sensor."""
+    """The answer for programs: one object a sensor; what concerns the device is in each."""
     return [
         {
             "DeviceName": found.device,
@@ -169,6 +186,7 @@ def as_objects(found: Answer) -> list[dict[str, Any]]:
                 {name: row[name] for name in ("Kind", "Status", "FromTime", "ToTime", "LinesMissing")}
                 for row in [*witness.gaps, *found.silences]
             ],
+            "Unresolved": [one.as_object() for one in found.unresolved],
         }
         for witness in found.witnesses
     ]

@@ -10,6 +10,7 @@ from unproxy.errors import Fixable
 from unproxy.output import printable
 from unproxy.query.client import Client
 from unproxy.query.formats import cell
+from unproxy.query.unresolved import cause_of
 
 PREFIX_CHARS_MIN = 8
 CANDIDATES_SHOWN = 10
@@ -26,16 +27,6 @@ _EVIDENCE = {
     "proxy_log": "the proxy's own log names it, and no sensor saw the request",
     "process_time": "a request of the same process at the same time names it",
     "direct": "the connection goes to it without a proxy",
-}
-_WHY_NOT = {
-    "protection_off": "the device's network protection was off, so no HTTP-level activity was seen",
-    "no_http_event": "no HTTP event came for this connection within the patience",
-    "encrypted_to_proxy": "TLS was spoken to the proxy itself, which hides what was asked for",
-    "older_than_sensor": "the connection is older than the sensor, which missed what was asked for",
-    "sensor_gap": "the sensor missed a part of what happened then",
-    "ambiguous": "several connections could have made the request",
-    "no_usable_request": "what was asked for names no destination that can be used",
-    "superseded": "another connection took over the same addresses and ports before anything named it",
 }
 _SURE = {
     "exact": "this is certain: the evidence was seen on this very connection",
@@ -119,7 +110,8 @@ def decided(row: Row) -> str:
     said = []
     target = printable(row["DestinationHost"] or row["RemoteUrl"] or "no destination")
     if row["UnresolvedReason"]:
-        said.append(f"Unresolved: {_WHY_NOT.get(row['UnresolvedReason'], row['UnresolvedReason'])}.")
+        cause = cause_of(row["UnresolvedReason"], proxied=bool(row["ProxyIP"]))
+        said.append(f"Unresolved: {cause.why}. To resolve the next one: {cause.remedy}.")
     elif row["ResolvedBy"]:
         evidence = _EVIDENCE.get(row["ResolvedBy"], f"decided by {row['ResolvedBy']}")
         sure = _SURE.get(row["Confidence"], "")

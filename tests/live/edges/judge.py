@@ -1,0 +1,178 @@
+"""Hold the rows of one request against what the client and the origin know of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from schemas.events import ProtectionMode
+from tests.live.edges.scenarios import REUSE, TLS, Request
+
+UNREPORTED = "listed, carried out, not reported"
+Row = Mapping[str, Any]
+Place = tuple[int, str, int]
+"""The client's port, and the proxy's address and port."""
+
+
+class Verdict(StrEnum):
+    """What the rows of a request are worth."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    """A row contradicts what happened."""
+    MISSING = "missing"
+    """A request was carried out, and no row reports it."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A request, as the client sent it and the origin received it."""
+
+    request: Request
+    place: Place
+    pid: int
+    names: frozenset[str]
+    """What the process may be called: its name at the connect, and the one of its file."""
+    path: str
+    command_line: str
+    is_answered: bool
+    """The client received bytes, from the destination or from the proxy."""
+    reached: frozenset[str]
+    """The request's hosts whose address was reached."""
+
+
+@dataclass
+class Rows:
+    """Rows of both tables by place; the latest versions."""
+
+    connections: Mapping[Place, Sequence[Row]]
+    destinations: Mapping[Place, Sequence[Row]]
+    verdicts: Mapping[int, Sequence[Row]]
+    """By the client's port."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], verdicts: Iterable[Row]) -> Rows:
+        """Sort rows by place."""
+        connections: dict[Place, list[Row]] = defaultdict(list)
+        destinations: dict[Place, list[Row]] = defaultdict(list)
+        for row in _latest(rows):
+            place = row["LocalPort"], row["ProxyIP"] or row["RemoteIP"], row["ProxyPort"] or row["RemotePort"]
+            (destinations if row["Layer"] == "destination" else connections)[place].append(row)
+        by_port: dict[int, list[Row]] = defaultdict(list)
+        for row in _latest(verdicts):
+            by_port[row["LocalPort"] or 0].append(row)
+        return cls(connections, destinations, by_port)
+
+
+@dataclass
+class Tally:
+    """The requests of one scenario in one mode."""
+
+    mode: ProtectionMode
+    name: str
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    carried_out: int = 0
+    findings: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By what is wrong or missing: how often with which proxy."""
+
+    @property
+    def is_good(self) -> bool:
+        """No row is wrong, and no listed request was carried out unreported."""
+        return not self.counts[Verdict.WRONG] and UNREPORTED not in self.findings
+
+    def in_words(self) -> str:
+        """One line: requests, right, wrong, missing, how many were carried out, and what exactly is not right."""
+        numbers = [self.counts.total(), *(self.counts[verdict] for verdict in Verdict), self.carried_out]
+        what = "; ".join(f"{why} ({', '.join(sorted(proxies))})" for why, proxies in self.findings.items())
+        return f"{self.mode:5}  {self.name:<26} {''.join(f'{n:>9,}' for n in numbers)}  {what}".rstrip()
+
+
+HEAD = f"{'mode':5}  {'scenario':<26} {'requests':>9}{'right':>9}{'wrong':>9}{'missing':>9}{'done':>9}"
+
+
+def judge(all_done: Iterable[Done], rows: Rows) -> list[Tally]:
+    """Count each request once, as the worst that is found of it."""
+    tallies: dict[str, Tally] = {}
+    for done in all_done:
+        scenario, proxy = done.request.scenario.name, done.request.proxy
+        tally = tallies.setdefault(scenario, Tally(done.request.mode, scenario))
+        wrong, missing = set(_wrong(done, rows)), set(_missing(done, rows))
+        worst = Verdict.WRONG if wrong else Verdict.MISSING if missing else Verdict.RIGHT
+        tally.counts[worst] += 1
+        tally.carried_out += bool(done.reached)
+        for why in sorted(wrong | missing):
+            tally.findings[why][proxy] += 1
+    return list(tallies.values())
+
+
+def _wrong(done: Done, rows: Rows) -> Iterator[str]:
+    """Yield what a row contradicts."""
+    request = done.request
+    hosts = {request.host, str(request.address), request.other}
+    connections = rows.connections.get(done.place, ())
+    destinations = [row for row in rows.destinations.get(done.place, ()) if row["UnresolvedReason"] != "superseded"]
+    for row in destinations:
+        host = row["DestinationHost"]
+        if host not in hosts:
+            yield f"names {host.replace(str(request.number), 'N')}"
+        elif done.reached and not request.scenario.hello and _same(request, host) not in done.reached:
+            yield "names a host that was not reached"
+        elif not done.reached and row["Outcome"] == "allowed":
+            yield "allowed, and nothing was reached"
+    if any(row["ResolvedBy"] == "direct" for row in connections):
+        yield "direct, through a proxy"
+    # Where a port was used just before, the other connection's row is another process's.
+    for row in destinations if request.scenario.sent == REUSE else [*destinations, *connections]:
+        if row["InitiatingProcessId"] not in (None, done.pid):
+            yield "another process"
+        image = row["InitiatingProcessFileName"], row.get("InitiatingProcessFolderPath", "")
+        named = image[0] in ("", *done.names) and image[1] in ("", done.path)
+        if not named or row.get("InitiatingProcessCommandLine", "") not in ("", done.command_line):
+            yield "a later program"
+    blocked = [row for row in (*destinations, *connections) if row["Outcome"] == "blocked"]
+    if done.is_answered and (blocked or any(v["Outcome"] == "blocked" for v in rows.verdicts.get(done.place[0], ()))):
+        yield "blocked, and the client was answered"
+
+
+def _missing(done: Done, rows: Rows) -> Iterator[str]:
+    """Yield what was carried out and is not in the rows."""
+    request = done.request
+    connections = rows.connections.get(done.place, ())
+    named = {row["DestinationHost"] for row in rows.destinations.get(done.place, ())}
+    if not connections:
+        yield "no connection"
+        return
+    if request.scenario.sent == TLS:
+        if {row["UnresolvedReason"] for row in connections} != {"encrypted_to_proxy"}:
+            yield "not called encrypted"
+        return
+    if done.reached and request.named not in named:
+        if request.scenario.names:
+            yield "no destination"
+        elif not any(row["UnresolvedReason"] for row in connections):
+            yield "no reason"
+    listed = {request.host, str(request.address)} & done.reached if request.is_listed else set()
+    if listed and not rows.verdicts.get(done.place[0]):
+        yield UNREPORTED
+    if request.scenario.sent == REUSE and named and not _has_process(done, rows):
+        yield "no process"
+
+
+def _has_process(done: Done, rows: Rows) -> bool:
+    return any(row["InitiatingProcessId"] == done.pid for row in rows.destinations[done.place])
+
+
+def _same(request: Request, host: str) -> str:
+    """The name under which the origin knows a host."""
+    return request.host if host == str(request.address) else host
+
+
+def _latest(rows: Iterable[Row]) -> Iterable[Row]:
+    found: dict[str, Row] = {}
+    for row in rows:
+        if row["RecordId"] not in found or row["Version"] >= found[row["RecordId"]]["Version"]:
+            found[row["RecordId"]] = row
+    return found.values()
