@@ -65,7 +65,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
 
 
 def target_without_login(target: str, *, is_cut: bool = False) -> str:
-    """Return a request target, in whatever form (RFC 9112 section 3.2), without logins in it, its own authority's included."""
+    """Return a URL, with or without scheme, or a path without logins in it, its own authority's included."""
     begin = max(0, target.find("://", 0, SCHEME_CHARS_MAX) + 3) if "://" in target[:SCHEME_CHARS_MAX] else 0
     found = _AUTHORITY_END.search(target, begin)
     if found is None and is_cut:
@@ -74,6 +74,21 @@ def target_without_login(target: str, *, is_cut: bool = False) -> str:
     if at >= 0:
         target = target[:begin] + target[at + 1 :]
     return without_logins(target, is_cut=is_cut)
+
+
+def has_userinfo(method: str, target: str) -> bool:
+    """Return whether this is a CONNECT target with userinfo, such as `a.example:443@b.example:443`.
+
+    RFC 9112 section 3.2.3 has no userinfo there, and proxies disagree: squid 5 connects to the first host, tinyproxy to
+    the second, others answer 400. So such a request names no destination. Methods in lower case count as well, as some
+    proxies accept them.
+    """
+    return "@" in target and method.upper() == "CONNECT"
+
+
+def request_target(method: str, target: str, *, is_cut: bool = False) -> str:
+    """Return a request target (RFC 9112 section 3.2) without logins; "" for a CONNECT target with userinfo."""
+    return "" if has_userinfo(method, target) else target_without_login(target, is_cut=is_cut)
 
 
 def masked(line: bytes) -> bytes:

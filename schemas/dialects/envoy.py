@@ -18,6 +18,7 @@ from schemas.carried import Carried, carried, uncarried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    CONNECT,
     COUNT_DIGITS_MAX,
     STATUS_MAX,
     UNREADABLE,
@@ -185,7 +186,8 @@ def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
     if not client:
         return Ignored("", at, "no_client")
     authority = _text(found.pseudo_authority) or _text(found.authority) or _text(found.host)
-    answer, asked = _status(found.response_code), destination(authority)
+    # HTTP/2's `:authority` has no userinfo either (RFC 9113 section 8.3.1).
+    answer, asked = _status(found.response_code), destination(CONNECT, authority)
     ip, ip_port = _endpoint(_text(found.upstream_host).removeprefix("tcp://"), "upstream_host")
     proxy_ip, proxy_port = _endpoint(_text(found.downstream_local_address), "downstream_local_address")
     return logged(

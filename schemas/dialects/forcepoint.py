@@ -23,6 +23,7 @@ from schemas.proxy_log import (
     destination,
     device_in,
     guarded,
+    host_of,
     logged,
     maybe_address,
     port,
@@ -83,7 +84,7 @@ def _of_format(line: Carried, found: Formatted) -> Parsed:
     if found.event.startswith(TRANSACTION):
         told["action"] = found.event.removeprefix(TRANSACTION)
     if told["dst_host"] in ("", "-"):
-        told["dst_host"] = destination(told["url"])[0]
+        told["dst_host"] = destination(told["http_method"], told["url"])[0]
     if told["url"] in ("", "-"):
         told["url"] = authority(told["dst_host"], port(told["dst_port"], "dst_port"))
     return _logged(line, told, moment(told["rt"]) if told.get("rt") else line.at)
@@ -95,7 +96,6 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing) or 'header with a time and its year'}")
     client = address(told["src_host"], "src_host")
     decision = ProxyDecision.DENIED if told["action"].lower() == "blocked" else ProxyDecision.SERVED
-    host = destination(f"[{told['dst_host']}]" if told["dst_host"].count(":") > 1 else told["dst_host"])[0]
     return logged(
         "forcepoint",
         line.host,
@@ -108,7 +108,7 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
         status(told.get("http_response", "")),
         decision,
         client_port=port(told.get("src_port", ""), "src_port"),
-        asked=(host, port(told.get("dst_port", ""), "dst_port")),
+        asked=(host_of(told["dst_host"]), port(told.get("dst_port", ""), "dst_port")),
         upstream_ip=maybe_address(told.get("dst_ip", "")) if decision is ProxyDecision.SERVED else "",
         sent=count(told.get("bytes_out", ""), "bytes_out"),
         received=count(told.get("bytes_in", ""), "bytes_in"),

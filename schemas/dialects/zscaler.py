@@ -251,7 +251,7 @@ def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros)
         target,
         answer,
         decision,
-        asked=destination(target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
+        asked=destination(method, target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
         upstream_ip="" if server in NO_SERVER or decision is ProxyDecision.DENIED else maybe_address(server),
         sent=count(_text(told.requestsize), "requestsize"),
         received=count(_text(told.responsesize), "responsesize"),

@@ -88,7 +88,7 @@ def test_what_is_no_login_stays(text: str) -> None:
     ],
 )
 def test_a_target_loses_its_own_login(target: str, stored: str) -> None:
-    """In authority form (CONNECT), as a URL, and as a URL without scheme; its host stays the one that was asked for."""
+    """As a URL, and as a URL without scheme; its host stays the one that was asked for."""
     assert target_without_login(target) == stored
 
 
