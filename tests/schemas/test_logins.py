@@ -62,6 +62,7 @@ def test_logins_are_removed_and_masked(written: str, stored: str, rejected: str)
         "/r?next=https://app.example&email=a@b.example",
         "/r?next=https%3A%2F%2Fapp.example%2F&email=a%40b.example",
         "/a//b:c@d",
+        "/a?b=%2f%2f%2fb:c@d",
         "https://registry.example//@scope/x",
         "mailto:a@b.example",
         "bob@corp.example",
