@@ -357,6 +357,8 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
+    UNSUPPORTED = "unsupported"
+    """The format is known and not read; the detail says why and what to collect in its place."""
     NOT_DELIVERABLE = "not_deliverable"
     NOT_ALLOWED = "not_allowed"
     """Its sender may not report on that device, or no verdicts."""
