@@ -27,6 +27,7 @@ from schemas.proxy_log import (
     count,
     destination,
     device_in,
+    earlier,
     endpoint,
     epoch,
     later,
@@ -131,13 +132,13 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
-        return _carried_json(line.text.encode(), line.host)
+        return _carried_json(line)
     found = _TEXT.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "neither JSON nor the default format")
     whole = _ISTIO.fullmatch(line.text)
     if whole is not None:
-        return _logged(_istios(whole), line.text.encode(), line.host)
+        return _logged(_istios(whole), line.text.encode(), line.host, line.at)
     return Ignored("", parse_micros(found[1]), "no_client" if found[2] == "CONNECT" else "not_proxied")
 
 
@@ -164,17 +165,22 @@ def _istios(found: re.Match[str]) -> _Json:
     )
 
 
-def _carried_json(line: bytes, proxy: str) -> Parsed:
+def _carried_json(line: Carried) -> Parsed:
+    raw = line.text.encode()
     try:
-        found = _DECODE(line)
+        found = _DECODE(raw)
     except UNREADABLE as error:
         raise unread(error) from error
-    return _logged(found, line, proxy)
+    return _logged(found, raw, line.host, line.at)
 
 
-def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
-    started = _start(found)
-    at = later(started, _took(found.duration))
+def _logged(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
+    """Read a line's fields. Without a start time the carrier's time counts, which is that of the end."""
+    started, took = _start(found), _took(found.duration)
+    if not (started or carried_at):
+        raise Unread(Reason.INCOMPLETE, "no start_time")
+    at = later(started, took) if started else carried_at
+    started = started or earlier(carried_at, took)
     client, client_port = _client(
         _text(found.downstream_remote_address) or _text(found.downstream_direct_remote_address)
     )
@@ -242,9 +248,10 @@ _remembered_endpoint = lru_cache(maxsize=8_192)(_endpoint_of)
 
 
 def _start(found: _Json) -> Micros:
+    """Return when the request came in; 0 if the format leaves it out."""
     text = _text(found.start_time) or _text(found.timestamp) or _text(found.at_timestamp) or _text(found.time)
     if not text:
-        raise Unread(Reason.INCOMPLETE, "no start_time")
+        return 0
     return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
 
 
@@ -296,11 +303,20 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """The default format's beginning; JSON with Envoy's words for both sides."""
+    """The default format's beginning; JSON with Envoy's words for both sides, or with names of its pseudo or own headers.
+
+    The keys of JSON are the operator's choice: Envoy Gateway's default has all of these, shortened formats some.
+    """
     text = carried(raw).text
     if text[:1] == "{":
-        return '"response_flags":' in text and ('"upstream_cluster":' in text or '"upstream_host":' in text)
+        if '"response_flags":' in text:
+            return '"upstream_cluster":' in text or '"upstream_host":' in text or _has_headers(text)
+        return '"response_code":' in text and _has_headers(text)
     return _TEXT.match(text) is not None
+
+
+def _has_headers(text: str) -> bool:
+    return any(f'"{name}":' in text for name in (":authority", "x-envoy-origin-path", "x-envoy-original-path"))
 
 
 DIALECT = Dialect(
