@@ -2,8 +2,9 @@
 
 Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
 hold spaces and `=`, so one ends where the next key that is known begins. What the client said itself (its user agent) comes
-after the addresses and before the URL. The time is that of the syslog header, which must have a year. CEF has a time of its own
-(`rt`), LEEF has none; both are read as well.
+after the addresses and before the URL. The time is that of the syslog header; without a year it is completed when the line is
+read from its file (`schemas.dated`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
+columns of Azure's table.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import re
 from itertools import islice
 
 from schemas.address import authority
+from schemas.azure import common_security_log, vendor_and_product
 from schemas.carried import Carried, carried
+from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     PAIRS_MAX,
+    UNREADABLE,
     Unread,
     address,
     count,
@@ -29,6 +33,7 @@ from schemas.proxy_log import (
     port,
     status,
     time_in,
+    unread,
 )
 
 VENDORS = ("Forcepoint", "Websense")
@@ -66,12 +71,21 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(line: Carried) -> Parsed:
+    if line.text[:1] == "{":
+        return _of_format(line, _azures(line.text))
     found = formatted(line.text)
     if found is not None:
         return _of_format(line, found)
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with vendor=Forcepoint or vendor=Websense")
     return _logged(line, _pairs(line.text), line.at)
+
+
+def _azures(text: str) -> Formatted:
+    try:
+        return common_security_log(text)
+    except UNREADABLE as error:
+        raise unread(error) from error
 
 
 def _of_format(line: Carried, found: Formatted) -> Parsed:
@@ -128,6 +142,8 @@ def _pairs(text: str) -> dict[str, str]:
             key, begin = following, found.end()
     if key and (key == "url" or key not in told):
         told[key] = text[begin:]
+    if "url" in told:  # a key that is not known may follow it
+        told["url"] = told["url"].partition(" ")[0]
     return told
 
 
@@ -142,8 +158,11 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Begins with the vendor, and names a client."""
+    """Begins with the vendor, and names a client; rows of Azure's table."""
     text = carried(raw).text
+    if text[:1] == "{":
+        vendor, product = vendor_and_product(text)
+        return vendor in VENDORS and product == "Security"
     return (_BEGIN.match(text) is not None and " src_host=" in text) or any(
         names(text, f"{vendor}|Security|") for vendor in VENDORS
     )
@@ -157,4 +176,5 @@ DIALECT = Dialect(
     title="Forcepoint (Websense) Web Security by syslog: key-value pairs, CEF, LEEF",
     gives="Requests with the destination's address, the client's port, verdict, bytes and user; not when they began.",
     claims=claims,
+    framing=DatedHeaders,
 )

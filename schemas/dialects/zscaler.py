@@ -18,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from schemas.azure import common_security_log, vendor_and_product
 from schemas.carried import Carried, carried, uncarried
 from schemas.clock import MICROS, parse_micros
+from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -68,6 +70,9 @@ SERVICE = "ZscalerNSS"
 """How NSS calls itself in syslog where it tells of itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
 """Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
+
+TABLE_ROWS = frozenset(("Zscaler", product) for product in PRODUCTS)
+"""Of Azure's table `CommonSecurityLog`."""
 
 OTHER_NAMES = {
     "ClientIP": ("cintip", "cltintip", "cip", "cltip", "src"),
@@ -168,8 +173,10 @@ def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Pars
     return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
 
 
-def _members(line: bytes) -> dict[str, Any]:
+def _members(line: bytes) -> Mapping[str, Any]:
     try:
+        if b'"DeviceVendor"' in line and vendor_and_product(line.decode()) in TABLE_ROWS:
+            return common_security_log(line.decode()).told
         whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     except UNREADABLE as error:
         raise unread(error) from error
@@ -314,14 +321,16 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV."""
+    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
     if not any(mark in raw for mark in (b"ClientIP", b"urlsupercat", b"scaler", b'",')):
         return False
     line = carried(raw)
     text = line.text
     if text[:1] == "{":
-        return '"zscalernss-' in text[:400] or (
-            '"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip"))
+        return (
+            '"zscalernss-' in text[:400]
+            or ('"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip")))
+            or vendor_and_product(text) in TABLE_ROWS
         )
     return (
         line.tag == SERVICE
@@ -339,4 +348,5 @@ DIALECT = Dialect(
     title="Zscaler's web log (NSS, Cloud NSS)",
     gives="Requests with the destination's address, verdict, bytes and user; no ports of the connection to the proxy.",
     claims=claims,
+    framing=DatedHeaders,
 )
