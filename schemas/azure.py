@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.event_format import Formatted
+from schemas.proxy_log import PAIRS_MAX
 
 CEF_KEYS = {
     "ApplicationProtocol": "app",
@@ -35,7 +36,6 @@ TIMES = ("ReceiptTime", "TimeGenerated", "TimeGenerated [UTC]")
 """The source's own time (CEF's `rt`), else when the row was made."""
 EXTENSIONS = frozenset({"outcome"})
 """What is read of `AdditionalExtensions`. A client's own words may be in it, so no address and no name is."""
-EXTENSIONS_MAX = 1_024
 
 _ROW = re.compile(r'"DeviceVendor"\s*+:\s*+"([^"\\]{1,64})"')
 _PRODUCT = re.compile(r'"DeviceProduct"\s*+:\s*+"([^"\\]{1,64})"')
@@ -53,7 +53,7 @@ def common_security_log(text: str) -> Formatted:
     """Return a row of `CommonSecurityLog` as the CEF message that it was. Raises msgspec's errors."""
     row = {name: str(value) for name, value in _decode(text).items() if value.__class__ in (str, int)}
     told = {key: row[name] for name, key in CEF_KEYS.items() if row.get(name)}
-    for pair in row.get("AdditionalExtensions", "").split(";", EXTENSIONS_MAX)[:EXTENSIONS_MAX]:
+    for pair in row.get("AdditionalExtensions", "").split(";", PAIRS_MAX)[:PAIRS_MAX]:
         key, equals, value = pair.strip().partition("=")
         if equals and key in EXTENSIONS:
             told.setdefault(key, value)
