@@ -44,7 +44,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 def vendor_and_product(text: str) -> tuple[str, str]:
     """Return the device that a row of `CommonSecurityLog` is of; ("", "") for any other text."""
-    vendor = _ROW.search(text) if text[:1] == "{" else None
+    vendor = _ROW.search(text) if text[:1] == "{" and "DeviceVendor" in text else None
     product = _PRODUCT.search(text) if vendor is not None else None
     return (vendor[1], product[1]) if vendor is not None and product is not None else ("", "")
 

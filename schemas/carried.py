@@ -105,7 +105,8 @@ def _first_text(*values: Any) -> str:
 
 CARRIERS = frozenset({"message", "_raw", "log", "SyslogMessage", "RawData"})
 """Members in which a line is carried."""
-_MEMBERS = (b'"message":', b'"_raw":', b'"log":"', b'"SyslogMessage":', b'"RawData":')
+_MEMBERS = (b'"message":', b'"_raw":', b'"log":"', b"SyslogMessage", b"RawData")
+"""Marks of lines that may be carried. Without quotes a mark is found faster in a line that is full of them."""
 _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 
@@ -144,7 +145,7 @@ def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
     """
     if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii():
         return None
-    if b'"log":"' in raw or b'"_raw":' in raw or b'"SyslogMessage":' in raw or b'"RawData":' in raw:
+    if b'"log":"' in raw or b'"_raw":' in raw or b"SyslogMessage" in raw or b"RawData" in raw:
         return None
     try:
         return decode(raw)

@@ -37,14 +37,14 @@ _ODD = r"%(?!(?:25){0,3}40)|&(?![\w.\[\]-]*+=)|\\(?!\\{0,7}u0040)"
 _ODD_ENCODED = r"%(?!(?P=depth)(?:2f|3f|23|26|3c|3e|22|20|7c)|(?:25){0,3}40)|\\"
 _LOGIN = rf"(?:{_CHARS}(?:(?:{_ODD}){_CHARS})*+({_AT_IN_JSON}))++"
 _LOGIN_ENCODED = rf"(?:{_CHARS}(?:(?:{_ODD_ENCODED}){_CHARS})*+({_AT}))++"
-_NOT_THIRD = "".join(rf"(?<!%{'25' * depth}2f%)" for depth in range(4))
+_NO_THIRD = "".join(f"(?<!{slash * 3})" for slash in ("%2f", "%252f", "%25252f", "%2525252f"))
 """Two slashes behind a third one do not begin an authority, spelled in either way."""
 _SPELLINGS = tuple(
     (mark, re.compile(pattern, re.ASCII | re.IGNORECASE))
     for mark, pattern in (
         ("//", rf"(//)(?!/)(?:(?<=://)|(?<=%3a//)|(?<![\w.:/\\-]//)(?=[^\s/?#\"<>|@%&:]*+:|\*{{3}}@)){_LOGIN}"),
         (":\\", rf"(:\\{{1,8}}/\\{{1,8}}/){_LOGIN}"),
-        ("%", rf"(%{_NOT_THIRD}(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f)(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
+        ("%", rf"(%(?P<depth>(?:25){{0,3}})2f%(?P=depth)2f){_NO_THIRD}(?!%(?P=depth)2f){_LOGIN_ENCODED}"),
     )
 )
 """What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
@@ -101,7 +101,7 @@ def masked(line: bytes) -> bytes:
 
 def _replaced(text: str, mask: str) -> str:
     """The text with `mask` in place of each login; the spelled `@` behind it stays where there is a mask."""
-    end = max(text.rfind(at) + len(at) for at in _AT_MARKS if at in text)
+    end = max((text.rfind(at) + len(at) for at in _AT_MARKS if at in text), default=0)
     text, behind = text[:end], text[end:]
     for mark, pattern in _SPELLINGS:
         if mark not in text:

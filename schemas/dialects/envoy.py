@@ -177,10 +177,11 @@ def _carried_json(line: Carried) -> Parsed:
 def _logged(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
     """Read a line's fields. Without a start time the carrier's time counts, which is that of the end."""
     started, took = _start(found), _took(found.duration)
-    if not (started or carried_at):
-        raise Unread(Reason.INCOMPLETE, "no start_time")
-    at = later(started, took) if started else carried_at
-    started = started or earlier(carried_at, took)
+    if not started:
+        if not carried_at:
+            raise Unread(Reason.INCOMPLETE, "no start_time")
+        started = earlier(carried_at, took)
+    at = later(started, took)
     client, client_port = _client(
         _text(found.downstream_remote_address) or _text(found.downstream_direct_remote_address)
     )
@@ -309,6 +310,8 @@ def claims(raw: bytes) -> bool:
     """
     text = carried(raw).text
     if text[:1] == "{":
+        if "response_" not in text:  # looked for without a quote, as a line may be full of them
+            return False
         if '"response_flags":' in text:
             return '"upstream_cluster":' in text or '"upstream_host":' in text or _has_headers(text)
         return '"response_code":' in text and _has_headers(text)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.dialects import dialects
 from schemas.events import TEXT_CHARS_MAX, HttpExchange, Ignored, Process, Reason, Reject, flow_of
-from schemas.logins import LOGINS_MAX, masked, target_without_login, without_logins
+from schemas.logins import CHARS_MAX, LOGINS_MAX, masked, target_without_login, without_logins
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
 from tests.fuzz.corpus import Real, corpus
@@ -100,6 +100,13 @@ def test_a_cut_login_is_removed(url: str) -> None:
 
     assert SECRET not in Process(command_line=cut).command_line
     assert Process(command_line=cut[1:]).command_line == cut[1:]
+
+
+def test_a_mark_behind_the_bound_is_cut_off() -> None:
+    """Only an `@` that is cut off with the rest may be left in a text: there is nothing to remove then."""
+    path = "/" + "x" * CHARS_MAX
+
+    assert without_logins(path + "@") == path[:CHARS_MAX]
 
 
 def test_more_logins_than_are_looked_for_are_cut_off() -> None:
