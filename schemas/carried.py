@@ -103,8 +103,6 @@ def _first_text(*values: Any) -> str:
     return next((value for value in values if value and isinstance(value, str)), "")
 
 
-CARRIERS = frozenset({"message", "_raw", "log", "SyslogMessage", "RawData"})
-"""Members in which a line is carried."""
 _MEMBERS = (b'"message":', b'"_raw":', b'"log":"', b"SyslogMessage", b"RawData")
 """Marks of lines that may be carried. Without quotes a mark is found faster in a line that is full of them."""
 _SHIPPED = msgspec.json.Decoder(_Shipped)
@@ -174,6 +172,13 @@ def _without_header(text: str) -> Carried:
 
 def _time(text: str) -> Micros:
     try:
-        return us_micros(text) if text.endswith("M") else parse_micros(text) if text else 0
+        return parse_micros(text) if text else 0
+    except (ValueError, OverflowError):
+        return _portals_time(text)
+
+
+def _portals_time(text: str) -> Micros:
+    try:
+        return us_micros(text)
     except (ValueError, OverflowError):
         return 0

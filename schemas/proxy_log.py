@@ -275,7 +275,9 @@ def logged(
         if kind:
             return Ignored(client, at, kind)
         asked = destination(method, target)
-    if not asked[0] or ("@" in target and has_userinfo(method, target)):
+    elif "@" in target and has_userinfo(method, target):
+        asked = "", 0
+    if not asked[0]:
         return Ignored(client, at, "no_destination")
     if answer == SIGN_IN:
         decision = ProxyDecision.SIGN_IN

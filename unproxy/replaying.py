@@ -38,7 +38,7 @@ class Outputs:
     alerts: IO[bytes] | None = None
     events: IO[bytes] | None = None
     rejects: IO[bytes] | None = None
-    first_reject: Reject | None = None
+    first_reject: Reject | None = field(default=None, init=False)
 
     @classmethod
     @contextmanager

@@ -74,9 +74,9 @@ FORWARD_CLUSTERS = ("dynamic_forward_proxy", "DFPCluster:")
 OK_FROM, OK_TO = 200, 299
 COUNT_MAX = 10**COUNT_DIGITS_MAX - 1
 
-_TEXT = re.compile(r'(?:ACCESS )?\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
+_TEXT = re.compile(r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) (\S*)" (?:\d{1,3}|-) \S+ ')
 _ISTIO = re.compile(
-    r'(?:ACCESS )?\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) \S*" (\d{1,3}|-) (\S+) (\S+) \S+ "[^"]*" '
+    r'\[(\d{4}-\d\d-\d\dT[\d:.]{8,18}Z?)\] "(\S*) (\S*) \S*" (\d{1,3}|-) (\S+) (\S+) \S+ "[^"]*" '
     r"(\d{1,18}|-) (\d{1,18}|-) (\d{1,18}|-) .*"  # what a client writes, as it writes it
     r' "([^"\s]*)" "([^"\s]*)" (\S+) \S+ (\S+) (\S+) \S+ \S+'
 )

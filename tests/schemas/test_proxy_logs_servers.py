@@ -292,14 +292,6 @@ def test_envoy_without_a_start_has_its_carriers_time() -> None:
     assert reason("envoy", line) is Reason.INCOMPLETE
 
 
-def test_ambassador_names_the_log_before_the_line() -> None:
-    """The rest is Envoy's default text."""
-    line = 'ACCESS [2024-04-25T17:51:55.294Z] "GET /x HTTP/1.1" 200 - 0 141 0 0 "192.0.2.7" "b7ba" "a.example" "192.0.2.9:80"'
-
-    assert dialects()["envoy"].claims(line.encode())
-    assert kind("envoy", line) == "not_proxied"
-
-
 @pytest.mark.parametrize(
     "line",
     [
