@@ -137,13 +137,11 @@ _remembered = lru_cache(maxsize=1)(_carried)
 
 
 def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:
-    """What JSON tells that is as its proxy wrote it, nearly always, and fast; None where `carried` has to look at the line.
+    """Decode JSON that nothing carried, nearly always, and fast; None if `carried` has to look at the line.
 
-    In ASCII nothing is to be replaced. A shipper's `message` is for the caller to look for, in what was decoded.
+    ASCII needs no replacement. The caller looks for a shipper's `message` and for Azure's columns in what was decoded.
     """
-    if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii():
-        return None
-    if b'"log":"' in raw or b'"_raw":' in raw or b"SyslogMessage" in raw or b"RawData" in raw:
+    if raw[:1] != b"{" or raw[-1:] != b"}" or not raw.isascii() or b'"log":"' in raw or b'"_raw":' in raw:
         return None
     try:
         return decode(raw)

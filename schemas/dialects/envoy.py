@@ -27,7 +27,6 @@ from schemas.proxy_log import (
     count,
     destination,
     device_in,
-    earlier,
     endpoint,
     epoch,
     later,
@@ -114,6 +113,9 @@ class _Json(msgspec.Struct, gc=False):
     bytes_sent: Any = ""
     message: Any = ""
     """Of a shipper that carries the line."""
+    SyslogMessage: Any = ""
+    RawData: Any = ""
+    """Of Azure's tables, likewise."""
 
 
 _DECODE = msgspec.json.Decoder(_Json).decode
@@ -123,7 +125,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         found = uncarried(raw, _DECODE)
-        if found is not None and not found.message:
+        if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _logged(found, raw, "")
         return _read(carried(raw))
     except (ValueError, OverflowError) as error:
@@ -132,13 +134,13 @@ def parse(raw: bytes) -> Parsed:
 
 def _read(line: Carried) -> Parsed:
     if line.text[:1] == "{":
-        return _carried_json(line)
+        return _carried_json(line.text.encode(), line.host)
     found = _TEXT.match(line.text)
     if found is None:
         raise Unread(Reason.MALFORMED, "neither JSON nor the default format")
     whole = _ISTIO.fullmatch(line.text)
     if whole is not None:
-        return _logged(_istios(whole), line.text.encode(), line.host, line.at)
+        return _logged(_istios(whole), line.text.encode(), line.host)
     return Ignored("", parse_micros(found[1]), "no_client" if found[2] == "CONNECT" else "not_proxied")
 
 
@@ -165,23 +167,17 @@ def _istios(found: re.Match[str]) -> _Json:
     )
 
 
-def _carried_json(line: Carried) -> Parsed:
-    raw = line.text.encode()
+def _carried_json(line: bytes, proxy: str) -> Parsed:
     try:
-        found = _DECODE(raw)
+        found = _DECODE(line)
     except UNREADABLE as error:
         raise unread(error) from error
-    return _logged(found, raw, line.host, line.at)
+    return _logged(found, line, proxy)
 
 
-def _logged(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
-    """Read a line's fields. Without a start time the carrier's time counts, which is that of the end."""
-    started, took = _start(found), _took(found.duration)
-    if not started:
-        if not carried_at:
-            raise Unread(Reason.INCOMPLETE, "no start_time")
-        started = earlier(carried_at, took)
-    at = later(started, took)
+def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
+    started = _start(found)
+    at = later(started, _took(found.duration))
     client, client_port = _client(
         _text(found.downstream_remote_address) or _text(found.downstream_direct_remote_address)
     )
@@ -249,10 +245,9 @@ _remembered_endpoint = lru_cache(maxsize=8_192)(_endpoint_of)
 
 
 def _start(found: _Json) -> Micros:
-    """Return when the request came in; 0 if the format leaves it out."""
     text = _text(found.start_time) or _text(found.timestamp) or _text(found.at_timestamp) or _text(found.time)
     if not text:
-        return 0
+        raise Unread(Reason.INCOMPLETE, "no start_time")
     return parse_micros(text) if "-" in text else epoch(text)  # %START_TIME(%s.%3f)%
 
 

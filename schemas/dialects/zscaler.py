@@ -127,6 +127,9 @@ class _Json(_Told, gc=False):
     """Where Cloud NSS puts it all; elsewhere there is no such member."""
     message: Any = ""
     """Of a shipper that carries the line."""
+    SyslogMessage: Any = ""
+    RawData: Any = ""
+    """Of Azure's tables, likewise."""
     sourcetype: Any = ""
 
 
@@ -141,7 +144,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         found = uncarried(raw, _DECODE)
-        if found is not None and not found.message:
+        if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _json(found, raw, "")
         return _read(carried(raw))
     except (ValueError, OverflowError) as error:

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from schemas.clock import parse_micros
 from schemas.dialects import dialects
 from schemas.events import ProxyDecision, Reason
 from tests.schemas.proxy_log_lines import ENVOY, HAPROXY, envoy, logged, native
@@ -278,18 +277,6 @@ def test_envoys_short_formats_are_read() -> None:
 
     assert (tunnel.client_ip, tunnel.client_port, tunnel.host, tunnel.port) == ("192.0.2.7", 51_000, "a.example", 443)
     assert kind("envoy", other) == "not_proxied"
-
-
-def test_envoy_without_a_start_has_its_carriers_time() -> None:
-    """A container's log is written at the end; without any time the line is refused."""
-    line = json.dumps({name: value for name, value in ENVOY.items() if name != "start_time"})
-    found = logged("envoy", "2026-01-24T01:34:37.246Z stdout F " + line)
-
-    assert (found.at, found.started) == (
-        parse_micros("2026-01-24T01:34:37.246Z"),
-        parse_micros("2026-01-24T01:34:36.743Z"),
-    )
-    assert reason("envoy", line) is Reason.INCOMPLETE
 
 
 @pytest.mark.parametrize(
