@@ -21,6 +21,7 @@ HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
 """A longer authority is worked out anew each time: it may be a million characters, and so many stay in memory."""
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
 
 @lru_cache(maxsize=65_536)
@@ -53,11 +54,19 @@ def canonical_host(text: str) -> str:
 
 
 def split_authority(text: str, default_port: int) -> tuple[str, int]:
-    """Host and port of `host[:port]` (RFC 3986 section 3.2); ("", 0) when there is no usable one.
+    """Return host and port of `host[:port]`; ("", 0) if there is no usable host.
 
     `default_port` 0 means that the port must be written, as in a CONNECT request (RFC 9110 section 9.3.6).
+    Userinfo is not accepted: neither a CONNECT target (RFC 9112 section 3.2.3) nor a Host field (RFC 9110 section 7.2)
+    has it. Of `a.example:443@b.example:443` some proxies connect to the first host and some to the second. Only a URL
+    has userinfo; `without_userinfo` removes it from the URL's authority.
     """
     return _remembered(text, default_port) if len(text) <= REMEMBERED_LENGTH_MAX else _split(text, default_port)
+
+
+def without_userinfo(authority: str) -> str:
+    """Return a URL's authority without its userinfo, which ends at the last `@` (RFC 3986 section 3.2.1)."""
+    return authority.rpartition("@")[2]
 
 
 def authority(host: str, port: int) -> str:
@@ -66,25 +75,30 @@ def authority(host: str, port: int) -> str:
 
 
 def split_url(text: str) -> tuple[str, int]:
-    """Host and port of a URL, a host name or an address; port 0 where none is written, host "" where none can be."""
+    """Return host and port of a URL, a host name or an address; port 0 if none is written, host "" if there is none.
+
+    Only a text with a scheme may have userinfo (`split_authority` says why).
+    """
     return _remembered_url(text) if len(text) <= REMEMBERED_LENGTH_MAX else _split_url(text)
 
 
 def _split_url(text: str) -> tuple[str, int]:
-    authority = _AFTER_AUTHORITY.split(text.partition("://")[2] or text, maxsplit=1)[0]
+    scheme = _SCHEME.match(text)  # not "://" anywhere: another URL may be in the query
+    authority = _AFTER_AUTHORITY.split(text[scheme.end() :] if scheme else text, maxsplit=1)[0]
+    if scheme:
+        authority = without_userinfo(authority)
     host, port = split_authority(authority, 0)
-    return (host, port) if host else (canonical_host(authority.rpartition("@")[2][:REMEMBERED_LENGTH_MAX]), 0)
+    return (host, port) if host else (canonical_host(authority[:REMEMBERED_LENGTH_MAX]), 0)
 
 
 def _split(text: str, default_port: int) -> tuple[str, int]:
-    authority = text.rpartition("@")[2]
-    if authority.startswith("["):
-        host, closing, rest = authority[1:].partition("]")
+    if text.startswith("["):
+        host, closing, rest = text[1:].partition("]")
         port_text = rest[1:]
         if not closing or (rest and rest[0] != ":"):
             return "", 0
     else:
-        host, _, port_text = authority.partition(":")
+        host, _, port_text = text.partition(":")
     host = canonical_host(host) if len(host) <= REMEMBERED_LENGTH_MAX else ""
     if not host:
         return "", 0

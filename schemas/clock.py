@@ -6,6 +6,7 @@ all of them.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ MILLIS_CHARS_MAX = len("2026-01-01T12:00:00.123Z")
 NANOSECOND_DIGITS = 9
 TEXT_CHARS_MAX = 40
 """The longest that any sensor writes; Python itself reads a time with a million decimals."""
+NOON = 12
+_US = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}), (\d{1,2})(:\d\d:\d\d(?:\.\d{1,6})?) ([AP]M)")
 _AFTER_SECONDS = {f".{millis:03d}{zone}": millis * 1_000 for zone in ("Z", "") for millis in range(1_000)}
 """Microseconds by what Elastic's agents and Sysmon itself (without zone) write behind the seconds: three decimals."""
 _AFTER_MICROS = frozenset(
@@ -63,6 +66,20 @@ def _any_spelling(text: str) -> int:
     when = datetime.fromisoformat(text)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return _in_range((when - _EPOCH) // timedelta(microseconds=1), text)
+
+
+def us_micros(text: str) -> int:
+    """Return `3/30/2022, 10:52:35.857 AM` as microseconds: US English, as the Azure portal exports times, in UTC.
+
+    Raises ValueError for any other spelling.
+    """
+    found = _US.fullmatch(text)
+    if found is None:
+        raise ValueError(f"time is {text[:TEXT_CHARS_MAX]!r}")
+    month, day, year, hour, rest, half = found.groups()
+    if not 1 <= int(hour) <= NOON:
+        raise ValueError(f"hour is {hour} {half}")
+    return parse_micros(f"{year}-{month:0>2}-{day:0>2}T{int(hour) % NOON + NOON * (half == 'PM'):02d}{rest}Z")
 
 
 @lru_cache(maxsize=8_192)

@@ -15,6 +15,7 @@ What is in front of proxies' lines of text, and who put it there: `schemas.carri
 | Fluent Bit's tail, Docker's log files | `log` |
 | Wazuh's archive | `full_log`; in `data` as an object whose numbers are texts |
 | journald, syslog-ng | `MESSAGE` |
+| Azure's table `Syslog`, and custom tables | `SyslogMessage`, `RawData` |
 | syslog (RFC 3164, RFC 5424), a syslog daemon's file, a container's log | behind its header |
 | Fluent Bit's outputs, exports of a table | a list |
 
@@ -59,6 +60,8 @@ class _Carrier(msgspec.Struct, gc=False):
     full_log: msgspec.Raw = _NONE
     data: msgspec.Raw = _NONE
     syslog_message: msgspec.Raw = msgspec.field(default=_NONE, name="MESSAGE")
+    azure_syslog: msgspec.Raw = msgspec.field(default=_NONE, name="SyslogMessage")
+    azure_raw: msgspec.Raw = msgspec.field(default=_NONE, name="RawData")
 
 
 PLACES = frozenset(_Carrier.__struct_encode_fields__)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from schemas.clock import parse_micros
+from schemas.clock import parse_micros, us_micros
 from schemas.events import Micros
 from schemas.proxy_log import MONTHS, PAIRS_MAX, epoch
 from schemas.quoted import unescaped
@@ -93,7 +93,8 @@ def _spaced(text: str) -> Iterator[tuple[str, str]]:
 
 
 def moment(text: str) -> Micros:
-    """A time as these formats have it: ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT`.
+    """Return a time as these formats have it: ISO 8601, milliseconds or seconds since 1970, `Mar 02 2020 02:57:01 GMT`, or
+    `3/2/2020, 2:57:01.000 AM`.
 
     Without a zone, or with the name of one, it is taken for UTC. Raises ValueError.
     """
@@ -101,7 +102,7 @@ def moment(text: str) -> Micros:
         return epoch(text) if len(text) <= SECONDS_DIGITS_MAX else epoch(f"{text[:-3]}.{text[-3:]}")
     found = _DATE.fullmatch(text)
     if found is None:
-        return parse_micros(text)
+        return us_micros(text) if text.endswith("M") else parse_micros(text)
     month, day, year, clock = (found[1], found[2], found[3] or found[5], found[4])
     if month not in MONTHS or not year:
         raise ValueError(f"date is {text[:40]!r}")

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from schemas.address import canonical_ip
-from schemas.logins import target_without_login, without_logins
+from schemas.logins import request_target, target_without_login, without_logins
 
 Micros = int
 """Microseconds since 1970-01-01 UTC."""
@@ -149,7 +149,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tx: int
     method: str
     target: str
-    """The request target as written (RFC 9112 section 3.2): authority, absolute or origin form."""
+    """The request target (RFC 9112 section 3.2) without logins; "" for a CONNECT with userinfo, which names no destination."""
     host: str
     """The Host header, normalised; "" without one."""
     status: int | None
@@ -161,7 +161,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """Remove logins from URLs in the target."""
         target = self.target
         if "@" in target or "%" in target:
-            force_setattr(self, "target", target_without_login(target))
+            force_setattr(self, "target", request_target(self.method, target))
 
 
 class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -232,7 +232,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
         """Remove logins from URLs in target and title."""
         target = self.target
         if "@" in target or "%" in target:
-            force_setattr(self, "target", target_without_login(target))
+            force_setattr(self, "target", request_target(self.method, target))
         force_setattr(self, "title", _plain(self.title))
 
 
@@ -356,7 +356,7 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
         """Remove logins from URLs in target and user."""
         target = self.target
         if "@" in target or "%" in target or len(target) == TEXT_CHARS_MAX:
-            force_setattr(self, "target", target_without_login(target, is_cut=len(target) == TEXT_CHARS_MAX))
+            force_setattr(self, "target", request_target(self.method, target, is_cut=len(target) == TEXT_CHARS_MAX))
         if "/" in self.user:
             force_setattr(self, "user", _plain(self.user))
 
@@ -384,6 +384,8 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
+    UNSUPPORTED = "unsupported"
+    """The format is known and not read; the detail says why and what to collect in its place."""
     NOT_DELIVERABLE = "not_deliverable"
     NOT_ALLOWED = "not_allowed"
     """Its sender may not report on that device, or no verdicts."""

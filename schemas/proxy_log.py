@@ -13,16 +13,18 @@ from zlib import crc32
 
 import msgspec
 
-from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority
+from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority, without_userinfo
 from schemas.carried import Carried, carried
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.logins import has_userinfo
 
 PORT_MAX = 65_535
 COUNT_DIGITS_MAX = 18
 """A larger number of bytes or milliseconds is none, and would not fit where rows and state keep it."""
 ADDRESS_CHARS_MAX = 64
 STATUS_MAX = 999
+CONNECT = "CONNECT"
 NO_TUNNEL = 300
 """From this status on a CONNECT made no tunnel (RFC 9110 section 9.3.6)."""
 SIGN_IN = 407
@@ -196,12 +198,14 @@ def clf_time(text: str) -> Micros:
     return parse_micros(f"{year}-{MONTHS[month]}-{day}T{clock}{decimals or ''}{zone or 'Z'}")
 
 
-def destination(target: str, default_port: int = 0) -> tuple[str, int]:
-    """Host and port of a CONNECT's authority, a URL, or a URL without scheme; ("", 0) where there is none to rely on.
+def destination(method: str, target: str, default_port: int = 0) -> tuple[str, int]:
+    """Return host and port of a request's target: an authority, a URL, or a URL without scheme; ("", 0) if none is certain.
 
-    Only a scheme at the very beginning counts: another URL may stand in the query. A backslash before the path is read
-    differently by different programs.
+    A CONNECT target with userinfo has none (`schemas.logins.has_userinfo`). Only a scheme at the very beginning counts:
+    another URL may be in the query. A backslash before the path is read differently by different programs.
     """
+    if "@" in target and has_userinfo(method, target):
+        return "", 0
     if "/" in target:  # what is behind the authority differs from request to request
         behind_scheme = target.find("://", 0, SCHEME_CHARS_MAX) + 3
         end = target.find("/", behind_scheme if behind_scheme > 2 else 0)
@@ -217,18 +221,23 @@ def _destination(target: str, default_port: int) -> tuple[str, int]:
     if backslash or not authority:
         return "", 0
     written = PORTS.get(scheme.lower(), 0) if scheme else default_port
-    host, number = split_authority(authority, written or _UNTOLD)
+    host, number = split_authority(without_userinfo(authority), written or _UNTOLD)
     return (host, 0 if number == _UNTOLD else number) if host != "-" else ("", 0)
 
 
 _remembered = lru_cache(maxsize=16_384)(_destination)
 
 
+def host_of(name: str) -> str:
+    """Return the host that a field names which holds a host alone, an IPv6 address with or without brackets; "" if none."""
+    return destination(CONNECT, f"[{name}]" if name.count(":") > 1 and name[0] != "[" else name)[0]
+
+
 def told_nothing(method: str, target: str) -> str:
     """Why a request tells of no destination; "" if it may."""
     if method in ("-", "") or target in ("-", "") or target.startswith("error:"):
         return "no_request"
-    if method == "CONNECT":
+    if method == CONNECT:
         return ""
     if target[0] in "/*":
         return "not_proxied"
@@ -260,17 +269,19 @@ def logged(
     received: int | None = None,
     user: str = "",
 ) -> ProxyLogged | Ignored:
-    """The event, or why there is none. `line`: without what carried it; `asked`: the destination where the target has it not."""
+    """Return the event, or why there is none. `line`: without its carrier; `asked`: the destination if the target lacks it."""
     if asked is None:
         kind = told_nothing(method, target)
         if kind:
             return Ignored(client, at, kind)
-        asked = destination(target)
+        asked = destination(method, target)
+    elif "@" in target and has_userinfo(method, target):
+        asked = "", 0
     if not asked[0]:
         return Ignored(client, at, "no_destination")
     if answer == SIGN_IN:
         decision = ProxyDecision.SIGN_IN
-    elif method == "CONNECT" and answer is not None and answer >= NO_TUNNEL:
+    elif method == CONNECT and answer is not None and answer >= NO_TUNNEL:
         if decision is ProxyDecision.SERVED:
             decision = ProxyDecision.FAILED
         upstream_ip, upstream_port = "", 0

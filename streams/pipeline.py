@@ -28,7 +28,7 @@ from schemas.events import (
     device_name_problem,
 )
 from schemas.logins import masked, without_logins
-from schemas.recognition import AUTO, UNCLAIMED
+from schemas.recognition import AUTO, unclaimed
 from schemas.settings import CorrelationSettings
 from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
 from streams.alerts import KEPT, forget_old
@@ -426,5 +426,5 @@ def _unread(message: Message, line: bytes) -> Reject:
     if len(line) > LINE_BYTES_MAX:
         return Reject(Reason.TOO_LONG, f"{len(line)} bytes; at most {LINE_BYTES_MAX} are read", line)
     if message.dialect == AUTO:
-        return Reject(Reason.UNKNOWN_DIALECT, UNCLAIMED, line)
+        return unclaimed(line)
     return Reject(Reason.UNKNOWN_DIALECT, f"no dialect is called {message.dialect!r}", line)

@@ -38,6 +38,7 @@ class Outputs:
     alerts: IO[bytes] | None = None
     events: IO[bytes] | None = None
     rejects: IO[bytes] | None = None
+    first_reject: Reject | None = field(default=None, init=False)
 
     @classmethod
     @contextmanager
@@ -63,7 +64,8 @@ class Outputs:
             self.reject(reject)
 
     def reject(self, reject: Reject) -> None:
-        """A line that could not be read, with its bytes."""
+        """Write a line that could not be read, with its bytes."""
+        self.first_reject = self.first_reject or reject
         if self.rejects:
             self.rejects.write(json.dumps(as_object(reject)).encode() + b"\n")
 
@@ -99,6 +101,7 @@ class Summary:
     too_long: int = 0
     damage: str = ""
     """What of the files could not be read, in words."""
+    first_reject: Reject | None = None
     dialects: Mapping[str, int] = field(default_factory=dict)
     """Lines by what they are written in; `auto` are those that no dialect claims."""
     identified: Mapping[str, int] = field(default_factory=dict)
@@ -119,9 +122,13 @@ class Summary:
             rejected["too_long"] = rejected.get("too_long", 0) + self.too_long
             self.flat["read"] += self.too_long
 
-    def nothing_read(self) -> bool:
-        """Lines were rejected and none parsed: it looks like a wrong dialect."""
-        return not self.flat["parsed"] and _sum(self.by_kind["rejected"]) > 0
+    def nothing_read(self) -> str:
+        """Return what is wrong if all lines were rejected, most likely for a wrong dialect; "" if one could be read."""
+        if self.first_reject is None or self.flat["parsed"] or self.by_kind["ignored"]:
+            return ""
+        kinds = ", ".join(f"{count:,} {reason}" for reason, count in self.by_kind["rejected"].items())
+        first = self.first_reject
+        return f"none of the lines could be read ({kinds}); the first one, as {first.dialect}: {first.detail}"
 
     def as_object(self) -> dict[str, object]:
         """As `--summary` writes it."""
@@ -223,6 +230,7 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         time.monotonic() - begun,
         too_long,
         damage,
+        outputs.first_reject,
         dict(by_dialect.most_common()),
         {str(how): count for how, count in found.identified.most_common()},
         dict(found.learnt),

@@ -18,6 +18,7 @@ from schemas.carried import Carried, carried, uncarried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
+    CONNECT,
     COUNT_DIGITS_MAX,
     STATUS_MAX,
     UNREADABLE,
@@ -112,6 +113,9 @@ class _Json(msgspec.Struct, gc=False):
     bytes_sent: Any = ""
     message: Any = ""
     """Of a shipper that carries the line."""
+    SyslogMessage: Any = ""
+    RawData: Any = ""
+    """Of Azure's tables, likewise."""
 
 
 _DECODE = msgspec.json.Decoder(_Json).decode
@@ -121,7 +125,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         found = uncarried(raw, _DECODE)
-        if found is not None and not found.message:
+        if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _logged(found, raw, "")
         return _read(carried(raw))
     except (ValueError, OverflowError) as error:
@@ -185,7 +189,8 @@ def _logged(found: _Json, line: bytes, proxy: str) -> Parsed:
     if not client:
         return Ignored("", at, "no_client")
     authority = _text(found.pseudo_authority) or _text(found.authority) or _text(found.host)
-    answer, asked = _status(found.response_code), destination(authority)
+    # HTTP/2's `:authority` has no userinfo either (RFC 9113 section 8.3.1).
+    answer, asked = _status(found.response_code), destination(CONNECT, authority)
     ip, ip_port = _endpoint(_text(found.upstream_host).removeprefix("tcp://"), "upstream_host")
     proxy_ip, proxy_port = _endpoint(_text(found.downstream_local_address), "downstream_local_address")
     return logged(
@@ -294,11 +299,22 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """The default format's beginning; JSON with Envoy's words for both sides."""
+    """The default format's beginning; JSON with Envoy's words for both sides, or with names of its pseudo or own headers.
+
+    The keys of JSON are the operator's choice: Envoy Gateway's default has all of these, shortened formats some.
+    """
     text = carried(raw).text
     if text[:1] == "{":
-        return '"response_flags":' in text and ('"upstream_cluster":' in text or '"upstream_host":' in text)
+        if "response_" not in text:  # looked for without a quote, as a line may be full of them
+            return False
+        if '"response_flags":' in text:
+            return '"upstream_cluster":' in text or '"upstream_host":' in text or _has_headers(text)
+        return '"response_code":' in text and _has_headers(text)
     return _TEXT.match(text) is not None
+
+
+def _has_headers(text: str) -> bool:
+    return any(f'"{name}":' in text for name in (":authority", "x-envoy-origin-path", "x-envoy-original-path"))
 
 
 DIALECT = Dialect(

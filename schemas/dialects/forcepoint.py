@@ -2,8 +2,9 @@
 
 Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
 hold spaces and `=`, so one ends where the next key that is known begins. What the client said itself (its user agent) comes
-after the addresses and before the URL. The time is that of the syslog header, which must have a year. CEF has a time of its own
-(`rt`), LEEF has none; both are read as well.
+after the addresses and before the URL. The time is that of the syslog header; without a year it is completed when the line is
+read from its file (`schemas.dated`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
+columns of Azure's table.
 """
 
 from __future__ import annotations
@@ -12,22 +13,27 @@ import re
 from itertools import islice
 
 from schemas.address import authority
+from schemas.azure import common_security_log, vendor_and_product
 from schemas.carried import Carried, carried
+from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     PAIRS_MAX,
+    UNREADABLE,
     Unread,
     address,
     count,
     destination,
     device_in,
     guarded,
+    host_of,
     logged,
     maybe_address,
     port,
     status,
     time_in,
+    unread,
 )
 
 VENDORS = ("Forcepoint", "Websense")
@@ -65,12 +71,21 @@ def parse(raw: bytes) -> Parsed:
 
 
 def _read(line: Carried) -> Parsed:
+    if line.text[:1] == "{":
+        return _of_format(line, _azures(line.text))
     found = formatted(line.text)
     if found is not None:
         return _of_format(line, found)
     if _BEGIN.match(line.text) is None:
         raise Unread(Reason.MALFORMED, "does not begin with vendor=Forcepoint or vendor=Websense")
     return _logged(line, _pairs(line.text), line.at)
+
+
+def _azures(text: str) -> Formatted:
+    try:
+        return common_security_log(text)
+    except UNREADABLE as error:
+        raise unread(error) from error
 
 
 def _of_format(line: Carried, found: Formatted) -> Parsed:
@@ -83,7 +98,7 @@ def _of_format(line: Carried, found: Formatted) -> Parsed:
     if found.event.startswith(TRANSACTION):
         told["action"] = found.event.removeprefix(TRANSACTION)
     if told["dst_host"] in ("", "-"):
-        told["dst_host"] = destination(told["url"])[0]
+        told["dst_host"] = destination(told["http_method"], told["url"])[0]
     if told["url"] in ("", "-"):
         told["url"] = authority(told["dst_host"], port(told["dst_port"], "dst_port"))
     return _logged(line, told, moment(told["rt"]) if told.get("rt") else line.at)
@@ -95,7 +110,6 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
         raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing) or 'header with a time and its year'}")
     client = address(told["src_host"], "src_host")
     decision = ProxyDecision.DENIED if told["action"].lower() == "blocked" else ProxyDecision.SERVED
-    host = destination(f"[{told['dst_host']}]" if told["dst_host"].count(":") > 1 else told["dst_host"])[0]
     return logged(
         "forcepoint",
         line.host,
@@ -108,7 +122,7 @@ def _logged(line: Carried, told: dict[str, str], at: Micros) -> Parsed:
         status(told.get("http_response", "")),
         decision,
         client_port=port(told.get("src_port", ""), "src_port"),
-        asked=(host, port(told.get("dst_port", ""), "dst_port")),
+        asked=(host_of(told["dst_host"]), port(told.get("dst_port", ""), "dst_port")),
         upstream_ip=maybe_address(told.get("dst_ip", "")) if decision is ProxyDecision.SERVED else "",
         sent=count(told.get("bytes_out", ""), "bytes_out"),
         received=count(told.get("bytes_in", ""), "bytes_in"),
@@ -128,6 +142,8 @@ def _pairs(text: str) -> dict[str, str]:
             key, begin = following, found.end()
     if key and (key == "url" or key not in told):
         told[key] = text[begin:]
+    if "url" in told:  # a key that is not known may follow it
+        told["url"] = told["url"].partition(" ")[0]
     return told
 
 
@@ -142,8 +158,11 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Begins with the vendor, and names a client."""
+    """Begins with the vendor, and names a client; rows of Azure's table."""
     text = carried(raw).text
+    if text[:1] == "{":
+        vendor, product = vendor_and_product(text)
+        return vendor in VENDORS and product == "Security"
     return (_BEGIN.match(text) is not None and " src_host=" in text) or any(
         names(text, f"{vendor}|Security|") for vendor in VENDORS
     )
@@ -157,4 +176,5 @@ DIALECT = Dialect(
     title="Forcepoint (Websense) Web Security by syslog: key-value pairs, CEF, LEEF",
     gives="Requests with the destination's address, the client's port, verdict, bytes and user; not when they began.",
     claims=claims,
+    framing=DatedHeaders,
 )

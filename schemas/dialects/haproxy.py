@@ -34,7 +34,8 @@ NO_FAULT = "-LDKU"
 UNKNOWN_CLIENTS = ("-", "unix")
 
 _DATE = r"\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d(?:\.\d{1,6})?)\]"
-_HEAD = re.compile(rf"(\S{{1,80}}) {_DATE} ")
+_HEAD = re.compile(rf"(?:haproxy\[\d{{1,10}}\]: )?(\S{{1,80}}) {_DATE} ")
+"""The program's name stays on a line from which a collector removed the rest of the syslog header."""
 _ERROR = re.compile(r"[^\s/]+/\S+: ")
 _ROUTE = r"\S+ [^\s/]+/\S+ "
 _HOST = r"(?:[^\s/\"{}]+ )?"
@@ -82,6 +83,8 @@ def _http(line: Carried, http: re.Match[str], client: str, client_port: int, at:
     request, closed, _ = rest.partition('"')
     method, _, rest = request.partition(" ")
     target, cut_here, version = rest.partition(" ")
+    if not closed and target.startswith("/"):
+        return Ignored(client, at, "not_proxied")
     if not opened or not closed:
         # A name that is cut off is another name.
         raise Unread(Reason.INCOMPLETE, "the request is cut off or missing")

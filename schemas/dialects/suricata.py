@@ -32,6 +32,7 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
+from schemas.unsupported import unsupported
 
 # fmt: off
 OTHER_KINDS = frozenset((
@@ -144,7 +145,7 @@ def parse(raw: bytes) -> Parsed:
     except msgspec.ValidationError as error:
         return _strange(raw, error)
     except _UNREADABLE as error:
-        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+        return _unread(raw, Reason.MALFORMED, error)
     kind = eve.event_type
     try:
         at = parse_micros(eve.timestamp)
@@ -311,7 +312,11 @@ def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
                 return Ignored(_sensor(head), parse_micros(head.timestamp), kind)
         except (*_UNREADABLE, ValueError, OverflowError):
             continue
-    return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
+    return _unread(raw, Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, error)
+
+
+def _unread(raw: bytes, reason: Reason, error: Exception) -> Reject:
+    return unsupported(raw) or Reject(reason, str(error) or type(error).__name__, raw)
 
 
 def written_at(raw: bytes) -> Micros:

@@ -35,6 +35,7 @@ from schemas.proxy_log import (
     device_in,
     earlier,
     epoch,
+    host_of,
     logged,
     maybe_address,
     millis,
@@ -147,7 +148,7 @@ def _told(raw: bytes) -> Told | None:
         told = _decode(raw)
     except UNREADABLE:
         return None
-    is_carrier = "message" in told or "_raw" in told or "log" in told
+    is_carrier = "message" in told or "_raw" in told or "log" in told or "SyslogMessage" in told or "RawData" in told
     return None if is_carrier else told
 
 
@@ -234,10 +235,10 @@ def _moment(date: str, time: str) -> Micros:
 def _with_parts(told: Told, url: str) -> Told:
     """With what `cs-uri-scheme` and so on would tell."""
     scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    host, port_given = destination(url)
+    _, slash, path = rest.partition("/")
+    host, port_given = destination(told.get("cs-method", ""), url)
     whole = told.copy()
-    whole["cs-uri-scheme"], whole["cs-host"], whole["cs-uri-path"] = scheme.lower(), host or authority, slash + path
+    whole["cs-uri-scheme"], whole["cs-host"], whole["cs-uri-path"] = scheme.lower(), host, slash + path
     if port_given:
         whole["cs-uri-port"] = str(port_given)
     if "?" in path:
@@ -329,7 +330,7 @@ def _logged(told: Told, at: Micros, line: bytes, proxy: str, decided: ProxyDecis
     if not method:
         return Ignored(client, at, "no_request")
     number = _often(told.get("cs-uri-port", ""), "cs-uri-port") or PORTS.get(scheme, 0)
-    name = destination(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)[0]
+    name = host_of(host)
     answer = status(told.get("sc-status", ""))
     action = told.get("s-action", "")
     decision = decided or decide(action, told.get("sc-filter-result", ""), told.get("x-exception-id", ""), answer)

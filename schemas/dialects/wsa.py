@@ -71,7 +71,7 @@ def _read(line: Carried) -> Parsed:
     at, client, answer = epoch(when), address(who, "client"), status(answered)
     if method == "TCP_CONNECT":  # of a transparent redirection; the target is the address that was connected to
         method = "CONNECT"
-    host, number = destination(target)
+    host, number = destination(method, target)
     kind = told_nothing(method, target)
     if kind:
         return Ignored(client, at, kind)

@@ -199,7 +199,7 @@ def device_of(raw: bytes) -> str:
 
 
 _HEADER_OR_ROW = re.compile(
-    rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close)\t|fields\tts\t|types\ttime\t)"
+    rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close|fields|types)\t)"
     rb"|[0-9]{9,10}\.[0-9]{6}\t"
 )
 # A carrier escapes quotes, and one around it the backslashes of that again.

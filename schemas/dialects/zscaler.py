@@ -18,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from schemas.azure import common_security_log, vendor_and_product
 from schemas.carried import Carried, carried, uncarried
 from schemas.clock import MICROS, parse_micros
+from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -68,6 +70,9 @@ SERVICE = "ZscalerNSS"
 """How NSS calls itself in syslog where it tells of itself."""
 PRODUCTS = ("NSSWeblog", "NSS")
 """Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
+
+TABLE_ROWS = frozenset(("Zscaler", product) for product in PRODUCTS)
+"""Of Azure's table `CommonSecurityLog`."""
 
 OTHER_NAMES = {
     "ClientIP": ("cintip", "cltintip", "cip", "cltip", "src"),
@@ -122,6 +127,9 @@ class _Json(_Told, gc=False):
     """Where Cloud NSS puts it all; elsewhere there is no such member."""
     message: Any = ""
     """Of a shipper that carries the line."""
+    SyslogMessage: Any = ""
+    RawData: Any = ""
+    """Of Azure's tables, likewise."""
     sourcetype: Any = ""
 
 
@@ -136,7 +144,7 @@ def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
         found = uncarried(raw, _DECODE)
-        if found is not None and not found.message:
+        if found is not None and not (found.message or found.SyslogMessage or found.RawData):
             return _json(found, raw, "")
         return _read(carried(raw))
     except (ValueError, OverflowError) as error:
@@ -168,8 +176,10 @@ def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Pars
     return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
 
 
-def _members(line: bytes) -> dict[str, Any]:
+def _members(line: bytes) -> Mapping[str, Any]:
     try:
+        if b'"DeviceVendor"' in line and vendor_and_product(line.decode()) in TABLE_ROWS:
+            return common_security_log(line.decode()).told
         whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     except UNREADABLE as error:
         raise unread(error) from error
@@ -251,7 +261,7 @@ def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros)
         target,
         answer,
         decision,
-        asked=destination(target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
+        asked=destination(method, target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
         upstream_ip="" if server in NO_SERVER or decision is ProxyDecision.DENIED else maybe_address(server),
         sent=count(_text(told.requestsize), "requestsize"),
         received=count(_text(told.responsesize), "responsesize"),
@@ -314,14 +324,16 @@ def device_of(raw: bytes) -> str:
 
 
 def claims(raw: bytes) -> bool:
-    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV."""
+    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
     if not any(mark in raw for mark in (b"ClientIP", b"urlsupercat", b"scaler", b'",')):
         return False
     line = carried(raw)
     text = line.text
     if text[:1] == "{":
-        return '"zscalernss-' in text[:400] or (
-            '"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip"))
+        return (
+            '"zscalernss-' in text[:400]
+            or ('"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip")))
+            or vendor_and_product(text) in TABLE_ROWS
         )
     return (
         line.tag == SERVICE
@@ -339,4 +351,5 @@ DIALECT = Dialect(
     title="Zscaler's web log (NSS, Cloud NSS)",
     gives="Requests with the destination's address, verdict, bytes and user; no ports of the connection to the proxy.",
     claims=claims,
+    framing=DatedHeaders,
 )

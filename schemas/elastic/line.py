@@ -181,6 +181,8 @@ def _read(raw: bytes, deeper: int) -> Line:
     is_whole = (event.dataset or event.category) and line.source.ip and line.host is not None
     if not is_whole and (b'"event.' in raw or b'"source.' in raw or b'"host.' in raw):
         line = _decoded(_with_objects(raw))
+    if line.timestamp is None:  # left out by who exported it, as the field is the index's own
+        line.timestamp = line.event.start or line.event.end
     if not line.source.ip and line.client is not None:
         line.source = line.client
     if not line.destination.ip and line.server is not None:

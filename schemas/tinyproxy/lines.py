@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from schemas.carried import carried
 from schemas.events import Micros, ProxyDecision
-from schemas.proxy_log import destination, maybe_address
+from schemas.proxy_log import maybe_address
 
 _STAMP = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"
 LINE = re.compile(
@@ -97,11 +97,6 @@ def request(text: str) -> Request | None:
     """What was asked for, by what stands behind `Request (file descriptor 6): `; None where that may be cut off."""
     found = _ASKED.fullmatch(text) or (_CUT.fullmatch(text) if len(text) >= CUT_CHARS else None)
     return Request(found[1], found[2]) if found is not None else None
-
-
-def host_of(name: str) -> str:
-    """A host as tinyproxy names it, with neither port nor brackets; "" where it cannot be one."""
-    return destination(f"[{name}]" if ":" in name else name, 1)[0]
 
 
 CONNECT = re.compile(r"Connect \(file descriptor (\d{1,9})\): (.*)", re.DOTALL)

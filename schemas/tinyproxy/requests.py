@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from schemas.clock import MICROS, iso_micros
 from schemas.events import Dates, Micros
-from schemas.proxy_log import destination, maybe_address
+from schemas.proxy_log import destination, host_of, maybe_address
 from schemas.tinyproxy.lines import (
     BAD,
     CLOSED,
@@ -37,7 +37,6 @@ from schemas.tinyproxy.lines import (
     RESTART,
     UNAUTHORIZED,
     UNREACHED,
-    host_of,
     peer,
     request,
     said,
@@ -167,7 +166,7 @@ class Requests:
         waiting = _still(one.waiting, at)
         asked = request(found[2])
         method, target = asked or ("", "")
-        host, port = destination(target, 443)
+        host, port = destination(method, target, 443)
         connect = waiting[0].line if len(waiting) == 1 else b""
         one.connected_by = ""
         one.asked = _Asked(at, connect, line if host else b"", method, target, host, port)

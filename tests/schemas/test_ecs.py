@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schemas.clock import parse_micros
 from schemas.dialects import dialects
 from schemas.dialects.ecs import DIALECT, claims, device_of, parse
 from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Process, Reject, TlsName
@@ -355,3 +356,20 @@ def test_an_event_that_holds_zeeks_or_suricatas_line_is_theirs() -> None:
         assert not claims(json.dumps(line(event={**event, "original": original})).encode())
         assert not claims(json.dumps(line(message=original), separators=(",", ":")).encode())
     assert claims(json.dumps(line(event={**event, "original": '{"src":"198.51.100.11"}'})).encode())
+
+
+@pytest.mark.parametrize(("times", "at"), [((BEGAN, ENDED), BEGAN), ((None, ENDED), ENDED)])
+def test_an_export_without_timestamp_has_the_events_own_time(times: tuple[str | None, str], at: str) -> None:
+    """The field is the index's; the beginning is in `event.start`, else there is the end. Dotted names alike."""
+    start, end = times
+    event = {"category": ["network"], "dataset": "tls", "type": ["connection"], "start": start, "end": end}
+    whole = line(event=event, tls={"client": {"server_name": "a.example"}})
+    del whole["@timestamp"]
+    flat = {f"event.{name}": value for name, value in event.items()} | {"tls.client.server_name": "a.example"}
+    flat |= {f"{part}.{name}": value for part in ("source", "destination") for name, value in whole[part].items()}
+    flat |= {"network.transport": "tcp", "host.name": "dev-a", "host.ip": ["198.51.100.11"]}
+    found = told(whole)
+
+    assert isinstance(found, TlsName)
+    assert (found.at, found.sni) == (parse_micros(at), "a.example")
+    assert told({name: value for name, value in flat.items() if value is not None}) == found

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.dialects import dialects
 from schemas.events import TEXT_CHARS_MAX, HttpExchange, Ignored, Process, Reason, Reject, flow_of
-from schemas.logins import LOGINS_MAX, masked, target_without_login, without_logins
+from schemas.logins import CHARS_MAX, LOGINS_MAX, masked, target_without_login, without_logins
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
 from tests.fuzz.corpus import Real, corpus
@@ -62,6 +62,7 @@ def test_logins_are_removed_and_masked(written: str, stored: str, rejected: str)
         "/r?next=https://app.example&email=a@b.example",
         "/r?next=https%3A%2F%2Fapp.example%2F&email=a%40b.example",
         "/a//b:c@d",
+        "/a?b=%2f%2f%2fb:c@d",
         "https://registry.example//@scope/x",
         "mailto:a@b.example",
         "bob@corp.example",
@@ -88,7 +89,7 @@ def test_what_is_no_login_stays(text: str) -> None:
     ],
 )
 def test_a_target_loses_its_own_login(target: str, stored: str) -> None:
-    """In authority form (CONNECT), as a URL, and as a URL without scheme; its host stays the one that was asked for."""
+    """As a URL, and as a URL without scheme; its host stays the one that was asked for."""
     assert target_without_login(target) == stored
 
 
@@ -99,6 +100,13 @@ def test_a_cut_login_is_removed(url: str) -> None:
 
     assert SECRET not in Process(command_line=cut).command_line
     assert Process(command_line=cut[1:]).command_line == cut[1:]
+
+
+def test_a_mark_behind_the_bound_is_cut_off() -> None:
+    """Only an `@` that is cut off with the rest may be left in a text: there is nothing to remove then."""
+    path = "/" + "x" * CHARS_MAX
+
+    assert without_logins(path + "@") == path[:CHARS_MAX]
 
 
 def test_more_logins_than_are_looked_for_are_cut_off() -> None:

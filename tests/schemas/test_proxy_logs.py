@@ -49,18 +49,18 @@ PROXIES = ("envoy", "forcepoint", "haproxy", "sophos", "squid", "tinyproxy", "w3
 )
 def test_where_a_target_leads(target: str, default: int, found: tuple[str, int]) -> None:
     """The authority counts, and nothing behind it; what two programs read differently counts for nothing."""
-    assert destination(target, default) == found
+    assert destination("GET", target, default) == found
 
 
 def test_a_destination_is_worked_out_once_for_all_its_pages() -> None:
     """Not so where a client writes what it likes in any length."""
-    destination("http://once.example:8080/")
+    destination("GET", "http://once.example:8080/")
     before = _remembered.cache_info()
 
-    assert destination("http://once.example:8080/a/b?c=http://b.example/") == ("once.example", 8080)
+    assert destination("GET", "http://once.example:8080/a/b?c=http://b.example/") == ("once.example", 8080)
     after = _remembered.cache_info()
     assert (after.hits, after.currsize) == (before.hits + 1, before.currsize)
-    assert destination(f"http://{'u' * REMEMBERED_LENGTH_MAX}@once.example:8080/a") == ("once.example", 8080)
+    assert destination("GET", f"http://{'u' * REMEMBERED_LENGTH_MAX}@once.example:8080/a") == ("once.example", 8080)
     assert _remembered.cache_info() == after
 
 

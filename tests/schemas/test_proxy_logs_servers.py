@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from schemas.dialects import dialects
 from schemas.events import ProxyDecision, Reason
 from tests.schemas.proxy_log_lines import ENVOY, HAPROXY, envoy, logged, native
 from tests.schemas.reading import kind, reason
@@ -240,3 +241,70 @@ def test_envoys_numbers_and_names_may_differ() -> None:
     )
     assert reason("envoy", envoy(downstream_remote_address="192.0.2.777:1")) is Reason.BAD_VALUE
     assert reason("envoy", envoy(start_time=None)) is Reason.INCOMPLETE
+
+
+SHORT = {
+    name: ENVOY[name] for name in ("start_time", "method", ":authority", "downstream_remote_address", "response_code")
+}
+"""The keys that a format needs at least; `duration` and the flags are missing."""
+
+
+@pytest.mark.parametrize(
+    "header", ["", "2026-01-24T01:34:37.246Z stdout F ", "2026-01-24T02:34:37.246000000+01:00 stderr F "]
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        SHORT,
+        {**SHORT, "x-envoy-origin-path": "/admin"},
+        {**{name: value for name, value in SHORT.items() if name != ":authority"}, "x-envoy-origin-path": "/"},
+        {**{name: value for name, value in SHORT.items() if name != ":authority"}, "x-envoy-original-path": "/"},
+        {**{name: value for name, value in ENVOY.items() if not name.startswith("upstream")}},
+    ],
+)
+def test_envoys_short_formats_are_recognised(header: str, line: dict[str, object]) -> None:
+    """By the names of pseudo headers and of Envoy's own headers, which no other program logs; also in a container's log."""
+    raw = header.encode() + json.dumps(line).encode()
+
+    assert [dialect.name for dialect in dialects().values() if dialect.claims(raw)] == ["envoy"]
+
+
+def test_envoys_short_formats_are_read() -> None:
+    """A CONNECT is a request to a proxy whatever else is logged; a request without it is not."""
+    header = "2026-01-24T01:34:37.246Z stdout F "
+    tunnel = logged("envoy", header + json.dumps(SHORT))
+    other = header + json.dumps({**SHORT, "method": "GET", "x-envoy-origin-path": "/admin", ":authority": "a.example"})
+
+    assert (tunnel.client_ip, tunnel.client_port, tunnel.host, tunnel.port) == ("192.0.2.7", 51_000, "a.example", 443)
+    assert kind("envoy", other) == "not_proxied"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"path": "/", "response_code": 200, "method": "GET"},
+        {":authority": "a.example", "status": 200},
+        {"message": json.dumps({":authority": "a.example"}), "x": "response_code"},
+    ],
+)
+def test_json_of_other_programs_is_not_envoys(line: dict[str, object]) -> None:
+    """Common names alone say nothing."""
+    assert not dialects()["envoy"].claims(json.dumps(line).encode())
+
+
+def test_haproxys_line_cut_in_the_path_was_made_to_the_server_itself() -> None:
+    """Syslog cuts at 1024 characters. A path is no destination, however it ends; a cut authority is another host."""
+    path, authority = (
+        HAPROXY % (200, "----", f"{begin}{'s' * 900}") for begin in ("GET /path?", "GET http://a.example/")
+    )
+
+    assert kind("haproxy", path.removesuffix('"')) == "not_proxied"
+    assert reason("haproxy", authority.removesuffix('"')) is Reason.INCOMPLETE
+
+
+def test_haproxys_name_may_be_left_of_the_header() -> None:
+    """As in the manual's table of fields, and in what some collectors keep."""
+    line = HAPROXY % (200, "----", "CONNECT a.example:443 HTTP/1.1")
+
+    assert dialects()["haproxy"].claims(b"haproxy[14389]: " + line.encode())
+    assert logged("haproxy", "haproxy[14389]: " + line).client_port == logged("haproxy", line).client_port

@@ -236,15 +236,6 @@ def test_a_flow_logged_before_it_began_was_logged_when_it_ended() -> None:
     assert told("flow", flow=part).at == 1_741_079_722_003_111
 
 
-def test_fast_log_is_not_ours() -> None:
-    """The text log tells no request; `eve.json` is to be read."""
-    raw = b"07/10/2022-23:50:05.533101  [Drop] [**] [1:2024468:3] ET x [**] [Priority: 1] {TCP} 1.2.3.4:5 -> 6.7.8.9:80"
-    parsed = parse(raw)
-
-    assert isinstance(parsed, Reject)
-    assert (parsed.reason, parsed.raw) == (Reason.MALFORMED, raw)
-
-
 def test_a_block_of_version_6_is_a_row() -> None:
     """Read as a file, without anybody naming the device."""
     pipeline = Pipeline(CorrelationSettings())

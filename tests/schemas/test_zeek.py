@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from producers.lines import Lines
+from producers.source import SourceFile
 from schemas.clock import parse_micros
 from schemas.dialects import dialects
 from schemas.dialects.zeek import DIALECT, claims, device_of, parse, written_at
 from schemas.events import ConnectionClosed, HttpExchange, Ignored, Parsed, Reason, Reject, TlsName
+from schemas.recognition import AUTO, NOBODYS
 from schemas.zeek.tsv import ZeekRows
 
 DATA = Path(__file__).parents[1] / "data"
@@ -64,6 +67,46 @@ def rows_of(*rows: bytes, header: list[bytes] = HEADER) -> list[Any]:
     framing = ZeekRows()
     made = [one for line in (*header, *rows) for one in framing.take(line, 0)]
     return [json.loads(one) if one.startswith(b"{") else one for one in made]
+
+
+EXTENDED = {
+    "in front, as Zeek writes them": (
+        b"_write_ts\t_stream\t_system_name\t",
+        b"time\tstring\tstring\t",
+        b"1741079723.000001\thttp\tzeek\t",
+    ),
+    "the log's name first": (b"_path\t_write_ts\t", b"string\ttime\t", b"http\t1741079723.000001\t"),
+    "the system's name first": (b"_system_name\t", b"string\t", b"tap-1\t"),
+    "an unset one first": (b"_node\t", b"string\t", b"-\t"),
+}
+"""Fields that `Log::default_ext_func` adds to every log (docs.zeek.org, "Logging Framework", log extension fields)."""
+
+
+@pytest.mark.parametrize("extension", EXTENDED.values(), ids=EXTENDED)
+def test_extension_fields_are_columns(extension: tuple[bytes, bytes, bytes]) -> None:
+    """The header names them, so their place and number do not matter; `auto` finds header and rows as well."""
+    names, types, values = extension
+    header = [
+        line.replace(b"#fields\t", b"#fields\t" + names).replace(b"#types\t", b"#types\t" + types) for line in HEADER
+    ]
+    subject = Lines(SourceFile(AUTO, "p", "s"), NOBODYS, 1_000)
+    (line,) = subject.feed(b"\n".join([*header, values + ROW, b"#close\t2025-03-04-09-15-23", b""]))
+    found = parse(line.value)
+
+    assert line.dialect == "zeek"
+    assert rows_of(values + ROW, header=header) == [json.loads(line.value)]
+    assert isinstance(found, HttpExchange)
+    assert (found.flow.id, found.host, found.target, found.at) == ("CAa1", "host.example", "/a", 1741079722001000)
+
+
+def test_rows_of_another_separator_are_their_headers() -> None:
+    """`LogAscii::separator` is any text; nothing but the header tells what such a row is."""
+    separator = b"|"
+    header = [HEADER[0].replace(rb"\x09", rb"\x7c"), *(line.replace(b"\t", separator) for line in HEADER[1:])]
+    subject = Lines(SourceFile(AUTO, "p", "s"), NOBODYS, 1_000)
+    (line,) = subject.feed(b"\n".join([*header, ROW.replace(b"\t", separator), b""]))
+
+    assert (line.dialect, parse(line.value)) == ("zeek", parse(json.dumps(rows_of(ROW)[0]).encode()))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -169,15 +169,43 @@ def test_tinyproxys_requests_are_joined_to_those_that_sensors_saw(
     assert [(row["ProxyPort"], row["Outcome"] in REACHED) for row in joined] == [(8888, True)] * 19
 
 
-def test_wrong_dialect_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where no line could be read it says what may be wrong, and how to see; where some could it does not."""
-    out, rejects = ["--out", str(tmp_path / "rows")], ["--rejects", str(tmp_path / "rejects")]
-    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out]) == 0
-    assert "no line could be read: is the dialect right? auto:PATH tells it, --rejects FILE" in capsys.readouterr().err
-    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out, *rejects]) == 0
-    assert capsys.readouterr().err.endswith("auto:PATH tells it\n")
-    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", SAMPLE[-1], *out]) == 0
-    assert "is the dialect right" not in capsys.readouterr().err
+def test_no_line_read_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1 if every line was rejected, with what is wrong and what to do; outputs are written before that."""
+    out, rejects = ["--out", str(tmp_path / "rows")], tmp_path / "rejects"
+    summary = ["--summary", str(tmp_path / "summary")]
+    other = tmp_path / "other"
+    other.write_bytes(b"nobody's\nnobody's either\n")
+
+    assert run(["replay", f"sockets:{SAMPLES}/dev-b.eve.json.gz", *out, *summary]) == 1
+    told = json.loads((tmp_path / "summary").read_text())
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert told["read"] == sum(told["rejected"].values()) > 0
+    assert f"none of the lines could be read ({told['read']:,} incomplete); the first one, as sockets: " in said
+    assert (
+        "name the dialect that the files are written in, or auto to find it for each line; --rejects FILE keeps" in said
+    )
+    assert run(["replay", f"auto:{other}", *out, "--rejects", str(rejects)]) == 1
+    assert len(lines(rejects)) == 2
+    assert capsys.readouterr().err.endswith(
+        "(2 unknown_dialect); the first one, as auto: no dialect claims this line; "
+        "name the dialect that the files are written in, or auto to find it for each line\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nobody's\n<134>1 2026-03-06T22:39:30Z gw-1 ProxySG - - - a message\n",
+        b'nobody\'s\n{"kind":"mode","device":"a","ts":"2026-11-24T19:07:28Z","mode":"audit"}\n',
+    ],
+)
+def test_one_line_read_is_enough(tmp_path: Path, content: bytes) -> None:
+    """A line that holds nothing for us was read; a file without a line has none that could not be."""
+    file = tmp_path / "file"
+    file.write_bytes(content)
+
+    assert run(["replay", f"auto:{file}", "--out", str(tmp_path / "rows")]) == 0
 
 
 def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
@@ -186,7 +214,7 @@ def test_rejects_keep_their_bytes(tmp_path: Path) -> None:
     bad = b'\xff\xfe{"nonsense'
     file.write_bytes(bad + b"\n")
     arguments = ["--rejects", str(rejects), "--summary", str(summary), "--out", str(tmp_path / "rows.jsonl")]
-    assert run(["replay", f"suricata:{file}", *arguments]) == 0
+    assert run(["replay", f"suricata:{file}", *arguments]) == 1
     (reject,) = lines(rejects)
 
     assert base64.b64decode(reject["raw_base64"]) == bad
@@ -200,7 +228,7 @@ def test_line_that_is_too_long_is_counted_and_kept(tmp_path: Path, monkeypatch: 
     file, rejects, summary = tmp_path / "long.json", tmp_path / "rejects.jsonl", tmp_path / "summary.json"
     file.write_bytes(b"x" * 5000 + b"\n{}\n")
     arguments = ["--rejects", str(rejects), "--summary", str(summary), "--out", str(tmp_path / "rows.jsonl")]
-    assert run(["replay", f"suricata:{file}", *arguments]) == 0
+    assert run(["replay", f"suricata:{file}", *arguments]) == 1
     told = json.loads(summary.read_text())
 
     assert told["read"] == 2 == told["parsed"] + sum(told["ignored"].values()) + sum(told["rejected"].values())

@@ -11,7 +11,7 @@ import typer
 
 from unproxy.commands.common import SAMPLE, example, state_of
 from unproxy.commands.timeline import Shape
-from unproxy.errors import Damaged, Fixable
+from unproxy.errors import Damaged, Failed, Fixable
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def replay(
     """Turn recorded sensor files into rows, or try indicators on them.
 
     Rows are JSON lines: every version, in the order made. No broker and no database are needed. Lines of several files
-    are merged as they would have arrived. A summary goes to stderr.
+    are merged as they would have arrived. A summary goes to stderr. Exit code 1 when no line could be read, or a file is
+    damaged; what could be read is written first.
 
     With --indicators the alerts go to stdout, one a line, in the end: those that an indicator stands on. With --against
     only the difference: + would be new, - would be gone, ~ has another kind, severity, count or indicator. The files
@@ -86,15 +87,17 @@ def replay(
     with replaying.Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
         done = replaying.replay(settings, files, outputs, judges)
     typer.echo("\n".join(done.in_words()), err=True)
-    if done.nothing_read():
-        keep = "" if rejects else ", --rejects FILE keeps the lines with what is wrong"
-        say(f"no line could be read: is the dialect right? auto:PATH tells it{keep}")
     if summary:
         done.write(summary)
     if judges:
         _tell(judges, shape, whole)
     if done.damage:
         raise Damaged(done.damage)
+    if problem := done.nothing_read():
+        keep = "" if rejects else "; --rejects FILE keeps the lines, each with what is wrong"
+        raise Failed(
+            f"{problem}; name the dialect that the files are written in, or auto to find it for each line{keep}"
+        )
 
 
 def _judge(settings: Settings, file: Path) -> Judge:

@@ -1,0 +1,42 @@
+"""Syslog headers without a year (RFC 3164), for lines that have no other time: `<134>Nov  3 12:41:27 gw-1 vendor=…`.
+
+A file's last change tells the year, as a line is not younger than that, and the reading machine's settings the zone. So the
+time is put into the header when the line is read from its file: `<134>2020-11-03T12:41:27.000000Z gw-1 vendor=…`. If year or
+zone is not certain, the line stays as it is. A line from another source than a file does, too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.clock import iso_micros
+from schemas.events import Dates
+
+_HEADER = re.compile(
+    rb"((?:<\d{1,3}>)? ?)([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) (?![A-Z]{3,5} |\d{4} )"  # a zone, a year
+)
+
+
+class DatedHeaders:
+    """The framing of one file."""
+
+    context = b""
+    reach = 0
+    near = b""
+    held = None
+
+    def __init__(self, dates: Dates) -> None:
+        self._dates = dates
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        """Return the line, its header with the year and zone if they are certain."""
+        del start
+        found = _HEADER.match(line)
+        at = self._dates(found[2].decode()) if found is not None else 0
+        if found is None or not at:
+            return [line]
+        return [b"%b%b %b" % (found[1], iso_micros(at).encode(), line[found.end() :])]
+
+    def let_go(self) -> list[bytes]:
+        """Return nothing, as no line is held back."""
+        return []
