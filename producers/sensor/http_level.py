@@ -186,11 +186,11 @@ class HttpLevel:
         self._over.append((at, flow))
 
     def _take(self, at: Micros, flow: _Flow, seq: int, packet: Packet, said: list[Said]) -> None:
-        if not flow.segments.put(at, seq, packet.payload, packet.cut):
+        if not flow.segments.put(at, seq, packet.payload, packet.cut, packet.urgent):
             # Another connection between the same ends, whose beginning was missed.
             self.gaps += 1
             flow = self._begin(at, flow.key, seq, said, from_begin=False)
-            flow.segments.put(at, seq, packet.payload, packet.cut)
+            flow.segments.put(at, seq, packet.payload, packet.cut, packet.urgent)
         segments = flow.segments
         self._read_on(at, flow, said)
         if segments.is_full:
@@ -253,6 +253,9 @@ class HttpLevel:
 
     def _say(self, at: Micros, flow: _Flow, found: Request | Hello, said: list[Said]) -> None:
         if isinstance(found, Request):
+            if flow.segments.urgents > 1:
+                self.faults.unreadable += found.is_readable
+                found = found.in_doubt()
             self._asked(at, flow, found, said)
         elif found.name:
             tunnel = flow.reader.tunnel
@@ -289,6 +292,8 @@ class HttpLevel:
             request.named,
             None,
             request.user_agent,
+            others=request.others,
+            is_readable=request.is_readable,
         )
         flow.tx += 1
         said.append(one)

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from producers.sensor.ring import spelled
 
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+FIN, SYN, RST, ACK, URG = 0x01, 0x02, 0x04, 0x10, 0x20
 TCP = 6
 _V4, _V6 = 4, 6
 _V4_HEAD = struct.Struct("!BxHxxHxBxx4s4s")
 _V6_HEAD = struct.Struct("!IHBx16s16s")
-_TCP_HEAD = struct.Struct("!HHIxxxxBB")
+_TCP_HEAD = struct.Struct("!HHIxxxxBBxxxxH")
 _V4_BYTES_MIN, _V6_BYTES, _TCP_BYTES_MIN = 20, 40, 20
 _FRAGMENTED = 0x3FFF
 """More fragments follow, or others came before; the upper bit, "may not be fragmented", does not matter."""
@@ -40,6 +40,8 @@ class Packet(NamedTuple):
     payload: bytes
     cut: int = 0
     """Bytes of the payload's end that were not captured."""
+    urgent: int = 0
+    """Which byte from the payload's begin on is urgent, 1 for the first; 0 without one. Receivers take it out of the stream."""
 
 
 def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
@@ -71,12 +73,16 @@ def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
 def _segment(ip: bytes, at: int, end: int, src: bytes, dst: bytes) -> Packet | None:
     if len(ip) < at + _TCP_BYTES_MIN:
         return None
-    src_port, dst_port, seq, offset, flags = _TCP_HEAD.unpack_from(ip, at)
+    src_port, dst_port, seq, offset, flags, pointer = _TCP_HEAD.unpack_from(ip, at)
     begin = at + (offset >> 4) * 4
     if begin < at + _TCP_BYTES_MIN or begin > end or not (src_port and dst_port):
         return None
     payload = ip[begin:end]
-    return Packet(_spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload))
+    # The pointer goes to the byte behind the urgent one; Linux takes 0 for 1.
+    urgent = max(pointer, 1) if flags & URG else 0
+    return Packet(
+        _spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload), urgent
+    )
 
 
 def _behind_extensions(ip: bytes, following: int) -> int:

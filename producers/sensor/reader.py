@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from producers.sensor.heads import CHUNKED, FOUND_REQUEST, REQUEST_BEGINS, UNKNOWN, Request, Urls, request_of
+from producers.sensor.heads import (
+    CHUNKED,
+    FOUND_REQUEST,
+    MAY_BEGIN,
+    REQUEST_BEGINS,
+    UNKNOWN,
+    First,
+    Request,
+    Urls,
+    first_of,
+    foreign,
+    request_of,
+)
 from producers.sensor.hello import HANDSHAKE, HELLO_BEGINS, Hello, NotTls, hello_of
 
 HEAD_BYTES_MAX = 65_536
@@ -18,6 +30,9 @@ LINE_BYTES_MAX = 16_384
 CHUNK_LINE_BYTES_MAX = 1_024
 CHUNK_DIGITS_MAX = 15
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_NEWLINE, _CARRIAGE_RETURN = b"\n\r"
+_SOCKS_VERSIONS = b"\x04\x05"
+"""First bytes of SOCKS, which is not read here."""
 
 
 class _State(Enum):
@@ -45,7 +60,7 @@ class Faults:
     """What could not be read, on all connections."""
 
     unreadable: int = 0
-    """Heads that are not well-formed, or can be read in two ways; hellos that are none."""
+    """Heads that proxies read in several ways, or that are none; hellos that are none."""
     too_long: int = 0
     """Heads and lines beyond their bound."""
 
@@ -90,7 +105,7 @@ class Reader:
                 self._read_hello(content[place:], found)
                 place = len(content)
             elif self._state in _IN_CHUNKS:
-                place = self._read_chunk_line(content, place)
+                place = self._read_chunk_line(content, place, found)
             else:
                 place = self._read_head(content, place, found)
         self.beyond = max(0, place - len(content))
@@ -146,44 +161,67 @@ class Reader:
         stream, begin, shift = (content, place, 0) if not buffer else (buffer, 0, place - len(buffer))
         if buffer:
             buffer += content[place:]
-        if begin == len(stream) or not self._may_be_request(stream, begin):
+        if begin == len(stream):
             return len(content)
-        end, after = _head_end(stream, max(begin, self._searched))
+        first, line_end = (First.HEAD, -1) if self._searched else self._first_line(stream, begin)
+        if first is First.FOREIGN:
+            self._foreign(bytes(stream[begin : begin + LINE_BYTES_MAX]), found)
+            return len(content)
+        if first is First.ALONE:
+            end, after = line_end, line_end + 1
+        else:
+            end, after = _head_end(stream, max(begin, self._searched))
         if end < 0:
             if not buffer:
                 buffer += content[place:]
             # Only once the request line is there, as it is looked at until then.
             self._searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
             if len(buffer) > HEAD_BYTES_MAX:
-                self._faults.too_long += 1
-                self._go(_State.LOST)
+                self._too_long(bytes(buffer[:LINE_BYTES_MAX]), found)
             return len(content)
         request = request_of(bytes(stream[begin:end]), self._urls)
-        if request is None:
-            self._faults.unreadable += 1
-            self._go(_State.LOST)
-            return len(content)
+        if not request.is_readable and self._state is _State.TUNNEL:
+            # It may be of another protocol, so nothing but what it may name counts.
+            request = request._replace(is_readable=True)
+        self._faults.unreadable += not request.is_readable or (not request.host and request.others != ())
         found.append(request)
         return self._behind(request, after + shift)
 
-    def _may_be_request(self, stream: bytes | bytearray, begin: int) -> bool:
-        """What is there may be the beginning of a request; where it is not, the state says what follows."""
-        if self._searched:
-            return True
+    def _first_line(self, stream: bytes | bytearray, begin: int) -> tuple[First, int]:
+        """What begins here, HEAD while that is not known, and where its first line ends, -1 while it is not whole."""
+        if not MAY_BEGIN.match(stream, begin):
+            return First.FOREIGN, -1
         # The end of the line is looked for first: a line that comes byte by byte is matched once, not with each byte.
-        if stream.find(b"\n", begin) >= 0:
-            if REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
-                return True
-        elif stream[begin : begin + 1].isupper():
-            if len(stream) - begin < LINE_BYTES_MAX:
-                return True
-            self._faults.too_long += 1
-        if self._state in _MAY_BE_TLS:
+        end = stream.find(b"\n", begin)
+        if end >= 0 and REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
+            return First.HEAD, end
+        if (end if end >= 0 else len(stream)) - begin >= LINE_BYTES_MAX:
+            return First.FOREIGN, end
+        if end < 0:
+            return First.HEAD, end
+        return first_of(bytes(stream[begin:end]), in_tunnel=self._state is _State.TUNNEL), end
+
+    def _foreign(self, begin: bytes, found: list[Request | Hello]) -> None:
+        """No request begins here: the state tells what that means."""
+        if self._state is _State.TUNNEL or (self._state is _State.FIRST and begin[0] in _SOCKS_VERSIONS):
             self.close()
+        elif len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
+            self._too_long(begin, found)
         else:
             self._faults.unreadable += 1
-            self._go(_State.LOST)
-        return False
+            if self._state is _State.FIRST:
+                found.append(foreign(begin))
+                self.close()
+            else:
+                # Anything that was agreed on by then, such as the frames of a WebSocket.
+                self._go(_State.LOST)
+
+    def _too_long(self, begin: bytes, found: list[Request | Hello]) -> None:
+        """A line or a head is longer than what is read; some proxies read it."""
+        self._faults.too_long += 1
+        if self._state is not _State.TUNNEL:
+            found.append(foreign(begin))
+        self._go(_State.LOST)
 
     def _behind(self, request: Request, place: int) -> int:
         """Pass over the body; gives where to read on, which may be beyond what is there."""
@@ -199,15 +237,14 @@ class Reader:
             place += request.body
         return place
 
-    def _read_chunk_line(self, content: bytes, place: int) -> int:
+    def _read_chunk_line(self, content: bytes, place: int, found: list[Request | Hello]) -> int:
         """RFC 9112 section 7.1. Gives where to read on."""
         buffer = self._buffer
         end = content.find(b"\n", place)
         line = bytes(buffer) + content[place : end if end >= 0 else len(content)]
         is_trailer = self._state is _State.TRAILER
         if len(line) > CHUNK_LINE_BYTES_MAX or (is_trailer and self._trailer_bytes > HEAD_BYTES_MAX):
-            self._faults.too_long += 1
-            self._go(_State.LOST)
+            self._too_long(b"", found)
             return len(content)
         if end < 0:
             buffer += content[place:]
@@ -218,27 +255,41 @@ class Reader:
             self._trailer_bytes += end + 1 - place
             if not line:
                 self._go(_State.HEAD)
-        elif self._state is _State.CHUNK_END:
-            self._go(_State.LOST if line else _State.CHUNK)
+        elif self._state is _State.CHUNK_END and not line:
+            self._go(_State.CHUNK)
+        elif self._state is _State.CHUNK:
+            return self._read_size(line, end + 1, found)
         else:
-            return self._read_size(line, end + 1)
+            self._no_chunk(found)
         return end + 1
 
-    def _read_size(self, line: bytes, place: int) -> int:
+    def _read_size(self, line: bytes, place: int, found: list[Request | Hello]) -> int:
         digits = line.partition(b";")[0].strip()
         if not 0 < len(digits) <= CHUNK_DIGITS_MAX or not _HEX.issuperset(digits):
-            self._faults.unreadable += 1
-            self._go(_State.LOST)
+            self._no_chunk(found)
             return place
         size = int(digits, 16)
         self._go(_State.CHUNK_END if size else _State.TRAILER)
         return place + size
 
+    def _no_chunk(self, found: list[Request | Hello]) -> None:
+        """Where the body ends is not known any more, so neither where the next request begins."""
+        self._faults.unreadable += 1
+        found.append(foreign(b""))
+        self._go(_State.LOST)
+
 
 def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
     """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
-    crlf = stream.find(b"\r\n\r\n", begin)
-    bare = stream.find(b"\n\n", begin, crlf if crlf >= 0 else len(stream))
+    end = stream.find(b"\n\r", begin)
+    bare = stream.find(b"\n\n", begin, end + 1 if end >= 0 else len(stream))
     if bare >= 0:
-        return bare, bare + 2
-    return (crlf, crlf + 4) if crlf >= 0 else (-1, -1)
+        end, after = bare, bare + 2
+    elif end < 0 or end + 2 == len(stream):
+        return -1, -1
+    elif stream[end + 2] == _NEWLINE:
+        after = end + 3
+    else:
+        # Some proxies let a head end with a line of nothing but CR; so that line counts as a part of it, and as a doubtful one.
+        return end + 2, end + 2
+    return end - (stream[end - 1] == _CARRIAGE_RETURN), after

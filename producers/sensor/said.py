@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from producers.sensor.hosts import Authority
 from schemas.clock import iso_micros
 from schemas.events import Micros
 from schemas.sensor_line import Http, Tls
@@ -46,7 +47,7 @@ class Said(NamedTuple):
     target: str
     """As far as it may be told: cut, and never with credentials."""
     host: str
-    """Who is asked for, normalised: of the target, else of the Host field, or the server name; "" where nobody is named."""
+    """The host that is asked for, normalised: of the target, else the Host field, or the server name; "" where none is certain."""
     port: int
     named: str = ""
     """What the Host field says, normalised."""
@@ -56,6 +57,10 @@ class Said(NamedTuple):
     """A name that was spoken in a tunnel, not to the proxy itself."""
     encrypted_hello: bool = False
     """The name may be only the outer one of an encrypted client hello."""
+    others: tuple[Authority, ...] = ()
+    """Each host that the proxy may go to where `host` is not certain."""
+    is_readable: bool = True
+    """False: proxies may read it in several ways, or it is no request at all."""
 
 
 _ENCODE = msgspec.json.Encoder().encode
