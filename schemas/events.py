@@ -137,6 +137,10 @@ class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
+UNNAMED_TARGET = "?"
+"""In place of a request's target: the sensor knows that a proxy was asked, and for which host is not certain."""
+
+
 class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request, with its answer when there was one."""
 
@@ -147,7 +151,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False):
     tx: int
     method: str
     target: str
-    """The request target as written (RFC 9112 section 3.2): authority, absolute or origin form."""
+    """The request target as written (RFC 9112 section 3.2): authority, absolute or origin form; or UNNAMED_TARGET."""
     host: str
     """The Host header, normalised; "" without one."""
     status: int | None
@@ -195,11 +199,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """"" for a verdict on a TLS name."""
     target: str
     host: str
-    """Host header or SNI, normalised."""
+    """Host header or SNI, normalised; of a request without a certain host the one that was judged, "" where it was none."""
     status: int | None
     title: str
     category: str
     event_id: str
+    port: int = 0
+    """What was asked for; 0 where the target says it, or nobody."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and title."""

@@ -540,6 +540,11 @@ class SensorSettings(Section):
     )
     listed: str = Field("", description="File with the destinations to mark or to block, one a line")
     mode_file: str = Field("", description="File with the mode in it, heeded when it changes; goes before mode")
+    block_unreadable: bool = Field(
+        True,
+        description="In mode block also stop what proxies may read in several ways, and, at a proxy that is named, what is "
+        "neither HTTP nor TLS nor SOCKS",
+    )
 
     @field_validator("proxies", mode="before")
     @classmethod

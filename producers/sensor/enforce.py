@@ -20,16 +20,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Container, Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from producers.sensor.diag import FiveTuple
+from producers.sensor.heads import NO_METHOD
 from producers.sensor.listed import Listed
+from producers.sensor.rules import ProxyAddress
 from schemas.clock import MICROS, iso_micros
 from schemas.events import Action, Micros, ProtectionMode
-from schemas.sensor_line import Mode, Verdict
+from schemas.sensor_line import Http, Mode, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,14 @@ DESTROYED_MICROS = 2 * MICROS
 """So long packets of a destroyed connection may still come by; later ones with its ports are of another."""
 KEPT_MICROS = 1_000 * MICROS
 """So long TCP sends again what was dropped, where the connection could not be destroyed (net.ipv4.tcp_retries2)."""
-_TLS = "tls"
+_REQUEST, _TLS = "request", "tls"
 MARKED_MAX = 65_536
 """Tunnels that are remembered as marked; of more the oldest's name is told as well."""
-JUDGED = frozenset({"request", _TLS})
+JUDGED = frozenset({_REQUEST, _TLS})
 """Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
+UNREADABLE = "proxies may read the request in several ways, or it is none (block_unreadable)"
+"""Title of a verdict on a request that is not listed."""
 _SYN = 0x02
 
 
@@ -69,6 +73,14 @@ class Request(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
+    @property
+    def named(self) -> str: ...
+    @property
+    def user_agent(self) -> str: ...
+    @property
+    def others(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def is_readable(self) -> bool: ...
 
 
 class Packet(Protocol):
@@ -93,6 +105,15 @@ Taken = TypeVar("Taken", bound=Packet, contravariant=True)
 Emit = Callable[[bytes], None]
 
 
+class _Cause(NamedTuple):
+    """Why a request is judged."""
+
+    host: str
+    """The listed one; "" where the request cannot be read."""
+    port: int
+    title: str
+
+
 class Level(Protocol[Taken]):
     """The HTTP level: segments in, requests out."""
 
@@ -106,9 +127,21 @@ class Enforcer:
     """Decides about requests and tells of it. Asked by two threads: the one that sees packets, the one that holds them."""
 
     def __init__(
-        self, device: str, listed: Callable[[], Listed], destroy: Callable[[FiveTuple], bool], emit: Emit
+        self,
+        device: str,
+        listed: Callable[[], Listed],
+        destroy: Callable[[FiveTuple], bool],
+        emit: Emit,
+        *,
+        block_unreadable: bool = False,
+        named: Container[ProxyAddress] = (),
     ) -> None:
+        """`block_unreadable`: stop what cannot be read as well; what is no request at all only at proxies that are `named`.
+
+        Any process may have an address learnt as a proxy, but not have other processes' connections to it stopped.
+        """
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
+        self._block_unreadable, self._named = block_unreadable, named
         self.mode: ProtectionMode | None = None
         self._ended: OrderedDict[FiveTuple, Micros] = OrderedDict()
         """Connections, and until when what has their ports is taken for their rest."""
@@ -135,15 +168,14 @@ class Enforcer:
         mode = self.mode
         if mode is None or mode is ProtectionMode.OFF or request.kind not in JUDGED:
             return False
-        listed = self._listed()
-        entry = listed.find(request.host, request.port)
-        if entry is None:
+        cause = self._cause(request, mode)
+        if cause is None:
             return False
         if mode is ProtectionMode.AUDIT:
             if self._is_marked(request):
                 return False
             self.audited += 1
-            self._tell(at, request, Action.AUDITED, listed.title_of(entry))
+            self._tell(at, request, Action.AUDITED, cause)
             return False
         if self._end(at, request.flow) or self._is_ended(at, request.flow):
             self.destroyed += 1
@@ -151,12 +183,12 @@ class Enforcer:
                 self._stopped[request.flow_id, request.tx] = None
                 if len(self._stopped) > ENDED_MAX:
                     self._stopped.popitem(last=False)
-            self._tell(at, request, Action.BLOCKED, listed.title_of(entry), SOCKET_DESTROYED)
+            self._tell(at, request, Action.BLOCKED, cause, SOCKET_DESTROYED)
             return True
         self.passed += 1
         if self.passed & (self.passed - 1) == 0:
-            log.error("a listed request went through", extra={"host": request.host, "so_far": self.passed})
-        self._tell(at, request, Action.AUDITED, listed.title_of(entry))
+            log.error("a request to be stopped went through", extra={"host": cause.host, "so_far": self.passed})
+        self._tell(at, request, Action.AUDITED, cause)
         return True
 
     def is_told(self, request: Request) -> bool:
@@ -167,15 +199,26 @@ class Enforcer:
         """A request is held; whether it is not to go on. Then its connection is ended."""
         if self.mode is not ProtectionMode.BLOCK or request.kind not in JUDGED:
             return False
-        listed = self._listed()
-        entry = listed.find(request.host, request.port)
-        if entry is None:
+        cause = self._cause(request, self.mode)
+        if cause is None:
             return False
         if not self._end(at, request.flow) and not self._is_ended(at, request.flow):
             self._remember(request.flow, at + KEPT_MICROS)
         self.blocked_inline += 1
-        self._tell(at, request, Action.BLOCKED, listed.title_of(entry), INLINE)
+        self._tell(at, request, Action.BLOCKED, cause, INLINE)
         return True
+
+    def held_back(self, at: Micros, requests: Iterable[Request]) -> None:
+        """These were in a packet that is dropped for another request in it: nobody else sees them, so each is reported here."""
+        for one in requests:
+            self._emit(
+                _ENCODE(
+                    Http(
+                        self._device, iso_micros(at), *one.flow, one.flow_id, one.tx,
+                        one.method, one.target, one.named, None, one.user_agent,
+                    )
+                )
+            )  # fmt: skip
 
     def may_go_on(self, at: Micros, packet: Packet) -> bool:
         """Nothing more of a connection that was ended goes out, but what closes it; one that begins anew is another."""
@@ -187,6 +230,21 @@ class Enforcer:
                 self._ended.pop(flow, None)
             return True
         return not packet.payload
+
+    def _cause(self, request: Request, mode: ProtectionMode) -> _Cause | None:
+        """Why a request is to be marked or stopped; None where it is not."""
+        listed = self._listed()
+        for host, port in ((request.host, request.port), *request.others):
+            entry = listed.find(host, port)
+            if entry is not None:
+                return _Cause(host, port, listed.title_of(entry))
+        if request.is_readable or mode is not ProtectionMode.BLOCK or not self._block_unreadable:
+            return None
+        is_request = request.method != NO_METHOD
+        return _Cause(request.host, request.port, UNREADABLE) if is_request or self._is_named(request.flow) else None
+
+    def _is_named(self, flow: FiveTuple) -> bool:
+        return flow[2:] in self._named or ("", flow[3]) in self._named
 
     def _is_marked(self, request: Request) -> bool:
         """A tunnel's name says again what its CONNECT said."""
@@ -220,12 +278,12 @@ class Enforcer:
             if len(self._ended) > ENDED_MAX:
                 self._ended.popitem(last=False)
 
-    def _tell(self, at: Micros, request: Request, action: Action, title: str, how: str = "") -> None:
+    def _tell(self, at: Micros, request: Request, action: Action, cause: _Cause, how: str = "") -> None:
         self._emit(
             _ENCODE(
                 Verdict(
-                    self._device, iso_micros(at), *request.flow, request.flow_id, request.host, action, request.tx,
-                    request.method, request.target, request.port, title, how,
+                    self._device, iso_micros(at), *request.flow, request.flow_id, cause.host, action, request.tx,
+                    request.method, request.target, cause.port, cause.title, how,
                 )
             )
         )  # fmt: skip
@@ -247,13 +305,17 @@ def passes(
         if not enforcer.may_go_on(at, packet):
             return False
         flow = flow_of(packet)
-        may = True
+        may, others = True, []
         for request in level.packet(at, packet):
             if request.flow != flow:
                 # Of packets that went on before, while it was not whole.
                 enforcer.saw(at, request)
             elif enforcer.stops(at, request):
                 may = False
+            elif request.kind == _REQUEST:
+                others.append(request)
+        if not may:
+            enforcer.held_back(at, others)
         return may
 
     return may_pass

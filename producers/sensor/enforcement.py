@@ -45,12 +45,17 @@ class Enforcement(Generic[Segment]):
         level: Callable[[], Level[Segment]],
         emit: Emit,
         rules: Callable[[], Rules],
+        *,
+        block_unreadable: bool = False,
     ) -> None:
         nothing = Listed("")
         self._destroyer: Destroyer | None = None
-        self.enforcer = Enforcer(device, lambda: nothing if listed is None else listed.content, self._destroy, emit)
-        self._watched, self._mode, self._mode_file = listed, mode, mode_file
         self._proxies = frozenset(proxies)
+        self.enforcer = Enforcer(
+            device, lambda: nothing if listed is None else listed.content, self._destroy, emit,
+            block_unreadable=block_unreadable, named=self._proxies,
+        )  # fmt: skip
+        self._watched, self._mode, self._mode_file = listed, mode, mode_file
         self._parse, self._level, self._rules_of = parse, level, rules
         self._wanted: ProtectionMode | None = None
         self._gate: Gate | None = None
@@ -242,6 +247,7 @@ def enforcing(
     parse: Callable[[bytes], Segment | None],
     level: Callable[[], Level[Segment]],
     rules: Callable[[], Rules] = Rules,
+    block_unreadable: bool = False,
 ) -> Iterator[Enforcement[Segment]]:
     """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
 
@@ -253,7 +259,7 @@ def enforcing(
         told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
     except Unreadable as error:
         raise SensorError(str(error)) from None
-    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules)
+    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules, block_unreadable=block_unreadable)
     try:
         own.start()
         yield own

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from producers.sensor.hosts import Authority, authorities_in, authority_of
 from schemas.address import authority
+from schemas.events import UNNAMED_TARGET
 from schemas.logins import without_logins
 
 TARGET_CHARS_MAX = 2_048
@@ -25,8 +26,8 @@ LENGTH_MAX = 2**62
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 TUNNEL_PORT = 443
 """Where a CONNECT without a port goes to, with every proxy that accepts one."""
-UNNAMED = "?"
-"""In place of a target that names no host for certain, and of a method that is none."""
+NO_METHOD = "?"
+"""In place of a method: these bytes are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
 """RFC 9113 section 3.4: what follows is HTTP/2, which is not read."""
 _REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) HTTP/1\.([0-9])")
@@ -65,7 +66,7 @@ class Request(NamedTuple):
 
     method: str
     target: str
-    """As it is reported; `UNNAMED` where proxies do not agree on the host."""
+    """As it is reported; `UNNAMED_TARGET` where proxies do not agree on the host."""
     host: str
     """The host that it is for: of the target, or of the Host field where the target has none; normalised, "" where proxies do not
     agree on it, or there is none."""
@@ -83,7 +84,7 @@ class Request(NamedTuple):
     def in_doubt(self) -> Request:
         """Return the same request where the proxy may have got other bytes than were read."""
         others = ((self.host, self.port), *self.others) if self.host else self.others
-        return self._replace(target=UNNAMED, host="", port=0, others=others, is_readable=False)
+        return self._replace(target=UNNAMED_TARGET, host="", port=0, others=others, is_readable=False)
 
 
 class First(Enum):
@@ -150,7 +151,7 @@ def request_of(head: bytes, urls: Urls) -> Request:
         target = target._replace(others=(*target.others, *others), is_readable=False)
     body = _body(fields, is_1_0=line.version.endswith(b"/1.0"))
     return Request(
-        method if is_method else UNNAMED,
+        method if is_method else NO_METHOD,
         target.text,
         target.host,
         target.port,
@@ -166,11 +167,11 @@ def foreign(begin: bytes) -> Request:
     """Return what stands for bytes that are no request, or for a head that is too long; `others` is what its line may name."""
     line = begin.partition(b"\n")[0]
     read = _line_of(line)
-    method, others = UNNAMED, ()
+    method, others = NO_METHOD, ()
     if read is not None and (first_of(line) is not First.FOREIGN or read.method == HTTP_2_PREFACE_METHOD):
-        method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else UNNAMED
+        method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else NO_METHOD
         others = _unnamed(read.target, ("", 0)).others
-    return Request(method, UNNAMED, "", 0, "", "", UNKNOWN, others, is_readable=False)
+    return Request(method, UNNAMED_TARGET, "", 0, "", "", UNKNOWN, others, is_readable=False)
 
 
 def _line_of(line: bytes) -> _Line | None:
@@ -232,7 +233,7 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
         return _unnamed(raw, named)
     if named[0] not in ("", host):
         # RFC 9112 section 3.2.2 has the target decide; nginx may be set up to go by the Host field.
-        return _Target(UNNAMED, "", 0, ((host, port), named))
+        return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
     place = _spelled(host, 0 if port == usual else port)
     return _Target(f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX], host, port)
 
@@ -242,7 +243,7 @@ def _unnamed(raw: bytes, named: Authority, default_port: int = 80) -> _Target:
     region = raw[:TARGET_CHARS_MAX].decode("utf-8", "replace")
     scheme = _SCHEME.match(region)
     others = authorities_in((region[scheme.end() :] if scheme else region).partition("/")[0], default_port)
-    return _Target(UNNAMED, "", 0, (*others, named) if named[0] else others, is_readable=False)
+    return _Target(UNNAMED_TARGET, "", 0, (*others, named) if named[0] else others, is_readable=False)
 
 
 def _told(path: str, query: str | None, urls: Urls) -> str:

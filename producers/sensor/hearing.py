@@ -69,6 +69,8 @@ class Plan:
     """Who is asked as a proxy is listened to as well."""
     denied: tuple[tuple[str, int], ...] = ()
     """These never."""
+    block_unreadable: bool = True
+    """In `block` what cannot be read is stopped as well."""
 
     @property
     def listens(self) -> bool:
@@ -109,7 +111,9 @@ def plan_of(
     decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or learns else None
     listed = list_path or (Path(own.listed) if own.listed else None)
     denied = tuple(proxy_address(entry)[:2] for entry in settings.correlation.not_proxies)
-    return Plan(decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else ())
+    return Plan(
+        decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else (), own.block_unreadable
+    )
 
 
 def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:

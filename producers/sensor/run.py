@@ -302,7 +302,7 @@ def sensing(
                     enforcing(
                         sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
                         list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
-                        level=lambda: level_of(plan, learner),
+                        level=lambda: level_of(plan, learner), block_unreadable=plan.block_unreadable,
                     )
                 )  # fmt: skip
             if capture is not None:

@@ -47,7 +47,7 @@ class Said(NamedTuple):
     target: str
     """As far as it may be told: cut, and never with credentials."""
     host: str
-    """The host that is asked for, normalised: of the target, else the Host field, or the server name; "" where none is certain."""
+    """The host that is asked for, normalised: of target or Host field, or the server name; "" where none is certain."""
     port: int
     named: str = ""
     """What the Host field says, normalised."""

@@ -35,6 +35,10 @@ class Said(NamedTuple):
     target: str
     host: str
     port: int
+    named: str = ""
+    user_agent: str = ""
+    others: tuple[tuple[str, int], ...] = ()
+    is_readable: bool = True
 
 
 def segment_of(ip: bytes) -> Segment | None:
