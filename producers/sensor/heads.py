@@ -77,7 +77,7 @@ class Request(NamedTuple):
     body: int
     """Bytes of the body, or CHUNKED or UNKNOWN."""
     others: tuple[Authority, ...] = ()
-    """Each host that a proxy may go to where `host` is not certain."""
+    """Each other host that a proxy may go to."""
     is_readable: bool = True
     """False: the line, the host or the length of the body is read in several ways, or not at all."""
 
@@ -139,7 +139,7 @@ def request_of(head: bytes, urls: Urls) -> Request:
         return foreign(head)
     fields = _fields(lines)
     hosts = {_text(value).lower() for value in fields.get(_HOST, ())}
-    named = authority_of(next(iter(hosts)), 80) if len(hosts) == 1 else ("", 0)
+    named = _named(hosts)
     method = line.method.upper().decode("ascii", "replace")
     is_method = usual is not None or _METHOD.fullmatch(line.method) is not None
     if is_method:
@@ -148,7 +148,7 @@ def request_of(head: bytes, urls: Urls) -> Request:
         target = _unnamed(line.target, named)
     if not target.host and hosts and not named[0]:
         others = (one for host in hosts for one in authorities_in(host, 80))
-        target = target._replace(others=(*target.others, *others), is_readable=False)
+        target = _Target(UNNAMED_TARGET, "", 0, (*target.others, *others), is_readable=False)
     body = _body(fields, is_1_0=line.version.endswith(b"/1.0"))
     return Request(
         method if is_method else NO_METHOD,
@@ -172,6 +172,14 @@ def foreign(begin: bytes) -> Request:
         method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else NO_METHOD
         others = _unnamed(read.target, ("", 0)).others
     return Request(method, UNNAMED_TARGET, "", 0, "", "", UNKNOWN, others, is_readable=False)
+
+
+def _named(hosts: set[str]) -> Authority:
+    """What the Host field says; it has no user information (RFC 9110 section 7.2)."""
+    if len(hosts) != 1:
+        return "", 0
+    (host,) = hosts
+    return authority_of(host, 80) if "@" not in host else ("", 0)
 
 
 def _line_of(line: bytes) -> _Line | None:
@@ -231,11 +239,14 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     if not host or "@" in behind:
         # Some proxies let an authority go on to the first slash: http://a.example?@b.example/
         return _unnamed(raw, named)
-    if named[0] not in ("", host):
-        # RFC 9112 section 3.2.2 has the target decide; nginx may be set up to go by the Host field.
+    differs = named[0] not in ("", host)
+    if differs and scheme != "http":
+        # tinyproxy goes by the Host field where it does not know the scheme.
         return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
     place = _spelled(host, 0 if port == usual else port)
-    return _Target(f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX], host, port)
+    told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
+    # RFC 9112 section 3.2.2 has the target decide; nginx can be set up to go by the Host field all the same.
+    return _Target(told, host, port, (named,) if differs else ())
 
 
 def _unnamed(raw: bytes, named: Authority, default_port: int = 80) -> _Target:

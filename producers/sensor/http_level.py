@@ -232,7 +232,8 @@ class HttpLevel:
                     self._close_eyes(flow)
                 elif missing and flow.segments.lacks(missing):
                     self.gaps += 1
-                    flow.reader.lose()
+                    for request in flow.reader.cut_short():
+                        self._say(at, flow, request, said)
             return
         # What an error left behind is not read any further, and cannot hold up the other connections.
         self._close_eyes(flow)

@@ -116,6 +116,13 @@ class Reader:
         if self._state is not _State.CLOSED:
             self._go(_State.LOST)
 
+    def cut_short(self) -> list[Request]:
+        """The bytes that follow were sent and are not seen. Gives the request of whose head they are a part."""
+        begun = self._state in (_State.FIRST, _State.HEAD) and self._searched > 0
+        found = [foreign(bytes(self._buffer[:LINE_BYTES_MAX]))] if begun else []
+        self.lose()
+        return found
+
     def close(self) -> None:
         """Read no more."""
         self._go(_State.CLOSED)

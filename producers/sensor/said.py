@@ -58,7 +58,7 @@ class Said(NamedTuple):
     encrypted_hello: bool = False
     """The name may be only the outer one of an encrypted client hello."""
     others: tuple[Authority, ...] = ()
-    """Each host that the proxy may go to where `host` is not certain."""
+    """Each other host that the proxy may go to."""
     is_readable: bool = True
     """False: proxies may read it in several ways, or it is no request at all."""
 

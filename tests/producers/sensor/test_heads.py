@@ -43,8 +43,8 @@ def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int
     ],
 )
 def test_targets(line: str, expected: tuple[str, str, int]) -> None:
-    """Every form of a target, without query, fragment and credentials; the Host field agrees, or the target names no host."""
-    assert told(line, f"Host: {expected[1]}:8080" if "://" in line else "Host: host.example:8080") == expected
+    """Every form of a target, without query, fragment and credentials."""
+    assert told(line, f"Host: {expected[1] if 'https' in line or 'ftp' in line else 'host.example'}:8080") == expected
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,24 @@ def test_what_proxies_read_in_several_ways_names_nothing(line: str, others: list
 
 
 def test_a_host_field_that_says_otherwise() -> None:
-    """A proxy goes by the target, nginx may be set up to go by the field; some know a method in upper case only."""
-    lines = ("GET http://a.example/ HTTP/1.1", "connect a.example:443 HTTP/1.1", "CONNECT a.example:443 HTTP/1.1")
-    absolute, lower, upper = (request_of(f"{line}\r\nHost: b.example:8080".encode(), Urls.PATH) for line in lines)
+    """Proxies go by the target, some by the field: tinyproxy for what it does not know, nginx where it is set up so."""
+    lines = (
+        "GET http://a.example/ HTTP/1.1",
+        "GET https://a.example/ HTTP/1.1",
+        "connect a.example:443 HTTP/1.1",
+        "CONNECT a.example:443 HTTP/1.1",
+    )
+    absolute, other, lower, upper = (
+        request_of(f"{line}\r\nHost: b.example:8080".encode(), Urls.PATH) for line in lines
+    )
 
-    assert (absolute.target, absolute.host, absolute.is_readable) == ("?", "", True)
-    assert absolute.others == (("a.example", 80), ("b.example", 8080))
+    assert (absolute.target, absolute.host, absolute.others) == (
+        "http://a.example/",
+        "a.example",
+        (("b.example", 8080),),
+    )
+    assert (other.target, other.host, other.is_readable) == ("?", "", True)
+    assert other.others == (("a.example", 443), ("b.example", 8080))
     assert (lower.host, lower.is_readable, lower.others) == ("", False, (("a.example", 443), ("b.example", 8080)))
     assert (upper.host, upper.is_readable, upper.others) == ("a.example", True, ())
 
@@ -163,14 +175,15 @@ def test_fields_that_may_say_where_the_body_ends(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["Host : a.example", "Host:\r\n a.example", "X: b\rHost: a.example", "Host: a.example, b"]
+    "field",
+    ["Host : a.example", "Host:\r\n a.example", "X: b\rHost: a.example", "Host: a.example, b", "Host: b@a.example"],
 )
 def test_a_host_field_that_is_not_well_formed(field: str) -> None:
     """It names nothing; a target that names a host does."""
     plain = request_of(f"GET / HTTP/1.1\r\n{field}".encode(), Urls.PATH)
     absolute = request_of(f"GET http://a.example/ HTTP/1.1\r\n{field}".encode(), Urls.PATH)
 
-    assert (plain.host, plain.is_readable) == ("", False)
+    assert (plain.target, plain.host, plain.is_readable) == ("?", "", False)
     assert (absolute.host, absolute.is_readable) == ("a.example", True)
 
 
@@ -197,7 +210,7 @@ def test_what_a_first_line_is(line: str, expected: First, in_tunnel: First) -> N
 def test_two_hosts_are_none() -> None:
     """Which of them counts is the proxy's secret; the target still names one."""
     two = request_of(b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example", Urls.PATH)
-    assert (two.target, two.host, two.is_readable) == ("/", "", False)
+    assert (two.target, two.host, two.is_readable) == ("?", "", False)
     assert set(two.others) == {("a.example", 80), ("b.example", 80)}
     assert told("GET / HTTP/1.1", "Host: a.example", "Host: A.example") == ("/", "a.example", 80)
     assert told("GET http://c.example/ HTTP/1.1", "Host: a.example", "Host: b.example") == (

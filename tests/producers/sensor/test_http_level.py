@@ -548,6 +548,18 @@ def test_heads_are_bounded() -> None:
     assert (by.faults.too_long, by.requests, by.kept_bytes) == (1, 1, 0)
 
 
+def test_a_head_of_which_bytes_are_missing() -> None:
+    """Its line came: the request is reported, for whom is not certain, as the Host field may be missing."""
+    by = level()
+    cut = segment(b"GET http://a.example/ HTTP/1.1\r\nX: y\r\n", 0)._replace(cut=40_000)
+    request, exchange = heard([syn(), cut], by)
+
+    assert (request.method, request.target, request.others, request.is_readable) == (
+        "GET", "?", (("a.example", 80),), False,
+    )  # fmt: skip
+    assert (exchange.kind, by.gaps) == (Kind.EXCHANGE, 1)
+
+
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the quietest is forgotten, its request told; it is counted."""
     monkeypatch.setattr(http_level, "FLOWS_MAX", 2)
