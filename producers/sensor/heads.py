@@ -30,7 +30,7 @@ NO_METHOD = "?"
 """In place of a method: these bytes are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
 """RFC 9113 section 3.4: what follows is HTTP/2, which is not read."""
-_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) HTTP/1\.([0-9])")
+_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) (HTTP/1\.[0-9])")
 REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
 FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
 """One that is found after a gap: its method is no other one's end, such as PATCH of PROPPATCH."""
@@ -49,7 +49,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+")
 _BETWEEN = re.compile(r"([/?&=])")
 _HOST, _LENGTH, _CODING = b"host", b"content-length", b"transfer-encoding"
 _WANTED = frozenset({_HOST, b"user-agent", _LENGTH, _CODING})
-_DOUBTFUL = b"\r"
+_DOUBTFUL = b""
 """In place of the value of a field that proxies read in several ways: no host, no length and no coding."""
 
 
@@ -134,20 +134,19 @@ def request_of(head: bytes, urls: Urls) -> Request:
     """Read a head, without the empty line at its end."""
     first, *lines = _LINE_END.split(head)
     usual = _REQUEST.fullmatch(first)
-    line = _Line(usual[1], usual[2], b"HTTP/1." + usual[3]) if usual else _line_of(first)
+    line = _Line(*usual.groups()) if usual else _line_of(first)
     if line is None:
         return foreign(head)
     fields = _fields(lines)
-    hosts = {_text(value).lower() for value in fields.get(_HOST, ())}
-    named = _named(hosts)
+    named = _named(fields[_HOST]) if _HOST in fields else ("", 0)
     method = line.method.upper().decode("ascii", "replace")
     is_method = usual is not None or _METHOD.fullmatch(line.method) is not None
     if is_method:
         target = _target(method, line.target, named, urls, is_usual=usual is not None or line.method.isupper())
     else:
         target = _unnamed(line.target, named)
-    if not target.host and hosts and not named[0]:
-        others = (one for host in hosts for one in authorities_in(host, 80))
+    if not target.host and _HOST in fields and not named[0]:
+        others = (one for host in fields[_HOST] for one in authorities_in(_text(host), 80))
         target = _Target(UNNAMED_TARGET, "", 0, (*target.others, *others), is_readable=False)
     body = _body(fields, is_1_0=line.version.endswith(b"/1.0"))
     return Request(
@@ -174,12 +173,12 @@ def foreign(begin: bytes) -> Request:
     return Request(method, UNNAMED_TARGET, "", 0, "", "", UNKNOWN, others, is_readable=False)
 
 
-def _named(hosts: set[str]) -> Authority:
-    """What the Host field says; it has no user information (RFC 9110 section 7.2)."""
-    if len(hosts) != 1:
+def _named(hosts: list[bytes]) -> Authority:
+    """What the Host field says, if all of them say the same; it has no user information (RFC 9110 section 7.2)."""
+    host = _text(hosts[0]).lower()
+    if "@" in host or any(_text(other).lower() != host for other in hosts[1:]):
         return "", 0
-    (host,) = hosts
-    return authority_of(host, 80) if "@" not in host else ("", 0)
+    return authority_of(host, 80)
 
 
 def _line_of(line: bytes) -> _Line | None:
@@ -235,18 +234,18 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     if absolute is None or not usual or (absolute[3] and not absolute[3].startswith("/")):
         return _unnamed(raw, named)
     host, port = authority_of(absolute[2], usual)
-    behind = text[absolute.end(2) :].partition("/")[0]
-    if not host or "@" in behind:
+    if not host or (not absolute[3] and "@" in text[absolute.end(2) :].partition("/")[0]):
         # Some proxies let an authority go on to the first slash: http://a.example?@b.example/
         return _unnamed(raw, named)
-    differs = named[0] not in ("", host)
-    if differs and scheme != "http":
-        # tinyproxy goes by the Host field where it does not know the scheme.
-        return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
     place = _spelled(host, 0 if port == usual else port)
     told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
+    if named[0] == host or not named[0]:
+        return _Target(told, host, port)
+    if scheme != "http":
+        # tinyproxy goes by the Host field where it does not know the scheme.
+        return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
     # RFC 9112 section 3.2.2 has the target decide; nginx can be set up to go by the Host field all the same.
-    return _Target(told, host, port, (named,) if differs else ())
+    return _Target(told, host, port, (named,))
 
 
 def _unnamed(raw: bytes, named: Authority, default_port: int = 80) -> _Target:

@@ -17,7 +17,8 @@ TCP = 6
 _V4, _V6 = 4, 6
 _V4_HEAD = struct.Struct("!BxHxxHxBxx4s4s")
 _V6_HEAD = struct.Struct("!IHBx16s16s")
-_TCP_HEAD = struct.Struct("!HHIxxxxBBxxxxH")
+_TCP_HEAD = struct.Struct("!HHIxxxxBB")
+_URGENT_POINTER_AT = 18
 _V4_BYTES_MIN, _V6_BYTES, _TCP_BYTES_MIN = 20, 40, 20
 _FRAGMENTED = 0x3FFF
 """More fragments follow, or others came before; the upper bit, "may not be fragmented", does not matter."""
@@ -73,16 +74,17 @@ def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
 def _segment(ip: bytes, at: int, end: int, src: bytes, dst: bytes) -> Packet | None:
     if len(ip) < at + _TCP_BYTES_MIN:
         return None
-    src_port, dst_port, seq, offset, flags, pointer = _TCP_HEAD.unpack_from(ip, at)
+    src_port, dst_port, seq, offset, flags = _TCP_HEAD.unpack_from(ip, at)
     begin = at + (offset >> 4) * 4
     if begin < at + _TCP_BYTES_MIN or begin > end or not (src_port and dst_port):
         return None
     payload = ip[begin:end]
-    # The pointer goes to the byte behind the urgent one; Linux takes 0 for 1.
-    urgent = max(pointer, 1) if flags & URG else 0
-    return Packet(
-        _spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload), urgent
-    )
+    packet = Packet(_spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload))
+    if flags & URG:
+        # The pointer goes to the byte behind the urgent one; Linux takes 0 for 1.
+        pointer = int.from_bytes(ip[at + _URGENT_POINTER_AT : at + _URGENT_POINTER_AT + 2], "big")
+        return packet._replace(urgent=max(pointer, 1))
+    return packet
 
 
 def _behind_extensions(ip: bytes, following: int) -> int:

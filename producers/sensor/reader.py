@@ -6,6 +6,7 @@ begins with a whole request line, or within a tunnel with a client hello.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -30,7 +31,9 @@ LINE_BYTES_MAX = 16_384
 CHUNK_LINE_BYTES_MAX = 1_024
 CHUNK_DIGITS_MAX = 15
 _HEX = frozenset(b"0123456789abcdefABCDEF")
-_NEWLINE, _CARRIAGE_RETURN = b"\n\r"
+_CARRIAGE_RETURN = 0x0D
+_ODD_END = re.compile(rb"\n(?:\n|\r[^\n])")
+"""Where a head ends otherwise than with CR LF."""
 _SOCKS_VERSIONS = b"\x04\x05"
 """First bytes of SOCKS, which is not read here."""
 
@@ -190,7 +193,8 @@ class Reader:
         if not request.is_readable and self._state is _State.TUNNEL:
             # It may be of another protocol, so nothing but what it may name counts.
             request = request._replace(is_readable=True)
-        self._faults.unreadable += not request.is_readable or (not request.host and request.others != ())
+        if not request.is_readable or (request.others and not request.host):
+            self._faults.unreadable += 1
         found.append(request)
         return self._behind(request, after + shift)
 
@@ -288,15 +292,15 @@ class Reader:
 
 def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
     """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
-    end = stream.find(b"\n\r", begin)
-    bare = stream.find(b"\n\n", begin, end + 1 if end >= 0 else len(stream))
-    if bare >= 0:
-        end, after = bare, bare + 2
-    elif end < 0 or end + 2 == len(stream):
+    end = stream.find(b"\n\r\n", begin)
+    odd = _ODD_END.search(stream, begin, end + 1 if end >= 0 else len(stream))
+    if odd is not None:
+        end, after = odd.span()
+        if after - end > len(b"\n\n"):
+            # Some proxies let a head end with a line of nothing but CR: it counts as a doubtful line of the head.
+            return after - 1, after - 1
+    elif end < 0:
         return -1, -1
-    elif stream[end + 2] == _NEWLINE:
-        after = end + 3
     else:
-        # Some proxies let a head end with a line of nothing but CR; so that line counts as a part of it, and as a doubtful one.
-        return end + 2, end + 2
+        after = end + 3
     return end - (stream[end - 1] == _CARRIAGE_RETURN), after
