@@ -166,7 +166,8 @@ def foreign(begin: bytes) -> Request:
     """Return what stands for bytes that are no request, or for a head that is too long; `others` is what its line may name."""
     line = begin.partition(b"\n")[0]
     read = _line_of(line)
-    method, others = NO_METHOD, ()
+    method = NO_METHOD
+    others: tuple[Authority, ...] = ()
     if read is not None and (first_of(line) is not First.FOREIGN or read.method == HTTP_2_PREFACE_METHOD):
         method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else NO_METHOD
         others = _unnamed(read.target, ("", 0)).others

@@ -23,10 +23,15 @@ def no_rules() -> Rules:
 
 
 def enforced(
-    lines: list[bytes], mode: ProtectionMode = ProtectionMode.BLOCK, **more: Path
+    lines: list[bytes],
+    mode: ProtectionMode = ProtectionMode.BLOCK,
+    *,
+    mode_file: Path | None = None,
+    list_path: Path | None = None,
 ) -> AbstractContextManager[Enforcement[Segment]]:
     return enforcing(
-        "dev-a", lines.append, mode=mode, proxies=[("", 3128)], parse=segment_of, level=Level, rules=no_rules, **more
+        "dev-a", lines.append, mode=mode, mode_file=mode_file, list_path=list_path, proxies=[("", 3128)],
+        parse=segment_of, level=Level, rules=no_rules,
     )  # fmt: skip
 
 
