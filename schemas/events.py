@@ -185,7 +185,7 @@ class Action(StrEnum):
     BYPASSED = "bypassed"
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A device's network protection judged a request; it carries the request, as a blocked one has no other record."""
 
     device: str
@@ -205,7 +205,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     category: str
     event_id: str
     port: int = 0
-    """What was asked for; 0 where the target says it, or nobody."""
+    """The host's, where the target is UNNAMED_TARGET; else the target has it."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and title."""

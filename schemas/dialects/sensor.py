@@ -105,7 +105,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, raw: bytes) -> Parsed:
         line.title[:TEXT_CHARS_MAX],
         line.how,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
-        line.port,
+        line.port if line.target == UNNAMED_TARGET else 0,
     )
 
 

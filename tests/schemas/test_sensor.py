@@ -122,7 +122,7 @@ def test_a_verdict_on_a_target_without_a_host(target: str, port: int, expected: 
     verdict = parsed(VERDICT, method="GET", target=target, host="bad.example", port=port)
 
     assert isinstance(verdict, Verdict)
-    assert (verdict.target, verdict.host, verdict.port) == (expected, "bad.example", port)
+    assert (verdict.target, verdict.host, verdict.port) == (expected, "bad.example", port if target == "?" else 0)
 
 
 def test_a_verdict_on_what_cannot_be_read() -> None:
