@@ -209,7 +209,7 @@ class Enforcer:
         return True
 
     def held_back(self, at: Micros, requests: Iterable[Request]) -> None:
-        """These were in a packet that is dropped for another request in it: nobody else sees them, so each is reported here."""
+        """Report requests of a packet that is dropped for another request in it: the capture does not see them."""
         for one in requests:
             self._emit(
                 _ENCODE(

@@ -214,10 +214,10 @@ class Reader:
 
     def _foreign(self, begin: bytes, found: list[Request | Hello]) -> None:
         """No request begins here: the state tells what that means."""
-        if self._state is _State.TUNNEL or (self._state is _State.FIRST and begin[0] in _SOCKS_VERSIONS):
-            self.close()
-        elif len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
+        if len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
             self._too_long(begin, found)
+        elif self._state is _State.TUNNEL or (self._state is _State.FIRST and begin[0] in _SOCKS_VERSIONS):
+            self.close()
         else:
             self._faults.unreadable += 1
             if self._state is _State.FIRST:
@@ -230,8 +230,11 @@ class Reader:
     def _too_long(self, begin: bytes, found: list[Request | Hello]) -> None:
         """A line or a head is longer than what is read; some proxies read it."""
         self._faults.too_long += 1
-        if self._state is not _State.TUNNEL:
-            found.append(foreign(begin))
+        request, in_tunnel = foreign(begin), self._state is _State.TUNNEL
+        if in_tunnel and not request.others:
+            self.close()
+            return
+        found.append(request._replace(is_readable=in_tunnel))
         self._go(_State.LOST)
 
     def _behind(self, request: Request, place: int) -> int:

@@ -560,6 +560,16 @@ def test_a_head_of_which_bytes_are_missing() -> None:
     assert (exchange.kind, by.gaps) == (Kind.EXCHANGE, 1)
 
 
+@pytest.mark.parametrize("more", [b"a" * 20_000, b" HTTP/1.1\r\n" + b"X: y\r\n" * 12_000])
+def test_what_is_too_long_in_a_tunnel(more: bytes) -> None:
+    """CONNECT may have been refused, unseen: what the line may name is known. Another protocol's long line is nothing."""
+    requests = [one for one in heard(talk(CONNECT, b"CONNECT a.example:443", more)) if one.kind is Kind.REQUEST]
+
+    assert [one.others for one in requests] == [(), (("a.example", 443),)]
+    assert requests[1].is_readable
+    assert len(facts(heard(talk(CONNECT, b"x" * 20_000)))) == 1
+
+
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the quietest is forgotten, its request told; it is counted."""
     monkeypatch.setattr(http_level, "FLOWS_MAX", 2)
