@@ -139,6 +139,10 @@ class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
+UNNAMED_TARGET = "?"
+"""In place of a request's target: the sensor knows that a proxy was asked, and for which host is not certain."""
+
+
 class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One HTTP request, with its answer when there was one."""
 
@@ -149,7 +153,8 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tx: int
     method: str
     target: str
-    """The request target (RFC 9112 section 3.2) without logins; "" for a CONNECT with userinfo, which names no destination."""
+    """The request target (RFC 9112 section 3.2) without logins; "" for a CONNECT with userinfo, which names no destination; or
+    UNNAMED_TARGET."""
     host: str
     """The Host header, normalised; "" without one."""
     status: int | None
@@ -208,7 +213,7 @@ class Action(StrEnum):
     BYPASSED = "bypassed"
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A device's network protection judged a request; it carries the request, as a blocked one has no other record."""
 
     device: str
@@ -222,11 +227,13 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """"" for a verdict on a TLS name."""
     target: str
     host: str
-    """Host header or SNI, normalised."""
+    """Host header or SNI, normalised; of a request without a certain host the one that was judged, "" where it was none."""
     status: int | None
     title: str
     category: str
     event_id: str
+    port: int = 0
+    """The host's, where the target is UNNAMED_TARGET; else the target has it."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and title."""

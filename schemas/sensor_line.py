@@ -37,6 +37,7 @@ class Http(OnFlow, tag="http", gc=False):
     """Which request of its connection, from 0."""
     method: Name
     target: Name
+    """`?` where the host is not certain, or it is no request."""
     host: str = ""
     """What the Host field says."""
     status: Status | None = None
@@ -58,9 +59,10 @@ class Tls(OnFlow, tag="tls", gc=False):
 
 
 class Verdict(OnFlow, tag="verdict", gc=False):
-    """A request for a listed destination was blocked, or only noted."""
+    """A request for a listed destination, or one that cannot be read, was blocked, or only noted."""
 
-    host: Name
+    host: str
+    """The listed one; "" for what was stopped because it cannot be read."""
     action: str
     tx: Count = 0
     method: str = ""

@@ -545,6 +545,11 @@ class SensorSettings(Section):
         description="In block mode hold TCP packets to every address until they are judged, so that nothing passes to a proxy "
         "before it is learnt; every TCP packet that leaves the machine then waits for the sensor. Needs learnt proxies",
     )
+    block_unreadable: bool = Field(
+        True,
+        description="In mode block also stop what proxies may read in several ways, and, at a proxy that is named, what is "
+        "neither HTTP nor TLS nor SOCKS",
+    )
 
     @field_validator("proxies", mode="before")
     @classmethod

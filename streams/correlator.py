@@ -26,6 +26,7 @@ from typing import Any
 from schemas.address import authority, split_authority
 from schemas.clock import MICROS
 from schemas.events import (
+    UNNAMED_TARGET,
     ConnectionClosed,
     ConnectionOpened,
     Event,
@@ -259,6 +260,8 @@ class Correlator(Settler):
                 self._compare_name(device, key, connection, event.host, event, path=event.target)
             else:
                 connection.unreadable += 1
+                if event.target == UNNAMED_TARGET:
+                    self.learn(device, key, answered=event.status == 407)
         self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:

@@ -6,7 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from schemas.address import split_authority
-from schemas.events import Action, ProcessVerdict, Verdict
+from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
 from streams.device import Device
 from streams.evidence import (
     JUDGEMENT,
@@ -50,7 +50,12 @@ class Verdicts:
         bits = _BITS[event.action]
         evidence = (event.at, event.event_id)
         host, port, url, tunnel = event.host, 0, "", False
-        if event.method == "CONNECT":
+        if event.target == UNNAMED_TARGET:
+            correlator.learn(device, key, answered=False)
+            connection.unreadable += 1
+            connection.inner_flags |= bits
+            port = event.port
+        elif event.method == "CONNECT":
             connection.connect = connection.asked = tunnel = True
             correlator.learn(device, key, answered=False)
             host, port = split_authority(event.target, 0)

@@ -28,6 +28,7 @@ filter        which of them the kernel gives us
 capture       the ring that it puts them in
 packets       TCP segments out of them
 segments      a client's segments in order
+hosts         hosts as proxies read them
 heads, hello  requests, answers and client hellos, and how much of them is told
 reader        what one client sends, read on and on
 http_level    what is said on each connection

@@ -31,17 +31,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from producers.sensor.diag import FiveTuple
+from producers.sensor.heads import NO_METHOD
 from producers.sensor.listed import Listed
+from producers.sensor.rules import ProxyAddress
 from schemas.clock import MICROS, iso_micros
 from schemas.events import Action, Micros, ProtectionMode
-from schemas.sensor_line import Mode, Verdict
+from schemas.sensor_line import Http, Mode, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,10 @@ DESTROYED_MICROS = 2 * MICROS
 """So long packets of a destroyed connection may still come by; later ones with its ports are of another."""
 KEPT_MICROS = 1_000 * MICROS
 """So long TCP sends again what was dropped, where the connection could not be destroyed (net.ipv4.tcp_retries2)."""
-_TLS = "tls"
+_REQUEST, _TLS = "request", "tls"
 MARKED_MAX = 65_536
 """Tunnels that are remembered as marked; of more the oldest's name is told as well."""
-JUDGED = frozenset({"request", _TLS})
+JUDGED = frozenset({_REQUEST, _TLS})
 """Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 ANSWER_RECEIVED, SOCKET_GONE, NOT_DESTROYED, UNPROVEN = "answer_received", "socket_gone", "not_destroyed", "unproven"
@@ -62,6 +64,8 @@ PROOF_MICROS = 2 * MICROS
 """So long the reset of a destroyed connection is waited for."""
 AWAITED_MAX = 64
 """Requests of one destroyed connection that wait for its reset; further ones are unproven."""
+UNREADABLE = "proxies may read the request in several ways, or it is none (block_unreadable)"
+"""Title of a verdict on a request that is not listed."""
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
@@ -92,6 +96,14 @@ class Request(Protocol):
     def from_begin(self) -> bool: ...
     @property
     def started(self) -> Micros: ...
+    @property
+    def named(self) -> str: ...
+    @property
+    def user_agent(self) -> str: ...
+    @property
+    def others(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def is_readable(self) -> bool: ...
 
 
 class Packet(Protocol):
@@ -120,6 +132,15 @@ Given = TypeVar("Given", bound=Request, covariant=True)
 Emit = Callable[[bytes], None]
 
 
+class _Cause(NamedTuple):
+    """Why a request is judged."""
+
+    host: str
+    """The listed one; "" where the request cannot be read."""
+    port: int
+    title: str
+
+
 class Level(Protocol[Taken, Given]):
     """The HTTP level: segments in, requests out."""
 
@@ -145,7 +166,7 @@ class _Awaited:
     """A request whose connection was destroyed, until the reset proves that it was blocked."""
 
     request: Request
-    title: str
+    cause: _Cause
     how: str
     due: Micros = 0
     """Given at the first look."""
@@ -157,9 +178,21 @@ class Enforcer:
     """Decides about requests and reports it. Called by two threads: the one that sees packets, the one that holds them."""
 
     def __init__(
-        self, device: str, listed: Callable[[], Listed], destroy: Callable[[FiveTuple], bool], emit: Emit
+        self,
+        device: str,
+        listed: Callable[[], Listed],
+        destroy: Callable[[FiveTuple], bool],
+        emit: Emit,
+        *,
+        block_unreadable: bool = False,
+        named: Container[ProxyAddress] = (),
     ) -> None:
+        """`block_unreadable`: stop what cannot be read as well; what is no request at all only at proxies that are `named`.
+
+        Any process may have an address learnt as a proxy, but not have other processes' connections to it stopped.
+        """
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
+        self._block_unreadable, self._named = block_unreadable, named
         self.mode: ProtectionMode | None = None
         self._ended: OrderedDict[FiveTuple, _End] = OrderedDict()
         self._awaited: OrderedDict[FiveTuple, list[_Awaited]] = OrderedDict()
@@ -186,31 +219,28 @@ class Enforcer:
         mode = self.mode
         if mode is None or mode is ProtectionMode.OFF or request.kind not in JUDGED:
             return False
-        listed = self._listed()
-        entry = listed.find(request.host, request.port)
-        if entry is None:
+        cause = self._cause(request, mode)
+        if cause is None:
             return False
-        title = listed.title_of(entry)
         if mode is ProtectionMode.AUDIT:
             if self._is_marked(request):
                 return False
             self.audited += 1
-            self._tell(request, Action.AUDITED, title)
+            self._tell(request, Action.AUDITED, cause)
             return False
-        self._stop(at, request, title, SOCKET_DESTROYED, is_held=False)
+        self._stop(at, request, cause, SOCKET_DESTROYED, is_held=False)
         return True
 
     def stops(self, at: Micros, request: Request) -> bool:
         """A request is held; whether it is not to go on. Then its connection is ended."""
         if self.mode is not ProtectionMode.BLOCK or request.kind not in JUDGED:
             return False
-        listed = self._listed()
-        entry = listed.find(request.host, request.port)
-        if entry is None:
+        cause = self._cause(request, self.mode)
+        if cause is None:
             return False
         # Of a connection that is older than the queue this may be a copy: the first may have left.
         how = INLINE if request.from_begin else SOCKET_DESTROYED
-        self._stop(at, request, listed.title_of(entry), how, is_held=True)
+        self._stop(at, request, cause, how, is_held=True)
         return True
 
     def keeps(self, request: Request, line: bytes) -> bool:
@@ -260,6 +290,19 @@ class Enforcer:
         for one in left:
             self._decide(one, None)
 
+    def held_back(self, requests: Iterable[Request]) -> None:
+        """Report requests of a packet that is dropped for another request in it: the capture does not see them."""
+        for one in requests:
+            self._emit(
+                _ENCODE(
+                    Http(
+                        self._device, iso_micros(one.at), *one.flow, one.flow_id, one.tx,
+                        one.method, one.target, one.named, None, one.user_agent,
+                        iso_micros(one.started) if one.started else "",
+                    )
+                )
+            )  # fmt: skip
+
     def may_go_on(self, at: Micros, packet: Packet) -> bool:
         """Nothing more of a connection that was ended goes out, but what closes it; one that begins anew is another."""
         flow = flow_of(packet)
@@ -270,6 +313,21 @@ class Enforcer:
                 self._ended.pop(flow, None)
             return True
         return not packet.payload
+
+    def _cause(self, request: Request, mode: ProtectionMode) -> _Cause | None:
+        """Why a request is to be marked or stopped; None where it is not."""
+        listed = self._listed()
+        for host, port in ((request.host, request.port), *request.others):
+            entry = listed.find(host, port)
+            if entry is not None:
+                return _Cause(host, port, listed.title_of(entry))
+        if request.is_readable or mode is not ProtectionMode.BLOCK or not self._block_unreadable:
+            return None
+        is_request = request.method != NO_METHOD
+        return _Cause(request.host, request.port, UNREADABLE) if is_request or self._is_named(request.flow) else None
+
+    def _is_named(self, flow: FiveTuple) -> bool:
+        return flow[2:] in self._named or ("", flow[3]) in self._named
 
     def _is_marked(self, request: Request) -> bool:
         """A tunnel's name says again what its CONNECT said."""
@@ -285,9 +343,9 @@ class Enforcer:
         end = self._ended.get(flow)
         return end is not None and at < end.until
 
-    def _stop(self, at: Micros, request: Request, title: str, how: str, *, is_held: bool) -> None:
+    def _stop(self, at: Micros, request: Request, cause: _Cause, how: str, *, is_held: bool) -> None:
         """End the request's connection, and report it once the proof is there, or cannot come."""
-        one, reset = _Awaited(request, title, how), None
+        one, reset = _Awaited(request, cause, how), None
         with self._lock:
             why = self._end(at, request.flow)
             if not why:
@@ -302,9 +360,9 @@ class Enforcer:
         elif how == INLINE:
             # That it never left is proof enough.
             self.blocked_inline += 1
-            self._tell(request, Action.BLOCKED, title, how)
+            self._tell(request, Action.BLOCKED, cause, how)
         else:
-            self._pass(request, title, why)
+            self._pass(request, cause, why)
 
     def _end(self, at: Micros, flow: FiveTuple) -> str:
         """Destroy the connection, with the lock held, as its reset comes at once; why that could not be done, "" if it was."""
@@ -339,7 +397,7 @@ class Enforcer:
         """Report a request whose connection was destroyed: `reset` is what its reset acknowledged, None without one."""
         request = one.request
         if reset != request.acked:
-            self._pass(request, one.title, UNPROVEN if reset is None else ANSWER_RECEIVED)
+            self._pass(request, one.cause, UNPROVEN if reset is None else ANSWER_RECEIVED)
             if one.line:
                 self._emit(one.line)
             return
@@ -352,23 +410,23 @@ class Enforcer:
                 self._stopped[request.flow_id, request.tx] = None
                 if len(self._stopped) > ENDED_MAX:
                     self._stopped.popitem(last=False)
-        self._tell(request, Action.BLOCKED, one.title, one.how)
+        self._tell(request, Action.BLOCKED, one.cause, one.how)
 
-    def _pass(self, request: Request, title: str, why: str) -> None:
+    def _pass(self, request: Request, cause: _Cause, why: str) -> None:
         self.passed += 1
         if self.passed & (self.passed - 1) == 0:
             log.error(
-                "a listed request was not provably stopped",
-                extra={"host": request.host, "why": why, "so_far": self.passed},
+                "a request was not provably stopped",
+                extra={"host": cause.host, "why": why, "so_far": self.passed},
             )
-        self._tell(request, Action.AUDITED, title, why=why)
+        self._tell(request, Action.AUDITED, cause, why=why)
 
-    def _tell(self, request: Request, action: Action, title: str, how: str = "", *, why: str = "") -> None:
+    def _tell(self, request: Request, action: Action, cause: _Cause, how: str = "", *, why: str = "") -> None:
         self._emit(
             _ENCODE(
                 Verdict(
-                    self._device, iso_micros(request.at), *request.flow, request.flow_id, request.host, action, request.tx,
-                    request.method, request.target, request.port, title, how, why,
+                    self._device, iso_micros(request.at), *request.flow, request.flow_id, cause.host, action, request.tx,
+                    request.method, request.target, cause.port, cause.title, how, why,
                     iso_micros(request.started) if request.started else "",
                 )
             )
@@ -396,7 +454,7 @@ def passes(
         if not enforcer.may_go_on(at, packet):
             return False
         flow = flow_of(packet)
-        may = True
+        may, others = True, []
         for request in level.packet(at, packet):
             if not is_proxied(request):
                 continue
@@ -405,6 +463,10 @@ def passes(
                 enforcer.saw(at, request)
             elif enforcer.stops(at, request):
                 may = False
+            elif request.kind == _REQUEST:
+                others.append(request)
+        if not may:
+            enforcer.held_back(others)
         return may
 
     return may_pass

@@ -49,12 +49,17 @@ class Enforcement(Generic[Segment, Asked]):
         emit: Emit,
         rules: Callable[[], Rules],
         is_proxied: Callable[[Asked], bool] | None,
+        *,
+        block_unreadable: bool = False,
     ) -> None:
         nothing = Listed("")
         self._destroyer: Destroyer | None = None
-        self.enforcer = Enforcer(device, lambda: nothing if listed is None else listed.content, self._destroy, emit)
-        self._watched, self._mode, self._mode_file = listed, mode, mode_file
         self._proxies, self._is_proxied = frozenset(proxies), is_proxied
+        self.enforcer = Enforcer(
+            device, lambda: nothing if listed is None else listed.content, self._destroy, emit,
+            block_unreadable=block_unreadable, named=self._proxies,
+        )  # fmt: skip
+        self._watched, self._mode, self._mode_file = listed, mode, mode_file
         self._parse, self._level, self._rules_of = parse, level, rules
         self._wanted: ProtectionMode | None = None
         self._gate: Gate | None = None
@@ -264,6 +269,7 @@ def enforcing(
     level: Callable[[], Level[Segment, Asked]],
     rules: Callable[[], Rules] = Rules,
     is_proxied: Callable[[Asked], bool] | None = None,
+    block_unreadable: bool = False,
 ) -> Iterator[Enforcement[Segment, Asked]]:
     """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
 
@@ -275,7 +281,9 @@ def enforcing(
         told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
     except Unreadable as error:
         raise SensorError(str(error)) from None
-    own = Enforcement(device, listed, mode, told, proxies, parse, level, emit, rules, is_proxied)
+    own = Enforcement(
+        device, listed, mode, told, proxies, parse, level, emit, rules, is_proxied, block_unreadable=block_unreadable
+    )
     try:
         own.start()
         yield own

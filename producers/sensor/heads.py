@@ -1,40 +1,60 @@
-"""Heads of HTTP requests and answers as they go to a proxy, and how much of them is told: pure, and safe against any bytes.
+"""Heads of HTTP requests and answers as they go to a proxy, and how much of them is reported: pure, and safe against any bytes.
 
-Sources: RFC 9112 sections 2, 3, 5 and 6 (request line, target, fields, framing), RFC 9110 section 9.3.6 (CONNECT). A head that
-could be read in two ways is not read. Of what is read nothing is told but the method, the target without credentials and, unless
-it is asked for, without its query, the host and the user agent.
+Sources: RFC 9112 sections 2, 3, 5 and 6 (request line, target, fields, framing), RFC 9110 section 9.3.6 (CONNECT), RFC 1945
+section 4.1 (simple requests of HTTP/0.9). Proxies accept more than these allow, so heads are read as leniently as proxies read
+them. A host is reported only where proxies agree on it; a head that two proxies read in two ways has none, and `others` has each
+host that may be meant. Nothing of a head is reported but the method, the target without credentials and, unless it is asked for,
+without its query, the host and the user agent.
 """
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import NamedTuple
 
-from schemas.address import HOST_LENGTH_MAX, split_authority
+from producers.sensor.hosts import Authority, authorities_in, authority_of
+from schemas.address import authority
+from schemas.events import UNNAMED_TARGET
 from schemas.logins import without_logins
 
 TARGET_CHARS_MAX = 2_048
 USER_AGENT_CHARS_MAX = 256
 CHUNKED, UNKNOWN = -1, -2
-"""In place of a body's length: in chunks, or not to be told."""
+"""In place of a body's length: in chunks, or not known."""
 LENGTH_MAX = 2**62
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
-_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) HTTP/1\.([01])")
+TUNNEL_PORT = 443
+"""Where a CONNECT without a port goes to, with every proxy that accepts one."""
+NO_METHOD = "?"
+"""In place of a method: these bytes are no request."""
+HTTP_2_PREFACE_METHOD = b"PRI"
+"""RFC 9113 section 3.4: what follows is HTTP/2, which is not read."""
+_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) (HTTP/1\.[0-9])")
 REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
 FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
 """One that is found after a gap: its method is no other one's end, such as PATCH of PROPPATCH."""
+MAY_BEGIN = re.compile(rb"[\t\x0b\x0c\r -~]")
+"""The first byte of what some proxy takes for a request."""
+_METHOD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+_VERSION = re.compile(rb"HTTP/[!-~]{0,16}", re.IGNORECASE)
+_VERSION_1 = re.compile(rb"HTTP/1\.[0-9]{1,9}", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?:[ \r\n]|$)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r]*)")
 _LINE_END = re.compile(rb"\r?\n")
 _ABSOLUTE = re.compile(r"([A-Za-z]+)://([^/?#\\]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _ORIGIN = re.compile(r"(/[^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+")
 _BETWEEN = re.compile(r"([/?&=])")
-_WANTED = frozenset({b"host", b"user-agent", b"content-length", b"transfer-encoding"})
+_HOST, _LENGTH, _CODING = b"host", b"content-length", b"transfer-encoding"
+_WANTED = frozenset({_HOST, b"user-agent", _LENGTH, _CODING})
+_DOUBTFUL = b""
+"""In place of the value of a field that proxies read in several ways: no host, no length and no coding."""
 
 
 class Urls(StrEnum):
-    """How much of a URL is told."""
+    """How much of a URL is reported."""
 
     FULL = "full"
     PATH = "path"
@@ -46,14 +66,51 @@ class Request(NamedTuple):
 
     method: str
     target: str
+    """As it is reported; `UNNAMED_TARGET` where proxies do not agree on the host."""
     host: str
-    """Whom it is for: of the target, or of the Host field where the target names nobody; normalised, "" where it is not told."""
+    """The host that it is for: of the target, or of the Host field where the target has none; normalised, "" where proxies do not
+    agree on it, or there is none."""
     port: int
     named: str
     """What the Host field says, normalised."""
     user_agent: str
     body: int
     """Bytes of the body, or CHUNKED or UNKNOWN."""
+    others: tuple[Authority, ...] = ()
+    """Each other host that a proxy may go to."""
+    is_readable: bool = True
+    """False: the line, the host or the length of the body is read in several ways, or not at all."""
+
+    def in_doubt(self) -> Request:
+        """Return the same request where the proxy may have got other bytes than were read."""
+        others = ((self.host, self.port), *self.others) if self.host else self.others
+        return self._replace(target=UNNAMED_TARGET, host="", port=0, others=others, is_readable=False)
+
+
+class First(Enum):
+    """What a line is with which a client begins."""
+
+    HEAD = auto()
+    """The first one of a head, which an empty line ends."""
+    ALONE = auto()
+    """A request without a head: proxies act on it at once."""
+    FOREIGN = auto()
+    """No request."""
+
+
+class _Line(NamedTuple):
+    method: bytes
+    target: bytes
+    version: bytes
+    """b"" without one."""
+
+
+class _Target(NamedTuple):
+    text: str
+    host: str
+    port: int
+    others: tuple[Authority, ...] = ()
+    is_readable: bool = True
 
 
 def status_of(answer: bytes) -> int | None:
@@ -62,59 +119,142 @@ def status_of(answer: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
-def request_of(head: bytes, urls: Urls) -> Request | None:
-    """Read a head, without the empty line at its end; None where it is not well-formed."""
+def first_of(line: bytes, *, in_tunnel: bool = False) -> First:
+    """Tell what a line is, without the newline at its end; `in_tunnel`: it may as well be of another protocol."""
+    read = _line_of(line)
+    if read is None or read.method == HTTP_2_PREFACE_METHOD:
+        return First.FOREIGN
+    if _VERSION_1.fullmatch(read.version):
+        return First.HEAD
+    is_request = read.version or b"://" in read.target or (not in_tunnel and read.method.upper() in _METHODS)
+    return First.ALONE if is_request else First.FOREIGN
+
+
+def request_of(head: bytes, urls: Urls) -> Request:
+    """Read a head, without the empty line at its end."""
     first, *lines = _LINE_END.split(head)
-    request = _REQUEST.fullmatch(first)
+    usual = _REQUEST.fullmatch(first)
+    line = _Line(*usual.groups()) if usual else _line_of(first)
+    if line is None:
+        return foreign(head)
     fields = _fields(lines)
-    if request is None or fields is None:
-        return None
-    method = request[1].decode("ascii")
-    hosts = {_text(value).lower() for value in fields.get(b"host", ())}
-    named, named_port = _authority(hosts.pop(), 80) if len(hosts) == 1 else ("", 0)
-    read = _target(method, _text(request[2]), urls)
-    if read is None:
-        return None
-    target, host, port = read
-    agent = _text(fields.get(b"user-agent", [b""])[0])[:USER_AGENT_CHARS_MAX]
-    if not host:
-        host, port = named, named_port
-    return Request(method, target, host, port, named, agent, _body(fields, is_1_0=request[3] == b"0"))
+    named = _named(fields[_HOST]) if _HOST in fields else ("", 0)
+    method = line.method.upper().decode("ascii", "replace")
+    is_method = usual is not None or _METHOD.fullmatch(line.method) is not None
+    if is_method:
+        target = _target(method, line.target, named, urls, is_usual=usual is not None or line.method.isupper())
+    else:
+        target = _unnamed(line.target, named)
+    if not target.host and _HOST in fields and not named[0]:
+        others = (one for host in fields[_HOST] for one in authorities_in(_text(host), 80))
+        target = _Target(UNNAMED_TARGET, "", 0, (*target.others, *others), is_readable=False)
+    body = _body(fields, is_1_0=line.version.endswith(b"/1.0"))
+    return Request(
+        method if is_method else NO_METHOD,
+        target.text,
+        target.host,
+        target.port,
+        named[0],
+        _text(fields.get(b"user-agent", [b""])[0])[:USER_AGENT_CHARS_MAX],
+        body,
+        target.others,
+        target.is_readable and body != UNKNOWN,
+    )
 
 
-def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]] | None:
-    """Those fields that we read, names in lower case; None where one is not well-formed."""
+def foreign(begin: bytes) -> Request:
+    """Return what stands for bytes that are no request, or for a head that is too long; `others` is what its line may name."""
+    line = begin.partition(b"\n")[0]
+    read = _line_of(line)
+    method = NO_METHOD
+    others: tuple[Authority, ...] = ()
+    if read is not None and (first_of(line) is not First.FOREIGN or read.method == HTTP_2_PREFACE_METHOD):
+        method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else NO_METHOD
+        others = _unnamed(read.target, ("", 0)).others
+    return Request(method, UNNAMED_TARGET, "", 0, "", "", UNKNOWN, others, is_readable=False)
+
+
+def _named(hosts: list[bytes]) -> Authority:
+    """What the Host field says, if all of them say the same; it has no user information (RFC 9110 section 7.2)."""
+    host = _text(hosts[0]).lower()
+    if "@" in host or any(_text(other).lower() != host for other in hosts[1:]):
+        return "", 0
+    return authority_of(host, 80)
+
+
+def _line_of(line: bytes) -> _Line | None:
+    """Split a request line at any white space; None where there is no target."""
+    words = line.split(None, 1)
+    if len(words) != 2:
+        return None
+    method, rest = words[0], words[1].rstrip()
+    target, *last = rest.rsplit(None, 1)
+    if last and _VERSION.fullmatch(last[0]):
+        return _Line(method, target, last[0])
+    return _Line(method, rest, b"")
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Those fields that are read, names in lower case. What is not well-formed counts only where it may be one of them."""
     found: dict[bytes, list[bytes]] = {}
+    name = b""
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
-            return None
+            _doubt(found, name if line[:1] in (b" ", b"\t") else b"", line.lower())
+            continue
         name = field[1].lower()
         if name in _WANTED:
             found.setdefault(name, []).append(field[2].strip(b" \t"))
     return found
 
 
-def _target(method: str, text: str, urls: Urls) -> tuple[str, str, int] | None:
-    """A target as it is told, and the host and port that it names, ("", 0) where it names none; None where it is no target."""
+def _doubt(found: dict[bytes, list[bytes]], continued: bytes, line: bytes) -> None:
+    """A line that is no field: it goes on with the one before it (RFC 9112 section 5.2), or proxies may take it for another."""
+    for name in (_HOST, _LENGTH, _CODING):
+        if name == continued or name in line or (name is _LENGTH and not line.strip()):
+            found.setdefault(name, []).append(_DOUBTFUL)
+
+
+def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: bool) -> _Target:
+    """Read a target. `is_usual`: the method is in upper case; some proxies do not know it otherwise, and go by the Host field."""
+    text = _text(raw)
     if method == "CONNECT":
-        host, port = _authority(text, 0)
-        return (_spelled(host, port), host, port) if host else None
+        host, port = authority_of(text, TUNNEL_PORT)
+        if not host or "@" in text or not (is_usual or named[0] in ("", host)):
+            return _unnamed(raw, named, TUNNEL_PORT)
+        return _Target(authority(host, port), host, port)
     if text == "*":
-        return text, "", 0
+        return _Target(text, *named)
     origin = _ORIGIN.fullmatch(text)
     if origin is not None:
-        return _told(origin[1], origin[2], urls), "", 0
+        return _Target(_told(origin[1], origin[2], urls), *named)
     absolute = _ABSOLUTE.fullmatch(text)
     scheme = absolute[1].lower() if absolute else ""
-    usual = SCHEME_PORTS.get(scheme)
-    if absolute is None or usual is None or (absolute[3] and not absolute[3].startswith("/")):
-        return None
-    host, port = _authority(absolute[2], usual)
-    if not host:
-        return None
+    usual = SCHEME_PORTS.get(scheme, 0)
+    if absolute is None or not usual or (absolute[3] and not absolute[3].startswith("/")):
+        return _unnamed(raw, named)
+    host, port = authority_of(absolute[2], usual)
+    if not host or (not absolute[3] and "@" in text[absolute.end(2) :].partition("/")[0]):
+        # Some proxies let an authority go on to the first slash: http://a.example?@b.example/
+        return _unnamed(raw, named)
     place = _spelled(host, 0 if port == usual else port)
-    return f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX], host, port
+    told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
+    if named[0] == host or not named[0]:
+        return _Target(told, host, port)
+    if scheme != "http":
+        # tinyproxy goes by the Host field where it does not know the scheme.
+        return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
+    # RFC 9112 section 3.2.2 has the target decide; nginx can be set up to go by the Host field all the same.
+    return _Target(told, host, port, (named,))
+
+
+def _unnamed(raw: bytes, named: Authority, default_port: int = 80) -> _Target:
+    """A target that proxies may read in several ways: each host that they may find in it, or in the Host field."""
+    region = raw[:TARGET_CHARS_MAX].decode("utf-8", "replace")
+    scheme = _SCHEME.match(region)
+    others = authorities_in((region[scheme.end() :] if scheme else region).partition("/")[0], default_port)
+    return _Target(UNNAMED_TARGET, "", 0, (*others, named) if named[0] else others, is_readable=False)
 
 
 def _told(path: str, query: str | None, urls: Urls) -> str:
@@ -134,20 +274,12 @@ def _without_user_names(path: str) -> str:
     return "".join(parts)
 
 
-def _authority(text: str, port: int) -> tuple[str, int]:
-    """Host and port of an authority that can be read in one way only, else ("", 0)."""
-    if len(text) > 2 * HOST_LENGTH_MAX or text.count("@") > 1 or not text.isprintable() or set("/\\?# ") & set(text):
-        return "", 0
-    return split_authority(text.rpartition("@")[2], port)
-
-
 def _spelled(host: str, port: int) -> str:
-    place = f"[{host}]" if ":" in host else host
-    return f"{place}:{port}" if port else place
+    return authority(host, port) if port else f"[{host}]" if ":" in host else host
 
 
 def _body(fields: dict[bytes, list[bytes]], *, is_1_0: bool) -> int:
-    codings, lengths = fields.get(b"transfer-encoding"), fields.get(b"content-length")
+    codings, lengths = fields.get(_CODING), fields.get(_LENGTH)
     if codings is not None:
         plain = len(codings) == 1 and codings[0].lower() == b"chunked"
         return CHUNKED if plain and lengths is None and not is_1_0 else UNKNOWN

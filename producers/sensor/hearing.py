@@ -78,6 +78,8 @@ class Plan:
     """These never."""
     hold_unknown: bool = False
     """In block mode packets to every address are held, so that nothing passes to a proxy before it is learnt."""
+    block_unreadable: bool = True
+    """In `block` what cannot be read is stopped as well."""
 
     @property
     def listens(self) -> bool:
@@ -123,7 +125,15 @@ def plan_of(
             "sensor.hold_unknown: proxies are not learnt; set sensor.learn_proxies to yes, or leave it out"
         )
     return Plan(
-        decided, addresses, Urls(urls or own.urls), listed, told, learns, denied if learns else (), own.hold_unknown
+        decided,
+        addresses,
+        Urls(urls or own.urls),
+        listed,
+        told,
+        learns,
+        denied if learns else (),
+        own.hold_unknown,
+        own.block_unreadable,
     )
 
 

@@ -206,11 +206,11 @@ class HttpLevel:
         self._over.append((at, flow))
 
     def _take(self, at: Micros, flow: _Flow, seq: int, packet: Packet, said: list[Said]) -> None:
-        if not flow.segments.put(at, seq, packet.payload, packet.cut):
+        if not flow.segments.put(at, seq, packet.payload, packet.cut, packet.urgent):
             # Another connection between the same ends, whose beginning was missed.
             self.gaps += 1
             flow = self._begin(at, flow.key, seq, said, from_begin=False)
-            flow.segments.put(at, seq, packet.payload, packet.cut)
+            flow.segments.put(at, seq, packet.payload, packet.cut, packet.urgent)
         segments = flow.segments
         if not flow.reader.kept_bytes or flow.reader.is_greeted:
             flow.acked = packet.ack
@@ -254,7 +254,8 @@ class HttpLevel:
                     self._close_eyes(flow)
                 elif missing and flow.segments.lacks(missing):
                     self.gaps += 1
-                    flow.reader.lose()
+                    for request in flow.reader.cut_short():
+                        self._say(at, flow, request, said)
             return
         # What an error left behind is not read any further, and cannot hold up the other connections.
         self._close_eyes(flow)
@@ -275,6 +276,9 @@ class HttpLevel:
 
     def _say(self, at: Micros, flow: _Flow, found: Request | Hello | Socks, said: list[Said]) -> None:
         if isinstance(found, Request):
+            if flow.segments.urgents > 1:
+                self.faults.unreadable += found.is_readable
+                found = found.in_doubt()
             self._asked(
                 flow,
                 Said(
@@ -293,6 +297,8 @@ class HttpLevel:
                     acked=flow.acked,
                     from_begin=flow.from_begin,
                     started=flow.started,
+                    others=found.others,
+                    is_readable=found.is_readable,
                 ),
                 said,
             )

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from producers.sensor.ring import spelled
 
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+FIN, SYN, RST, ACK, URG = 0x01, 0x02, 0x04, 0x10, 0x20
 TCP = 6
 _V4, _V6 = 4, 6
 _V4_HEAD = struct.Struct("!BxHxxHxBxx4s4s")
 _V6_HEAD = struct.Struct("!IHBx16s16s")
 _TCP_HEAD = struct.Struct("!HHIIBB")
+_URGENT_POINTER_AT = 18
 _V4_BYTES_MIN, _V6_BYTES, _TCP_BYTES_MIN = 20, 40, 20
 _FRAGMENTED = 0x3FFF
 """More fragments follow, or others came before; the upper bit, "may not be fragmented", does not matter."""
@@ -42,6 +43,8 @@ class Packet(NamedTuple):
     """Bytes of the payload's end that were not captured."""
     ack: int = 0
     """The sequence number that its sender wants next: all before it was received. Holds with the flag ACK only."""
+    urgent: int = 0
+    """Which byte from the payload's begin on is urgent, 1 for the first; 0 without one. Receivers take it out of the stream."""
 
 
 def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
@@ -78,8 +81,14 @@ def _segment(ip: bytes, at: int, end: int, src: bytes, dst: bytes) -> Packet | N
     if begin < at + _TCP_BYTES_MIN or begin > end or not (src_port and dst_port):
         return None
     payload = ip[begin:end]
-    ends, cut = (_spelled(src), src_port, _spelled(dst), dst_port), end - begin - len(payload)
-    return Packet(*ends, seq, flags, payload, cut, ack)
+    packet = Packet(
+        _spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload), ack
+    )
+    if flags & URG:
+        # The pointer goes to the byte behind the urgent one; Linux takes 0 for 1.
+        pointer = int.from_bytes(ip[at + _URGENT_POINTER_AT : at + _URGENT_POINTER_AT + 2], "big")
+        return packet._replace(urgent=max(pointer, 1))
+    return packet
 
 
 def _behind_extensions(ip: bytes, following: int) -> int:

@@ -7,10 +7,23 @@ begins with a whole request line, or within a tunnel with a client hello.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from producers.sensor.heads import CHUNKED, FOUND_REQUEST, REQUEST_BEGINS, UNKNOWN, Request, Urls, request_of
+from producers.sensor.heads import (
+    CHUNKED,
+    FOUND_REQUEST,
+    MAY_BEGIN,
+    REQUEST_BEGINS,
+    UNKNOWN,
+    First,
+    Request,
+    Urls,
+    first_of,
+    foreign,
+    request_of,
+)
 from producers.sensor.hello import HANDSHAKE, HELLO_BEGINS, Hello, NotTls, hello_of
 from producers.sensor.socks import VERSIONS, NotSocks, Socks, is_greeted, socks_of
 
@@ -20,6 +33,9 @@ LINE_BYTES_MAX = 16_384
 CHUNK_LINE_BYTES_MAX = 1_024
 CHUNK_DIGITS_MAX = 15
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_CARRIAGE_RETURN = 0x0D
+_ODD_END = re.compile(rb"\n(?:\n|\r[^\n])")
+"""Where a head ends otherwise than with CR LF."""
 
 
 class _State(Enum):
@@ -48,7 +64,7 @@ class Faults:
     """What could not be read, on all connections."""
 
     unreadable: int = 0
-    """Heads that are not well-formed, or can be read in two ways; hellos that are none."""
+    """Heads that proxies read in several ways, or that are none; hellos that are none."""
     too_long: int = 0
     """Heads and lines beyond their bound."""
 
@@ -102,7 +118,7 @@ class Reader:
             elif self._state is _State.SOCKS:
                 place = self._read_socks(content, place, found)
             elif self._state in _IN_CHUNKS:
-                place = self._read_chunk_line(content, place)
+                place = self._read_chunk_line(content, place, found)
             else:
                 place = self._read_head(content, place, found)
         self.beyond = max(0, place - len(content))
@@ -112,6 +128,13 @@ class Reader:
         """Bytes are missing."""
         if self._state is not _State.CLOSED:
             self._go(_State.LOST)
+
+    def cut_short(self) -> list[Request]:
+        """The bytes that follow were sent and are not seen. Gives the request of whose head they are a part."""
+        begun = self._state in (_State.FIRST, _State.HEAD) and self._searched > 0
+        found = [foreign(bytes(self._buffer[:LINE_BYTES_MAX]))] if begun else []
+        self.lose()
+        return found
 
     def close(self) -> None:
         """Read no more."""
@@ -144,6 +167,7 @@ class Reader:
             asked = socks_of(self._buffer)
         except NotSocks:
             self._faults.unreadable += 1
+            found.append(foreign(bytes(self._buffer[:LINE_BYTES_MAX])))
             self.close()
             return len(content)
         if asked is None:
@@ -178,44 +202,71 @@ class Reader:
         stream, begin, shift = (content, place, 0) if not buffer else (buffer, 0, place - len(buffer))
         if buffer:
             buffer += content[place:]
-        if begin == len(stream) or not self._may_be_request(stream, begin):
+        if begin == len(stream):
             return len(content)
-        end, after = _head_end(stream, max(begin, self._searched))
+        first, line_end = (First.HEAD, -1) if self._searched else self._first_line(stream, begin)
+        if first is First.FOREIGN:
+            self._foreign(bytes(stream[begin : begin + LINE_BYTES_MAX]), found)
+            return len(content)
+        if first is First.ALONE:
+            end, after = line_end, line_end + 1
+        else:
+            end, after = _head_end(stream, max(begin, self._searched))
         if end < 0:
             if not buffer:
                 buffer += content[place:]
             # Only once the request line is there, as it is looked at until then.
             self._searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
             if len(buffer) > HEAD_BYTES_MAX:
-                self._faults.too_long += 1
-                self._go(_State.LOST)
+                self._too_long(bytes(buffer[:LINE_BYTES_MAX]), found)
             return len(content)
         request = request_of(bytes(stream[begin:end]), self._urls)
-        if request is None:
+        if not request.is_readable and self._state is _State.TUNNEL:
+            # It may be of another protocol, so nothing but what it may name counts.
+            request = request._replace(is_readable=True)
+        if not request.is_readable or (request.others and not request.host):
             self._faults.unreadable += 1
-            self._go(_State.LOST)
-            return len(content)
         found.append(request)
         return self._behind(request, after + shift)
 
-    def _may_be_request(self, stream: bytes | bytearray, begin: int) -> bool:
-        """What is there may be the beginning of a request; where it is not, the state says what follows."""
-        if self._searched:
-            return True
+    def _first_line(self, stream: bytes | bytearray, begin: int) -> tuple[First, int]:
+        """What begins here, HEAD while that is not known, and where its first line ends, -1 while it is not whole."""
+        if not MAY_BEGIN.match(stream, begin):
+            return First.FOREIGN, -1
         # The end of the line is looked for first: a line that comes byte by byte is matched once, not with each byte.
-        if stream.find(b"\n", begin) >= 0:
-            if REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
-                return True
-        elif stream[begin : begin + 1].isupper():
-            if len(stream) - begin < LINE_BYTES_MAX:
-                return True
-            self._faults.too_long += 1
-        if self._state in _MAY_BE_TLS:
+        end = stream.find(b"\n", begin)
+        if end >= 0 and REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
+            return First.HEAD, end
+        if (end if end >= 0 else len(stream)) - begin >= LINE_BYTES_MAX:
+            return First.FOREIGN, end
+        if end < 0:
+            return First.HEAD, end
+        return first_of(bytes(stream[begin:end]), in_tunnel=self._state is _State.TUNNEL), end
+
+    def _foreign(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
+        """No request begins here: the state tells what that means."""
+        if len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
+            self._too_long(begin, found)
+        elif self._state is _State.TUNNEL:
             self.close()
         else:
             self._faults.unreadable += 1
-            self._go(_State.LOST)
-        return False
+            if self._state is _State.FIRST:
+                found.append(foreign(begin))
+                self.close()
+            else:
+                # Anything that was agreed on by then, such as the frames of a WebSocket.
+                self._go(_State.LOST)
+
+    def _too_long(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
+        """A line or a head is longer than what is read; some proxies read it."""
+        self._faults.too_long += 1
+        request, in_tunnel = foreign(begin), self._state is _State.TUNNEL
+        if in_tunnel and not request.others:
+            self.close()
+            return
+        found.append(request._replace(is_readable=in_tunnel))
+        self._go(_State.LOST)
 
     def _behind(self, request: Request, place: int) -> int:
         """Pass over the body; gives where to read on, which may be beyond what is there."""
@@ -231,15 +282,14 @@ class Reader:
             place += request.body
         return place
 
-    def _read_chunk_line(self, content: bytes, place: int) -> int:
+    def _read_chunk_line(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
         """RFC 9112 section 7.1. Gives where to read on."""
         buffer = self._buffer
         end = content.find(b"\n", place)
         line = bytes(buffer) + content[place : end if end >= 0 else len(content)]
         is_trailer = self._state is _State.TRAILER
         if len(line) > CHUNK_LINE_BYTES_MAX or (is_trailer and self._trailer_bytes > HEAD_BYTES_MAX):
-            self._faults.too_long += 1
-            self._go(_State.LOST)
+            self._too_long(b"", found)
             return len(content)
         if end < 0:
             buffer += content[place:]
@@ -250,27 +300,41 @@ class Reader:
             self._trailer_bytes += end + 1 - place
             if not line:
                 self._go(_State.HEAD)
-        elif self._state is _State.CHUNK_END:
-            self._go(_State.LOST if line else _State.CHUNK)
+        elif self._state is _State.CHUNK_END and not line:
+            self._go(_State.CHUNK)
+        elif self._state is _State.CHUNK:
+            return self._read_size(line, end + 1, found)
         else:
-            return self._read_size(line, end + 1)
+            self._no_chunk(found)
         return end + 1
 
-    def _read_size(self, line: bytes, place: int) -> int:
+    def _read_size(self, line: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
         digits = line.partition(b";")[0].strip()
         if not 0 < len(digits) <= CHUNK_DIGITS_MAX or not _HEX.issuperset(digits):
-            self._faults.unreadable += 1
-            self._go(_State.LOST)
+            self._no_chunk(found)
             return place
         size = int(digits, 16)
         self._go(_State.CHUNK_END if size else _State.TRAILER)
         return place + size
 
+    def _no_chunk(self, found: list[Request | Hello | Socks]) -> None:
+        """Where the body ends is not known any more, so neither where the next request begins."""
+        self._faults.unreadable += 1
+        found.append(foreign(b""))
+        self._go(_State.LOST)
+
 
 def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
     """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
-    crlf = stream.find(b"\r\n\r\n", begin)
-    bare = stream.find(b"\n\n", begin, crlf if crlf >= 0 else len(stream))
-    if bare >= 0:
-        return bare, bare + 2
-    return (crlf, crlf + 4) if crlf >= 0 else (-1, -1)
+    end = stream.find(b"\n\r\n", begin)
+    odd = _ODD_END.search(stream, begin, end + 1 if end >= 0 else len(stream))
+    if odd is not None:
+        end, after = odd.span()
+        if after - end > len(b"\n\n"):
+            # Some proxies let a head end with a line of nothing but CR: it counts as a doubtful line of the head.
+            return after - 1, after - 1
+    elif end < 0:
+        return -1, -1
+    else:
+        after = end + 3
+    return end - (stream[end - 1] == _CARRIAGE_RETURN), after

@@ -327,6 +327,7 @@ def sensing(
                         list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
                         level=lambda: level_of_all(plan) if holds_all else level_of(plan, learner),
                         is_proxied=learner.is_asked if learner is not None and holds_all else None,
+                        block_unreadable=plan.block_unreadable,
                     )
                 )  # fmt: skip
             if capture is not None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from producers.sensor.hosts import Authority
 from schemas.clock import iso_micros
 from schemas.events import Micros
 from schemas.sensor_line import Http, Socks, Tls
@@ -46,7 +47,7 @@ class Said(NamedTuple):
     target: str
     """As far as it may be told: cut, and never with credentials."""
     host: str
-    """Who is asked for, normalised: of the target, else of the Host field, or the server name; "" where nobody is named."""
+    """The host that is asked for, normalised: of target or Host field, or the server name; "" where none is certain."""
     port: int
     named: str = ""
     """What the Host field says, normalised."""
@@ -67,6 +68,10 @@ class Said(NamedTuple):
     """All packets of its connection were seen, from the SYN on, as far as they came by."""
     started: Micros = 0
     """When its connection began; 0 where that was not seen."""
+    others: tuple[Authority, ...] = ()
+    """Each other host that the proxy may go to."""
+    is_readable: bool = True
+    """False: proxies may read it in several ways, or it is no request at all."""
 
 
 _ENCODE = msgspec.json.Encoder().encode

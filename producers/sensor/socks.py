@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from producers.sensor.hosts import host_of
 from producers.sensor.ring import spelled
-from schemas.address import canonical_host
 
 VERSIONS = frozenset({4, 5})
 """First bytes of a connection to a SOCKS server."""
@@ -157,4 +157,4 @@ def _asked(version: int, command: int, host: str, port: bytes | bytearray, lengt
 
 def _host(name: bytes) -> str:
     """The name, normalised; "" where servers might read it in several ways, as with a zero byte in its middle."""
-    return canonical_host(name.decode("ascii")) if all(0x20 < byte < 0x7F for byte in name) else ""
+    return host_of(name.decode("ascii")) if all(0x20 < byte < 0x7F for byte in name) else ""

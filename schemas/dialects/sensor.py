@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.address import HOST_LENGTH_MAX, canonical_host
+from schemas.address import HOST_LENGTH_MAX, authority, canonical_host
 from schemas.clock import parse_micros
 from schemas.events import (
     TEXT_CHARS_MAX,
+    UNNAMED_TARGET,
     Action,
     Dialect,
     Flow,
@@ -31,6 +32,7 @@ from schemas.events import (
 from schemas.sensor_line import Http, Line, Mode, Socks, Tls
 from schemas.sensor_line import Verdict as Judged
 
+HTTP_PORT = 80
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
 """How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
@@ -100,7 +102,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
     if line.why not in WHY:
         return Reject(Reason.BAD_VALUE, f"why is {line.why!r}, not one of {sorted(WHY)}", raw)
     host = _host(line.host)
-    if not host:
+    if not host and (line.host or line.target != UNNAMED_TARGET):
         return Reject(Reason.BAD_VALUE, f"{line.host[:TEXT_CHARS_MAX]!r} is no host", raw)
     return Verdict(
         line.device,
@@ -110,13 +112,22 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
         action,
         line.tx,
         line.method,
-        line.target,
+        _absolute(line, host),
         host,
         None,
         line.title[:TEXT_CHARS_MAX],
         line.how or line.why,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
+        line.port if line.target == UNNAMED_TARGET else 0,
     )
+
+
+def _absolute(line: Judged, host: str) -> str:
+    """The target in absolute form where the Host field names the host: a proxy was asked for it."""
+    if not line.target.startswith("/"):
+        return line.target
+    place = authority(host, line.port) if line.port not in (0, HTTP_PORT) or ":" in host else host
+    return f"http://{place}{line.target}"
 
 
 def _host(text: str) -> str:

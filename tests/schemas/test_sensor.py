@@ -78,7 +78,7 @@ def test_addresses_as_hosts() -> None:
 
 
 def test_what_cannot_be_a_host_is_none() -> None:
-    """A request without a usable Host is a request still; a verdict without a host is about nothing."""
+    """A request without a usable Host is a request still; a verdict whose host is none is about nothing."""
     request, verdict = parsed(HTTP, host="a b"), parsed(VERDICT, host="a b")
 
     assert isinstance(request, HttpExchange)
@@ -149,3 +149,29 @@ def test_a_mode_needs_no_connection() -> None:
 
     assert isinstance(mode, ModeChanged)
     assert (mode.device, mode.mode, mode.before) == ("dev-a", "off", None)
+
+
+@pytest.mark.parametrize(
+    ("target", "port", "expected"),
+    [
+        ("/a", 80, "http://bad.example/a"),
+        ("/a", 8080, "http://bad.example:8080/a"),
+        ("http://bad.example/a", 80, "http://bad.example/a"),
+        ("?", 8443, "?"),
+    ],
+)
+def test_a_verdict_on_a_target_without_a_host(target: str, port: int, expected: str) -> None:
+    """The Host field named the host, so the URL has it; the proxy's port is in no URL."""
+    verdict = parsed(VERDICT, method="GET", target=target, host="bad.example", port=port)
+
+    assert isinstance(verdict, Verdict)
+    assert (verdict.target, verdict.host, verdict.port) == (expected, "bad.example", port if target == "?" else 0)
+
+
+def test_a_verdict_on_what_cannot_be_read() -> None:
+    """It has no host; without a host every other verdict is about nothing."""
+    verdict, other = (parsed(VERDICT, method="GET", target=target, host="") for target in ("?", "/a"))
+
+    assert isinstance(verdict, Verdict)
+    assert (verdict.target, verdict.host) == ("?", "")
+    assert isinstance(other, Reject)

@@ -39,6 +39,10 @@ class Said(NamedTuple):
     acked: int = 0
     from_begin: bool = True
     started: int = 0
+    named: str = ""
+    user_agent: str = ""
+    others: tuple[tuple[str, int], ...] = ()
+    is_readable: bool = True
 
 
 def segment_of(ip: bytes) -> Segment | None:

@@ -24,13 +24,16 @@ AT = 1_780_000_000_000_000
 class World:
     """An enforcer, its lines, and a kernel that does as it is told: its resets acknowledge `received`."""
 
-    def __init__(self, *outcomes: bool | int, received: int | None = 0) -> None:
+    def __init__(self, *outcomes: bool | int, received: int | None = 0, block_unreadable: bool = False) -> None:
         self.lines: list[bytes] = []
         self.received = received
         self.destroyed: list[FiveTuple] = []
         self.outcomes = list(outcomes)
         listed = Listed("block.txt", ["listed.example"])
-        self.enforcer = Enforcer("dev-a", lambda: listed, self._destroy, self.lines.append)
+        self.enforcer = Enforcer(
+            "dev-a", lambda: listed, self._destroy, self.lines.append,
+            block_unreadable=block_unreadable, named={FLOW[2:]},
+        )  # fmt: skip
 
     def _destroy(self, flow: FiveTuple) -> bool:
         self.destroyed.append(flow)
@@ -57,8 +60,10 @@ class World:
         ]
 
 
-def world(mode: ProtectionMode, *outcomes: bool | int, received: int | None = 0) -> World:
-    made = World(*outcomes, received=received)
+def world(
+    mode: ProtectionMode, *outcomes: bool | int, received: int | None = 0, block_unreadable: bool = False
+) -> World:
+    made = World(*outcomes, received=received, block_unreadable=block_unreadable)
     made.enforcer.enters(mode, AT)
     return made
 
@@ -368,3 +373,61 @@ def test_what_is_no_segment_goes_on() -> None:
     made = world(ProtectionMode.BLOCK)
 
     assert passes(made.enforcer, lambda _: None, Level(), lambda: AT)(b"") is True
+
+
+TWO_HOSTS = said("")._replace(
+    target="?", port=0, others=(("fine.example", 443), ("x.listed.example", 8443)), is_readable=False
+)
+UNREADABLE_REQUEST = TWO_HOSTS._replace(others=(("fine.example", 443),))
+NO_REQUEST = UNREADABLE_REQUEST._replace(method="?", others=())
+
+
+@pytest.mark.parametrize("mode", [ProtectionMode.AUDIT, ProtectionMode.BLOCK])
+def test_a_listed_host_among_those_that_may_be_meant(mode: ProtectionMode) -> None:
+    """It is marked or stopped, as if it were meant; the verdict names the listed one and no target."""
+    made = world(mode)
+    made.enforcer.saw(AT, TWO_HOSTS)
+
+    (verdict,) = (line for line in made.told() if line["kind"] == "verdict")
+    assert (verdict["host"], verdict["port"], verdict["target"]) == ("x.listed.example", 8443, "?")
+    assert verdict["action"] == ("blocked" if mode is ProtectionMode.BLOCK else "audited")
+
+
+@pytest.mark.parametrize("request_", [UNREADABLE_REQUEST, NO_REQUEST])
+def test_what_cannot_be_read_is_stopped(request_: Said) -> None:
+    """With `block_unreadable` in mode block, and only then; the verdict names no host and says why."""
+    made = world(ProtectionMode.BLOCK, block_unreadable=True)
+    assert made.enforcer.stops(AT, request_)
+    others = (world(ProtectionMode.BLOCK), world(ProtectionMode.AUDIT, block_unreadable=True))
+
+    assert not any(one.enforcer.stops(AT, request_) or one.enforcer.saw(AT, request_) for one in others)
+    (verdict,) = (line for line in made.told() if line["kind"] == "verdict")
+    assert (verdict["host"], verdict["action"], verdict["how"]) == ("", "blocked", "inline")
+    assert "block_unreadable" in verdict["title"]
+
+
+def test_what_is_no_request_is_stopped_at_named_proxies_only() -> None:
+    """Else a process could have others' connections to any address stopped, by having it learnt as a proxy."""
+    made = world(ProtectionMode.BLOCK, block_unreadable=True)
+    learnt = ("198.51.100.11", 40_000, "203.0.113.9", 5432)
+
+    assert not made.enforcer.stops(AT, NO_REQUEST._replace(flow=learnt))
+    assert made.enforcer.stops(AT, UNREADABLE_REQUEST._replace(flow=learnt))
+
+
+def test_other_requests_in_a_dropped_packet_are_reported() -> None:
+    """A CONNECT, and behind it the client hello for which the packet is dropped: only the gate has seen both."""
+
+    class Both(Level):
+        def packet(self, _at: int, _packet: Segment, /) -> list[Said]:
+            return [said("fine.example"), said("listed.example", kind="tls")]
+
+    made = world(ProtectionMode.BLOCK)
+    may_pass = passes(made.enforcer, lambda _: segment(b"x"), Both(), lambda: AT)
+
+    assert may_pass(b"") is False
+    _, verdict, http = made.told()
+    assert (verdict["kind"], verdict["host"]) == ("verdict", "listed.example")
+    assert (http["kind"], http["method"], http["target"], "status" in http) == (
+        "http", "CONNECT", "fine.example:443", False,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Heads of requests: what is read of them, what is told, and that nothing secret is."""
+"""Heads of requests: what is read of them, what is reported, and that nothing secret is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.sensor.heads import CHUNKED, TARGET_CHARS_MAX, UNKNOWN, Urls, request_of, status_of
+from producers.sensor.heads import CHUNKED, TARGET_CHARS_MAX, UNKNOWN, First, Urls, first_of, request_of, status_of
 
 
-def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int] | None:
+def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int]:
     """Target, host and port of a request."""
     request = request_of("\r\n".join([line, *fields]).encode("latin-1"), urls)
-    return None if request is None else (request.target, request.host, request.port)
+    return request.target, request.host, request.port
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,6 @@ def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int
     [
         ("CONNECT www.Example.com:443 HTTP/1.1", ("www.example.com:443", "www.example.com", 443)),
         ("CONNECT [2001:DB8::1]:443 HTTP/1.1", ("[2001:db8::1]:443", "2001:db8::1", 443)),
-        ("CONNECT jane:secret@a.example:443 HTTP/1.0", ("a.example:443", "a.example", 443)),
         ("GET http://a.example HTTP/1.1", ("http://a.example/", "a.example", 80)),
         ("GET HTTP://A.example:80/b;c?d=e#f HTTP/1.1", ("http://a.example/b;c", "a.example", 80)),
         ("GET https://[::1]:8443/b HTTP/1.1", ("https://[::1]:8443/b", "::1", 8443)),
@@ -45,43 +44,174 @@ def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int
 )
 def test_targets(line: str, expected: tuple[str, str, int]) -> None:
     """Every form of a target, without query, fragment and credentials."""
-    assert told(line, "Host: host.example:8080") == expected
+    assert told(line, f"Host: {expected[1] if 'https' in line or 'ftp' in line else 'host.example'}:8080") == expected
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "expected"),
     [
-        "CONNECT www.example.com HTTP/1.1",
-        "CONNECT http://a.example:443 HTTP/1.1",
-        "CONNECT /a:443 HTTP/1.1",
-        "GET http://a.example\\@b.example/ HTTP/1.1",
-        "GET http://a@b@c.example/ HTTP/1.1",
-        "GET http:///b HTTP/1.1",
-        "GET http://a.example:99999/ HTTP/1.1",
-        "GET gopher://a.example/ HTTP/1.1",
-        "GET b HTTP/1.1",
-        "GET http://a.example/ b HTTP/1.1",
-        "GET http://a.example/\x01 HTTP/1.1",
-        "get http://a.example/ HTTP/1.1",
-        "GET http://a.example/ HTTP/2.0",
-        "GET  http://a.example/ HTTP/1.1",
-        "",
+        ("GET  http://a.example/ HTTP/1.1", ("http://a.example/", "a.example", 80)),
+        ("GET\thttp://a.example/\tHTTP/1.1", ("http://a.example/", "a.example", 80)),
+        (" GET http://a.example/ \x0bHTTP/1.1 ", ("http://a.example/", "a.example", 80)),
+        ("GET http://a.example/b c HTTP/1.1", ("http://a.example/b c", "a.example", 80)),
+        ("GET http://a.example/ HTTP/1.2", ("http://a.example/", "a.example", 80)),
+        ("GET http://a.example/ HTTP/1.10", ("http://a.example/", "a.example", 80)),
+        ("GET http://a.example/ HTTP/2.0", ("http://a.example/", "a.example", 80)),
+        ("GET http://a.example/ http/1.1", ("http://a.example/", "a.example", 80)),
+        ("get http://a.example/ HTTP/1.1", ("http://a.example/", "a.example", 80)),
+        ("GET http://a.example/", ("http://a.example/", "a.example", 80)),
+        ("connect a.example:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT a.example HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT a.example: HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT %61.exampl%65:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT [a.example]:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT 3405803786:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
+        ("CONNECT 0xCB00710a:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
+        ("CONNECT 0313.0.0161.012:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
+        ("CONNECT 0xcb.0.28938:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
+        ("CONNECT [203.28938]:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
+        ("GET http://%32%303.28938./ HTTP/1.1", ("http://203.0.113.10/", "203.0.113.10", 80)),
+        ("GET http://[::ffff:cb00:710a]/ HTTP/1.1", ("http://203.0.113.10/", "203.0.113.10", 80)),
+        ("GET http://1.2.3.4.example/ HTTP/1.1", ("http://1.2.3.4.example/", "1.2.3.4.example", 80)),
     ],
 )
-def test_what_is_no_request(line: str) -> None:
-    """Nothing is told of a line that somebody might read otherwise."""
-    assert told(line, "Host: host.example") is None
+def test_what_proxies_read_leniently(line: str, expected: tuple[str, str, int]) -> None:
+    """Each of these was sent to squid, tinyproxy, privoxy, Apache and nginx: those that accept it go to this host."""
+    assert told(line) == expected
 
 
-@pytest.mark.parametrize("field", ["Host : a", " folded", "no colon", ": a", "Host: a\rX: b"])
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        # squid goes to the first one, tinyproxy and privoxy to the second one
+        ("CONNECT a.example:443@b.example:8443 HTTP/1.1", [("a.example", 443), ("b.example", 8443)]),
+        ("CONNECT jane@b.example:443 HTTP/1.1", [("jane", 443), ("b.example", 443)]),
+        # squid goes to the first one, tinyproxy, privoxy and Apache to the second one
+        ("GET http://a.example?@b.example/ HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
+        ("GET http://a.example#@b.example/c HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
+        # squid to the first one, tinyproxy to the second one
+        ("GET http://a.example\t@b.example/ HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
+        ("GET http://a.example\\@b.example/ HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
+        ("GET http://a@b@c.example/ HTTP/1.1", [("a", 80), ("b", 80), ("c.example", 80)]),
+        # nginx reads decimal numbers only
+        ("GET http://203.0.113.010/ HTTP/1.1", [("203.0.113.8", 80), ("203.0.113.10", 80)]),
+        # ports that are cut, or read as far as they are numbers
+        ("CONNECT a.example:65979 HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT a.example:+443 HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT a.example:443:8443 HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT http://a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT a.example%2f:443 HTTP/1.1", []),
+        ("CONNECT %ff.example:443 HTTP/1.1", []),
+        ("CONNECT 256.0.0.1:443 HTTP/1.1", []),
+        ("CONNECT /a:443 HTTP/1.1", []),
+        ("GET a.example:80 HTTP/1.1", [("a.example", 80)]),
+        ("GET http://a.example:99999/ HTTP/1.1", [("a.example", 34463)]),
+        ("GET gopher://a.example/ HTTP/1.1", [("a.example", 80)]),
+        ("GET http:///a.example/ HTTP/1.1", [("a.example", 80)]),
+        ("GET http://a.example\0.b.example/ HTTP/1.1", [("a.example", 80), (".b.example", 80)]),
+        ("G(ET http://a.example/ HTTP/1.1", [("a.example", 80)]),
+        ("", []),
+    ],
+)
+def test_what_proxies_read_in_several_ways_names_nothing(line: str, others: list[tuple[str, int]]) -> None:
+    """The head has no host for certain; each that may be meant is known, so that a list finds it."""
+    request = request_of(line.encode(), Urls.PATH)
+
+    assert (request.target, request.host, request.port, request.is_readable) == ("?", "", 0, False)
+    assert list(request.others) == others
+
+
+def test_a_host_field_that_says_otherwise() -> None:
+    """Proxies go by the target, some by the field: tinyproxy for what it does not know, nginx where it is set up so."""
+    lines = (
+        "GET http://a.example/ HTTP/1.1",
+        "GET https://a.example/ HTTP/1.1",
+        "connect a.example:443 HTTP/1.1",
+        "CONNECT a.example:443 HTTP/1.1",
+    )
+    absolute, other, lower, upper = (
+        request_of(f"{line}\r\nHost: b.example:8080".encode(), Urls.PATH) for line in lines
+    )
+
+    assert (absolute.target, absolute.host, absolute.others) == (
+        "http://a.example/",
+        "a.example",
+        (("b.example", 8080),),
+    )
+    assert (other.target, other.host, other.is_readable) == ("?", "", True)
+    assert other.others == (("a.example", 443), ("b.example", 8080))
+    assert (lower.host, lower.is_readable, lower.others) == ("", False, (("a.example", 443), ("b.example", 8080)))
+    assert (upper.host, upper.is_readable, upper.others) == ("a.example", True, ())
+
+
+@pytest.mark.parametrize(
+    "field", [" folded", "X: a\r\n folded", "no colon", ": a", "X : a", "H\u00f6: a", "X: a\rY: b"]
+)
 def test_fields_that_are_not_well_formed(field: str) -> None:
-    """Proxies refuse them, or read them in their own way."""
-    assert told("GET http://a.example/ HTTP/1.1", field) is None
+    """Proxies pass them over; where the body ends does not depend on them."""
+    head = f"GET http://a.example/ HTTP/1.1\r\n{field}\r\nHost: a.example\r\nContent-Length: 5"
+    request = request_of(head.encode(), Urls.PATH)
+
+    assert (request.host, request.body, request.is_readable) == ("a.example", 5, True)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Content-Length: 5\r\n 0",
+        "Content-Length : 5",
+        " Content-Length: 5",
+        "X: a\rTransfer-Encoding: chunked",
+        "\r",
+        " ",
+    ],
+)
+def test_fields_that_may_say_where_the_body_ends(field: str) -> None:
+    """What follows the head could be its body, or the next request: nothing of it is certain."""
+    request = request_of(f"GET http://a.example/ HTTP/1.1\r\nX: a\r\n{field}".encode(), Urls.PATH)
+
+    assert (request.host, request.body, request.is_readable) == ("a.example", UNKNOWN, False)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["Host : a.example", "Host:\r\n a.example", "X: b\rHost: a.example", "Host: a.example, b", "Host: b@a.example"],
+)
+def test_a_host_field_that_is_not_well_formed(field: str) -> None:
+    """It names nothing; a target that names a host does."""
+    plain = request_of(f"GET / HTTP/1.1\r\n{field}".encode(), Urls.PATH)
+    absolute = request_of(f"GET http://a.example/ HTTP/1.1\r\n{field}".encode(), Urls.PATH)
+
+    assert (plain.target, plain.host, plain.is_readable) == ("?", "", False)
+    assert (absolute.host, absolute.is_readable) == ("a.example", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected", "in_tunnel"),
+    [
+        ("GET  / HTTP/1.1", First.HEAD, First.HEAD),
+        ("GET http://a.example/ HTTP/1.7\r", First.HEAD, First.HEAD),
+        ("GET http://a.example/", First.ALONE, First.ALONE),
+        ("GET http://a.example/ HTTP/0.9", First.ALONE, First.ALONE),
+        ("PRI * HTTP/2.0\r", First.FOREIGN, First.FOREIGN),
+        ("GET key", First.ALONE, First.FOREIGN),
+        ("EHLO a.example", First.FOREIGN, First.FOREIGN),
+        ("SSH-2.0-OpenSSH_9.2", First.FOREIGN, First.FOREIGN),
+        ("HTTP/1.1 200 OK", First.FOREIGN, First.FOREIGN),
+        ("", First.FOREIGN, First.FOREIGN),
+    ],
+)
+def test_what_a_first_line_is(line: str, expected: First, in_tunnel: First) -> None:
+    """A head, a request of HTTP/0.9 on which proxies act at once, or nothing for a proxy."""
+    assert (first_of(line.encode()), first_of(line.encode(), in_tunnel=True)) == (expected, in_tunnel)
 
 
 def test_two_hosts_are_none() -> None:
     """Which of them counts is the proxy's secret; the target still names one."""
-    assert told("GET / HTTP/1.1", "Host: a.example", "Host: b.example") == ("/", "", 0)
+    two = request_of(b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example", Urls.PATH)
+    assert (two.target, two.host, two.is_readable) == ("?", "", False)
+    assert set(two.others) == {("a.example", 80), ("b.example", 80)}
     assert told("GET / HTTP/1.1", "Host: a.example", "Host: A.example") == ("/", "a.example", 80)
     assert told("GET http://c.example/ HTTP/1.1", "Host: a.example", "Host: b.example") == (
         "http://c.example/",
@@ -108,8 +238,8 @@ def test_how_long_a_body_is(fields: list[str], body: int) -> None:
     """Only where nobody could read it otherwise."""
     request = request_of("\r\n".join(["POST http://a.example/ HTTP/1.1", *fields]).encode(), Urls.PATH)
 
-    assert request is not None
     assert request.body == body
+    assert request.is_readable == (body != UNKNOWN)
 
 
 def test_secrets_are_not_told() -> None:
@@ -134,9 +264,7 @@ def test_texts_are_bounded_and_can_be_seen() -> None:
     long = request_of(b"GET http://a.example/" + b"a" * 9_000 + b" HTTP/1.1\r\nUser-Agent: " + b"b" * 9_000, Urls.PATH)
     odd = request_of(b"GET http://a.example/\xff\xc3\xa4 HTTP/1.1\r\nUser-Agent: a\x1bb", Urls.PATH)
 
-    assert long is not None
     assert (len(long.target), len(long.user_agent)) == (TARGET_CHARS_MAX, 256)
-    assert odd is not None
     assert (odd.target, odd.user_agent) == ("http://a.example/\\xffä", "a\\x1bb")
 
 

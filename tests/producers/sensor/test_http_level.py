@@ -188,12 +188,15 @@ def test_what_follows_a_refused_tunnel() -> None:
 
 
 def test_chunks_that_are_not_as_long_as_they_say() -> None:
-    """Nothing is told of what follows in the segment."""
+    """What follows in the segment is not read; that something follows is reported."""
     said = heard(
         talk(b"POST http://a.example/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n" + GET)
     )
 
-    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example"]
+    assert [(one.host, one.is_readable) for one in said if one.kind is Kind.REQUEST] == [
+        ("a.example", True),
+        ("", False),
+    ]
 
 
 def test_a_request_without_an_answer_is_told_in_time() -> None:
@@ -271,18 +274,115 @@ def test_another_protocol_after_101() -> None:
 
 
 @pytest.mark.parametrize(
-    "first",
+    ("first", "reported", "unreadable"),
     [
-        b"SSH-2.0-OpenSSH_9.2\r\n" + GET,
-        b"\x05\x01\x00" + GET,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + GET,
-        b"\x16\x03\x01\0\0" + GET,
+        (b"SSH-2.0-OpenSSH_9.2\r\n" + GET, ["?"], 1),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", ["?"], 1),
+        (b"HELO a.example\r\n", ["?"], 1),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + GET, ["PRI"], 1),
+        (b"\x05\x01\x00" + GET, [], 0),
+        (b"\x16\x03\x01\0\0" + GET, [], 1),
     ],
 )
-def test_what_is_not_http_is_left_alone(first: bytes) -> None:
-    """Of a connection that begins otherwise nothing is told, also in a tunnel."""
-    assert facts(heard(talk(first, GET))) == []
+def test_what_is_not_http_is_not_read(first: bytes, reported: list[str], unreadable: int) -> None:
+    """A connection that begins otherwise is reported without a target, once; in a tunnel it is nothing to report."""
+    by = level()
+    said = [one for one in heard(talk(first, GET), by) if one.kind is Kind.EXCHANGE]
+
+    assert [one.method for one in said] == reported
+    assert not any(one.host or one.is_readable for one in said)
+    assert by.faults.unreadable == unreadable
     assert [one[2] for one in facts(heard(talk(CONNECT, first, GET)))] == ["CONNECT"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://a.example/ HTTP/1.1\nX: y\n\n",
+        b"GET http://a.example/ HTTP/1.1\nX: y\n\r\n",
+        b"GET http://a.example/ HTTP/1.1\r\nX: y\r\n\n",
+        b"\r\n\n GET\thttp://a.example/  HTTP/1.3 \r\nX: y\r\n z\r\n\r\n",
+        b"get http://a.example/ HTTP/1.1\r\n\r\n",
+        b"GET http://a.example/\r\n",
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 5, 1_000])
+def test_heads_as_proxies_read_them(head: bytes, cut: int) -> None:
+    """However lines end and white space stands, in whatever segments: what follows the head is the next request."""
+    by = level()
+    stream = head + GET
+    said = heard(talk(*(stream[at : at + cut] for at in range(0, len(stream), cut))), by)
+
+    assert [one.host for one in said if one.kind is Kind.REQUEST] == ["a.example", "intranet.example"]
+    assert by.faults.unreadable == 0
+
+
+def test_proxies_act_on_http_0_9_at_once() -> None:
+    """Its line is all that there is: the request is known with the line's end."""
+    by = level()
+    first, second = talk(b"GET http://a.example/\r", b"\n")[1:]
+
+    assert [by.packet(T0, packet) for packet in (syn(), first)] == [[], []]
+    assert [one.host for one in by.packet(T0, second)] == ["a.example"]
+
+
+def urgent(payload: bytes, at: int) -> Packet:
+    """A segment whose last byte is urgent."""
+    return segment(payload, at)._replace(urgent=len(payload))
+
+
+def test_an_urgent_byte_is_not_in_the_stream() -> None:
+    """What a proxy reads does not contain it: within the host, at the begin, between two heads, within a body, sent again."""
+    inside = [syn(), urgent(b"CONNECT www.exX", 0), segment(b"ample.com:443 HTTP/1.1\r\n\r\n", 15)]
+    alone = [syn(), urgent(b"X", 0), segment(CONNECT, 1)]
+    early = [syn(), segment(b"ample.com:443 HTTP/1.1\r\n\r\n", 15), *[urgent(b"CONNECT www.exX", 0)] * 2]
+    before = [syn(), segment(b"CONNECT www.", 0)._replace(urgent=15), *inside[1:]]
+    post = b"POST http://www.example.com/ HTTP/1.1\r\nContent-Length: 3\r\n\r\n"
+    body = [syn(), urgent(post + b"abX", 0), segment(b"c" + GET, len(post) + 3)]
+    cut = [syn(), segment(post + b"ab", 0), urgent(b"X", len(post) + 2), segment(b"c" + GET, len(post) + 3)]
+
+    for packets in (inside, alone, early, before):
+        assert [one.host for one in heard(packets) if one.kind is Kind.REQUEST] == ["www.example.com"]
+    for packets in (body, cut):
+        said = [one.host for one in heard(packets) if one.kind is Kind.REQUEST]
+        assert said == ["www.example.com", "intranet.example"]
+
+
+def test_two_urgent_bytes_are_read_in_several_ways() -> None:
+    """The first one stays in the stream where the receiver has not read it when the second one comes."""
+    by = level()
+    packets = [syn(), urgent(b"CONNECT www.X", 0), urgent(b"examplY", 13), segment(b"e.com:443 HTTP/1.1\r\n\r\n", 20)]
+    request, _ = heard(packets, by)
+
+    assert (request.target, request.host, request.is_readable) == ("?", "", False)
+    assert request.others == (("www.example.com", 443),)
+    assert by.faults.unreadable == 1
+
+
+def test_urgent_bytes_are_bounded() -> None:
+    """Of many that are known before they come some are left out, and nothing of the connection is certain."""
+    far = [segment(b"x", at)._replace(urgent=at) for at in range(500, 520)]
+    said = heard([syn(), *far, segment(GET)])
+
+    assert {one.is_readable for one in said} == {False}
+
+
+def test_a_line_of_cr_may_end_a_head() -> None:
+    """With privoxy it does, with others not: the request is reported, what follows is not read."""
+    by = level()
+    said = heard(talk(b"GET http://a.example/ HTTP/1.1\r\nX: y\r\n\r\r\n" + GET), by)
+
+    assert [(one.host, one.is_readable) for one in said if one.kind is Kind.REQUEST] == [("a.example", False)]
+    assert by.faults.unreadable == 1
+
+
+def test_a_request_in_a_tunnel_that_may_be_of_another_protocol() -> None:
+    """CONNECT may have been refused, unseen: what the line may name is known, and the line is not called unreadable."""
+    odd = b"CONNECT a.example:443@b.example:443 HTTP/1.1\r\n\r\n"
+    _, request = (one for one in heard(talk(CONNECT, odd)) if one.kind is Kind.REQUEST)
+
+    assert (request.host, request.is_readable) == ("", True)
+    assert [host for host, _ in request.others] == ["a.example", "b.example"]
 
 
 def test_from_the_middle_only_whole_request_lines() -> None:
@@ -446,15 +546,38 @@ def test_hostile_bytes_do_no_harm(seed: int) -> None:
 
 
 def test_heads_are_bounded() -> None:
-    """One that does not end is let go, and counted; so is a line that does not end."""
+    """One that does not end is let go, and counted; so is a line that does not end. What it may name is known."""
     by = level()
     line = b"GET http://a.example/ HTTP/1.1\r\n" + b"X: y\r\n" * 1_000
-    heard(talk(line, *[b"X: y\r\n" * 1_000] * 10, b"\r\n"), by)
-    assert (by.faults.too_long, by.requests) == (1, 0)
+    said = heard(talk(line, *[b"X: y\r\n" * 1_000] * 10, b"\r\n"), by)
+    assert [(one.target, one.others, one.is_readable) for one in said[:1]] == [("?", (("a.example", 80),), False)]
+    assert (by.faults.too_long, by.requests) == (1, 1)
 
     by = level()
     heard(talk(b"GET http://a.example/" + b"a" * 20_000, b"a HTTP/1.1\r\n\r\n"), by)
-    assert (by.faults.too_long, by.requests, by.kept_bytes) == (1, 0, 0)
+    assert (by.faults.too_long, by.requests, by.kept_bytes) == (1, 1, 0)
+
+
+def test_a_head_of_which_bytes_are_missing() -> None:
+    """Its line came: the request is reported, for whom is not certain, as the Host field may be missing."""
+    by = level()
+    cut = segment(b"GET http://a.example/ HTTP/1.1\r\nX: y\r\n", 0)._replace(cut=40_000)
+    request, exchange = heard([syn(), cut], by)
+
+    assert (request.method, request.target, request.others, request.is_readable) == (
+        "GET", "?", (("a.example", 80),), False,
+    )  # fmt: skip
+    assert (exchange.kind, by.gaps) == (Kind.EXCHANGE, 1)
+
+
+@pytest.mark.parametrize("more", [b"a" * 20_000, b" HTTP/1.1\r\n" + b"X: y\r\n" * 12_000])
+def test_what_is_too_long_in_a_tunnel(more: bytes) -> None:
+    """CONNECT may have been refused, unseen: what the line may name is known. Another protocol's long line is nothing."""
+    requests = [one for one in heard(talk(CONNECT, b"CONNECT a.example:443", more)) if one.kind is Kind.REQUEST]
+
+    assert [one.others for one in requests] == [(), (("a.example", 443),)]
+    assert requests[1].is_readable
+    assert len(facts(heard(talk(CONNECT, b"x" * 20_000)))) == 1
 
 
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def learn(by: Learner, number: int, at: int) -> bool:
         (b"CONNECT www.example.com:443 HTTP/1.1\r\nProxy-Authorization: Neg", True),
         (b"GET http://www.example.com/ HTTP/1.1\r\n\r\n", True),
         (b"POST http://www.example.com:8000/a HTTP/1.1\r\n\r\n", True),
-        (b"CONNECT www.example.com HTTP/1.1\r\n\r\n", False),
+        (b"CONNECT www.example.com HTTP/1.1\r\n\r\n", True),
         (b"CONNECT www.example.com:443 HTTP/1.1", False),
         (b"CONNECT www.example.com:443\r\n", False),
         (b"CONNECT /socket HTTP/1.1\r\n\r\n", False),

@@ -22,6 +22,7 @@ from schemas.events import ConnectionOpened, HttpExchange, ModeChanged, TlsName
 from schemas.recognition import NOBODYS, dialect_of_each
 from tests.factories import World
 from tests.producers.sensor.http_client import PLACES
+from tests.producers.sensor.odd_requests import FINE, LISTED, UNREADABLE
 
 ROOT = Path(__file__).parents[3]
 CLIENT = Path(__file__).parent / "http_client.py"
@@ -30,6 +31,7 @@ APART: list[str | Path] = [
 ]  # fmt: skip
 CONNECTIONS, AT_ONCE = 240, 24
 LEARNT = "a proxy was learnt"
+UNREADABLE_SENT = {name: sent.decode("latin-1") for name, sent in UNREADABLE.items()}
 LATE_SECS = 4.5
 """An answer that comes as late as that may be too late to be told."""
 
@@ -206,3 +208,32 @@ def test_a_learnt_proxy_is_blocked_at_as_well(tmp_path: Path) -> None:
     ]
     first = (None, "answer_received") if outcomes[0]["answered"] else ("socket_destroyed", None)
     assert verdicts == [("listed.example", *first), ("a.listed.example", "inline", None)]
+
+
+@pytest.mark.parametrize("block_unreadable", [True, False])
+def test_what_proxies_accept_does_not_reach_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, block_unreadable: bool
+) -> None:
+    """A listed host in any spelling is stopped; what cannot be read is, where the setting says so; all else goes on."""
+    monkeypatch.setenv("UNPROXY_SENSOR__BLOCK_UNREADABLE", str(block_unreadable))
+    listed = tmp_path / "listed.txt"
+    listed.write_text("listed.example\n203.0.113.10\n")
+    arguments = ["--mode", "block", "--list", str(listed), "--proxy", "127.0.0.1:3128"]
+    with sensing(tmp_path, *arguments) as sensor:
+        command = sensor.beside("-m", "tests.producers.sensor.odd_requests")
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    reached = json.loads(done.stdout)
+    lines = [json.loads(line) for line in sensor.lines]
+    verdicts = [(line["host"], line["target"], line["action"]) for line in lines if line.get("kind") == "verdict"]
+
+    # What was sent before the urgent byte is no request yet.
+    assert {name: reached[name] for name in LISTED} == dict.fromkeys(LISTED, "") | {"urgent": "CONNECT x.lis"}
+    assert [host for host, _, _ in verdicts[: len(LISTED)]] == [
+        *["x.listed.example"] * 5, "203.0.113.10", "listed.example", "x.listed.example",
+    ]  # fmt: skip
+    assert {action for _, _, action in verdicts} == {"blocked"}
+    assert verdicts[0][1] == "?"
+    stopped = dict.fromkeys(UNREADABLE, "") if block_unreadable else UNREADABLE_SENT
+    assert {name: reached[name] for name in UNREADABLE} == stopped
+    assert verdicts[len(LISTED) :] == [("", "?", "blocked")] * (len(UNREADABLE) * block_unreadable)
+    assert {name: reached[name] for name in FINE} == {name: sent.decode("latin-1") for name, sent in FINE.items()}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.sensor.packets import ACK, Packet, parse_packet
+from producers.sensor.packets import ACK, URG, Packet, parse_packet
 from tests.producers.sensor.wire import CLIENT, FIRST_SEQ, PORT, PROXY, PROXY_PORT, tcp, v4, v6
 
 PLAIN = Packet(CLIENT, PORT, PROXY, PROXY_PORT, FIRST_SEQ, ACK, b"hello", ack=9)
@@ -31,6 +31,15 @@ def test_ipv6() -> None:
     assert parse_packet(v6(struct.pack("!BB14x", 0, 1) + HOP_BY_HOP + tcp(b"hello"), following=43)) == whole
     assert parse_packet(v6(struct.pack("!BB10x", 6, 1) + tcp(b"hello"), following=51)) == whole
     assert parse_packet(v6(struct.pack("!BxHI", 6, 0, 1) + tcp(b"hello"), following=44)) == whole
+
+
+@pytest.mark.parametrize(("flags", "pointer", "urgent"), [(ACK, 3, 0), (ACK | URG, 3, 3), (ACK | URG, 0, 1)])
+def test_the_urgent_byte(flags: int, pointer: int, urgent: int) -> None:
+    """The pointer counts with its flag only."""
+    segment = bytearray(tcp(b"hello", flags=flags))
+    segment[18:20] = pointer.to_bytes(2, "big")
+
+    assert parse_packet(v4(bytes(segment))) == PLAIN._replace(flags=flags, urgent=urgent)
 
 
 def test_longer_than_was_captured() -> None:

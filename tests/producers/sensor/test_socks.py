@@ -33,6 +33,7 @@ TO_NAME = b"\x05\x01\x00\x03" + NAME + PORT
         (GREETING + TO_NAME, "bad.example"),
         (GREETING + b"\x05\x01\xff\x03" + NAME + PORT, "bad.example"),
         (GREETING + b"\x05\x01\x00\x03\x0c198.51.100.9" + PORT, "198.51.100.9"),
+        (GREETING + b"\x05\x01\x00\x03\x0a3325256713" + PORT, "198.51.100.9"),
         (LOGIN + TO_NAME, "bad.example"),
         (b"\x05\x03\x00\x01\x02\x01\x02me\x00" + TO_NAME, "bad.example"),
         (b"\x05\x02\x00\x80" + TO_NAME, "bad.example"),
