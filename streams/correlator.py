@@ -61,6 +61,7 @@ from streams.matching import APART, flow_for_kernel, kernel_for_flow, wrongly_ma
 from streams.modes import hear
 from streams.policy import Policy, note_hit
 from streams.processes import Processes
+from streams.programs import list_program
 from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
@@ -126,6 +127,8 @@ class Correlator(Settler):
         device.facts.kernel_seen = True
         key = event.flow.key
         group = device.group(key)
+        if device.programs is not None:
+            list_program(device, key, event.process)
         kernel = Kernel(
             event.started,
             event.established,

@@ -134,6 +134,8 @@ class Device:
         "parsed",
         "processes",
         "processes_due",
+        "programs",
+        "programs_listed",
         "quiet_due",
         "read",
         "sensors",
@@ -165,6 +167,10 @@ class Device:
         """With so many PIDs it is looked which may be forgotten."""
         self.by_pid: dict[int, dict[str, None]] | None = None
         """5-tuples by the PID that connected; None until somebody asks."""
+        self.programs: dict[str | int, dict[str, None]] | None = None
+        """5-tuples by the name and by the PID of the program that connected (`streams.programs`); None until a verdict asks."""
+        self.programs_listed = 0
+        """Upper bound of the entries in it."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
