@@ -443,6 +443,9 @@ class Dialect:
     own_marks: tuple[bytes, ...] = ()
     """A line in which an endpoint tells of a connection of its own, from an address it has, contains one of these. (): none does,
     as with network sensors, which write of everybody's."""
+    flow_timeout_secs: int = 0
+    """By the sensor's defaults the longest time from a flow's last packet until its record is written, as where the flow was cut.
+    0: it writes no such records, or writes them at once."""
     framing: Callable[[Dates], Framing] | None = None
     """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
     the file's year and zone."""

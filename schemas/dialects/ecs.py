@@ -394,4 +394,5 @@ DIALECT = Dialect(
     "by their Host header, TLS names.",
     claims=claims,
     own_marks=(b"process",),
+    flow_timeout_secs=40,  # packetbeat.yml: packetbeat.flows.timeout and .period
 )

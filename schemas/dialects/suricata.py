@@ -372,4 +372,5 @@ DIALECT = Dialect(
     title="Suricata EVE JSON, versions 4 to 8",
     gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
     claims=claims,
+    flow_timeout_secs=600,  # suricata.yaml, flow-timeouts: tcp, established
 )

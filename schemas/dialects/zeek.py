@@ -225,5 +225,6 @@ DIALECT = Dialect(
     title="Zeek logs (JSON by Zeek, Corelight, ROCK or the Kafka writer, also behind syslog; tab-separated files)",
     gives="conn: ends of connections with bytes; http: requests with CONNECT and absolute URIs; ssl: TLS names; no process.",
     claims=claims,
+    flow_timeout_secs=300,  # base/init-bare.zeek: tcp_inactivity_timeout
     framing=lambda _: ZeekRows(),
 )
