@@ -205,7 +205,7 @@ class Correlator(Settler):
         key, connection = self.locate(device, event.flow, event.at, started, event.started, event.ended)
         if not self.is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
             return
-        if (kind := kind_of_flow(event.flow.id)) not in device.facts.summary_kinds:
+        if not connection.summarised and (kind := kind_of_flow(event.flow.id)) not in device.facts.summary_kinds:
             device.facts.summary_kinds.append(kind)
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -315,7 +315,8 @@ class Correlator(Settler):
         if connection.flow_ids:
             count_for_its_sensor(connection, asked, event.flow.id)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
-        if matches and asked is not None and not was_told(connection, host, port):
+        late = connection.late
+        if matches and asked is not None and not (late is not None and was_told(late, host, port)):
             sensor = kind_of_flow(event.flow.id)
             note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1, sensor)
 

@@ -68,8 +68,9 @@ class Tombstones:
         if packed is None:
             device.departed_count += 1
             self.total += 1
-        others = _unpack(packed) if packed is not None else []
-        period[key] = _pack([*others, tombstone_of(connection)][-GROUP_MAX:])
+            period[key] = _pack([tombstone_of(connection)])
+        else:
+            period[key] = _pack([*_unpack(packed), tombstone_of(connection)][-GROUP_MAX:])
         device.touched_departed[second] = None
         return forgotten
 
@@ -94,28 +95,28 @@ class Tombstones:
 
 def tombstone_of(connection: Connection) -> Departed:
     """What is remembered of a connection."""
-    flow_ids = (connection.flow_id, *connection.flow_ids) if connection.first else ()
-    records = connection.witnesses or ((connection.kernel,) if connection.kernel is not None else ())
-    kernels = tuple((speaker(record.event_id), record.started) for record in records)
-    told = tuple(told_as(d.host, d.port) for d in connection.destinations if d.sent)
-    left = connection.late
+    flow_ids = () if not connection.first else (connection.flow_id, *connection.flow_ids)
+    kernel, left = connection.kernel, connection.late
+    kernels: tuple[tuple[str, Micros], ...] = ()
+    start = 0
+    if kernel is not None:
+        start = kernel.started
+        kernels = ((speaker(kernel.event_id), start),)
+        if connection.witnesses:
+            kernels = tuple([(speaker(record.event_id), record.started) for record in connection.witnesses])
+    told: tuple[int, ...] = ()
+    for destination in connection.destinations:
+        if destination.sent:
+            told += (told_as(destination.host, destination.port),)
     if left is not None:
         kernels = tuple(dict.fromkeys([*left.kernels, *kernels]))
         return replace(left, flow_ids=flow_ids or left.flow_ids, kernels=kernels, told=(*left.told, *told))
-    start = kernels[0][1] if kernels else 0
-    name = connection.row_name
-    if not name and not connection.flow_id and (told or connection.identity == FROM_FLOW):
+    from_flow, name = connection.identity == FROM_FLOW, connection.row_name
+    if not name and not connection.flow_id and (told or from_flow):
         name = flow_name(connection)
-    return Departed(
-        connection.flow_started or start or connection.first,
-        connection.ended,
-        flow_ids,
-        kernels,
-        connection.identity == FROM_FLOW,
-        connection.kernel_name if connection.kernel_name != start else 0,
-        name,
-        told,
-    )
+    other_start = connection.kernel_name if connection.kernel_name != start else 0
+    started = connection.flow_started or start or connection.first
+    return Departed(started, connection.ended, flow_ids, kernels, from_flow, other_start, name, told)
 
 
 def departed_flow(
@@ -150,9 +151,9 @@ def is_departed(device: Device, key: str) -> bool:
     return any(key in period for period in device.departed.values())
 
 
-def was_told(connection: Connection, host: str, port: int) -> bool:
+def was_told(left: Departed, host: str, port: int) -> bool:
     """A row of that destination left before the connection did."""
-    return connection.late is not None and told_as(host, port) in connection.late.told
+    return told_as(host, port) in left.told
 
 
 def told_as(host: str, port: int) -> int:

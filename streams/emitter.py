@@ -144,7 +144,9 @@ class Emitter:
                 if destination.moved:
                     destination.moved = False
                     version = _outbid(destination, version)
-                if version > destination.sent and not was_told(connection, destination.host, destination.port):
+                if version > destination.sent and not (
+                    connection.late is not None and was_told(connection.late, destination.host, destination.port)
+                ):
                     destination.sent = version
                     name = name or connection_id(place, connection)
                     rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
