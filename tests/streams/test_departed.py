@@ -147,3 +147,26 @@ def test_a_tombstone_is_small() -> None:
     tombstone = msgspec.msgpack.encode(tombstone_of(group[0]))
 
     assert len(tombstone) <= 64
+
+
+def test_a_day_of_cut_connections_has_one_row_each() -> None:
+    """By the default timeouts of Suricata and Zeek, ports used again, the state taken back from its entries each hour."""
+    events: list[Event] = []
+    for number in range(720):
+        at, port = number * 120.0, PORT + number % 12
+        flow, timeout = (f"{1_000 + number}", 611) if number % 2 else (f"C{number:017d}", 300)
+        events += [
+            connection(at, port=port, pid=number, ended=at + 0.3),
+            verdict(at + 0.1, port=port, flow=flow),
+            flow_end(at + timeout, started=at, ended=at + 0.3, port=port, flow=flow),
+        ]
+    world = World()
+    for number, event in enumerate(sorted(events, key=lambda event: event.at)):
+        world.see(event)
+        if number % 90 == 0:
+            restart(world)
+    rows = world.finish().connections
+
+    assert len(rows) == len({row["FlowId"] for row in rows}) == 720
+    assert {row["Outcome"] for row in rows} == {"blocked"}
+    assert sorted(int(str(row["InitiatingProcessId"])) for row in rows) == list(range(720))
