@@ -483,6 +483,9 @@ class Dialect:
     is_network_sensor: bool = False
     """It reports flows of its device from its first line on, whatever that line is about: older connections are older than the
     sensor. Endpoints' records and proxies' logs do not show that."""
+    flow_timeout_secs: int = 0
+    """By the sensor's defaults the longest time from a flow's last packet until its record is written, as where the flow was cut.
+    0: it writes no such records, or writes them at once."""
     framing: Callable[[Dates], Framing] | None = None
     """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
     the file's year and zone."""

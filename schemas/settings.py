@@ -87,6 +87,12 @@ class CorrelationSettings(Section):
     lateness_secs: float = Field(3.0, gt=0, description="How far a device's lines may be out of order")
     patience_secs: float = Field(8.0, gt=0, description="How long an unresolved connection waits for its HTTP event")
     linger_secs: float = Field(120.0, gt=0, description="How long an ended connection is kept for late records")
+    flow_timeout_secs: float = Field(
+        0.0,
+        ge=0,
+        description="How long a connection that left is remembered, so that a late record makes no second row: the longest time "
+        "until a network sensor writes the record of a flow that was cut; 0 for the longest of the sensors' defaults",
+    )
     idle_secs: float = Field(86_400.0, gt=0, description="How long a connection without any event is kept")
     silence_secs: float = Field(
         600.0, gt=0, description="A device quiet for longer, and for twice its longest quiet of late, is silent"

@@ -44,6 +44,7 @@ from schemas.events import (
 )
 from schemas.settings import CorrelationSettings
 from streams.alerts import touch
+from streams.departed import departed_flow, departed_kernel, is_departed, was_told
 from streams.device import PROXIES_MAX, Device
 from streams.evidence import (
     NAME,
@@ -63,6 +64,7 @@ from streams.matching import APART, began_after_close, flow_for_kernel, kernel_f
 from streams.modes import hear
 from streams.policy import Policy, note_hit
 from streams.processes import Processes
+from streams.programs import list_program
 from streams.proxy_lines import ProxyLines
 from streams.settler import LEAP, Settler, ends_of
 from streams.state import (
@@ -132,6 +134,8 @@ class Correlator(Settler):
         device.facts.kernel_seen = True
         key = event.flow.key
         group = device.group(key)
+        if device.programs is not None:
+            list_program(device, key, event.process)
         kernel = Kernel(
             event.started,
             event.established,
@@ -144,7 +148,7 @@ class Correlator(Settler):
             event.exec_after,
         )
         if group is None:
-            connection = self.new(device, key, None, event.started, self.patience)
+            connection = self._new_kernel(device, key, None, kernel)
         else:
             for known in group:
                 if known.kernel is None:
@@ -170,7 +174,7 @@ class Correlator(Settler):
                 self.swap(device, key, connection, better)
                 return
             found = flow_for_kernel(group, kernel)
-            connection = found or self.new(device, key, group, event.started, self.patience)
+            connection = found or self._new_kernel(device, key, group, kernel)
             if found is not None and not found.settled:
                 # As if the kernel's record had come first.
                 due = min(event.started, device.facts.now) + self.patience
@@ -180,6 +184,14 @@ class Correlator(Settler):
         self.changed(device, key)
         if kernel.ended:
             self.ended(device, key, connection)
+
+    def _new_kernel(self, device: Device, key: str, group: Group | None, kernel: Kernel) -> Connection:
+        """A connection that only an endpoint's record tells of, maybe late."""
+        connection = self.new(device, key, group, kernel.started, self.patience)
+        left = departed_kernel(device, key, kernel) if device.departed else None
+        if left is not None:
+            self.mark_late(device, connection, left)
+        return connection
 
     def _merge_kernel(self, device: Device, key: str, connection: Connection, more: Kernel) -> None:
         """A further record of a connection, of the same sensor or of another one."""
@@ -198,9 +210,12 @@ class Correlator(Settler):
                 self.join_late(device, key, connection)
 
     def _closed(self, device: Device, event: ConnectionClosed) -> None:
-        key, connection = self.locate(device, event.flow, event.at, 0 if event.midstream else event.started)
+        started = 0 if event.midstream else event.started
+        key, connection = self.locate(device, event.flow, event.at, started, event.started, event.ended)
         if not self.is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
             return
+        if not connection.summarised and (kind := kind_of_flow(event.flow.id)) not in device.facts.summary_kinds:
+            device.facts.summary_kinds.append(kind)
         connection.summarised += 1
         if event.started and not event.midstream:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -342,7 +357,8 @@ class Correlator(Settler):
         if connection.flow_ids:
             count_for_its_sensor(connection, asked, event.flow.id)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
-        if matches and asked is not None:
+        late = connection.late
+        if matches and asked is not None and not (late is not None and was_told(late, host, port)):
             sensor = kind_of_flow(event.flow.id)
             note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1, sensor)
 
@@ -360,7 +376,7 @@ class Correlator(Settler):
         ip = "" if proxied else place.remote_ip
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
-        if matches:
+        if matches and connection.late is None:
             request = 0 if isinstance(event, TlsName) else event.tx + 1
             sensor = kind_of_flow(event.flow.id)
             note_hit(connection.hits, matches, host, port, event.at, event.event_id, request, sensor)
@@ -377,8 +393,13 @@ class Correlator(Settler):
         if not connection.held:
             self.join_late(device, key, connection, surely=not connection.settled)
 
-    def locate(self, device: Device, flow: Flow, at: Micros, started: Micros) -> tuple[str, Connection]:
-        """The connection that a sensor's evidence belongs to, and its 5-tuple, client first."""
+    def locate(
+        self, device: Device, flow: Flow, at: Micros, started: Micros, since: Micros = 0, until: Micros = 0
+    ) -> tuple[str, Connection]:
+        """The connection that a sensor's evidence belongs to, and its 5-tuple, client first.
+
+        `started` is the flow's start, 0 where the evidence does not tell. A summary tells from when until when it was seen.
+        """
         facts = device.facts
         if at < facts.sensor_first or not facts.sensor_first:
             self.see_sensor(device, at)
@@ -388,12 +409,13 @@ class Correlator(Settler):
             turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
             other = device.group(turned)
             sender = f"{flow.local_ip} {flow.local_port}"
-            if other is not None or sender in facts.proxies or sender in self.proxies:
+            left = not is_departed(device, key) and is_departed(device, turned) if device.departed else False
+            if other is not None or left or sender in facts.proxies or sender in self.proxies:
                 key, group = turned, other
         connection = None
         if group is not None:
             for known in group:
-                if known.flow_id == flow_id and (flow_id or known.kernel is None):
+                if known.flow_id == flow_id and (flow_id or (known.kernel is None and known.late is None)):
                     connection = known
                     break
         if connection is None and group is not None:
@@ -405,6 +427,12 @@ class Correlator(Settler):
                 connection = kernel_for_flow(group, at, started, flow_id)
             if connection is None:
                 connection = self.new(device, key, group, at, self.lateness)
+                if device.departed:
+                    gone = departed_flow(device, key, flow_id, started, since or at, until or at)
+                    if gone is not None:
+                        connection.flow_id, connection.first = flow_id, min(at, facts.now)
+                        self.mark_late(device, connection, gone)
+                        return key, connection
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
             if flow_id and connection.first:

@@ -30,8 +30,8 @@ PIDS_MIN, PIDS_MAX = 64, 1_024
 ESTABLISHED_MS = 3_600_000
 """Log time between the first and the latest message of a device that counts as established."""
 NEVER: Micros = 1 << 62
-LOOSE_TIMER, PROXY_TIMER = "loose", "proxy lines"
-"""Names of the timers of verdicts without a connection, and of proxies' lines; no 5-tuple is called so."""
+LOOSE_TIMER, PROXY_TIMER, DEPARTED_TIMER = "loose", "proxy lines", "departed"
+"""Names of the timers of verdicts without a connection, of proxies' lines and of tombstones; no 5-tuple is called so."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Group).decode
@@ -41,6 +41,8 @@ _pack_sensor = msgspec.msgpack.Encoder().encode
 _unpack_sensor = msgspec.msgpack.Decoder(Sensor).decode
 _pack_line = msgspec.msgpack.Encoder().encode
 _unpack_line = msgspec.msgpack.Decoder(Line).decode
+_pack_period = msgspec.msgpack.Encoder().encode
+_unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class Facts(msgspec.Struct, array_like=True, gc=False):
@@ -93,6 +95,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     alerts_begun: int = 0
     first_ms: int = 0
     """The log's time of its first message; 0 where that is not known, as in state written before this was kept."""
+    summary_kinds: list[str] = []
+    """Kinds of network sensors (`streams.evidence.kind_of_flow`) that wrote a flow record."""
 
     @property
     def is_established(self) -> bool:
@@ -111,6 +115,8 @@ class Device:
     __slots__ = (
         "alerts",
         "by_pid",
+        "departed",
+        "departed_count",
         "dirty",
         "dirty_alerts",
         "dirty_number",
@@ -134,6 +140,8 @@ class Device:
         "parsed",
         "processes",
         "processes_due",
+        "programs",
+        "programs_listed",
         "quiet_due",
         "read",
         "sensors",
@@ -142,6 +150,7 @@ class Device:
         "times",
         "touched",
         "touched_alerts",
+        "touched_departed",
         "touched_lines",
         "touched_processes",
         "touched_sensors",
@@ -165,10 +174,18 @@ class Device:
         """With so many PIDs it is looked which may be forgotten."""
         self.by_pid: dict[int, dict[str, None]] | None = None
         """5-tuples by the PID that connected; None until somebody asks."""
+        self.programs: dict[str | int, dict[str, None]] | None = None
+        """5-tuples by the name and by the PID of the program that connected (`streams.programs`); None until a verdict asks."""
+        self.programs_listed = 0
+        """Upper bound of the entries in it."""
         self.parked: dict[str, None] = {}
         """Groups that would leave if the device itself had told that their time is over, not only the log."""
         self.size = 0
         """Connections in the groups."""
+        self.departed: dict[int, dict[str, bytes]] = {}
+        """Tombstones of connections that left, packed (`streams.departed`): by the second at which they expire, and 5-tuple."""
+        self.departed_count = 0
+        """5-tuples in them."""
         self.heap: list[int] = []
         self.next_due = 1 << 62
         self.read = 0
@@ -206,9 +223,11 @@ class Device:
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
+        self.touched_departed: dict[int, None] = {}
         self.touched_lines: dict[str, None] = {}
         self.touched_processes: dict[int, None] = {}
-        """Groups, alerts, sensors, proxies' lines and processes that changed since the last checkpoint, in order."""
+        """Groups, alerts, sensors, periods of tombstones, proxies' lines and processes that changed since the last checkpoint, in
+        order."""
 
     def group(self, key: str) -> Group | None:
         """The connections of a 5-tuple, hot."""
@@ -289,22 +308,30 @@ class Device:
             changed["p" + key] = None if line is None else _pack_line(line)
         for pid in self.touched_processes:
             changed[f"r{pid}"] = self.processes.get(pid)
+        for second in self.touched_departed:
+            period = self.departed.get(second)
+            changed[f"d{second}"] = None if period is None else _pack_period(period)
         self._all_told()
         return changed
 
     def items(self) -> dict[str, bytes | None]:
-        """All items of the state, packed: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy, `r` + PID."""
+        """All items of the state, packed.
+
+        Their names: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy, `r` + PID, `d` + second of expiry.
+        """
         whole = {"c" + key: self._packed_group(key) for key in self.groups}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
         whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
         whole.update({"p" + key: _pack_line(line) for key, line in self.lines.items()})
         whole.update({f"r{pid}": packed for pid, packed in self.processes.items()})
+        whole.update({f"d{second}": _pack_period(period) for second, period in self.departed.items()})
         self._all_told()
         return whole
 
     def _all_told(self) -> None:
         self.touched.clear()
         self.touched_alerts.clear()
+        self.touched_departed.clear()
         self.touched_sensors.clear()
         self.touched_lines.clear()
         self.touched_processes.clear()
@@ -329,6 +356,8 @@ class Device:
                 self.lines[item[1:]] = _unpack_line(packed)
             elif item[0] == "r":
                 self.processes[int(item[1:])] = packed
+            elif item[0] == "d":
+                self.departed[int(item[1:])] = _unpack_period(packed)
             else:
                 self.alerts[item[1:]] = _unpack_alert(packed)
         for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
@@ -336,6 +365,10 @@ class Device:
             self.size += len(connections)
             for connection in connections:
                 self.wake_at(connection.due, key)
+        self.departed = dict(sorted(self.departed.items()))
+        for second, period in self.departed.items():
+            self.departed_count += len(period)
+            self.wake_at(second, DEPARTED_TIMER)
         for loose in self.facts.loose:
             if not loose.decided:
                 self.wake_at(loose.due, LOOSE_TIMER)

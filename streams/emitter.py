@@ -9,6 +9,7 @@ from schemas.record import UnresolvedReason
 from streams.alertable import findings
 from streams.alerts import add, due, fold, withdraw
 from streams.correlator import Correlator
+from streams.departed import was_told
 from streams.device import Device
 from streams.findings import (
     Place,
@@ -124,9 +125,9 @@ class Emitter:
         before = len(rows)
         live = connection.live
         name = ""
-        if connection.settled or (live and connection.kernel is not None):
+        if connection.late is None and (connection.settled or (live and connection.kernel is not None)):
             self._book(device, place, connection, live)
-        if self._has_a_name(group, connection, live):
+        if connection.late is None and self._has_a_name(group, connection, live):
             if connection.identity == UNDECIDED:
                 connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
             version = connection_version(place, facts, connection)
@@ -143,7 +144,9 @@ class Emitter:
                 if destination.moved:
                     destination.moved = False
                     version = _outbid(destination, version)
-                if version > destination.sent:
+                if version > destination.sent and not (
+                    connection.late is not None and was_told(connection.late, destination.host, destination.port)
+                ):
                     destination.sent = version
                     name = name or connection_id(place, connection)
                     rows.append(encode(destination_row(place, facts, connection, destination, version, name)))

@@ -58,8 +58,9 @@ def identity(*parts: str) -> str:
 def connection_id(place: Place, connection: Connection) -> str:
     """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
     kernel = connection.kernel
-    if kernel is not None and connection.identity != FROM_FLOW:
-        return identity(place.device, place.key, "kernel", str(connection.kernel_name or kernel.started))
+    start = connection.kernel_name or (kernel.started if kernel is not None else 0)
+    if start and connection.identity != FROM_FLOW:
+        return identity(place.device, place.key, "kernel", str(start))
     return identity(place.device, place.key, "flow", flow_name(connection))
 
 

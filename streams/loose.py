@@ -6,15 +6,13 @@
     exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
     as many did as there are such verdicts, and all say the same           each is joined to one of them
     none did, and exactly one went through a proxy nobody knows where to   joined, and the verdict names its destination
-    none, or several                                                       stands alone, with the reason
+    none, or several, or more than are looked at                           stands alone, with the reason
 
 A join by process and time is an inference, and says so. A warning that the user clicked away becomes `bypassed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from schemas.clock import MICROS
@@ -25,6 +23,7 @@ from streams.alerts import fold, withdraw
 from streams.device import LOOSE_TIMER, Device, peek
 from streams.evidence import add_destination
 from streams.findings import Place, connection_id, identity, outcome_of
+from streams.programs import keys_of
 from streams.protection import Judged, Loose
 from streams.settler import ends_of
 from streams.state import (
@@ -47,8 +46,8 @@ LOOSE_MAX = 256
 """Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
 KEPT: Micros = 600 * MICROS
 """How long a verdict is kept after its time, to know it again and to follow a warning."""
-GROUPS_MAX = 2_000
-"""5-tuples looked at for one verdict, the latest first."""
+CANDIDATES_MAX = 2_000
+"""Connections of the verdict's program that are looked at. Where there are more, the verdict is `ambiguous`."""
 SET_MAX = 16
 """Verdicts joined to as many connections at once; of more each stands alone."""
 SLACK: Micros = 2 * MICROS
@@ -133,7 +132,8 @@ class LooseVerdicts:
     def _decide(self, device: Device, loose: Loose) -> None:
         named: list[tuple[str, int]] = []
         unnamed: list[tuple[str, int]] = []
-        for key, number, connection in self._latest(device):
+        candidates = _candidates(device, [loose])
+        for key, number, connection in candidates or ():
             if _fits(connection, loose):
                 if self._asked(key, connection, loose):
                     named.append((key, number))
@@ -143,7 +143,7 @@ class LooseVerdicts:
         together = [loose] if len(found) == 1 else self._set_of(device, loose, named)
         if not together:
             loose.decided = True
-            loose.why = SEVERAL if found else ALONE
+            loose.why = ALONE if candidates is not None and not found else SEVERAL
             self._fold(device, loose, None)
             return
         connections = [(key, _held(device, key)[number]) for key, number in found]
@@ -170,7 +170,10 @@ class LooseVerdicts:
         if loose.judged.flags not in (BLOCKED, AUDITED) or any(not _says_the_same(one, loose) for one in about):
             return []
         wanted = set(named)
-        for key, number, connection in self._latest(device):
+        candidates = _candidates(device, about)
+        if candidates is None:
+            return []
+        for key, number, connection in candidates:
             fitting = sum(self._is_about(one, key, connection) for one in about)
             if fitting != (len(about) if (key, number) in wanted else 0):
                 return []
@@ -253,11 +256,19 @@ class LooseVerdicts:
             and self._correlator.place(device, key, connection).proxied
         )
 
-    @staticmethod
-    def _latest(device: Device) -> Iterator[tuple[str, int, Connection]]:
-        for key in islice(reversed(device.groups), GROUPS_MAX):
-            for number, connection in enumerate(peek(device.groups[key])):
-                yield key, number, connection
+
+def _candidates(device: Device, verdicts: list[Loose]) -> list[tuple[str, int, Connection]] | None:
+    """Connections of the verdicts' programs: 5-tuple, place in its group, and connection. None: more than are looked at."""
+    keys = dict.fromkeys(key for loose in verdicts for key in keys_of(device, loose.process))
+    found = []
+    for key in keys:
+        for number, connection in enumerate(peek(device.groups[key])):
+            kernel = connection.kernel
+            if kernel is not None and any(_same_process(kernel.process, loose.process) for loose in verdicts):
+                found.append((key, number, connection))
+                if len(found) > CANDIDATES_MAX:
+                    return None
+    return found
 
 
 def _turn(loose: Loose) -> tuple[Micros, str]:

@@ -8,8 +8,8 @@ records know the flow's. Rules, best first:
 2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
    a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
    what was logged before that one began stays with the one that was open then;
-3. otherwise, once the connection settles, to the only kernel record that began before and has no flow yet, where
-   another kind of sensor told of no other that this one may mean as well;
+3. otherwise, once the connection settles, to the only kernel record that began before, ended at most `LOGGED_LATE_MAX` before
+   and has no flow yet, where another kind of sensor reported no other connection that this flow may be as well;
 4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
    machines differ, where no other flow may be that record's.
 
@@ -39,6 +39,9 @@ OWN_FLOWS = "u-"
 """Flow ids of `unproxy sensor` begin so. Its `http` lines and its connections have times of one clock."""
 OWN_DELAY: Micros = 7_000_000
 """How long after the close `unproxy sensor` still reports a request: 5 s without an answer, and a look each second."""
+LOGGED_LATE_MAX: Micros = 61_000_000
+"""How long after the end of its connection a request may be logged at the latest. Suricata logs a CONNECT whose answer it did not
+see with the flow record: 61 s after the end, by its packaged timeout of closed flows (60 s) and its pass over the flows (1 s)."""
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
@@ -51,6 +54,11 @@ def _is_over(kernel: Kernel, at: Micros, started: Micros) -> bool:
     Not for other sensors: their clocks may differ from the kernel's, and they log a request much later.
     """
     return 0 < kernel.ended < (started - EARLY if started else at - OWN_DELAY)
+
+
+def _may_be_logged_at(kernel: Kernel, at: Micros) -> bool:
+    """A request of the connection may be logged at that time, in the ordinary way or late."""
+    return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGED_LATE_MAX)
 
 
 def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
@@ -160,7 +168,9 @@ def may_be_flow_of(kernel: Kernel, flow: Connection) -> bool:
 
 def may_be_of_another(group: Group, flow: Connection) -> bool:
     """There are kernel records without a flow that this one without a kernel record may belong to."""
-    return flow.kernel is None and bool(_free_before(group, flow))
+    return flow.kernel is None and any(
+        c.kernel is not None and _may_be_logged_at(c.kernel, flow.first) for c in _free_before(group, flow)
+    )
 
 
 def _free_before(group: Group, flow: Connection) -> Group:
@@ -177,15 +187,17 @@ def _free_before(group: Group, flow: Connection) -> Group:
 
 
 def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
-    """The one kernel record without a flow that began before this flow's evidence (rule 3); None when not exactly one."""
+    """The one kernel record without a flow that this flow's evidence may be of (rule 3); None when not exactly one."""
     free = _free_before(group, flow)
     if flow.flow_started:
         nearest = _nearest(free, flow.flow_started, START_TOLERANCE)
         # With one clock for both, a start that is not near is another connection's.
         return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
-    if len(free) == 1 and _may_be_of_told(group, free[0], flow.flow_id, flow.first):
-        return None
-    return free[0] if len(free) == 1 else None if free else _only_one_near(group, flow)
+    if len(free) != 1:
+        return None if free else _only_one_near(group, flow)
+    kernel = free[0].kernel
+    sure = kernel is not None and _may_be_logged_at(kernel, flow.first)
+    return free[0] if sure and not _may_be_of_told(group, free[0], flow.flow_id, flow.first) else None
 
 
 def _only_one_near(group: Group, flow: Connection) -> Connection | None:

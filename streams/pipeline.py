@@ -126,6 +126,7 @@ class Pipeline:
         self.store.restore(entries)
         for device in islice(self.devices.values(), before, None):
             self.presence.remember(device)
+            self.correlator.tombstones.total += device.departed_count
             remember_alerts(device, self.policy.alert_gap)
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
@@ -209,6 +210,7 @@ class Pipeline:
         total["waiting"] = total.get("connections", 0) - settled
         sizes = [device.size for device in self.devices.values()]
         total["devices"], total["kept"] = len(sizes), sum(sizes)
+        total["departed"] = self.correlator.tombstones.total
         total["devices_near_bound"] = sum(size > NEAR_BOUND * self.correlator.connections_max for size in sizes)
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
@@ -324,6 +326,7 @@ class Pipeline:
             for what, count in device.facts.counts.items():
                 counts[what] = counts.get(what, 0) + count
             self._count(counts, "devices_evicted")
+            self.correlator.tombstones.total -= device.departed_count
             self.store.evict(device.name)
         self.store.changed[""] = book
 

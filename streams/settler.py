@@ -8,8 +8,9 @@ from functools import lru_cache
 from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings, proxy_address
-from streams.device import LOOSE_TIMER, PROXY_TIMER, Device
-from streams.evidence import add_destination
+from streams.departed import Tombstones, departed_flow
+from streams.device import DEPARTED_TIMER, LOOSE_TIMER, NEVER, PROXY_TIMER, Device
+from streams.evidence import add_destination, kind_of_flow
 from streams.findings import Place, flow_name, speaks_tls_to_proxy
 from streams.logged import lines_of
 from streams.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
@@ -24,10 +25,12 @@ from streams.state import (
     BY_SNI,
     BY_VERDICT,
     FROM_FLOW,
+    FROM_KERNEL,
     GROUP_MAX,
     REACHED,
     UNDECIDED,
     Connection,
+    Departed,
     Destination,
     Group,
 )
@@ -79,6 +82,7 @@ class Settler:
         self.idle = int(settings.idle_secs * MICROS)
         self.horizon = self.patience - self.lateness
         """What came later than this after a connection's start is not known for sure when it settles, so it does not count."""
+        self.tombstones = Tombstones(settings)
         self.connections_max = settings.connections_max
         self.proxies: dict[str, str] = {}
         for entry in settings.proxies:
@@ -142,6 +146,7 @@ class Settler:
                     if connection.settled:
                         self._leave(device, key, connection, "left:idle")
             device.parked.clear()
+            self.tombstones.expire(device, NEVER)
         return changed
 
     def speak_again(self, device: Device) -> None:
@@ -149,6 +154,9 @@ class Settler:
         for key in device.parked:
             for connection in device.group(key) or ():
                 device.wake_at(connection.due, key)
+        if DEPARTED_TIMER in device.parked:
+            for second in device.departed:
+                device.wake_at(second, DEPARTED_TIMER)
         device.parked.clear()
 
     def finish(self, device: Device) -> None:
@@ -207,6 +215,23 @@ class Settler:
             self._compare_address(device, key, connection, min(at, device.facts.now))
         return connection
 
+    def mark_late(self, device: Device, connection: Connection, left: Departed) -> None:
+        """Take a connection for late evidence of one that left: it has its identity, and no row of its own."""
+        connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
+        connection.late, connection.looked_at = left, True
+        connection.identity = FROM_FLOW if left.from_flow else FROM_KERNEL
+        connection.kernel_name = left.kernel_name or (left.kernels[0][1] if left.kernels else 0)
+        if left.flow_ids:
+            others = {connection.flow_id, *connection.flow_ids, *left.flow_ids} - {left.flow_ids[0]}
+            connection.flow_id, connection.flow_ids = left.flow_ids[0], tuple(sorted(others - {""}))
+        connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
+        connection.hits.clear()
+        self.count(device, "connections", -1)
+        if connection.booked:
+            self.count(device, connection.booked, -1)
+            connection.booked = ""
+        self.count(device, "late")
+
     def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
         """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
         _, _, ip, port, _ = ends_of(key)
@@ -255,7 +280,10 @@ class Settler:
         device.let_sleep(other, key)
         group.remove(other)
         device.size -= 1
-        self.count(device, "connections", -1)
+        if other.late is None:
+            self.count(device, "connections", -1)
+        elif connection.late is None:
+            self.mark_late(device, connection, other.late)
         if other.booked:
             self.count(device, other.booked, -1)
         connection.looked_at |= other.looked_at
@@ -285,15 +313,24 @@ class Settler:
 
     def _settle(self, device: Device, key: str, connection: Connection) -> None:
         connection.settled = True
-        if connection.first and self._was_a_view(device, key, connection):
+        if connection.first and connection.late is None and self._was_a_view(device, key, connection):
             return
         for flow in list(device.group(key) or ()):
             if flow is connection or (connection.kernel is not None and flow.kernel is None and not flow.held):
                 self.join_late(device, key, flow)
+        if device.departed and connection.kernel is None and connection.flow_started and not connection.sent:
+            self._recognise(device, key, connection)
         for left in device.group(key) or ():
             if left.settled:
                 self.promote(device, key, left)
         self.changed(device, key)
+
+    def _recognise(self, device: Device, key: str, flow: Connection) -> None:
+        """A flow whose start became known after its first evidence may be of a connection that left."""
+        since, until = flow.flow_started, flow.flow_ended
+        left = departed_flow(device, key, flow.flow_id, since, since, until) if flow.late is None else None
+        if left is not None:
+            self.mark_late(device, flow, left)
 
     def _was_a_view(self, device: Device, key: str, view: Connection) -> bool:
         """Whether what was held is another sensor's view of a connection; then it is that one's now."""
@@ -392,6 +429,12 @@ class Settler:
             if PROXY_TIMER in due[1]:
                 self.wake_lines(device, due[0])
                 changed = True
+            if DEPARTED_TIMER in due[1]:
+                if quiet:
+                    device.parked[DEPARTED_TIMER] = None
+                else:
+                    self.tombstones.expire(device, due[0])
+                    changed = True
         return changed
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
@@ -414,7 +457,7 @@ class Settler:
                 if connection not in group:
                     continue  # it was the other half of a flow
             since = max(connection.last, min(connection.ended, connection.last + self.idle))
-            rests_until = since + (self.linger if connection.ended else self.idle)
+            rests_until = since + (self._linger(device, connection) if connection.ended else self.idle)
             if now < rests_until:
                 self.wake_at(device, key, connection, _rest_until(rests_until))
                 changed = True
@@ -428,6 +471,13 @@ class Settler:
         if changed:
             device.touched[key] = None
         return changed
+
+    def _linger(self, device: Device, connection: Connection) -> Micros:
+        """How long an ended connection rests: longer while the record of its flow is to come from a sensor that writes such."""
+        flow_id = connection.flow_id
+        if not flow_id or connection.summarised or kind_of_flow(flow_id) not in device.facts.summary_kinds:
+            return self.linger
+        return self.linger + self.tombstones.kept
 
     def _let_oldest_go(self, device: Device, key: str) -> None:
         group = device.group(key)
@@ -450,6 +500,8 @@ class Settler:
         self.count(device, why)
         if device.by_pid is not None:
             unlist(device, key, connection, group)
+        if forgotten := self.tombstones.add(device, key, connection):
+            self.count(device, "departed_forgotten", forgotten)
         if not group:
             del device.groups[key]
             device.parked.pop(key, None)

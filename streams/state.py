@@ -111,6 +111,27 @@ class Inner(msgspec.Struct, array_like=True, gc=False):
     judged: bool = False
 
 
+class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """What is remembered of a connection that left the state (`streams.departed`)."""
+
+    started: Micros
+    """Start of its flow where a network sensor told it, else of the endpoint's record, else its first evidence."""
+    ended: Micros
+    """0 where no sensor told its end."""
+    flow_ids: tuple[str, ...]
+    """What network sensors call the flow, the first one's name first; empty where none reported it."""
+    kernels: tuple[tuple[str, Micros], ...]
+    """Endpoint sensors that reported it, each with the start by its clock, the best clock first."""
+    from_flow: bool
+    """Its rows are named after the flow, not after the endpoint's record."""
+    kernel_name: Micros
+    """The start that its rows are named after, where that is not the first of `kernels`."""
+    row_name: str
+    """What its destinations' rows are named after, where that is not the first of `flow_ids`."""
+    told: tuple[int, ...]
+    """Destinations whose rows left, as numbers (`streams.departed.told_as`)."""
+
+
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """One TCP connection."""
 
@@ -177,6 +198,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What was told of its process apart from the connection (`streams.processes`)."""
     guesses: tuple[Guess, ...] = ()
     """Verdicts of its process: they are the kernel's record's, whosever flow that turns out to be."""
+    late: Departed | None = None
+    """The connection that left the state and that this one is late evidence of: it has no connection row of its own."""
 
     @property
     def live(self) -> list[Destination]:

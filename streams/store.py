@@ -21,8 +21,10 @@ import msgspec
 
 from streams.device import Device, Facts
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when state can no longer be read by what wrote it before."""
+FORMATS_READ = frozenset({4, FORMAT})
+"""4 has no tombstones of departed connections."""
 RING = 64
 """Slots for each part of the snapshot: a large device must not be written anew for every few small deltas."""
 MORE = "+"
@@ -92,7 +94,7 @@ def _read(value: bytes) -> _Entry:
         entry = _decode(value)
     except msgspec.MsgspecError as error:
         raise StateUnreadable(f"{_OTHER_VERSION} ({error})") from None
-    if entry.version != FORMAT:
+    if entry.version not in FORMATS_READ:
         raise StateUnreadable(f"{_OTHER_VERSION} (format {entry.version}, not {FORMAT})")
     return entry
 

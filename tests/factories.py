@@ -34,7 +34,7 @@ from schemas.indicators import Indicator
 from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.correlator import Correlator
-from streams.device import Device
+from streams.device import DEPARTED_TIMER, Device
 from streams.emitter import Emitter, Output
 from streams.evidence import absolute_target
 from streams.indicators import IndicatorSet
@@ -320,7 +320,8 @@ class World:
     @property
     def timers(self) -> int:
         """How many groups wait for their second."""
-        return sum(len(keys) if isinstance(keys, dict) else bool(keys) for keys in self.device.timers.values())
+        waiting = (keys if isinstance(keys, dict) else {keys: None} for keys in self.device.timers.values())
+        return sum(bool(key) and key != DEPARTED_TIMER for keys in waiting for key in keys)
 
     def finish(self) -> World:
         """Settle what waits."""

@@ -395,4 +395,5 @@ DIALECT = Dialect(
     claims=claims,
     is_network_sensor=True,
     own_marks=(b"process",),
+    flow_timeout_secs=40,  # packetbeat.yml: packetbeat.flows.timeout and .period
 )

@@ -378,4 +378,5 @@ DIALECT = Dialect(
     gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
     claims=claims,
     is_network_sensor=True,
+    flow_timeout_secs=600,  # suricata.yaml, flow-timeouts: tcp, established
 )

@@ -228,5 +228,6 @@ DIALECT = Dialect(
     gives="conn: ends of connections with bytes; http: requests with CONNECT and absolute URIs; ssl: TLS names; no process.",
     claims=claims,
     is_network_sensor=True,
+    flow_timeout_secs=300,  # base/init-bare.zeek: tcp_inactivity_timeout
     framing=lambda _: ZeekRows(),
 )

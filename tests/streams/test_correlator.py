@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.events import Action, Event
 from streams.state import GROUP_MAX
 from tests.factories import (
@@ -100,15 +102,29 @@ def test_a_reused_tuple_takes_what_was_asked_after_the_end_of_the_one_before() -
     assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == {"a.example": 2}
 
 
-def test_another_connection_of_the_tuple_is_not_guessed() -> None:
-    """Evidence that fits no kernel record's life gets no process rather than a wrong one."""
-    world = World().see(connection(0, ended=1), request(50, "a.example:443")).wait(20)
-    rows = world.destinations
+def test_a_request_that_is_logged_after_the_end_waits_for_its_process() -> None:
+    """Another connection of the 5-tuple may have begun by then: it is not attributed before the connection settles."""
+    (row,) = World().see(connection(0, ended=1), request(50, "a.example:443")).destinations
 
-    assert rows[0]["InitiatingProcessId"] in (None, 4711)
-    assert (
-        World().see(connection(0, ended=1), request(50, "a.example:443")).destinations[0]["InitiatingProcessId"] is None
-    )
+    assert row["InitiatingProcessId"] is None
+
+
+@pytest.mark.parametrize(("late_secs", "pid"), [(49, 4711), (61, 4711), (61.000001, None), (89, None)])
+def test_a_request_is_logged_at_most_61_seconds_after_the_end(late_secs: float, pid: int | None) -> None:
+    """Suricata's longest delay of a CONNECT: up to it the process is the connection's, later it is unknown."""
+    world = World().see(connection(0, ended=1), request(1 + late_secs, "a.example:443")).wait(20)
+    (row,) = world.destinations
+
+    assert row["InitiatingProcessId"] == pid
+    assert [hop["InitiatingProcessId"] for hop in world.connections if hop["DestinationHost"] == "a.example"] == [pid]
+
+
+def test_a_request_that_may_be_of_two_ended_connections_has_no_process() -> None:
+    """That one of them ended too long before does not make the other one certain."""
+    ended: list[Event] = [connection(0, pid=1, ended=1), connection(40, pid=2, ended=41)]
+    (row,) = World().see(*ended, request(90, "a.example:443")).wait(20).destinations
+
+    assert row["InitiatingProcessId"] is None
 
 
 def test_without_a_kernel_record_it_still_resolves() -> None:

@@ -10,6 +10,9 @@ import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_given import Given
+from streams.device import Device
+from streams.loose import CANDIDATES_MAX
+from streams.programs import LISTED_MIN
 from tests.factories import (
     PORT,
     Row,
@@ -371,3 +374,57 @@ def test_what_comes_after_a_set_was_joined_changes_it_no_more() -> None:
 
         assert [said(row)["Unjoined"] for row in left] == unjoined
         assert {row["Outcome"] for row in world.rows} == {"blocked"}
+
+
+@pytest.mark.parametrize("others", [1_900, 2_100])
+def test_connections_in_between_do_not_hide_one_that_fits(others: int) -> None:
+    """Two connections of the program asked for the host: the verdict is ambiguous, however many others began in between."""
+    world = World().see(connection(0, port=1, pid=1), request(0.1, "bad.example:443", port=1, flow="1"))
+    world.see_together(
+        *(connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(others))
+    )
+    world.see(connection(3, port=2, pid=2), request(3.1, "bad.example:443", port=2, flow="2"), process_verdict(3.2))
+
+    row = only(world.finish().verdicts)
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", "ambiguous")
+    assert {hop["Outcome"] for hop in world.connections if hop["DestinationHost"] == "bad.example"} == {"allowed"}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
+    """The one connection of the program that fits is found behind any number of others, by name or PID, also after a restart."""
+    world = World().see(connection(0, port=1, process="Curl"), request(0.1, "bad.example:443", port=1, flow="1"))
+    world.see(process_verdict(0.2, "none.example", process="x")).wait(20)
+    others = (connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(2_100))
+    world.see_together(*others, process_verdict(3.2))
+    if restarted:
+        items = {item: packed for item, packed in world.device.items().items() if packed is not None}
+        facts, world.device = world.device.facts, Device(world.device.name)
+        world.device.facts = facts
+        world.device.take_back(items)
+
+    row = latest(world.finish().verdicts)[-1]
+    (hop,) = (hop for hop in world.connections if hop["LocalPort"] == 1)
+    assert (row["ConnectionId"], hop["Outcome"]) == (hop["ConnectionId"], "blocked")
+
+
+def test_more_connections_of_the_program_than_are_looked_at_make_it_ambiguous() -> None:
+    """The bound of one decision: with it the only connection that asked is found, with one more nothing is claimed."""
+    for extra, why in ((0, None), (1, "ambiguous")):
+        world = World().see(connection(0, port=1), request(0.1, "bad.example:443", port=1, flow="1"))
+        world.see_together(*(connection(0.2, port=100 + number) for number in range(CANDIDATES_MAX - 1 + extra)))
+        row = only(world.see(process_verdict(3.2)).finish().verdicts)
+
+        assert said(row).get("Unjoined") == why
+        assert bool(row["ConnectionId"]) == (why is None)
+
+
+def test_the_index_of_programs_does_not_outgrow_the_connections() -> None:
+    """What left the state is not listed for ever."""
+    world = World(linger_secs=1).see(connection(0), process_verdict(0.2)).wait(20)
+    for number in range(3_000):
+        world.see(connection(30 + number, port=1 + number, pid=number, ended=30.5 + number))
+        world.see(*([process_verdict(31 + number, number=number)] if number % 100 == 0 else []))
+
+    assert world.device.size < 50
+    assert sum(map(len, (world.device.programs or {}).values())) <= LISTED_MIN
