@@ -386,7 +386,7 @@ NO_REQUEST = UNREADABLE_REQUEST._replace(method="?", others=())
 def test_a_listed_host_among_those_that_may_be_meant(mode: ProtectionMode) -> None:
     """It is marked or stopped, as if it were meant; the verdict names the listed one and no target."""
     made = world(mode)
-    made.enforcer.saw(AT, TWO_HOSTS)
+    made.saw(TWO_HOSTS)
 
     (verdict,) = (line for line in made.told() if line["kind"] == "verdict")
     assert (verdict["host"], verdict["port"], verdict["target"]) == ("x.listed.example", 8443, "?")
@@ -398,6 +398,7 @@ def test_what_cannot_be_read_is_stopped(request_: Said) -> None:
     """With `block_unreadable` in mode block, and only then; the verdict names no host and says why."""
     made = world(ProtectionMode.BLOCK, block_unreadable=True)
     assert made.enforcer.stops(AT, request_)
+    made.enforcer.reset(segment(flags=RST | ACK))
     others = (world(ProtectionMode.BLOCK), world(ProtectionMode.AUDIT, block_unreadable=True))
 
     assert not any(one.enforcer.stops(AT, request_) or one.enforcer.saw(AT, request_) for one in others)
@@ -423,10 +424,9 @@ def test_other_requests_in_a_dropped_packet_are_reported() -> None:
             return [said("fine.example"), said("listed.example", kind="tls")]
 
     made = world(ProtectionMode.BLOCK)
-    may_pass = passes(made.enforcer, lambda _: segment(b"x"), Both(), lambda: AT)
 
-    assert may_pass(b"") is False
-    _, verdict, http = made.told()
+    assert judged(made, [segment(b"x")], level=Both()) == [False]
+    _, http, verdict = made.told()
     assert (verdict["kind"], verdict["host"]) == ("verdict", "listed.example")
     assert (http["kind"], http["method"], http["target"], "status" in http) == (
         "http", "CONNECT", "fine.example:443", False,

@@ -280,7 +280,7 @@ def test_another_protocol_after_101() -> None:
         (b"\0\0\0\x08\x04\xd2\x16\x2f", ["?"], 1),
         (b"HELO a.example\r\n", ["?"], 1),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + GET, ["PRI"], 1),
-        (b"\x05\x01\x00" + GET, [], 0),
+        (b"\x05\x01\x00" + GET, ["?"], 1),
         (b"\x16\x03\x01\0\0" + GET, [], 1),
     ],
 )
