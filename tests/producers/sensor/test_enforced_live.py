@@ -172,8 +172,8 @@ def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
             ("verdict", "audited", [http]) if client == "answered" else ("verdict", "blocked", [])
         )
         assert client == "aborted" or why in {"answer_received", "socket_gone", "unproven"}
-    # A client that waits meets the end of its socket; of a proxy that says nothing the first request is stopped on its way.
-    assert told[0][0] == ["verdict", "audited", "answer_received"]
+    # Which of the two happens is a race for each request, so the proof is asked of all; a silent proxy cannot win it.
+    assert ["verdict", "audited", "answer_received"] in [verdict for verdict, *_ in told]
     assert told[48] == [["verdict", "blocked", "socket_destroyed"]]
 
 
