@@ -6,7 +6,7 @@ import pytest
 
 from producers.sensor import learning as module
 from producers.sensor.filter import LEARNT_MAX
-from producers.sensor.learning import IN_USE_MICROS, KEPT_MICROS, Learner, asks_proxy, is_own
+from producers.sensor.learning import IN_USE_MICROS, KEPT_MICROS, Asked, Learner, asks_proxy, is_own
 from producers.sensor.packets import ACK, RST, SYN, Packet
 from producers.sensor.said import FlowKey, Kind, Said
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello, segment, syn
@@ -22,7 +22,7 @@ def learner(
 
 
 def hears(by: Learner, *packets: Packet, at: int = T0) -> list[bool]:
-    return [by.hears(at, packet) for packet in packets]
+    return [by.hears(at, packet) is Asked.LEARNT for packet in packets]
 
 
 def learn(by: Learner, number: int, at: int) -> bool:
