@@ -42,13 +42,16 @@ _ANY_PORT = 9
 def asks_proxy(payload: bytes) -> bool:
     """Whether a client that begins so takes the other side for a proxy.
 
-    It sends a whole request line whose target names host and port, or a SOCKS greeting or request and nothing else.
+    It sends a whole request line whose target names a host, with its scheme or after CONNECT, or a SOCKS greeting or request and
+    nothing else. Proxies need not agree on which host the target names.
     """
     if asks_socks(payload):
         return True
     line = REQUEST_BEGINS.match(payload, 0, LINE_BYTES_MAX)
     request = request_of(line[0].rstrip(b"\r\n"), Urls.HOST) if line else None
-    return request is not None and request.port > 0
+    if line is None or request is None or request.port:
+        return request is not None
+    return bool(request.others) and (request.method == "CONNECT" or b"://" in line[0])
 
 
 def is_own(ip: str) -> bool:

@@ -75,8 +75,10 @@ def rows_of(*parts: bytes) -> tuple[list[Row], list[Row], Learner]:
         ([b"\x04\x01\x01\xbb\xc6\x33\x64\x09\x00"], "198.51.100.9"),
         ([CONNECT[:-10], CONNECT[-10:]], UNNAMED),
         ([ORIGIN_FORM, CONNECT], UNNAMED),
+        ([b"CONNECT a.example:443@b.example:443 HTTP/1.1\r\n\r\n"], UNNAMED),
+        ([b"CONNECT http://www.example.com:443/ HTTP/1.1\r\n\r\n"], NAMED),
     ],
-    ids=["connect", "absolute", "socks5", "greeting", "socks4", "cut", "not first"],
+    ids=["connect", "absolute", "socks5", "greeting", "socks4", "cut", "not first", "two hosts", "scheme"],
 )
 def test_a_request_to_a_proxy_is_never_direct(parts: list[bytes], host: str) -> None:
     """Its destination, or that the request names none: whether or not there is room for the proxy's address."""
