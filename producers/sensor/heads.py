@@ -223,7 +223,8 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     if method == "CONNECT":
         found = _TUNNEL.fullmatch(text)
         host, port = authority_of(found[1], 0) if found else ("", 0)
-        if not host or "@" in text or not (is_usual or (found and found[1] == text and named[0] in ("", host))):
+        is_plain = found is not None and found[1] == text and named in (("", 0), (host, port))
+        if not host or "@" in text or not (is_usual or is_plain):
             return _unnamed(raw, named, TUNNEL_PORTS)
         return _Target(authority(host, port), host, port)
     if text == "*":

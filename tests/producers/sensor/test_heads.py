@@ -132,6 +132,17 @@ def test_what_proxies_read_in_several_ways_names_nothing(line: str, others: list
     assert list(request.others) == others
 
 
+def test_tinyproxy_takes_the_port_of_the_host_field() -> None:
+    """For CONNECT in lower case; other proxies take the target's."""
+    same, other = (
+        request_of(f"connect a.example:443 HTTP/1.1\r\nHost: {host}".encode(), Urls.PATH)
+        for host in ("a.example:443", "a.example")
+    )
+
+    assert (same.host, same.port) == ("a.example", 443)
+    assert (other.host, other.others) == ("", (("a.example", 443), ("a.example", 80)))
+
+
 def test_a_path_that_may_be_an_authority() -> None:
     """proxy.py and pproxy go to the first host, other proxies by the Host field; an ordinary server is asked so as well."""
     request = request_of(b"GET //a.example/b HTTP/1.1\r\nHost: b.example", Urls.PATH)
