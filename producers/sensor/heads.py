@@ -221,10 +221,10 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     """Read a target. `is_usual`: the method is in upper case; some proxies do not know it otherwise, and go by the Host field."""
     text = _text(raw)
     if method == "CONNECT":
-        found = _TUNNEL.fullmatch(text)
-        host, port = authority_of(found[1], 0) if found else ("", 0)
-        is_plain = found is not None and found[1] == text and named in (("", 0), (host, port))
-        if not host or "@" in text or not (is_usual or is_plain):
+        host, port = authority_of(text, 0)
+        if not host and is_usual and (found := _TUNNEL.fullmatch(text)):
+            host, port = authority_of(found[1], 0)
+        if not host or "@" in text or not (is_usual or named in (("", 0), (host, port))):
             return _unnamed(raw, named, TUNNEL_PORTS)
         return _Target(authority(host, port), host, port)
     if text == "*":
