@@ -25,7 +25,7 @@ CHUNKED, UNKNOWN = -1, -2
 LENGTH_MAX = 2**62
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 TUNNEL_PORTS = (443, 80)
-"""Where a CONNECT without a port goes to: squid, tinyproxy, privoxy and nginx take the first one, goproxy the second one."""
+"""Where a CONNECT without a port goes to: squid, tinyproxy, privoxy and proxy.py take the first one, goproxy the second one."""
 NO_METHOD = "?"
 """In place of a method: these bytes are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
