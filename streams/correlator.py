@@ -277,6 +277,7 @@ class Correlator(Settler):
                 connection.unreadable += 1
                 if event.target == UNNAMED_TARGET:
                     self.learn(device, key, answered=event.status == 407)
+                    connection.asked |= ends_of(key)[4] not in device.facts.proxies
         self.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:

@@ -18,7 +18,7 @@ from streams.evidence import (
     kind_of_flow,
 )
 from streams.modes import prove
-from streams.settler import LEAP
+from streams.settler import LEAP, ends_of
 from streams.state import AUDITED, BLOCKED, BY_VERDICT, BYPASSED, WARNED, Connection, Destination, Inner
 from streams.witnesses import count_for_its_sensor
 
@@ -52,6 +52,7 @@ class Verdicts:
         host, port, url, tunnel = event.host, 0, "", False
         if event.target == UNNAMED_TARGET:
             correlator.learn(device, key, answered=False)
+            connection.asked |= ends_of(key)[4] not in device.facts.proxies
             connection.unreadable += 1
             connection.inner_flags |= bits
             port = event.port

@@ -42,7 +42,7 @@ from producers.sensor.heads import NO_METHOD
 from producers.sensor.listed import Listed
 from producers.sensor.rules import ProxyAddress
 from schemas.clock import MICROS, iso_micros
-from schemas.events import Action, Micros, ProtectionMode
+from schemas.events import UNNAMED_TARGET, Action, Micros, ProtectionMode
 from schemas.sensor_line import Http, Mode, Verdict
 
 log = logging.getLogger(__name__)
@@ -426,7 +426,7 @@ class Enforcer:
             _ENCODE(
                 Verdict(
                     self._device, iso_micros(request.at), *request.flow, request.flow_id, cause.host, action, request.tx,
-                    request.method, request.target, cause.port, cause.title, how, why,
+                    request.method, request.target if cause.host else UNNAMED_TARGET, cause.port, cause.title, how, why,
                     iso_micros(request.started) if request.started else "",
                 )
             )

@@ -24,8 +24,8 @@ CHUNKED, UNKNOWN = -1, -2
 """In place of a body's length: in chunks, or not known."""
 LENGTH_MAX = 2**62
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
-TUNNEL_PORT = 443
-"""Where a CONNECT without a port goes to, with every proxy that accepts one."""
+TUNNEL_PORTS = (443, 80)
+"""Where a CONNECT without a port goes to: squid, tinyproxy, privoxy and proxy.py take the first one, goproxy the second one."""
 NO_METHOD = "?"
 """In place of a method: these bytes are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
@@ -45,7 +45,8 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r]*)")
 _LINE_END = re.compile(rb"\r?\n")
 _ABSOLUTE = re.compile(r"([A-Za-z]+)://([^/?#\\]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
 _ORIGIN = re.compile(r"(/[^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+|[/\\]{2,}")
+_TUNNEL = re.compile(r"(?:https?://)?([^/?#\\]+)(?:/[^@]*)?", re.IGNORECASE | re.DOTALL)
 _BETWEEN = re.compile(r"([/?&=])")
 _HOST, _LENGTH, _CODING = b"host", b"content-length", b"transfer-encoding"
 _WANTED = frozenset({_HOST, b"user-agent", _LENGTH, _CODING})
@@ -154,7 +155,7 @@ def request_of(head: bytes, urls: Urls) -> Request:
         target.text,
         target.host,
         target.port,
-        named[0],
+        named[0] if target.host or target.text == UNNAMED_TARGET else "",
         _text(fields.get(b"user-agent", [b""])[0])[:USER_AGENT_CHARS_MAX],
         body,
         target.others,
@@ -220,15 +221,21 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     """Read a target. `is_usual`: the method is in upper case; some proxies do not know it otherwise, and go by the Host field."""
     text = _text(raw)
     if method == "CONNECT":
-        host, port = authority_of(text, TUNNEL_PORT)
-        if not host or "@" in text or not (is_usual or named[0] in ("", host)):
-            return _unnamed(raw, named, TUNNEL_PORT)
+        host, port = authority_of(text, 0)
+        if not host and is_usual and (found := _TUNNEL.fullmatch(text)):
+            host, port = authority_of(found[1], 0)
+        if not host or "@" in text or not (is_usual or named in (("", 0), (host, port))):
+            return _unnamed(raw, named, TUNNEL_PORTS)
         return _Target(authority(host, port), host, port)
     if text == "*":
         return _Target(text, *named)
     origin = _ORIGIN.fullmatch(text)
     if origin is not None:
-        return _Target(_told(origin[1], origin[2], urls), *named)
+        told = _told(origin[1], origin[2], urls)
+        if not text.startswith("//"):
+            return _Target(told, *named)
+        # Some proxies take what follows for an authority. The target stays: an ordinary server is asked so as well.
+        return _unnamed(raw, named)._replace(text=told)
     absolute = _ABSOLUTE.fullmatch(text)
     scheme = absolute[1].lower() if absolute else ""
     usual = SCHEME_PORTS.get(scheme, 0)
@@ -249,11 +256,12 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     return _Target(told, host, port, (named,))
 
 
-def _unnamed(raw: bytes, named: Authority, default_port: int = 80) -> _Target:
+def _unnamed(raw: bytes, named: Authority, default_ports: tuple[int, ...] = (80,)) -> _Target:
     """A target that proxies may read in several ways: each host that they may find in it, or in the Host field."""
     region = raw[:TARGET_CHARS_MAX].decode("utf-8", "replace")
     scheme = _SCHEME.match(region)
-    others = authorities_in((region[scheme.end() :] if scheme else region).partition("/")[0], default_port)
+    place = (region[scheme.end() :] if scheme else region).partition("/")[0]
+    others = tuple(dict.fromkeys(one for port in default_ports for one in authorities_in(place, port)))
     return _Target(UNNAMED_TARGET, "", 0, (*others, named) if named[0] else others, is_readable=False)
 
 

@@ -21,7 +21,7 @@ import schemas.metrics as declared
 from producers.sensor.capture import Capture
 from producers.sensor.heads import Urls
 from producers.sensor.http_level import HttpLevel
-from producers.sensor.learning import Learner
+from producers.sensor.learning import Asked, Learner
 from producers.sensor.packets import RST, Packet
 from producers.sensor.queue import Queue
 from producers.sensor.rules import ProxyAddress
@@ -262,13 +262,16 @@ class Hearing:
             self.packets += 1
             # The edge: whatever a packet holds, the next ones are read.
             with self._errors:
-                if learner is not None and learner.hears(at, packet):
+                asked = learner.hears(at, packet) if learner is not None else None
+                if learner is not None and asked is Asked.LEARNT:
                     self._follow(learner)
                     self._tell(self.level.begin(at, packet))
                     log.info(
                         "a proxy was learnt",
                         extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
                     )
+                elif asked is not None:
+                    self._tell(self.level.single(at, packet, is_first=asked is Asked.NO_ROOM))
                 said = self.level.packet(at, packet)
                 if said:
                     self._tell(said)

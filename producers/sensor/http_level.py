@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from producers.sensor.errors import Errors
-from producers.sensor.heads import Request, Urls, status_of
+from producers.sensor.heads import Request, Urls, foreign, status_of
 from producers.sensor.hello import Hello
 from producers.sensor.packets import ACK, FIN, RST, SYN, Packet
 from producers.sensor.reader import Faults, Reader
@@ -127,6 +127,28 @@ class HttpLevel:
         is_syn = bool(packet.flags & SYN)
         self._begin(at, key, (packet.seq + is_syn) % _SEQUENCE, said, from_begin=True, is_syn=is_syn)
         return said
+
+    def single(self, at: Micros, packet: Packet, *, is_first: bool) -> list[Said]:
+        """Take a packet that asks a proxy which is not followed: nothing else of its connection is seen.
+
+        Where it is not the first packet with payload, it may as well be part of an upload, so the exchange has no destination.
+        """
+        said: list[Said] = []
+        key = FlowKey(packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port)
+        if key in self._flows:
+            return said
+        is_syn = bool(packet.flags & SYN)
+        seq = (packet.seq + is_syn) % _SEQUENCE
+        flow = self._begin(at, key, seq, said, from_begin=is_first, is_syn=is_syn)
+        if is_first:
+            self._take(at, flow, seq, packet, said)
+            self._greeted_only(at, flow, said)
+            for request in flow.reader.cut_short():
+                self._say(at, flow, request, said)
+        else:
+            self._say(at, flow, foreign(packet.payload), said)
+        self._end(at, flow, said)
+        return said if is_first else [one for one in said if one.kind is not Kind.REQUEST]
 
     def advance(self, at: Micros) -> list[Said]:
         """It is that late: what waits no longer."""

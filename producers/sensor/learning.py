@@ -6,7 +6,8 @@ their middle: so beginnings of connections are remembered. And the connection ha
 proxy that runs here is not this device's.
 
 A process that sends CONNECT to any address has it learnt. That costs no more than to read what is sent there, and nothing else:
-at most `LEARNT_MAX` are known at once, those that are named always. One that is in use makes room for none.
+at most `LEARNT_MAX` are known at once, those that are named always. A proxy in use is not evicted. The request itself is reported
+whether or not its proxy is remembered: a connection to a proxy is never taken for a direct one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from enum import Enum, auto
 
 from producers.sensor.filter import LEARNT_MAX
 from producers.sensor.heads import REQUEST_BEGINS, Urls, request_of
@@ -27,7 +29,8 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 BEGUN_MAX = 16_384
-"""Connections whose beginning is remembered; of more the oldest is forgotten, and teaches nothing."""
+"""Connections whose beginning is remembered. Beyond it the oldest is forgotten; its HTTP request to a proxy is reported without a
+destination, and a SOCKS request is not recognised."""
 IN_USE_MICROS = 60 * MICROS
 """So long after it was spoken to a proxy makes no room for another."""
 KEPT_MICROS = 24 * 3_600 * MICROS
@@ -39,13 +42,16 @@ _ANY_PORT = 9
 def asks_proxy(payload: bytes) -> bool:
     """Whether a client that begins so takes the other side for a proxy.
 
-    It sends a whole request line whose target names host and port, or a SOCKS greeting or request and nothing else.
+    It sends a whole request line whose target names a host, with its scheme or after CONNECT, or a SOCKS greeting or request and
+    nothing else. Proxies need not agree on which host the target names.
     """
     if asks_socks(payload):
         return True
     line = REQUEST_BEGINS.match(payload, 0, LINE_BYTES_MAX)
     request = request_of(line[0].rstrip(b"\r\n"), Urls.HOST) if line else None
-    return request is not None and request.port > 0
+    if line is None or request is None or request.port:
+        return request is not None
+    return bool(request.others) and (request.method == "CONNECT" or b"://" in line[0])
 
 
 def is_own(ip: str) -> bool:
@@ -55,6 +61,17 @@ def is_own(ip: str) -> bool:
         asking.connect((ip, _ANY_PORT))
         return bool(asking.getsockname()[0] == ip) or ip.startswith("127.")
     return False
+
+
+class Asked(Enum):
+    """What is known of a packet that asks a proxy which was not known before."""
+
+    LEARNT = auto()
+    """The proxy is remembered from now on."""
+    NO_ROOM = auto()
+    """The first request of its connection; too many proxies are in use to remember this one."""
+    NOT_FIRST = auto()
+    """The connection did not begin with it, as far as was seen: it may be part of an upload."""
 
 
 class Learner:
@@ -79,14 +96,14 @@ class Learner:
         self.not_begun = 0
         """Requests of a proxy that are not the first of their connection, as far as was seen."""
 
-    def hears(self, at: Micros, packet: Packet) -> bool:
-        """Take a packet; whether it is the one that its receiver is learnt from."""
+    def hears(self, at: Micros, packet: Packet) -> Asked | None:
+        """Take a packet; return what it asks an unknown proxy, None for any other packet."""
         proxy = packet.dst_ip, packet.dst_port
         if proxy in self.last:
             self.last[proxy] = at
-            return False
+            return None
         if proxy in self.named:
-            return False
+            return None
         flow = packet.src_ip, packet.src_port, *proxy
         if packet.flags & (SYN | ACK) == SYN:
             self._begun[flow] = (packet.seq + 1) % _SEQUENCE
@@ -94,12 +111,16 @@ class Learner:
             if len(self._begun) > BEGUN_MAX:
                 self._begun.popitem(last=False)
         if not packet.payload or not asks_proxy(packet.payload) or proxy in self._denied:
-            return False
+            return None
         first = (packet.seq + bool(packet.flags & SYN)) % _SEQUENCE
-        if self._begun.pop(flow, None) != first:
-            self.not_begun += 1
-            return False
-        return self._is_own(packet.src_ip) and self._learns(at, proxy)
+        is_first = self._begun.pop(flow, None) == first
+        self.not_begun += not is_first
+        if not self._is_own(packet.src_ip) or (not is_first and asks_socks(packet.payload)):
+            # In the middle of a connection, the few bytes of a SOCKS greeting may be part of any binary protocol.
+            return None
+        if not is_first:
+            return Asked.NOT_FIRST
+        return Asked.LEARNT if self._learns(at, proxy) else Asked.NO_ROOM
 
     def is_asked(self, request: Said) -> bool:
         """Whether a request goes to a proxy: one that is known, or that its client takes for one. Any thread may ask."""

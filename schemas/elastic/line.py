@@ -18,7 +18,7 @@ from schemas.clock import parse_micros
 from schemas.elastic.parts import WORDS, Agent, DataStream, End, Event, FlowPart, Host, Http, Network, Tls, Url
 from schemas.envelopes import DEPTH_MAX, within
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
-from schemas.windows.record import Scalar, needed, number, text
+from schemas.windows.record import Missing, Scalar, needed, number, text
 
 PORT_MAX = 65_535
 EPHEMERAL = 32_768
@@ -40,6 +40,10 @@ OUR_OWN = frozenset({"egress"})
 NOT_OUR_OWN = frozenset({"ingress", "inbound", "incoming", "listening", "unknown", "external"})
 ENDPOINT_AGENTS = frozenset({"", "auditbeat", "endpoint", "packetbeat"})
 """Who writes of the machine that it runs on. Other agents pass on what somebody else wrote."""
+NO_TIME = (
+    "@timestamp, event.start and event.end are missing, so the event has no time; publish whole events: "
+    "in Packetbeat codec.json, or a codec.format or an export that includes @timestamp"
+)
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -74,7 +78,9 @@ class Line(msgspec.Struct, gc=False):
 
     def at(self) -> Micros:
         """When it was written. Raises ValueError, of it Missing."""
-        return parse_micros(self.timestamp or needed(None, "@timestamp"))
+        if not self.timestamp:
+            raise Missing(NO_TIME)
+        return parse_micros(self.timestamp)
 
     def dataset(self) -> str:
         """What kind of event it is, such as `flow`, `network_traffic.http` or `endpoint.events.network`."""

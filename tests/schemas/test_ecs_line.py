@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.dialects.ecs import claims, parse
-from schemas.elastic.line import SHAPE_BYTES_MAX, SHAPE_NAMES_MAX, _remembered_path, _remembered_shape
+from schemas.elastic.line import NO_TIME, SHAPE_BYTES_MAX, SHAPE_NAMES_MAX, _remembered_path, _remembered_shape
 from schemas.events import Ignored, Reason, Reject
 from tests.schemas.ecs_events import CURL, REPORTED, flow, line, request, told
 
@@ -79,7 +79,7 @@ def test_a_line_with_a_single_dotted_name() -> None:
     raw = b'{"event.category":"network"}'
 
     assert claims(raw)
-    assert parse(raw) == Reject(Reason.INCOMPLETE, "@timestamp is missing", raw)
+    assert parse(raw) == Reject(Reason.INCOMPLETE, NO_TIME, raw)
 
 
 def test_a_faulty_part_is_no_fault_where_nobody_asks_for_it() -> None:

@@ -10,7 +10,7 @@ from producers.sensor.http_level import HttpLevel
 from producers.sensor.packets import Packet
 from producers.sensor.said import Kind, line_of
 from schemas.dialects import dialects
-from schemas.events import ConnectionOpened, HttpExchange, SocksRequest, TlsName
+from schemas.events import ConnectionOpened, HttpExchange, SocksRequest, TlsName, Verdict
 from streams import correlator
 from tests.factories import Row, World
 from tests.producers.sensor.wire import PORT, PROXY, PROXY_PORT, T0, answer, end, hello, segment, syn
@@ -43,7 +43,7 @@ def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
     world = World()
     for line in lines:
         event = dialects()["sensor" if b'"kind"' in line else "sockets"].parse(line)
-        assert isinstance(event, ConnectionOpened | HttpExchange | SocksRequest | TlsName), event
+        assert isinstance(event, ConnectionOpened | HttpExchange | SocksRequest | TlsName | Verdict), event
         world.see(event)
     world.finish()
     return world.connections, world.destinations
@@ -149,7 +149,24 @@ def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
 def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the bound of proxies that a device may know."""
     monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
-    for first, why in ((hello(""), "encrypted_to_proxy"), (GREETING, "no_usable_request")):
+    unnamed = b"GET http://a.example?@b.example/ HTTP/1.1\r\n\r\n"
+    for first, why in (
+        (hello(""), "encrypted_to_proxy"),
+        (GREETING, "no_usable_request"),
+        (unnamed, "no_usable_request"),
+    ):
         (connection,), _ = rows(connected(pid=7), *heard(syn(), segment(first), end()))
 
         assert connection["UnresolvedReason"] == why
+
+
+def test_a_verdict_without_a_destination_is_on_a_proxied_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of proxies that a device may know, as below it."""
+    monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
+    line = (
+        b'{"kind":"verdict","device":"dev-a","ts":"2026-11-27T18:00:00.100000Z","local_ip":"198.51.100.11","local_port":%d,'
+        b'"remote_ip":"198.51.100.80","remote_port":%d,"flow":"u-1","host":"","action":"blocked","method":"GET","target":"?"}'
+    ) % (PORT, PROXY_PORT)
+    (connection,), _ = rows(connected(pid=7), line)
+
+    assert connection["ResolvedBy"] != "direct"

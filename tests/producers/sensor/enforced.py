@@ -25,7 +25,7 @@ from producers.sensor.diag import Destroyer, Ended, Ends, FiveTuple, why_not_des
 from producers.sensor.enforcement import Enforcement, enforcing
 from producers.sensor.hearing import Hearing, Plan, level_of, level_of_all
 from producers.sensor.inline import Gate, Queue
-from producers.sensor.learning import Learner
+from producers.sensor.learning import Asked, Learner
 from producers.sensor.packets import Packet, parse_packet
 from producers.sensor.queue import Queue as Lines
 from producers.sensor.rules import NoRules, Rules
@@ -432,7 +432,7 @@ class Noting(Learner):
 
     askers: ClassVar[set[str]] = set()
 
-    def hears(self, at: Micros, packet: Packet) -> bool:
+    def hears(self, at: Micros, packet: Packet) -> Asked | None:
         """Note it."""
         if packet.dst_port == PORT:
             self.askers.add(packet.src_ip)

@@ -61,8 +61,10 @@ def test_targets(line: str, expected: tuple[str, str, int]) -> None:
         ("get http://a.example/ HTTP/1.1", ("http://a.example/", "a.example", 80)),
         ("GET http://a.example/", ("http://a.example/", "a.example", 80)),
         ("connect a.example:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
-        ("CONNECT a.example HTTP/1.1", ("a.example:443", "a.example", 443)),
-        ("CONNECT a.example: HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT http://a.example:443/ HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT HTTPS://a.example:8443 HTTP/1.0", ("a.example:8443", "a.example", 8443)),
+        ("CONNECT http://a.example:443/b?c HTTP/1.1", ("a.example:443", "a.example", 443)),
+        ("CONNECT a.example:443/ HTTP/1.1", ("a.example:443", "a.example", 443)),
         ("CONNECT %61.exampl%65:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
         ("CONNECT [a.example]:443 HTTP/1.1", ("a.example:443", "a.example", 443)),
         ("CONNECT 3405803786:443 HTTP/1.1", ("203.0.113.10:443", "203.0.113.10", 443)),
@@ -85,7 +87,7 @@ def test_what_proxies_read_leniently(line: str, expected: tuple[str, str, int]) 
     [
         # squid goes to the first one, tinyproxy and privoxy to the second one
         ("CONNECT a.example:443@b.example:8443 HTTP/1.1", [("a.example", 443), ("b.example", 8443)]),
-        ("CONNECT jane@b.example:443 HTTP/1.1", [("jane", 443), ("b.example", 443)]),
+        ("CONNECT jane@b.example:443 HTTP/1.1", [("jane", 443), ("b.example", 443), ("jane", 80)]),
         # squid goes to the first one, tinyproxy, privoxy and Apache to the second one
         ("GET http://a.example?@b.example/ HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
         ("GET http://a.example#@b.example/c HTTP/1.1", [("a.example", 80), ("b.example", 80)]),
@@ -98,9 +100,17 @@ def test_what_proxies_read_leniently(line: str, expected: tuple[str, str, int]) 
         # ports that are cut, or read as far as they are numbers
         ("CONNECT a.example:65979 HTTP/1.1", [("a.example", 443)]),
         ("CONNECT a.example:+443 HTTP/1.1", [("a.example", 443)]),
-        ("CONNECT a.example:443/ HTTP/1.1", [("a.example", 443)]),
         ("CONNECT a.example:443:8443 HTTP/1.1", [("a.example", 443)]),
-        ("CONNECT http://a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT ftp://a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT //a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        ("CONNECT http://jane@a.example:443/ HTTP/1.1", [("jane", 443), ("a.example", 443), ("jane", 80)]),
+        ("CONNECT http://a.example:443?b HTTP/1.1", [("a.example", 443), ("b", 443), ("b", 80)]),
+        # tinyproxy takes the port of the Host field for a method in lower case
+        ("connect https://a.example:443/ HTTP/1.1", [("a.example", 443)]),
+        # goproxy goes to port 80, the others to 443; of http:// tinyproxy to 80
+        ("CONNECT a.example HTTP/1.1", [("a.example", 443), ("a.example", 80)]),
+        ("CONNECT a.example: HTTP/1.1", [("a.example", 443), ("a.example", 80)]),
+        ("CONNECT http://a.example/ HTTP/1.1", [("a.example", 443), ("a.example", 80)]),
         ("CONNECT a.example%2f:443 HTTP/1.1", []),
         ("CONNECT %ff.example:443 HTTP/1.1", []),
         ("CONNECT 256.0.0.1:443 HTTP/1.1", []),
@@ -120,6 +130,25 @@ def test_what_proxies_read_in_several_ways_names_nothing(line: str, others: list
 
     assert (request.target, request.host, request.port, request.is_readable) == ("?", "", 0, False)
     assert list(request.others) == others
+
+
+def test_tinyproxy_takes_the_port_of_the_host_field() -> None:
+    """For CONNECT in lower case; other proxies take the target's."""
+    same, other = (
+        request_of(f"connect a.example:443 HTTP/1.1\r\nHost: {host}".encode(), Urls.PATH)
+        for host in ("a.example:443", "a.example")
+    )
+
+    assert (same.host, same.port) == ("a.example", 443)
+    assert (other.host, other.others) == ("", (("a.example", 443), ("a.example", 80)))
+
+
+def test_a_path_that_may_be_an_authority() -> None:
+    """proxy.py and pproxy go to the first host, other proxies by the Host field; an ordinary server is asked so as well."""
+    request = request_of(b"GET //a.example/b HTTP/1.1\r\nHost: b.example", Urls.PATH)
+
+    assert (request.target, request.host, request.named, request.is_readable) == ("//a.example/b", "", "", False)
+    assert request.others == (("a.example", 80), ("b.example", 80))
 
 
 def test_a_host_field_that_says_otherwise() -> None:

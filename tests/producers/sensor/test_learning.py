@@ -6,7 +6,7 @@ import pytest
 
 from producers.sensor import learning as module
 from producers.sensor.filter import LEARNT_MAX
-from producers.sensor.learning import IN_USE_MICROS, KEPT_MICROS, Learner, asks_proxy, is_own
+from producers.sensor.learning import IN_USE_MICROS, KEPT_MICROS, Asked, Learner, asks_proxy, is_own
 from producers.sensor.packets import ACK, RST, SYN, Packet
 from producers.sensor.said import FlowKey, Kind, Said
 from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello, segment, syn
@@ -22,7 +22,7 @@ def learner(
 
 
 def hears(by: Learner, *packets: Packet, at: int = T0) -> list[bool]:
-    return [by.hears(at, packet) for packet in packets]
+    return [by.hears(at, packet) is Asked.LEARNT for packet in packets]
 
 
 def learn(by: Learner, number: int, at: int) -> bool:
@@ -41,6 +41,10 @@ def learn(by: Learner, number: int, at: int) -> bool:
         (b"GET http://www.example.com/ HTTP/1.1\r\n\r\n", True),
         (b"POST http://www.example.com:8000/a HTTP/1.1\r\n\r\n", True),
         (b"CONNECT www.example.com HTTP/1.1\r\n\r\n", True),
+        (b"CONNECT a.example:443@b.example:443 HTTP/1.1\r\n\r\n", True),
+        (b"GET http://a.example?@b.example/ HTTP/1.1\r\n\r\n", True),
+        (b"GET //a.example/ HTTP/1.1\r\n\r\n", False),
+        (b"GET a.example HTTP/1.1\r\n\r\n", False),
         (b"CONNECT www.example.com:443 HTTP/1.1", False),
         (b"CONNECT www.example.com:443\r\n", False),
         (b"CONNECT /socket HTTP/1.1\r\n\r\n", False),
