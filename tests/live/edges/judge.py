@@ -42,6 +42,8 @@ class Done:
     """The client received bytes, from the destination or from the proxy."""
     reached: frozenset[str]
     """The request's hosts whose address was reached."""
+    is_logged: bool | None = None
+    """The proxy's log says that it was carried out; None where the log does not tell."""
 
 
 @dataclass
@@ -77,6 +79,8 @@ class Tally:
     carried_out: int = 0
     findings: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By what is wrong or missing: how often with which proxy."""
+    differences: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Likewise, where a proxy's log and the origin disagree; no verdict on the rows."""
 
     @property
     def is_good(self) -> bool:
@@ -84,9 +88,10 @@ class Tally:
         return not self.counts[Verdict.WRONG] and UNREPORTED not in self.findings
 
     def in_words(self) -> str:
-        """One line: requests, right, wrong, missing, how many were carried out, and what exactly is not right."""
+        """One line: requests, right, wrong, missing, how many were carried out, and what is not right or differs."""
         numbers = [self.counts.total(), *(self.counts[verdict] for verdict in Verdict), self.carried_out]
-        what = "; ".join(f"{why} ({', '.join(sorted(proxies))})" for why, proxies in self.findings.items())
+        notes = (*self.findings.items(), *self.differences.items())
+        what = "; ".join(f"{why} ({', '.join(sorted(proxies))})" for why, proxies in notes)
         return f"{self.mode:5}  {self.name:<26} {''.join(f'{n:>9,}' for n in numbers)}  {what}".rstrip()
 
 
@@ -103,6 +108,8 @@ def judge(all_done: Iterable[Done], rows: Rows) -> list[Tally]:
         worst = Verdict.WRONG if wrong else Verdict.MISSING if missing else Verdict.RIGHT
         tally.counts[worst] += 1
         tally.carried_out += bool(done.reached)
+        if done.is_logged is not None and done.is_logged != bool(done.reached):
+            tally.differences["only in the proxy's log" if done.is_logged else "not in the proxy's log"][proxy] += 1
         for why in sorted(wrong | missing):
             tally.findings[why][proxy] += 1
     return list(tallies.values())

@@ -35,7 +35,8 @@ visible_hostname proxy.example
 dns_nameservers 127.0.0.1
 http_access allow all
 cache deny all
-access_log stdio:FOLDER/squid-access.log
+logformat edge edge %>p %03>Hs
+access_log stdio:FOLDER/squid-access.log logformat=edge
 cache_log FOLDER/squid-cache.log
 error_directory SQUID/share/errors
 icon_directory SQUID/share/icons
@@ -76,7 +77,7 @@ LoadModule proxy_connect_module PACKAGE/usr/lib/apache2/modules/mod_proxy_connec
 ProxyRequests On
 AllowCONNECT 443
 ErrorLog FOLDER/apache-error.log
-LogFormat "%h %t \\"%r\\" %>s" common
+LogFormat "edge %{{remote}}p %>s"
 TransferLog FOLDER/apache-access.log
 """,
     ),
@@ -89,7 +90,8 @@ error_log FOLDER/nginx-error.log;
 events {{}}
 http {{
   resolver 127.0.0.1 ipv6=off;
-  access_log FOLDER/nginx-access.log;
+  log_format edge 'edge $remote_port $status';
+  access_log FOLDER/nginx-access.log edge;
   client_body_temp_path FOLDER/nginx-client;
   proxy_temp_path FOLDER/nginx-proxy;
   fastcgi_temp_path FOLDER/nginx-fastcgi;
@@ -108,8 +110,12 @@ http {{
     "haproxy": Proxy(
         8085,
         ("PACKAGE/usr/sbin/haproxy", "-db", "-f", "CONFIG"),
-        f"""defaults
+        f"""global
+  log stdout format raw local0
+defaults
   mode http
+  log global
+  log-format "edge %cp %ST"
   timeout connect 3s
   timeout client 10s
   timeout server 10s

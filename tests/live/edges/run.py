@@ -12,6 +12,7 @@ from pathlib import Path
 
 from schemas.events import ProtectionMode
 from tests.live.edges.judge import HEAD, Done, Rows, Tally, judge
+from tests.live.edges.logs import logged
 from tests.live.edges.origin import READY
 from tests.live.edges.proxies import INSTANT, NGINX_TLS, PROXIES, QUICK, addresses, start, unknown
 from tests.live.edges.scenarios import LIST, LISTED, ORDINARY, PLAIN, Request, requests
@@ -79,7 +80,8 @@ def _run(
         _settle(log)
     rows, verdicts = replayed(sensed, folder)
     lines = ([json.loads(line) for line in file.read_bytes().splitlines()] for file in (rows, verdicts))
-    done = list(_done(asked, places, diary, Counter(json.loads(line)["host"] for line in log.read_text().splitlines())))
+    reached = Counter(json.loads(line)["host"] for line in log.read_text().splitlines())
+    done = list(_done(asked, places, folder.parent, diary, reached))
     if mode is ProtectionMode.AUDIT:
         idle = sorted({one.request.proxy for one in done if one.request.scenario.name == ORDINARY and not one.reached})
         if idle:
@@ -96,9 +98,10 @@ def _planned(request: Request, place: tuple[str, int]) -> dict[str, object]:
 
 
 def _done(
-    asked: Sequence[Request], places: dict[int, tuple[str, int]], diary: Path, reached: Counter[str]
+    asked: Sequence[Request], places: dict[int, tuple[str, int]], logs: Path, diary: Path, reached: Counter[str]
 ) -> Iterator[Done]:
     by_number = {entry["number"]: entry for entry in map(json.loads, diary.read_text().splitlines())}
+    said = {proxy: logged(logs, proxy) for proxy in {request.proxy for request in asked}}
     for request in asked:
         entry = by_number[request.number]
         yield Done(
@@ -110,6 +113,7 @@ def _done(
             entry["command_line"],
             bool(entry["answer"]),
             frozenset(host for host in (request.host, request.other) if reached[host]),
+            None if (ports := said[request.proxy]) is None else request.local_port in ports,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from schemas.events import ProtectionMode
 from tests.live.edges.judge import HEAD, Done, Row, Rows, Tally, Verdict, judge
+from tests.live.edges.logs import logged
 from tests.live.edges.origin import answer_name
 from tests.live.edges.proxies import NGINX_TLS, PROXIES
 from tests.live.edges.scenarios import SCENARIOS, Request, Scenario, address_of, host_of, requests
@@ -130,6 +132,26 @@ def test_what_is_missing() -> None:
     assert found(listed, connection(), named, verdicts=(verdict(),)) == set()
     assert not tally(listed, connection(), named).is_good
     assert tally(done(), connection()).is_good, "missing only"
+
+
+def test_a_difference_to_the_log_is_named_and_no_verdict() -> None:
+    """Where the proxy's log tells more or less than the origin."""
+    rows = connection(), destination()
+    less, same = (tally(replace(done(), is_logged=told), *rows) for told in (False, True))
+    more = tally(replace(done(reached="", answered=False), is_logged=True), connection())
+
+    assert less.in_words().endswith("not in the proxy's log (squid)")
+    assert more.in_words().endswith("only in the proxy's log (squid)")
+    assert (same.differences, less.is_good, more.is_good) == ({}, True, True)
+
+
+def test_logs_tell_which_ports_were_answered(tmp_path: Path) -> None:
+    """Success only; proxies without such a log tell nothing."""
+    (tmp_path / "proxies").mkdir()
+    (tmp_path / "proxies/squid-access.log").write_text("edge 12002 200\nedge 12004 503\nedge 0 000\n")
+
+    assert logged(tmp_path, "squid") == {12_002}
+    assert logged(tmp_path, "dante") is None
 
 
 def test_blocked_needs_a_client_without_an_answer() -> None:
