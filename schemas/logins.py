@@ -18,6 +18,7 @@ not make a login of a host. The patterns begin with a literal and read each run 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import chain, repeat
 
 MASK = "***"
@@ -48,6 +49,15 @@ _SPELLINGS = tuple(
     )
 )
 """What each spelling contains, and its pattern: what stands before the login, the login, and the spelled `@` as last group."""
+_SLASHES = ("/", *(f"%{'25' * depth}2f" for depth in range(4)))
+_ENDS = ("/", " ", "\t", '"', "?", "#", "<", ">", "|")
+"""Each ends an authority in every spelling."""
+_BEFORE_MAX = 64
+"""A pattern looks at no more characters before the last slash with which an authority begins."""
+_MARK_CHARS_MAX = max(map(len, _AT_MARKS))
+_BLOCK_CHARS = 4_096
+_GAP = "\n\ue000"
+"""A character that ends an authority, and one that is not in Latin-1, so in no decoded line."""
 _AUTHORITY_END = re.compile(r"[/?#]")
 _CUT_AUTHORITY = re.compile(
     r"(?:://|%(?:25){0,3}2f%(?:25){0,3}2f)(?:[^\s\x00/?#\"<>|%&]|%(?!(?:25){0,3}(?:2f|3f|23|26)))*+\Z",
@@ -96,7 +106,49 @@ def request_target(method: str, target: str, *, is_cut: bool = False) -> str:
 def masked(line: bytes) -> bytes:
     """Return a line with `***` in place of the logins of the URLs in it; everything else keeps its bytes."""
     text = line.decode("latin-1")
-    return _replaced(text, MASK).encode("latin-1") if any(at in text for at in _AT_MARKS) else line
+    if not any(at in text for at in _AT_MARKS):
+        return line
+    if len(text) <= CHARS_MAX:
+        return _replaced(text, MASK).encode("latin-1")
+    searched, left_out = _with_gaps(text)
+    first, *others = _replaced(searched, MASK).split(_GAP)
+    found = [first, *chain.from_iterable(zip(left_out, others, strict=False))]  # fewer where the end was cut off
+    return "".join(found).encode("latin-1")
+
+
+def _with_gaps(text: str) -> tuple[str, list[str]]:
+    """Return a text with `_GAP` in place of long stretches in which no login is or begins, and these stretches.
+
+    A block without the mark of an `@` matters only from the last slash on, in each spelling, behind which nothing has
+    ended the authority yet.
+    """
+    lower = text.lower()  # of Latin-1, so each character keeps its place
+    last = dict.fromkeys((*_SLASHES, *_ENDS), -1)
+    searched: list[str] = []
+    left_out: list[str] = []
+    kept = looked = 0
+    for begin, end in _blocks_without_at(lower):
+        for char in last:
+            last[char] = max(last[char], lower.rfind(char, max(0, looked - _BEFORE_MAX), end))
+        looked = end
+        ended = max(last[char] for char in _ENDS)
+        gap_end = min((last[slash] for slash in _SLASHES if last[slash] >= max(ended, 0)), default=end) - _BEFORE_MAX
+        gap_begin = begin + _MARK_CHARS_MAX  # the mark in the block before may end in this one
+        if gap_end > gap_begin:
+            searched.append(text[kept:gap_begin])
+            left_out.append(text[gap_begin:gap_end])
+            kept = gap_end
+    return _GAP.join((*searched, text[kept:])), left_out
+
+
+def _blocks_without_at(lower: str) -> Iterator[tuple[int, int]]:
+    """Begin and end of each stretch of whole blocks in which no mark of an `@` begins."""
+    marked = -1
+    for block in range(0, len(lower), _BLOCK_CHARS):
+        if any(lower.find(at, block, block + _BLOCK_CHARS + len(at) - 1) >= 0 for at in _AT_MARKS):
+            if block > marked + 1:
+                yield marked + 1, block
+            marked = block + _BLOCK_CHARS - 1
 
 
 def _replaced(text: str, mask: str) -> str:

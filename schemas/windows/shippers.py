@@ -187,7 +187,7 @@ _TEXT = msgspec.json.Decoder(str)
 _OF_BEATS = b'"@metadata"'
 _OF_BEATS_AT = len('{"@timestamp":"2026-01-01T12:00:00.123Z",')
 """What Winlogbeat writes second."""
-_IN_MARKS = (b"winlog", b"vent", b"SyslogMessage")
+_IN_MARKS = (b"winlog", b"Event", b"event_id", b"eventID", b"SyslogMessage")
 _MARKS = re.compile(rb'"(?=[_wESe])_?(?:winlog(?:\.event_id)?|Event|SyslogMessage|event_id|EventID|eventID)"')
 """One of these is in each of the shapes in JSON. `_IN_MARKS` and the look at the first character make runs of quotes cheap."""
 _MARKS_WITHIN = (b"winlog", b"event_id", b"eventID", b"EventID", b"EventCode=", b"SyslogMessage")

@@ -131,6 +131,28 @@ def test_masking_twice_is_masking_once(parts: list[str]) -> None:
     assert without_logins(without_logins("".join(parts))) == without_logins("".join(parts))
 
 
+@given(
+    pieces=st.lists(
+        st.tuples(
+            st.sampled_from(("://", "%3a%2f%2f", "%252F", "a", " ", '"', "%", "\\", "&b=")), st.integers(1, 30_000)
+        ),
+        max_size=4,
+    ),
+    login=st.sampled_from(("http://u:s3cret@h/", "http%3A%2F%2Fu%3As3cret%40h", "http:\\/\\/u:s3cret\\u0040h")),
+    place=st.integers(0, 4),
+)
+def test_a_long_line_is_masked_as_a_short_one(pieces: list[tuple[str, int]], login: str, place: int) -> None:
+    """A line too long to search as a whole loses the login between its runs, and nothing else."""
+    before, after = (
+        "".join(text * count for text, count in some) + " " * (CHARS_MAX // 2)
+        for some in (pieces[:place], pieces[place:])
+    )
+    short = masked(f" {login} ".encode()).decode()
+
+    assert SECRET not in short
+    assert masked(f"{before} {login} {after}".encode()).decode() == f"{before}{short}{after}"
+
+
 def test_a_reject_holds_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in its bytes nor where its detail quotes them; other bytes, also those that are no UTF-8, are kept."""
     detail = "Destination 'ftp://user:s3cret@/x' names no host"
