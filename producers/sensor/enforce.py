@@ -95,6 +95,8 @@ class Request(Protocol):
     @property
     def from_begin(self) -> bool: ...
     @property
+    def in_pieces(self) -> bool: ...
+    @property
     def started(self) -> Micros: ...
     @property
     def named(self) -> str: ...
@@ -357,8 +359,8 @@ class Enforcer:
                 self._remember(request.flow, at + KEPT_MICROS, is_destroyed=False)
         if not why:
             self._decide(one, reset)
-        elif how == INLINE:
-            # That it never left is proof enough.
+        elif how == INLINE and not request.in_pieces:
+            # No byte of it left, so there is no answer to it.
             self.blocked_inline += 1
             self._tell(request, Action.BLOCKED, cause, how)
         else:

@@ -60,6 +60,8 @@ class _Flow:
     """When its SYN was sent; 0 where it was not seen."""
     acked: int = 0
     """What the client acknowledged with the packet in which begins what is not read yet."""
+    in_pieces: bool = False
+    """What is read began in an earlier packet."""
     waiting: Said | None = None
     """The request that is told once it is answered."""
     owed: bool = False
@@ -234,7 +236,8 @@ class HttpLevel:
             flow = self._begin(at, flow.key, seq, said, from_begin=False)
             flow.segments.put(at, seq, packet.payload, packet.cut, packet.urgent)
         segments = flow.segments
-        if not flow.reader.kept_bytes or flow.reader.is_greeted:
+        flow.in_pieces = bool(flow.reader.kept_bytes) and not flow.reader.is_greeted
+        if not flow.in_pieces:
             flow.acked = packet.ack
         self._read_on(at, flow, said)
         if segments.is_full:
@@ -318,6 +321,7 @@ class HttpLevel:
                     found.user_agent,
                     acked=flow.acked,
                     from_begin=flow.from_begin,
+                    in_pieces=flow.in_pieces,
                     started=flow.started,
                     others=found.others,
                     is_readable=found.is_readable,
@@ -345,6 +349,7 @@ class HttpLevel:
                     encrypted_hello=found.encrypted,
                     acked=flow.acked,
                     from_begin=flow.from_begin,
+                    in_pieces=flow.in_pieces,
                     started=flow.started,
                 )
             )
@@ -422,7 +427,7 @@ def _socks_said(at: Micros, flow: _Flow, asked: Socks) -> Said:
     target = authority(asked.host, asked.port) if asked.host else ""
     ends = (flow.key, flow.id, flow.tx)
     said = Said(Kind.REQUEST, at, *ends, "CONNECT", target, asked.host, asked.port, socks=asked.version)
-    return said._replace(acked=flow.acked, from_begin=flow.from_begin, started=flow.started)
+    return said._replace(acked=flow.acked, from_begin=flow.from_begin, in_pieces=flow.in_pieces, started=flow.started)
 
 
 def _flow_id(key: FlowKey, seq: int) -> str:

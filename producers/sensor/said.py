@@ -66,6 +66,8 @@ class Said(NamedTuple):
     request with the one that completes it, as the server answers the greeting before."""
     from_begin: bool = False
     """All packets of its connection were seen, from the SYN on, as far as they came by."""
+    in_pieces: bool = False
+    """Its first bytes came in an earlier packet, so the proxy may have answered them already."""
     started: Micros = 0
     """When its connection began; 0 where that was not seen."""
     others: tuple[Authority, ...] = ()

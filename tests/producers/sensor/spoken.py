@@ -38,6 +38,7 @@ class Said(NamedTuple):
     port: int
     acked: int = 0
     from_begin: bool = True
+    in_pieces: bool = False
     started: int = 0
     named: str = ""
     user_agent: str = ""

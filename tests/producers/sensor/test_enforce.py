@@ -308,6 +308,24 @@ def test_of_a_connection_that_is_older_a_held_request_may_be_a_copy() -> None:
         assert made.verdicts() == [verdict]
 
 
+def test_of_a_request_in_pieces_the_first_may_have_been_answered() -> None:
+    """Where the socket is gone or stays, no reset proves that nothing came back. The last piece is dropped all the same."""
+
+    class InPieces(Level):
+        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+            return [one._replace(in_pieces=True) for one in super().packet(at, packet)]
+
+    for outcome, verdict in (
+        (True, ("blocked", "inline")),
+        (False, ("audited", "socket_gone")),
+        (errno.EPERM, ("audited", "not_destroyed")),
+    ):
+        made = world(ProtectionMode.BLOCK, outcome)
+
+        assert judged(made, [segment(CONNECT)], level=InPieces()) == [False]
+        assert made.verdicts() == [verdict]
+
+
 def test_a_second_held_request_of_a_socket_that_stays_is_blocked() -> None:
     """Both in the packet that never left."""
 

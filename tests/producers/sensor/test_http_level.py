@@ -55,6 +55,17 @@ def talk(*parts: bytes) -> list[Packet]:
     return packets
 
 
+def test_a_request_that_began_in_an_earlier_packet() -> None:
+    """The proxy may have answered its first bytes, so the enforcer must know; the next request is whole again."""
+    said = heard(talk(GET, CONNECT[:1], CONNECT[1:]))
+
+    assert [(one.method, one.in_pieces) for one in said if one.kind is Kind.REQUEST] == [
+        ("GET", False),
+        ("CONNECT", True),
+    ]
+    assert [one.in_pieces for one in heard(talk(GET[:9], GET[9:], GET)) if one.kind is Kind.REQUEST] == [True, False]
+
+
 def test_a_tunnel_and_the_name_within() -> None:
     """CONNECT is told as it is sent and again with its status; the client hello in the tunnel with whose port it is."""
     packets = [syn(), segment(CONNECT), answer(OK), segment(hello("www.example.com"), len(CONNECT))]

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE
 
@@ -18,7 +20,8 @@ from tests.producers.sensor.test_live_http import APART, ROOT, Sensor, sensing
 
 OTHER_USER = 65_534
 ASKS = (
-    f'exec 3<>/dev/tcp/127.0.0.1/{PORT}; printf "CONNECT fine.example:443 HTTP/1.1\\r\\n\\r\\n" >&3; read -r answer <&3'
+    f'exec 3<>/dev/tcp/127.0.0.1/{PORT}; printf "CONNECT fine.example:443 HTTP/1.1\\r\\n\\r\\n" >&3; '
+    "read -r answer <&3; echo answered; read -r end"
 )
 
 
@@ -30,11 +33,16 @@ def statuses(pid: int) -> list[dict[str, str]]:
     ]
 
 
-def ask_as_another(sensor: Sensor) -> None:
-    """A process of another user asks the proxy for a host."""
+@contextmanager
+def asking_as_another(sensor: Sensor) -> Iterator[None]:
+    """A process of another user that asked the proxy for a host, and lives on, however late the sensor reads /proc."""
     command = ["nsenter", f"--net=/proc/{sensor.process.pid}/ns/net", "setpriv", "--reuid", str(OTHER_USER)]
     command += ["--regid", str(OTHER_USER), "--clear-groups", "bash", "-c", ASKS]
-    subprocess.run(command, check=True, timeout=30, cwd="/")
+    with subprocess.Popen(command, cwd="/", stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "answered\n"
+        yield
+        process.communicate("\n", timeout=30)
 
 
 def bits(capabilities: list[Capability]) -> str:
@@ -51,7 +59,7 @@ def test_a_running_sensor_keeps_only_what_it_needs(tmp_path: Path, mode: str, ke
     listed = tmp_path / "listed.txt"
     listed.write_text("listed.example\n")
     arguments = ["--mode", mode, "--list", str(listed), "--proxy", f"127.0.0.1:{PORT}"] if mode else []
-    with sensing(tmp_path, *arguments) as sensor:
+    with ExitStack() as afterwards, sensing(tmp_path, *arguments) as sensor:
         threads = statuses(sensor.process.pid)
         priorities = [os.getpriority(os.PRIO_PROCESS, int(thread["Pid"])) for thread in threads]
         inside = sensor.beside("-m", "tests.producers.sensor.asking")
@@ -61,7 +69,7 @@ def test_a_running_sensor_keeps_only_what_it_needs(tmp_path: Path, mode: str, ke
             client.stdin.write("listed.example\n")
             client.stdin.flush()
             outcome = json.loads(client.stdout.readline())
-            ask_as_another(sensor)
+            afterwards.enter_context(asking_as_another(sensor))
             client.stdin.close()
     lines = [json.loads(line) for line in sensor.lines]
     (other, *_) = [line for line in lines if line.get("uid") == OTHER_USER]
