@@ -23,7 +23,7 @@ BEGIN = datetime(2026, 11, 24, 19, 7, 28, tzinfo=UTC)
 DEPARTED, BLOCKED, OPEN, UNNAMED = 40_000, 40_001, 40_002, 40_003
 """Local ports: a connection that left before the update, and three that were in the state."""
 
-BYTES = {"pkts_toserver": 5, "pkts_toclient": 4, "bytes_toserver": 400, "bytes_toclient": 300}
+BYTES: dict[str, object] = {"pkts_toserver": 5, "pkts_toclient": 4, "bytes_toserver": 400, "bytes_toclient": 300}
 
 
 def story() -> tuple[list[Message], list[Message]]:
@@ -97,7 +97,7 @@ def _connect(host: str) -> dict[str, object]:
 
 
 def _flow(started: float, ended: float) -> dict[str, object]:
-    return {"start": _time(started), "end": _time(ended), "state": "established", "reason": "timeout"} | BYTES
+    return {"start": _time(started), "end": _time(ended), "state": "established", "reason": "timeout", **BYTES}
 
 
 if __name__ == "__main__":
