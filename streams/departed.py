@@ -31,9 +31,9 @@ from streams.state import FROM_FLOW, GROUP_MAX, Connection, Departed, Kernel
 from streams.witnesses import speaker
 
 DEPARTED_MAX = 65_536
-"""Tombstones per device: 5-tuples that connections left within the same `PERIOD_SECS`. Beyond it the oldest is forgotten."""
+"""5-tuples remembered per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""
 DEPARTED_TOTAL_MAX = 1_048_576
-"""Tombstones per partition. Beyond it a device forgets its own oldest for each new one, and remembers none if it has none."""
+"""The same per partition. Beyond it a device forgets its own oldest for each new one, and remembers none if it has none."""
 PERIOD_SECS = 16
 """Tombstones expire together in periods of so many seconds: a period is one item of the state, written once."""
 
@@ -49,29 +49,30 @@ class Tombstones:
         self.kept: Micros = round((settings.flow_timeout_secs or declared) * MICROS)
         """How long a connection is remembered after it left."""
         self.total = 0
-        """Tombstones of all devices."""
+        """5-tuples remembered of all devices, counted as in `DEPARTED_MAX`."""
 
     def add(self, device: Device, key: str, connection: Connection) -> int:
-        """Remember a connection that leaves; return how many tombstones were forgotten for it."""
+        """Remember a connection that leaves; return how many connections were forgotten at a bound."""
         second = -(-(device.facts.now + self.kept) // (PERIOD_SECS * MICROS)) * PERIOD_SECS
+        period = device.departed.get(second)
+        packed = None if period is None else period.get(key)
+        device.touched_departed[second] = None
+        if period is not None and packed is not None:
+            known = _unpack(packed)
+            period[key] = _pack([*known[1 - GROUP_MAX :], tombstone_of(connection)])
+            return len(known) // GROUP_MAX
         forgotten = 0
         if device.departed_count >= DEPARTED_MAX or self.total >= DEPARTED_TOTAL_MAX:
-            forgotten = 1
             if not device.departed:
-                return forgotten
-            self._forget_oldest(device)
-        period = device.departed.get(second)
+                return 1
+            forgotten = self._forget_oldest(device)
+            period = device.departed.get(second)
         if period is None:
             period = device.departed[second] = {}
             device.wake_at(second, DEPARTED_TIMER)
-        packed = period.get(key)
-        if packed is None:
-            device.departed_count += 1
-            self.total += 1
-            period[key] = _pack([tombstone_of(connection)])
-        else:
-            period[key] = _pack([*_unpack(packed), tombstone_of(connection)][-GROUP_MAX:])
-        device.touched_departed[second] = None
+        device.departed_count += 1
+        self.total += 1
+        period[key] = _pack([tombstone_of(connection)])
         return forgotten
 
     def expire(self, device: Device, second: int) -> None:
@@ -79,13 +80,14 @@ class Tombstones:
         for due in [due for due in device.departed if due <= second]:
             self._drop(device, due, len(device.departed.pop(due)))
 
-    def _forget_oldest(self, device: Device) -> None:
+    def _forget_oldest(self, device: Device) -> int:
         second = min(device.departed)
         period = device.departed[second]
-        del period[next(iter(period))]
+        connections = len(_unpack(period.pop(next(iter(period)))))
         if not period:
             del device.departed[second]
         self._drop(device, second, 1)
+        return connections
 
     def _drop(self, device: Device, second: int, count: int) -> None:
         device.departed_count -= count

@@ -13,7 +13,7 @@ from streams.indicator_order import rank
 
 PARTS_ENDS = "/?&#"
 _PARTS_END = re.compile(f"[{PARTS_ENDS}]")
-FEW = 4
+FEW_MAX = 4
 """So many paths are compared one by one."""
 
 Entries = tuple[Entry[Indicator], ...]
@@ -98,7 +98,7 @@ class Site:
     def _beginnings(self, path: str) -> list[str]:
         """Of the paths there are, those that this one goes on from."""
         paths = self._paths
-        if len(paths) <= FEW:
+        if len(paths) <= FEW_MAX:
             return [one for one in list(paths) if path.startswith(one) and (path[len(one) :] or "/")[0] in PARTS_ENDS]
         ends = [end.start() for end in islice(_PARTS_END.finditer(path), self._depth + 1)]
         return [begin for end in (*ends, len(path)) if (begin := path[:end]) in paths]

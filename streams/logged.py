@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOGGED_MAX = 256
 """Lines kept per connection; further ones are counted and not used."""
+LOG_IDS_MAX = 16
+"""Record ids of lines on a row; the first ones stay."""
 CLOCKS: Micros = 2 * MICROS
 """How far the proxy's clock and those of a device's sensors may be apart."""
 WRONG_CLOCK: Micros = 10 * MICROS
@@ -138,6 +140,6 @@ def said_of(lines: list[Logged]) -> dict[str, object]:
     said: dict[str, object] = {"ProxyDecision": str(latest.decision)}
     if user := next((line.user for line in reversed(lines) if line.user), ""):
         said["ProxyUser"] = user
-    said["ProxyLogIds"] = [line.event_id for line in lines][:16]
+    said["ProxyLogIds"] = [line.event_id for line in lines][:LOG_IDS_MAX]
     said["ProxyLogConfidence"] = "strong" if all(line.sure for line in lines) else "inferred"
     return said

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from streams.correlator import Correlator
 
 LINES_MAX = 4_096
-"""Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER` of them."""
-TOGETHER = 256
+"""Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER_MAX` of them."""
+TOGETHER_MAX = 256
 GROUPS_MAX = 5_000
 """5-tuples of a device looked at for a line without a port. Of one that has more nobody could say which is the only one."""
 TOLD_MAX = 64
@@ -69,7 +69,7 @@ class ProxyLines:
         if record in device.lines:
             return
         if len(device.lines) >= LINES_MAX:
-            for oldest in _by_time(device)[:TOGETHER]:
+            for oldest in _by_time(device)[:TOGETHER_MAX]:
                 self._decide(device, oldest, device.facts.now, last=True)
         logged = _logged(event)
         line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)

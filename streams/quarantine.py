@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 NO_LINE = -1
 """Before the first line of a message and after the last one."""
-LINES_FROM = 2
+LINES_DEATHS_MIN = 2
 """Deaths at an offset from which on lines of its message are rejected."""
-WHOLE_FROM = 3
+WHOLE_LINES_MIN = 3
 """Lines from which on the message is rejected whole: it has more of them than can be found one by one."""
 
 
@@ -55,12 +55,12 @@ def refused_after(deaths: Iterable[Death], start: int) -> Mapping[int, Refused]:
     for death in deaths:
         if death.offset >= start:
             at.setdefault(death.offset, []).append(death)
-    return {offset: _refused(some) for offset, some in at.items() if len(some) >= LINES_FROM}
+    return {offset: _refused(some) for offset, some in at.items() if len(some) >= LINES_DEATHS_MIN}
 
 
 def _refused(deaths: list[Death]) -> Refused:
     lines = {death.line for death in deaths}
-    if len(lines) >= WHOLE_FROM:
+    if len(lines) >= WHOLE_LINES_MIN:
         lines.add(NO_LINE)
     where = ", ".join(
         "outside of its lines" if death.line == NO_LINE else f"at line {death.line + 1}" for death in deaths

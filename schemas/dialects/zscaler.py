@@ -46,7 +46,7 @@ from schemas.proxy_log import (
 
 NULLS = frozenset({"", "-", "None", "NA", "N/A", "none", "Unknown"})
 NO_SERVER = frozenset({"0.0.0.0", "::"})  # what the feed has for a blocked request; nothing is bound to it
-ZONE_MAX = 14 * 3_600 * MICROS
+ZONE_MAX: Micros = 14 * 3_600 * MICROS
 """`epochtime` further away than any zone is of another time than the date: the date counts."""
 PORTS = {
     "HTTP": 80,

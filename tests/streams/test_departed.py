@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from schemas.clock import iso_micros
 from schemas.events import Event
-from streams.departed import tombstone_of
+from schemas.settings import CorrelationSettings
+from streams import departed
+from streams.departed import Tombstones, departed_flow, tombstone_of
 from streams.device import Device
+from streams.pipeline import Message, Pipeline
+from streams.state import GROUP_MAX, Connection
 from tests.factories import FLOW, PORT, PROXY, World, connection, flow_end, latest, micros, request, verdict
 
 ZEEK_FLOW = "CHhAvVGS1DHFjwGM9"
@@ -125,6 +132,90 @@ def test_a_late_verdict_is_still_reported() -> None:
     assert [alert["Kind"] for alert in latest(world.alerts, "AlertId")] == ["blocked"]
 
 
+def socket_line(device: str) -> bytes:
+    """The endpoint's record of one connection of a device, as `sockets` reads it."""
+    at = iso_micros(micros(0))
+    line = {"device": device, "pid": 7, "process": "curl", "local_ip": "10.0.0.7", "local_port": PORT, "ts_attempt": at}
+    line |= {"remote_ip": PROXY, "remote_port": 3128, "result": "success", "ts_established": at}
+    return json.dumps(line).encode()
+
+
+def test_beyond_the_bound_of_a_device_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flow record makes a second row, which names neither process nor destination; other flow records stay late."""
+    monkeypatch.setattr(departed, "DEPARTED_MAX", 4)
+    world, ends = World(linger_secs=1, proxies=[f"{PROXY}:3128"]), []
+    for number in range(3):
+        at, port, flow = number * 20, PORT + number, str(number)
+        world.see(connection(at, port=port, pid=port, ended=at + 0.3), verdict(at + 0.1, port=port, flow=flow))
+        passed(world, at + 19, step=6)
+        ends.append(flow_end(60, started=at, ended=at + 0.3, port=port, flow=flow))
+    remembered = [key for period in world.device.departed.values() for key in period]
+    forgotten = world.counts["departed_forgotten"]
+    assert (len(remembered), world.device.departed_count, world.correlator.tombstones.total) == (4, 4, 4)
+    assert [any(f" {PORT + number} " in key for key in remembered) for number in range(3)] == [False, True, True]
+
+    rows = world.see(*ends).finish().connections
+    told = [[row for row in rows if row["LocalPort"] == PORT + number] for number in range(3)]
+    assert [len(hops) for hops in told] == [2, 1, 1]
+    assert (world.counts["late"], world.counts["departed_forgotten"] >= forgotten > 0) == (2, True)
+    first, second = told[0]
+    assert (first["Outcome"], first["InitiatingProcessId"], first["FlowId"]) == ("blocked", PORT, "0")
+    assert (second["UnresolvedReason"], second["InitiatingProcessId"], second["DestinationHost"], second["FlowId"]) == (
+        "no_http_event",
+        None,
+        "",
+        "0",
+    )
+
+
+def test_a_further_connection_of_a_remembered_5_tuple_forgets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound counts 5-tuples of a period. What is forgotten counts as connections."""
+    tombstones, device, left = Tombstones(CorrelationSettings()), Device("dev"), Connection()
+    monkeypatch.setattr(departed, "DEPARTED_MAX", 2)
+    assert [tombstones.add(device, key, left) for key in ("a", "b", "a", "c")] == [0, 0, 0, 2]
+
+    assert [list(period) for period in device.departed.values()] == [["b", "c"]]
+
+
+def test_beyond_the_bound_of_a_partition_a_device_forgets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without tombstones remembers none: no device can make another one forget."""
+    tombstones, one, other, left = Tombstones(CorrelationSettings()), Device("one"), Device("other"), Connection()
+    monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 2)
+    assert [tombstones.add(one, "a", left), tombstones.add(one, "b", left)] == [0, 0]
+    assert [tombstones.add(other, "c", left), tombstones.add(one, "d", left)] == [1, 1]
+
+    assert [list(period) for period in one.departed.values()] == [["b", "d"]]
+    assert (other.departed, one.departed_count, tombstones.total) == ({}, 2, 2)
+
+
+def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tombstones that come back from the state count, and those of an evicted device no longer."""
+    pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
+    for number in range(3):
+        pipeline.correlator.tombstones.add(device, str(number), Connection())
+    pipeline.devices["dev"] = pipeline.store.changed["dev"] = device
+    restored = Pipeline(CorrelationSettings(devices_max=64))
+    restored.restore(pipeline.checkpoint())
+    assert restored.book()["departed"] == 3
+
+    monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 3)
+    assert restored.correlator.tombstones.add(restored.devices["dev"], "3", Connection()) == 1
+    assert [list(period) for period in restored.devices["dev"].departed.values()] == [["1", "2", "3"]]
+    restored.take(Message(0, 0, b"", b"\n".join(socket_line(f"dev-{number}") for number in range(64)), "sockets"))
+    assert restored.book().get("departed", 0) == 0
+
+
+def test_of_many_connections_of_a_5_tuple_the_oldest_is_forgotten() -> None:
+    """More than `GROUP_MAX` that leave within one period; each that is forgotten is counted."""
+    tombstones, device = Tombstones(CorrelationSettings()), Device("dev")
+    left = [Connection(flow_id=str(number), first=1) for number in range(GROUP_MAX + 2)]
+    forgotten = [tombstones.add(device, "key", connection) for connection in left]
+
+    assert forgotten == [0] * GROUP_MAX + [1, 1]
+    assert departed_flow(device, "key", "1", 1, 1, 1) is None
+    assert departed_flow(device, "key", "2", 1, 1, 1) == tombstone_of(left[2])
+
+
 def test_tombstones_expire_by_the_devices_clock() -> None:
     """Silence alone forgets none of them before a day; the setting overrides what sensors declare."""
     world = passed(World(flow_timeout_secs=60).see(connection(0, ended=1)), 200)
@@ -140,13 +231,16 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
 
 
 def test_a_tombstone_is_small() -> None:
-    """Bytes in the state: documented in docs/design.md."""
+    """Bytes of a state entry per connection, its 5-tuple included: documented in docs/design.md."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow="1953470231846123"))
     (group,) = (world.device.group(key) for key in world.device.groups)
     assert group is not None
-    tombstone = msgspec.msgpack.encode(tombstone_of(group[0]))
+    pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
+    pipeline.devices["dev"] = pipeline.store.changed["dev"] = device
+    for port in range(10_000, 11_000):
+        pipeline.correlator.tombstones.add(device, f"10.0.123.7 {port} 10.9.9.9 3128", group[0])
 
-    assert len(tombstone) <= 64
+    assert sum(len(key) + len(value) for key, value in pipeline.checkpoint()) / 1_000 <= 100
 
 
 def test_a_day_of_cut_connections_has_one_row_each() -> None:

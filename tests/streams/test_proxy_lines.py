@@ -11,7 +11,7 @@ import pytest
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_given import Given
 from streams.device import Device, Facts, peek
-from streams.proxy_lines import LINES_MAX, TOGETHER, TOLD_MAX
+from streams.proxy_lines import LINES_MAX, TOGETHER_MAX, TOLD_MAX
 from tests.factories import (
     CLIENT,
     DEVICE,
@@ -436,7 +436,7 @@ def test_whoever_goes_on_decides_the_oldest_first() -> None:
     for world in (whole_run, cut):
         world.see(proxy_line(5.5, port=2))
 
-    assert len(whole_run.device.lines) == LINES_MAX - TOGETHER + 1
+    assert len(whole_run.device.lines) == LINES_MAX - TOGETHER_MAX + 1
     assert whole_run.device.lines.keys() == cut.device.lines.keys()
 
 
