@@ -150,7 +150,7 @@ def test_logs_tell_which_ports_were_answered(tmp_path: Path) -> None:
     (tmp_path / "proxies").mkdir()
     (tmp_path / "proxies/squid-access.log").write_text("edge 12002 200\nedge 12004 503\nedge 0 000\n")
 
-    assert logged(tmp_path, "squid") == {12_002}
+    assert logged(tmp_path, "squid") == frozenset({12_002})
     assert logged(tmp_path, "dante") is None
 
 
