@@ -52,6 +52,7 @@ HARMLESS = {
         schemas.dialects.ecs REMEMBERED_BYTES_MAX
         schemas.dialects.mde REMEMBERED_BYTES_MAX
         schemas.dialects.winlog REMEMBERED_CHARS_MAX
+        schemas.logins _BEFORE_MAX _MARK_CHARS_MAX _BLOCK_CHARS
         schemas.elastic.line REMEMBERED_NAME_CHARS_MAX SHAPES_MAX SHAPE_NAMES_MAX SHAPE_BYTES_MAX
         schemas.read_once LINES_MAX LINE_BYTES_MAX
         schemas.windows.event_xml KIND_CHARS_MAX
