@@ -84,8 +84,16 @@ def parse(raw: bytes) -> Parsed:
             started,
         )
     if isinstance(line, Tls):
-        name, event_id = _host(line.sni), f"tls/{line.flow}/{line.ts}"
-        return TlsName(line.device, at, flow, name, line.tunnelled, event_id, started, to_proxy=not line.tunnelled)
+        return TlsName(
+            line.device,
+            at,
+            flow,
+            _host(line.sni),
+            line.tunnelled,
+            f"tls/{line.flow}/{line.ts}",
+            started,
+            not line.tunnelled,
+        )
     if isinstance(line, Judged):
         return _verdict(line, at, flow, started, raw)
     host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
