@@ -358,7 +358,7 @@ def claims(raw: bytes) -> bool:
     """Native lines without a policy's decision, combined ones with squid's code at the end, Splunk's, our JSON, cache.log's."""
     text = carried_again(raw).text
     if text[:1] == "{":
-        return '"hier":' in text and '"tag":' in text and '"client_ip":' in text
+        return "client_ip" in text and '"client_ip":' in text and '"hier":' in text and '"tag":' in text
     if any(form.match(text) for form in (_CLAIMED_NATIVE, _CACHE_LOG, _PAIRS, _NATIVE_WIDE)):
         return True
     found = _COMBINED.fullmatch(text)
