@@ -132,7 +132,7 @@ _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
 _CATEGORY = b'"' + TABLE_PREFIX.encode()
 _SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:\s*+\[')
-"""Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster than one for a quote."""
+"""Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster."""
 _IN_MARKS = (b"AdvancedHunting-", b"Type")
 _MARKS = (b'"AdvancedHunting-', b'"ActionType', b'"Type')
 """One of these is in each row. `_IN_MARKS`, without quotes, takes less time to refuse a run of quotes."""
