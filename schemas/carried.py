@@ -42,8 +42,6 @@ _CONTAINER = re.compile(rf"({_ISO}) (?:stdout|stderr) [FP] ")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Told = TypeVar("Told")
-LONG_BYTES = 16_384
-"""What is in the last lines that are longer is remembered, as each dialect that is asked whether it claims one looks."""
 
 
 class Carried(msgspec.Struct, frozen=True, gc=False):
@@ -110,10 +108,6 @@ _SHIPPED = msgspec.json.Decoder(_Shipped)
 
 def carried(raw: bytes) -> Carried:
     """Take the line out. Never raises; what is no UTF-8 is replaced."""
-    return _carried(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
-
-
-def _carried(raw: bytes) -> Carried:
     first = raw[:1]
     if first == b"{":
         if any(member in raw for member in _MEMBERS):
@@ -133,7 +127,8 @@ def _carried(raw: bytes) -> Carried:
     return _without_header(raw.decode("utf-8", "replace").rstrip("\r\n"))
 
 
-_remembered = lru_cache(maxsize=1)(_carried)
+carried_again = lru_cache(maxsize=1)(carried)
+"""The same for `claims`: each dialect is asked about the same line, so the last line is remembered."""
 
 
 def uncarried(raw: bytes, decode: Callable[[bytes], Told]) -> Told | None:

@@ -45,19 +45,19 @@ def _whole_second(text: str) -> int:
 
 def parse_micros(text: str) -> int:
     """An ISO 8601 time to microseconds; a time without zone is UTC. Raises ValueError, also outside 1970 to 2200."""
-    length = len(text)
-    if length <= SECONDS_CHARS_MAX:
+    if len(text) > MILLIS_CHARS_MAX:
+        if text[26:] in _AFTER_MICROS and text[19] == "." and (micros := text[20:26]).isdigit():
+            return _whole_second(text[:19]) + int(micros)
+    elif len(text) <= SECONDS_CHARS_MAX:
         return _any_spelling(text)
-    if length <= MILLIS_CHARS_MAX and (millis := _AFTER_SECONDS.get(text[19:])) is not None:
+    elif (millis := _AFTER_SECONDS.get(text[19:])) is not None:
         return _whole_second(text[:19]) + millis
-    if text[26:] in _AFTER_MICROS and text[19] == "." and (micros := text[20:26]).isdigit():
-        return _whole_second(text[:19]) + int(micros)
     if text[19:20] == ".":
         decimals = text[20:].removesuffix("Z")
         if decimals.isdigit() and len(decimals) <= NANOSECOND_DIGITS:
             return _whole_second(text[:19]) + int((decimals + "00000")[:6])
-    if length > TEXT_CHARS_MAX:
-        raise ValueError(f"a time of {length} characters")
+    if len(text) > TEXT_CHARS_MAX:
+        raise ValueError(f"a time of {len(text)} characters")
     return _any_spelling(text)
 
 

@@ -31,10 +31,10 @@ from typing import TypeVar
 
 import msgspec
 
-from schemas.carried import LONG_BYTES
-
 Line = TypeVar("Line")
 
+LONG_BYTES = 16_384
+"""What longer lines hold is remembered for the last few, as each dialect is asked whether it claims them."""
 DEPTH_MAX = 3
 """So many carriers may be around an event."""
 ELEMENTS_MAX = 10_000

@@ -60,11 +60,18 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
 def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, name: int | str = "") -> Flow:
     """A flow from a sensor's own spelling; `name` is the sensor's for it, 0 or "" when it has none. Raises ValueError."""
-    if len(local_ip) + len(remote_ip) > IPS_CHARS_MAX:
+    if len(local_ip + remote_ip) > IPS_CHARS_MAX:
         raise ValueError(f"addresses of {len(local_ip)} and {len(remote_ip)} characters")
-    local, remote = canonical_ip(local_ip), canonical_ip(remote_ip)
-    key = f"{local} {local_port} {remote} {remote_port}"
-    return Flow(local, local_port, remote, remote_port, str(name) if name else "", key)
+    local = canonical_ip(local_ip)
+    remote = canonical_ip(remote_ip)
+    return Flow(
+        local,
+        local_port,
+        remote,
+        remote_port,
+        str(name) if name else "",
+        f"{local} {local_port} {remote} {remote_port}",
+    )
 
 
 class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
@@ -237,10 +244,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and title."""
-        target = self.target
-        if "@" in target or "%" in target:
-            force_setattr(self, "target", request_target(self.method, target))
-        force_setattr(self, "title", _plain(self.title))
+        texts = self.target + self.title
+        if "@" in texts or "%" in texts or "u0040" in texts or len(texts) >= TEXT_CHARS_MAX:
+            force_setattr(self, "target", request_target(self.method, self.target))
+            force_setattr(self, "title", _plain(self.title))
 
 
 class ProtectionMode(StrEnum):
@@ -295,8 +302,10 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in URL and title."""
-        force_setattr(self, "url", target_without_login(self.url, is_cut=len(self.url) == TEXT_CHARS_MAX))
-        force_setattr(self, "title", _plain(self.title))
+        texts = self.url + self.title
+        if "@" in texts or "%" in texts or "u0040" in texts or len(texts) >= TEXT_CHARS_MAX:
+            force_setattr(self, "url", target_without_login(self.url, is_cut=len(self.url) == TEXT_CHARS_MAX))
+            force_setattr(self, "title", _plain(self.title))
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, gc=False):

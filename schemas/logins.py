@@ -71,7 +71,7 @@ def without_logins(text: str, *, is_cut: bool = False) -> str:
 
     Of a text that was cut off an authority at the end is removed as a whole: it may be the beginning of a login.
     """
-    if any(at in text for at in _AT_MARKS):
+    if _may_have_login(text):
         text = _replaced(text[:CHARS_MAX], "")
     return _CUT_AUTHORITY.sub("", text) if is_cut else text
 
@@ -106,7 +106,7 @@ def request_target(method: str, target: str, *, is_cut: bool = False) -> str:
 def masked(line: bytes) -> bytes:
     """Return a line with `***` in place of the logins of the URLs in it; everything else keeps its bytes."""
     text = line.decode("latin-1")
-    if not any(at in text for at in _AT_MARKS):
+    if not _may_have_login(text):
         return line
     if len(text) <= CHARS_MAX:
         return _replaced(text, MASK).encode("latin-1")
@@ -114,6 +114,10 @@ def masked(line: bytes) -> bytes:
     first, *others = _replaced(searched, MASK).split(_GAP)
     found = [first, *chain.from_iterable(zip(left_out, others, strict=False))]  # fewer where the end was cut off
     return "".join(found).encode("latin-1")
+
+
+def _may_have_login(text: str) -> bool:
+    return "@" in text or "%40" in text or "2540" in text or "u0040" in text  # _AT_MARKS, faster than a loop
 
 
 def _with_gaps(text: str) -> tuple[str, list[str]]:

@@ -175,17 +175,23 @@ def later(at: Micros, by: Micros) -> Micros:
 
 def epoch(text: str) -> Micros:
     """Seconds since 1970, with or without decimals."""
-    seconds = text[:SECONDS_DIGITS]
-    if seconds.isdigit() and seconds.isascii() and (after := _AFTER_SECONDS.get(text[SECONDS_DIGITS:])) is not None:
-        micros = int(seconds) * MICROS + after  # nearly always, and fast
-    else:
-        found = _EPOCH.fullmatch(text)
-        if found is None:
-            raise ValueError(f"time is {text[:30]!r}, not seconds since 1970")
-        micros = int(found[1]) * MICROS + int((found[2] or "0")[:6].ljust(6, "0"))
+    after = _AFTER_SECONDS.get(text[SECONDS_DIGITS:])
+    if after is not None and (whole := _whole_second(text[:SECONDS_DIGITS])) is not None:
+        return whole + after  # nearly always, and fast
+    found = _EPOCH.fullmatch(text)
+    if found is None:
+        raise ValueError(f"time is {text[:30]!r}, not seconds since 1970")
+    micros = int(found[1]) * MICROS + int((found[2] or "0")[:6].ljust(6, "0"))
     if micros > LATEST:
         raise ValueError(f"time {text[:30]} is after 2200")
     return micros
+
+
+@lru_cache(maxsize=8_192)
+def _whole_second(text: str) -> Micros | None:
+    """Return at most SECONDS_DIGITS digits as a time before 2200; None for anything else."""
+    micros = int(text) * MICROS if text.isdigit() and text.isascii() else LATEST
+    return micros if micros < LATEST else None
 
 
 @lru_cache(maxsize=8_192)
@@ -230,12 +236,12 @@ _remembered = lru_cache(maxsize=16_384)(_destination)
 
 def host_of(name: str) -> str:
     """Return the host that a field names which holds a host alone, an IPv6 address with or without brackets; "" if none."""
-    return destination(CONNECT, f"[{name}]" if name.count(":") > 1 and name[0] != "[" else name)[0]
+    return destination(CONNECT, f"[{name}]" if ":" in name and name.count(":") > 1 and name[0] != "[" else name)[0]
 
 
 def told_nothing(method: str, target: str) -> str:
     """Why a request tells of no destination; "" if it may."""
-    if method in ("-", "") or target in ("-", "") or target.startswith("error:"):
+    if method in ("-", "") or target[:6] in ("-", "", "error:"):
         return "no_request"
     if method == CONNECT:
         return ""
@@ -277,7 +283,8 @@ def logged(
         asked = destination(method, target)
     elif "@" in target and has_userinfo(method, target):
         asked = "", 0
-    if not asked[0]:
+    host, number = asked
+    if not host:
         return Ignored(client, at, "no_destination")
     if answer == SIGN_IN:
         decision = ProxyDecision.SIGN_IN
@@ -295,8 +302,8 @@ def logged(
         started,
         method[:METHOD_CHARS_MAX],
         target[:TEXT_CHARS_MAX],
-        asked[0],
-        asked[1],
+        host,
+        number,
         answer,
         decision,
         upstream_ip,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from schemas.carried import carried
+from schemas.carried import carried_again
 from schemas.events import Reason, Reject
 
 _FAST = re.compile(
@@ -48,7 +48,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[str], bool], str]] = {
 
 def unsupported(raw: bytes) -> Reject | None:
     """Return the reject for a line of a format that is not supported; None for any other line. Never raises."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     for name, (is_theirs, why) in UNSUPPORTED.items():
         if is_theirs(text):
             return Reject(Reason.UNSUPPORTED, f"{name} is not supported: {why}", raw)

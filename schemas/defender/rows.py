@@ -131,9 +131,11 @@ _ADDITIONAL = msgspec.json.Decoder(Additional)
 _TEXT = msgspec.json.Decoder(str)
 _NOTHING = frozenset({b"", b"null"})
 _CATEGORY = b'"' + TABLE_PREFIX.encode()
-_SEVERAL = re.compile(rb'"(?:records|[Rr]esults)\\*"\s*:\s*\[')
-"""Of an envelope with several rows, also within a text."""
+_SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:\s*+\[')
+"""Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster."""
+_IN_MARKS = (b"AdvancedHunting-", b"Type")
 _MARKS = (b'"AdvancedHunting-', b'"ActionType', b'"Type')
+"""One of these is in each row. `_IN_MARKS`, without quotes, takes less time to refuse a run of quotes."""
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What reading a row may raise."""
@@ -165,7 +167,7 @@ def claims(raw: bytes) -> bool:
 
 
 def _claims(raw: bytes, deeper: int) -> bool:
-    if not any(mark in raw for mark in _MARKS):
+    if not any(mark in raw for mark in _IN_MARKS) or not any(mark in raw for mark in _MARKS):
         return False
     first = split(raw)[0]
     if first is not raw:

@@ -72,6 +72,8 @@ _ORIGINAL = re.compile(
     rb'\\"(?:flow_id|uid|id[._]orig_h|hostIdentifier|process_[a-z]+)\\":'
 )
 """The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it tells more, so it is read instead."""
+_ORIGINAL_MARKS = (b'flow_id\\"', b'uid\\"', b'orig_h\\"', b'hostIdentifier\\"', b"process_")
+"""One of these is in what `_ORIGINAL` finds; plain searches for them take less time in a run of quotes."""
 _PARTS = {kind: msgspec.json.Decoder(kind) for kind in (FlowPart, Http, ProcessPart, Tls, Url, User)}
 _TEXT = msgspec.json.Decoder(str)
 
@@ -372,7 +374,9 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """A network event in this schema, or another one of the same agents; Windows events in it are `winlog`'s."""
-    if not raw.startswith(b"{") or b'"event' not in raw or _ORIGINAL.search(raw) is not None:
+    if not raw.startswith(b"{") or b'"event' not in raw:
+        return False
+    if any(mark in raw for mark in _ORIGINAL_MARKS) and _ORIGINAL.search(raw) is not None:
         return False
     try:
         line = _read_once(raw)

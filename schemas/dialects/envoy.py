@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX
-from schemas.carried import Carried, carried, uncarried
+from schemas.carried import Carried, carried, carried_again, uncarried
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -303,7 +303,7 @@ def claims(raw: bytes) -> bool:
 
     The keys of JSON are the operator's choice: Envoy Gateway's default has all of these, shortened formats some.
     """
-    text = carried(raw).text
+    text = carried_again(raw).text
     if text[:1] == "{":
         if "response_" not in text:  # looked for without a quote, as a line may be full of them
             return False

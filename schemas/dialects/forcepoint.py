@@ -14,7 +14,7 @@ from itertools import islice
 
 from schemas.address import authority
 from schemas.azure import common_security_log, vendor_and_product
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried_again
 from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
 from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
@@ -159,7 +159,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Begins with the vendor, and names a client; rows of Azure's table."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     if text[:1] == "{":
         vendor, product = vendor_and_product(text)
         return vendor in VENDORS and product == "Security"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, carried_again
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     Unread,
@@ -150,7 +150,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Client, date in brackets with decimals, frontend and timers; of others those with HAProxy's own tag."""
-    line = carried(raw)
+    line = carried_again(raw)
     text = line.text
     head = _HEAD.match(text)
     if head is not None:

@@ -29,14 +29,14 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
-from schemas.sensor_line import Http, Line, Mode, Socks, Tls
+from schemas.sensor_line import Http, Line, Mode, Tls
 from schemas.sensor_line import Verdict as Judged
 
 HTTP_PORT = 80
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
 HOW = frozenset({"", "inline", "socket_destroyed"})
 """How a request was blocked: its packet was not let out, or its socket was destroyed at sight, when it may have got through."""
-WHY = frozenset({"", "answer_received", "socket_gone", "not_destroyed", "unproven"})
+WHY = frozenset({"answer_received", "socket_gone", "not_destroyed", "unproven"})
 """Why a request was only noted in the mode block: there is no proof that its client got no answer (`docs/sensor-block.md`)."""
 
 
@@ -48,16 +48,16 @@ class _Time(msgspec.Struct, gc=False):
     ts: str = ""
 
 
-_LINE = msgspec.json.Decoder(Line)
-_DEVICE = msgspec.json.Decoder(_Device)
-_TIME = msgspec.json.Decoder(_Time)
+_decode = msgspec.json.Decoder(Line).decode
+_decode_device = msgspec.json.Decoder(_Device).decode
+_decode_time = msgspec.json.Decoder(_Time).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse(raw: bytes) -> Parsed:
     """Read one line."""
     try:
-        line = _LINE.decode(raw)
+        line = _decode(raw)
     except msgspec.ValidationError as error:
         return Reject(Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, str(error), raw)
     except _UNREADABLE as error:
@@ -84,13 +84,21 @@ def parse(raw: bytes) -> Parsed:
             started,
         )
     if isinstance(line, Tls):
-        name, event_id = _host(line.sni), f"tls/{line.flow}/{line.ts}"
-        return TlsName(line.device, at, flow, name, line.tunnelled, event_id, started, to_proxy=not line.tunnelled)
-    if isinstance(line, Socks):
-        host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
-        port = line.port if host else 0
-        return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, started)
-    return _verdict(line, at, flow, started, raw)
+        return TlsName(
+            line.device,
+            at,
+            flow,
+            _host(line.sni),
+            line.tunnelled,
+            f"tls/{line.flow}/{line.ts}",
+            started,
+            not line.tunnelled,
+        )
+    if isinstance(line, Judged):
+        return _verdict(line, at, flow, started, raw)
+    host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
+    port = line.port if host else 0
+    return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, started)
 
 
 def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
@@ -99,10 +107,16 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
         return Reject(Reason.BAD_VALUE, f"action is {line.action!r}, not one of {sorted(ACTIONS)}", raw)
     if line.how not in HOW:
         return Reject(Reason.BAD_VALUE, f"how is {line.how!r}, not one of {sorted(HOW)}", raw)
-    if line.why not in WHY:
+    if line.why and line.why not in WHY:
         return Reject(Reason.BAD_VALUE, f"why is {line.why!r}, not one of {sorted(WHY)}", raw)
     host = _host(line.host)
-    if not host and (line.host or line.target != UNNAMED_TARGET):
+    target = line.target
+    port = 0
+    if target == UNNAMED_TARGET:
+        port = line.port
+    elif target.startswith("/"):
+        target = _absolute(line, host)
+    if not host and (line.host or target != UNNAMED_TARGET):
         return Reject(Reason.BAD_VALUE, f"{line.host[:TEXT_CHARS_MAX]!r} is no host", raw)
     return Verdict(
         line.device,
@@ -112,20 +126,18 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
         action,
         line.tx,
         line.method,
-        _absolute(line, host),
+        target,
         host,
         None,
         line.title[:TEXT_CHARS_MAX],
         line.how or line.why,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
-        line.port if line.target == UNNAMED_TARGET else 0,
+        port,
     )
 
 
 def _absolute(line: Judged, host: str) -> str:
-    """The target in absolute form where the Host field names the host: a proxy was asked for it."""
-    if not line.target.startswith("/"):
-        return line.target
+    """Return the path of the target as a URL: a proxy was asked for it, and the Host field names the host."""
     place = authority(host, line.port) if line.port not in (0, HTTP_PORT) or ":" in host else host
     return f"http://{place}{line.target}"
 
@@ -137,7 +149,7 @@ def _host(text: str) -> str:
 def written_at(raw: bytes) -> Micros:
     """The line's `ts`."""
     try:
-        return parse_micros(_TIME.decode(raw).ts)
+        return parse_micros(_decode_time(raw).ts)
     except (*_UNREADABLE, ValueError, OverflowError):
         return 0
 
@@ -145,7 +157,7 @@ def written_at(raw: bytes) -> Micros:
 def device_of(raw: bytes) -> str:
     """The device that the line names."""
     try:
-        return _DEVICE.decode(raw).device
+        return _decode_device(raw).device
     except _UNREADABLE:
         return ""
 
@@ -155,7 +167,7 @@ def claims(raw: bytes) -> bool:
     if b'"kind"' not in raw or b'"device"' not in raw or b'"ts"' not in raw:
         return False
     try:
-        _LINE.decode(raw)
+        _decode(raw)
     except _UNREADABLE:
         return False
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried_again
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
     PAIRS_MAX,
@@ -104,7 +104,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Begins with client and user, and has action and request."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     return _BEGIN.match(text) is not None and " act=" in text and " req=" in text
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, carried_again
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -356,9 +356,9 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Native lines without a policy's decision, combined ones with squid's code at the end, Splunk's, our JSON, cache.log's."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     if text[:1] == "{":
-        return '"hier":' in text and '"tag":' in text and '"client_ip":' in text
+        return "client_ip" in text and '"client_ip":' in text and '"hier":' in text and '"tag":' in text
     if any(form.match(text) for form in (_CLAIMED_NATIVE, _CACHE_LOG, _PAIRS, _NATIVE_WIDE)):
         return True
     found = _COMBINED.fullmatch(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried_again
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
 from schemas.proxy_log import Unread, device_in, guarded, logged, refused, time_in
@@ -95,7 +95,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Level, time without year, process in brackets; in syslog the messages of a request; a request with its lines."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     return (
         LINE.fullmatch(text) is not None
         or (

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, canonical_host
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried, carried_again
 from schemas.clock import parse_micros
 from schemas.dialects.wsa import decide as by_policy
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
@@ -413,7 +413,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Directives, the vendor's orders, actions and tags, a web server's dated lines with a plain request, `c-ip` beside `cs-`."""
-    line = carried(raw)
+    line = carried_again(raw)
     text = line.text
     if _TIMES.match(text):
         tokens = [found[0] for found in islice(_TOKEN.finditer(text), TOKENS_MAX)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from schemas.address import is_ip
-from schemas.carried import Carried, carried
+from schemas.carried import Carried, carried_again
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.proxy_log import (
@@ -71,7 +71,7 @@ def _read(line: Carried) -> Parsed:
     at, client, answer = epoch(when), address(who, "client"), status(answered)
     if method == "TCP_CONNECT":  # of a transparent redirection; the target is the address that was connected to
         method = "CONNECT"
-    host, number = destination(method, target)
+    asked = destination(method, target)
     kind = told_nothing(method, target)
     if kind:
         return Ignored(client, at, kind)
@@ -79,7 +79,7 @@ def _read(line: Carried) -> Parsed:
     if referrer is not None:  # the server's name, something else, user, type
         user, peer = between.split(" ", 1)[0], ""
         ends = _ENDS.match(line.text, found.end())
-        if ends is not None and (ends[2].lower(), int(ends[3])) == (host, number):
+        if ends is not None and (ends[2].lower(), int(ends[3])) == asked:
             client_port = port(ends[1], "client")
     hierarchy, _, server = peer.partition("/")
     decision = decide(code, tag, answer)
@@ -96,7 +96,7 @@ def _read(line: Carried) -> Parsed:
         answer,
         decision,
         client_port=client_port,
-        asked=(host, number),
+        asked=asked,
         upstream_ip=maybe_address(server) if reached and is_ip(server) else "",
         received=count(size, "bytes"),
         user=user[1:-1] if user[0] == '"' else user,
@@ -142,7 +142,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Squid's fields with a policy's decision behind them, and the appliance's other logs."""
-    text = carried(raw).text
+    text = carried_again(raw).text
     found = _LINE.match(text)
     return bool(found is not None and found[14] and _TAG.match(found[13])) or _MONITOR.match(text) is not None
 

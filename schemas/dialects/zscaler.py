@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from schemas.azure import common_security_log, vendor_and_product
-from schemas.carried import Carried, carried, uncarried
+from schemas.carried import Carried, carried, carried_again, uncarried
 from schemas.clock import MICROS, parse_micros
 from schemas.dated import DatedHeaders
 from schemas.event_format import Formatted, formatted, moment, names
@@ -325,9 +325,7 @@ def device_of(raw: bytes) -> str:
 
 def claims(raw: bytes) -> bool:
     """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
-    if not any(mark in raw for mark in (b"ClientIP", b"urlsupercat", b"scaler", b'",')):
-        return False
-    line = carried(raw)
+    line = carried_again(raw)
     text = line.text
     if text[:1] == "{":
         return (

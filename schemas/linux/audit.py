@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from schemas.carried import carried
+from schemas.carried import carried_again
 from schemas.events import DEVICE_CHARS_MAX, Micros
 
 JOINED = b"\x1e"
@@ -52,7 +52,7 @@ def head(record: bytes) -> Head | None:
     """The header of a record; None where there is none."""
     machine = b""
     if record.startswith(b"{"):
-        shipped = carried(record.partition(JOINED)[0])
+        shipped = carried_again(record.partition(JOINED)[0])
         record, machine = shipped.text.encode(), shipped.host.encode()
     found = _RECORD.search(record, 0, HEAD_BYTES_MAX)
     if found is None:
