@@ -149,7 +149,8 @@ def test_of_a_port_that_many_had_only_the_rows_of_the_request_count() -> None:
     """The rows before and after it are of other requests."""
     before = {"RecordId": "b", "ConnectionId": "b", "InitiatingProcessId": 6}
     others = connection(**before), destination("r6.edge.example", **{**before, "RecordId": "d b"})
-    one, child = done(asked(FEW_PORTS)), {"InitiatingProcessId": 6}
+    one = done(asked(FEW_PORTS))
+    child: dict[str, Any] = {"InitiatingProcessId": 6}
 
     assert found(one, *others, connection(), destination()) == set()
     assert found(one, *others) == {"no connection"}
