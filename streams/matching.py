@@ -103,12 +103,23 @@ def better_kernel(group: Group, flow: Connection) -> Connection | None:
     """The connection whose kernel record fits this flow's start better than the one it was given (rule 1)."""
     if flow.kernel is None or not flow.flow_started:
         return None
-    others = [c for c in group if c is not flow and c.kernel is not None and not c.flow_started]
-    best = _nearest(others, flow.flow_started, START_TOLERANCE)
+    own, started = flow.kernel.started, flow.flow_started
+    others = [c for c in group if c is not flow and c.kernel is not None and _fits_exchanged(c, own, started)]
+    best = _nearest(others, started, START_TOLERANCE)
     if best is None or best.kernel is None:
         return None
-    own, other = flow.kernel.started, best.kernel.started
-    return best if abs(other - flow.flow_started) < abs(own - flow.flow_started) else None
+    return best if abs(best.kernel.started - started) < abs(own - started) else None
+
+
+def _fits_exchanged(other: Connection, own: Micros, started: Micros) -> bool:
+    """Whether both fit better with each other's kernel record: a flow that began at `started` and has the record of `own`.
+
+    A connection without a known start fits any.
+    """
+    if not other.flow_started or other.kernel is None:
+        return True
+    now = abs(own - started) + abs(other.kernel.started - other.flow_started)
+    return abs(other.kernel.started - started) + abs(own - other.flow_started) < now
 
 
 def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:

@@ -4,7 +4,7 @@
     python -m tests.live --mode block --rate 0      one mode, no load
     python -m tests.live --mode none                only the load
     python -m tests.live --edges                    the edge lab: requests at the edges, through many real proxies
-    python -m tests.live --edges --short            the ordinary ones of them, through two proxies
+    python -m tests.live --edges --short            a short part of them, through four proxies
     python -m tests.live --edges --only socks       those with this in their name
 
 As root, on Linux, with squid unpacked (`make live` does that). Network namespaces of its own: nothing of the machine's network
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--squid", type=Path, default=PACKAGE, metavar="DIR", help="Debian's packages, unpacked")
     parser.add_argument("--edges", action="store_true", help="the edge lab instead; a line for each scenario and mode")
     parser.add_argument("--only", default="", metavar="TEXT", help="with --edges: scenarios with this in their name")
-    parser.add_argument("--short", action="store_true", help="with --edges: ordinary requests, two proxies")
+    parser.add_argument("--short", action="store_true", help="with --edges: a short part, through four proxies")
     parser.add_argument(
         "--proxies", type=Path, default=ROOT / ".venv/edges", metavar="DIR", help="likewise the edge lab's"
     )

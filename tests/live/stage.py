@@ -38,6 +38,9 @@ TIED = ("setpriv", "--pdeathsig", "KILL")
 """In front of a command: it ends with the run, even if that is killed."""
 TOOLS = ("ip", "unshare", "nsenter", "setpriv", "openssl", "curl", "mount")
 
+_LISTEN, _TIME_WAIT = "0A", "06"
+"""States in /proc/net/tcp."""
+
 Words = Sequence[str | Path]
 
 
@@ -106,6 +109,11 @@ class Stage:
         with socket.socket() as probe:
             probe.settimeout(1.0)
             return probe.connect_ex((address, port)) == 0
+
+    def is_far_connected(self) -> bool:
+        """Whether a TCP connection of the far namespace is being made, is open or is being closed there."""
+        lines = Path(f"/proc/{self._far.pid}/net/tcp").read_text().splitlines()[1:]
+        return any(line.split()[3] not in (_LISTEN, _TIME_WAIT) for line in lines)
 
     def said(self, name: str) -> str:
         """What a program of that name said."""

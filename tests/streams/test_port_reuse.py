@@ -204,3 +204,18 @@ def test_a_start_that_becomes_known_later_decides() -> None:
 
     assert process_of(first, asked(302), second, asked(304, began=300, tx=1)) == 1_002
     assert process_of(first, second, asked(302), asked(304, began=300, tx=1)) == 1_002
+
+
+def test_records_of_the_kernel_that_come_late_leave_no_two_requests_exchanged() -> None:
+    """Connections of a few ms one after the other: a flow is given the next one's record until its own comes."""
+    opened = [kernel(1_001 + place, 7 * place, 7 * place + 2) for place in range(3)]
+    requests = [
+        asked(7 * place + 1, began=7 * place)
+        .replace(b'"u-1"', b'"u-%d"' % place)
+        .replace(b"a.example", b"%d.example" % place)
+        for place in range(3)
+    ]
+    for order in permutations(opened + requests):
+        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in seen(order).destinations}
+
+        assert found == {"0.example": 1_001, "1.example": 1_002, "2.example": 1_003}, order

@@ -3,7 +3,7 @@
     python -m tests.live.edges.client PLAN LOG
 
 A line of the plan is a request: number, local port, proxy, address, port, how it is sent, and its bytes in hexadecimal. A line
-of the log is what the client knows of it: the process that connected, and the first bytes of the answer.
+of the log is what the client knows of it: its port, the process that connected, and the first bytes of the answer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.live.edges.scenarios import BYTES, EXEC, MARK, REUSE, SOCKET, TLS, URGENT
+from tests.live.edges.scenarios import BYTES, EXEC, FEW_PORTS, MARK, REUSE, SOCKET, TLS, URGENT
 from tests.live.stage import NEAR
 
 ANSWER_SECS = 1.5
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+"""Of the network namespace of who reads it."""
+FEW = "50000 50007"
 _RESET = struct.pack("ii", 1, 0)
 _lock = threading.Lock()
 
@@ -36,7 +39,7 @@ Entry = dict[str, Any]
 def main(plan: Path, log: Path) -> None:
     """Send everything: what forks first, then the requests to each proxy one after the other, to all proxies at a time."""
     entries = [json.loads(line) for line in plan.read_text().splitlines()]
-    forking = {REUSE: used_again, EXEC: then_exec}
+    forking = {REUSE: used_again, EXEC: then_exec, FEW_PORTS: from_few_ports}
     with log.open("a") as file:
 
         def note(entry: Entry, **known: object) -> None:
@@ -65,7 +68,7 @@ def ask(entry: Entry, note: Callable[..., None]) -> None:
     """One request on a connection of its own."""
     words = bytes.fromhex(entry["words"])
     with connected(entry) as connection:
-        answer = b""
+        answer, local_port = b"", connection.getsockname()[1]
         with suppress(OSError):
             if entry["sent"] == TLS:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -76,7 +79,9 @@ def ask(entry: Entry, note: Callable[..., None]) -> None:
             else:
                 send(connection, words, entry["sent"])
                 answer = connection.recv(64)
-        note(entry, answer=answer.hex(), **_myself())
+                while entry["sent"] == FEW_PORTS and connection.recv(4096):
+                    pass  # the proxy closes first, so the port is free at once
+        note(entry, answer=answer.hex(), local_port=local_port, **_myself())
 
 
 def send(connection: socket.socket, words: bytes, how: str) -> None:
@@ -108,6 +113,19 @@ def used_again(entry: Entry, note: Callable[..., None]) -> None:
     ask(entry, note)
 
 
+def from_few_ports(entry: Entry, note: Callable[..., None]) -> None:
+    """A process of its own connects from one of so few ports that each is soon used again."""
+    before = PORT_RANGE.read_text()
+    PORT_RANGE.write_text(FEW)
+    child = os.fork()
+    if not child:
+        ask(entry, note)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    PORT_RANGE.write_text(before)
+    assert not status, "the child has connected"
+
+
 def then_exec(entry: Entry, note: Callable[..., None]) -> None:
     """A process connects and is at once another program, which asks: the shape of a reverse shell."""
     reading, writing = os.pipe()
@@ -125,16 +143,17 @@ def then_exec(entry: Entry, note: Callable[..., None]) -> None:
     os.close(reading)
     os.close(writing)
     os.waitpid(child, 0)
-    note(entry, **known, answer="")
+    note(entry, **known, answer="", local_port=entry["local_port"])
 
 
 @contextmanager
 def connected(entry: Entry) -> Iterator[socket.socket]:
-    """A connection to the entry's proxy, from the entry's port: no other request has it."""
+    """A connection to the entry's proxy, from the entry's port, which no other request has, or from one that the kernel gives."""
     with socket.socket() as connection:
         connection.settimeout(ANSWER_SECS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        connection.bind((NEAR, entry["local_port"]))
+        if entry["sent"] != FEW_PORTS:
+            connection.bind((NEAR, entry["local_port"]))
         connection.connect((entry["address"], entry["port"]))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection

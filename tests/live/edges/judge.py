@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from schemas.events import ProtectionMode
-from tests.live.edges.scenarios import REUSE, TLS, Request
+from tests.live.edges.scenarios import FEW_PORTS, REUSE, TLS, Request
 
 UNREPORTED = "listed, carried out, not reported"
 Row = Mapping[str, Any]
@@ -54,6 +54,8 @@ class Rows:
     destinations: Mapping[Place, Sequence[Row]]
     verdicts: Mapping[int, Sequence[Row]]
     """By the client's port."""
+    named: Mapping[str, frozenset[Place]]
+    """Where each host is named."""
 
     @classmethod
     def of(cls, rows: Iterable[Row], verdicts: Iterable[Row]) -> Rows:
@@ -66,7 +68,23 @@ class Rows:
         by_port: dict[int, list[Row]] = defaultdict(list)
         for row in _latest(verdicts):
             by_port[row["LocalPort"] or 0].append(row)
-        return cls(connections, destinations, by_port)
+        named: dict[str, set[Place]] = defaultdict(set)
+        for place, some in destinations.items():
+            for row in some:
+                named[row["DestinationHost"]].add(place)
+        return cls(connections, destinations, by_port, {host: frozenset(places) for host, places in named.items()})
+
+    def of_request(self, done: Done) -> tuple[Sequence[Row], Sequence[Row], Sequence[Row]]:
+        """Connections, destinations and verdicts of a request; where others had its port as well, those that name its host."""
+        place, host = done.place, done.request.host
+        connections, destinations = self.connections.get(place, ()), self.destinations.get(place, ())
+        verdicts = self.verdicts.get(place[0], ())
+        if done.request.scenario.sent != FEW_PORTS:
+            return connections, destinations, verdicts
+        destinations = [row for row in destinations if row["DestinationHost"] == host]
+        known = {row["ConnectionId"] for row in destinations}
+        connections = [row for row in connections if row["ConnectionId"] in known]
+        return connections, destinations, [row for row in verdicts if row["DestinationHost"] == host]
 
 
 @dataclass
@@ -119,8 +137,10 @@ def _wrong(done: Done, rows: Rows) -> Iterator[str]:
     """Yield what a row contradicts."""
     request = done.request
     hosts = {request.host, str(request.address), request.other}
-    connections = rows.connections.get(done.place, ())
-    destinations = [row for row in rows.destinations.get(done.place, ()) if row["UnresolvedReason"] != "superseded"]
+    connections, destinations, verdicts = rows.of_request(done)
+    destinations = [row for row in destinations if row["UnresolvedReason"] != "superseded"]
+    if any(rows.named.get(host, frozenset()) - {done.place} for host in (request.host, str(request.address))):
+        yield "named on another connection"
     for row in destinations:
         host = row["DestinationHost"]
         if host not in hosts:
@@ -140,15 +160,15 @@ def _wrong(done: Done, rows: Rows) -> Iterator[str]:
         if not named or row.get("InitiatingProcessCommandLine", "") not in ("", done.command_line):
             yield "a later program"
     blocked = [row for row in (*destinations, *connections) if row["Outcome"] == "blocked"]
-    if done.is_answered and (blocked or any(v["Outcome"] == "blocked" for v in rows.verdicts.get(done.place[0], ()))):
+    if done.is_answered and (blocked or any(row["Outcome"] == "blocked" for row in verdicts)):
         yield "blocked, and the client was answered"
 
 
 def _missing(done: Done, rows: Rows) -> Iterator[str]:
     """Yield what was carried out and is not in the rows."""
     request = done.request
-    connections = rows.connections.get(done.place, ())
-    named = {row["DestinationHost"] for row in rows.destinations.get(done.place, ())}
+    connections, destinations, verdicts = rows.of_request(done)
+    named = {row["DestinationHost"] for row in destinations}
     if not connections:
         yield "no connection"
         return
@@ -162,14 +182,11 @@ def _missing(done: Done, rows: Rows) -> Iterator[str]:
         elif not any(row["UnresolvedReason"] for row in connections):
             yield "no reason"
     listed = {request.host, str(request.address)} & done.reached if request.is_listed else set()
-    if listed and not rows.verdicts.get(done.place[0]):
+    if listed and not verdicts:
         yield UNREPORTED
-    if request.scenario.sent == REUSE and named and not _has_process(done, rows):
+    shares_its_port = request.scenario.sent in (REUSE, FEW_PORTS)
+    if shares_its_port and named and all(row["InitiatingProcessId"] != done.pid for row in destinations):
         yield "no process"
-
-
-def _has_process(done: Done, rows: Rows) -> bool:
-    return any(row["InitiatingProcessId"] == done.pid for row in rows.destinations[done.place])
 
 
 def _same(request: Request, host: str) -> str:

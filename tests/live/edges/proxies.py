@@ -156,7 +156,7 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 log: connect error }}
 NGINX_TLS = "nginx tls"
 INSTANT = "instant"
 """Proxies that answer at once, each known to no sensor before it is asked; they are part of the origin."""
-QUICK = ("squid", "tinyproxy")
+QUICK = ("squid", "tinyproxy", "nginx", "dante")
 
 
 def start(stage: Stage, folder: Path, squid: Path, package: Path, names: tuple[str, ...]) -> None:

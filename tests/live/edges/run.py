@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from tests.live.edges.judge import HEAD, Done, Rows, Tally, judge
 from tests.live.edges.logs import logged
 from tests.live.edges.origin import READY
 from tests.live.edges.proxies import INSTANT, NGINX_TLS, PROXIES, QUICK, addresses, start, unknown
-from tests.live.edges.scenarios import LIST, LISTED, ORDINARY, PLAIN, Request, requests
+from tests.live.edges.scenarios import FEW_PORTS, LIST, LISTED, ORDINARY, PLAIN, Request, requests
 from tests.live.sensing import replayed, sensing
 from tests.live.stage import Stage, WentWrong, await_that, module
 
@@ -23,7 +22,6 @@ MODES = (ProtectionMode.AUDIT, ProtectionMode.BLOCK)
 UNNAMED = "microsocks"
 """The sensor has to learn that it is a proxy, as with those that answer at once."""
 CLIENT_SECS = 600.0
-QUIET_SECS = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def _run(
         if client.wait(CLIENT_SECS):
             output = stage.said(f"edge-client-{mode}")[-2000:]
             raise WentWrong(f"the client ended with {client.returncode}: {output}")
-        _settle(log)
+        await_that(lambda: not stage.is_far_connected(), "what the proxies still do ends")
     rows, verdicts = replayed(sensed, folder)
     lines = ([json.loads(line) for line in file.read_bytes().splitlines()] for file in (rows, verdicts))
     reached = Counter(json.loads(line)["host"] for line in log.read_text().splitlines())
@@ -106,15 +104,21 @@ def _done(
         entry = by_number[request.number]
         yield Done(
             request,
-            (request.local_port, *places[request.number]),
+            (entry["local_port"], *places[request.number]),
             entry["pid"],
             frozenset({entry["name"], Path(entry["path"]).name}),
             entry["path"],
             entry["command_line"],
             bool(entry["answer"]),
             frozenset(host for host in (request.host, request.other) if reached[host]),
-            None if (ports := said[request.proxy]) is None else request.local_port in ports,
+            _is_logged(request, said[request.proxy]),
         )
+
+
+def _is_logged(request: Request, ports: frozenset[int] | None) -> bool | None:
+    if ports is None or request.scenario.sent == FEW_PORTS:
+        return None
+    return request.local_port in ports
 
 
 def _use_name_server(folder: Path) -> None:
@@ -122,10 +126,3 @@ def _use_name_server(folder: Path) -> None:
     for file, text in (("resolv.conf", "nameserver 127.0.0.1\n"), ("nsswitch.conf", "hosts: files dns\n")):
         (folder / file).write_text(text)
         subprocess.run(["mount", "--bind", folder / file, f"/etc/{file}"], check=True)
-
-
-def _settle(log: Path) -> None:
-    """Wait until the origin's log no longer grows."""
-    size = -1
-    while size != (size := log.stat().st_size if log.exists() else 0):
-        time.sleep(QUIET_SECS)
