@@ -310,31 +310,43 @@ def test_kill_loses_nothing(
 def test_broker_killed_on_the_way(
     tmp_path: Path, messages_of: MessagesOf, eve: EveMaker, write: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the broker is dead the producer waits; when it is back every line arrives, once."""
+    """While the broker is dead the producer waits; when it is back every line arrives, once.
+
+    The log grows until the warning is there, so that there is something to deliver whenever the broker dies.
+    """
     broker = Broker(tmp_path / "kafka", login=False)
     broker.start()
     settings = Settings.model_validate(
         {"kafka": {"bootstrap": broker.bootstrap}, "publisher": {"state_dir": str(tmp_path / "state")}}
     )
     create_topics(broker.settings, topics(settings))
-    lines = [eve(number, f"dev-{number % 5}") for number in range(600)]
-    write(tmp_path / "log", lines[:300])
-    seen: list[int] = []
+    lines: list[bytes] = []
+    grown = threading.Event()
+
+    def grow() -> None:
+        while not grown.wait(0.02):
+            more = [eve(len(lines) + number, f"dev-{number % 5}") for number in range(20)]
+            write(tmp_path / "log", more)
+            lines.extend(more)
+
+    growing = threading.Thread(target=grow)
+    live: list[Report] = []
+    growing.start()
     try:
-        with running(
-            settings,
-            f"suricata:{tmp_path}/log",
-            follow=True,
-            progress=lambda report: seen.append(report.acknowledged_bytes_by_dialect.total()),
-        ) as (_, reports):
-            await_that(lambda: max(seen, default=0) > 0, "messages acknowledged")
+        with running(settings, f"suricata:{tmp_path}/log", follow=True, progress=live.append) as (_, reports):
+            await_that(lambda: any(report.acknowledged_messages > 5 for report in live), "messages acknowledged")
+            caplog.clear()
             broker.kill()
-            write(tmp_path / "log", lines[300:])
             await_that(lambda: "kafka is out of reach" in caplog.text, "a warning")
+            grown.set()
+            growing.join()
             broker.start()
-            await_that(lambda: max(seen) >= sum(map(len, lines)), "every line acknowledged", 60)
+            size = sum(map(len, lines))
+            await_that(lambda: live[-1].acknowledged_bytes_by_dialect.total() == size, "all acknowledged", 60)
         arrived = lines_of(messages_of(settings, TELEMETRY))
     finally:
+        grown.set()
+        growing.join()
         broker.stop()
 
     assert sorted(arrived) == sorted(lines)

@@ -30,7 +30,10 @@ def outcome_of(scenario: str) -> dict[str, Any]:
 
 
 def test_listed_requests_do_not_reach_the_proxy() -> None:
-    """CONNECT, absolute URI and name in a tunnel, over IPv4 and IPv6: the client fails at once, the proxy gets nothing of it."""
+    """CONNECT, absolute URI and name in a tunnel, over IPv4 and IPv6: the client fails at once, the proxy gets nothing of it.
+
+    A client that is not ended runs into its own timeout, which is another error.
+    """
     outcome = outcome_of("inline")
 
     assert outcome["inline"] is True
@@ -41,7 +44,6 @@ def test_listed_requests_do_not_reach_the_proxy() -> None:
             ["answered", ABORTED],
             ["answered", "answered"],
         ]
-    assert outcome["secs"] < 4
     assert len(outcome["got"]) == 6
     assert not any("listed.example" in content for content in outcome["got"])
 
@@ -159,7 +161,8 @@ def test_a_fault_of_ours_holds_up_nothing() -> None:
 def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
     """On first contact with a proxy that answers at once, and while it is learnt, by CONNECT and by absolute URI.
 
-    Each request has one verdict. One that was answered is audited, and has its own line behind the verdict.
+    Each request has one verdict. One that was answered is audited, and has its own line behind the verdict. Which of the later
+    requests are answered is a race; the verdict has to agree with the client either way.
     """
     outcome = outcome_of("at_once")
     asked, told = outcome["asked"], outcome["told"]
@@ -172,9 +175,9 @@ def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
             ("verdict", "audited", [http]) if client == "answered" else ("verdict", "blocked", [])
         )
         assert client == "aborted" or why in {"answer_received", "socket_gone", "unproven"}
-    # Which of the two happens is a race for each request, so the proof is asked of all; a silent proxy cannot win it.
-    assert ["verdict", "audited", "answer_received"] in [verdict for verdict, *_ in told]
-    assert told[48] == [["verdict", "blocked", "socket_destroyed"]]
+    # The first client had its answer before its request was seen. The first one of the silent proxy can have none.
+    assert (asked[0], told[0][0]) == ("answered", ["verdict", "audited", "answer_received"])
+    assert (asked[48], told[48]) == ("aborted", [["verdict", "blocked", "socket_destroyed"]])
 
 
 def test_nothing_listed_passes_to_a_proxy_before_it_is_learnt() -> None:
