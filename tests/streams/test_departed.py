@@ -406,7 +406,7 @@ def test_a_day_of_cut_connections_has_one_row_each() -> None:
     entries: dict[bytes, bytes] = {}
     pipeline, restored_at, made = Pipeline(CorrelationSettings()), 0.0, list[Row]()
     for offset, (at, dialect, line) in enumerate(day_of_cut_connections()):
-        pipeline.take(Message(offset, micros(at) // 1_000, b"dev", line, dialect))
+        pipeline.take(Message(offset, micros(at) // 1_000, b"dev", line, dialect, keyed=True))
         made += (as_row(row, NetworkEvent) for row in pipeline.drain().network_events)
         entries.update(pipeline.checkpoint())
         if at - restored_at >= 3_600:
