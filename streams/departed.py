@@ -112,9 +112,9 @@ def tombstone_of(connection: Connection) -> Departed:
     """What is remembered of a connection."""
     kernel, first = connection.kernel, connection.first
     flow_ids = (connection.flow_id, *connection.flow_ids) if first else ()
-    if kernel is None:
-        start, kernel_end, kernels = 0, 0, ()
-    else:
+    kernels: tuple[tuple[str, Micros], ...] = ()
+    start = kernel_end = 0
+    if kernel is not None:
         start, kernel_end = kernel.started, kernel.ended
         kernels = ((speaker(kernel.event_id), start),)
         if connection.witnesses:
