@@ -44,7 +44,7 @@ from schemas.events import (
 )
 from schemas.settings import CorrelationSettings
 from streams.alerts import touch
-from streams.departed import departed_flow, departed_kernel, is_departed, was_told
+from streams.departed import departed_flow, departed_kernel, forgotten_flow, is_departed, was_told
 from streams.device import PROXIES_MAX, Device
 from streams.evidence import (
     NAME,
@@ -428,8 +428,12 @@ class Correlator(Settler):
                 connection = kernel_for_flow(group, at, started, flow_id)
             if connection is None:
                 connection = self.new(device, key, group, at, self.lateness)
-                if device.departed:
-                    gone = departed_flow(device, key, flow_id, started, since or at, until or at)
+                if device.departed or facts.forgotten_until:
+                    since, until = since or at, until or at
+                    gone = departed_flow(device, key, flow_id, started, since, until)
+                    if gone is None and facts.forgotten_until:
+                        since = started or since
+                        gone = forgotten_flow(device, group or [], flow_id, since, until, self.linger)
                     if gone is not None:
                         connection.flow_id, connection.first = flow_id, min(at, facts.now)
                         self.mark_late(device, connection, gone)

@@ -97,6 +97,10 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """The log's time of its first message; 0 where that is not known, as in state written before this was kept."""
     summary_kinds: list[str] = []
     """Kinds of network sensors (`streams.evidence.kind_of_flow`) that wrote a flow record."""
+    forgotten_ended: Micros = 0
+    """Latest end of the departed connections whose tombstones were forgotten at a bound (`streams.departed`)."""
+    forgotten_until: int = 0
+    """Second at which the last of these tombstones would have expired; 0 while none was forgotten."""
 
     @property
     def is_established(self) -> bool:

@@ -9,14 +9,28 @@ import pytest
 from msgspec.structs import replace
 
 from schemas.clock import iso_micros
-from schemas.events import Event
+from schemas.events import ConnectionOpened, Event
+from schemas.record import NetworkEvent
 from schemas.settings import CorrelationSettings
 from streams import departed
 from streams.departed import Tombstones, departed_flow, tombstone_of
 from streams.device import Device
 from streams.pipeline import Message, Pipeline
 from streams.state import GROUP_MAX, Connection
-from tests.factories import FLOW, PORT, PROXY, World, connection, flow_end, latest, micros, request, verdict
+from tests.factories import (
+    FLOW,
+    PORT,
+    PROXY,
+    Row,
+    World,
+    as_row,
+    connection,
+    flow_end,
+    latest,
+    micros,
+    request,
+    verdict,
+)
 
 ZEEK_FLOW = "CHhAvVGS1DHFjwGM9"
 
@@ -140,8 +154,11 @@ def socket_line(device: str) -> bytes:
     return json.dumps(line).encode()
 
 
-def test_beyond_the_bound_of_a_device_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its flow record makes a second row, which names neither process nor destination; other flow records stay late."""
+@pytest.mark.parametrize("restarted", [False, True])
+def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
+    monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    """The oldest tombstone is forgotten; the flow record of its connection is late all the same, also after a restart."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 4)
     world, ends = World(linger_secs=1, proxies=[f"{PROXY}:3128"]), []
     for number in range(3):
@@ -154,18 +171,109 @@ def test_beyond_the_bound_of_a_device_the_oldest_is_forgotten(monkeypatch: pytes
     assert (len(remembered), world.device.departed_count, world.correlator.tombstones.total) == (4, 4, 4)
     assert [any(f" {PORT + number} " in key for key in remembered) for number in range(3)] == [False, True, True]
 
+    if restarted:
+        restart(world)
     rows = world.see(*ends).finish().connections
     told = [[row for row in rows if row["LocalPort"] == PORT + number] for number in range(3)]
-    assert [len(hops) for hops in told] == [2, 1, 1]
-    assert (world.counts["late"], world.counts["departed_forgotten"] >= forgotten > 0) == (2, True)
-    first, second = told[0]
-    assert (first["Outcome"], first["InitiatingProcessId"], first["FlowId"]) == ("blocked", PORT, "0")
-    assert (second["UnresolvedReason"], second["InitiatingProcessId"], second["DestinationHost"], second["FlowId"]) == (
-        "no_http_event",
-        None,
-        "",
-        "0",
-    )
+    assert [len(hops) for hops in told] == [1, 1, 1]
+    assert (world.counts["late"], world.counts["departed_forgotten"] >= forgotten > 0) == (3, True)
+    assert [(hop["Outcome"], hop["InitiatingProcessId"]) for (hop,) in told] == [
+        ("blocked", PORT + n) for n in range(3)
+    ]
+
+
+def forgotten_at(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A device at 160 s whose connection of 0 to 5 s left and is forgotten, as are others that ended by 21 s."""
+    monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
+    world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5), request(0.1, "a.example:443"))
+    world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
+    passed(world, 170, step=20)
+    assert world.device.facts.forgotten_ended == micros(21)
+    return world
+
+
+FORGOTTEN: dict[str, list[Event]] = {
+    "its flow record": [flow_end(165, started=0, ended=5)],
+    "its flow record, and another network sensor's": [
+        flow_end(165, started=0, ended=5),
+        flow_end(165, started=0.2, ended=5, flow=ZEEK_FLOW),
+    ],
+    "flow seen from the middle": [flow_end(165, started=1, ended=5, midstream=True)],
+    "repeated request": [request(0.1, "a.example:443")],
+    "a further request": [request(1, "b.example:443")],
+    "its flow record while its 5-tuple is used again": [connection(150), flow_end(165, started=0, ended=5)],
+}
+
+
+@pytest.mark.parametrize("case", FORGOTTEN)
+def test_no_evidence_of_a_forgotten_connection_makes_a_row(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Neither a connection's nor a destination's."""
+    world = forgotten_at(monkeypatch)
+    before = [row for row in world.rows if row["LocalPort"] == PORT]
+    world.see(*FORGOTTEN[case]).wait(20).finish()
+    after = [row for row in world.rows if row["LocalPort"] == PORT]
+
+    assert [row for row in after if row["InitiatingProcessId"] is None or row["FlowId"] or row in before] == before
+    assert world.counts["late"] == sum(not isinstance(event, ConnectionOpened) for event in FORGOTTEN[case])
+
+
+def test_a_late_verdict_of_a_forgotten_connection_is_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row in DeviceEvents and its alert; no row of a connection or destination."""
+    world = forgotten_at(monkeypatch)
+    before = list(world.rows)
+    world.see(verdict(4)).finish()
+
+    assert [row for row in world.rows if row["LocalPort"] == PORT] == [r for r in before if r["LocalPort"] == PORT]
+    assert [row["LocalPort"] for row in world.verdicts] == [PORT]
+    assert [alert["Kind"] for alert in latest(world.alerts, "AlertId")] == ["blocked"]
+
+
+NEW: dict[str, Event] = {
+    "a flow that ended after the last forgotten connection": flow_end(165, started=2, ended=44.4, port=9, flow="9"),
+    "a flow that began after it": flow_end(165, started=44, ended=44.4, port=9, flow="9"),
+    "a request at this time": request(165, "a.example:443", port=9, flow="9"),
+    "the endpoint's record": connection(4, port=9, ended=5),
+}
+
+
+@pytest.mark.parametrize("case", NEW)
+def test_a_connection_that_is_not_a_forgotten_one_has_its_row(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Evidence that lasts beyond the forgotten connections is of another one; an endpoint's record always makes a row."""
+    world = forgotten_at(monkeypatch).see(NEW[case]).wait(20).finish()
+
+    assert [row["LocalPort"] for row in world.connections if row["LocalPort"] == 9] == [9]
+    assert "late" not in world.counts
+
+
+def test_the_flow_record_of_an_open_connection_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection lived when the forgotten ones did: the evidence may be its own."""
+    monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
+    world = World(proxies=[f"{PROXY}:3128"]).see(connection(0))
+    world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
+    passed(world, 170, step=20).see(flow_end(165, started=1.5, ended=5, sent=77)).wait(20)
+
+    assert world.device.facts.forgotten_ended > 0
+    assert "late" not in world.finish().counts
+
+
+MARKS = {
+    "in force": (11, 800, 5, 0),
+    "the flow ended within linger_secs": (170, 800, 100, 1),
+    "the tombstone would have expired": (11, 164, 5, 1),
+    "the clock was set back": (166, 800, 5, 1),
+}
+
+
+@pytest.mark.parametrize("case", MARKS)
+def test_forgotten_connections_matter_for_a_time(case: str) -> None:
+    """Not for flows that may still be in the state, not longer than the tombstones were kept, not on another clock."""
+    ended, until, flow_ended, expected = MARKS[case]
+    world = passed(World().see(connection(0, ended=5)), 160, step=20)
+    facts = world.device.facts
+    facts.forgotten_ended, facts.forgotten_until = micros(ended), micros(until) // 10**6
+    world.see(flow_end(165, started=flow_ended - 1, ended=flow_ended, port=9, flow="9")).wait(20).finish()
+
+    assert len([row for row in world.connections if row["LocalPort"] == 9]) == expected
 
 
 def test_a_further_connection_of_a_remembered_5_tuple_forgets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +290,9 @@ def test_beyond_the_bound_of_a_partition_a_device_forgets_its_own(monkeypatch: p
     tombstones, one, other, left = Tombstones(CorrelationSettings()), Device("one"), Device("other"), Connection()
     monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 2)
     assert [tombstones.add(one, "a", left), tombstones.add(one, "b", left)] == [0, 0]
-    assert [tombstones.add(other, "c", left), tombstones.add(one, "d", left)] == [1, 1]
+    other.facts.now, other_left = micros(9), Connection(first=micros(1), flow_ended=micros(2))
+    assert [tombstones.add(other, "c", other_left), tombstones.add(one, "d", left)] == [1, 1]
+    assert (other.facts.forgotten_ended, one.facts.forgotten_ended) == (micros(2), 0)
 
     assert [list(period) for period in one.departed.values()] == [["b", "d"]]
     assert (other.departed, one.departed_count, tombstones.total) == ({}, 2, 2)
@@ -243,24 +353,71 @@ def test_a_tombstone_is_small() -> None:
     assert sum(len(key) + len(value) for key, value in pipeline.checkpoint()) / 1_000 <= 100
 
 
-def test_a_day_of_cut_connections_has_one_row_each() -> None:
-    """By the default timeouts of Suricata and Zeek, ports used again, the state taken back from its entries each hour."""
-    events: list[Event] = []
-    for number in range(720):
-        at, port = number * 120.0, PORT + number % 12
-        flow, timeout = (f"{1_000 + number}", 611) if number % 2 else (f"C{number:017d}", 300)
-        events += [
-            connection(at, port=port, pid=number, ended=at + 0.3),
-            verdict(at + 0.1, port=port, flow=flow),
-            flow_end(at + timeout, started=at, ended=at + 0.3, port=port, flow=flow),
-        ]
-    world = World()
-    for number, event in enumerate(sorted(events, key=lambda event: event.at)):
-        world.see(event)
-        if number % 90 == 0:
-            restart(world)
-    rows = world.finish().connections
+def socket_record(at: float, port: int, pid: int) -> bytes:
+    """The endpoint's record of a connection that lasted 0.3 s."""
+    line = {"device": "dev", "pid": pid, "process": "curl", "local_ip": "10.0.0.7", "local_port": port}
+    line |= {"remote_ip": PROXY, "remote_port": 3128, "result": "success"}
+    times = {"ts_attempt": at, "ts_established": at, "ts_closed": at + 0.3}
+    return json.dumps(line | {name: iso_micros(micros(when)) for name, when in times.items()}).encode()
 
-    assert len(rows) == len({row["FlowId"] for row in rows}) == 720
+
+def suricata_record(at: float, port: int, flow_id: int, kind: str, **more: object) -> bytes:
+    """A line of eve.json about the connection."""
+    line = {"timestamp": iso_micros(micros(at)), "flow_id": flow_id, "event_type": kind, "host": "dev", "proto": "TCP"}
+    line |= {"src_ip": "10.0.0.7", "src_port": port, "dest_ip": PROXY, "dest_port": 3128}
+    return json.dumps(line | more).encode()
+
+
+def zeek_record(at: float, port: int, uid: str) -> bytes:
+    """A line of conn.log about a connection that lasted 0.3 s."""
+    line: dict[str, object] = {
+        "_path": "conn",
+        "ts": micros(at) / 1e6,
+        "uid": uid,
+        "id.orig_h": "10.0.0.7",
+        "id.orig_p": port,
+    }
+    line |= {"id.resp_h": PROXY, "id.resp_p": 3128, "proto": "tcp", "duration": 0.3, "conn_state": "S1"}
+    line |= {"orig_bytes": 10, "resp_bytes": 20, "history": "ShAD"}
+    return json.dumps(line).encode()
+
+
+def day_of_cut_connections() -> list[tuple[float, str, bytes]]:
+    """When each line is logged, its dialect and itself: 720 blocked connections over 12 ports, by both sensors' timeouts."""
+    blocked = {"action": "blocked", "signature": "listed"}
+    http = {"hostname": "bad.example", "url": "bad.example:443", "http_method": "CONNECT"}
+    lines: list[tuple[float, str, bytes]] = []
+    for number in range(720):
+        at, port, flow = number * 120.0, PORT + number % 12, 1_000 + number
+        lines.append((at + 0.3, "sockets", socket_record(at, port, number + 1)))
+        alert = suricata_record(at + 0.1, port, flow, "alert", alert=blocked, http=http)
+        lines.append((at + 0.31, "suricata", alert))
+        if number % 2:
+            times = {"start": iso_micros(micros(at)), "end": iso_micros(micros(at + 0.3))}
+            flow_line = times | {"state": "established", "reason": "timeout"}
+            lines.append((at + 611, "suricata", suricata_record(at + 611, port, flow, "flow", flow=flow_line)))
+        else:
+            lines.append((at + 300.3, "zeek", zeek_record(at, port, f"C{number:017d}")))
+    return sorted(lines)
+
+
+def test_a_day_of_cut_connections_has_one_row_each() -> None:
+    """By the default timeouts of Suricata and Zeek; ports are used again; a new worker takes the entries back each hour."""
+    entries: dict[bytes, bytes] = {}
+    pipeline, restored_at, made = Pipeline(CorrelationSettings()), 0.0, list[Row]()
+    for offset, (at, dialect, line) in enumerate(day_of_cut_connections()):
+        pipeline.take(Message(offset, micros(at) // 1_000, b"dev", line, dialect, keyed=True))
+        made += (as_row(row, NetworkEvent) for row in pipeline.drain().network_events)
+        entries.update(pipeline.checkpoint())
+        if at - restored_at >= 3_600:
+            pipeline, restored_at = Pipeline(CorrelationSettings()), at
+            pipeline.restore(entries.items())
+    pipeline.finish()
+    made += (as_row(row, NetworkEvent) for row in pipeline.drain().network_events)
+    rows = [row for row in latest(made) if row["Layer"] == "connection"]
+    book = pipeline.book()
+
+    assert len(rows) == len({(row["LocalPort"], row["InitiatingProcessId"]) for row in rows}) == 720
     assert {row["Outcome"] for row in rows} == {"blocked"}
-    assert sorted(int(str(row["InitiatingProcessId"])) for row in rows) == list(range(720))
+    assert sorted(int(str(row["InitiatingProcessId"])) for row in rows) == list(range(1, 721))
+    assert (book["read"], book["parsed"], book.get("late", 0) > 0) == (2_160, 2_160, True)
