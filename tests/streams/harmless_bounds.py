@@ -10,6 +10,7 @@ HARMLESS = {
         schemas.clock MICROS
         streams.device NEVER
         streams.running _NEVER
+        streams.departed _PERIOD
         streams.habits MINUTE
         streams.protection DAY
         schemas.indicators ID_BYTES
@@ -47,7 +48,7 @@ HARMLESS = {
         streams.device PIDS_MIN
         streams.programs LISTED_MIN
         streams.indicator_sites FEW_MAX
-        schemas.carried LONG_BYTES
+        schemas.envelopes LONG_BYTES
         schemas.clock SECONDS_CHARS_MAX MILLIS_CHARS_MAX
         schemas.dialects.ecs REMEMBERED_BYTES_MAX
         schemas.dialects.mde REMEMBERED_BYTES_MAX
