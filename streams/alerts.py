@@ -43,13 +43,12 @@ def fold(
     if process is not None:
         tells |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
     for finding in found:
-        known = counted.get(finding.name)
+        known, key = counted.get(finding.name), finding.alert
+        if known is None and moved.get(key):
+            # The same request under another name: a server name that was counted alone is inside a judged tunnel now.
+            known = counted[finding.name] = moved[key].pop()
         if finding.deferred:
             continue
-        key = finding.alert
-        if known is None and moved.get(key):
-            # Told under another name now: a server name that was counted by itself is spoken inside a judged tunnel.
-            known = counted[finding.name] = moved[key].pop()
         stamp = 2 * finding.evidence + tells.bit_count()
         if known is not None and (known.alert, known.weight, known.stamp) == (key, finding.weight, stamp):
             continue

@@ -75,6 +75,20 @@ def test_order_within_the_lateness_does_not_matter(events: list[Event], data: st
     assert picture(shuffled) == picture(expected)
 
 
+def test_a_counted_request_that_is_deferred_later_stays_counted() -> None:
+    """The name in a tunnel is counted before the mode is known; then the tunnel's CONNECT is judged, in block mode."""
+    blocked = verdict(0.25, "a.example:443", action=Action.BLOCKED, port=1000, flow="100")
+    asked = request(0.25, "a.example:443", port=1002, flow="102")
+    tunnel = verdict(0.25, "a.example:443", action=Action.AUDITED, port=1002, flow="102")
+    within = verdict(0.26, method="", host="a.example", action=Action.AUDITED, port=1002, flow="102")
+    pictures = [
+        picture(World().see(*events).finish())
+        for events in ((blocked, asked, tunnel, within), (asked, within, blocked, tunnel))
+    ]
+
+    assert pictures[0] == pictures[1]
+
+
 @settings(max_examples=100)
 @given(lives(), st.data())
 def test_the_same_record_twice_is_one(events: list[Event], data: st.DataObject) -> None:
