@@ -224,6 +224,7 @@ class HttpLevel:
             self._give_up(at, flow, said)
         self._unanswered(at, flow, said)
         self._greeted_only(at, flow, said)
+        self._begun_only(at, flow, said)
         flow.is_over = True
         self._close_eyes(flow)
         self._keep(flow)
@@ -373,6 +374,15 @@ class HttpLevel:
             flow.reader.close()
             self.requests += 1
             said.append(_socks_said(at, flow, Socks(5, "", 0, 0))._replace(kind=Kind.EXCHANGE))
+
+    def _begun_only(self, at: Micros, flow: _Flow, said: list[Said]) -> None:
+        """Report a connection that ended within its first request line: it went to a proxy all the same."""
+        begun = flow.reader.begun()
+        if begun is not None:
+            found: list[Said] = []
+            self._say(at, flow, begun, found)
+            self._unanswered(at, flow, found)
+            said += [one for one in found if one.kind is Kind.EXCHANGE]
 
     # The proxy's side
 

@@ -136,6 +136,15 @@ class Reader:
         self.lose()
         return found
 
+    def begun(self) -> Request | None:
+        """Return what has begun as the first request of a connection that is over, without a destination; None for nothing."""
+        if self._state is not _State.FIRST or not self._buffer:
+            return None
+        self._faults.unreadable += 1
+        found = foreign(bytes(self._buffer[:LINE_BYTES_MAX]))
+        self.close()
+        return found
+
     def close(self) -> None:
         """Read no more."""
         self._go(_State.CLOSED)
