@@ -133,8 +133,8 @@ $(SQUID):
 	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
 	@rm $(VENV)/squid/*.deb && touch $@
 
-# Likewise: the proxies of the edge lab; one of them is a Python package, in a folder of its own.
-$(EDGES): tests/live/edges/requirements.txt
+# Likewise: the proxies of the edge lab; one of them is a Python package, one a Go module that is built where there is Go.
+$(EDGES): tests/live/edges/requirements.txt tests/live/edges/goproxy/main.go
 	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "the proxies are Debian's here, and there is no apt-get to fetch them"; exit 2; }
 	@mkdir -p $(VENV)/edges
 	@cd $(VENV)/edges && rm -f *.deb \
@@ -143,6 +143,8 @@ $(EDGES): tests/live/edges/requirements.txt
 	@for package in $(VENV)/edges/*.deb; do dpkg -x $$package $(VENV)/edges || exit 2; done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
 		--target $(VENV)/edges/python -r tests/live/edges/requirements.txt
+	@if command -v go > /dev/null; then cd tests/live/edges/goproxy && CGO_ENABLED=0 go build -o $(CURDIR)/$(VENV)/edges/goproxy . > $(CURDIR)/$(VENV)/edges/go.log 2>&1 \
+	|| { tail -3 $(CURDIR)/$(VENV)/edges/go.log >&2; echo >&2 "goproxy could not be built; the lab runs without it"; }; fi
 	@rm $(VENV)/edges/*.deb && touch $@
 
 # Likewise: rsyslog with its Kafka output. The test of deploy/shippers/rsyslog.conf has it made.

@@ -1,4 +1,4 @@
-"""The proxies of the edge lab, from Debian's packages and PyPI, unpacked and not installed: command, configuration and port."""
+"""The proxies of the edge lab, from Debian's packages, PyPI and Go modules, not installed: command, configuration and port."""
 
 from __future__ import annotations
 
@@ -151,6 +151,7 @@ client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 log: connect error }}
 """,
     ),
+    "goproxy": Proxy(8090, ("PACKAGE/goproxy", f"{PROXY}:8090"), ""),
     "microsocks": Proxy(1081, ("PACKAGE/usr/bin/microsocks", "-i", PROXY, "-p", "1081"), ""),
 }
 NGINX_TLS = "nginx tls"
@@ -183,6 +184,11 @@ def start(stage: Stage, folder: Path, squid: Path, package: Path, names: tuple[s
             return stage.is_open(PROXY, port)
 
         await_that(listens, f"{name} listens")
+
+
+def available(package: Path) -> tuple[str, ...]:
+    """Return the names of the proxies that are there; goproxy takes a Go toolchain to build."""
+    return tuple(name for name in PROXIES if name != "goproxy" or (package / "goproxy").exists())
 
 
 def addresses(names: tuple[str, ...]) -> dict[str, tuple[str, int]]:

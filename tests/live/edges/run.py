@@ -13,7 +13,7 @@ from schemas.events import ProtectionMode
 from tests.live.edges.judge import HEAD, Done, Rows, Tally, judge
 from tests.live.edges.logs import logged
 from tests.live.edges.origin import READY
-from tests.live.edges.proxies import INSTANT, NGINX_TLS, PROXIES, QUICK, addresses, start, unknown
+from tests.live.edges.proxies import INSTANT, NGINX_TLS, QUICK, addresses, available, start, unknown
 from tests.live.edges.scenarios import FEW_PORTS, LIST, LISTED, ORDINARY, PLAIN, Request, requests
 from tests.live.sensing import replayed, sensing
 from tests.live.stage import Stage, WentWrong, await_that, module
@@ -34,7 +34,9 @@ class Packages:
 
 def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, short: bool, only: str) -> bool:
     """Run all scenarios in both modes and print a line for each; whether all of them are good."""
-    names = QUICK if short else tuple(PROXIES)
+    names = QUICK if short else available(packages.others)
+    if "goproxy" not in names and not short:
+        print("without goproxy: put go on PATH and remove .venv/edges/.made to have it built", flush=True)
     _use_name_server(folder)
     for base in (PLAIN, LISTED):
         stage.own_in_far(f"{base}/16")

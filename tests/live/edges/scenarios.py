@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from schemas.events import ProtectionMode
 
-HTTP = ("squid", "tinyproxy", "privoxy", "apache", "nginx", "haproxy", "proxy.py")
+HTTP = ("squid", "tinyproxy", "privoxy", "apache", "nginx", "haproxy", "proxy.py", "goproxy")
 SOCKS = ("dante", "microsocks")
 PLAIN, LISTED = IPv4Address("100.64.0.0"), IPv4Address("100.65.0.0")
 """Addresses of the hosts, one for each request; the listed ones are in a network of their own."""
