@@ -14,9 +14,9 @@ from bench import alerts, correlator, dialects, indicators, recovery, restart, s
 from bench.figures import Case, as_json, table, tell
 from schemas.settings import Settings
 from schemas.topics import topics
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.service import EmbeddedError
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.service import EmbeddedError
 
 PARTS = ("dialects", "correlator", "indicators", "storm", "worker", "alerts", "sink", "restart", "recovery")
 SIZES = (1_000, 100_000, 1_000_000)

@@ -34,14 +34,14 @@ from bench.figures import Case, tell
 from bench.fleet import START, Fleet
 from bench.hits import Asking, Way, domain, listed
 from bench.worker import DEVICES, at_full_speed, lines
-from producers.publisher import producer_config
+from common.kafka import client_config
+from producers.publish.publisher import producer_config
 from schemas.clock import MICROS
 from schemas.indicator_topic import PARTITION, key_of, value_of
-from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, INDICATORS, TELEMETRY, topic_name, topics
-from streams.indicator_feed import GRACE_MS
-from unproxy.embedded.broker import create_topics
+from streams.worker.indicator_feed import GRACE_MS
+from unproxy.local.servers.broker import create_topics
 
 EVENTS = 500_000
 """To find the worker's full speed with."""

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 
 from bench.child import child
 from bench.figures import tell
-from producers.publisher import producer_config
-from schemas.kafka_config import client_config
+from common.kafka import client_config
+from producers.publish.publisher import producer_config
 from schemas.settings import PREFIX, Settings
 from schemas.topics import TELEMETRY, topic_name
 

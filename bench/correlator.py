@@ -26,8 +26,8 @@ from bench.figures import Case, per_event, tell
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
-from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.worker.gc_tuning import tune_collector
 
 HOUSE = Path(__file__).resolve().parents[1]
 DEVICES = {1_000: 20, 100_000: 500, 1_000_000: 5_000}

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException, Producer
 from bench.cluster import POLL_SECS, SECS_MAX, committed, part_of, read_all
 from bench.figures import tell
 from bench.fleet import Fleet
-from producers.publisher import producer_config
+from producers.publish.publisher import producer_config
 from schemas.settings import Settings
 from schemas.topics import NETWORK_EVENTS, TELEMETRY, topic_name
 

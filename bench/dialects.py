@@ -21,12 +21,12 @@ import msgspec
 
 from bench.child import child
 from bench.figures import Case, tell
-from producers.lines import Lines
-from producers.source import SourceFile
-from schemas.dialects import dialects
+from producers.files.lines import Lines
+from producers.sources.source import SourceFile
 from schemas.events import Dialect, Ignored, Reject
-from schemas.recognition import NOBODYS
-from streams.memory import tune_collector
+from schemas.parsers import dialects
+from schemas.parsers.recognition import NOBODYS
+from streams.worker.gc_tuning import tune_collector
 
 HOUSE = Path(__file__).resolve().parents[1]
 GOLDEN = HOUSE / "tests/data/golden"

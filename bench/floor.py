@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from schemas.dialects import sockets, suricata
-from schemas.record import NetworkEvent
+from schemas.parsers.linux import sockets
+from schemas.parsers.network import suricata
+from schemas.tables import NetworkEvent
 
 DECODERS: dict[str, msgspec.json.Decoder[Any]] = {"suricata": suricata._EVE, "sockets": sockets._LINE}
 """The very decoders of the dialects; their names are private as nobody else should need them."""

@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from bench.fleet import FLOW_AFTER, START
 from schemas.clock import MICROS, iso_micros
-from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicator_input import Given, Refused, indicator_of
 from schemas.indicators import Indicator
-from schemas.record import AlertKind
+from schemas.tables import AlertKind
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message
 

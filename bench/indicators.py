@@ -22,8 +22,8 @@ import psutil
 from bench.child import child
 from bench.figures import Case, tell
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType, indicator_id
-from streams.indicators import IndicatorSet
-from streams.memory import tune_collector
+from streams.indicators.index import IndicatorSet
+from streams.worker.gc_tuning import tune_collector
 
 HOUSE = Path(__file__).resolve().parents[1]
 SEED = 7

@@ -17,7 +17,7 @@ from bench.crew import RESTART_SECS, Crew, Seen, await_progress, load
 from bench.figures import Case, tell
 from schemas.settings import Settings
 from schemas.topics import topics
-from unproxy.embedded.broker import Broker, create_topics
+from unproxy.local.servers.broker import Broker, create_topics
 
 COMMIT_SECS = 0.3
 NAMES = ("alone, 12 s", "alone, 6 s", "standby", "dead, 12 s", "dead, 6 s", "broker", "rolling 2", "rolling 3")

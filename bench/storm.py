@@ -23,13 +23,13 @@ import psutil
 from bench.child import child
 from bench.figures import Case, tell
 from bench.hits import Storm, Way, listed
-from schemas.record import AlertKind
 from schemas.settings import Settings
+from schemas.tables import AlertKind
 from schemas.topics import TICK_DIALECT
-from streams.indicators import IndicatorSet
-from streams.memory import tune_collector
+from streams.alerts.policy import Policy
+from streams.indicators.index import IndicatorSet
 from streams.pipeline import Message, Pipeline
-from streams.policy import Policy
+from streams.worker.gc_tuning import tune_collector
 
 HOUSE = Path(__file__).resolve().parents[1]
 HITS, DEVICES, DOMAINS, SECS = 1_000_000, 1_000, 100, 600

@@ -13,25 +13,25 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from producers.batcher import Batch, Batcher
-from producers.devices import Devices
-from producers.endpoint import Scheme
-from producers.failures import DialectFailures
-from producers.grants import Grants
-from producers.health import alive, ready, with_dialects
-from producers.http_input import HttpInput
-from producers.inputs import Input, in_turns, outcomes_of
-from producers.kafka_input import KafkaInput
-from producers.learning import Learning, LearningStopped
-from producers.metrics import publisher_families
-from producers.position import Positions
-from producers.publisher import Publisher
-from producers.replay import paced, piped, replay
-from producers.report import Report
-from producers.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
-from producers.tail import Tail
-from schemas.exporter import Family, served
-from schemas.health import Health
+from common.exporter import Family, served
+from common.health import Health
+from producers.files.batcher import Batch, Batcher
+from producers.files.position import Positions
+from producers.files.replay import paced, piped, replay
+from producers.files.tail import Tail
+from producers.identity.devices import Devices
+from producers.identity.learning import Learning, LearningStopped
+from producers.network.http import HttpInput
+from producers.network.inputs import Input, in_turns, outcomes_of
+from producers.network.kafka import KafkaInput
+from producers.publish.health import alive, ready, with_dialects
+from producers.publish.metrics import publisher_families
+from producers.publish.publisher import Publisher
+from producers.publish.report import Report
+from producers.sources.endpoint import Scheme
+from producers.sources.failures import DialectFailures
+from producers.sources.grants import Grants
+from producers.sources.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)

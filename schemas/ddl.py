@@ -1,4 +1,4 @@
-"""The tables as SQL: numbered migrations, and the generator of those that make tables from the classes in `schemas.record`.
+"""The tables as SQL: numbered migrations, and the generator of those that make tables from the classes in `schemas.tables`.
 
 Each table is two things. `NAME_versions` keeps every version of a row that was written; `NAME` is what hunters use: a
 view that shows the latest version of each row, once. Why so, and what it costs: docs/decisions/0001-latest-version.md.
@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 
-from schemas.record import TABLES, columns
+from schemas.tables import TABLES, columns
 
 VERSIONS = "_versions"
 """What the table behind a view is called, after the view's name."""
@@ -143,7 +143,7 @@ def merges(table: str) -> bool:
 
 def made(title: str) -> str:
     """The text of a migration that makes tables."""
-    parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/record.py.\n"]
+    parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/tables.py.\n"]
     for name in MADE[title]:
         parts += [table(name), view(name)]
     for name in CHANGED.get(title, ()):

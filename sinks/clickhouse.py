@@ -17,7 +17,7 @@ import lz4.frame  # type: ignore[import-untyped,unused-ignore]  # it has no type
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
 
-from schemas import tls
+from common import tls
 from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
 from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused

@@ -18,21 +18,21 @@ from collections.abc import Callable, Sequence
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.health import Looks
-from schemas.kafka_config import what_to_do
+from common.consumer_settings import group_config
+from common.group_watch import Watch
+from common.health import Looks
+from common.kafka import what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits
 from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
-from sinks.group import group_config
 from sinks.health import standing_secs_max
 from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, as_rows
-from sinks.watch import Watch
 from sinks.writer import WARN_SECS, Refusal, Writer
 
 log = logging.getLogger(__name__)

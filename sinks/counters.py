@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import schemas.metrics as declared
-from schemas.histogram import Histogram, merged
+from common.histogram import Histogram, merged
 from schemas.metrics import Metric
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from schemas.health import AWAY_SECS_MAX, Looks, Verdict, goes_forward, in_reach
+from common.health import AWAY_SECS_MAX, Looks, Verdict, goes_forward, in_reach
 
 STANDING_SECS_MAX = 60.0
 """Input that waits without a commit for longer is not healthy, if ClickHouse takes what it is given.

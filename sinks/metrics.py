@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import schemas.metrics as declared
-from schemas.exporter import Family, by_label, one, served, spread
-from schemas.health import Health, Looks
+from common.exporter import Family, by_label, one, served, spread
+from common.health import Health, Looks
 from schemas.settings import Settings
 from sinks.health import SinkFacts, alive, ready
 

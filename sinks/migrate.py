@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
 from schemas.ddl import Migration, migrations, quoted
-from schemas.record import TABLES, columns
+from schemas.tables import TABLES, columns
 from sinks.base import SinkRefused
 
 _BOOK = """

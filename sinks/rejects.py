@@ -10,11 +10,11 @@ import confluent_kafka
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
+from common.kafka import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config
 from schemas.clock import iso_micros
 from schemas.events import Reason
-from schemas.kafka_config import MESSAGE_BYTES_MAX, ONCE_IN_ORDER, client_config
-from schemas.record import RejectRow
 from schemas.settings import KafkaSettings
+from schemas.tables import RejectRow
 from sinks.base import SinkBusy
 from sinks.batch import Message
 

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
-from schemas.dialects import dialects
 from schemas.events import (
     DEVICE_CHARS_MAX,
     Dialect,
@@ -28,20 +27,21 @@ from schemas.events import (
     device_name_problem,
 )
 from schemas.logins import masked, without_logins
-from schemas.recognition import AUTO, unclaimed
+from schemas.parsers import dialects
+from schemas.parsers.recognition import AUTO, unclaimed
 from schemas.settings import CorrelationSettings
 from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FROM_KEY, TICK_DIALECT
-from streams.alerts import KEPT, forget_old
-from streams.alerts import remember as remember_alerts
-from streams.correlator import Correlator
-from streams.device import Device
-from streams.emitter import Emitter, Output
-from streams.gaps import Heard
-from streams.policy import Policy
-from streams.presence import Presence
+from streams.alerts.folding import KEPT, forget_old
+from streams.alerts.folding import remember as remember_alerts
+from streams.alerts.policy import Policy
+from streams.correlate.connections import LEAP
+from streams.correlate.correlator import Correlator
+from streams.model.device import Device
+from streams.model.sequence_gaps import Heard
+from streams.model.snapshot import Store
 from streams.quarantine import NO_LINE, Refused
-from streams.settler import LEAP
-from streams.store import Store
+from streams.rows.emitter import Emitter, Output
+from streams.rows.presence import Presence
 
 __all__ = ["Message", "Output", "Pipeline"]
 

@@ -25,8 +25,8 @@ import pytest
 from schemas.settings import PREFIX, Settings
 from schemas.topics import topics
 from sinks.clickhouse import connect
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.engine import Engine
 
 SHORT = Path(__file__).with_name("schemas")
 """Where a test takes milliseconds."""
@@ -38,7 +38,7 @@ hypothesis.settings.load_profile("unproxy")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Short files come last: at the end of a run of several processes none waits for another's long one."""
-    items.sort(key=lambda item: item.path.parent == SHORT)
+    items.sort(key=lambda item: SHORT in item.path.parents)
 
 
 class SettingsMaker(Protocol):

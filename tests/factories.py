@@ -29,16 +29,16 @@ from schemas.events import (
     Verdict,
     flow_of,
 )
-from schemas.indicator_given import Given, Refused, indicator_of
+from schemas.indicator_input import Given, Refused, indicator_of
 from schemas.indicators import Indicator
-from schemas.record import AlertKind, DeviceEvent, NetworkEvent
 from schemas.settings import CorrelationSettings, ProtectionSettings
-from streams.correlator import Correlator
-from streams.device import DEPARTED_TIMER, Device
-from streams.emitter import Emitter, Output
-from streams.evidence import absolute_target
-from streams.indicators import IndicatorSet
-from streams.policy import Policy
+from schemas.tables import AlertKind, DeviceEvent, NetworkEvent
+from streams.alerts.policy import Policy
+from streams.correlate.correlator import Correlator
+from streams.indicators.index import IndicatorSet
+from streams.model.device import DEPARTED_TIMER, Device
+from streams.model.evidence import absolute_target
+from streams.rows.emitter import Emitter, Output
 
 T0 = 1_795_547_248
 DEVICE = "dev-1"

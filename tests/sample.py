@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schemas.clock import MICROS, parse_micros
-from schemas.dialects import dialects
+from schemas.parsers import dialects
 from tests.factories import Row
 
 DATA = Path(__file__).parent / "data" / "suricata"

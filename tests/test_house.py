@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.dialects import dialects
+from schemas.parsers import dialects
 from schemas.settings import Settings
 from schemas.topics import INDICATORS, topics
 
@@ -129,7 +129,11 @@ def test_topics_have_the_same_partitions() -> None:
 
 def test_dialects_are_called_like_their_files() -> None:
     """Who meets a dialect's name knows which file to open."""
-    files = {path.stem for path in (ROOT / "schemas/dialects").glob("*.py")} - {"__init__"}
+    files = {
+        path.stem
+        for path in (ROOT / "schemas/parsers").rglob("*.py")
+        if "\nDIALECT = " in path.read_text(encoding="utf-8")
+    }
 
     assert set(dialects()) == files
 

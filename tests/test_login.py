@@ -11,21 +11,21 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from producers.endpoint import Endpoint, Scheme
-from producers.kafka_input import consumer_config
-from schemas.kafka_config import client_config
+from common.kafka import client_config
+from producers.network.kafka import consumer_config
+from producers.sources.endpoint import Endpoint, Scheme
 from schemas.settings import PREFIX, InputSettings, Settings, SettingsError
 from schemas.topics import Topic, topics
-from streams.worker_settings import faust_settings
+from streams.worker.faust_settings import faust_settings
 from tests.producers.running import Running
 from tests.sample import DATA
-from tests.streams.worker_process import wait_until
+from tests.streams.worker.worker_process import wait_until
 from tests.test_whole_path import Part, ask, parts, with_database
 from unproxy.cli import run
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.service import free_port
-from unproxy.up.parts import write_settings
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.service import free_port
 
 TLS = Path(__file__).parent / "data" / "tls"
 USER, PASSWORD = "unproxy", 'p=a"s, \\ word'

@@ -14,83 +14,83 @@ import pytest
 from schemas.metrics import METRICS
 from tests.conftest import SettingsMaker
 from tests.sample import SAMPLE_FILES
-from tests.streams.worker_process import wait_until
+from tests.streams.worker.worker_process import wait_until
 from tests.test_whole_path import with_database
-from unproxy.embedded.service import free_port
-from unproxy.up.meter import scrape
-from unproxy.up.parts import write_settings
+from unproxy.local.meter import scrape
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.service import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 LINE_BYTES_MAX = 200_000
 
 SQUID = Path(__file__).parent / "data" / "proxylogs" / "squid-sample.jsonl.gz"
 MOVED_ELSEWHERE = {
-    "unproxy_book": "tests/streams/test_worker_parts.py::test_books_become_metrics",
+    "unproxy_book": "tests/streams/worker/test_worker_parts.py::test_books_become_metrics",
     "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
     "unproxy_devices_evicted_total": (
-        "tests/streams/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
+        "tests/streams/model/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
     ),
     "unproxy_worker_messages_quarantined_total": (
-        "tests/streams/test_worker_quarantine.py::test_a_line_that_ends_the_worker_goes_to_rejects"
+        "tests/streams/worker/guards/test_worker_quarantine.py::test_a_line_that_ends_the_worker_goes_to_rejects"
     ),
-    "unproxy_worker_messages_stale_total": "tests/streams/test_worker_parts.py::test_stale_messages_are_left_aside",
+    "unproxy_worker_messages_stale_total": "tests/streams/worker/test_worker_parts.py::test_stale_messages_are_left_aside",
     "unproxy_worker_resends_total": (
-        "tests/streams/test_worker_parts.py::test_failed_deliveries_are_sent_again_in_order"
+        "tests/streams/worker/test_worker_parts.py::test_failed_deliveries_are_sent_again_in_order"
     ),
-    "unproxy_worker_undeliverable_total": "tests/streams/test_worker_parts.py::test_too_large_is_poison",
-    "unproxy_worker_lease_waits_total": "tests/streams/test_worker_parts.py::test_an_old_lease_waits_for_a_heartbeat",
-    "unproxy_worker_lag_messages": "tests/streams/test_worker.py::test_standing_still_ends_the_worker",
-    "unproxy_reject_rate": "tests/streams/test_worker.py::test_too_many_rejects_are_an_alarm",
-    "unproxy_reject_rate_over_limit": "tests/streams/test_worker.py::test_too_many_rejects_are_an_alarm",
-    "unproxy_indicators": "tests/streams/test_indicator_feed.py::test_the_feed_becomes_metrics",
-    "unproxy_suppressions": "tests/streams/test_indicator_feed.py::test_the_feed_becomes_metrics",
-    "unproxy_indicators_unreadable_total": "tests/streams/test_indicator_feed.py::test_the_feed_becomes_metrics",
-    "unproxy_indicators_age_seconds": "tests/streams/test_indicator_feed.py::test_the_feed_becomes_metrics",
-    "unproxy_sensor_gaps_total": "tests/streams/test_presence.py::test_presence_becomes_metrics",
-    "unproxy_sensor_gaps_filled_total": "tests/streams/test_presence.py::test_filled_gaps_are_counted",
-    "unproxy_sensor_gaps_forgotten_total": "tests/streams/test_presence.py::test_presence_becomes_metrics",
-    "unproxy_sensor_gap_lines": "tests/streams/test_presence.py::test_presence_becomes_metrics",
-    "unproxy_devices_silent": "tests/streams/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_worker_undeliverable_total": "tests/streams/worker/test_worker_parts.py::test_too_large_is_poison",
+    "unproxy_worker_lease_waits_total": "tests/streams/worker/test_worker_parts.py::test_an_old_lease_waits_for_a_heartbeat",
+    "unproxy_worker_lag_messages": "tests/streams/worker/test_worker.py::test_standing_still_ends_the_worker",
+    "unproxy_reject_rate": "tests/streams/worker/test_worker.py::test_too_many_rejects_are_an_alarm",
+    "unproxy_reject_rate_over_limit": "tests/streams/worker/test_worker.py::test_too_many_rejects_are_an_alarm",
+    "unproxy_indicators": "tests/streams/worker/test_indicator_feed.py::test_the_feed_becomes_metrics",
+    "unproxy_suppressions": "tests/streams/worker/test_indicator_feed.py::test_the_feed_becomes_metrics",
+    "unproxy_indicators_unreadable_total": "tests/streams/worker/test_indicator_feed.py::test_the_feed_becomes_metrics",
+    "unproxy_indicators_age_seconds": "tests/streams/worker/test_indicator_feed.py::test_the_feed_becomes_metrics",
+    "unproxy_sensor_gaps_total": "tests/streams/rows/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_sensor_gaps_filled_total": "tests/streams/rows/test_presence.py::test_filled_gaps_are_counted",
+    "unproxy_sensor_gaps_forgotten_total": "tests/streams/rows/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_sensor_gap_lines": "tests/streams/rows/test_presence.py::test_presence_becomes_metrics",
+    "unproxy_devices_silent": "tests/streams/rows/test_presence.py::test_presence_becomes_metrics",
     "unproxy_sink_messages_missed_total": "tests/sinks/test_delivery.py::test_retention_that_passes_the_sink",
     "unproxy_sink_retries_total": "tests/sinks/test_consumer.py::test_missing_tables_are_waited_for",
     "unproxy_sink_rows_refused_total": "tests/sinks/test_consumer.py::test_bad_rows_go_to_rejects",
     "unproxy_sink_rows_left_total": "tests/sinks/test_consumer.py::test_rows_left_to_another_are_counted",
-    "unproxy_sink_lag_messages": "tests/sinks/test_watch.py::test_lag_is_seen_from_outside",
+    "unproxy_sink_lag_messages": "tests/common/test_group_watch.py::test_lag_is_seen_from_outside",
     "unproxy_sink_commit_failures_total": "tests/sinks/test_consumer.py::test_failed_commits_are_counted",
-    "unproxy_forward_lag_messages": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_alerts_read_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_alerts_sent_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_alerts_waiting": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_retries_total": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_misconfigured": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_latency_seconds": "tests/sinks/test_forward_pages.py::test_the_page_moves",
-    "unproxy_forward_alerts_skipped_total": "tests/sinks/test_forward.py::test_suppressed_and_unwanted_alerts_stay",
-    "unproxy_forward_alerts_refused_total": "tests/sinks/test_forward.py::test_refused_alerts_go_to_rejects",
-    "unproxy_forward_alerts_left_total": "tests/sinks/test_forward.py::test_partitions_move_between_forwarders",
+    "unproxy_forward_lag_messages": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_read_total": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_sent_total": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_waiting": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_retries_total": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_misconfigured": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_latency_seconds": "tests/sinks/forward/test_forward_pages.py::test_the_page_moves",
+    "unproxy_forward_alerts_skipped_total": "tests/sinks/forward/test_forward.py::test_suppressed_and_unwanted_alerts_stay",
+    "unproxy_forward_alerts_refused_total": "tests/sinks/forward/test_forward.py::test_refused_alerts_go_to_rejects",
+    "unproxy_forward_alerts_left_total": "tests/sinks/forward/test_forward.py::test_partitions_move_between_forwarders",
     "unproxy_forward_messages_missed_total": (
-        "tests/sinks/test_forward_pages.py::test_retention_that_passes_the_forwarder"
+        "tests/sinks/forward/test_forward_pages.py::test_retention_that_passes_the_forwarder"
     ),
-    "unproxy_forward_commit_failures_total": "tests/sinks/test_forward_pages.py::test_failed_commits_are_counted",
+    "unproxy_forward_commit_failures_total": "tests/sinks/forward/test_forward_pages.py::test_failed_commits_are_counted",
     "unproxy_publisher_identity_lines_unusable": "tests/producers/test_run.py::test_names_of_one_device_share_its_key",
-    "unproxy_publisher_dialect_failures_total": "tests/producers/test_failures.py::test_http",
-    "unproxy_publisher_received_total": "tests/producers/test_kafka_input.py::test_each_line_once",
+    "unproxy_publisher_dialect_failures_total": "tests/producers/sources/test_failures.py::test_http",
+    "unproxy_publisher_received_total": "tests/producers/network/test_kafka.py::test_each_line_once",
     "unproxy_endpoint_connections_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_connections_open": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_lost_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_clock_jumps_total": "tests/producers/sensor/test_run.py::test_numbers_move",
-    "unproxy_endpoint_listed_total": "tests/producers/sensor/test_enforced_live.py::test_what_was_done_is_counted",
-    "unproxy_endpoint_heard_total": "tests/producers/sensor/test_hearing.py::test_what_is_said_becomes_lines",
-    "unproxy_endpoint_flows": "tests/producers/sensor/test_hearing.py::test_what_is_said_becomes_lines",
+    "unproxy_endpoint_listed_total": "tests/producers/sensor/enforce/test_enforced_live.py::test_what_was_done_is_counted",
+    "unproxy_endpoint_heard_total": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
+    "unproxy_endpoint_flows": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
     "unproxy_endpoint_proxies_learnt": (
-        "tests/producers/sensor/test_hearing.py::test_who_is_asked_as_a_proxy_is_learnt"
+        "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
     "unproxy_endpoint_learning_total": (
-        "tests/producers/sensor/test_hearing.py::test_who_is_asked_as_a_proxy_is_learnt"
+        "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
-    "unproxy_endpoint_held_bytes": "tests/producers/sensor/test_hearing.py::test_what_waits_is_told_at_the_end",
+    "unproxy_endpoint_held_bytes": "tests/producers/sensor/http/test_observer.py::test_what_waits_is_told_at_the_end",
     "unproxy_publisher_lines_not_allowed_total": "tests/test_trust.py::test_an_endpoint_with_a_topic_of_its_own",
     "unproxy_publisher_resends_total": (
-        "tests/producers/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
+        "tests/producers/publish/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
     ),
 }
 """What moves only in trouble, or too briefly for a page that is read now and then: the test that sees it move."""

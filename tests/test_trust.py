@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from producers.failures import DialectFailures
 from producers.run import produce, publish
-from producers.source import Line, SourceFile, parse_source
-from schemas.dialects import dialects
+from producers.sources.failures import DialectFailures
+from producers.sources.source import Line, SourceFile, parse_source
 from schemas.events import DEVICE_CHARS_MAX
+from schemas.parsers import dialects
 from schemas.settings import Settings
 from schemas.topics import DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TELEMETRY, topic_name
 from tests.conftest import SettingsMaker
 from tests.producers.running import Running
-from tests.streams.worker_process import read_all, wait_until
-from unproxy.embedded.service import free_port
-from unproxy.up.meter import scrape
-from unproxy.up.parts import write_settings
+from tests.streams.worker.worker_process import read_all, wait_until
+from unproxy.local.meter import scrape
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.service import free_port
 
 ENDS = '"local_ip":"10.0.0.1","local_port":1000,"remote_ip":"10.9.9.9","remote_port":3128,"flow":"f"'
 

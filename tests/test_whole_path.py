@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import to_builtins
 
-from schemas.kafka_config import client_config
-from schemas.record import TABLES, columns
+from common.kafka import client_config
 from schemas.settings import CorrelationSettings, Settings
+from schemas.tables import TABLES, columns
 from schemas.topics import TELEMETRY, topic_name
 from sinks.clickhouse import connect
 from sinks.migrate import migrate
@@ -25,10 +25,10 @@ from streams.pipeline import Message, Pipeline
 from tests.conftest import SettingsMaker
 from tests.factories import DEVICE, Row, latest
 from tests.sample import SampleLine, sample
-from tests.streams.presence_story import Sent, clock, in_a_row, message
-from tests.streams.worker_process import wait_until
+from tests.streams.rows.presence_story import Sent, clock, in_a_row, message
+from tests.streams.worker.worker_process import wait_until
 from unproxy.cli import run
-from unproxy.up.parts import write_settings
+from unproxy.local.parts import write_settings
 
 SHUFFLE_MICROS = 2_000_000
 

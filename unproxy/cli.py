@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from unproxy import commands
-from unproxy.commands.common import State, example
 from unproxy.errors import Failed
+from unproxy.options import State, example
 from unproxy.output import guard, say
 
 EXIT_FAILED = 1

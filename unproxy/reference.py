@@ -16,14 +16,14 @@ from typing import Any
 
 import typer
 
-from schemas import record
-from schemas.dialects import dialects
+from schemas import tables as record
 from schemas.events import ProtectionMode, Reason
 from schemas.metrics import METRICS
+from schemas.parsers import dialects
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import as_toml, described
 from schemas.topics import STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY_HEADERS, topics
-from unproxy.acls import roles, rules
+from unproxy.kafka.acls import roles, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m unproxy.reference"
@@ -250,7 +250,7 @@ def _dialects_page() -> str:
     return _page(
         "Dialects",
         "How sensors write. The name goes before a file's path (`suricata:eve.json`) and into the header `dialect` of "
-        "a message. A dialect is one file in `schemas/dialects/`. With `auto` before the path each line tells its dialect by "
+        "a message. A dialect is one file below `schemas/parsers/`. With `auto` before the path each line tells its dialect by "
         "its shape; what no dialect claims is rejected as `unknown_dialect`.",
         _table(("name", "sensor", "what comes out of it"), rows),
     )

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unproxy.embedded.jars import digests
+from unproxy.local.servers.jars import digests
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = "1.6"

@@ -28,9 +28,9 @@ from unproxy.errors import Damaged, Failed, Fixable
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-    from producers.report import Report
-    from producers.source import Source
-    from streams.indicators import IndicatorSet
+    from producers.publish.report import Report
+    from producers.sources.source import Source
+    from streams.indicators.index import IndicatorSet
     from streams.pipeline import Message, Pipeline
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
     """What the command line names, each there and readable, or with `network` on the network. Raises SourceError."""
-    from producers.endpoint import EXAMPLES
-    from producers.source import STDIN, SourceError, parse_source
+    from producers.sources.endpoint import EXAMPLES
+    from producers.sources.source import STDIN, SourceError, parse_source
 
     parsed = [parse_source(text) for text in files]
     for source in parsed:
@@ -68,7 +68,7 @@ def run_producer(
     settings: Settings, files: Sequence[str], *, follow: bool, device: str, speed: float, report_file: Path | None
 ) -> int:
     """Publish files until they end or a signal says stop; gives the exit code."""
-    from producers.publisher import PublisherFailed
+    from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
     stop = Event()
@@ -129,8 +129,8 @@ def run_sensor(
     stop: Event,
 ) -> int:
     """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
-    from producers.publisher import PublisherFailed
-    from producers.sensor.hearing import plan_of
+    from producers.publish.publisher import PublisherFailed
+    from producers.sensor.http.observer import plan_of
     from producers.sensor.run import publish, sensing, write
 
     plan = plan_of(settings, mode, proxies, urls, list_path, mode_file, learn)
@@ -176,8 +176,8 @@ def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
 
 def identity_file(path: str) -> tuple[int, int, str]:
     """Entries of a file of the identity table, lines that cannot be used, and why it cannot be read at all."""
-    from producers.identity_files import read_file
-    from producers.source import SourceError
+    from producers.identity.files import read_file
+    from producers.sources.source import SourceError
 
     try:
         entries, unusable = read_file(path)
@@ -188,9 +188,9 @@ def identity_file(path: str) -> tuple[int, int, str]:
 
 def grant_problems(settings: Settings) -> Iterator[str]:
     """Say which grants of senders can match nothing, and what to write instead."""
-    from producers.grants import Grants, wrong_names
-    from producers.identity_files import IdentityFiles
-    from producers.source import SourceError
+    from producers.identity.files import IdentityFiles
+    from producers.sources.grants import Grants, wrong_names
+    from producers.sources.source import SourceError
 
     for name, first in Grants(settings.inputs).hidden():
         yield f'{name}: "{first}" matches all of its clients first; write {name} before it, or narrow "{first}"'
@@ -246,8 +246,8 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
 
 def run_worker(settings: Settings) -> int:
     """Be a worker until a signal says stop."""
-    from streams.app import run
     from streams.pipeline import Pipeline
+    from streams.worker.app import run
 
     run(settings, Pipeline)
 
@@ -292,8 +292,8 @@ def try_receiver(settings: Settings) -> dict[str, str]:
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
     """One pipeline, as a worker has for each partition, with these indicators in place of those of the topic."""
+    from streams.alerts.policy import Policy
     from streams.pipeline import Pipeline
-    from streams.policy import Policy
 
     return Pipeline(settings.correlation, Policy(settings.protection, indicators))
 
@@ -312,11 +312,11 @@ def recorded_messages(
     how many were read to learn it.
     Raises SourceError, and Damaged after everything that could be read.
     """
-    from producers.devices import Devices
-    from producers.learning import Learning
-    from producers.replay import replay
-    from producers.source import SourceDamaged
-    from unproxy.recorded import Grouping
+    from producers.files.replay import replay
+    from producers.identity.devices import Devices
+    from producers.identity.learning import Learning
+    from producers.sources.source import SourceDamaged
+    from unproxy.recorded_messages import Grouping
 
     recorded, line_bytes_max = sources(files), settings.publisher.line_bytes_max
     devices = Devices(
@@ -382,8 +382,8 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
 
     from sinks.base import SinkError
     from sinks.clickhouse import connect
+    from unproxy.local.connect import of_settings
     from unproxy.query.client import readable
-    from unproxy.query.where import of_settings
 
     of_settings(settings).ping()
     try:

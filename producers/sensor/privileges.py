@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
-from producers.sensor.tracefs import SensorError
+from producers.sensor.kernel.tracefs import SensorError
 
 NICENESS = -10
 """Of the threads that read: they are to be there before a short-lived process has gone."""

@@ -19,32 +19,32 @@ from pathlib import Path
 from typing import BinaryIO
 
 import schemas.metrics as declared
-from producers.failures import DialectFailures
-from producers.report import Report
+from common.exporter import Family, by_label, one
+from producers.publish.report import Report
 from producers.run import publish as publish_lines
-from producers.sensor import tracefs
-from producers.sensor.capture import capturing
-from producers.sensor.clock import Clock, measured
-from producers.sensor.connections import Connections
-from producers.sensor.counts import WAIT_NS, Counts
-from producers.sensor.diag import Ended, Ends
-from producers.sensor.enforcement import Enforcement, enforcing
+from producers.sensor.enforce.mode import Enforcement, enforcing
 from producers.sensor.errors import Errors
-from producers.sensor.hearing import Hearing, Plan, level_of, level_of_all
-from producers.sensor.learning import Learner
-from producers.sensor.order import Ordered
-from producers.sensor.packets import Packet, parse_packet
+from producers.sensor.http.capture import capturing
+from producers.sensor.http.learning import Learner
+from producers.sensor.http.observer import Hearing, Plan, level_of, level_of_all
+from producers.sensor.http.packets import Packet, parse_packet
+from producers.sensor.http.request_lines import Said
+from producers.sensor.kernel import tracefs
+from producers.sensor.kernel.byte_counts import WAIT_NS, Counts
+from producers.sensor.kernel.clock import Clock, measured
+from producers.sensor.kernel.connections import Connections
+from producers.sensor.kernel.order import Ordered
+from producers.sensor.kernel.processes import EXEC_NS, Processes, Who
+from producers.sensor.kernel.sock_diag import Ended, Ends
+from producers.sensor.kernel.socket_lines import line_of
+from producers.sensor.kernel.trace_ring import SYN_SENT, Change, Leaving, Program, Record, Task
+from producers.sensor.kernel.tracefs import SensorError
 from producers.sensor.privileges import Capability, keep_only, prioritised
-from producers.sensor.processes import EXEC_NS, Processes, Who
 from producers.sensor.queue import QUEUE_BYTES_MAX, Queue
-from producers.sensor.ring import SYN_SENT, Change, Leaving, Program, Record, Task
-from producers.sensor.said import Said
-from producers.sensor.spelling import line_of
-from producers.sensor.tracefs import SensorError
-from producers.source import SENSOR, Line, SourceFile
-from schemas.dialects import dialects
+from producers.sources.failures import DialectFailures
+from producers.sources.source import SENSOR, Line, SourceFile
 from schemas.events import device_name_problem
-from schemas.exporter import Family, by_label, one
+from schemas.parsers import dialects
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
--- Made by `python -m schemas.ddl` from the classes in schemas/record.py.
+-- Made by `python -m schemas.ddl` from the classes in schemas/tables.py.
 
 CREATE TABLE IF NOT EXISTS {database}.`ProtectionModes_versions`
 (

@@ -1,4 +1,4 @@
--- Made by `python -m schemas.ddl` from the classes in schemas/record.py.
+-- Made by `python -m schemas.ddl` from the classes in schemas/tables.py.
 
 ALTER TABLE {database}.`DeviceNetworkEvents_versions`
     ADD COLUMN IF NOT EXISTS `Timestamp` DateTime64(6, 'UTC') FIRST,

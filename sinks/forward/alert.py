@@ -23,7 +23,7 @@ Id = Annotated[str, Meta(pattern="^[!-~]{1,128}$")]
 
 
 class ForwardedAlert(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """The fields of `schemas.record.Alert` that are looked at."""
+    """The fields of `schemas.tables.Alert` that are looked at."""
 
     AlertId: Id
     Version: Annotated[int, Meta(ge=0)]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 
-from schemas.histogram import Histogram
+from common.histogram import Histogram
 from schemas.metrics import SECONDS
 from sinks.forward.alert import Skip
 from sinks.forward.lineup import Item, Lineup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from schemas.health import AWAY_SECS_MAX, Looks, Verdict, goes_forward, in_reach
+from common.health import AWAY_SECS_MAX, Looks, Verdict, goes_forward, in_reach
 
 STANDING_SECS_MAX = 120.0
 """Alerts that wait without a commit for longer are not healthy, if the receiver takes what it is given."""

@@ -14,8 +14,10 @@ import time
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from common.consumer_settings import group_config
+from common.group_lag import Place
+from common.kafka import what_to_do
 from schemas.events import Reject
-from schemas.kafka_config import what_to_do
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, REJECTS, topic_name
 from sinks.base import SinkRefused
@@ -24,8 +26,6 @@ from sinks.forward.desk import Desk
 from sinks.forward.lineup import Item
 from sinks.forward.sender import WARN_SECS, Sender
 from sinks.forward.target import Answer, Target
-from sinks.group import group_config
-from sinks.lag import Place
 from sinks.rejects import RejectsProducer
 
 log = logging.getLogger(__name__)

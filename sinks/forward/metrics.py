@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import schemas.metrics as declared
-from schemas.exporter import Family, by_label, one, served, spread
-from schemas.health import Health, Looks
+from common.exporter import Family, by_label, one, served, spread
+from common.health import Health, Looks
 from schemas.settings import ForwardSettings
 from sinks.forward.health import ForwardFacts, alive, ready
 from sinks.forward.loop import Forwarder

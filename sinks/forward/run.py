@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from common.group_watch import Watch
+from common.health import Looks
 from schemas.clock import MICROS, iso_micros
 from schemas.events import ProtectionMode
-from schemas.health import Looks
 from schemas.indicators import Severity
-from schemas.record import Alert, AlertKind, Confidence, Outcome
 from schemas.settings import ForwardSettings, Settings
+from schemas.tables import Alert, AlertKind, Confidence, Outcome
 from sinks.forward.alert import ForwardedAlert
 from sinks.forward.health import STANDING_SECS_MAX
 from sinks.forward.loop import Forwarder
@@ -22,7 +23,6 @@ from sinks.forward.metrics import served_pages
 from sinks.forward.syslog import Syslog
 from sinks.forward.target import Reply, Target
 from sinks.forward.webhook import Webhook
-from sinks.watch import Watch
 
 log = logging.getLogger(__name__)
 

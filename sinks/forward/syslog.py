@@ -17,7 +17,7 @@ from collections import deque
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from schemas import tls
+from common import tls
 from schemas.address import split_authority
 from schemas.clock import parse_micros
 from schemas.indicators import Severity

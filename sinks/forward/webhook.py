@@ -16,7 +16,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 from urllib3.response import BaseHTTPResponse
 
-from schemas import tls
+from common import tls
 from schemas.settings import ForwardSettings, SettingsError
 from sinks.forward.alert import ForwardedAlert
 from sinks.forward.target import Answer, Reply, content_of

@@ -18,8 +18,8 @@ from bench.figures import Case, as_json, table
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from streams.pipeline import Message, Pipeline
-from unproxy.embedded.broker import Broker
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.broker import Broker
+from unproxy.local.servers.engine import Engine
 
 SettingsFor = Callable[..., Settings]
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import Event, ProtectionMode
-from schemas.record import UnresolvedReason
+from schemas.tables import UnresolvedReason
 from tests.check.worlds import SAMPLES, recorded
 from tests.factories import PROXY, Row, World, connection, flow_end, listing, mode, name, proxy_line, request
 from unproxy.query.unresolved import CAUSES, UNKNOWN_REMOTE, cause_of

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from producers.report import Report
+from producers.publish.report import Report
 from producers.simulation import World, WorldSettings
 from schemas.clock import MICROS, parse_micros
-from schemas.dialects import dialects
 from schemas.events import Event, Ignored, Reject
-from schemas.record import DeviceEvent, NetworkEvent
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings, Settings
+from schemas.tables import DeviceEvent, NetworkEvent
 from streams.pipeline import Message, Pipeline
 from tests.check.offline_join import rows as joined_offline
 from tests.factories import Row, as_row, latest

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from unproxy.embedded.child import module_command
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.secret import secret_of
+from unproxy.local.servers.child import module_command
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.secret import secret_of
 
 ROOT = Path(__file__).parents[2]
 USERS = ROOT / "deploy" / "clickhouse" / "users.xml"
@@ -68,8 +68,8 @@ def users_with(user: str) -> str:
 
 def main(folder: str, port: str, config: str) -> int:
     """Serve until SIGTERM."""
-    from unproxy.embedded import sessions
-    from unproxy.embedded.front import serve
+    from unproxy.local.servers import sessions
+    from unproxy.local.servers.front import serve
 
     os.chdir(Path(config).parent)
     sessions.ACCESS_FILE = Path(config).name

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from unproxy.embedded.broker import Broker
-from unproxy.embedded.service import HOST, free_port
+from unproxy.local.servers.broker import Broker
+from unproxy.local.servers.service import HOST, free_port
 
 PASSWORD = "of-a-test"
 OTHERS = ("stranger", "one-endpoint")

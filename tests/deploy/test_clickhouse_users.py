@@ -12,12 +12,12 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.ddl import VERSIONS, identity, migrations
-from schemas.record import TABLES
 from schemas.settings import PREFIX
+from schemas.tables import TABLES
 from sinks.clickhouse import ClickHouseSink, connect
 from tests.deploy.engine_as import MIGRATOR, READER, SUPER, USERS, WRITER, EngineAs
 from unproxy.cli import run
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.engine import Engine
 
 DATABASE = "unproxy"
 ACCESS_DENIED, READONLY, CONSTRAINT, NO_SUCH_TABLES = 497, 164, 452, 636

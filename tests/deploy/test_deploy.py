@@ -18,8 +18,8 @@ import yaml
 
 from schemas.settings import CONFIG_VARIABLE, PREFIX, Settings
 from schemas.settings_file import described, load
-from unproxy.acls import roles
 from unproxy.cli import app
+from unproxy.kafka.acls import roles
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -28,24 +28,24 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from schemas.kafka_config import client_config
+from common.kafka import client_config
 from schemas.settings import PREFIX, Settings
 from schemas.settings_file import load
 from schemas.topics import STATE_CHANGELOG, Topic, topic_name, topics
-from streams.deaths import Deaths
 from streams.quarantine import Death
+from streams.worker.guards.deaths import Deaths
 from tests.deploy.guarded_kafka import PASSWORD, GuardedKafka, login_of, user_of
 from tests.producers.running import Running
 from tests.sample import DATA
-from tests.streams.worker_process import wait_until
+from tests.streams.worker.worker_process import wait_until
 from tests.test_whole_path import Part, ask, parts, with_database
-from unproxy.acls import RAW, Rule, roles, rules
 from unproxy.cli import run
-from unproxy.cluster import create_acls
-from unproxy.embedded.broker import create_topics
-from unproxy.embedded.engine import Engine
 from unproxy.errors import Failed
-from unproxy.up.parts import write_settings
+from unproxy.kafka.acls import RAW, Rule, roles, rules
+from unproxy.kafka.cluster import create_acls
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.broker import create_topics
+from unproxy.local.servers.engine import Engine
 
 OUTPUT = {"network-events", "device-events", "block-alerts", "sensor-gaps", "device-coverage", "protection-modes"}
 RAW_1, RAW_2 = "raw-ws-1", "raw-ws-2"

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.faults.disk import enter_namespaces
 from tests.faults.report import judged, table
 from tests.faults.worker import BREAKS
-from unproxy.embedded.jars import kafka_jars
+from unproxy.local.servers.jars import kafka_jars
 
 MODULE = "tests.faults"
 EXIT_INTERRUPTED = 130

@@ -17,8 +17,8 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from schemas.record import TABLES, columns
 from schemas.settings import Settings
+from schemas.tables import TABLES, columns
 from schemas.topics import (
     BLOCK_ALERTS,
     DEVICE_COVERAGE,
@@ -34,8 +34,8 @@ from schemas.topics import (
 from streams.pipeline import Message, Output, Pipeline
 from tests.faults.wishes import policy_of
 from tests.sample import score
-from tests.streams.test_store import state_of
-from tests.streams.worker_process import PARTITIONS, committed, read_all
+from tests.streams.model.test_snapshot import state_of
+from tests.streams.worker.worker_process import PARTITIONS, committed, read_all
 from tests.test_whole_path import ask
 
 SHOWN_MAX = 3

@@ -27,11 +27,11 @@ from tests.faults.stubborn import POISON, STALL_SECS_MAX, STUBBORN, message
 from tests.faults.tcp_proxy import TcpProxy
 from tests.faults.wishes import PROTECTION, say_before
 from tests.sinks.sink_world import damage
-from tests.streams.worker_process import PARTITIONS
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.service import EmbeddedError, free_port
-from unproxy.up.parts import write_settings
+from tests.streams.worker.worker_process import PARTITIONS
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.service import EmbeddedError, free_port
 
 SESSION_SECS = 6.0
 WORKERS = 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from schemas.dialects import dialects
 from schemas.events import Parsed, Reason, Reject
-from tests.streams.test_worker_poison import GOOD
+from schemas.parsers import dialects
+from tests.streams.worker.guards.test_worker_poison import GOOD
 
 STUBBORN = "stubborn"
 POISON = b"hang"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from confluent_kafka import Producer
 
 from schemas.clock import LATEST
-from schemas.indicator_given import Given
+from schemas.indicator_input import Given
 from schemas.indicator_topic import INDICATOR_MARK, PARTITION, Removed, key_of, read, value_of
 from schemas.indicators import Indicator
 from schemas.settings import Settings
 from schemas.suppressions import Suppression, suppression_id
 from schemas.topics import INDICATORS, topic_name
-from streams.indicator_feed import GRACE_MS
-from streams.policy import Policy
+from streams.alerts.policy import Policy
+from streams.worker.indicator_feed import GRACE_MS
 from tests.factories import indicator
-from tests.streams.worker_process import read_all
+from tests.streams.worker.worker_process import read_all
 
 PROTECTION = {
     "groups": ["first=ws-0000*", "all=ws-*"],

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from schemas.settings_file import load
-from streams import watchdog
-from streams.app import Worker, run
-from streams.delivery import Check, Courier, Parcel
-from streams.guards import Exit, end
-from streams.lease import Lease
-from streams.worker_batch import Bench
-from streams.worker_state import StateStore
+from streams.worker.app import Worker, run
+from streams.worker.batch import Bench
+from streams.worker.delivery import Check, Courier, Parcel
+from streams.worker.guards import watchdog
+from streams.worker.guards.exit_codes import Exit, end
+from streams.worker.guards.lease import Lease
+from streams.worker.rocksdb import StateStore
 from tests.faults.stubborn import hang, know_stubborn
 from unproxy.telemetry import set_up
 

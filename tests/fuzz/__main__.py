@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from schemas.dialects import dialects
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
-from streams.memory import tune_collector
 from streams.pipeline import Message, Pipeline
+from streams.worker.gc_tuning import tune_collector
 from tests.fuzz.corpus import corpus
 from tests.fuzz.long_lines import slowest
 from tests.fuzz.world import MESSAGE_MS_MAX, WORLD_LINES, Found, Verdict, run_world

@@ -12,8 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.dialects import dialects
 from schemas.events import Dialect, Ignored, Reject
+from schemas.parsers import dialects
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (ROOT / "tests/data", ROOT / "unproxy/samples")

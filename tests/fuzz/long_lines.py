@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from schemas.dialects import dialects
 from schemas.events import Dialect
-from schemas.recognition import NOBODYS, dialect_of_each
+from schemas.parsers import dialects
+from schemas.parsers.recognition import NOBODYS, dialect_of_each
 from schemas.settings import CorrelationSettings
 from streams.pipeline import LINE_BYTES_MAX, MISTAKE, Message, Pipeline
 from tests.fuzz.corpus import corpus

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.record import Alert, DeviceEvent, NetworkEvent, columns
-from streams.emitter import Output
+from schemas.tables import Alert, DeviceEvent, NetworkEvent, columns
+from streams.rows.emitter import Output
 
 _BITS = re.compile(r"(U?)Int(\d+)")
 

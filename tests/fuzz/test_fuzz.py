@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.dialects import dialects
 from schemas.events import Dialect, Parsed, Reject
+from schemas.parsers import dialects
 from schemas.topics import TICK_DIALECT
-from streams.device import Device
+from streams.model.device import Device
 from streams.pipeline import Message, Output, Pipeline
 from tests.fuzz import __main__ as program
 from tests.fuzz.corpus import corpus

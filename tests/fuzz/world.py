@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from schemas.dialects import dialects
 from schemas.logins import masked
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
 from schemas.topics import TICK_DIALECT
-from streams.device import ALERTS_MAX, PROXIES_MAX
+from streams.model.device import ALERTS_MAX, PROXIES_MAX
 from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
 from tests.fuzz.corpus import corpus
 from tests.fuzz.mutate import Mutator

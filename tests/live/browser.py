@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from schemas.settings_file import load
-from tests.unproxy.up_story import Running, wait_for
+from tests.unproxy.local.up_story import Running, wait_for
+from unproxy.local.connect import of_settings
 from unproxy.query.client import Client
-from unproxy.query.where import of_settings
 
 PAGE_SECS_MAX = 60
 OPTIONS = (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from common.kafka import client_config
 from schemas.clock import MICROS, iso_micros, parse_micros
-from schemas.kafka_config import client_config
 from schemas.settings import Settings
 from schemas.topics import topic_name
 

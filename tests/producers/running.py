@@ -8,9 +8,9 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from producers.report import Report
+from producers.publish.report import Report
 from producers.run import produce
-from producers.source import parse_source
+from producers.sources.source import parse_source
 from schemas.settings import Settings
 
 

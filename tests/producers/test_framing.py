@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 import pytest
 
-from producers.lines import Lines
-from producers.position import Positions
-from producers.replay import QUIET_ROUNDS, piped, replay
-from producers.source import Line, Source, SourceFile, parse_source
-from producers.tail import HELD_SECS_MAX, Tail
-from schemas.dialects import dialects
+from producers.files.lines import Lines
+from producers.files.position import Positions
+from producers.files.replay import QUIET_ROUNDS, piped, replay
+from producers.files.tail import HELD_SECS_MAX, Tail
+from producers.sources.source import Line, Source, SourceFile, parse_source
 from schemas.events import ProxyLogged
-from schemas.recognition import NOBODYS
+from schemas.parsers import dialects
+from schemas.parsers.recognition import NOBODYS
 
 Writer = Callable[[Path, Iterable[bytes]], None]
 ZEEK = dialects()["zeek"]
@@ -104,7 +104,7 @@ def test_what_is_held_back_is_read_again() -> None:
 @pytest.mark.parametrize("size", [1, 7, 1_000, None])
 def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only lines that tell something, of those before; however the bytes come, and past lines longer than any such."""
-    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("producers.files.lines.CHUNK_BYTES", 1_000)
     before = b"=1\nx=no\n" + b"y" * 2_000 + b"=no\n=2\r\n"
     content = io.BytesIO(before + b"=3\n")
     subject = Lines(SourceFile("suricata", "p", "s", taken=len(before)), HOLDING, 10_000)
@@ -118,7 +118,7 @@ def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None, mo
 
 def test_what_is_near_is_told_where_it_may_be_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of lines that begin like no context: those within reach, by blocks, of blocks that have a mark."""
-    monkeypatch.setattr("producers.lines.CHUNK_BYTES", 6)
+    monkeypatch.setattr("producers.files.lines.CHUNK_BYTES", 6)
     monkeypatch.setattr(Parts, "reach", 12)
     monkeypatch.setattr(Parts, "near", b"=")
     before = b"=1\nx.\n" + b"=2\ny.\n" + b"a.\nb.\n" + b"=3\nz.\n"

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from producers.report import Report
+from producers.publish.report import Report
 from producers.run import produce
-from producers.source import SourceError, parse_source
-from schemas.dialects import dialects
+from producers.sources.source import SourceError, parse_source
+from schemas.parsers import dialects
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TELEMETRY, topics
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.service import free_port
-from unproxy.up.meter import scrape
+from unproxy.local.meter import scrape
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.service import free_port
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "data" / "suricata"
@@ -281,7 +281,7 @@ def test_kill_loses_nothing(
     )
     monkeypatch.setenv(SETTINGS, str(tmp_path / "unproxy.toml"))
     program = (
-        "import sys, threading; from producers.run import produce; from producers.source import parse_source;"
+        "import sys, threading; from producers.run import produce; from producers.sources.source import parse_source;"
         "from schemas.settings_file import load;"
         "produce(load(), [parse_source(sys.argv[1])], stop=threading.Event(), speed=2.0)"
     )

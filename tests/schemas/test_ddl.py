@@ -13,12 +13,12 @@ from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
 from schemas.ddl import migrations, quoted
-from schemas.record import TABLES, columns
+from schemas.tables import TABLES, columns
 from sinks import migrate as migrating
 from sinks.base import SinkRefused
 from sinks.clickhouse import ClickHouseSink, connect
 from sinks.migrate import broken_views, lost_tables, make_anew, migrate, pending
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.engine import Engine
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.dialects import dialects
 from schemas.events import TEXT_CHARS_MAX, HttpExchange, Ignored, Process, Reason, Reject, flow_of
 from schemas.logins import CHARS_MAX, LOGINS_MAX, masked, target_without_login, without_logins
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
 from tests.fuzz.corpus import Real, corpus

@@ -24,14 +24,14 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaException, Producer
 
-from schemas.kafka_config import client_config
+from common.group_lag import lag
+from common.kafka import client_config
 from schemas.settings import ClickHouseSettings, Settings
 from schemas.settings_file import dump
 from schemas.topics import TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
 from sinks.consumer import SinkLoop, run
-from sinks.lag import lag
 from sinks.metrics import sink_families
 from sinks.migrate import migrate
 from unproxy.telemetry import set_up

@@ -14,10 +14,10 @@ from sinks.base import RowsRefused, SinkBusy, SinkRefused
 from sinks.clickhouse import NAMES_MAX, ClickHouseSink, connect
 from sinks.migrate import migrate
 from sinks.presence import all_there
-from streams.device import Device
-from streams.presence_rows import coverage_row
+from streams.model.device import Device
+from streams.rows.presence_rows import coverage_row
 from tests.sinks.sink_world import damage
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.engine import Engine
 
 TABLE = "DeviceNetworkEvents"
 

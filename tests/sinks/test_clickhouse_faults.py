@@ -20,8 +20,8 @@ from schemas.topics import NETWORK_EVENTS, topics
 from sinks.base import SinkBusy
 from sinks.clickhouse import ClickHouseSink
 from tests.sinks.sink_world import SinkProcess, ask, loop_of, messages, nothing_waits, prepare, publish, row, until
-from unproxy.embedded.broker import Broker, create_topics
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.broker import Broker, create_topics
+from unproxy.local.servers.engine import Engine
 
 SettingsMaker = Callable[..., Settings]
 Own = TypeVar("Own", bound=Engine)

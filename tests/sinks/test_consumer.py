@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
+from common.group_lag import lag
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
-from sinks.lag import lag
 from sinks.memory import MemorySink
 from tests.sinks.sink_world import (
     SinkProcess,
@@ -28,9 +28,9 @@ from tests.sinks.sink_world import (
     told,
     until,
 )
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.service import free_port
-from unproxy.up.meter import scrape
+from unproxy.local.meter import scrape
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.service import free_port
 
 SettingsMaker = Callable[..., Settings]
 

@@ -15,7 +15,7 @@ from sinks.clickhouse import ClickHouseSink, connect
 from sinks.jsonl import JsonlConfig, JsonlSink
 from sinks.memory import MemorySink
 from sinks.migrate import migrate
-from unproxy.embedded.engine import Engine
+from unproxy.local.servers.engine import Engine
 
 TABLE, OTHER = "Rejects", "BlockAlerts"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.health import AWAY_SECS_MAX, Looks
+from common.health import AWAY_SECS_MAX, Looks
 from sinks.health import FAILING_SECS_MAX, STANDING_SECS_MAX, SinkFacts, alive, ready
 
 INSERT_SECS_MAX = 30.0

@@ -14,9 +14,9 @@ from sinks.base import SinkBusy
 from sinks.clickhouse import ClickHouseSink, connect
 from tests.faults.tcp_proxy import TcpProxy
 from unproxy.cli import run
-from unproxy.embedded.engine import Engine
-from unproxy.embedded.service import free_port
-from unproxy.up.parts import write_settings
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.engine import Engine
+from unproxy.local.servers.service import free_port
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 AUTHORITY = str(TLS / "localhost.crt")

@@ -8,69 +8,69 @@ from __future__ import annotations
 HARMLESS = {
     "a unit, a marker, a point in time that no row reaches, or the size of a field of a protocol": """
         schemas.clock MICROS
-        streams.device NEVER
-        streams.running _NEVER
-        streams.departed _PERIOD
-        streams.habits MINUTE
-        streams.protection DAY
+        streams.model.device NEVER
+        streams.model.process_table _NEVER
+        streams.correlate.departed _PERIOD
+        streams.alerts.egress_baseline MINUTE
+        streams.model.protection DAY
         schemas.indicators ID_BYTES
         schemas.suppressions ID_BYTES
-        producers.sensor.spelling _NS
-        producers.sensor.processes _TICK_NS
-        producers.sensor.capture _INSTRUCTION_BYTES
-        producers.sensor.diag _HEAD_BYTES
-        producers.sensor.filter _WORD_BYTES _V6_BYTES
-        producers.sensor.hello _RECORD_BYTES_MAX
-        producers.sensor.hosts _ADDRESS_NUMBERS_MAX
-        producers.sensor.inline _COPY_BYTES
-        producers.sensor.packets _V4_BYTES_MIN _V6_BYTES _TCP_BYTES_MIN
-        producers.sensor.ring _V4_BYTES _V6_BYTES
-        producers.sensor.socks _TEXT_BYTES_MAX _V4_HEAD_BYTES _V5_HEAD_BYTES _PORT_BYTES
+        producers.sensor.kernel.socket_lines _NS
+        producers.sensor.kernel.processes _TICK_NS
+        producers.sensor.http.capture _INSTRUCTION_BYTES
+        producers.sensor.kernel.sock_diag _HEAD_BYTES
+        producers.sensor.http.packet_filter _WORD_BYTES _V6_BYTES
+        producers.sensor.http.client_hello _RECORD_BYTES_MAX
+        producers.sensor.http.hosts _ADDRESS_NUMBERS_MAX
+        producers.sensor.enforce.inline _COPY_BYTES
+        producers.sensor.http.packets _V4_BYTES_MIN _V6_BYTES _TCP_BYTES_MIN
+        producers.sensor.kernel.trace_ring _V4_BYTES _V6_BYTES
+        producers.sensor.http.socks _TEXT_BYTES_MAX _V4_HEAD_BYTES _V5_HEAD_BYTES _PORT_BYTES
     """,
     "the range of the value itself by its standard, or far beyond any real one: outside it is no such value": """
-        streams.presence_rows VERSION_MAX
+        streams.rows.presence_rows VERSION_MAX
         streams.pipeline NUMBER_DIGITS_MAX CLAIMS_CHARS_MAX
-        schemas.dialects.ecs COUNT_MAX PID_MAX STATUS_MAX
-        schemas.dialects.envoy COUNT_MAX
-        schemas.dialects.mde PORT_MAX PID_MAX REPORT_ID_MAX STATUS_MAX
-        schemas.dialects.osquery PORT_MAX PID_MAX SECONDS_MAX
-        schemas.dialects.tetragon PORT_MAX PID_MAX COUNT_MAX
-        schemas.dialects.winlog PORT_MAX PID_MAX
-        schemas.elastic.line PORT_MAX
-        schemas.indicator_given PORT_MAX
-        schemas.proxy_log PORT_MAX STATUS_MAX
-        schemas.windows.event_xml _CODE_POINT_MAX
-        schemas.windows.shippers EVENT_ID_MAX ZONE_QUARTERS_MAX
-        schemas.zeek.line MILLIS_MIN
-        producers.sensor.heads LENGTH_MAX
+        schemas.parsers.elastic.ecs COUNT_MAX PID_MAX STATUS_MAX
+        schemas.parsers.proxies.envoy COUNT_MAX
+        schemas.parsers.windows.mde PORT_MAX PID_MAX REPORT_ID_MAX STATUS_MAX
+        schemas.parsers.linux.osquery PORT_MAX PID_MAX SECONDS_MAX
+        schemas.parsers.linux.tetragon PORT_MAX PID_MAX COUNT_MAX
+        schemas.parsers.windows.winlog PORT_MAX PID_MAX
+        schemas.parsers.elastic.line PORT_MAX
+        schemas.indicator_input PORT_MAX
+        schemas.parsers.common.proxy_log PORT_MAX STATUS_MAX
+        schemas.parsers.windows.event_xml _CODE_POINT_MAX
+        schemas.parsers.windows.shippers EVENT_ID_MAX ZONE_QUARTERS_MAX
+        schemas.parsers.network.zeek_line MILLIS_MIN
+        producers.sensor.http.heads LENGTH_MAX
     """,
     "a cache or a faster path: beyond it the same result is computed again or the general way": """
-        streams.device PIDS_MIN
-        streams.programs LISTED_MIN
-        streams.indicator_sites FEW_MAX
-        schemas.envelopes LONG_BYTES
+        streams.model.device PIDS_MIN
+        streams.correlate.program_index LISTED_MIN
+        streams.indicators.url_prefixes FEW_MAX
+        schemas.parsers.common.envelopes LONG_BYTES
         schemas.clock SECONDS_CHARS_MAX MILLIS_CHARS_MAX
-        schemas.dialects.ecs REMEMBERED_BYTES_MAX
-        schemas.dialects.mde REMEMBERED_BYTES_MAX
-        schemas.dialects.winlog REMEMBERED_CHARS_MAX
+        schemas.parsers.elastic.ecs REMEMBERED_BYTES_MAX
+        schemas.parsers.windows.mde REMEMBERED_BYTES_MAX
+        schemas.parsers.windows.winlog REMEMBERED_CHARS_MAX
         schemas.logins _BEFORE_MAX _MARK_CHARS_MAX _BLOCK_CHARS
-        schemas.elastic.line REMEMBERED_NAME_CHARS_MAX SHAPES_MAX SHAPE_NAMES_MAX SHAPE_BYTES_MAX
-        schemas.read_once LINES_MAX LINE_BYTES_MAX
-        schemas.windows.event_xml KIND_CHARS_MAX
+        schemas.parsers.elastic.line REMEMBERED_NAME_CHARS_MAX SHAPES_MAX SHAPE_NAMES_MAX SHAPE_BYTES_MAX
+        schemas.parsers.common.memoize LINES_MAX LINE_BYTES_MAX
+        schemas.parsers.windows.event_xml KIND_CHARS_MAX
     """,
     "how state, rows and batches are cut or timed: all of them are written whole and in order": """
-        streams.settler REST_SECS
-        streams.store PART_BYTES_MAX SNAPSHOT_BYTES_MIN
-        streams.delivery ROWS_BYTES_MAX TOGETHER_MAX
-        streams.memory YOUNG_MAX
-        streams.worker_batch PORTION_BYTES REJECTS_TOGETHER_MAX
-        streams.worker_settings REQUEST_BYTES_MAX BATCH_BYTES_MAX
-        streams.worker_state PIECE_BYTES
-        streams.indicator_feed MESSAGES_MAX
-        producers.sensor.capture FRAME_BYTES
-        producers.sensor.diag TAKE_MAX
-        producers.sensor.inline BATCH_MAX
-        producers.sensor.netlink RECEIVE_BYTES
+        streams.correlate.connections REST_SECS
+        streams.model.snapshot PART_BYTES_MAX SNAPSHOT_BYTES_MIN
+        streams.worker.delivery ROWS_BYTES_MAX TOGETHER_MAX
+        streams.worker.gc_tuning YOUNG_MAX
+        streams.worker.batch PORTION_BYTES REJECTS_TOGETHER_MAX
+        streams.worker.faust_settings REQUEST_BYTES_MAX BATCH_BYTES_MAX
+        streams.worker.rocksdb PIECE_BYTES
+        streams.worker.indicator_feed MESSAGES_MAX
+        producers.sensor.http.capture FRAME_BYTES
+        producers.sensor.kernel.sock_diag TAKE_MAX
+        producers.sensor.enforce.inline BATCH_MAX
+        producers.sensor.kernel.netlink RECEIVE_BYTES
         producers.sensor.run PAGE_BYTES ROUND_PAGES_MAX
         sinks.clickhouse _CHUNK_BYTES
         sinks.consumer MESSAGES_MAX BATCHES_WAITING_MAX
@@ -81,29 +81,29 @@ HARMLESS = {
         sink.batch_rows_max sink.batch_bytes_max sink.batch_age_secs_max sink.inserts_max
     """,
     "a wait, a retry or an end of the process: the input is read again, nothing is acknowledged before its rows are written": """
-        streams.app BOOKS_SECS_MAX FEED_SECS_MAX
-        streams.deaths ASK_SECS_MAX PAUSE_SECS
-        streams.delivery PAUSE_SECS_FIRST PAUSE_SECS_MAX
-        streams.indicator_feed SKEW_MS FRESH_SECS LOOK_SECS ASK_SECS_MAX POLL_SECS
-        streams.intake STILL_TURNS_MAX
-        streams.lease WAIT_SECS_MAX POLL_SECS
-        streams.ticker TICK_SECS
-        streams.watchdog ROUND_SECS ASK_SECS STOP_GRACE_SECS STOP_IDLE_SECS_MAX STUCK_SECS_MAX
-        streams.worker_health STANDING_SHARE_MAX
-        streams.worker_start ROUND_SECS ASK_SECS_MAX
-        schemas.health AWAY_SECS_MAX LOOK_SECS_MAX
-        schemas.kafka_config LISTENS_SECS_MAX
-        producers.sensor.hearing LOOK_SECS
-        producers.sensor.netlink ANSWER_SECS
+        streams.worker.app BOOKS_SECS_MAX FEED_SECS_MAX
+        streams.worker.guards.deaths ASK_SECS_MAX PAUSE_SECS
+        streams.worker.delivery PAUSE_SECS_FIRST PAUSE_SECS_MAX
+        streams.worker.indicator_feed SKEW_MS FRESH_SECS LOOK_SECS ASK_SECS_MAX POLL_SECS
+        streams.worker.intake STILL_TURNS_MAX
+        streams.worker.guards.lease WAIT_SECS_MAX POLL_SECS
+        streams.worker.ticker TICK_SECS
+        streams.worker.guards.watchdog ROUND_SECS ASK_SECS STOP_GRACE_SECS STOP_IDLE_SECS_MAX STUCK_SECS_MAX
+        streams.worker.health STANDING_SHARE_MAX
+        streams.worker.startup ROUND_SECS ASK_SECS_MAX
+        common.health AWAY_SECS_MAX LOOK_SECS_MAX
+        common.kafka LISTENS_SECS_MAX
+        producers.sensor.http.observer LOOK_SECS
+        producers.sensor.kernel.netlink ANSWER_SECS
         producers.sensor.run LOOK_SECS TAKE_SECS HELD_SECS
         sinks.clickhouse CONNECT_SECS_MAX NAMES_MAX
         sinks.consumer POLL_SECS PAUSE_AFTER_SECS ACKNOWLEDGED_POLL_SECS PLAN_SECS_FIRST PLAN_SECS_MAX PLANNED_SECS_MAX
         sinks.consumer STOP_SECS_MAX
         sinks.health STANDING_SECS_MAX FAILING_SECS_MAX
-        sinks.lag ANSWER_SECS_MAX
+        common.group_lag ANSWER_SECS_MAX
         sinks.offsets PAUSE_SECS ANSWER_SECS_MAX
         sinks.rejects DELIVERY_SECS_MAX
-        sinks.watch ASK_SECS ANSWER_SECS_MAX STOP_SECS_MAX
+        common.group_watch ASK_SECS ANSWER_SECS_MAX STOP_SECS_MAX
         sinks.writer PAUSE_SECS_FIRST REFUSED_IN_A_ROW_MAX
         clickhouse.timeout_secs worker.session_timeout_secs worker.stop_secs_max worker.reject_rate_max
         worker.reject_window_secs worker.reject_lines_min sink.retry_secs_max sink.session_timeout_secs
@@ -115,12 +115,12 @@ HARMLESS = {
         inputs.http_answer_secs_max
     """,
     "what is logged, shown or exported, not rows": """
-        streams.indicator_feed SAY_SECS
-        streams.reject_guard EXAMPLE_CHARS_MAX
-        streams.worker_logs PAUSE_SECS
-        streams.worker_start SAY_SECS
-        producers.sensor.hearing TELL_SECS
-        producers.sensor.listed TOLD_MAX _WORDS_MAX
+        streams.worker.indicator_feed SAY_SECS
+        streams.worker.guards.reject_guard EXAMPLE_CHARS_MAX
+        streams.worker.logs PAUSE_SECS
+        streams.worker.startup SAY_SECS
+        producers.sensor.http.observer TELL_SECS
+        producers.sensor.enforce.deny_list TOLD_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX
         sinks.writer WARN_SECS
         worker.metrics_port sink.metrics_port publisher.metrics_port

@@ -17,7 +17,7 @@ from schemas.settings import Settings
 from tests.streams.harmless_bounds import HARMLESS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("streams", "schemas", "producers/sensor", "sinks")
+PACKAGES = ("streams", "schemas", "common", "producers/sensor", "sinks")
 LIMIT = re.compile(r"_?(?:[A-Z0-9]+_)*(?:MAX|MIN|SECS|MILLIS|MS|MICROS|NS|BYTES|CHARS)(?:_[A-Z]+)*")
 
 

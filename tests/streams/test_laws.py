@@ -18,7 +18,7 @@ def lives(draw: st.DrawFn) -> list[Event]:
     """What the sensors say of a few connections: tunnels, keep-alive, blocks, direct ones, each with or without a kernel record.
 
     5-tuples are not used again within the lateness: two endings of one 5-tuple that arrive in any order leave rows with the
-    same content but not always the same version (tests/streams/test_correlator.py has those).
+    same content but not always the same version (tests/streams/correlate/test_correlator.py has those).
     """
     events: list[Event] = []
     for number in range(draw(st.integers(1, 4))):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.dialects import dialects
 from schemas.events import DEVICE_CHARS_MAX, Parsed, Reason
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
 from streams.pipeline import LINE_BYTES_MAX, MESSAGE_LINES_MAX, MISTAKE, Message, Pipeline
-from streams.worker_metrics import book_families
+from streams.worker.metrics import book_families
 from tests.sample import sample
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "mde.in.jsonl"

@@ -11,11 +11,11 @@ import pytest
 
 from producers.simulation import World, WorldSettings, confirmed_proxies
 from schemas.settings import Settings
+from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from streams.policy import Policy
 from tests.factories import indicator
 from tests.faults.wishes import BEFORE, PROTECTION
-from tests.streams.test_store import state_of
+from tests.streams.model.test_snapshot import state_of
 
 SECS = 30
 LINES_PER_SEC = 120

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.record import NetworkEvent
 from schemas.settings import CorrelationSettings
+from schemas.tables import NetworkEvent
 from streams.pipeline import Message, Pipeline
 from tests.factories import Row, as_row, latest
 from tests.streams import state_story

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 import pytest
 
 from schemas.events import ProtectionMode, Reason, Reject
-from schemas.indicator_given import Given
+from schemas.indicator_input import Given
 from schemas.settings import CorrelationSettings, ProtectionSettings
+from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from streams.policy import Policy
 from tests.factories import latest, listing
 from tests.sample import SampleLine, sample
-from tests.schemas.windows_events import judged
-from tests.schemas.windows_shippers import winlogbeat
+from tests.schemas.parsers.windows.windows_events import judged
+from tests.schemas.parsers.windows.windows_shippers import winlogbeat
 from tests.windows_lines import connection_line, mode_line
 
 LISTED = [Given(host) for host in ("bad1.example", "bad2.example", "bad3.test", "bad4.example", "bad5.example")]

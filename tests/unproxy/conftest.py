@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from tests.unproxy.up_story import (
+from tests.unproxy.local.up_story import (
     Running,
     Story,
     ask_around,

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from unproxy.cli import app, run
-from unproxy.commands.common import program
+from unproxy.options import program
 
 GROUP: Any = typer.main.get_command(app)
 VERBS = sorted(GROUP.commands)

@@ -41,7 +41,7 @@ PROGRAM = """
 import logging, sys, typer
 from unproxy import replaying, telemetry
 from unproxy.output import colored, guard
-from unproxy.up.progress import Progress
+from unproxy.local.progress import Progress
 text = sys.argv[1]
 guard()
 """

@@ -12,7 +12,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from unproxy import sbom
-from unproxy.embedded.jars import digests
+from unproxy.local.servers.jars import digests
 
 
 def test_packages_and_jars_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 import typer
 
-from schemas.indicator_given import Given
+from schemas.indicator_input import Given
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
 from schemas.topics import BLOCK_ALERTS, INDICATORS, NETWORK_EVENTS, REJECTS, TELEMETRY
@@ -28,12 +28,12 @@ from sinks.migrate import migrate
 from tests.conftest import SettingsMaker
 from tests.factories import indicator
 from tests.sinks.sink_world import publish
-from tests.streams.worker_process import read_all
+from tests.streams.worker.worker_process import read_all
 from tests.unproxy.terminal import HOSTILE, Terminal, strange
 from unproxy.cli import app
-from unproxy.embedded.jars import cache_folder
+from unproxy.local.parts import write_settings
+from unproxy.local.servers.jars import cache_folder
 from unproxy.output import printable
-from unproxy.up.parts import write_settings
 
 ROOT = Path(__file__).parents[2]
 NAME = HOSTILE.replace("/", "")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
 from unproxy.errors import Fixable
+from unproxy.options import example, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def acls(
 
     Topic prefix and consumer groups are those of the settings. Rights that are there already stay; none is taken away.
     """
-    from unproxy.acls import command, roles, rules
+    from unproxy.kafka.acls import command, roles, rules
 
     settings = state_of(context).settings
     if principal and not role:
@@ -49,6 +49,6 @@ def acls(
         for rule, who in wanted:
             typer.echo(f"{command(rule, who, settings.kafka.bootstrap)}  # {rule.why}")
         return
-    from unproxy.cluster import create_acls
+    from unproxy.kafka.cluster import create_acls
 
     typer.echo(f"{create_acls(settings, wanted)} rights at {settings.kafka.bootstrap}", err=True)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.suppress import Kind
 from unproxy.commands.timeline import Shape, ShapeOption, as_iso, span_of
 from unproxy.errors import Fixable
+from unproxy.options import example, state_of, stop_asked
 from unproxy.output import printable, say
 
 _ID = re.compile(r"[0-9a-f]{24}")
@@ -67,9 +67,9 @@ def alerts(
     shown, and say who suppresses them, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05 for the
     latest one.
     """
+    from unproxy.local.connect import kafka_settings, tables
     from unproxy.query import alerts as found
     from unproxy.query.devices import never_seen
-    from unproxy.query.where import kafka_settings, tables
 
     def write(alert: Mapping[str, Any]) -> None:
         typer.echo(json.dumps(alert) if shape is Shape.JSONL else found.line(alert))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
+from unproxy.options import example, state_of
 from unproxy.output import printable
 
 
@@ -29,7 +29,7 @@ def check(
 
         typer.echo(written(settings))
         return
-    from unproxy import checking
+    from unproxy.ops import check as checking
 
     wrong = 0
     for finding in checking.everything(settings):

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, span_of
+from unproxy.options import example, state_of
 from unproxy.output import printable
 
 
@@ -34,9 +34,9 @@ def coverage(
     when it reported, which of its lines never arrived, and when the device was silent for longer than usual. Unresolved
     connections are counted by cause, each with the sensor or setting that would resolve them.
     """
+    from unproxy.local.connect import tables
     from unproxy.query import coverage as seen
     from unproxy.query.times import DAY, is_day
-    from unproxy.query.where import tables
 
     begin, end = span_of("FROM", since, "TO", until)
     if begin and not end:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, program, state_of
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
+from unproxy.options import example, program, state_of
 from unproxy.output import printable
 
 
@@ -36,8 +36,8 @@ def event(
     Takes the ID of a row, a connection or an alert, and shows the rows, verdicts and alerts that belong to it, the
     evidence, and how it was decided.
     """
+    from unproxy.local.connect import tables
     from unproxy.query import event as events
-    from unproxy.query.where import tables
 
     with tables(state_of(context), data) as client:
         known = events.find(client, identity)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, service_of, state_of
 from unproxy.errors import Failed
+from unproxy.options import example, service_of, state_of
 
 
 def register(app: typer.Typer) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption, RawCsvOption
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
+from unproxy.options import example, state_of, stop_asked
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def add(
 
     It holds from about five seconds later on, for requests that are logged from then on.
     """
-    from schemas.indicator_given import Given, Refused, indicator_of, now_micros
+    from schemas.indicator_input import Given, Refused, indicator_of, now_micros
     from unproxy.indicators.plain import whole
 
     meant = whole(value.strip())
@@ -167,7 +167,7 @@ def import_(
     Each refused entry is told on stderr with its place and reason; the others are published, those that are there already
     left as they are. Exit code 1 when entries were refused, unless --lenient.
     """
-    from schemas.indicator_given import now_micros
+    from schemas.indicator_input import now_micros
     from unproxy.indicators.importing import carry, counted
     from unproxy.indicators.reading import read_file
 
@@ -190,8 +190,8 @@ def import_(
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
     """The topic of the Kafka that is meant; Ctrl-C ends what is done with it."""
     from unproxy.indicators.topic import Board
-    from unproxy.patience import Stopped
-    from unproxy.query.where import kafka_settings
+    from unproxy.local.connect import kafka_settings
+    from unproxy.timeouts import Stopped
 
     board = Board(kafka_settings(state_of(context), data))
     with stop_asked() as board.patience.stop:

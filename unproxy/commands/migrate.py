@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
 from unproxy.errors import Fixable
+from unproxy.options import example, state_of
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from unproxy.commands.common import example, service_of
+from unproxy.options import example, service_of
 
 
 def register(app: typer.Typer) -> None:

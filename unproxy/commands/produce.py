@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import SAMPLE, example, service_of
+from unproxy.options import SAMPLE, example, service_of
 
 Sources = Annotated[
     list[str],

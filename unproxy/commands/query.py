@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
 from unproxy.errors import Fixable
+from unproxy.options import example, state_of
 from unproxy.query.answer import Format
 
 DataOption = Annotated[
@@ -47,10 +47,10 @@ def query(
     Asks the ClickHouse that the settings name; where they name none a running `unproxy up`, or its data folder when nothing
     runs.
     """
+    from unproxy.local.connect import tables
     from unproxy.query import answer
     from unproxy.query import kql as kusto
     from unproxy.query.formats import screen_width
-    from unproxy.query.where import tables
 
     state = state_of(context)
     question = typer.get_text_stream("stdin").read() if text == "-" else text

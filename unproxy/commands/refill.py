@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, utc_time
 from unproxy.errors import Failed
+from unproxy.options import example, state_of, stop_asked
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
-    from unproxy.refill.damage import Part, Progress
-    from unproxy.refill.refill import Account, Refill
+    from unproxy.ops.damage import Part, Progress
+    from unproxy.ops.refill import Account, Refill
 
 
 SAY_SECS = 2.0
@@ -50,8 +50,8 @@ def refill(
     run meanwhile.
     """
     from schemas.topics import TABLE_OF_TOPIC
-    from unproxy.query.where import kafka_settings, of_settings
-    from unproxy.refill.refill import Refill
+    from unproxy.local.connect import kafka_settings, of_settings
+    from unproxy.ops.refill import Refill
 
     known = list(TABLE_OF_TOPIC.values())
     if strange := [name for name in table or () if name not in known]:
@@ -78,8 +78,8 @@ def _millis(option: str, given: str) -> int | None:
 
 
 def _detach_damaged(settings: Settings, tables: Sequence[str], since: str, dry_run: bool, shape: Shape) -> None:
-    from unproxy.query.where import of_settings
-    from unproxy.refill.damage import damaged, detach
+    from unproxy.local.connect import of_settings
+    from unproxy.ops.damage import damaged, detach
 
     client = of_settings(settings)
     parts = []
@@ -108,7 +108,7 @@ def _tell_part(part: Part, dry_run: bool, shape: Shape) -> None:
 
 
 def _write_again(run: Refill, dry_run: bool, shape: Shape) -> None:
-    from unproxy.patience import Stopped
+    from unproxy.timeouts import Stopped
 
     with stop_asked() as stop:
         try:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of, stop_asked
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption, utc_time
 from unproxy.errors import Fixable
+from unproxy.options import example, state_of, stop_asked
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
-    from unproxy.rejects.positions import Wanted
-    from unproxy.rejects.replay import Account
+    from unproxy.ops.reject_positions import Wanted
+    from unproxy.ops.rejects import Account
 
 
 def register(app: typer.Typer) -> None:
@@ -47,8 +47,8 @@ def rejects(
     ClickHouse, and what was replayed before is left out.
     """
     from schemas.events import Reason
+    from unproxy.local.connect import kafka_settings, tables
     from unproxy.query import rejects as found
-    from unproxy.query.where import kafka_settings, tables
 
     if reason and reason not in set(Reason):
         raise typer.BadParameter(f'"{reason}" is none of {", ".join(Reason)}', param_hint="--reason")
@@ -70,14 +70,14 @@ def rejects(
 
 def _wanted(reason: str, dialect: str, device: str, since: str) -> Wanted:
     from schemas.clock import parse_micros
-    from unproxy.rejects.positions import ANY, Wanted
+    from unproxy.ops.reject_positions import ANY, Wanted
 
     return Wanted(reason or ANY, dialect or ANY, device, parse_micros(since) // 1_000 if since else 0)
 
 
 def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shape: Shape) -> None:
-    from unproxy.patience import Stopped
-    from unproxy.rejects.replay import Replay
+    from unproxy.ops.rejects import Replay
+    from unproxy.timeouts import Stopped
 
     # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
     run = Replay(settings, wanted, again=again, dry_run=dry_run, say=say)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import SAMPLE, example, state_of
 from unproxy.commands.timeline import Shape
 from unproxy.errors import Damaged, Failed, Fixable
+from unproxy.options import SAMPLE, example, state_of
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
-    from unproxy.hindsight import Judge
+    from unproxy.offline.backtest import Judge
 
 Files = Annotated[
     list[str],
@@ -75,7 +75,7 @@ def replay(
     \b
       unproxy replay 'suricata:history/*.json.gz' --indicators new.csv --against old.csv
     """
-    from unproxy import replaying
+    from unproxy.offline import replay as replaying
 
     if indicators is None and (against is not None or whole):
         raise Fixable("--against and --all say more of --indicators; name a file of indicators there")
@@ -103,8 +103,8 @@ def replay(
 def _judge(settings: Settings, file: Path) -> Judge:
     """A pipeline with the indicators of a file; what was refused of them is told."""
     from unproxy import wiring
-    from unproxy.hindsight import Judge
     from unproxy.indicators.reading import load_file
+    from unproxy.offline.backtest import Judge
 
     listed, refused = load_file(file)
     for entry in refused:
@@ -122,7 +122,7 @@ def _tell(judges: Sequence[Judge], shape: Shape, whole: bool) -> None:
 def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:
     import msgspec
 
-    from unproxy.hindsight import line
+    from unproxy.offline.backtest import line
 
     alerts = judge.alerts
     standing = [alert for alert in alerts if alert.IndicatorId]
@@ -133,7 +133,7 @@ def _alerts(judge: Judge, shape: Shape, whole: bool) -> Iterator[str]:
 
 
 def _differences(new: Judge, old: Judge, shape: Shape, whole: bool) -> Iterator[str]:
-    from unproxy.hindsight import Fate, difference_json, difference_line, differences
+    from unproxy.offline.backtest import Fate, difference_json, difference_line, differences
 
     found = differences(new.alerts, old.alerts)
     for one in found:

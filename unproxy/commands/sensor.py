@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, service_of, stop_asked
+from unproxy.options import example, service_of, stop_asked
 
 
 class Mode(StrEnum):

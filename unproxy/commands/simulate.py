@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unproxy.commands.common import example, service_of, stop_asked
 from unproxy.errors import Fixable
+from unproxy.options import example, service_of, stop_asked
 from unproxy.output import printable
 
 
@@ -50,7 +50,7 @@ def simulate(
     The same options make the same lines and the same truth, byte for byte, wherever they go. Ctrl-C ends it early. What
     was in the world goes to stderr.
     """
-    from unproxy import simulating
+    from unproxy.offline import simulate as simulating
 
     for option, number in (("--rate", rate), ("--duration", duration)):
         if number <= 0:

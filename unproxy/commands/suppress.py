@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import example
 from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
 from unproxy.commands.query import DataOption
 from unproxy.commands.timeline import Shape, ShapeOption
 from unproxy.errors import Failed, Fixable
+from unproxy.options import example
 from unproxy.output import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add(
     """
     from getpass import getuser
 
-    from schemas.indicator_given import moment, now_micros
+    from schemas.indicator_input import moment, now_micros
     from schemas.suppressions import GROUP_MARK, Suppression, open_bracket, suppression_id
 
     now = now_micros()

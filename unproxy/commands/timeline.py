@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
 from unproxy.commands.query import DataOption
+from unproxy.options import example, state_of
 from unproxy.output import printable
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def timeline(
     targets behind it, the outcome, and marks such as [NetworkProtection: blocked]. A time is 2026-11-24T10:05, only the
     day, or only 10:05 for the latest one.
     """
+    from unproxy.local.connect import tables
     from unproxy.query import timeline as lines
-    from unproxy.query.where import tables
 
     begin, end = span_of("--from", since, "--to", until)
     wanted = lines.Wanted(device, as_iso(begin), as_iso(end), process, text, limit)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import example, state_of
+from unproxy.options import example, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def topics(
             for key, value in topic.config.items():
                 typer.echo(f"    {key}={value}")
         return
-    from unproxy.cluster import create_topics
+    from unproxy.kafka.cluster import create_topics
 
     made = create_topics(settings, replicas)
     for name in made:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.common import DATA_FOLDER, example, state_of
+from unproxy.options import DATA_FOLDER, example, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +34,8 @@ def up(
     hunting queries with their results and the balance of the book; then stays up until Ctrl-C. The same files again
     add nothing.
     """
-    from unproxy.up.folder import Folder
-    from unproxy.up.session import Up, files_to_play
+    from unproxy.local.folder import Folder
+    from unproxy.local.session import Up, files_to_play
 
     settings = state_of(context).settings
     folder = Folder(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 
-from schemas.indicator_given import Refused
+from schemas.indicator_input import Refused
 from schemas.indicator_values import Why
 from unproxy.output import with_formula
 

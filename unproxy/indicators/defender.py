@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from schemas.clock import iso_micros
-from schemas.indicator_given import Given, Refused
+from schemas.indicator_input import Given, Refused
 from schemas.indicator_values import Why
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType
 from unproxy.indicators.csv_rows import Row, rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from schemas.indicator_given import Given, Refused
+from schemas.indicator_input import Given, Refused
 
 
 class Entry(NamedTuple):

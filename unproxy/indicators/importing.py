@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from schemas.indicator_given import Refused
+from schemas.indicator_input import Refused
 from schemas.indicator_topic import key_of, value_of
 from schemas.indicator_values import Why
 from unproxy.indicators.reading import Found

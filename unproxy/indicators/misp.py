@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.indicator_given import Given, Refused
+from schemas.indicator_input import Given, Refused
 from schemas.indicator_values import Why
 from schemas.indicators import IndicatorType
 from unproxy.indicators.csv_rows import rows

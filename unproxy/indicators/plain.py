@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from schemas.indicator_given import Given, Refused
+from schemas.indicator_input import Given, Refused
 from schemas.indicator_values import Why
 from schemas.indicators import IndicatorType
 from unproxy.indicators.entry import Entry

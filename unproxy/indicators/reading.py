@@ -16,10 +16,10 @@ import msgspec
 
 from schemas.clock import iso_micros
 from schemas.events import Micros
-from schemas.indicator_given import Given, Refused, indicator_of, now_micros
+from schemas.indicator_input import Given, Refused, indicator_of, now_micros
 from schemas.indicator_values import Why
 from schemas.indicators import Indicator, IndicatorType
-from streams.indicators import IndicatorSet
+from streams.indicators.index import IndicatorSet
 from unproxy.errors import Fixable
 from unproxy.indicators import defender, misp, plain, stix
 from unproxy.indicators.csv_rows import names_in

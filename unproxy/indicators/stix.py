@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.indicator_given import Given, Refused
+from schemas.indicator_input import Given, Refused
 from schemas.indicator_values import Unfit, Why
 from schemas.indicators import IndicatorType
 from unproxy.indicators.entry import Entry

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
+from common.kafka import ONCE_IN_ORDER
 from schemas.indicator_topic import PARTITION, key_of, read, value_of
 from schemas.indicators import Indicator
-from schemas.kafka_config import ONCE_IN_ORDER
 from schemas.settings import Settings
 from schemas.suppressions import Suppression
 from schemas.topics import INDICATORS, topic_name
-from unproxy.cluster import kafka_client_config, partitions_of
 from unproxy.errors import Failed
-from unproxy.patience import ASK_SECS_MAX, POLL_SECS, Patience
+from unproxy.kafka.cluster import kafka_client_config, partitions_of
+from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, Patience
 
 MESSAGES_MAX = 2_000
 

@@ -104,8 +104,8 @@ def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
     from schemas.topics import BLOCK_ALERTS, topic_name
-    from unproxy.cluster import kafka_client_config, partitions_of
     from unproxy.errors import KafkaAway
+    from unproxy.kafka.cluster import kafka_client_config, partitions_of
 
     topic = topic_name(settings, BLOCK_ALERTS)
     start = OFFSET_BEGINNING if from_start else OFFSET_END

@@ -147,7 +147,7 @@ class Client:
         place = urlsplit(self.url)
         host = place.hostname or "127.0.0.1"
         if place.scheme == "https":
-            from schemas import tls
+            from common import tls
 
             return http.client.HTTPSConnection(
                 host, place.port or 8443, timeout=self.timeout_secs, context=tls.context("clickhouse.", self.ca_file)

@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.clock import LATEST, MICROS, iso_micros, parse_micros
 from schemas.events import Micros
-from schemas.record import COVERAGE_SECS, GapKind
+from schemas.tables import COVERAGE_SECS, GapKind
 from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
 from unproxy.query.unresolved import QUESTION, Unresolved, unresolved

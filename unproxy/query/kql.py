@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from schemas.record import TABLES, columns
+from schemas.tables import TABLES, columns
 
 SETTINGS = {"allow_experimental_kusto_dialect": "1", "dialect": "kusto"}
 """What switches ClickHouse to it; in this order."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.record import UnresolvedReason
+from schemas.tables import UnresolvedReason
 from unproxy.query.client import OF_DEVICE
 
 REMOTES_SHOWN = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from producers.sensor.ring import AF_INET, Change, Layout
+from producers.sensor.kernel.trace_ring import AF_INET, Change, Layout
 
 DATA = Path(__file__).parents[2] / "data" / "sensor"
 FORMATS = {path.stem: path.read_text(encoding="ascii") for path in DATA.glob("*.format")}

@@ -8,14 +8,14 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.sensor.heads import Urls
-from producers.sensor.hello import Hello, NotTls, hello_of
-from producers.sensor.http_level import HttpLevel
-from producers.sensor.packets import EXTENSIONS, EXTENSIONS_MAX, Packet, parse_packet
-from producers.sensor.ring import Record
-from producers.sensor.said import Kind, line_of
+from producers.sensor.http.client_hello import Hello, NotTls, hello_of
+from producers.sensor.http.heads import Urls
+from producers.sensor.http.level import HttpLevel
+from producers.sensor.http.packets import EXTENSIONS, EXTENSIONS_MAX, Packet, parse_packet
+from producers.sensor.http.request_lines import Kind, line_of
+from producers.sensor.kernel.trace_ring import Record
+from tests.producers.sensor.http.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello
 from tests.producers.sensor.makers import LAYOUT, PAGE
-from tests.producers.sensor.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello
 
 FUZZ = settings(max_examples=200, derandomize=True, deadline=None)
 HELLO = hello("www.example.com")

@@ -15,8 +15,8 @@ from subprocess import PIPE
 import pytest
 
 from producers.sensor.privileges import NICENESS, Capability
-from tests.producers.sensor.http_client import PORT
-from tests.producers.sensor.test_live_http import APART, ROOT, Sensor, sensing
+from tests.producers.sensor.http.http_client import PORT
+from tests.producers.sensor.http.test_live_http import APART, ROOT, Sensor, sensing
 
 OTHER_USER = 65_534
 ASKS = (
@@ -62,7 +62,7 @@ def test_a_running_sensor_keeps_only_what_it_needs(tmp_path: Path, mode: str, ke
     with ExitStack() as afterwards, sensing(tmp_path, *arguments) as sensor:
         threads = statuses(sensor.process.pid)
         priorities = [os.getpriority(os.PRIO_PROCESS, int(thread["Pid"])) for thread in threads]
-        inside = sensor.beside("-m", "tests.producers.sensor.asking")
+        inside = sensor.beside("-m", "tests.producers.sensor.http.asking")
         with subprocess.Popen(inside, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True) as client:
             assert client.stdin is not None
             assert client.stdout is not None

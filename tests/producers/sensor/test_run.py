@@ -18,19 +18,19 @@ import pytest
 from confluent_kafka import Message
 
 from producers.sensor import run as module
-from producers.sensor.clock import Distance
-from producers.sensor.enforce import Enforcer
-from producers.sensor.listed import Listed
-from producers.sensor.processes import Processes, Who
+from producers.sensor.enforce.deny_list import Listed
+from producers.sensor.enforce.enforcer import Enforcer
+from producers.sensor.kernel.clock import Distance
+from producers.sensor.kernel.processes import Processes, Who
+from producers.sensor.kernel.trace_ring import CLOSE, ESTABLISHED, SYN_SENT
+from producers.sensor.kernel.tracefs import Instance
 from producers.sensor.queue import Queue
-from producers.sensor.ring import CLOSE, ESTABLISHED, SYN_SENT
 from producers.sensor.run import Sensor, publish, write
-from producers.sensor.tracefs import Instance
 from schemas.events import ProtectionMode
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY
 from tests.producers.sensor.makers import FORMATS, LAYOUT, PAGE, change, event, page, record
-from unproxy.embedded.service import free_port
+from unproxy.local.servers.service import free_port
 
 STATS = "entries: 0\noverrun: 3\ncommit overrun: 1\nbytes: 0\ndropped events: 2\nread events: 9\n"
 Feed = Callable[[bytes], None]

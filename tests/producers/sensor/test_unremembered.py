@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from producers.sensor.capture import capturing
-from producers.sensor.filter import LEARNT_MAX
-from producers.sensor.hearing import Hearing, Plan
-from producers.sensor.learning import Learner
+from producers.sensor.http.capture import capturing
+from producers.sensor.http.learning import Learner
+from producers.sensor.http.observer import Hearing, Plan
+from producers.sensor.http.packet_filter import LEARNT_MAX
 from producers.sensor.queue import Queue
 from schemas.clock import iso_micros
-from schemas.dialects import dialects
 from schemas.events import ConnectionOpened, HttpExchange, ModeChanged, ProtectionMode, SocksRequest
+from schemas.parsers import dialects
 from tests.factories import Row, World
-from tests.producers.sensor.wire import SECOND
+from tests.producers.sensor.http.wire import SECOND
 
 CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\n\r\n"
 ORIGIN_FORM = b"GET /proxy.pac HTTP/1.1\r\nHost: wpad.example\r\n\r\n"

@@ -11,8 +11,8 @@ import pytest
 from producers.simulation import SimulatedLine, WorldSettings, simulate
 from producers.simulation.eve import community_id
 from producers.simulation.fleet import remote
-from schemas.dialects import dialects
 from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Reject, TlsName, Verdict
+from schemas.parsers import dialects
 from tests.sample import sample
 
 CUT_SHORT = {"stats"}

@@ -18,11 +18,11 @@ import pytest
 from aiokafka.partitioner import murmur2
 from confluent_kafka import Message
 
-from producers.publisher import PublisherFailed
-from producers.report import Report
+from producers.publish.publisher import PublisherFailed
+from producers.publish.report import Report
 from producers.simulation import World, WorldSettings, simulate, truth
-from producers.simulation.feed import feed
-from producers.simulation.shards import feed_all, processes_for
+from producers.simulation.output.feed import feed
+from producers.simulation.output.shards import feed_all, processes_for
 from producers.simulation.truth import TruthFile
 from schemas.settings import PREFIX, Settings
 from schemas.topics import TELEMETRY

@@ -10,8 +10,8 @@ from threading import Event
 import pytest
 
 from producers.simulation import World, WorldSettings, simulate, truth
-from producers.simulation import folder as module
-from producers.simulation.folder import write_folder
+from producers.simulation.output import folder as module
+from producers.simulation.output.folder import write_folder
 
 SMALL = WorldSettings(seed=8, devices=4, lines_per_sec=200, duration_secs=6, flow_timeout_secs=2)
 

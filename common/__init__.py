@@ -1,0 +1,1 @@
+"""What several packages need and no outsider relies on: Kafka clients, TLS, exporters, health, consumer groups."""

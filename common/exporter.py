@@ -1,0 +1,165 @@
+"""The pages of a process: /metrics, plain integers read when somebody asks, so that no hot path knows of it; and its health.
+
+/metrics   for Prometheus
+/healthz   200 while the process is alive and goes forward, else 503; one line of JSON says why
+/readyz    200 while it can do work, likewise
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+import schemas.metrics as declared
+from common.health import Health, Verdict
+from common.histogram import Histogram
+from schemas.metrics import Kind, Metric
+from schemas.settings import SettingsError
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+Labelled = Mapping[tuple[str, ...], float]
+Families = Callable[[], Iterable[Family]]
+"""Reads the numbers as they are now; called in the page's own thread."""
+
+STARTED_AT = time.time()
+
+
+def family(metric: Metric, values: Labelled) -> Family:
+    """One declared metric with its values."""
+    make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    made = make(metric.name, metric.about, labels=metric.labels)
+    for labels, value in values.items():
+        made.add_metric(labels, value)
+    return made
+
+
+def one(metric: Metric, value: float) -> Family:
+    """One declared metric without labels."""
+    return family(metric, {(): value})
+
+
+def by_label(metric: Metric, counts: Mapping[str, int]) -> Family:
+    """One declared metric with one label."""
+    return family(metric, {(label,): count for label, count in dict(counts).items()})
+
+
+def spread(metric: Metric, histograms: Mapping[tuple[str, ...], Histogram]) -> Family:
+    """One declared histogram, by its labels' values."""
+    made = HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
+    for labels, histogram in histograms.items():
+        bounds = [*map(str, histogram.bounds), "+Inf"]
+        buckets = [(bound, float(count)) for bound, count in zip(bounds, accumulate(histogram.counts), strict=True)]
+        made.add_metric(labels, buckets, histogram.total)
+    return made
+
+
+def process_families(health: Health) -> Iterator[Family]:
+    """What every process tells of itself."""
+    try:
+        installed = version("unproxy")
+    except PackageNotFoundError:
+        installed = "not installed"
+    yield by_label(declared.BUILD_INFO, {installed: 1})
+    yield one(declared.START_TIME, round(STARTED_AT))
+    yield one(declared.ALIVE, health.alive().ok)
+    yield one(declared.READY, health.ready().ok)
+
+
+def serve(section: str, host: str, port: int, families: Families, health: Health) -> Callable[[], None]:
+    """Serve the pages in a thread until what this gives is called; port 0 is for none.
+
+    Raises SettingsError, naming the section of the settings, when nobody can listen there.
+    """
+    if not port:
+        return lambda: None
+    registry = CollectorRegistry()
+    registry.register(_Page(families, health))
+    try:
+        server = _server(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"{section}.metrics_port: cannot listen on {host}:{port}: {error.strerror}; choose another, or 0 for none"
+        ) from None
+    server.set_app(_pages(make_wsgi_app(registry), health))
+    thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
+
+
+@contextmanager
+def served(section: str, host: str, port: int, families: Families, health: Health) -> Iterator[None]:
+    """Have the pages served meanwhile."""
+    stop = serve(section, host, port, families, health)
+    try:
+        yield
+    finally:
+        stop()
+
+
+class _Page(Collector):
+    def __init__(self, families: Families, health: Health) -> None:
+        self._families = families
+        self._health = health
+
+    def collect(self) -> Iterable[Family]:
+        yield from process_families(self._health)
+        yield from self._families()
+
+
+def _pages(metrics: WSGIApplication, health: Health) -> WSGIApplication:
+    """Which page answers."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start)
+        asked = {"/healthz": health.alive, "/readyz": health.ready}.get(path)
+        if asked is None:
+            return _say(start, "404 Not Found", Verdict(False, "the pages are /metrics, /healthz and /readyz"))
+        verdict = asked()
+        return _say(start, "200 OK" if verdict.ok else "503 Service Unavailable", verdict)
+
+    return answer
+
+
+def _say(start: StartResponse, status: str, verdict: Verdict) -> Iterable[bytes]:
+    start(status, [("Content-Type", "application/json")])
+    return [json.dumps(verdict._asdict()).encode() + b"\n"]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Who asks for a page is no news."""
+
+
+def _server(host: str, port: int) -> _Server:
+    """Listens already."""
+    found, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+
+    class OfFamily(_Server):
+        address_family = found[0]
+
+    return OfFamily((host, port), _Quiet)

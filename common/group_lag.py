@@ -1,0 +1,85 @@
+"""How far a group is behind: messages on each topic that it has not done yet, as the broker has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from common.kafka import client_config
+from schemas.settings import KafkaSettings, Settings
+from schemas.topics import TABLE_OF_TOPIC, topic_name
+
+ANSWER_SECS_MAX = 10.0
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+
+class Progress(NamedTuple):
+    """How far the group is in one partition."""
+
+    committed: int
+    """Next offset to do; the first one there where nothing was committed."""
+    end: int
+
+
+class GroupView:
+    """Asks the broker with a client of its own that joins no group; for one thread."""
+
+    def __init__(
+        self, kafka: KafkaSettings, group: str, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2
+    ) -> None:
+        self._timeout_secs = timeout_secs
+        config = {**client_config(kafka), "group.id": group}
+        self._consumer = Consumer({**config, "enable.auto.commit": False, "log_level": log_level})
+
+    def places(self, topics: Iterable[str]) -> list[Place]:
+        """The partitions of these topics, of those that exist. Raises KafkaException."""
+        known = self._consumer.list_topics(timeout=self._timeout_secs).topics
+        return [(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions]
+
+    def progress(self, places: Iterable[Place]) -> dict[Place, Progress]:
+        """Where the group stands there. Raises KafkaException."""
+        asked = list(places)
+        if not asked:
+            return {}
+        # Asked for the offset of the time "end", the broker answers with the end: all partitions in one request.
+        ends = self._consumer.offsets_for_times(
+            [TopicPartition(*place, OFFSET_END) for place in asked], timeout=self._timeout_secs
+        )
+        end_of = {(place.topic, place.partition): place for place in ends}
+        found = {}
+        for place in self._consumer.committed([TopicPartition(*place) for place in asked], timeout=self._timeout_secs):
+            key = place.topic, place.partition
+            if error := place.error or end_of[key].error:
+                raise KafkaException(error)
+            found[key] = Progress(place.offset if place.offset >= 0 else self._first(place), end_of[key].offset)
+        return found
+
+    def _first(self, place: TopicPartition) -> int:
+        first, _ = self._consumer.get_watermark_offsets(place, timeout=self._timeout_secs)
+        return first
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._consumer.close()
+
+
+def lag(settings: Settings) -> dict[str, int]:
+    """Messages not written yet, by topic. Raises KafkaException when Kafka does not answer."""
+    names = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
+    group = GroupView(settings.kafka, settings.sink.group)
+    try:
+        return by_topic(names, group.progress(group.places(names)))
+    finally:
+        group.close()
+
+
+def by_topic(names: Iterable[str], progress: dict[Place, Progress]) -> dict[str, int]:
+    """What is left, summed."""
+    behind = dict.fromkeys(names, 0)
+    for (topic, _), place in progress.items():
+        behind[topic] += max(0, place.end - place.committed)
+    return behind

@@ -1,0 +1,98 @@
+"""Looks after a group's member from outside: how far it is in our partitions, as the broker has it, every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Hashable, Iterable
+from typing import Protocol
+
+from confluent_kafka import KafkaException
+
+from common.group_lag import GroupView, Place, by_topic
+from common.health import Looks, Standstill
+from common.process_exit import STALLED, leave
+from common.stall import Sign, Stall
+from schemas.settings import KafkaSettings
+
+ASK_SECS = 2.0
+ANSWER_SECS_MAX = 1.0
+STOP_SECS_MAX = 0.1
+"""Asking may take longer; then the thread is left behind."""
+
+
+class Member(Protocol):
+    """Who is watched, read from another thread."""
+
+    @property
+    def own(self) -> Collection[Place]:
+        """Its partitions at the moment."""
+
+    @property
+    def joined(self) -> bool:
+        """The group gave it partitions, or told that there are none for it."""
+
+    @property
+    def done(self) -> Hashable:
+        """A count of what it has done."""
+
+    @property
+    def failing_since(self) -> float | None:
+        """Since when it waits for whoever takes what it has; None while it does not."""
+
+
+class Watch(threading.Thread):
+    """Writes down what it sees, for the health pages; ends the process when it stands still for longer than it may."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        group: str,
+        topics: Iterable[str],
+        looks: Looks,
+        member: Member,
+        stall_secs_max: float,
+        end: Callable[[str], None] = lambda why: leave(STALLED, "process", why),
+    ) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._looks = looks
+        self._member = member
+        self._stall = Stall(stall_secs_max)
+        self._end = end
+        self._topics = list(topics)
+        self._group = GroupView(kafka, group, ANSWER_SECS_MAX, log_level=0)
+        self._standstill = Standstill[Place]()
+        self._stopped = threading.Event()
+        looks.lag_by_topic = dict.fromkeys(self._topics, 0)
+
+    def run(self) -> None:
+        """Look again and again until told to stop."""
+        while not self._stopped.is_set():
+            self.look()
+            self._stopped.wait(ASK_SECS)
+        self._group.close()
+
+    def look(self) -> None:
+        """Ask once."""
+        own = self._member.own
+        try:
+            progress = self._group.progress(own or [(self._topics[0], 0)])
+        except KafkaException:
+            self._standstill.forget()
+            self._stall.forget()
+            self._looks.silent(time.monotonic())
+            return
+        now = time.monotonic()
+        ours = {place: at for place, at in progress.items() if place in self._member.own}
+        self._standstill.look(ours, now)
+        self._looks.lag_by_topic = by_topic(self._topics, ours)
+        lag = sum(self._looks.lag_by_topic.values())
+        self._looks.answered(lag, min(self._standstill.since.values(), default=None), now)
+        failing = self._member.failing_since is not None
+        if why := self._stall.look(Sign(self._member.joined, ours, self._member.done, failing), now):
+            self._end(why)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self.join(STOP_SECS_MAX)

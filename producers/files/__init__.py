@@ -1,0 +1,1 @@
+"""Files as sources: reading, following and replaying them, and the position that is kept."""

@@ -1,0 +1,159 @@
+"""Groups lines into messages: many lines of one device, one file and one dialect make one message.
+
+A message costs a worker fifty times what a line costs, so lines wait for company, up to a size and an age. A device's
+lines keep the order they came in. Lines of one file keep it exactly; lines of two files of the same device (a network
+sensor's and the kernel's), or of two dialects in one file, are in two messages, so later lines of one may come before
+earlier lines of the other, by at most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a
+new message.
+
+    opened first   A: 0.0  0.1  0.3         sent as  A(0.0 0.1 0.3) B(0.2): the line at 0.2 comes 0.1 s late
+    opened next    B:          0.2
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from producers.sources.source import Line, SourceFile
+from schemas.clock import MICROS
+from schemas.events import Micros, Reason
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Lines waiting to become one message."""
+
+    device: str
+    dialect: str
+    sensor: str
+    file: SourceFile
+    start: int
+    """Offset of the first line: until the message is acknowledged, a restart begins there."""
+    written: Micros
+    opened_at: float
+    reason: Reason | None = None
+    """Why its one line goes to `rejects`; None: its lines are published."""
+    detail: str = ""
+    """The same in words."""
+    told: bool = True
+    """All lines are about `device`; else it is only who stands in for those that do not say."""
+    seq: int = 0
+    """Number of its first line once it is on its way; 0 before, and for what is not counted."""
+    lines: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def add(self, value: bytes) -> None:
+        """Take one line."""
+        self.lines.append(value)
+        self.size_bytes += len(value) + 1
+
+
+class Batcher:
+    """All open batches. Says which are due; somebody else sends them, in the order given."""
+
+    def __init__(self, *, bytes_max: int, age_secs_max: float, disorder_secs_max: float, total_bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._age_secs_max = age_secs_max
+        self._disorder_max = round(disorder_secs_max * MICROS)
+        self._total_bytes_max = total_bytes_max
+        self._by_device: dict[str, list[Batch]] = {}
+        self._by_age: OrderedDict[Batch, None] = OrderedDict()
+        self.waiting_bytes = 0
+
+    def add(self, line: Line, device: str, now: float, *, told: bool = True, refused: str = "") -> list[Batch]:
+        """Take one line, `told` if it names its device itself; returns the batches that are due because of it.
+
+        A line of which `refused` says why its sender may not write it is a batch of its own, for `rejects`.
+        """
+        if line.too_long:
+            return [*self._close_device(device), _alone(line, device, now, told, Reason.TOO_LONG, line.too_long)]
+        if refused:
+            return [_alone(line, device, now, told, Reason.NOT_ALLOWED, refused)]
+
+        due: list[Batch] = []
+        batch = self._of(device, line, told)
+        if batch is not None:
+            if self._overtakes(line, batch):
+                due, batch = self._close_device(device), None
+            elif batch.size_bytes + len(line.value) > self._bytes_max:
+                due, batch = self._close(batch), None
+        if batch is None:
+            batch = self._open(line, device, now, told)
+        batch.add(line.value)
+        self.waiting_bytes += len(line.value) + 1
+        if batch.size_bytes >= self._bytes_max:
+            due += self._close(batch)
+        while self.waiting_bytes > self._total_bytes_max:
+            due += self._close(next(iter(self._by_age)))
+        return due
+
+    def due(self, now: float) -> list[Batch]:
+        """Batches whose first line has waited long enough."""
+        due: list[Batch] = []
+        while self._by_age:
+            oldest = next(iter(self._by_age))
+            if now - oldest.opened_at < self._age_secs_max:
+                break
+            due += self._close(oldest)
+        return due
+
+    def drain(self) -> list[Batch]:
+        """Everything that waits."""
+        due = list(self._by_age)
+        self._by_age.clear()
+        self._by_device.clear()
+        self.waiting_bytes = 0
+        return due
+
+    def waiting(self) -> Iterable[Batch]:
+        """The open batches, oldest first."""
+        return self._by_age.keys()
+
+    def _of(self, device: str, line: Line, told: bool) -> Batch | None:
+        for batch in self._by_device.get(device, ()):
+            if batch.file is line.file and batch.dialect == line.dialect and batch.told == told:
+                return batch
+        return None
+
+    def _overtakes(self, line: Line, batch: Batch) -> bool:
+        """Whether the line would come too long before lines that were there earlier, in batches sent after its own."""
+        batches = self._by_device[batch.device]
+        if batches[-1] is batch:
+            return False
+        later = batches[batches.index(batch) + 1 :]
+        return any(abs(line.written - other.written) > self._disorder_max for other in later)
+
+    def _open(self, line: Line, device: str, now: float, told: bool) -> Batch:
+        batch = Batch(device, line.dialect, line.sensor, line.file, line.start, line.written, now, told=told)
+        self._by_device.setdefault(device, []).append(batch)
+        self._by_age[batch] = None
+        return batch
+
+    def _close_device(self, device: str) -> list[Batch]:
+        batches = self._by_device.get(device)
+        return self._close(batches[-1]) if batches else []
+
+    def _close(self, batch: Batch) -> list[Batch]:
+        """Close a batch and, as its lines may not overtake, those of the device that were opened before it."""
+        batches = self._by_device[batch.device]
+        count = batches.index(batch) + 1
+        closed, rest = batches[:count], batches[count:]
+        if rest:
+            self._by_device[batch.device] = rest
+        else:
+            del self._by_device[batch.device]
+        for one in closed:
+            del self._by_age[one]
+            self.waiting_bytes -= one.size_bytes
+        return closed
+
+
+def _alone(line: Line, device: str, now: float, told: bool, reason: Reason, detail: str) -> Batch:
+    """A batch of one line that is not published but rejected."""
+    batch = Batch(
+        device, line.dialect, line.sensor, line.file, line.start, line.written, now, reason, detail, told=told
+    )
+    batch.add(line.value)
+    return batch

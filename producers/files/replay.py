@@ -1,0 +1,158 @@
+"""Reads recorded files, and merges the lines of several as they would have arrived.
+
+`unproxy replay` and `unproxy produce` read through the very same merge: by the time the sensors wrote the lines, each
+file's own order kept. A line's time counts only as far as the line after it allows: a single line with its clock in the
+future does not hold the rest of its file back.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import os
+import select
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from io import BufferedReader
+from operator import attrgetter
+from typing import BinaryIO
+
+from producers.files.lines import CHUNK_BYTES, Lines
+from producers.sources.source import STDIN, Line, Source, SourceDamaged, SourceError, SourceFile, describe
+from schemas.clock import MICROS
+
+LINE_BYTES_MAX = 12 * 1024 * 1024
+PAUSE_SECS_MAX = 60.0
+"""At the recorded pace: a longer silence, or a clock that leaps, is cut to this."""
+QUIET_ROUNDS = 20
+"""How often standard input has nothing, a moment apart, before lines that are held back for others are given."""
+_GZIP_MAGIC = b"\x1f\x8b"
+
+Adopt = Callable[[Source, str, BinaryIO, bool], SourceFile]
+"""Tells where to go on in an open file, given whether its size is that of its content (not so when compressed)."""
+
+
+def from_the_beginning(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
+    """For who keeps no positions: every file from its first byte."""
+    del growing
+    return describe(source, path, stream)
+
+
+def replay(
+    sources: Iterable[Source], *, adopt: Adopt = from_the_beginning, line_bytes_max: int = LINE_BYTES_MAX
+) -> Iterator[Line]:
+    """All lines of the sources, as they would have arrived.
+
+    Raises SourceError at once for what is not there, and SourceDamaged after everything that could be read.
+    """
+    damage: list[str] = []
+    with ExitStack() as opened:
+        files = [
+            _recorded(source, path, opened.enter_context(open_file(path)), adopt, line_bytes_max, damage)
+            for source, path in existing(sources)
+        ]
+        yield from merge(files)
+    if damage:
+        raise SourceDamaged("; ".join(damage))
+
+
+def merge(files: Iterable[Iterator[Line]]) -> Iterator[Line]:
+    """Lines of several files in the order the sensors wrote them; of each file in its own order."""
+    return heapq.merge(*(_not_after_the_next(lines) for lines in files), key=attrgetter("written"))
+
+
+def paced(lines: Iterable[Line], speed: float, clock: Callable[[], float]) -> Iterator[Line | None]:
+    """The lines at `speed` times the pace they were written at; None while there is nothing to do but wait."""
+    due, shown = clock(), 0
+    for line in lines:
+        step = (line.written - shown) / MICROS if shown else 0.0
+        if step > 0 or -step > PAUSE_SECS_MAX or not shown:
+            due += min(max(step, 0.0), PAUSE_SECS_MAX) / speed
+            shown = line.written
+        while clock() < due:
+            yield None
+        yield line
+
+
+def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Line | None]:
+    """Lines from standard input as they come; None while there are none, so that the reader is never held up."""
+    with open_file(STDIN) as stream:
+        lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max, source.failures)
+        quiet = 0
+        while True:
+            if not select.select([stream], [], [], 0)[0]:
+                quiet += 1
+                if quiet == QUIET_ROUNDS:
+                    yield from lines.let_go()
+                yield None
+            elif chunk := os.read(stream.fileno(), CHUNK_BYTES):
+                quiet = 0
+                yield from lines.feed(chunk)
+            else:
+                break
+        yield from lines.finish()
+
+
+def is_gzip(stream: BinaryIO) -> bool:
+    """Whether an open file, at its beginning, holds gzip."""
+    magic = stream.read(len(_GZIP_MAGIC))
+    stream.seek(0)
+    return magic == _GZIP_MAGIC
+
+
+def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
+    """Each file once, even where patterns overlap."""
+    found: dict[tuple[str, str], tuple[Source, str]] = {}
+    for source in sources:
+        paths = source.paths()
+        if not paths:
+            raise SourceError(f"{source.path}: no file matches")
+        for path in paths:
+            found.setdefault((source.dialect.name, path), (source, path))
+    return list(found.values())
+
+
+def open_file(path: str) -> BufferedReader:
+    """A file, or standard input. Raises SourceError."""
+    if path == STDIN:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _recorded(
+    source: Source, path: str, stream: BufferedReader, adopt: Adopt, line_bytes_max: int, damage: list[str]
+) -> Iterator[Line]:
+    if path == STDIN:
+        lines = Lines(describe(source, path, stream), source.dialect, line_bytes_max, source.failures)
+        content: BufferedReader | gzip.GzipFile = stream
+    else:
+        packed = is_gzip(stream)
+        lines = Lines(adopt(source, path, stream, not packed), source.dialect, line_bytes_max, source.failures)
+        content = gzip.GzipFile(fileobj=stream) if packed else stream
+    try:
+        if lines.fed_to:
+            lines.recall(content.read)
+            content.seek(lines.fed_to)
+        # read() would throw away what it has when the rest turns out to be damaged; read1() gives it first.
+        while chunk := content.read1(CHUNK_BYTES):
+            yield from lines.feed(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        left = lines.unfinished_bytes()
+        damage.append(f"{path}: is damaged after {lines.fed_to} bytes, {left} bytes of a line were left ({error})")
+        return
+    yield from lines.finish()
+
+
+def _not_after_the_next(lines: Iterator[Line]) -> Iterator[Line]:
+    before = next(lines, None)
+    if before is None:
+        return
+    for line in lines:
+        yield before if before.written <= line.written else before._replace(written=line.written)
+        before = line
+    yield before

@@ -1,0 +1,1 @@
+"""Devices of lines: identity tables, sightings and grants."""

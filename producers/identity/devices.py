@@ -1,0 +1,113 @@
+"""Names the device of each line: what the line says, by the identity table, and what stands in where it says nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from producers.identity.files import IdentityFiles
+from producers.identity.learning import Learning
+from producers.identity.table import Entry, How
+from producers.sources.failures import DialectFailures
+from producers.sources.grants import Grant
+from producers.sources.source import Line
+from schemas.parsers import dialects
+from schemas.parsers.recognition import AUTO, NOBODYS
+from schemas.settings import IdentitySettings
+
+
+class Named(NamedTuple):
+    """The device of a line."""
+
+    device: str
+    told: bool
+    """The line itself names it, so all that comes out of the line is its; else it only says where the line came from."""
+    refused: str = ""
+    """Why the line's sender may not report on it; "" if it may."""
+
+
+class Devices:
+    """Finds the device of each line and counts how. Raises SourceError when the table cannot be read.
+
+    With recorded files to learn from, they are read when the first line tells an address that the table does not know; `learnt`
+    then has the numbers of `Report.learnt`. Where all lines name their devices that is never.
+    """
+
+    def __init__(
+        self,
+        settings: IdentitySettings,
+        counts: Counter[str],
+        *,
+        clock: Callable[[], float],
+        given: str = "",
+        learning: Learning | None = None,
+        learnt: Counter[str] | None = None,
+        failures: DialectFailures | None = None,
+    ) -> None:
+        self._dialects = dialects() | {AUTO: NOBODYS}
+        self._files = IdentityFiles(settings, clock)
+        self._table = self._files.table
+        self._given = given
+        self._counts = counts
+        self._failures = failures or DialectFailures()
+        self._learning = learning if settings.learn else None
+        self._learnt = learnt if learnt is not None else Counter()
+        self._entries: list[Entry] = []
+
+    @property
+    def unusable(self) -> int:
+        """Lines of the table's files that were left out when they were last read."""
+        return self._files.unusable
+
+    def look(self, now: float) -> None:
+        """Follow the table's files."""
+        if self._files.look(now):
+            self._table = self._files.table
+            self._table.learn(self._entries)
+
+    def of(self, line: Line) -> Named:
+        """The device that a line is about; for one that does not say the given one, else the sensor.
+
+        Raises LearningStopped: the line is then to be read again.
+        """
+        named, grant = self._named(line), line.file.grant
+        return named if grant is None or grant.unrestricted else _within(grant, named)
+
+    def _named(self, line: Line) -> Named:
+        dialect = self._dialects[line.dialect]
+        try:
+            told = dialect.device_of(line.value)
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            self._failures.add(dialect, error)
+            told = ""
+        written_at = partial(self._failures.written_at, dialect, line.value)
+        found = self._table.find(told, written_at)
+        if found.how is How.ADDRESS and self._learning is not None:
+            self._learn(self._learning)
+            found = self._table.find(told, written_at)
+        self._counts[found.how] += 1
+        if found.how is not How.UNTOLD:
+            return Named(found.device, True)
+        given = self._table.find(self._given, written_at).device
+        return Named(given or line.sensor, False)
+
+    def _learn(self, learning: Learning) -> None:
+        seen = learning.sightings(self._table)
+        self._learning = None
+        self._learnt.update(learnt=seen.learnt, ambiguous=seen.ambiguous)
+        self._entries = list(seen.entries())
+        self._table.learn(self._entries)
+
+
+def _within(grant: Grant, named: Named) -> Named:
+    """The device as far as a grant allows it.
+
+    An allowed line counts as naming its device: the worker, which reads the whole line, could find another name in it.
+    """
+    if grant.only and not named.told:
+        return Named(grant.only, True)
+    if grant.allows(named.device):
+        return Named(named.device, True)
+    return named._replace(refused=f'grant "{grant.name}" does not allow reports on device "{named.device}"')

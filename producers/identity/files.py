@@ -1,0 +1,187 @@
+"""The identity table's files: JSON lines or CSV of names and leases, read again when they change.
+
+    {"device": "ws-042", "address": "10.0.3.17", "from": "2026-11-24T08:00:00Z", "until": "2026-11-24T16:00:00Z"}
+
+    device,name,address,from,until
+    ws-042,3f9a1c6e2b8d4f70a5e1c9b3d7f2a6e4c8b0d1f5,,,
+
+A line that cannot be used is left out and told, as if it had never been written. A last line without its newline is still
+being written: it is read the next time.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from producers.identity.table import ALWAYS, Entry, IdentityTable
+from producers.sources.source import SourceError
+from schemas.address import canonical_ip
+from schemas.clock import LATEST, MICROS, parse_micros
+from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.settings import IdentitySettings
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("device", "name", "address", "from", "until")
+ENTRIES_MAX = 2_000_000
+"""More of them in a file are not read: some 500 bytes each."""
+LOOK_SECS = 0.5
+"""How often files are looked at; a line of a new lease that is read before still has the address for its device."""
+LOOK_SHARE_MAX = 0.05
+"""Reading them again takes at most this share of the time, however long they are."""
+TOLD_MAX = 20
+"""So many lines of a file that cannot be used are told one by one."""
+
+_Stamp = tuple[int, int, int, int]
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    device: str
+    name: str = ""
+    address: str = ""
+    since: str | int | float | None = msgspec.field(default=None, name="from")
+    until: str | int | float | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+class IdentityFiles:
+    """Makes the table of the settings and their files. Raises SourceError for a file that cannot be read at all."""
+
+    def __init__(self, settings: IdentitySettings, clock: Callable[[], float]) -> None:
+        self._settings, self._clock = settings, clock
+        self._stamps: dict[str, _Stamp | None] = {}
+        self._complained = ""
+        self._look_at = 0.0
+        self.unusable = 0
+        """Lines left out when the files were last read."""
+        self.table = self._read()
+
+    def look(self, now: float) -> bool:
+        """Read the files again if one of them changed; whether there is another table now."""
+        if now < self._look_at or not self._settings.files:
+            return False
+        self._look_at = now + LOOK_SECS
+        if self._stamps == {path: _stamp(path) for path in self._settings.files}:
+            return False
+        try:
+            self.table = self._read()
+        except SourceError as error:
+            if str(error) != self._complained:
+                self._complained = str(error)
+                log.error("identity file cannot be read, the table stays as it was", extra={"error": str(error)})
+            return False
+        self._complained = ""
+        self._look_at = self._clock() + max(LOOK_SECS, (self._clock() - now) / LOOK_SHARE_MAX)
+        log.info("identity table was read again", extra={"unusable": self.unusable})
+        return True
+
+    def _read(self) -> IdentityTable:
+        # Looked at before they are read: what comes in between is read again.
+        stamps = {path: _stamp(path) for path in self._settings.files}
+        entries, unusable = list(_of_settings(self._settings)), 0
+        for path in self._settings.files:
+            found, left_out = read_file(path)
+            entries += found
+            unusable += left_out
+        table = IdentityTable(entries, self._settings.domains)
+        self._stamps, self.unusable = stamps, unusable
+        return table
+
+
+def read_file(path: str) -> tuple[list[Entry], int]:
+    """The entries of a file, and how many of its lines cannot be used; those are logged. Raises SourceError."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}; see identity.files") from None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}") from None
+    text = text[: text.rfind("\n") + 1].removeprefix("\ufeff")
+    entries: list[Entry] = []
+    unusable = 0
+    for number, line in _json_lines(text) if text.lstrip().startswith("{") else _csv_lines(path, text):
+        try:
+            entries.append(_entry(line()))
+        except (ValueError, msgspec.MsgspecError) as error:
+            unusable += 1
+            if unusable <= TOLD_MAX:
+                log.error("line of an identity file is left out", extra={"at": f"{path}:{number}", "error": str(error)})
+        if len(entries) > ENTRIES_MAX:
+            raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; leave out what is long over")
+    return entries, unusable
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Callable[[], _Line]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, lambda line=line: _LINE.decode(line)  # type: ignore[misc]  # its default is its type
+
+
+def _csv_lines(path: str, text: str) -> Iterator[tuple[int, Callable[[], _Line]]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    columns = reader.fieldnames
+    if columns is None:
+        return
+    if "device" not in columns or (unknown := [name for name in columns if name not in COLUMNS]):
+        what = f"column {unknown[0]!r} is not known" if "device" in columns else "there is no column device"
+        raise SourceError(f"{path}: {what}; known are {', '.join(COLUMNS)}")
+    try:
+        for row in reader:
+            yield reader.line_num, lambda row=row: _of_csv(row)  # type: ignore[misc]  # likewise
+    except csv.Error as error:
+        raise SourceError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
+
+
+def _of_csv(row: Mapping[str | None, Any]) -> _Line:
+    if None in row:
+        raise ValueError("more values than columns")
+    values = {name: value for name, value in row.items() if value}
+    return msgspec.convert(values, _Line)
+
+
+def _entry(line: _Line) -> Entry:
+    if bool(line.name) == bool(line.address):
+        raise ValueError("either a name or an address, and one of them")
+    known_as = canonical_ip(line.address.strip()) if line.address else line.name.strip()
+    for text in (line.device, known_as):
+        if not text.strip(" .") or len(text) > DEVICE_CHARS_MAX:
+            raise ValueError(f"a name of 1 to {DEVICE_CHARS_MAX} characters was expected, not {text[:80]!r}")
+    since, until = _time(line.since, 0), _time(line.until, ALWAYS)
+    if until < since:
+        raise ValueError("until is before from")
+    return Entry(line.device, known_as, since, until)
+
+
+def _time(written: str | float | None, missing: Micros) -> Micros:
+    """ISO 8601, without zone UTC, or seconds since 1970. Raises ValueError."""
+    if written is None or written == "":
+        return missing
+    if isinstance(written, str):
+        if not written.replace(".", "", 1).isdecimal():
+            return parse_micros(written)
+        written = float(written)
+    if not 0 <= written <= LATEST / MICROS:
+        raise ValueError(f"time {written} is outside 1970 to 2200")
+    return round(written * MICROS)
+
+
+def _of_settings(settings: IdentitySettings) -> Iterator[Entry]:
+    for device, known in settings.devices.items():
+        yield from (Entry(device, name) for name in (*known.names, *known.addresses))
+
+
+def _stamp(path: str) -> _Stamp | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,134 @@
+"""Reads recorded files beforehand, for the addresses that endpoints say of themselves they have.
+
+An endpoint's own record of a connection (`Dialect.own_marks`) names the device and its end of the connection. A network sensor
+or a proxy knows the address alone, so with the pair its lines are the device's too. Everything is read before the first line is
+named, so that a restart in the middle names the rest by the same table. Lines without a mark cost a search of their bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
+
+from producers.files.lines import CHUNK_BYTES
+from producers.files.replay import existing, is_gzip, open_file
+from producers.identity.sightings import Sightings
+from producers.identity.table import How, IdentityTable
+from producers.sources.failures import DialectFailures
+from producers.sources.source import STDIN, Source
+from schemas.events import ConnectionOpened, Dialect
+from schemas.parsers import dialects
+from schemas.parsers.recognition import candidates
+
+log = logging.getLogger(__name__)
+
+OWN = tuple(dialect for dialect in dialects().values() if dialect.own_marks)
+"""Dialects in which endpoints write of themselves."""
+LEARNT_FROM = frozenset({How.NAMED, How.TABLE})
+"""A device that is only known by an address, or is several, teaches nothing."""
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes of how many were read."""
+
+
+class LearningStopped(Exception):
+    """Somebody said stop: what was learnt so far must not be used."""
+
+
+class Learning:
+    """What can be learnt from recorded files, when it is needed."""
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        *,
+        line_bytes_max: int,
+        stopped: Callable[[], bool] = lambda: False,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self._sources = list(sources)
+        self._line_bytes_max = line_bytes_max
+        self._stopped, self._progress = stopped, progress
+
+    def sightings(self, table: IdentityTable) -> Sightings:
+        """Who had which address in all of the files; devices by the names that the table gives them.
+
+        Nothing where one of them can be read only once (a pipe): another device with the same address may be in there.
+        Raises LearningStopped, and SourceError for a file that is not there.
+        """
+        seen = Sightings()
+        files = [(source, path, _size(path)) for source, path in existing(self._sources)]
+        of, done = sum(max(size, 0) for _, _, size in files), 0
+        if any(size < 0 for _, _, size in files):
+            return seen
+        for source, path, size in files:
+            if own := [dialect for dialect in candidates(source.dialect) if dialect in OWN]:
+                with open_file(path) as stream:
+                    for line in self._lines(stream, own, done, of):
+                        for event in _opened(line, own, source.failures):
+                            _take(event, table, seen)
+            done += size
+        if seen.left_out:
+            log.warning("too many addresses to learn all, some stay addresses", extra={"learnt": seen.learnt})
+        log.info("addresses learnt", extra={"learnt": seen.learnt, "ambiguous": seen.ambiguous, "bytes": of})
+        return seen
+
+    def _lines(self, stream: BufferedReader, own: list[Dialect], done: int, of: int) -> Iterator[bytes]:
+        """The lines with a mark. What is damaged, or too long to be published, teaches nothing."""
+        marks = [mark for dialect in own for mark in dialect.own_marks]
+        content: BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if is_gzip(stream) else stream
+        rest, skipping = b"", False
+        try:
+            while chunk := content.read1(CHUNK_BYTES):
+                if self._stopped():
+                    raise LearningStopped
+                self._progress(done + stream.tell(), of)
+                ended, newline, after = chunk.rpartition(b"\n")
+                if not newline:
+                    rest, skipping = (rest, True) if len(rest) > self._line_bytes_max else (rest + chunk, skipping)
+                    continue
+                if skipping:
+                    ended, rest, skipping = ended.partition(b"\n")[2], b"", False
+                ended, rest = rest + ended, after
+                if any(mark in ended for mark in marks):
+                    yield from (line for line in ended.split(b"\n") if len(line) <= self._line_bytes_max)
+        except (OSError, EOFError, zlib.error):
+            return  # told when the file is read for good
+        if not skipping and len(rest) <= self._line_bytes_max:
+            yield rest
+
+
+def _opened(line: bytes, own: list[Dialect], failures: DialectFailures) -> list[ConnectionOpened]:
+    """The connections of a line; none if its dialect fails."""
+    for dialect in own:
+        try:
+            if any(mark in line for mark in dialect.own_marks) and (len(own) == 1 or dialect.claims(line)):
+                rows = dialect.split(line) if dialect.split is not None else [line]
+                return [event for row in rows if isinstance(event := dialect.parse(row), ConnectionOpened)]
+        except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
+            failures.add(dialect, error)
+    return []
+
+
+def _take(event: ConnectionOpened, table: IdentityTable, seen: Sightings) -> None:
+    found = table.find(event.device, lambda: event.at)
+    if found.how in LEARNT_FROM:
+        for at in (event.at, event.ended):
+            if at:
+                seen.saw(found.device, event.flow.local_ip, at)
+
+
+def _size(path: str) -> int:
+    """Bytes of a file that can be read twice; -1 of what cannot."""
+    if path == STDIN:
+        return -1
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1

@@ -1,0 +1,100 @@
+"""Which device was seen with which address, and when: what endpoints' own records teach. Pure.
+
+    dev-a had 10.0.3.17 at   ·  · ··· ·                    · ·
+    so it is dev-a's      ├──────────────┤              ├───────┤     an hour more at each end; a long silence is nobody's
+
+An address that two devices were seen with, whenever, is neither's: nothing tells when the one lost it and the other got it, nor
+whether both have it at once, in two networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from ipaddress import ip_address
+
+from producers.identity.table import Entry
+from schemas.clock import MICROS
+from schemas.events import Micros
+
+AROUND = 3_600 * MICROS
+"""So long before and after it was seen with it, an address is still the device's: no DHCP server that is not short of addresses
+gives it away sooner, and a proxy logs a tunnel when it is closed."""
+SILENCE_MAX = 12 * AROUND
+"""Seen again after no more than that, the device had the address meanwhile: a working day, not a night."""
+ADDRESSES_MAX = 500_000
+"""Of more addresses none is learnt: some 500 bytes each."""
+SPANS_MAX = 100
+"""Of one address so many times between silences are kept."""
+
+
+class Sightings:
+    """Collects who was seen with which address. The same sightings in any order give the same, up to the bounds."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self._several: dict[str, tuple[str, str]] = {}
+        self.left_out = False
+        """There were more addresses than are kept."""
+
+    def saw(self, device: str, address: str, at: Micros) -> None:
+        """The device had the address (canonical) at this time."""
+        if address in self._several:
+            return
+        held = self._held.get(address)
+        if held is None:
+            if len(self._held) + len(self._several) >= ADDRESSES_MAX:
+                self.left_out = True
+            elif is_of_one_machine(address):
+                self._held[address] = _Held(device, at)
+        elif held.device != device:
+            self._several[address] = held.device, device
+            del self._held[address]
+        else:
+            held.add(at)
+
+    @property
+    def learnt(self) -> int:
+        """Addresses that one device had."""
+        return len(self._held)
+
+    @property
+    def ambiguous(self) -> int:
+        """Addresses that several devices had."""
+        return len(self._several)
+
+    def entries(self) -> Iterator[Entry]:
+        """What the identity table makes of it: an address of several is always all of theirs, so nobody's."""
+        for address, held in self._held.items():
+            for first, last in held.spans:
+                yield Entry(held.device, address, max(first - AROUND, 0), last + AROUND + 1)
+        for address, devices in self._several.items():
+            yield from (Entry(device, address) for device in devices)
+
+
+@lru_cache(maxsize=65_536)
+def is_of_one_machine(address: str) -> bool:
+    """Whether an address can tell machines apart: not loopback, link-local, multicast, unspecified or reserved (RFC 6890)."""
+    ip = ip_address(address)
+    return not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved)
+
+
+class _Held:
+    """One device's times with an address: spans in order, further apart than SILENCE_MAX."""
+
+    __slots__ = ("device", "spans")
+
+    def __init__(self, device: str, at: Micros) -> None:
+        self.device = device
+        self.spans = [(at, at)]
+
+    def add(self, at: Micros) -> None:
+        first, last = self.spans[-1]
+        if first <= at <= last + SILENCE_MAX:  # nearly always
+            self.spans[-1] = first, max(at, last)
+            return
+        near = [span for span in self.spans if span[0] - SILENCE_MAX <= at <= span[1] + SILENCE_MAX]
+        if not near and len(self.spans) >= SPANS_MAX:
+            return
+        grown = min([at, *(first for first, _ in near)]), max([at, *(last for _, last in near)])
+        self.spans = sorted([grown, *(span for span in self.spans if span not in near)])

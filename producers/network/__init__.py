@@ -1,0 +1,1 @@
+"""Sources on the network: HTTP and Kafka."""

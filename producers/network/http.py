@@ -1,0 +1,148 @@
+"""Takes POSTed lines, and answers only once Kafka has all of them.
+
+    204    Kafka has every line of the body
+    400 401 404 405 411 413 415    the request is wrong: the answer says how; sending it again as it is changes nothing
+    408    the body did not arrive in time
+    429 503    there is no room, no answer of Kafka, or the producer stops: Retry-After says when to send the whole body again
+
+A client that got no answer sends its body again. What Kafka had by then is there twice and is one row, as identity comes from
+content. Each address with its grant is a sensor of its own, in the order its bodies came.
+
+    server's thread (http_server, http_requests)          producer's thread (HttpInput)
+    header, grant, body ──► PendingRequests ─────────────► lines ──► Kafka
+    204 ◄────────────────── Body.answer ◄──────────────── acknowledged
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from socket import gethostname
+from typing import NamedTuple
+
+from producers.files.lines import Lines
+from producers.network.http_requests import Requests
+from producers.network.http_server import HttpServer
+from producers.network.inputs import published_before
+from producers.network.pending_requests import Body, PendingRequests
+from producers.publish.publisher import PublisherFailed
+from producers.sources.endpoint import Endpoint, Scheme
+from producers.sources.grants import Grants
+from producers.sources.source import Line, Source, SourceError, SourceFile
+from schemas.settings import InputSettings
+
+log = logging.getLogger(__name__)
+
+CLIENTS_MAX = 1_000
+"""Senders whose lines are remembered as one file; beyond it those that wait for nothing are forgotten."""
+HELD_SECS_MAX = 1.0
+"""After so long without a body, lines of a client are no longer held back for others that may belong to them."""
+
+
+class HttpInput:
+    """One address that takes lines. Raises SourceError when it cannot be listened on, or no grant lets a client send."""
+
+    def __init__(
+        self,
+        source: Source,
+        endpoint: Endpoint,
+        settings: InputSettings,
+        counts: Counter[str],
+        *,
+        line_bytes_max: int,
+        clock: Callable[[], float],
+    ) -> None:
+        grants = Grants(settings)
+        verified = endpoint.scheme is Scheme.HTTPS and bool(settings.http_tls_client_ca_file)
+        if not grants.has_clients(certificates=verified):
+            raise SourceError(
+                f"{endpoint}: no client may send lines here; write a grant for each: [inputs.grants.NAME] with a token, which"
+                " it sends as Authorization: Bearer TOKEN, or over https:// with certificates and inputs.http_tls_client_ca_file"
+            )
+        self._source, self._endpoint, self._line_bytes_max = source, endpoint, line_bytes_max
+        self._counts, self._clock = counts, clock
+        self._clients: OrderedDict[tuple[str, str], _Client] = OrderedDict()
+        self._stopped = False
+        self._pending = PendingRequests(settings)
+        requests = Requests(f"/{endpoint.name}", settings, grants, self._pending)
+        self._server = HttpServer(endpoint, settings, requests.answer, self._pending)
+        log.info("listening", extra={"source": str(endpoint)})
+
+    def lines(self) -> Iterator[Line | None]:
+        """Lines of the bodies, each client's in the order they came. Raises PublisherFailed when the server ended."""
+        while True:
+            body = self._pending.next_body() if not self._stopped else None
+            if body is not None:
+                yield from self._client(body).take(body, self._clock())
+            elif not self._server.serves:
+                raise PublisherFailed(f"{self._endpoint}: the server ended, its error is in the log; start again")
+            else:
+                now = self._clock()
+                for client in self._clients.values():
+                    if now - client.quiet_since >= HELD_SECS_MAX:
+                        yield from client.lines.let_go()
+                yield None
+
+    def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
+        """Answer the requests whose lines are published as a whole."""
+        for client in self._clients.values():
+            for body in client.done(published_before(client.lines.file, before)):
+                body.answer(True)
+        self._counts.update(self._pending.take_counts())
+
+    def stop(self) -> None:
+        """Begin no other body; the one that was begun is given."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Take nothing more, and answer clients that still wait to send again."""
+        self._pending.close()
+        self._server.close()
+        self._counts.update(self._pending.take_counts())
+
+    def _client(self, body: Body) -> _Client:
+        key = body.grant.name, body.address
+        client = self._clients.get(key)
+        if client is None:
+            sensor = f"{gethostname()}:{self._endpoint.scheme}://{self._endpoint.places[0]}/{'/'.join(key)}"
+            dialect = self._source.dialect
+            file = SourceFile(dialect.name, str(self._endpoint), sensor, grant=body.grant)
+            lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
+            client = self._clients[key] = _Client(lines)
+        self._clients.move_to_end(key)
+        if len(self._clients) > CLIENTS_MAX:
+            idle = next((known for known, one in self._clients.items() if one is not client and not one.waiting), None)
+            if idle is not None:
+                del self._clients[idle]
+        return client
+
+
+class _Mark(NamedTuple):
+    end: int
+    body: Body
+
+
+class _Client:
+    """The bodies of one client, one after the other, as if they were a file."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self.quiet_since = 0.0
+        self.waiting: deque[_Mark] = deque()
+
+    def take(self, body: Body, now: float) -> Iterator[Line | None]:
+        """Its lines."""
+        self.quiet_since = now
+        given = False
+        for line in self.lines.message(body.value):
+            given = True
+            yield line
+        self.waiting.append(_Mark(self.lines.fed_to, body))
+        if not given:
+            yield None  # bodies without a line, one after the other, must not keep the producer from all else
+
+    def done(self, before: int) -> Iterator[Body]:
+        """The bodies that are published as a whole."""
+        while self.waiting and self.waiting[0].end <= before:
+            yield self.waiting.popleft().body

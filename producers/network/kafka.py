@@ -1,0 +1,258 @@
+"""Follows a topic of another Kafka, or an Event Hub through its Kafka endpoint; each message holds one line or several.
+
+Offsets are committed only behind what our own Kafka acknowledged, so whoever goes on after a crash, or after the group gave a
+partition away, reads some messages again and misses none. What waits is bounded: while ours takes nothing, nothing is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from common.kafka import client_config
+from producers.files.lines import Lines
+from producers.network.inputs import Outcome, published_before
+from producers.publish.publisher import PublisherFailed
+from producers.sources.endpoint import Endpoint
+from producers.sources.source import Line, Source, SourceError, SourceFile
+from schemas.settings import InputSettings, KafkaSettings
+
+log = logging.getLogger(__name__)
+
+MESSAGES_MAX = 64
+"""Messages taken from Kafka at once."""
+FRUITLESS_MAX = 1_000
+"""Messages without a line after which other sources, commits and a stop have their turn."""
+HELD_SECS_MAX = 1.0
+"""Of a partition that had nothing for this long no line is held back for others that may belong to it."""
+ASK_SECS_MAX = 5.0
+"""How long the cluster is waited for at the start; then it is followed from when it is there."""
+STOP_SECS_MAX = 0.8
+"""For the last commit and leaving the group."""
+WARNING_SECS_MIN = 10.0
+"""Between two warnings of the same trouble."""
+
+_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+"""Not every way on which they come says that they are fatal."""
+
+
+class KafkaInput:
+    """One topic. Raises SourceError when the settings cannot be, or the cluster is there and the topic is not."""
+
+    def __init__(
+        self,
+        source: Source,
+        endpoint: Endpoint,
+        settings: InputSettings,
+        counts: Counter[str],
+        *,
+        line_bytes_max: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._source, self._endpoint, self._grant = source, endpoint, source.grant_of(source.path)
+        self._line_bytes_max, self._counts, self._clock = line_bytes_max, counts, clock
+        self._partitions: dict[int, _Partition] = {}
+        self._warned_at: dict[str, float] = {}
+        self._fatal = ""
+        self._stopped = False
+        # Numbers are counted by each producer for itself, so each is a sensor of its own.
+        self._sensor = f"{settings.kafka_name or socket.gethostname()}:{endpoint}"
+        config = {**consumer_config(endpoint, settings), "error_cb": self._on_error, "on_commit": self._on_commit}
+        try:
+            self._consumer = Consumer(config)
+        except KafkaException as error:
+            raise SourceError(f"{endpoint}: {error.args[0].str()}; look at the inputs.kafka_ settings") from None
+        self._look_for_topic()
+        self._consumer.subscribe(
+            [endpoint.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def lines(self) -> Iterator[Line | None]:
+        """Lines of the messages, each partition in its order. Raises PublisherFailed when another took our place."""
+        fruitless = 0
+        while True:
+            messages = self._messages()
+            for message in messages:
+                if self._stopped:
+                    break
+                fruitless += 1
+                for line in self._lines_of(message):
+                    fruitless = 0
+                    yield line
+                if fruitless >= FRUITLESS_MAX:
+                    fruitless = 0
+                    yield None
+            if not messages:
+                now = self._clock()
+                for partition in list(self._partitions.values()):
+                    if now - partition.quiet_since >= HELD_SECS_MAX:
+                        yield from partition.lines.let_go()
+                yield None
+
+    def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
+        """Commit what is published; Kafka's answer is not waited for."""
+        offsets = []
+        for number, partition in self._partitions.items():
+            done = partition.done(published_before(partition.lines.file, before))
+            if done:
+                self._counts[Outcome.KAFKA_ACKNOWLEDGED] += len(done)
+                offsets.append(TopicPartition(self._endpoint.name, number, done[-1].next_offset))
+        if offsets:
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                self._warn("offsets were not committed, messages may be read again", error.args[0].str())
+
+    def stop(self) -> None:
+        """Read nothing more; of the messages that were read, only the one that was begun is given."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Leave the group, once the commits under way are answered."""
+        # The cluster may be away; a stop does not wait for it.
+        leaving = threading.Thread(target=self._consumer.close, daemon=True)
+        leaving.start()
+        leaving.join(STOP_SECS_MAX)
+
+    def _messages(self) -> list[Message]:
+        if self._stopped:
+            return []
+        try:
+            messages = self._consumer.consume(MESSAGES_MAX, timeout=0)
+        except KafkaException as error:
+            self._fatal = error.args[0].str()
+            messages = []
+        if self._fatal:
+            raise PublisherFailed(
+                f"following {self._endpoint} failed: {self._fatal}; give each producer its own inputs.kafka_name,"
+                " and start again to go on"
+            )
+        return messages
+
+    def _lines_of(self, message: Message) -> Iterator[Line]:
+        error = message.error()
+        if error is not None:
+            self._on_error(error)
+            return
+        number, offset = message.partition(), message.offset()
+        partition = self._partitions.get(number) if number is not None else None
+        if partition is None or offset is None:  # given away since
+            self._counts[Outcome.KAFKA_LEFT] += 1
+            return
+        partition.quiet_since = self._clock()
+        yield from partition.take(message.value() or b"", offset + 1)
+
+    def _look_for_topic(self) -> None:
+        try:
+            seen = self._consumer.list_topics(self._endpoint.name, timeout=ASK_SECS_MAX).topics
+        except KafkaException as error:
+            self._warn("the kafka to follow is out of reach, waiting for it", error.args[0].str())
+            return
+        topic = seen.get(self._endpoint.name)
+        if topic is None or (topic.error is not None and topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+            self._consumer.close()
+            raise SourceError(f"{self._endpoint}: there is no such topic; create it, or name another one")
+
+    def _on_assign(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
+        for place in places:
+            dialect = self._source.dialect
+            file = SourceFile(dialect.name, str(self._endpoint), f"{self._sensor}/{place.partition}")
+            file.grant = self._grant
+            lines = Lines(file, dialect, self._line_bytes_max, self._source.failures)
+            self._partitions[place.partition] = _Partition(lines, self._clock())
+        log.info("follow partitions", extra={"topic": self._endpoint.name, "partitions": len(places)})
+
+    def _on_revoke(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
+        for place in places:
+            partition = self._partitions.pop(place.partition, None)
+            self._counts[Outcome.KAFKA_LEFT] += len(partition.waiting) if partition is not None else 0
+
+    def _on_commit(self, error: KafkaError | None, _places: list[TopicPartition]) -> None:
+        if error is not None and error.code() != KafkaError._NO_OFFSET:
+            self._warn("offsets were not committed, messages may be read again", error.str())
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.fatal() or error.code() in _FATAL_ERRORS:
+            self._fatal = error.str()
+            return
+        if "AUTH" in error.name():
+            todo = "check inputs.kafka_sasl_username, inputs.kafka_sasl_password and its rights on topic and group"
+        elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            todo = "nothing could be published for too long; its partitions come back by themselves"
+        elif "UNKNOWN_TOPIC" in error.name():
+            todo = f"create topic {self._endpoint.name}"
+        else:
+            todo = f"start Kafka at {','.join(self._endpoint.places)}, or name another one"
+        self._warn("the kafka to follow does not answer as it should, trying again", f"{error.str()}; {todo}")
+
+    def _warn(self, what: str, said: str) -> None:
+        now = self._clock()
+        if now - self._warned_at.get(what, -WARNING_SECS_MIN) >= WARNING_SECS_MIN:
+            self._warned_at[what] = now
+            log.warning(what, extra={"topic": self._endpoint.name, "error": said})
+
+
+class _Mark(NamedTuple):
+    """Where a message ends among its partition's bytes, and what is to be committed once all before is published."""
+
+    end: int
+    next_offset: int
+
+
+class _Partition:
+    """The messages of a partition, one after the other, as if they were a file."""
+
+    def __init__(self, lines: Lines, now: float) -> None:
+        self.lines = lines
+        self.quiet_since = now
+        self.waiting: deque[_Mark] = deque()
+
+    def take(self, value: bytes, next_offset: int) -> Iterator[Line]:
+        """Its lines."""
+        yield from self.lines.message(value)
+        self.waiting.append(_Mark(self.lines.fed_to, next_offset))
+
+    def done(self, before: int) -> list[_Mark]:
+        """The messages that are published as a whole, as far as no earlier one is missing."""
+        found = []
+        while self.waiting and self.waiting[0].end <= before:
+            found.append(self.waiting.popleft())
+        return found
+
+
+def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
+    """How the client is set up; callbacks are added by whoever has them. Raises SettingsError."""
+    kafka = KafkaSettings(
+        bootstrap=",".join(endpoint.places),
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=settings.kafka_sasl_password,
+        ssl_ca_file=settings.kafka_ssl_ca_file,
+        ssl_client_cert_file=settings.kafka_ssl_client_cert_file,
+    )
+    return {
+        **client_config(kafka, "inputs.kafka_ssl_"),
+        "group.id": settings.kafka_group,
+        **({"group.instance.id": settings.kafka_name} if settings.kafka_name else {}),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": round(settings.kafka_session_timeout_secs * 1_000),
+        # So long ours may take nothing before another member of the group is asked to try.
+        "max.poll.interval.ms": 600_000,
+        "queued.max.messages.kbytes": 32_768,
+        "fetch.wait.max.ms": 100,
+        # A full queue would otherwise put off the next fetch for a whole second.
+        "fetch.queue.backoff.ms": 10,
+        # Errors come to error_cb; the library's own log would tell each try to reconnect.
+        "log_level": 2,
+    }

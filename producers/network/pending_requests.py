@@ -1,0 +1,148 @@
+"""Requests that wait for Kafka: bodies go from the server's loop to the producer's, answers come back, and both are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from producers.network.inputs import Outcome
+from producers.sources.grants import Grant
+from schemas.settings import InputSettings
+
+
+class Refused(Exception):
+    """A request that is not taken: the status, what it counts as, and what to do."""
+
+    def __init__(self, status: HTTPStatus, outcome: Outcome, words: str) -> None:
+        super().__init__(words)
+        self.status, self.outcome = status, outcome
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """The lines of one request. `published` becomes True when Kafka has all of them, False when the producer stops."""
+
+    grant: Grant
+    address: str
+    value: bytes
+    published: asyncio.Future[bool]
+
+    def answer(self, published: bool) -> None:
+        """Let the request answer. Called from the producer's thread."""
+        loop = self.published.get_loop()
+        if not loop.is_closed():  # the server may have ended
+            loop.call_soon_threadsafe(self._set, published)
+
+    def _set(self, published: bool) -> None:
+        if not self.published.done():
+            self.published.set_result(published)
+
+
+class PendingRequests:
+    """Bodies between the two loops. What both threads touch is behind a lock that is held for moments only."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._requests_max, self._bytes_max = settings.http_requests_waiting_max, settings.http_waiting_bytes_max
+        self._answer_secs_max = settings.http_answer_secs_max
+        self._requests = self._bytes = 0
+        self._lock = threading.Lock()
+        self._queue: deque[Body] = deque()
+        self._unanswered: set[Body] = set()
+        self._counts: Counter[str] = Counter()
+        self._closed = False
+
+    @contextmanager
+    def admitted(self, size: int) -> Iterator[Callable[[int], None]]:
+        """Admit a request that announces `size` bytes; gives what reserves its bytes as they come.
+
+        Bytes are reserved when they are there, so a slow client holds no room for what it does not send. Both raise Refused.
+        """
+        held = 0
+
+        def room_for(more: int) -> None:
+            if self._bytes > held and self._bytes + more > self._bytes_max:
+                raise _full()
+
+        def reserve(more: int) -> None:
+            nonlocal held
+            room_for(more)
+            self._bytes += more
+            held += more
+
+        if self._closed:
+            raise _stopping()
+        if self._requests >= self._requests_max:
+            raise _full()
+        room_for(size)
+        self._requests += 1
+        try:
+            yield reserve
+        finally:
+            self._requests -= 1
+            self._bytes -= held
+
+    async def publish(self, body: Body) -> None:
+        """Hand a body to the producer and wait until Kafka has it. Raises Refused when it does not get it in time."""
+        with self._lock:
+            if self._closed:
+                raise _stopping()
+            self._queue.append(body)
+            self._unanswered.add(body)
+        try:
+            async with asyncio.timeout(self._answer_secs_max):
+                published = await body.published
+        except TimeoutError:
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                Outcome.HTTP_UNANSWERED,
+                "Kafka did not acknowledge these lines in time; send them again, those it has will not count twice",
+            ) from None
+        finally:
+            with self._lock:
+                self._unanswered.discard(body)
+                if body in self._queue:
+                    self._queue.remove(body)
+        if not published:
+            raise _stopping()
+
+    def count(self, outcome: Outcome) -> None:
+        """Count what became of a request or a connection."""
+        with self._lock:
+            self._counts[outcome] += 1
+
+    def take_counts(self) -> Counter[str]:
+        """Return what was counted since the last call."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        return counts
+
+    def next_body(self) -> Body | None:
+        """Return the body that waits longest; called by the producer."""
+        with self._lock:
+            return self._queue.popleft() if self._queue else None
+
+    def close(self) -> None:
+        """Take nothing more, and answer what waits that the producer stops."""
+        with self._lock:
+            self._closed = True
+            for body in self._unanswered:
+                body.answer(False)
+
+
+def _full() -> Refused:
+    return Refused(
+        HTTPStatus.TOO_MANY_REQUESTS, Outcome.HTTP_FULL, "Kafka takes less than is sent; send it again later"
+    )
+
+
+def _stopping() -> Refused:
+    return Refused(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        Outcome.HTTP_STOPPING,
+        "this producer stops; send these lines again, those Kafka has will not count twice",
+    )

@@ -1,0 +1,1 @@
+"""Messages to Kafka: batches, delivery, metrics and health."""

@@ -1,0 +1,1 @@
+"""Enforcement of the sensor's list: rules, held packets and destroyed sockets."""

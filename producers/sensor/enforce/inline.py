@@ -1,0 +1,237 @@
+"""Packets held by the kernel until we say whether they may go: nfnetlink_queue, bounded and open when it fails.
+
+Source: include/uapi/linux/netfilter/nfnetlink_queue.h. What the kernel cannot hand over for want of room goes on unseen
+(`NFQA_CFG_F_FAIL_OPEN`); it is counted by the gaps in the packets' numbers. When the socket is closed, what is held is
+dropped and sent again by TCP, and by the rules' `bypass` nothing is held any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from producers.sensor.kernel.netlink import (
+    ACK,
+    ERROR,
+    NETFILTER,
+    REQUEST,
+    attribute,
+    attributes,
+    error_of,
+    is_loss,
+    message,
+    messages,
+    opened,
+    received,
+)
+
+log = logging.getLogger(__name__)
+
+QUEUE_FIRST, QUEUES = 21_840, 64
+"""The first of these numbers that nobody has; another sensor's inline mode mostly begins with 0."""
+HELD_MAX = 65_536
+"""Packets; before that the socket's buffer is full, where what has no room can be counted."""
+HELD_BYTES = 8 * 1024 * 1024
+BATCH_MAX = 64
+"""Packets that are judged before their verdicts are given."""
+_QUEUE = 3 << 8
+_PACKET, _VERDICT, _CONFIG, _VERDICT_BATCH = _QUEUE, _QUEUE | 1, _QUEUE | 2, _QUEUE | 3
+_CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
+_BIND = 1
+_COPY_PACKET = 2
+_COPY_BYTES = 0xFFFF
+_FAIL_OPEN, _WHOLE_SEGMENTS = 1, 4
+_PACKET_HDR, _VERDICT_HDR, _PAYLOAD = 1, 2, 10
+_DROP, _ACCEPT = 0, 1
+_GENERAL = struct.Struct("!BBH")
+_NUMBER_BITS = 32
+
+
+class Held(NamedTuple):
+    """A packet that waits for its verdict."""
+
+    number: int
+    ip_bytes: bytes
+    """From the IP header on."""
+
+
+class Queue:
+    """A queue of the kernel's with a number of its own. Raises OSError where it cannot be had."""
+
+    def __init__(self, receive_bytes: int = HELD_BYTES) -> None:
+        self._link = opened(NETFILTER, receive_bytes=receive_bytes)
+        try:
+            self.number = self._bind()
+            self._configure(attribute(_CFG_PARAMS, struct.pack("!IB", _COPY_BYTES, _COPY_PACKET)))
+            flags = struct.pack("!I", _FAIL_OPEN | _WHOLE_SEGMENTS)
+            self._configure(
+                attribute(_CFG_MAXLEN, struct.pack("!I", HELD_MAX))
+                + attribute(_CFG_FLAGS, flags)
+                + attribute(_CFG_MASK, flags)
+            )
+            self._link.setblocking(False)
+        except BaseException:  # whatever it is, the socket is let go and it goes on up
+            self._link.close()
+            raise
+        self.passed_unseen = 0
+        """Packets that the kernel let go for want of room."""
+        self._last = 0
+
+    def fileno(self) -> int:
+        """To wait for more."""
+        return self._link.fileno()
+
+    def take(self) -> list[Held]:
+        """Those that are there, at most `BATCH_MAX`."""
+        held: list[Held] = []
+        with suppress(BlockingIOError):
+            while len(held) < BATCH_MAX:
+                try:
+                    raw = received(self._link)
+                except OSError as error:
+                    if not is_loss(error):
+                        raise
+                    continue
+                held += self.held(raw)
+        return held
+
+    def held(self, raw: bytes) -> list[Held]:
+        """Those of one datagram."""
+        found = []
+        for one in messages(raw):
+            told = attributes(one.body[_GENERAL.size :]) if one.kind == _PACKET else {}
+            header = told.get(_PACKET_HDR, b"")
+            if len(header) < 4:
+                continue
+            number = int.from_bytes(header[:4], "big")
+            self.passed_unseen += (number - self._last - 1) % (1 << _NUMBER_BITS) if number != self._last else 0
+            self._last = number
+            found.append(Held(number, told.get(_PAYLOAD, b"")))
+        return found
+
+    def judge(self, held: Sequence[Held], dropped: frozenset[int] | set[int]) -> None:
+        """Drop those with these numbers, let the rest go."""
+        for one in held:
+            if one.number in dropped:
+                self._say(_VERDICT, _DROP, one.number)
+        if any(one.number not in dropped for one in held):
+            self._say(_VERDICT_BATCH, _ACCEPT, held[-1].number)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._link.close()
+
+    def _say(self, kind: int, verdict: int, number: int) -> None:
+        body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number)
+        # Without ACK: what is gone meanwhile, as with its interface, is no matter.
+        self._link.send(message(kind, body + attribute(_VERDICT_HDR, struct.pack("!II", verdict, number))))
+
+    def _bind(self) -> int:
+        refused = OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        for number in range(QUEUE_FIRST, QUEUE_FIRST + QUEUES):
+            self.number = number
+            try:
+                self._configure(attribute(_CFG_CMD, struct.pack("!BBH", _BIND, 0, socket.AF_UNSPEC)))
+            except OSError as error:
+                # A queue that another has is refused with EPERM, as a missing right is.
+                if error.errno not in (errno.EBUSY, errno.EPERM):
+                    raise
+                refused = error
+                continue
+            return number
+        raise refused
+
+    def _configure(self, what: bytes) -> None:
+        body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number) + what
+        self._link.send(message(_CONFIG, body, REQUEST | ACK))
+        while True:
+            for answer in messages(received(self._link)):
+                if answer.kind == ERROR:
+                    if reason := error_of(answer.body):
+                        raise OSError(reason, os.strerror(reason))
+                    return
+
+
+class Gate:
+    """A thread that asks about each packet of a queue and gives the verdicts. What it cannot judge, it lets go."""
+
+    def __init__(self, queue: Queue, may_pass: Callable[[bytes], bool]) -> None:
+        self._queue, self._may_pass = queue, may_pass
+        self.packets = 0
+        self.dropped = 0
+        self.failed = 0
+        """Packets that went on because judging them failed: a fault of ours."""
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="sensor-gate", daemon=True)
+
+    @property
+    def running(self) -> bool:
+        """It gives verdicts."""
+        return self._thread.is_alive()
+
+    @property
+    def queue_number(self) -> int:
+        """Where the rules have to lead."""
+        return self._queue.number
+
+    @property
+    def passed_unseen(self) -> int:
+        """Packets that the kernel let go for want of room."""
+        return self._queue.passed_unseen
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Judge what is there and end. The rules have to be gone before, or what comes meanwhile is sent again by TCP."""
+        with suppress(BlockingIOError):  # asked often enough
+            os.write(self._wake_write, b".")
+        self._thread.join()
+        self._queue.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _run(self) -> None:
+        try:
+            with select.epoll() as poll:
+                for handle in (self._queue.fileno(), self._wake_read):
+                    poll.register(handle, select.EPOLLIN)
+                asked = False
+                while not asked:
+                    asked = any(handle == self._wake_read for handle, _ in poll.poll())
+                    while self.step():
+                        pass
+        except Exception as error:  # the edge: what is held must not wait for a thread that is no more
+            log.error(
+                "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
+            )
+            # The rules' bypass lets everything pass from here on.
+            self._queue.close()
+
+    def step(self) -> int:
+        """Judge what is there; how many that were."""
+        held = self._queue.take()
+        if held:
+            self.packets += len(held)
+            refused = {one.number for one in held if not self._passes(one)}
+            self.dropped += len(refused)
+            self._queue.judge(held, refused)
+        return len(held)
+
+    def _passes(self, held: Held) -> bool:
+        try:
+            return self._may_pass(held.ip_bytes)
+        except Exception:  # the edge: a fault of ours must not hold up the machine's traffic
+            self.failed += 1
+            if self.failed & (self.failed - 1) == 0:
+                log.exception("a packet could not be judged and goes on", extra={"failed": self.failed})
+            return True

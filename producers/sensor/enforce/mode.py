@@ -1,0 +1,303 @@
+"""The mode in force, and what it takes: list and mode file are looked at, rules and gate put up and taken away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Generic
+
+import schemas.metrics as declared
+from common.exporter import Family, by_label
+from producers.sensor.enforce.deny_list import Listed, list_file
+from producers.sensor.enforce.enforcer import Asked, Emit, Enforcer, Level, Request, Segment, passes
+from producers.sensor.enforce.inline import Gate, Queue
+from producers.sensor.enforce.watched_file import Unreadable, Watched
+from producers.sensor.errors import Errors
+from producers.sensor.kernel.nft_rules import ANY, NoRules, ProxyAddress, Rules
+from producers.sensor.kernel.sock_diag import Destroyer, FiveTuple, why_not_destroy
+from producers.sensor.kernel.tracefs import SensorError
+from schemas.events import Micros, ProtectionMode
+
+log = logging.getLogger(__name__)
+
+LOOK_SECS = 1.0
+"""Between two looks at the list and at the mode."""
+AGAIN_SECS = 30.0
+"""Before inline is tried again that broke, was passed by, or could not be had."""
+MODE_FILE_BYTES_MAX = 64
+
+
+class Enforcement(Generic[Segment, Asked]):
+    """Keeps the mode in force, and what it takes: list, mode file, rules, gate. A thread looks after them each second.
+
+    With `is_proxied`, which says whether a request was made to a proxy, packets to every address are held.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        listed: Watched[Listed] | None,
+        mode: ProtectionMode,
+        mode_file: Watched[ProtectionMode] | None,
+        proxies: Iterable[ProxyAddress],
+        parse: Callable[[bytes], Segment | None],
+        level: Callable[[], Level[Segment, Asked]],
+        emit: Emit,
+        rules: Callable[[], Rules],
+        is_proxied: Callable[[Asked], bool] | None,
+        *,
+        block_unreadable: bool = False,
+    ) -> None:
+        nothing = Listed("")
+        self._destroyer: Destroyer | None = None
+        self._proxies, self._is_proxied = frozenset(proxies), is_proxied
+        self.enforcer = Enforcer(
+            device, lambda: nothing if listed is None else listed.content, self._destroy, emit,
+            block_unreadable=block_unreadable, named=self._proxies,
+        )  # fmt: skip
+        self._watched, self._mode, self._mode_file = listed, mode, mode_file
+        self._parse, self._level, self._rules_of = parse, level, rules
+        self._wanted: ProtectionMode | None = None
+        self._gate: Gate | None = None
+        self._rules: Rules | None = None
+        self._ruled: frozenset[ProxyAddress] = frozenset()
+        self._again_at = 0.0
+        self._passed_by = False
+        self._told: tuple[str, str] | None = None
+        self._unseen_before = self._failed_before = 0
+        self._errors_seen = Errors("a request that was seen on its way")
+        self._errors = Errors("a look at mode and list; the mode stays as it was")
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sensor-modes", daemon=True)
+
+    @property
+    def mode(self) -> ProtectionMode:
+        """The mode in force. While it is off, nothing of the HTTP level is to be read."""
+        return self.enforcer.mode or ProtectionMode.OFF
+
+    @property
+    def inline(self) -> bool:
+        """Requests are held until it is known that they may go on."""
+        return self._gate is not None and self._gate.running
+
+    def heard(self, said: Iterable[Request]) -> None:
+        """Something was said, by whoever sees packets on their way."""
+        for request in said:
+            with self._errors_seen:
+                if self.enforcer.saw(request.at, request) and self._gate is not None:
+                    self._passed_by = True
+
+    def keeps(self, request: Request, line: bytes) -> bool:
+        """Whether a request's own line is not to be written, or later."""
+        return self.enforcer.keeps(request, line)
+
+    def reset(self, packet: Segment) -> None:
+        """A client's reset was seen on its way."""
+        self.enforcer.reset(packet)
+
+    def finish(self) -> None:
+        """Nothing more is seen."""
+        self.enforcer.finish()
+
+    def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
+        """These are the proxies from now on."""
+        self._proxies = frozenset(proxies)
+        self._wake.set()
+
+    def start(self) -> None:
+        """Bring the mode into force, and keep it."""
+        with suppress(NoRules), closing(self._rules_of()) as rules:
+            if left := rules.remove_left():
+                log.warning("rules of a killed sensor were removed", extra={"names": left})
+        self.look()
+        self._thread.start()
+
+    def look(self) -> None:
+        """Take up what has changed."""
+        self.enforcer.advance(_now())
+        if self._watched is not None:
+            self._watched.look()
+        if self._mode_file is not None and self._mode_file.look():
+            log.info("mode was read", extra={"mode": self._mode_file.content})
+        wanted = self._mode if self._mode_file is None else self._mode_file.content
+        if wanted is not ProtectionMode.BLOCK:
+            self._release()
+            self.enforcer.enters(wanted, _now())
+        elif self._wanted is not wanted or self._is_due():
+            self.enforcer.enters(self._hold(), _now())
+        self._wanted = wanted
+
+    def close(self) -> None:
+        """End; nothing of it is left in the kernel."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._release()
+        destroyer, self._destroyer = self._destroyer, None
+        if destroyer is not None:
+            destroyer.close()
+
+    @property
+    def skipped(self) -> int:
+        """Errors in requests and in looks at mode and list."""
+        return self._errors.count + self._errors_seen.count
+
+    def families(self) -> Iterator[Family]:
+        """Its numbers for Prometheus."""
+        yield by_label(declared.SENSOR_LISTED, self.summary())
+
+    def summary(self) -> dict[str, int]:
+        """What it did, for the sensor's last word."""
+        enforcer, gate = self.enforcer, self._gate
+        unseen, failed = (gate.passed_unseen, gate.failed) if gate else (0, 0)
+        return {
+            "audited": enforcer.audited,
+            "blocked_inline": enforcer.blocked_inline,
+            "socket_destroyed": enforcer.destroyed,
+            "went_through": enforcer.passed,
+            "passed_unseen": self._unseen_before + unseen,
+            "not_judged": self._failed_before + failed,
+        }
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(LOOK_SECS)
+            self._wake.clear()
+            with self._errors:
+                if not self._stopping:
+                    self.look()
+
+    @property
+    def _held(self) -> frozenset[ProxyAddress]:
+        """Where packets go that are held."""
+        return self._proxies if self._is_proxied is None else frozenset({ANY})
+
+    def _is_due(self) -> bool:
+        if self._held != self._ruled:
+            return True
+        broken = self._passed_by or not self.inline
+        return broken and time.monotonic() >= self._again_at
+
+    def _hold(self) -> ProtectionMode:
+        """Bring blocking into force as far as it can be had; the mode that comes of it."""
+        self._again_at, self._passed_by, self._ruled = time.monotonic() + AGAIN_SECS, False, self._held
+        no_destroy = self._open_destroyer()
+        no_inline = self._hold_inline()
+        outcome = (no_inline, no_destroy)
+        if outcome != self._told:
+            self._told = outcome
+            if no_inline and self._is_proxied is not None:
+                log.error("packets to unknown proxies are not held", extra={"reason": no_inline})
+            if not no_inline:
+                log.info("listed requests are stopped inline", extra={"proxies": len(self._proxies)})
+            elif not no_destroy:
+                log.warning(
+                    "not inline: sockets of listed requests are destroyed at sight", extra={"reason": no_inline}
+                )
+            else:
+                log.error(
+                    "listed requests cannot be blocked, they are marked only",
+                    extra={"not_inline": no_inline, "not_destroyed": no_destroy},
+                )
+        return ProtectionMode.AUDIT if no_inline and no_destroy else ProtectionMode.BLOCK
+
+    def _hold_inline(self) -> str:
+        """Why requests cannot be held; "" when they are."""
+        if self._gate is not None and not self._gate.running:
+            self._release()
+        if not self._held:
+            self._remove_rules()
+            return "no proxy is known"
+        if self._gate is None:
+            try:
+                queue = Queue()
+            except OSError as error:
+                return f"no queue: {error.strerror or error}"
+            is_proxied = self._is_proxied or (lambda _: True)
+            self._gate = Gate(queue, passes(self.enforcer, self._parse, self._level(), _now, is_proxied))
+            self._gate.start()
+        try:
+            if self._rules is None:
+                self._rules = self._rules_of()
+            self._rules.put(self._held, self._gate.queue_number)
+        except NoRules as error:
+            self._release()
+            return str(error)
+        return ""
+
+    def _release(self) -> None:
+        """Hold nothing any more: first the rules go, then who listens."""
+        self._remove_rules()
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
+            self._unseen_before += gate.passed_unseen
+            self._failed_before += gate.failed
+
+    def _remove_rules(self) -> None:
+        rules, self._rules = self._rules, None
+        if rules is not None:
+            rules.close()
+
+    def _open_destroyer(self) -> str:
+        """Why sockets cannot be destroyed; "" when they can."""
+        reason = why_not_destroy()
+        if not reason and self._destroyer is None:
+            self._destroyer = Destroyer()
+        return reason
+
+    def _destroy(self, flow: FiveTuple) -> bool:
+        return self._destroyer is not None and self._destroyer.destroy(flow)
+
+
+@contextmanager
+def enforcing(
+    device: str,
+    emit: Emit,
+    *,
+    mode: ProtectionMode,
+    mode_file: Path | None = None,
+    list_path: Path | None = None,
+    proxies: Iterable[ProxyAddress] = (),
+    parse: Callable[[bytes], Segment | None],
+    level: Callable[[], Level[Segment, Asked]],
+    rules: Callable[[], Rules] = Rules,
+    is_proxied: Callable[[Asked], bool] | None = None,
+    block_unreadable: bool = False,
+) -> Iterator[Enforcement[Segment, Asked]]:
+    """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
+
+    `mode` is in force where no file tells one. `level` makes an HTTP level of its own for what is held: packets to the proxies,
+    with `is_proxied` all. Lines of verdicts and modes go to `emit`, from several threads.
+    """
+    try:
+        listed = list_file(list_path) if list_path else None
+        told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
+    except Unreadable as error:
+        raise SensorError(str(error)) from None
+    own = Enforcement(
+        device, listed, mode, told, proxies, parse, level, emit, rules, is_proxied, block_unreadable=block_unreadable
+    )
+    try:
+        own.start()
+        yield own
+    finally:
+        own.close()
+
+
+def _mode_of(path: Path, raw: bytes) -> ProtectionMode:
+    word = raw.decode(errors="replace").strip().lower()
+    try:
+        return ProtectionMode(word)
+    except ValueError:
+        raise Unreadable(f"{path}: {word!r} is none of {', '.join(ProtectionMode)}") from None
+
+
+def _now() -> Micros:
+    return time.time_ns() // 1_000

@@ -1,0 +1,1 @@
+"""HTTP level: packets to and from proxies, and the requests in them."""

@@ -1,0 +1,306 @@
+"""Heads of HTTP requests and answers as they go to a proxy, and how much of them is reported: pure, and safe against any bytes.
+
+Sources: RFC 9112 sections 2, 3, 5 and 6 (request line, target, fields, framing), RFC 9110 section 9.3.6 (CONNECT), RFC 1945
+section 4.1 (simple requests of HTTP/0.9). Proxies accept more than these allow, so heads are read as leniently as proxies read
+them. A host is reported only where proxies agree on it; a head that two proxies read in two ways has none, and `others` has each
+host that may be meant. Nothing of a head is reported but the method, the target without credentials and, unless it is asked for,
+without its query, the host and the user agent.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, StrEnum, auto
+from typing import NamedTuple
+
+from producers.sensor.http.hosts import Authority, authorities_in, authority_of
+from schemas.address import authority
+from schemas.events import UNNAMED_TARGET
+from schemas.logins import without_logins
+
+TARGET_CHARS_MAX = 2_048
+USER_AGENT_CHARS_MAX = 256
+CHUNKED, UNKNOWN = -1, -2
+"""In place of a body's length: in chunks, or not known."""
+LENGTH_MAX = 2**62
+SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
+TUNNEL_PORTS = (443, 80)
+"""Where a CONNECT without a port goes to: squid, tinyproxy, privoxy and proxy.py take the first one, goproxy the second one."""
+NO_METHOD = "?"
+"""In place of a method: these bytes are no request."""
+HTTP_2_PREFACE_METHOD = b"PRI"
+"""RFC 9113 section 3.4: what follows is HTTP/2, which is not read."""
+_REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) (HTTP/1\.[0-9])")
+REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
+FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
+"""One that is found after a gap: its method is no other one's end, such as PATCH of PROPPATCH."""
+MAY_BEGIN = re.compile(rb"[\t\x0b\x0c\r -~]")
+"""The first byte of what some proxy takes for a request."""
+_METHOD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
+_VERSION = re.compile(rb"HTTP/[!-~]{0,16}", re.IGNORECASE)
+_VERSION_1 = re.compile(rb"HTTP/1\.[0-9]{1,9}", re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?:[ \r\n]|$)")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\r]*)")
+_LINE_END = re.compile(rb"\r?\n")
+_ABSOLUTE = re.compile(r"([A-Za-z]+)://([^/?#\\]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
+_ORIGIN = re.compile(r"(/[^?#]*)(\?[^#]*)?(?:#.*)?", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+|[/\\]{2,}")
+_TUNNEL = re.compile(r"(?:https?://)?([^/?#\\]+)(?:/[^@]*)?", re.IGNORECASE | re.DOTALL)
+_BETWEEN = re.compile(r"([/?&=])")
+_HOST, _LENGTH, _CODING = b"host", b"content-length", b"transfer-encoding"
+_WANTED = frozenset({_HOST, b"user-agent", _LENGTH, _CODING})
+_DOUBTFUL = b""
+"""In place of the value of a field that proxies read in several ways: no host, no length and no coding."""
+
+
+class Urls(StrEnum):
+    """How much of a URL is reported."""
+
+    FULL = "full"
+    PATH = "path"
+    HOST = "host"
+
+
+class Request(NamedTuple):
+    """What a request's head says."""
+
+    method: str
+    target: str
+    """As it is reported; `UNNAMED_TARGET` where proxies do not agree on the host."""
+    host: str
+    """The host that it is for: of the target, or of the Host field where the target has none; normalised, "" where proxies do not
+    agree on it, or there is none."""
+    port: int
+    named: str
+    """What the Host field says, normalised."""
+    user_agent: str
+    body: int
+    """Bytes of the body, or CHUNKED or UNKNOWN."""
+    others: tuple[Authority, ...] = ()
+    """Each other host that a proxy may go to."""
+    is_readable: bool = True
+    """False: the line, the host or the length of the body is read in several ways, or not at all."""
+
+    def in_doubt(self) -> Request:
+        """Return the same request where the proxy may have got other bytes than were read."""
+        others = ((self.host, self.port), *self.others) if self.host else self.others
+        return self._replace(target=UNNAMED_TARGET, host="", port=0, others=others, is_readable=False)
+
+
+class First(Enum):
+    """What a line is with which a client begins."""
+
+    HEAD = auto()
+    """The first one of a head, which an empty line ends."""
+    ALONE = auto()
+    """A request without a head: proxies act on it at once."""
+    FOREIGN = auto()
+    """No request."""
+
+
+class _Line(NamedTuple):
+    method: bytes
+    target: bytes
+    version: bytes
+    """b"" without one."""
+
+
+class _Target(NamedTuple):
+    text: str
+    host: str
+    port: int
+    others: tuple[Authority, ...] = ()
+    is_readable: bool = True
+
+
+def status_of(answer: bytes) -> int | None:
+    """The status of an answer that begins here; None where none does."""
+    found = _STATUS.match(answer)
+    return int(found[1]) if found else None
+
+
+def first_of(line: bytes, *, in_tunnel: bool = False) -> First:
+    """Tell what a line is, without the newline at its end; `in_tunnel`: it may as well be of another protocol."""
+    read = _line_of(line)
+    if read is None or read.method == HTTP_2_PREFACE_METHOD:
+        return First.FOREIGN
+    if _VERSION_1.fullmatch(read.version):
+        return First.HEAD
+    is_request = read.version or b"://" in read.target or (not in_tunnel and read.method.upper() in _METHODS)
+    return First.ALONE if is_request else First.FOREIGN
+
+
+def request_of(head: bytes, urls: Urls) -> Request:
+    """Read a head, without the empty line at its end."""
+    first, *lines = _LINE_END.split(head)
+    usual = _REQUEST.fullmatch(first)
+    line = _Line(*usual.groups()) if usual else _line_of(first)
+    if line is None:
+        return foreign(head)
+    fields = _fields(lines)
+    named = _named(fields[_HOST]) if _HOST in fields else ("", 0)
+    method = line.method.upper().decode("ascii", "replace")
+    is_method = usual is not None or _METHOD.fullmatch(line.method) is not None
+    if is_method:
+        target = _target(method, line.target, named, urls, is_usual=usual is not None or line.method.isupper())
+    else:
+        target = _unnamed(line.target, named)
+    if not target.host and _HOST in fields and not named[0]:
+        others = (one for host in fields[_HOST] for one in authorities_in(_text(host), 80))
+        target = _Target(UNNAMED_TARGET, "", 0, (*target.others, *others), is_readable=False)
+    body = _body(fields, is_1_0=line.version.endswith(b"/1.0"))
+    return Request(
+        method if is_method else NO_METHOD,
+        target.text,
+        target.host,
+        target.port,
+        named[0] if target.host or target.text == UNNAMED_TARGET else "",
+        _text(fields.get(b"user-agent", [b""])[0])[:USER_AGENT_CHARS_MAX],
+        body,
+        target.others,
+        target.is_readable and body != UNKNOWN,
+    )
+
+
+def foreign(begin: bytes) -> Request:
+    """Return what stands for bytes that are no request, or for a head that is too long; `others` is what its line may name."""
+    line = begin.partition(b"\n")[0]
+    read = _line_of(line)
+    method = NO_METHOD
+    others: tuple[Authority, ...] = ()
+    if read is not None and (first_of(line) is not First.FOREIGN or read.method == HTTP_2_PREFACE_METHOD):
+        method = read.method.upper().decode("ascii") if _METHOD.fullmatch(read.method) else NO_METHOD
+        others = _unnamed(read.target, ("", 0)).others
+    return Request(method, UNNAMED_TARGET, "", 0, "", "", UNKNOWN, others, is_readable=False)
+
+
+def _named(hosts: list[bytes]) -> Authority:
+    """What the Host field says, if all of them say the same; it has no user information (RFC 9110 section 7.2)."""
+    host = _text(hosts[0]).lower()
+    if "@" in host or any(_text(other).lower() != host for other in hosts[1:]):
+        return "", 0
+    return authority_of(host, 80)
+
+
+def _line_of(line: bytes) -> _Line | None:
+    """Split a request line at any white space; None where there is no target."""
+    words = line.split(None, 1)
+    if len(words) != 2:
+        return None
+    method, rest = words[0], words[1].rstrip()
+    target, *last = rest.rsplit(None, 1)
+    if last and _VERSION.fullmatch(last[0]):
+        return _Line(method, target, last[0])
+    return _Line(method, rest, b"")
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
+    """Those fields that are read, names in lower case. What is not well-formed counts only where it may be one of them."""
+    found: dict[bytes, list[bytes]] = {}
+    name = b""
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            _doubt(found, name if line[:1] in (b" ", b"\t") else b"", line.lower())
+            continue
+        name = field[1].lower()
+        if name in _WANTED:
+            found.setdefault(name, []).append(field[2].strip(b" \t"))
+    return found
+
+
+def _doubt(found: dict[bytes, list[bytes]], continued: bytes, line: bytes) -> None:
+    """A line that is no field: it goes on with the one before it (RFC 9112 section 5.2), or proxies may take it for another."""
+    for name in (_HOST, _LENGTH, _CODING):
+        if name == continued or name in line or (name is _LENGTH and not line.strip()):
+            found.setdefault(name, []).append(_DOUBTFUL)
+
+
+def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: bool) -> _Target:
+    """Read a target. `is_usual`: the method is in upper case; some proxies do not know it otherwise, and go by the Host field."""
+    text = _text(raw)
+    if method == "CONNECT":
+        host, port = authority_of(text, 0)
+        if not host and is_usual and (found := _TUNNEL.fullmatch(text)):
+            host, port = authority_of(found[1], 0)
+        if not host or "@" in text or not (is_usual or named in (("", 0), (host, port))):
+            return _unnamed(raw, named, TUNNEL_PORTS)
+        return _Target(authority(host, port), host, port)
+    if text == "*":
+        return _Target(text, *named)
+    origin = _ORIGIN.fullmatch(text)
+    if origin is not None:
+        told = _told(origin[1], origin[2], urls)
+        if not text.startswith("//"):
+            return _Target(told, *named)
+        # Some proxies take what follows for an authority. The target stays: an ordinary server is asked so as well.
+        return _unnamed(raw, named)._replace(text=told)
+    absolute = _ABSOLUTE.fullmatch(text)
+    scheme = absolute[1].lower() if absolute else ""
+    usual = SCHEME_PORTS.get(scheme, 0)
+    if absolute is None or not usual or (absolute[3] and not absolute[3].startswith("/")):
+        return _unnamed(raw, named)
+    host, port = authority_of(absolute[2], usual)
+    if not host or (not absolute[3] and "@" in text[absolute.end(2) :].partition("/")[0]):
+        # Some proxies let an authority go on to the first slash: http://a.example?@b.example/
+        return _unnamed(raw, named)
+    place = _spelled(host, 0 if port == usual else port)
+    told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
+    if named[0] == host or not named[0]:
+        return _Target(told, host, port)
+    if scheme != "http":
+        # tinyproxy goes by the Host field where it does not know the scheme.
+        return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
+    # RFC 9112 section 3.2.2 has the target decide; nginx can be set up to go by the Host field all the same.
+    return _Target(told, host, port, (named,))
+
+
+def _unnamed(raw: bytes, named: Authority, default_ports: tuple[int, ...] = (80,)) -> _Target:
+    """A target that proxies may read in several ways: each host that they may find in it, or in the Host field."""
+    region = raw[:TARGET_CHARS_MAX].decode("utf-8", "replace")
+    scheme = _SCHEME.match(region)
+    place = (region[scheme.end() :] if scheme else region).partition("/")[0]
+    others = tuple(dict.fromkeys(one for port in default_ports for one in authorities_in(place, port)))
+    return _Target(UNNAMED_TARGET, "", 0, (*others, named) if named[0] else others, is_readable=False)
+
+
+def _told(path: str, query: str | None, urls: Urls) -> str:
+    if urls is Urls.HOST:
+        return "/"
+    whole = without_logins(path + (query or "") if urls is Urls.FULL else path)
+    return (_without_user_names(whole) if "@" in whole else whole)[:TARGET_CHARS_MAX]
+
+
+def _without_user_names(path: str) -> str:
+    """The path without what looks like a login and need not be one: `x//user@host/`, `/user:password@host/`."""
+    parts = _BETWEEN.split(path)
+    for place, part in enumerate(parts):
+        login, at, host = part.rpartition("@")
+        if at and (":" in login or parts[max(place - 2, 0) : place] == ["", "/"]):
+            parts[place] = host
+    return "".join(parts)
+
+
+def _spelled(host: str, port: int) -> str:
+    return authority(host, port) if port else f"[{host}]" if ":" in host else host
+
+
+def _body(fields: dict[bytes, list[bytes]], *, is_1_0: bool) -> int:
+    codings, lengths = fields.get(_CODING), fields.get(_LENGTH)
+    if codings is not None:
+        plain = len(codings) == 1 and codings[0].lower() == b"chunked"
+        return CHUNKED if plain and lengths is None and not is_1_0 else UNKNOWN
+    if lengths is None:
+        return 0
+    said = {part.strip() for value in lengths for part in value.split(b",")}
+    digits = said.pop()
+    if said or not digits.isdigit() or len(digits) > len(str(LENGTH_MAX)) or int(digits) > LENGTH_MAX:
+        return UNKNOWN
+    return int(digits)
+
+
+def _text(raw: bytes) -> str:
+    """Bytes of a head as text; what is no UTF-8, or cannot be seen, in escapes."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

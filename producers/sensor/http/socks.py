@@ -1,0 +1,160 @@
+"""Requests to SOCKS servers as clients send them: pure, bounded, and safe against any bytes.
+
+Sources: RFC 1928 (version 5), RFC 1929 (user name and password), the protocol notes "SOCKS: A protocol for TCP proxy across
+firewalls" (version 4) and "SOCKS 4A". The target stands in clear text, unless GSSAPI (RFC 1961) hides it. User names and
+passwords are passed over: nothing of them is returned.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from producers.sensor.http.hosts import host_of
+from producers.sensor.kernel.trace_ring import spelled
+
+VERSIONS = frozenset({4, 5})
+"""First bytes of a connection to a SOCKS server."""
+REQUEST_BYTES_MAX = 1_032
+"""The longest greeting (257), user name with password (513) and request (262)."""
+REPLY_BYTES_MAX = 262
+_CONNECT, _BIND = 1, 2
+_NO_LOGIN, _GSSAPI, _PASSWORD = 0, 1, 2
+_V4, _NAME, _V6 = 1, 3, 4
+_ADDRESS_BYTES = {_V4: 4, _V6: 16}
+_TEXT_BYTES_MAX = 255
+_V4_HEAD_BYTES, _V5_HEAD_BYTES, _PORT_BYTES = 8, 4, 2
+_V4_GRANTED, _V4_REPLIES = 90, range(90, 94)
+
+
+class Socks(NamedTuple):
+    """What a SOCKS request asks for."""
+
+    version: int
+    host: str
+    """Normalised; "" where the request names no usable target: another command than CONNECT, a login that hides it."""
+    port: int
+    length: int
+    """Bytes from the begin of the connection to the end of the request."""
+
+
+class NotSocks(ValueError):
+    """These bytes are no SOCKS request."""
+
+
+def socks_of(stream: bytes | bytearray) -> Socks | None:
+    """Read a client's bytes from the begin of its connection on; None while the request is not whole. Raises NotSocks.
+
+    None comes for less than `REQUEST_BYTES_MAX` bytes only.
+    """
+    if stream[:1] == b"\x04":
+        return _version_4(stream)
+    if stream[:1] == b"\x05":
+        return _version_5(stream)
+    raise NotSocks("no version of SOCKS")
+
+
+def is_greeted(stream: bytes | bytearray) -> bool:
+    """Whether these bytes begin with a whole greeting of version 5."""
+    return len(stream) > 2 and stream[0] == 5 and 0 < stream[1] <= len(stream) - 2
+
+
+def asks_socks(payload: bytes) -> bool:
+    """Whether a client that begins so takes the other side for a SOCKS server: a greeting or a request, and nothing else."""
+    try:
+        asked = socks_of(payload)
+    except NotSocks:
+        return False
+    return _is_greeting(payload) if asked is None else asked.host != "" and asked.length == len(payload)
+
+
+def is_granted(reply: bytes, version: int) -> bool | None:
+    """Whether the server's reply to a request grants it; None for what is no such reply."""
+    if version == 4:
+        return reply[1] == _V4_GRANTED if len(reply) >= 8 and reply[0] == 0 and reply[1] in _V4_REPLIES else None
+    is_reply = len(reply) >= 7 and reply[0] == 5 and reply[2] == 0 and reply[3] in (_V4, _NAME, _V6)
+    return reply[1] == 0 if is_reply else None
+
+
+def _is_greeting(stream: bytes | bytearray) -> bool:
+    """Whether these bytes are a whole greeting of version 5, and nothing else, that offers a method in use."""
+    offered = stream[2:]
+    return (
+        stream[:1] == b"\x05"
+        and len(stream) > 2
+        and len(offered) == stream[1] == len(set(offered))
+        and not {_NO_LOGIN, _GSSAPI, _PASSWORD}.isdisjoint(offered)
+    )
+
+
+def _version_4(stream: bytes | bytearray) -> Socks | None:
+    if len(stream) > 1 and stream[1] not in (_CONNECT, _BIND):
+        raise NotSocks("no command of version 4")
+    if len(stream) <= _V4_HEAD_BYTES:
+        return None
+    _, end = _until_zero(stream, _V4_HEAD_BYTES)
+    if not end:
+        return None
+    address = bytes(stream[4:8])
+    if address[:3] == bytes(3) and address[3]:
+        name, end = _until_zero(stream, end)
+        if not end:
+            return None
+        host = _host(name)
+    else:
+        host = spelled(address)
+    return _asked(4, stream[1], host, stream[2:4], end)
+
+
+def _until_zero(stream: bytes | bytearray, begin: int) -> tuple[bytes, int]:
+    """A text that ends with a zero byte and where what follows begins, 0 while it is not whole. Raises NotSocks."""
+    end = stream.find(0, begin, begin + _TEXT_BYTES_MAX + 1)
+    if end < 0:
+        if len(stream) > begin + _TEXT_BYTES_MAX:
+            raise NotSocks("too long")
+        return b"", 0
+    return bytes(stream[begin:end]), end + 1
+
+
+def _version_5(stream: bytes | bytearray) -> Socks | None:
+    if len(stream) > 1 and not stream[1]:
+        raise NotSocks("no method is offered")
+    if not is_greeted(stream):
+        return None
+    at = 2 + stream[1]
+    offered = stream[2:at]
+    if stream[at : at + 1] == b"\x01":
+        if len(stream) < at + 2:
+            return None
+        # A token of GSSAPI begins so, too, where a user name has one letter.
+        if _PASSWORD not in offered or (_GSSAPI in offered and stream[at + 1] == 1):
+            return Socks(5, "", 0, len(stream))
+        password_at = at + 2 + stream[at + 1]
+        if len(stream) <= password_at:
+            return None
+        at = password_at + 1 + stream[password_at]
+    if len(stream) > at and stream[at] != 5:
+        raise NotSocks("no request of version 5")
+    if len(stream) < at + _V5_HEAD_BYTES + 1:
+        return None
+    _, command, _, kind = stream[at : at + _V5_HEAD_BYTES]
+    begin = at + _V5_HEAD_BYTES + (kind == _NAME)
+    length = stream[begin - 1] if kind == _NAME else _ADDRESS_BYTES.get(kind, 0)
+    if not length:
+        return Socks(5, "", 0, len(stream))
+    end = begin + length + _PORT_BYTES
+    if len(stream) < end:
+        return None
+    target = bytes(stream[begin : begin + length])
+    host = _host(target) if kind == _NAME else spelled(target)
+    return _asked(5, command, host, stream[end - _PORT_BYTES : end], end)
+
+
+def _asked(version: int, command: int, host: str, port: bytes | bytearray, length: int) -> Socks:
+    number = int.from_bytes(port, "big")
+    is_usable = command == _CONNECT and host and number
+    return Socks(version, host, number, length) if is_usable else Socks(version, "", 0, length)
+
+
+def _host(name: bytes) -> str:
+    """The name, normalised; "" where servers might read it in several ways, as with a zero byte in its middle."""
+    return host_of(name.decode("ascii")) if all(0x20 < byte < 0x7F for byte in name) else ""

@@ -1,0 +1,1 @@
+"""Connections from the kernel: tracefs, sock_diag and /proc."""

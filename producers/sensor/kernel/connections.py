@@ -1,0 +1,180 @@
+"""Changes of sockets folded into outgoing connections: pure, and bounded.
+
+    CLOSE → SYN_SENT         in the process's own context: the attempt; who it is must be asked now. The port is not chosen yet
+    SYN_SENT → ESTABLISHED   the answer, in whatever context the packet came; the socket's address says whose it is
+    SYN_SENT → CLOSE         refused, timed out or given up
+    … → CLOSE                the end. A socket that is not known is a server's, or older than the sensor
+
+A change may be read before the one that it follows, when they are of different CPUs: it waits a moment for it.
+
+A process that runs another program (exec) soon after its attempt may hand it the connection, as a reverse shell does: the first
+such program is noted with the connection.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from producers.sensor.kernel.processes import Who
+from producers.sensor.kernel.trace_ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change, Program
+
+OPEN_MAX = 65_536
+"""Connections followed at a time; beyond it the oldest is forgotten: its end is not told, and that is counted."""
+EARLY_MAX = 1_024
+"""Changes that wait for the one before them."""
+EARLY_NS_MAX = 1_000_000_000
+EXEC_NS_MAX = 1_000_000_000
+"""A program that begins this long after the attempt is noted with the connection."""
+RECENT_MAX = 16_384
+"""Attempts remembered for that; beyond it the oldest is forgotten, and a program that follows it is not noted."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """An outgoing connection, as far as it is known."""
+
+    thread: int
+    who: Who | None
+    attempt_ns: int
+    remote_port: int
+    family: int
+    local: bytes
+    remote: bytes
+    distance_ns: int
+    """Wall clock minus trace clock at the attempt: all its times are told by it, so none of them lies before another."""
+    local_port: int = 0
+    established_ns: int = 0
+    closed_ns: int = 0
+    failed: bool = False
+    ended_in: int = 0
+    """The state that it was in before its end."""
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    exec_after: bytes = b""
+    """The program that its process began to run within `EXEC_NS_MAX` after the attempt, as it was given to exec."""
+
+
+class Connections:
+    """The connections that are open. Counts what it cannot follow."""
+
+    def __init__(self, who: Callable[[int, int], Who | None]) -> None:
+        self._who = who
+        self._open: dict[int, Connection] = {}
+        self._early: dict[int, Change] = {}
+        self._recent: deque[tuple[int, Connection]] = deque()
+        self._recent_of: dict[int, deque[Connection]] = {}
+        """The same by process, without those whose process has run another program since."""
+        self.attempts = 0
+        self.established = 0
+        self.failed = 0
+        self.closed = 0
+        self.forgotten = 0
+        """Left for want of room before they ended."""
+        self.unpaired = 0
+        """Answers without an attempt: older than the sensor, or the kernel's record of it was lost."""
+        self.unended = 0
+        """Sockets used again though nothing told of their end."""
+        self.unsent = 0
+        """Given up before a port was chosen: nothing was sent."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, records: Iterable[Change | Program], distance_ns: int) -> list[Connection]:
+        """Take what was read at once, in order; return each connection of which there is something new to report, once."""
+        told: dict[Connection, None] = {}
+        newest = 0
+        for record in records:
+            newest = max(newest, record.at_ns)
+            found = self._run(record) if isinstance(record, Program) else self._follow(record, distance_ns)
+            for connection in found:
+                told[connection] = None
+        if self._early:
+            self._let_go(newest)
+        self._forget_recent(newest)
+        return list(told)
+
+    def _follow(self, change: Change, distance_ns: int) -> Iterable[Connection]:
+        if change.new == SYN_SENT:
+            self._begin(change, distance_ns)
+            early = self._early.pop(change.sk, None)
+            if early is not None and early.at_ns >= change.at_ns:
+                yield from self._follow(early, distance_ns)
+            elif early is not None:
+                self.unpaired += 1
+            return
+        connection = self._open.get(change.sk)
+        if connection is None:
+            if change.old == SYN_SENT:
+                self._early[change.sk] = change
+                if len(self._early) > EARLY_MAX:
+                    del self._early[next(iter(self._early))]
+                    self.unpaired += 1
+            return
+        if change.at_ns < connection.attempt_ns:
+            # Of the connection that had the socket before, read too late.
+            return
+        if change.local_port:
+            connection.local_port, connection.local, connection.remote = change.local_port, change.local, change.remote
+        if change.new == ESTABLISHED:
+            connection.established_ns = change.at_ns
+            self.established += 1
+            yield connection
+        elif change.new == CLOSE:
+            del self._open[change.sk]
+            connection.closed_ns, connection.ended_in = change.at_ns, change.old
+            connection.failed = change.old in (SYN_SENT, SYN_RECV)
+            if not connection.local_port:
+                self.unsent += 1
+                return
+            self.failed += connection.failed
+            self.closed += not connection.failed
+            yield connection
+
+    def _begin(self, change: Change, distance_ns: int) -> None:
+        self.attempts += 1
+        self.unended += self._open.pop(change.sk, None) is not None
+        who = self._who(change.pid, change.at_ns)
+        connection = self._open[change.sk] = Connection(
+            change.pid,
+            who,
+            change.at_ns,
+            change.remote_port,
+            change.family,
+            change.local,
+            change.remote,
+            distance_ns,
+        )
+        process = who.pid if who is not None else change.pid
+        self._recent.append((process, connection))
+        self._recent_of.setdefault(process, deque()).append(connection)
+        if len(self._open) > OPEN_MAX:
+            del self._open[next(iter(self._open))]
+            self.forgotten += 1
+
+    def _run(self, program: Program) -> Iterable[Connection]:
+        for connection in self._recent_of.pop(program.pid, ()):
+            if program.at_ns - connection.attempt_ns <= EXEC_NS_MAX:
+                connection.exec_after = program.path
+                # Others are reported with it, once they are answered or have failed.
+                if connection.local_port and (connection.established_ns or connection.closed_ns):
+                    yield connection
+
+    def _forget_recent(self, newest: int) -> None:
+        while self._recent:
+            process, connection = self._recent[0]
+            if newest - connection.attempt_ns <= EXEC_NS_MAX and len(self._recent) <= RECENT_MAX:
+                return
+            self._recent.popleft()
+            left = self._recent_of.get(process)
+            if left and left[0] is connection:
+                left.popleft()
+                if not left:
+                    del self._recent_of[process]
+
+    def _let_go(self, newest: int) -> None:
+        for sk in [sk for sk, change in self._early.items() if newest - change.at_ns > EARLY_NS_MAX]:
+            del self._early[sk]
+            self.unpaired += 1

@@ -1,0 +1,189 @@
+"""sock_diag: a TCP connection destroyed in the kernel, and the bytes of connections that end by themselves.
+
+Source: sock_diag(7); include/uapi/linux/{sock_diag,inet_diag,tcp}.h. Destroying (`SOCK_DESTROY`, Linux 4.9) takes
+CAP_NET_ADMIN and a kernel built with INET_DIAG_DESTROY; the process that has the socket sees ECONNABORTED at once, the other
+side a reset. What ends is told to the multicast groups SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY with a
+`struct tcp_info`, whose `tcpi_bytes_sent` is there since Linux 4.19. Both know the sockets of their network namespace only.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from producers.sensor.kernel.netlink import (
+    ACK,
+    REQUEST,
+    SOCK_DIAG,
+    Asker,
+    attributes,
+    is_loss,
+    messages,
+    opened,
+    received,
+)
+from producers.sensor.kernel.trace_ring import spelled
+
+FiveTuple = tuple[str, int, str, int]
+"""Own address and port, the other side's: canonical (`schemas.address`)."""
+
+ENDS_BYTES = 4 * 1024 * 1024
+"""Of the kernel's memory for ends that are not read yet: some 3,000."""
+TAKE_MAX = 1_024
+_BY_FAMILY, _DESTROY = 20, 21
+_TCP_GROUPS = (1, 3)
+_ALL_STATES = 0xFFFFFFFF
+_LISTEN = 10
+_NO_COOKIE = b"\xff" * 8
+_INFO = 2
+_ID = struct.Struct("!HH16s16s4s8s")
+_SENT_AT, _RECEIVED_AT, _RETRANSMITTED_AT = 200, 128, 208
+_COUNT = struct.Struct("=Q")
+
+
+class Ended(NamedTuple):
+    """A connection that the kernel let go of."""
+
+    flow: FiveTuple
+    sent: int
+    """Payload bytes, each once however often it went."""
+    received: int
+    """Payload bytes in order; one more where the other side's end (FIN) came while the socket was there."""
+    unread: int
+    """Of those, what nobody read; the end counts here, too, while nobody met it."""
+
+
+class Destroyer:
+    """Destroys connections. Not to be shared by threads. Raises OSError where the kernel has no sock_diag."""
+
+    def __init__(self) -> None:
+        self._asker = Asker(SOCK_DIAG)
+
+    def destroy(self, flow: FiveTuple) -> bool:
+        """Destroy the connection; False when there is none (any more). Raises OSError, EOPNOTSUPP or EPERM where it cannot.
+
+        The kernel falls back to whoever listens on the port: so it is asked first, and then destroyed by its cookie.
+        """
+        try:
+            found = _shown(self._asker.ask(_BY_FAMILY, _request(flow, _NO_COOKIE)).body)
+            if found is None or found.state == _LISTEN or found.flow != flow:
+                return False
+            self._asker.ask(_DESTROY, _request(flow, found.cookie), REQUEST | ACK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._asker.close()
+
+
+def why_not_destroy() -> str:
+    """Why this machine's kernel would not destroy a connection; "" when it would."""
+    try:
+        asker = Asker(SOCK_DIAG)
+    except OSError as error:
+        return f"no sock_diag: {error.strerror}"
+    try:
+        # Port 0 is nobody's: where it can be done, nothing is found.
+        asker.ask(_DESTROY, _request(("127.0.0.1", 0, "127.0.0.1", 0), _NO_COOKIE), REQUEST | ACK)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return ""
+        if error.errno == errno.EOPNOTSUPP:
+            return "the kernel is built without INET_DIAG_DESTROY"
+        return f"sockets may not be destroyed: {error.strerror or error}"
+    finally:
+        asker.close()
+    return ""
+
+
+class Ends:
+    """What ends, as the kernel tells it: to be polled. Raises OSError where the kernel does not tell."""
+
+    def __init__(self, receive_bytes: int = ENDS_BYTES) -> None:
+        self._link = opened(SOCK_DIAG, _TCP_GROUPS, receive_bytes)
+        self._link.setblocking(False)
+        self.lost = 0
+        """How often the kernel had no room; how many ends that were it does not say."""
+        self.without_bytes = 0
+        """Ends of which the kernel gives no count: it is older than Linux 4.19."""
+
+    def fileno(self) -> int:
+        """To wait for more."""
+        return self._link.fileno()
+
+    def take(self) -> Iterator[Ended]:
+        """Those that are there to be read, of at most `TAKE_MAX` datagrams: sockets may end as fast as they are read."""
+        with suppress(BlockingIOError):
+            for _ in range(TAKE_MAX):
+                try:
+                    raw = received(self._link)
+                except OSError as error:
+                    if not is_loss(error):
+                        raise
+                    self.lost += 1
+                    continue
+                yield from self.ends(raw)
+
+    def ends(self, raw: bytes) -> Iterator[Ended]:
+        """Those of one datagram."""
+        for message in messages(raw):
+            shown = _shown(message.body) if message.kind == _BY_FAMILY else None
+            if shown is None or not shown.flow[3]:
+                continue
+            counts = shown.counts
+            if counts is None:
+                self.without_bytes += 1
+            else:
+                yield Ended(shown.flow, *counts, shown.unread)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._link.close()
+
+
+class _Shown(NamedTuple):
+    state: int
+    flow: FiveTuple
+    cookie: bytes
+    unread: int
+    counts: tuple[int, int] | None
+
+
+_HEAD_BYTES = 4
+_BODY = struct.Struct("=IIIII")
+
+
+def _shown(body: bytes) -> _Shown | None:
+    """A `struct inet_diag_msg` with its attributes."""
+    if len(body) < _HEAD_BYTES + _ID.size + _BODY.size:
+        return None
+    family, state = body[0], body[1]
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    local_port, remote_port, local, remote, _, cookie = _ID.unpack_from(body, _HEAD_BYTES)
+    size = 4 if family == socket.AF_INET else 16
+    _, unread, _, _, _ = _BODY.unpack_from(body, _HEAD_BYTES + _ID.size)
+    told = attributes(body[_HEAD_BYTES + _ID.size + _BODY.size :]).get(_INFO, b"")
+    counts = None
+    if len(told) >= _RETRANSMITTED_AT + _COUNT.size:
+        sent, again, received = (_COUNT.unpack_from(told, at)[0] for at in (_SENT_AT, _RETRANSMITTED_AT, _RECEIVED_AT))
+        counts = max(0, sent - again), received
+    flow = (spelled(local[:size]), local_port, spelled(remote[:size]), remote_port)
+    return _Shown(state, flow, cookie, unread, counts)
+
+
+def _request(flow: FiveTuple, cookie: bytes) -> bytes:
+    """A `struct inet_diag_req_v2`. An IPv6 socket that speaks IPv4 is found under its IPv4 addresses."""
+    local, remote = ip_address(flow[0]), ip_address(flow[2])
+    family = socket.AF_INET6 if isinstance(local, IPv6Address) else socket.AF_INET
+    head = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, _ALL_STATES)
+    return head + _ID.pack(flow[1], flow[3], local.packed, remote.packed, bytes(4), cookie)

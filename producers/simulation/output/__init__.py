@@ -1,0 +1,1 @@
+"""Outputs of a simulated fleet: Kafka, folders, truth and summary."""

@@ -1,0 +1,134 @@
+"""A world onto Kafka, as the publishers of its devices would send it: key, headers, counts and limits are theirs.
+
+A message holds one slice of time of one file of one device, as a line waits no longer for company than that. When it goes as
+fast as possible, it holds as many slices as lines of two files may overtake each other by (`publisher.disorder_secs_max`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+
+from producers.files.batcher import Batch
+from producers.publish.publisher import POLL_SECS, Publisher
+from producers.publish.report import Report
+from producers.run import SAVE_SECS_MIN, STOP_SECS_MAX, STOP_SECS_QUIET
+from producers.simulation.journal import SLICE
+from producers.simulation.world import Said, Stream, World
+from producers.sources.source import SourceFile
+from schemas.clock import MICROS
+from schemas.events import Micros
+from schemas.settings import Settings
+
+_NO_FILE = SourceFile("", "", "")
+"""A batch knows the file it is from, as a publisher keeps positions; here there is none to go back to."""
+
+
+def feed(
+    settings: Settings,
+    world: World,
+    *,
+    stop: Event,
+    speed: float = 1.0,
+    progress: Callable[[Report], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+    began: float | None = None,
+) -> Report:
+    """Publish a world at `speed` times its own pace, 0 as fast as possible, until it ends or `stop` is set.
+
+    `began` is when the world began by `clock`, now if not given. Raises PublisherFailed.
+    """
+    return _Feed(settings, world, stop, speed, progress, clock).run(clock() if began is None else began)
+
+
+class _Feed:
+    """The loop and what it holds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        world: World,
+        stop: Event,
+        speed: float,
+        progress: Callable[[Report], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._world, self._stop, self._speed = world, stop, speed
+        self._progress, self._clock = progress, clock
+        self._bytes_max = settings.publisher.batch_bytes_max
+        overtaking = round(settings.publisher.disorder_secs_max * MICROS)
+        self._slices_max = 1 if 0 < speed <= 1 else max(1, overtaking // SLICE)
+        self._held: dict[str, tuple[tuple[Stream, Stream], list[list[bytes]]]] = {}
+        self._report = Report()
+        self._publisher = Publisher(
+            settings, clock=clock, stopping=stop.is_set, acknowledged=self._acknowledged, last_seq=lambda _: 0
+        )
+
+    def run(self, began: float) -> Report:
+        """Publish everything, or until stopped; then wait for Kafka."""
+        publisher, begin = self._publisher, self._world.settings.begin
+        tell_at = began
+        try:
+            for number, (until, said) in enumerate(self._world.slices(), 1):
+                self._hold(said)
+                if self._speed:
+                    self._wait(began + (until - begin) / MICROS / self._speed)
+                if number % self._slices_max == 0:
+                    self._send(until)
+                if self._stop.is_set():
+                    break
+                publisher.serve()
+                if self._clock() >= tell_at:
+                    tell_at = self._clock() + SAVE_SECS_MIN
+                    self._progress(self._report)
+            self._send(self._world.settings.end)
+            while not self._stop.is_set() and not publisher.flush(SAVE_SECS_MIN):
+                self._progress(self._report)
+            publisher.flush(STOP_SECS_MAX, quiet_secs=STOP_SECS_QUIET)
+        finally:
+            publisher.close()
+        self._progress(self._report)
+        return self._report
+
+    def _hold(self, said: list[Said]) -> None:
+        """Lines wait for their message."""
+        for one in said:
+            held = self._held.get(one.device)
+            if held is None:
+                held = self._held[one.device] = (one.streams, [[], []])
+            for waiting, lines in zip(held[1], one.lines, strict=True):
+                waiting += [line for _, line in lines]
+
+    def _send(self, until: Micros) -> None:
+        """What waits becomes messages."""
+        report = self._report
+        for device, (streams, both) in self._held.items():
+            for stream, lines in zip(streams, both, strict=True):
+                for batch in self._batches(device, stream, lines, until):
+                    if not self._publisher.send(batch):
+                        return
+                    report.messages += 1
+                    report.lines += len(batch.lines)
+                    report.bytes += batch.size_bytes - len(batch.lines)
+                    report.by_dialect[stream.dialect] += len(batch.lines)
+        self._held.clear()
+
+    def _batches(self, device: str, stream: Stream, lines: list[bytes], until: Micros) -> Iterator[Batch]:
+        """The lines of one file, cut where a message would be too large."""
+        while lines:
+            size, count = sum(map(len, lines)) + len(lines), len(lines)
+            while size > self._bytes_max and count > 1:
+                count = max(1, count * self._bytes_max // size)
+                size = sum(map(len, lines[:count])) + count
+            dialect, sensor = stream
+            yield Batch(device, dialect, sensor, _NO_FILE, 0, until, 0.0, lines=lines[:count], size_bytes=size)
+            lines = lines[count:]
+
+    def _wait(self, due: float) -> None:
+        while (left := due - self._clock()) > 0 and not self._stop.is_set():
+            self._publisher.serve(min(left, POLL_SECS))
+
+    def _acknowledged(self, batch: Batch) -> None:
+        self._report.acknowledged_by_dialect[batch.dialect] += 1
+        self._report.acknowledged_bytes_by_dialect[batch.dialect] += batch.size_bytes - len(batch.lines)

@@ -1,0 +1,201 @@
+"""A world onto Kafka from several processes: each has some of the devices, so that together they say the same as one.
+
+parent    starts them, adds up what they report, passes a stop on
+child     feeds its share; ends when the parent is gone
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from threading import Event
+
+from producers.publish.publisher import PublisherFailed
+from producers.publish.report import Report
+from producers.simulation.output.feed import feed
+from producers.simulation.settings import WorldSettings
+from producers.simulation.truth import TruthFile, merge, part_of
+from producers.simulation.world import World
+from schemas.settings import Settings
+
+PROCESSES_MAX = 8
+LINES_PER_SEC_OF_ONE = 50_000.0
+"""Up to this pace one process is enough on any machine."""
+WAIT_SECS = 0.1
+START_SECS = 1.5
+"""Processes need so long until they can keep a pace together."""
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(slots=True)
+class Told:
+    """What was published, and what was in the world."""
+
+    report: Report = field(default_factory=Report)
+    tally: Counter[str] = field(default_factory=Counter)
+    error: str = ""
+
+
+def processes_for(world: WorldSettings, speed: float) -> int:
+    """How many processes it takes to keep this pace (0: as fast as possible)."""
+    pace = world.lines_per_sec * speed if speed else float("inf")
+    if pace <= LINES_PER_SEC_OF_ONE:
+        return 1
+    return min(os.cpu_count() or 1, PROCESSES_MAX, world.devices)
+
+
+def feed_all(
+    settings: Settings,
+    world: WorldSettings,
+    *,
+    stop: Event,
+    speed: float,
+    processes: int,
+    truth: Path | None = None,
+    progress: Callable[[Report], None] = lambda _: None,
+) -> Told:
+    """Publish a world from so many processes; `stop` ends all. Raises PublisherFailed, and OSError for the truth's file."""
+    if truth:
+        truth.open("wb").close()  # that it cannot be written is told before anything is published
+    if processes == 1:
+        return _share(settings, world, 0, 1, stop, speed, time.monotonic(), truth, progress)
+    parts = [part_of(truth, shard) for shard in range(processes)] if truth else []
+    told = _Parent(settings, world, stop, speed, processes, parts).run(progress)
+    if truth:
+        merge(filter(Path.exists, parts), truth)
+    if told.error:
+        raise PublisherFailed(told.error)
+    return told
+
+
+def _share(
+    settings: Settings,
+    world: WorldSettings,
+    shard: int,
+    shards: int,
+    stop: Event,
+    speed: float,
+    began: float,
+    truth: Path | None,
+    progress: Callable[[Report], None],
+) -> Told:
+    with ExitStack() as opened:
+        tell = opened.enter_context(TruthFile(truth)).tell if truth else None
+        devices = World(world, shard=shard, shards=shards, truth=tell)
+        # Lines wait by the hundred thousand and form no circles: the collector would walk them over and over.
+        gc.freeze()
+        gc.disable()
+        opened.callback(gc.enable)
+        report = feed(settings, devices, stop=stop, speed=speed, began=began, progress=progress)
+    return Told(report, devices.tally)
+
+
+class _Parent:
+    """The processes and what they told last."""
+
+    def __init__(
+        self, settings: Settings, world: WorldSettings, stop: Event, speed: float, processes: int, parts: list[Path]
+    ) -> None:
+        self._stop = stop
+        spawn = multiprocessing.get_context("spawn")
+        began = time.monotonic() + START_SECS
+        self._children: dict[Connection, SpawnProcess] = {}
+        self._told: dict[Connection, Told] = {}
+        for shard in range(processes):
+            ours, theirs = spawn.Pipe()
+            truth = parts[shard] if parts else None
+            arguments = (theirs, settings, world, shard, processes, speed, began, truth)
+            child = spawn.Process(target=_child, args=arguments, daemon=True)
+            with _stops_wait():
+                child.start()
+            theirs.close()
+            self._children[ours] = child
+            self._told[ours] = Told()
+
+    def run(self, progress: Callable[[Report], None]) -> Told:
+        """Until all have ended."""
+        open_ends, stopped = set(self._children), False
+        while open_ends:
+            for end in wait(list(open_ends), WAIT_SECS):
+                assert isinstance(end, Connection), "only pipes were waited for"
+                try:
+                    self._told[end] = end.recv()
+                except EOFError:
+                    open_ends.discard(end)
+                    end.close()
+                    self._children[end].join()
+                    if self._children[end].exitcode and not self._told[end].error:
+                        self._told[end].error = f"a process of the simulation ended with {self._children[end].exitcode}"
+            told = self._together()
+            progress(told.report)
+            if (self._stop.is_set() or told.error) and not stopped:
+                stopped = True
+                for child in self._children.values():
+                    child.terminate()
+        return self._together()
+
+    def _together(self) -> Told:
+        whole = Told()
+        for told in self._told.values():
+            whole.tally += told.tally
+            whole.error = whole.error or told.error
+            mine, theirs = whole.report, told.report
+            mine.lines += theirs.lines
+            mine.bytes += theirs.bytes
+            mine.messages += theirs.messages
+            mine.by_dialect += theirs.by_dialect
+            mine.acknowledged_by_dialect += theirs.acknowledged_by_dialect
+            mine.acknowledged_bytes_by_dialect += theirs.acknowledged_bytes_by_dialect
+        return whole
+
+
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """A process begun in here is told to stop when it is ready for it, not ended before it could be."""
+    resource_tracker.ensure_running()  # the first child would begin it, and that lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _child(
+    pipe: Connection,
+    settings: Settings,
+    world: WorldSettings,
+    shard: int,
+    shards: int,
+    speed: float,
+    began: float,
+    truth: Path | None,
+) -> None:
+    stop = Event()
+    for wanted in _STOPS:
+        signal.signal(wanted, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+    def tell(told: Told) -> None:
+        try:
+            pipe.send(told)
+        except OSError:
+            stop.set()  # nobody is there any more who could stop us
+
+    try:
+        told = _share(settings, world, shard, shards, stop, speed, began, truth, lambda report: tell(Told(report)))
+    except PublisherFailed as error:
+        told = Told(error=str(error))
+    tell(told)

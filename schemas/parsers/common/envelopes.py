@@ -1,0 +1,148 @@
+"""Events that somebody passes on inside a JSON object or list of his own, or behind a header.
+
+What is in front of proxies' lines of text, and who put it there: `schemas.parsers.common.carriers`.
+
+| who | where the event is |
+|---|---|
+| Beats, Elastic Agent, Logstash, Vector | `message`, `event.original` |
+| Filebeat that reads JSON | `json` |
+| Elasticsearch, as exported or found | `_source` |
+| Splunk's search as JSON | `result`, in it `_raw` |
+| Cribl, Splunk's forwarders | `_raw` |
+| Splunk's HTTP event collector, AWS Network Firewall | `event` |
+| Splunk's add-on for Event Hubs | `body` |
+| Vector's Windows source, told to keep it | `xml` |
+| Fluent Bit's tail, Docker's log files | `log` |
+| Wazuh's archive | `full_log`; in `data` as an object whose numbers are texts |
+| journald, syslog-ng | `MESSAGE` |
+| Azure's table `Syslog`, and custom tables | `SyslogMessage`, `RawData` |
+| syslog (RFC 3164, RFC 5424), a syslog daemon's file, a container's log | behind its header |
+| Fluent Bit's outputs, exports of a table | a list |
+
+An event is either an object there or a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+
+Line = TypeVar("Line")
+
+LONG_BYTES = 16_384
+"""What longer lines hold is remembered for the last few, as each dialect is asked whether it claims them."""
+DEPTH_MAX = 3
+"""So many carriers may be around an event."""
+ELEMENTS_MAX = 10_000
+"""A longer list is not taken apart."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NONE = msgspec.Raw(b"")
+
+
+class _Carrier(msgspec.Struct, gc=False):
+    """The likeliest place first."""
+
+    source: msgspec.Raw = msgspec.field(default=_NONE, name="_source")
+    result: msgspec.Raw = _NONE
+    body: msgspec.Raw = _NONE
+    raw: msgspec.Raw = msgspec.field(default=_NONE, name="_raw")
+    event: msgspec.Raw = _NONE
+    flat_original: msgspec.Raw = msgspec.field(default=_NONE, name="event.original")
+    original: msgspec.Raw = _NONE
+    xml: msgspec.Raw = _NONE
+    message: msgspec.Raw = _NONE
+    json: msgspec.Raw = _NONE
+    log: msgspec.Raw = _NONE
+    full_log: msgspec.Raw = _NONE
+    data: msgspec.Raw = _NONE
+    syslog_message: msgspec.Raw = msgspec.field(default=_NONE, name="MESSAGE")
+    azure_syslog: msgspec.Raw = msgspec.field(default=_NONE, name="SyslogMessage")
+    azure_raw: msgspec.Raw = msgspec.field(default=_NONE, name="RawData")
+
+
+PLACES = frozenset(_Carrier.__struct_encode_fields__)
+"""What carriers call it."""
+_CARRIER = msgspec.json.Decoder(_Carrier)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_PLACE = re.compile(rb'"(?:%s)"\s*+:\s*+["{]' % b"|".join(re.escape(place).encode() for place in sorted(PLACES)))
+
+
+def within(raw: bytes) -> list[bytes]:
+    """What an object holds in the places where events are carried, or what is behind a header, an object. Never raises."""
+    return _within(raw) if len(raw) <= LONG_BYTES else _remembered(raw)
+
+
+def _within(raw: bytes) -> list[bytes]:
+    begin = raw.find(b"{")
+    if begin:
+        return [raw[begin:]] if begin > 0 else []
+    if _PLACE.search(raw) is None:
+        return []
+    try:
+        carrier = _CARRIER.decode(raw)
+        held = (_held(getattr(carrier, place)) for place in _Carrier.__struct_fields__)
+        return [event for event in held if event]
+    except UNREADABLE:
+        return []
+
+
+_remembered = lru_cache(maxsize=4)(_within)
+
+
+def anywhere_within(raw: bytes, deeper: int = DEPTH_MAX) -> Iterator[bytes]:
+    """The same of what is in that, too: a dialect tries them in turn, and most of them are none of its lines. Never raises."""
+    for held in within(raw):
+        yield held
+        if deeper > 1:
+            yield from anywhere_within(held, deeper - 1)
+
+
+def read(
+    raw: bytes, decoder: msgspec.json.Decoder[Line], is_own: Callable[[Line], bool], is_held: Callable[[Line], bool]
+) -> Line:
+    """The line as it is, where it can be read and is the sensor's own; else the first in it that is one held there.
+
+    Raises what reading the line raised where it holds none.
+    """
+    try:
+        line = decoder.decode(raw)
+    except UNREADABLE:
+        held = _first(raw, decoder, is_held)
+        if held is None:
+            raise
+        return held
+    return line if is_own(line) else _first(raw, decoder, is_held) or line
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The objects of a list; [] of anything else, and of a list that is too long. Never raises."""
+    if not raw.startswith(b"["):
+        return []
+    try:
+        held = _LIST.decode(raw)
+    except UNREADABLE:
+        return []
+    return [bytes(one) for one in held if bytes(one).startswith(b"{")] if len(held) <= ELEMENTS_MAX else []
+
+
+def _first(raw: bytes, decoder: msgspec.json.Decoder[Line], fits: Callable[[Line], bool]) -> Line | None:
+    for held in anywhere_within(raw):
+        try:
+            line = decoder.decode(held)
+        except UNREADABLE:
+            continue
+        if fits(line):
+            return line
+    return None
+
+
+def _held(place: msgspec.Raw) -> bytes:
+    written = bytes(place)
+    if not written.startswith(b'"'):
+        return written if written.startswith(b"{") else b""
+    return _TEXT.decode(written).encode("utf-8", "replace")

@@ -1,0 +1,68 @@
+"""W3C's extended log format (w3.org/TR/WD-logfile): a row means nothing without the `#Fields` above it.
+
+So each row becomes JSON with the fields' names, in lower case, as its keys. `-` is left out: it says that there is nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+
+import msgspec
+
+from schemas.parsers.common.quoting import INSIDE
+
+DIRECTIVE = re.compile(rb"#(?:Software|System|Version|Date|Start-Date|End-Date|Fields|Remark)\b")
+FIELDS_MAX = 256
+"""No format has more; a line of directives that has says nothing."""
+
+_FIELDS = b"#Fields:"
+_NAME = re.compile(r"[A-Za-z][\x21-\x7e]{0,80}")
+_TOKEN = re.compile(rf'"({INSIDE})"(?!\S)|(\S++)')
+_NOTHING = frozenset({"-", ""})
+_encode = msgspec.json.Encoder().encode
+
+
+class FieldRows:
+    """The framing of one file. A row that does not fit its directive goes on as it is, so does one without any above it."""
+
+    context = b"#"
+    reach = 0
+    near = b""
+    held = None
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._is_tabbed = False
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        """A row as JSON; nothing for a directive."""
+        del start
+        if DIRECTIVE.match(line):
+            if line.startswith(_FIELDS):
+                self._heard(line[len(_FIELDS) :])
+            return []
+        return [(self._row(line) if self._names else None) or line]
+
+    def let_go(self) -> list[bytes]:
+        """Nothing is held back."""
+        return []
+
+    def _heard(self, written: bytes) -> None:
+        """Take in what fields there are from here on; it may stand in the middle of a file as well."""
+        self._is_tabbed = b"\t" in written.strip()
+        names = written.decode("latin-1").lower().split()
+        usable = len(set(names)) == len(names) <= FIELDS_MAX and all(map(_NAME.fullmatch, names))
+        self._names = names if usable else []
+
+    def _row(self, line: bytes) -> bytes | None:
+        text = line.decode("utf-8", "backslashreplace").rstrip("\r")
+        if self._is_tabbed:
+            values = text.split("\t", len(self._names))
+        else:
+            tokens = islice(_TOKEN.finditer(text), len(self._names) + 1)
+            values = [found[1] if found[2] is None else found[2] for found in tokens]
+        if len(values) != len(self._names):
+            return None
+        pairs = zip(self._names, values, strict=True)
+        return _encode({name: value for name, value in pairs if value not in _NOTHING})

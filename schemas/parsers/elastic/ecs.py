@@ -1,0 +1,403 @@
+"""Network events in the Elastic Common Schema: Packetbeat, Elastic Agent's network packet capture, Elastic Defend, Auditbeat.
+
+Of one shape (`schemas.parsers.elastic.line`), but of two kinds: an endpoint's sensor knows the process and calls the device by its name;
+Packetbeat on a tap knows the client's address only, and that is the device. Packetbeat drops the request line: of a request
+to a proxy it keeps the path and the Host header, so what looks like a URL is put together from these.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+
+from schemas.address import split_url
+from schemas.clock import parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    ConnectionClosed,
+    ConnectionOpened,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Ignored,
+    Micros,
+    Parsed,
+    Process,
+    Reason,
+    Reject,
+    TlsName,
+)
+from schemas.parsers.common.memoize import read_once
+from schemas.parsers.elastic.line import UNREADABLE, Line, read, several
+from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
+from schemas.parsers.windows.record import Missing, Scalar, number, text
+
+Part = TypeVar("Part", bound=msgspec.Struct)
+
+# fmt: off
+OTHER_KINDS = frozenset((
+    "amqp", "cassandra", "dhcpv4", "dns", "icmp", "memcache", "mongodb", "mysql", "nfs", "pgsql", "redis", "sip", "thrift",
+))
+# fmt: on
+"""What Packetbeat reads and holds nothing for us."""
+AGENTS = frozenset({"packetbeat", "endpoint", "auditbeat"})
+"""Whose events are written in this dialect, also those that are of no connection."""
+AUDITBEAT_DATASETS = frozenset({"socket"})
+"""Network events that have no category: Auditbeat's of 2019."""
+ACCEPTED = frozenset({"connection_accepted", "accepted-connection-from", "bound-socket", "listen-for-connections"})
+ENDED = frozenset({"disconnect_received", "socket_closed"})
+INBOUND = frozenset({"ingress", "inbound", "incoming", "listening"})
+LOOKUPS = frozenset({"lookup_requested", "lookup_result", "dns_query"})
+COUNT_MAX = 2**62
+PID_MAX = 2**32
+STATUS_MAX = 999
+REFUSAL_PACKETS = 1
+"""A host that refuses a connection answers with one packet."""
+REMEMBERED_BYTES_MAX = 2_048
+"""A process makes many connections, and is written the same each time: so long a text of it is remembered."""
+NEVER = "1970"
+"""Unknown times are written as the year 1."""
+NULL = b"null"
+SID_PREFIX = "S-1-"
+
+_REQUEST_LINE = re.compile(r"([A-Z]{2,20}) (\S{1,8000}) HTTP/\d")
+_HOST_HEADER = re.compile(r"\r?\nhost:[ \t]*([^\s]{1,300})", re.IGNORECASE)
+_ORIGINAL = re.compile(
+    rb'"(?:message|original|event\.original)": ?"\{[^{}]{0,1000}?'
+    rb'\\"(?:flow_id|uid|id[._]orig_h|hostIdentifier|process_[a-z]+)\\":'
+)
+"""The line of Suricata, Zeek, osquery or Tetragon that an event was made of: it tells more, so it is read instead."""
+_ORIGINAL_MARKS = (b'flow_id\\"', b'uid\\"', b'orig_h\\"', b'hostIdentifier\\"', b"process_")
+"""One of these is in what `_ORIGINAL` finds; plain searches for them take less time in a run of quotes."""
+_PARTS = {kind: msgspec.json.Decoder(kind) for kind in (FlowPart, Http, ProcessPart, Tls, Url, User)}
+_TEXT = msgspec.json.Decoder(str)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = read(raw)
+        if line.winlog:
+            return Ignored(line.device(), line.at(), "winlog")
+        kind = _kind(line)
+        handler = HANDLERS.get(kind)
+        return handler(line) if handler is not None else _ignored(line, kind)
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _kind(line: Line) -> str:
+    dataset = line.dataset()
+    if not (line.is_network() or dataset in AUDITBEAT_DATASETS):
+        return "other"
+    kind = dataset.rpartition(".")[2]
+    if kind in OTHER_KINDS:
+        return kind
+    if line.event.action in LOOKUPS:
+        return "dns"
+    destination = line.destination
+    if not (line.source.ip and destination.ip):
+        return "connect_without_port" if destination.ip and line.process else "network_no_ends"
+    return kind if kind in HANDLERS else "network"
+
+
+def _ignored(line: Line, kind: str) -> Ignored:
+    return Ignored(line.device(), line.at(), kind)
+
+
+def _flow(line: Line) -> Parsed:
+    """Packetbeat's or Auditbeat's report of a flow. Its numbers are totals: the last report, `final`, has all of them."""
+    if not line.is_tcp():
+        return _ignored(line, "flow_not_tcp")
+    process, final = _process(line), _part(line.flow, FlowPart).final
+    if process is None and not final:
+        return _ignored(line, "flow_interim")
+    return _whole(line, process, final=final)
+
+
+def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
+    """A connection from its beginning on. One event comes out of a line: a process that is known counts more than bytes."""
+    flow, source, destination, event = line.tcp_flow(), line.source, line.destination, line.event
+    started = _time(event.start)
+    ended = _time(event.end) if final else 0
+    if process is not None and started:
+        answered = _answered(destination)
+        return ConnectionOpened(
+            line.device(),
+            line.at(),
+            flow,
+            started,
+            started if answered else 0,
+            ended,
+            final and answered is False,
+            process,
+            _event_id("flow", flow, event.start),
+        )
+    return ConnectionClosed(
+        line.device(),
+        line.at(),
+        flow,
+        started,
+        ended,
+        _count(source.bytes, "source.bytes"),
+        _count(destination.bytes, "destination.bytes"),
+        _answered(destination) or False,
+        line.is_turned,
+        False,
+        _event_id("flow", flow, line.timestamp),
+    )
+
+
+def _answered(server: End) -> bool | None:
+    """Whether the server took the connection; None where nothing tells."""
+    if server.packets is not None:
+        return _count(server.packets, "destination.packets") > REFUSAL_PACKETS
+    return _count(server.bytes, "destination.bytes") > 0 if server.bytes is not None else None
+
+
+def _http(line: Line) -> Parsed:
+    http, url = _part(line.http, Http), _part(line.url, Url)
+    written = _text_of(line.request) or (http.request.body.content if http.request.body else None) or ""
+    message = _REQUEST_LINE.match(written) if written else None  # Packetbeat sends it only when told to
+    method = message[1] if message else (http.request.method or "").upper()
+    if not method:
+        return _ignored(line, "http_no_request")
+    flow, destination = line.tcp_flow(), line.destination
+    named = _HOST_HEADER.search(written) if message else None
+    header = named[1] if named else text((http.request.headers or {}).get("host"))
+    if message:
+        target = message[2]
+    elif method == "CONNECT":
+        target = header or _authority(url, destination)
+    else:
+        target = url.original or _origin_form(url)
+    host = header or url.domain or destination.domain or ""
+    told_apart = zlib.crc32(f"{method} {target} {host}".encode("utf-8", "replace"))
+    return HttpExchange(
+        line.device(),
+        line.at(),
+        flow,
+        told_apart,
+        method[:TEXT_CHARS_MAX],
+        target,
+        split_url(host)[0] if host else "",
+        number(status, "status_code", STATUS_MAX) or None
+        if (status := http.response.status_code) is not None
+        else None,
+        f"ecs/http/{flow.local_port}/{line.timestamp}/{told_apart:08x}",
+    )
+
+
+def _authority(url: Url, server: End) -> str:
+    """Where a tunnel was to go, from the Host header. One without port shows the proxy's own port: then nobody knows which."""
+    port = text(url.port) or "80"
+    if url.original or not url.domain or port == text(server.port):
+        return url.original or ""
+    return f"[{url.domain}]:{port}" if ":" in url.domain else f"{url.domain}:{port}"
+
+
+def _origin_form(url: Url) -> str:
+    """Path and query. `url.full` is put together with the port of whoever was connected to, so it is not used."""
+    path = url.path or "/"
+    return f"{path}?{url.query}" if url.query else path
+
+
+def _tls(line: Line) -> TlsName:
+    """Nothing tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    flow = line.tcp_flow()
+    name = _part(line.tls, Tls).client.server_name
+    sni = split_url(name)[0] if name else ""
+    return TlsName(line.device(), line.at(), flow, sni, False, _event_id("tls", flow, line.timestamp))
+
+
+def _connection(line: Line) -> Parsed:
+    """What an endpoint's own sensor tells of a connection: its beginning, its end, or all of it."""
+    event, action = line.event, (line.event.action or "").lower()
+    if action == "http_request":
+        return _http(line)
+    direction = (line.network.direction or "").lower()
+    if action in ACCEPTED or direction in INBOUND:
+        return _ignored(line, "network_inbound")
+    source, destination = line.source, line.destination
+    if not text(source.port) and text(destination.port) and not line.network.transport:
+        return _ignored(line, "connect_without_port")
+    if not line.is_tcp():
+        return _ignored(line, "network_not_tcp")
+    if line.flow:
+        return _flow(line)
+    types, process = several(event.type), _process(line)
+    over = action in ENDED or "end" in types
+    if over and event.start:
+        return _whole(line, process, final=True)
+    if over:
+        return _ended(line, action)
+    if process is None:
+        return _ignored(line, "network_no_process")
+    flow, at = line.tcp_flow(), line.at()
+    failed = event.outcome == "failure" or "denied" in types
+    established = at if event.outcome == "success" and not failed else 0
+    event_id = _event_id("connection", flow, line.timestamp)
+    return ConnectionOpened(line.device(), at, flow, at, established, 0, failed, process, event_id)
+
+
+def _ended(line: Line, action: str) -> Parsed:
+    """The end of a connection whose beginning had an event of its own."""
+    if action not in ENDED:
+        return _ignored(line, "network_other")
+    if not line.network.direction and not line.own_name():
+        return _ignored(line, "network_no_direction")
+    flow, source, destination, at = line.tcp_flow(), line.source, line.destination, line.at()
+    sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
+    event_id = _event_id("end", flow, line.timestamp)
+    answered = destination.bytes is None or received > 0
+    return ConnectionClosed(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id)
+
+
+def _process(line: Line) -> Process | None:
+    """The client's process. `process` alone is the server's where both are on this machine, or only the server is."""
+    if line.source.process:
+        process = bytes(line.source.process)
+    elif not line.process or line.destination.process or not (line.is_of_endpoint() or line.own_name()):
+        return None
+    else:
+        process = bytes(line.process)
+    # Packetbeat's user is the one of an HTTP request.
+    user = b"" if (line.agent.type or "").lower() == "packetbeat" else bytes(line.user)
+    is_short = len(process) + len(user) <= REMEMBERED_BYTES_MAX
+    return _remembered_process(process, user) if is_short else _process_of(process, user)
+
+
+def _process_of(process: bytes, owner: bytes) -> Process | None:
+    part, user = _part(process, ProcessPart), _part(owner, User)
+    pid, path = number(part.pid, "process.pid", PID_MAX) if text(part.pid) else None, part.executable or ""
+    name = part.name or path.rpartition("/" if path.startswith("/") else "\\")[2]
+    if pid is None and not name:
+        return None
+    parent, hashes = part.parent, part.hash
+    parent_pid = part.ppid if parent is None or parent.pid is None else parent.pid
+    sid = text(user.id)
+    return Process(
+        pid,
+        name[:TEXT_CHARS_MAX],
+        path[:TEXT_CHARS_MAX],
+        _command_line(part)[:TEXT_CHARS_MAX],
+        _time(part.start or part.created),
+        _short(user.name),
+        _short(user.domain),
+        sid[:TEXT_CHARS_MAX] if sid.startswith(SID_PREFIX) else "",
+        number(parent_pid, "parent's PID", PID_MAX) if text(parent_pid) else None,
+        _short(parent.name) if parent else "",
+        _short(hashes.sha1) if hashes else "",
+        _short(hashes.sha256) if hashes else "",
+        _short(hashes.md5) if hashes else "",
+    )
+
+
+_remembered_process = lru_cache(maxsize=4_096)(_process_of)
+
+
+def _command_line(part: ProcessPart) -> str:
+    args = part.args or ""
+    return part.command_line or (args if isinstance(args, str) else " ".join(args))
+
+
+def _part(raw: msgspec.Raw | bytes, kind: type[Part]) -> Part:
+    if isinstance(raw, kind):  # decoded with the line, as nearly always
+        return raw
+    if not raw or (len(raw) == len(NULL) and bytes(raw) == NULL):  # bytes would be a copy
+        return kind()
+    decoded: Part = _PARTS[kind].decode(raw)  # type: ignore[index,assignment]  # each decodes its own
+    return decoded
+
+
+def _text_of(raw: msgspec.Raw) -> str:
+    """A text, where it is one."""
+    return _TEXT.decode(raw) if raw and bytes(raw).startswith(b'"') else ""
+
+
+def _time(written: str | None) -> Micros:
+    return parse_micros(written) if written and written > NEVER else 0
+
+
+def _count(written: Scalar, name: str) -> int:
+    if written.__class__ is int and 0 <= written <= COUNT_MAX:  # nearly always, and fast
+        return written
+    return number(written, name, COUNT_MAX) if text(written) else 0
+
+
+def _short(written: str | None) -> str:
+    return written[:TEXT_CHARS_MAX] if written else ""
+
+
+def _event_id(what: str, flow: Flow, time: str | None) -> str:
+    return f"ecs/{what}/{flow.local_port}/{time}"
+
+
+HANDLERS: dict[str, Callable[[Line], Parsed]] = {
+    "flow": _flow,
+    "http": _http,
+    "tls": _tls,
+    "network": _connection,
+}
+"""The events that are for us."""
+
+
+_read_once = read_once(read)
+
+
+def written_at(raw: bytes) -> Micros:
+    """The event's `@timestamp`: of a request its beginning, of a flow when it was reported."""
+    try:
+        return _read_once(raw).at()
+    except (*UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The machine's name, or the client's address where the agent only watches it."""
+    try:
+        return _read_once(raw).device()
+    except (*UNREADABLE, ValueError, OverflowError):
+        return ""
+
+
+def claims(raw: bytes) -> bool:
+    """A network event in this schema, or another one of the same agents; Windows events in it are `winlog`'s."""
+    if not raw.startswith(b"{") or b'"event' not in raw:
+        return False
+    if any(mark in raw for mark in _ORIGINAL_MARKS) and _ORIGINAL.search(raw) is not None:
+        return False
+    try:
+        line = _read_once(raw)
+    except UNREADABLE:
+        return False
+    agent = (line.agent.type or "").lower()
+    if line.winlog or agent == "winlogbeat":
+        return False
+    return line.is_network() or (agent in AGENTS and line.timestamp is not None)
+
+
+DIALECT = Dialect(
+    "ecs",
+    parse,
+    written_at,
+    device_of,
+    title="Elastic Common Schema: Packetbeat, Elastic Agent's network packet capture, Elastic Defend, Auditbeat",
+    gives="Connections with process (endpoint sensors, Packetbeat with process monitoring), flow ends with bytes, HTTP requests "
+    "by their Host header, TLS names.",
+    claims=claims,
+    is_network_sensor=True,
+    own_marks=(b"process",),
+    flow_timeout_secs=40,  # packetbeat.yml: packetbeat.flows.timeout and .period
+)

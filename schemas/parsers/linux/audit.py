@@ -1,0 +1,146 @@
+"""Records of Linux's audit log, and the lines of one event joined (auditd; github.com/linux-audit/audit-documentation).
+
+One event is several records, a line each, with the same time and serial: SYSCALL, SOCKADDR, PROCTITLE, in any order and between
+the lines of others. EOE ends it, where there is one; else time does, as the audit daemon's own tools have it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from schemas.events import DEVICE_CHARS_MAX, Micros
+from schemas.parsers.common.carriers import carried_again
+
+JOINED = b"\x1e"
+"""Between the records of a joined event: ASCII's record separator, which no record holds as it is."""
+LATER_MS = 2_000
+"""An event is over when another one is so much later."""
+EVENTS_MAX = 1_024
+"""So many events are held back; of more the oldest goes as it is."""
+EVENT_BYTES_MAX = 256 * 1024
+"""An event that grows larger goes as it is, and its rest by itself."""
+HEAD_BYTES_MAX = 1_024
+"""The header of a record stands within so many bytes, whatever a syslog puts before it."""
+
+_RECORD = re.compile(
+    rb"(?:node=([^ ]+) )?type=([A-Z][A-Z0-9_]*|UNKNOWN\[[0-9]{1,5}\]|[0-9]{4}) (?:msg=)?"
+    rb"audit\(([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})\)"
+)
+_NUMBERED = {b"1300": b"SYSCALL", b"1306": b"SOCKADDR", b"1320": b"EOE"}
+"""Types as the kernel's own log has them where no daemon runs (linux/audit.h)."""
+_SYSLOG = re.compile(
+    rb"(?:<[0-9]{1,3}>(?:1 )?)?(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+) ([^ ]+) "
+)
+_ALONE = re.compile(
+    rb"(?:ACCT|ADD|CHGRP|CHUSER|CRED|CRYPTO|DAEMON|DEL|FS|GRP|LABEL|ROLE|SERVICE|SOFTWARE|SYSTEM|TEST|TRUSTED|USER|USYS|VIRT)_"
+)
+"""Types of records that user space writes, each an event of its own."""
+
+
+class Head(NamedTuple):
+    """What every record begins with."""
+
+    node: bytes
+    kind: bytes
+    at_ms: int
+    serial: bytes
+
+
+def head(record: bytes) -> Head | None:
+    """The header of a record; None where there is none."""
+    machine = b""
+    if record.startswith(b"{"):
+        shipped = carried_again(record.partition(JOINED)[0])
+        record, machine = shipped.text.encode(), shipped.host.encode()
+    found = _RECORD.search(record, 0, HEAD_BYTES_MAX)
+    if found is None:
+        return None
+    node, kind, seconds, millis, serial = found.groups()
+    kind, machine = _NUMBERED.get(kind, kind), node or _written_by(record[: found.start()]) or machine
+    return Head(machine, kind, int(seconds) * 1000 + int(millis), serial)
+
+
+def is_report(line: bytes) -> bool:
+    """A line of ausearch's that tells nothing which the records do not."""
+    return line == b"----" or (line.startswith(b"time->") and len(line) < HEAD_BYTES_MAX)
+
+
+def at(known: Head) -> Micros:
+    """When the event was."""
+    return known.at_ms * 1000
+
+
+def device(known: Head) -> str:
+    """The machine, as `name_format` has auditd write it or syslog before it; "" where neither does."""
+    return known.node.decode("utf-8", "replace")[:DEVICE_CHARS_MAX]
+
+
+def _written_by(before: bytes) -> bytes:
+    syslog = _SYSLOG.match(before)
+    return syslog[1] if syslog is not None else b""
+
+
+@dataclass(slots=True)
+class _Event:
+    start: int
+    at_ms: int
+    records: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+class AuditEvents:
+    """The framing of one file: each event is given as one line, its records as they were, EOE left out."""
+
+    context = b""
+    reach = 0
+    near = b""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[bytes, int, bytes], _Event] = {}
+
+    @property
+    def held(self) -> int | None:
+        """Events are in the order in which they began."""
+        for event in self._open.values():
+            return event.start
+        return None
+
+    def take(self, line: bytes, start: int) -> list[bytes]:
+        """The events that are over by now."""
+        record = line.removesuffix(b"\r")
+        known = head(record)
+        if known is None:
+            return [] if is_report(record) else [line]
+        over = self._before(known.at_ms - LATER_MS)
+        key = (known.node, known.at_ms, known.serial)
+        if known.kind == b"EOE":
+            return [*over, self._whole(key)] if key in self._open else over
+        if key not in self._open and _ALONE.match(known.kind) is not None:
+            return [*over, record]
+        event = self._open.setdefault(key, _Event(start, known.at_ms))
+        event.records.append(record)
+        event.size_bytes += len(record)
+        if event.size_bytes > EVENT_BYTES_MAX:
+            over.append(self._whole(key))
+        elif len(self._open) > EVENTS_MAX:
+            over.append(self._whole(next(iter(self._open))))
+        return over
+
+    def let_go(self) -> list[bytes]:
+        """All that is held back."""
+        return [self._whole(key) for key in list(self._open)]
+
+    def _before(self, limit_ms: int) -> list[bytes]:
+        """The oldest events, while they are from before a time."""
+        over = []
+        while self._open:
+            key, event = next(iter(self._open.items()))
+            if event.at_ms > limit_ms:
+                break
+            over.append(self._whole(key))
+        return over
+
+    def _whole(self, key: tuple[bytes, int, bytes]) -> bytes:
+        return JOINED.join(self._open.pop(key).records)

@@ -1,0 +1,299 @@
+"""osquery's results log, event, batch or snapshot format: tables `socket_events`, `bpf_socket_events`, `process_events`.
+
+A query is called as its author likes, so a row's columns say which table it is of. They are strings unless `--logger_numerics`
+is on. Lines that hold rows of sockets (a batch, a snapshot, what the TLS logger posts) are taken apart when they are published.
+The kernel's audit, from which `socket_events` come, does not tell the local end of a connect: such a row cannot be joined to any
+other record of the connection, and several of one second look the same, so it is counted and holds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from schemas.clock import LATEST, MICROS, parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    ConnectionOpened,
+    Dialect,
+    Ignored,
+    Micros,
+    Parsed,
+    Process,
+    Reason,
+    Reject,
+    flow_of,
+)
+from schemas.parsers.common.envelopes import anywhere_within, read
+from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
+
+PORT_MAX = 65_535
+PID_MAX = 2**32
+SECONDS_MAX = LATEST // MICROS
+ADDED = frozenset({"added", "snapshot"})
+"""What a row is that is there now."""
+INET = frozenset({"", "2", "10", "30"})
+"""Address families of IP: AF_INET, AF_INET6 of Linux and of macOS. Some queries leave the column out."""
+TCP, STREAM = "6", "1"
+NO_PROTOCOL = frozenset({"", "0"})
+SUCCEEDED = frozenset({"succeeded", "success", "1"})
+IN_PROGRESS = frozenset({"in_progress"})
+FAILED = frozenset({"failed", "0"})
+EXIT_SUCCESS, EXIT_IN_PROGRESS = "0", frozenset({"-115", "115", str(2**64 - 115), str(2**32 - 115)})
+"""EINPROGRESS, of a connect that does not wait, also written as the unsigned number of 64 or 32 bits: no failure."""
+POSTS = ("result", "status")
+"""What the TLS logger posts."""
+ROWS_MAX = 50_000
+"""A line of more rows is left as it is."""
+
+
+class _Columns(msgspec.Struct, gc=False):
+    action: Scalar = None
+    syscall: Scalar = None
+    status: Scalar = None
+    success: Scalar = None
+    exit_code: Scalar = None
+    family: Scalar = None
+    protocol: Scalar = None
+    type: Scalar = None
+    local_address: Scalar = None
+    local_port: Scalar = None
+    remote_address: Scalar = None
+    remote_port: Scalar = None
+    pid: Scalar = None
+    path: Scalar = None
+    cmdline: Scalar = None
+    auid: Scalar = None
+    uid: Scalar = None
+    parent: Scalar = None
+    time: Scalar = None
+    eid: Scalar = None
+
+
+class _Decorations(msgspec.Struct, gc=False):
+    hostname: Scalar = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    name: str | None = None
+    action: str | None = None
+    hostIdentifier: str | None = None
+    hostname: str | None = None
+    decorations: _Decorations | None = None
+    unixTime: Scalar = None
+    columns: _Columns | None = None
+    snapshot: msgspec.Raw = msgspec.Raw(b"")
+    diffResults: msgspec.Raw = msgspec.Raw(b"")
+    log_type: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    severity: Any = None
+    filename: Any = None
+    Type: str | None = None
+    Computer: str | None = None
+    TimeGenerated: str | None = None
+
+    @property
+    def device(self) -> str:
+        """The machine's name in lower case. `hostIdentifier` may be a UUID; then a decorator may tell it, also at the top."""
+        told = text(self.decorations.hostname) if self.decorations is not None else ""
+        name = told or self.hostname or self.hostIdentifier or self.Computer or ""
+        return name.strip().rstrip(".").lower()
+
+    @property
+    def at(self) -> Micros:
+        """When it happened, in whole seconds. `unixTime` is when the query ran, up to its interval later.
+
+        Other tables have other times by that name, such as when somebody signed in."""
+        if self.TimeGenerated:
+            return parse_micros(self.TimeGenerated)
+        columns = self.columns
+        is_event = columns is not None and (columns.remote_port is not None or columns.cmdline is not None)
+        own = columns.time if columns is not None and is_event else None
+        return (
+            number(needed(own, "time") if text(own) else needed(self.unixTime, "unixTime"), "time", SECONDS_MAX)
+            * MICROS
+        )
+
+    @property
+    def has_rows(self) -> bool:
+        """It holds a row, or several."""
+        return bool(self.columns is not None or self.snapshot or self.diffResults or self.action == "snapshot")
+
+    @property
+    def is_status(self) -> bool:
+        """The daemon's own words."""
+        return self.severity is not None and self.filename is not None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_OUTER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_json = msgspec.json.Encoder().encode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = _read(raw)
+        columns = line.columns
+        if line.Type == "VMConnection":
+            return _ignored(line, "vmconnection")
+        if columns is None:
+            return _ignored(line, _without_columns(line))
+        if line.action not in ADDED:
+            return _ignored(line, "removed")
+        if columns.remote_address is not None and columns.remote_port is not None:
+            return _socket(line, columns)
+        return _ignored(line, "process" if columns.cmdline is not None and columns.path is not None else "other")
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _read(raw: bytes) -> _Line:
+    return read(raw, _LINE, lambda line: line.has_rows or bool(line.Type), lambda line: line.has_rows or line.is_status)
+
+
+def _ignored(line: _Line, kind: str) -> Ignored:
+    return Ignored(line.device, line.at, kind)
+
+
+def _without_columns(line: _Line) -> str:
+    if line.diffResults:
+        return "batch"
+    if line.has_rows:
+        return "snapshot"
+    if line.is_status:
+        return "status"
+    raise Missing("neither columns nor snapshot nor diffResults")
+
+
+def _socket(line: _Line, columns: _Columns) -> Parsed:
+    action = text(columns.action) or text(columns.syscall)
+    if action != "connect":
+        return _ignored(line, "socket_other" if action else "open_socket")
+    if text(columns.family) not in INET:
+        return _ignored(line, "connect_not_ip")
+    protocol = text(columns.protocol)
+    if protocol not in NO_PROTOCOL and protocol != TCP:
+        return _ignored(line, "connect_not_tcp")
+    local_ip = text(columns.local_address)
+    local_port = number(columns.local_port, "local_port", PORT_MAX) if text(columns.local_port) else 0
+    remote_port = number(needed(columns.remote_port, "remote_port"), "remote_port", PORT_MAX)
+    if not (local_ip and local_port):
+        return _ignored(line, "connect_without_port")
+    if protocol != TCP and text(columns.type) != STREAM:
+        return _ignored(line, "connect_no_protocol")
+    if not remote_port:
+        raise ValueError("TCP with remote_port 0")
+    flow = flow_of(local_ip, local_port, needed(columns.remote_address, "remote_address"), remote_port)
+    at, succeeded = line.at, _succeeded(columns)
+    path = text(columns.path)
+    pid, parent = text(columns.pid), text(columns.parent)
+    process = Process(
+        number(pid, "pid", PID_MAX) if pid else None,
+        path.rpartition("/")[2][:TEXT_CHARS_MAX],
+        path[:TEXT_CHARS_MAX],
+        account=(text(columns.uid) or text(columns.auid))[:TEXT_CHARS_MAX],
+        parent_pid=number(parent, "parent", PID_MAX) if parent else None,
+    )
+    event_id = f"osquery/connect/{local_port}/{text(columns.eid) or at // MICROS}"
+    established = at if succeeded else 0
+    return ConnectionOpened(line.device, at, flow, at, established, 0, succeeded is False, process, event_id)
+
+
+def _succeeded(columns: _Columns) -> bool | None:
+    """What came of it; None where it was only begun, or nothing tells."""
+    code = text(columns.exit_code)
+    if code:
+        return None if code in EXIT_IN_PROGRESS else code == EXIT_SUCCESS
+    status = text(columns.status) or text(columns.success)
+    if status and status not in SUCCEEDED | FAILED | IN_PROGRESS:
+        raise ValueError(f"status is {status[:40]!r}, not succeeded, failed or in_progress")
+    return None if not status or status in IN_PROGRESS else status in SUCCEEDED
+
+
+def written_at(raw: bytes) -> Micros:
+    """When the event happened."""
+    try:
+        return _read(raw).at
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The machine that the daemon runs on."""
+    try:
+        return _read(raw).device
+    except _UNREADABLE:
+        return ""
+
+
+def claims(raw: bytes) -> bool:
+    """A result has the query's name, the host and the query's time, and rows."""
+    if b"unixTime" not in raw:
+        return False
+    try:
+        line = _read(raw)
+    except _UNREADABLE:
+        return False
+    named = line.name and (line.hostIdentifier or line.hostname)
+    return bool(
+        (line.has_rows and named) or (line.log_type in POSTS and line.data) or (line.is_status and line.unixTime)
+    )
+
+
+def split(raw: bytes) -> list[bytes]:
+    """A line for each row of sockets, where there are several, and for each result that is posted; else the line as it is."""
+    if b"log_type" not in raw and not _may_hold_sockets(raw):
+        return [raw]
+    for held in (raw, *anywhere_within(raw)):
+        try:
+            line = _OUTER.decode(held)
+            posted = _ROWS.decode(line["data"]) if "data" in line and "log_type" in line else []
+            rows = [row for result in posted for row in _rows(bytes(result)) or [bytes(result)]] or _rows(held)
+        except _UNREADABLE:
+            continue
+        if rows:
+            return rows if len(rows) <= ROWS_MAX else [raw]
+    return [raw]
+
+
+def _may_hold_sockets(raw: bytes) -> bool:
+    return b"remote_address" in raw and (b"snapshot" in raw or b"diffResults" in raw)
+
+
+def _rows(raw: bytes) -> list[bytes]:
+    """The rows of sockets in one result; none where it is one row itself. Raises what reading it raises."""
+    if not _may_hold_sockets(raw):
+        return []
+    line = _OUTER.decode(raw)
+    if "snapshot" in line:
+        several = {"snapshot": line.pop("snapshot")}
+    elif "diffResults" in line:
+        several = _OUTER.decode(line.pop("diffResults"))
+    else:
+        return []
+    # Versions before 2 write "" for no rows.
+    lists = {action: _ROWS.decode(rows) for action, rows in several.items() if bytes(rows).startswith(b"[")}
+    return [_json({**line, "columns": row, "action": action}) for action, rows in lists.items() for row in rows]
+
+
+DIALECT = Dialect(
+    "osquery",
+    parse,
+    written_at,
+    device_of,
+    title="osquery's results log",
+    gives="Connections with process where the table tells the local port, which socket_events of Linux's audit does not.",
+    claims=claims,
+    split=split,
+    own_marks=(b"local_address",),
+)

@@ -1,0 +1,291 @@
+"""Tetragon's JSON export: connects of a tracing policy on `tcp_connect`, and the connection events of its commercial edition.
+
+`process_kprobe` with a socket as argument, and `process_connect`, tell that a process tries to connect, before the answer.
+`process_close` tells the end, with bytes. It is written of accepted connections as well and does not say which they are: only
+where the ports tell who was the client is it taken.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.clock import parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    ConnectionClosed,
+    ConnectionOpened,
+    Dialect,
+    Flow,
+    Ignored,
+    Micros,
+    Parsed,
+    Process,
+    Reason,
+    Reject,
+    flow_of,
+)
+from schemas.parsers.common.envelopes import read
+from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
+
+PORT_MAX = 65_535
+PID_MAX = 2**32
+COUNT_MAX = 2**62
+EPHEMERAL = 32_768
+"""Linux takes ports for outgoing connections from here on (`net.ipv4.ip_local_port_range`)."""
+CONNECTS = frozenset({
+    "tcp_connect", "tcp_v4_connect", "tcp_v6_connect", "security_socket_connect", "__x64_sys_connect",
+    "__arm64_sys_connect", "sys_connect", "__sys_connect",
+})  # fmt: skip
+"""Functions that connect. Before `tcp_connect` the kernel has not chosen a local port yet."""
+STOPPED = frozenset({
+    "KPROBE_ACTION_SIGKILL", "KPROBE_ACTION_OVERRIDE", "KPROBE_ACTION_NOTIFYENFORCER", "KPROBE_ACTION_NOTIFYKILLER",
+})  # fmt: skip
+"""What a policy does to stop it; the last one is the name in versions 1.0 and 1.1."""
+EINPROGRESS = -115
+"""A connect that does not wait: no failure."""
+
+
+class _User(msgspec.Struct, gc=False):
+    name: str | None = None
+
+
+class _Process(msgspec.Struct, gc=False):
+    pid: Scalar = None
+    uid: Scalar = None
+    binary: str | None = None
+    arguments: str | None = None
+    start_time: str | None = None
+    user: _User | None = None
+
+
+class _Socket(msgspec.Struct, gc=False):
+    protocol: str | None = None
+    saddr: str | None = None
+    daddr: str | None = None
+    sport: Scalar = None
+    dport: Scalar = None
+
+
+class _Argument(msgspec.Struct, gc=False):
+    sock_arg: _Socket | None = None
+    int_arg: Scalar = None
+
+
+class _Stats(msgspec.Struct, gc=False):
+    bytes_sent: Scalar = None
+    bytes_received: Scalar = None
+    segs_in: Scalar = None
+
+
+class _Of(msgspec.Struct, gc=False):
+    process: _Process | None = None
+    parent: _Process | None = None
+
+
+class _Kprobe(_Of, gc=False):
+    function_name: str | None = None
+    args: list[_Argument] | None = None
+    returned: _Argument | None = msgspec.field(default=None, name="return")
+    action: str | None = None
+
+
+class _Connection(_Of, gc=False):
+    source_ip: str | None = None
+    source_port: Scalar = None
+    destination_ip: str | None = None
+    destination_port: Scalar = None
+    protocol: str | None = None
+    stats: _Stats | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    node_name: str | None = None
+    time: str | None = None
+    process_kprobe: _Kprobe | None = None
+    process_connect: _Connection | None = None
+    process_close: _Connection | None = None
+    process_exec: msgspec.Raw = msgspec.Raw(b"")
+    process_exit: msgspec.Raw = msgspec.Raw(b"")
+    process_listen: msgspec.Raw = msgspec.Raw(b"")
+    process_accept: msgspec.Raw = msgspec.Raw(b"")
+    process_tracepoint: msgspec.Raw = msgspec.Raw(b"")
+    process_loader: msgspec.Raw = msgspec.Raw(b"")
+    process_uprobe: msgspec.Raw = msgspec.Raw(b"")
+    process_lsm: msgspec.Raw = msgspec.Raw(b"")
+    process_usdt: msgspec.Raw = msgspec.Raw(b"")
+    process_throttle: msgspec.Raw = msgspec.Raw(b"")
+    rate_limit_info: msgspec.Raw = msgspec.Raw(b"")
+    Type: str | None = None
+    Computer: str | None = None
+    TimeGenerated: str | None = None
+
+    @property
+    def device(self) -> str:
+        """The node's name in lower case, also for what runs in a container with an address of its own."""
+        return (self.node_name or self.Computer or "").strip().rstrip(".").lower()
+
+    @property
+    def at(self) -> Micros:
+        """When it happened. Raises ValueError, of it Missing."""
+        return parse_micros(needed(self.time or self.TimeGenerated, "time"))
+
+    @property
+    def kind(self) -> str:
+        """What happened, by the name that Tetragon gives it; "" for nothing that it writes."""
+        if self.rate_limit_info:
+            return "rate_limit"
+        return next((kind for kind in KINDS if getattr(self, f"process_{kind}")), "")
+
+
+KINDS = (
+    "kprobe", "exec", "exit", "connect", "close", "listen", "accept", "tracepoint", "loader", "uprobe", "lsm", "usdt", "throttle",
+)  # fmt: skip
+_LINE = msgspec.json.Decoder(_Line)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = _read(raw)
+        if line.process_kprobe is not None:
+            return _kprobe(line, line.process_kprobe)
+        if line.process_connect is not None:
+            return _connect(line, line.process_connect)
+        if line.process_close is not None:
+            return _close(line, line.process_close)
+        kind = line.kind or ("vmconnection" if line.Type == "VMConnection" else "")
+        return _ignored(line, kind or "other")
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _read(raw: bytes) -> _Line:
+    return read(raw, _LINE, lambda line: bool(line.kind or line.Type), lambda line: line.kind != "")
+
+
+def _ignored(line: _Line, kind: str) -> Ignored:
+    return Ignored(line.device, line.at, kind)
+
+
+def _kprobe(line: _Line, kprobe: _Kprobe) -> Parsed:
+    function = kprobe.function_name or ""
+    if function not in CONNECTS:
+        return _ignored(line, "kprobe_close" if function == "tcp_close" else "kprobe")
+    socket = next((argument.sock_arg for argument in kprobe.args or () if argument.sock_arg is not None), None)
+    if socket is None:
+        return _ignored(line, "connect_without_port")
+    if socket.protocol is not None and socket.protocol != "IPPROTO_TCP":
+        return _ignored(line, "connect_not_tcp")
+    flow = _flow(socket.saddr, socket.sport, socket.daddr, socket.dport)
+    if flow is None:
+        return _ignored(line, "connect_without_port")
+    code = kprobe.returned.int_arg if kprobe.returned is not None else None
+    failed = kprobe.action in STOPPED or (isinstance(code, int) and code < 0 and code != EINPROGRESS)
+    return _opened(line, kprobe, flow, failed=failed)
+
+
+def _connect(line: _Line, connect: _Connection) -> Parsed:
+    if connect.protocol is not None and connect.protocol != "TCP":
+        return _ignored(line, "connect_not_tcp")
+    flow = _flow(connect.source_ip, connect.source_port, connect.destination_ip, connect.destination_port)
+    return _ignored(line, "connect_without_port") if flow is None else _opened(line, connect, flow, failed=False)
+
+
+def _opened(line: _Line, of: _Of, flow: Flow, *, failed: bool) -> ConnectionOpened:
+    at = line.at
+    event_id = f"tetragon/connect/{flow.local_port}/{line.time}"
+    return ConnectionOpened(line.device, at, flow, at, 0, 0, failed, _process(of), event_id)
+
+
+def _close(line: _Line, close: _Connection) -> Parsed:
+    if close.protocol is not None and close.protocol != "TCP":
+        return _ignored(line, "close_not_tcp")
+    flow = _flow(close.source_ip, close.source_port, close.destination_ip, close.destination_port)
+    if flow is None or not flow.local_port >= EPHEMERAL > flow.remote_port:
+        return _ignored(line, "close_unsure")
+    at, stats = line.at, close.stats or _Stats()
+    sent, received = _count(stats.bytes_sent, "bytes_sent"), _count(stats.bytes_received, "bytes_received")
+    # One segment may be the refusal.
+    answered = received > 0 or _count(stats.segs_in, "segs_in") > 1
+    event_id = f"tetragon/close/{flow.local_port}/{line.time}"
+    return ConnectionClosed(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id)
+
+
+def _flow(local_ip: str | None, local_port: Scalar, remote_ip: str | None, remote_port: Scalar) -> Flow | None:
+    """Both ends; None where the local one is not told."""
+    local = number(local_port, "local port", PORT_MAX) if text(local_port) else 0
+    remote = number(needed(remote_port, "remote port"), "remote port", PORT_MAX)
+    if not (local and local_ip):
+        return None
+    if not remote:
+        raise ValueError("TCP with remote port 0")
+    return flow_of(local_ip, local, needed(remote_ip, "remote address"), remote)
+
+
+def _process(of: _Of) -> Process:
+    process, parent = of.process or _Process(), of.parent or _Process()
+    path = process.binary or ""
+    started = process.start_time
+    return Process(
+        number(process.pid, "pid", PID_MAX) if process.pid is not None else None,
+        path.rpartition("/")[2][:TEXT_CHARS_MAX],
+        path[:TEXT_CHARS_MAX],
+        f"{path} {process.arguments}"[:TEXT_CHARS_MAX] if process.arguments else path[:TEXT_CHARS_MAX],
+        parse_micros(started) if started else 0,
+        account=((process.user.name if process.user else None) or text(process.uid))[:TEXT_CHARS_MAX],
+        parent_pid=number(parent.pid, "parent's pid", PID_MAX) if parent.pid is not None else None,
+        parent_name=(parent.binary or "").rpartition("/")[2][:TEXT_CHARS_MAX],
+    )
+
+
+def _count(written: Scalar, name: str) -> int:
+    """64-bit numbers are strings (protobuf's JSON)."""
+    if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 20:
+        written = int(written)
+    return number(written, name, COUNT_MAX) if written is not None else 0
+
+
+def written_at(raw: bytes) -> Micros:
+    """When the event happened."""
+    try:
+        return _read(raw).at
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The node that the event is of."""
+    try:
+        return _read(raw).device
+    except _UNREADABLE:
+        return ""
+
+
+def claims(raw: bytes) -> bool:
+    """An event is an object called by its kind, beside the node and the time."""
+    if not (b'"process_' in raw or b'"rate_limit_info' in raw) or b"time" not in raw:
+        return False
+    try:
+        line = _read(raw)
+    except _UNREADABLE:
+        return False
+    return bool(line.kind and line.time)
+
+
+DIALECT = Dialect(
+    "tetragon",
+    parse,
+    written_at,
+    device_of,
+    title="Tetragon's JSON export",
+    gives="The connection that a process tries, with command line, user and parent; of the commercial edition its end and bytes.",
+    claims=claims,
+    own_marks=(b"process_kprobe", b"process_connect"),
+)

@@ -1,0 +1,1 @@
+"""Parsers of network sensors: Suricata and Zeek."""

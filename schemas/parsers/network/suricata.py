@@ -1,0 +1,382 @@
+"""Suricata's EVE JSON (docs.suricata.io, "Eve JSON Output"), as versions 4 to 8 write it, also inside of what ships it.
+
+`http` gives requests, `tls` server names, `alert` with an `http` or `tls` object verdicts, `flow` the end of a connection. The
+`timestamp` is when the record was logged: normally 1-2 ms after the fact, for the last request of a flow up to a minute.
+A blocked request has no `http` record, only its alert; `drop` records are one per packet and say nothing more. A sensor
+without a name (`sensor-name`) watches others: the device then is the client's address.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from schemas.address import canonical_ip, split_authority
+from schemas.clock import parse_micros
+from schemas.events import (
+    IPS_CHARS_MAX,
+    TEXT_CHARS_MAX,
+    Action,
+    ConnectionClosed,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Ignored,
+    Micros,
+    Parsed,
+    Reason,
+    Reject,
+    TlsName,
+    Verdict,
+    flow_of,
+)
+from schemas.parsers.common.envelopes import anywhere_within
+from schemas.parsers.unsupported import unsupported
+
+# fmt: off
+OTHER_KINDS = frozenset((
+    "anomaly", "dcerpc", "dhcp", "dnp3", "dns", "drop", "fileinfo", "files", "flow", "ftp", "ftp_data", "http",
+    "http2", "ike", "krb5", "metadata", "modbus", "mqtt", "netflow", "nfs", "packetinfo", "quic", "rdp", "rfb",
+    "sip", "smb", "smtp", "snmp", "ssh", "stats", "tftp", "tls", "alert", "enip", "ldap", "pgsql", "websocket",
+    "arp", "bittorrent_dht", "frame", "mdns", "pop3",
+))
+# fmt: on
+TCP_SYN = 0x02  # RFC 9293 section 3.1, control bits
+LENIENT_BYTES_MAX = 131_072
+"""A longer record must have EVE's own types; those that VAST and Wazuh write again have some kilobytes."""
+PORTS_OF_SERVERS = 1_024  # below it are the system ports (RFC 6335 section 6)
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""A number that still fits where rows and state keep it."""
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Status = Annotated[int, msgspec.Meta(ge=0, le=999)]
+
+
+class _Http(msgspec.Struct, gc=False):
+    hostname: str = ""
+    url: str = ""
+    http_method: str = ""
+    status: Status | None = None
+
+
+class _Tls(msgspec.Struct, gc=False):
+    sni: str = ""
+    from_proto: str = ""
+
+
+class _Alert(msgspec.Struct, gc=False):
+    action: str = ""
+    signature: str = ""
+    category: str = ""
+
+
+class _FlowPart(msgspec.Struct, gc=False):
+    src_ip: str = ""
+    src_port: Port = 0
+    dest_ip: str = ""
+    dest_port: Port = 0
+    start: str = ""
+    end: str = ""
+    state: str = ""
+    reason: str = ""
+    bytes_toserver: Count = 0
+    bytes_toclient: Count = 0
+    pkts_toclient: Count = 0
+
+
+class _Tcp(msgspec.Struct, gc=False):
+    tcp_flags_ts: str = ""
+    tcp_flags_tc: str = ""
+
+
+class _Eve(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    flow_id: Count = 0
+    src_ip: str = ""
+    src_port: Port = 0
+    dest_ip: str = ""
+    dest_port: Port = 0
+    proto: str = ""
+    app_proto: str = ""
+    app_proto_orig: str = ""
+    tx_id: Count = 0
+    host: str | dict[str, Any] = ""
+    shipped: Any = msgspec.field(default=None, name="@version")
+    http: _Http | None = None
+    tls: _Tls | None = None
+    alert: _Alert | None = None
+    direction: str = ""
+    flow: _FlowPart | None = None
+    tcp: _Tcp | None = None
+    device: str = msgspec.field(default="", name="-")
+
+
+class _Head(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    host: str | dict[str, Any] = ""
+    shipped: Any = msgspec.field(default=None, name="@version")
+
+
+class _Shape(msgspec.Struct, gc=False):
+    timestamp: str
+    event_type: str
+    flow_id: int | str | None = None
+
+
+_EVE = msgspec.json.Decoder(_Eve)
+_HEAD = msgspec.json.Decoder(_Head)
+_SHAPE = msgspec.json.Decoder(_Shape)
+_ANY = msgspec.json.Decoder()
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NO_END = frozenset({"shutdown", "forced"})
+_FOR_US = frozenset({"http", "tls", "alert", "flow"})
+_CLIENT_FIRST = frozenset({"http", "tls", "flow"})
+"""Their addresses are the flow's; all others' may be a packet's."""
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        eve = _read(raw)
+    except msgspec.ValidationError as error:
+        return _strange(raw, error)
+    except _UNREADABLE as error:
+        return _unread(raw, Reason.MALFORMED, error)
+    kind = eve.event_type
+    try:
+        at = parse_micros(eve.timestamp)
+        eve.device = _sensor(eve) or _client(eve)
+        if kind not in _FOR_US:
+            return Ignored(eve.device, at, kind if kind in OTHER_KINDS else "other")
+        if eve.proto != "TCP":
+            return Ignored(eve.device, at, f"{kind}_not_tcp")
+        if not (eve.src_port and eve.dest_port):
+            return Reject(Reason.BAD_VALUE, f"{kind} over TCP without ports from 1 to 65535", raw)
+        flow = flow_of(eve.src_ip, eve.src_port, eve.dest_ip, eve.dest_port, eve.flow_id)
+        if kind == "http" and eve.http is not None:
+            return _http(eve, eve.http, at, flow)
+        if kind == "tls" and eve.tls is not None:
+            return _tls(eve, eve.tls, at, flow)
+        if kind == "flow" and eve.flow is not None:
+            return _flow(eve, eve.flow, at, flow)
+        if kind == "alert" and eve.alert is not None:
+            return _alert(eve, eve.alert, at, flow)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    return Reject(Reason.INCOMPLETE, f"{kind} record without its {kind} object", raw)
+
+
+def _read(raw: bytes) -> _Eve:
+    """The record, also inside of what carried it, and as others write it again. Raises what reading the line raised."""
+    try:
+        return _EVE.decode(raw)
+    except _UNREADABLE:
+        held = list(anywhere_within(raw))
+        for decode, line in (*((_EVE.decode, line) for line in held), *((_lenient, line) for line in (raw, *held))):
+            try:
+                return decode(line)
+            except _UNREADABLE:
+                continue
+        raise
+
+
+def _lenient(raw: bytes) -> _Eve:
+    """A record in which what is not known is null (VAST), or numbers are texts (Wazuh, with decimals where they are large)."""
+    if len(raw) > LENIENT_BYTES_MAX:
+        raise msgspec.ValidationError(
+            f"{len(raw)} bytes; at most {LENIENT_BYTES_MAX} are read of a record with other types"
+        )
+    record = _ANY.decode(raw)
+    for part in (record, *record.values()) if isinstance(record, dict) else ():
+        if isinstance(part, dict):
+            for key, value in list(part.items()):
+                if value is None:
+                    del part[key]
+                elif isinstance(value, str) and value.endswith(".000000") and value[:-7].isdigit():
+                    part[key] = value[:-7]
+    return msgspec.convert(record, _Eve, strict=False)
+
+
+def _sensor(eve: _Eve | _Head) -> str:
+    """Its name. An object is the machine that a shipper runs on, and what Logstash passes on may have its own name there."""
+    return eve.host if isinstance(eve.host, str) and eve.shipped is None else ""
+
+
+def _http(eve: _Eve, http: _Http, at: Micros, flow: Flow) -> HttpExchange:
+    return HttpExchange(
+        eve.device,
+        at,
+        flow,
+        eve.tx_id,
+        http.http_method,
+        http.url,
+        split_authority(http.hostname, 80)[0] if http.hostname else "",
+        http.status,
+        f"http/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
+    sni = split_authority(tls.sni, 443)[0] if tls.sni else ""
+    return TlsName(eve.device, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
+
+
+def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClosed:
+    to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
+    to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
+    # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
+    let_go = part.state != "closed" and part.reason in _NO_END
+    started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
+    return ConnectionClosed(
+        eve.device,
+        at if at >= started else max(started, last),  # what is read from a capture may be logged in 1970
+        flow,
+        started,
+        0 if let_go else last,
+        part.bytes_toserver,
+        part.bytes_toclient,
+        bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,
+        eve.tcp is not None and not to_server & TCP_SYN,
+        eve.app_proto == "tls" and not eve.app_proto_orig,
+        f"flow/{eve.flow_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
+    if alert.action not in {"blocked", "allowed"}:
+        return Ignored(eve.device, at, "alert_no_action")
+    started = parse_micros(eve.flow.start) if eve.flow and eve.flow.start else 0
+    flow = _of_the_flow(eve, flow)
+    if eve.http is not None and eve.http.http_method:
+        http = eve.http
+        host, method, target, status = http.hostname, http.http_method, http.url, http.status
+    elif eve.tls is not None and eve.tls.sni:
+        host, method, target, status = eve.tls.sni, "", "", None
+    else:
+        return Ignored(eve.device, at, "alert_without_request")
+    return Verdict(
+        eve.device,
+        at,
+        flow,
+        started,
+        Action.BLOCKED if alert.action == "blocked" else Action.AUDITED,
+        eve.tx_id,
+        method,
+        target,
+        split_authority(host, 443)[0] if host else "",
+        status,
+        alert.signature[:TEXT_CHARS_MAX],
+        alert.category[:TEXT_CHARS_MAX],
+        f"alert/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+    )
+
+
+def _of_the_flow(eve: _Eve, packet: Flow) -> Flow:
+    """An alert's addresses are the packet's: the flow's own stand in `flow` (7.0 on), or `direction` tells, or the ports."""
+    part = eve.flow
+    if part is not None and part.src_ip and part.src_port and part.dest_port:
+        return flow_of(part.src_ip, part.src_port, part.dest_ip, part.dest_port, packet.id)
+    if _is_answer(eve):
+        return flow_of(packet.remote_ip, packet.remote_port, packet.local_ip, packet.local_port, packet.id)
+    return packet
+
+
+def _is_answer(eve: _Eve) -> bool:
+    """The record's packet goes to the client."""
+    return eve.direction == "to_client" or (not eve.direction and eve.src_port < PORTS_OF_SERVERS <= eve.dest_port)
+
+
+def _client(eve: _Eve) -> str:
+    """The client's address; "" of a record that has none."""
+    part = eve.flow
+    if part is not None and part.src_ip:
+        ip = part.src_ip
+    else:
+        ip = eve.dest_ip if eve.event_type not in _CLIENT_FIRST and _is_answer(eve) else eve.src_ip
+    if len(ip) > IPS_CHARS_MAX:
+        raise ValueError(f"an address of {len(ip)} characters")
+    return canonical_ip(ip) if ip else ""
+
+
+def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
+    """A field of an unexpected type: of no matter where the record is not for us anyway."""
+    for line in (raw, *anywhere_within(raw)):
+        try:
+            head = _HEAD.decode(line)
+            if head.event_type not in _FOR_US:
+                kind = head.event_type if head.event_type in OTHER_KINDS else "other"
+                return Ignored(_sensor(head), parse_micros(head.timestamp), kind)
+        except (*_UNREADABLE, ValueError, OverflowError):
+            continue
+    return _unread(raw, Reason.INCOMPLETE if "missing required" in str(error) else Reason.BAD_VALUE, error)
+
+
+def _unread(raw: bytes, reason: Reason, error: Exception) -> Reject:
+    return unsupported(raw) or Reject(reason, str(error) or type(error).__name__, raw)
+
+
+def written_at(raw: bytes) -> Micros:
+    """The record's `timestamp`."""
+    begin = raw.find(b'"timestamp":"', 0, 256) + 13
+    try:
+        if begin < 13:
+            return parse_micros(_read(raw).timestamp)
+        return parse_micros(raw[begin : raw.index(b'"', begin, begin + 64)].decode("ascii"))
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The sensor's name, `host`; of one without a name the client's address."""
+    try:
+        if name := _sensor(_HEAD.decode(raw)):
+            return name
+    except _UNREADABLE:
+        pass
+    try:
+        eve = _read(raw)
+        return _sensor(eve) or _client(eve)
+    except (*_UNREADABLE, ValueError):
+        return ""
+
+
+def claims(raw: bytes) -> bool:
+    """EVE names the kind of its record, and then the flow, or holds an object called like the kind (`stats`, `drop`)."""
+    if b"event_type" not in raw:
+        return False
+    try:
+        return _is_eve(raw)
+    except _UNREADABLE:
+        return any(map(_is_held_eve, anywhere_within(raw)))
+
+
+def _is_held_eve(line: bytes) -> bool:
+    try:
+        return _is_eve(line)
+    except _UNREADABLE:
+        return False
+
+
+def _is_eve(line: bytes) -> bool:
+    shape = _SHAPE.decode(line)
+    kind = shape.event_type
+    return shape.flow_id is not None or (
+        kind in OTHER_KINDS and b'"%s":' % kind.encode() in line.replace(b'": ', b'":')
+    )
+
+
+DIALECT = Dialect(
+    "suricata",
+    parse,
+    written_at,
+    device_of,
+    title="Suricata EVE JSON, versions 4 to 8",
+    gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
+    claims=claims,
+    is_network_sensor=True,
+    flow_timeout_secs=600,  # suricata.yaml, flow-timeouts: tcp, established
+)

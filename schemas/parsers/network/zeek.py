@@ -1,0 +1,233 @@
+"""Zeek's logs (docs.zeek.org, "Log Files"): conn, http and ssl, in JSON by whatever wrote it, or tab-separated in files.
+
+`conn` gives the end of a connection, `http` requests, `ssl` server names; `uid` is one connection of one Zeek, also through a
+CONNECT tunnel. A tap sees many devices: the device is the client's address. `ts` is when something began, not when it was
+written: a request's own time, a connection's start. Tab-separated rows are made into JSON when they are published
+(`schemas.parsers.network.zeek_tsv`). Field names and the meaning of `conn_state` and `history`: Zeek's `base/protocols/*/main.zeek`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from schemas.address import split_authority, split_url
+from schemas.clock import iso_micros
+from schemas.events import (
+    ConnectionClosed,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Ignored,
+    Micros,
+    Parsed,
+    Reason,
+    Reject,
+    TlsName,
+    flow_of,
+)
+from schemas.parsers.network.zeek_line import (
+    HEAD,
+    LINE,
+    UNREADABLE,
+    UNSPECIFIED,
+    Ends,
+    Head,
+    Missing,
+    ZeekLine,
+    device,
+    micros,
+    read,
+    written,
+)
+from schemas.parsers.network.zeek_tsv import ZeekRows
+
+ENDED = frozenset({"SF", "S2", "S3", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "S0"})
+"""States of a connection that is over; S1 was open when Zeek let go of it, of OTH the history tells."""
+HANDSHAKEN = frozenset("hdfAD")
+"""Letters of a history that stand for what is only said after a handshake, by either side (lower case: the server)."""
+FOR_US = frozenset({"conn", "http", "ssl"})
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        line = read(raw, LINE)
+        log = line.log
+        if log == "conn":
+            return _conn(line)
+        if log == "http":
+            return _http(line)
+        if log == "ssl":
+            return _ssl(line)
+        return _ignored(line, log)
+    except msgspec.ValidationError as error:
+        return _strange(raw, error)
+    except UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _conn(line: ZeekLine) -> Parsed:
+    if line.proto is None:
+        raise Missing("conn record without proto")
+    if line.proto != "tcp":
+        return _ignored(line, "conn_not_tcp")
+    flow = _flow(line)
+    if flow is None:
+        return _ignored(line, "conn_no_ports")
+    started, at = micros(line.ts), written(line)
+    state, history = line.conn_state, line.history or ""
+    if not isinstance(state, str):
+        raise Missing("conn record without conn_state")
+    # Letters say more than the state: SF is also the end of a connection of which only that was seen.
+    begun = "S" in history or "h" in history if history else state != "OTH"
+    over = state in ENDED or (state == "OTH" and not {"F", "f", "R", "r"}.isdisjoint(history))
+    services = line.service.split(",") if isinstance(line.service, str) else line.service
+    return ConnectionClosed(
+        flow.local_ip,
+        at,
+        flow,
+        started,
+        at if over else 0,
+        line.orig_bytes or 0,
+        line.resp_bytes or 0,
+        not HANDSHAKEN.isdisjoint(history) if history else state not in ("S0", "REJ", "RSTOS0", "SH"),
+        not begun,
+        services == ["ssl"],
+        f"conn/{flow.id}/{iso_micros(started)}",
+    )
+
+
+def _http(line: ZeekLine) -> Parsed:
+    flow = _flow(line)
+    if flow is None:
+        return _ignored(line, "http_no_ports")
+    at, depth = written(line), line.trans_depth
+    if depth.__class__ is not int or not 0 <= depth < 2**62:
+        if depth is not None:
+            raise ValueError(f"trans_depth is {str(depth)[:40]!r}, no count")
+        depth = 0
+    host = split_authority(line.host, 80)[0] if isinstance(line.host, str) else ""
+    return HttpExchange(
+        flow.local_ip,
+        at,
+        flow,
+        max(depth - 1, 0),
+        line.method or "",
+        _target(line.uri or "", host),
+        host,
+        line.status_code,
+        f"http/{flow.id}/{depth}/{iso_micros(at)}",
+    )
+
+
+def _target(uri: str, host: str) -> str:
+    """The request target, "" where it cannot be told.
+
+    Zeek logs it with its escapes undone: of `http://a%2F@b/` it has `http://a/@b/`, which names another host than was asked.
+    """
+    if "@" in uri and not uri.startswith("/") and "://" in uri and split_url(uri)[0] != host:
+        return ""
+    return uri
+
+
+def _ssl(line: ZeekLine) -> Parsed:
+    """Nothing in the record tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    if isinstance(line.version, str) and line.version.startswith("DTLS"):
+        return _ignored(line, "ssl_not_tcp")
+    flow = _flow(line)
+    if flow is None:
+        return _ignored(line, "ssl_no_ports")
+    at = written(line)
+    sni = split_authority(line.server_name, 443)[0] if line.server_name else ""
+    return TlsName(flow.local_ip, at, flow, sni, False, f"ssl/{flow.id}/{iso_micros(at)}")
+
+
+def _flow(line: ZeekLine) -> Flow | None:
+    """The ends of the connection; None of one without ports."""
+    client, server, local, remote = line.orig_h, line.resp_h, line.orig_p, line.resp_p
+    if client is None:
+        if isinstance(line.id, dict):
+            ends = msgspec.convert(line.id, Ends)
+            client, server, local, remote = ends.orig_h, ends.resp_h, ends.orig_p, ends.resp_p
+        else:
+            client, server, local, remote = line.orig_h_, line.resp_h_, line.orig_p_, line.resp_p_
+    if not client or not server or local is None or remote is None:
+        raise Missing("no addresses and ports under id")
+    if not (local and remote):
+        return None
+    flow = flow_of(client, local, server, remote, line.uid or "")
+    if flow.local_ip in UNSPECIFIED:
+        raise ValueError(f"TCP from {client}")
+    return flow
+
+
+def _ignored(line: Head, kind: str) -> Ignored:
+    return Ignored(device(line), written(line), kind)
+
+
+def _strange(raw: bytes, error: msgspec.ValidationError) -> Parsed:
+    """A field of an unexpected type: of no matter where the record is not for us anyway."""
+    try:
+        head = read(raw, HEAD)
+        if head.log not in FOR_US:
+            return _ignored(head, head.log)
+    except (*UNREADABLE, ValueError, OverflowError):
+        pass
+    return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def written_at(raw: bytes) -> Micros:
+    """When what the line tells was over."""
+    try:
+        return written(read(raw, HEAD))
+    except (*UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The client's address."""
+    try:
+        return device(read(raw, HEAD))
+    except UNREADABLE:
+        return ""
+
+
+_HEADER_OR_ROW = re.compile(
+    rb"#(?:separator \\x|(?:set_separator|empty_field|unset_field|path|open|close|fields|types)\t)"
+    rb"|[0-9]{9,10}\.[0-9]{6}\t"
+)
+# A carrier escapes quotes, and one around it the backslashes of that again.
+_TS = re.compile(rb'"ts\\{0,7}"\s*:\s*\\{0,7}(?:"?[0-9]{9,10}\.[0-9]|[0-9]{9,13}[,}]|"[0-9]{4}-)')
+# The look at the first character makes runs of quotes cheap.
+_NAMES = re.compile(
+    rb'"(?=[_@ifctp])(?:(?:_path|_stream|@stream)\\{0,7}"\s*:\s*\\{0,7}"'
+    rb'|(?:id[._]orig_h|fuid|certificate\.version|ts_delta|peer)\\{0,7}"\s*:'
+    rb'|id\\{0,7}"\s*:\s*\{[^{}]{0,300}"orig_h\\{0,7}"\s*:)'
+)
+
+
+def claims(raw: bytes) -> bool:
+    """Zeek's own names: `ts` beside `_path`, `id.orig_h` or the like, or a header or row of a tab-separated log."""
+    if raw.startswith((b"#", b"1", b"9")):
+        return _HEADER_OR_ROW.match(raw) is not None
+    return _TS.search(raw) is not None and _NAMES.search(raw) is not None
+
+
+DIALECT = Dialect(
+    "zeek",
+    parse,
+    written_at,
+    device_of,
+    title="Zeek logs (JSON by Zeek, Corelight, ROCK or the Kafka writer, also behind syslog; tab-separated files)",
+    gives="conn: ends of connections with bytes; http: requests with CONNECT and absolute URIs; ssl: TLS names; no process.",
+    claims=claims,
+    is_network_sensor=True,
+    flow_timeout_secs=300,  # base/init-bare.zeek: tcp_inactivity_timeout
+    framing=lambda _: ZeekRows(),
+)

@@ -1,0 +1,117 @@
+"""Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 198.51.100.11`.
+
+Several lines tell of one request, joined by nothing but the number of a file descriptor that is soon used again. Who reads the
+whole file knows which belong together (`schemas.parsers.proxies.tinyproxy_requests`): the line that tells what became of a request is published
+with the two that tell who asked for what, and with the times of request and end, as their own have neither year nor zone.
+Lines by themselves hold nothing and are about no device.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schemas.clock import parse_micros
+from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.parsers.common.carriers import Carried, carried_again
+from schemas.parsers.common.proxy_log import Unread, device_in, guarded, logged, refused, time_in
+from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, request, said
+from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
+
+_KINDS = (
+    ("Connect (file descriptor ", "connect"),
+    ("Request (file descriptor ", "request"),
+    ("Established connection to ", "established"),
+    ("Closed connection between ", "closed"),
+    ("opensock: ", "opensock"),
+    ("No upstream proxy for ", "no_upstream"),
+    ("Found upstream proxy ", "upstream"),
+    ("Not sending client headers ", "no_headers"),
+    ("Proxying refused on ", "refused"),
+    ("Unauthorized connection from ", "refused"),
+)
+"""How a message begins, and the kind it is counted as; all others are `other`."""
+_TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+_WHOLE = re.compile(rb"(%b) (%b)\x1e[^\x1e]*\x1e[^\x1e]*\x1e[^\x1e]*" % (_TIME, _TIME))
+"""A request with its lines."""
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one request, or one line."""
+    found = _WHOLE.fullmatch(raw)
+    if found is None:
+        return guarded(raw, _read)
+    try:
+        return _request(raw, parse_micros(found[1].decode()), parse_micros(found[2].decode()))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
+
+
+def _request(raw: bytes, started: Micros, at: Micros) -> Parsed:
+    connect, asked, end = (said(line) for line in raw.split(JOINED)[1:])
+    connected, requested = CONNECT.fullmatch(connect.message), REQUEST.fullmatch(asked.message)
+    decision = decision_of(end.message)
+    if connected is None or requested is None or decision is None:
+        raise Unread(Reason.MALFORMED, "the lines are not Connect, Request and what became of it")
+    if not connect.process == asked.process == end.process or connected[1] != requested[1]:
+        raise Unread(Reason.BAD_VALUE, "the lines are not of one process and descriptor")
+    client, wanted = peer(connected[2]), request(requested[2])
+    if client is None or wanted is None:
+        raise Unread(Reason.INCOMPLETE, "no client's address, or no request")
+    return logged(
+        "tinyproxy",
+        asked.host,
+        raw,
+        client.address,
+        at,
+        started,
+        wanted.method,
+        wanted.target,
+        None,
+        decision,
+        proxy_ip=client.proxy,
+    )
+
+
+def _read(line: Carried) -> Parsed:
+    found = LINE.fullmatch(line.text)
+    message = found[3] if found is not None else line.text
+    for beginning, kind in _KINDS:
+        if message.startswith(beginning):
+            return Ignored("", line.at, kind)
+    if found is None:
+        raise Unread(Reason.MALFORMED, "neither level and time nor a message that is known")
+    return Ignored("", line.at, "other")
+
+
+def written_at(raw: bytes) -> Micros:
+    """The end of a request; of a line a carrier's time, as tinyproxy's own has no year."""
+    return time_in(parse(raw))
+
+
+def device_of(raw: bytes) -> str:
+    """The client's address, where its request is whole."""
+    return device_in(parse(raw)) if JOINED in raw else ""
+
+
+def claims(raw: bytes) -> bool:
+    """Level, time without year, process in brackets; in syslog the messages of a request; a request with its lines."""
+    text = carried_again(raw).text
+    return (
+        LINE.fullmatch(text) is not None
+        or (
+            "file descriptor" in text[:80] and text.startswith(("Connect (", "Request (", "Established connection to "))
+        )
+        or (_WHOLE.fullmatch(raw) is not None and not isinstance(parse(raw), Reject))
+    )
+
+
+DIALECT = Dialect(
+    "tinyproxy",
+    parse,
+    written_at,
+    device_of,
+    title="Tinyproxy's log, with the lines of a request joined when they are published",
+    gives="Requests with what became of them; no client port, no address gone to, no bytes. Nothing of lines by themselves.",
+    claims=claims,
+    framing=Requests,
+)

@@ -1,0 +1,353 @@
+"""Zscaler's web log by NSS: a date, then `key=value` with tabs between them, or Cloud NSS's JSON with the same keys.
+
+Fields: help.zscaler.com, "NSS Feed Output Format: Web Logs", in the layout of its feed for Splunk. A feed may name them as it
+likes: its fields' own names, those of CEF and LEEF, and the default without names (CSV) are read as well. The date is in the
+zone that the feed was given, which only `tz` tells: it is taken for UTC, unless `epochtime` says better. URLs are
+without scheme. `ClientIP` is the client's own address, `clientpublicIP` that of its site; `serverip` the
+destination's.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from schemas.clock import MICROS, parse_micros
+from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.parsers.common.azure import common_security_log, vendor_and_product
+from schemas.parsers.common.carriers import Carried, carried, carried_again, uncarried
+from schemas.parsers.common.cef_leef import Formatted, formatted, moment, names
+from schemas.parsers.common.proxy_log import (
+    MONTHS,
+    PAIRS_MAX,
+    UNREADABLE,
+    Unread,
+    address,
+    count,
+    destination,
+    device_in,
+    earlier,
+    epoch,
+    logged,
+    maybe_address,
+    millis,
+    refused,
+    status,
+    time_in,
+    unread,
+)
+from schemas.parsers.common.syslog_dates import DatedHeaders
+
+NULLS = frozenset({"", "-", "None", "NA", "N/A", "none", "Unknown"})
+NO_SERVER = frozenset({"0.0.0.0", "::"})  # what the feed has for a blocked request; nothing is bound to it
+ZONE_MAX: Micros = 14 * 3_600 * MICROS
+"""`epochtime` further away than any zone is of another time than the date: the date counts."""
+PORTS = {
+    "HTTP": 80,
+    "HTTPS": 443,
+    "HTTP_PROXY": 80,
+    "SSL": 443,
+    "FTP": 21,
+    "FTPOVERHTTP": 21,
+    "TUNNEL_SSL": 443,
+    "TUNNEL": 443,
+    "DNSOVERHTTPS": 443,
+    "WEBSOCKET": 80,
+    "WEBSOCKET_SSL": 443,
+}
+OTHER_LOGS = tuple(
+    f"zscalernss-{log}" for log in ("alerts", "audit", "casb", "dns", "edlp", "emaildlp", "fw", "tunnel")
+)
+PAIRS_CHARS_MAX = 262_144
+"""Pairs are read so far: URL, referrer and user agent take at most 64 KiB each."""
+SERVICE = "ZscalerNSS"
+"""How NSS calls itself in syslog where it tells of itself."""
+PRODUCTS = ("NSSWeblog", "NSS")
+"""Of CEF and LEEF; the feeds of firewall, DNS and so on are others."""
+
+TABLE_ROWS = frozenset(("Zscaler", product) for product in PRODUCTS)
+"""Of Azure's table `CommonSecurityLog`."""
+
+OTHER_NAMES = {
+    "ClientIP": ("cintip", "cltintip", "cip", "cltip", "src"),
+    "action": ("act",),
+    "clienttranstime": ("ctime",),
+    "datetime": ("TimeGenerated", "rt", "devTime"),
+    "protocol": ("proto", "app", "appproto"),
+    "requestmethod": ("reqmethod", "requestMethod"),
+    "requestsize": ("reqsize", "out", "srcBytes"),
+    "responsesize": ("respsize", "in", "dstBytes"),
+    "serverip": ("sip", "dst"),
+    "status": ("respcode", "outcome"),
+    "url": ("eurl", "request"),
+    "user": ("login", "suser", "usrName"),
+}
+"""What else a feed calls a field: by its own name, in CEF, in LEEF. The client's address inside of its site comes first."""
+HOSTS = ("ehost", "host", "dhost", "hostname")
+"""The destination's name, where the feed has no URL."""
+IN_ORDER = (
+    *("time", "user", "protocol", "url", "action", "", "", "requestsize", "responsesize", "", "clienttranstime"),
+    *("",) * 10,
+    *("ClientIP", "serverip", "requestmethod", "status"),
+)
+"""The first fields of the feed that the vendor sets up, CSV without names."""
+
+_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)")
+_CSV = re.compile(r'"?[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \d{4}"?,')
+_DAY = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})")
+
+
+class _Told(msgspec.Struct, gc=False):
+    """What is read. In JSON, numbers may be written as such, and what is neither they nor text says nothing."""
+
+    ClientIP: Any = ""
+    action: Any = ""
+    clienttranstime: Any = ""
+    datetime: Any = ""
+    epochtime: Any = ""
+    protocol: Any = ""
+    requestmethod: Any = ""
+    requestsize: Any = ""
+    responsesize: Any = ""
+    serverip: Any = ""
+    status: Any = ""
+    time: Any = ""
+    url: Any = ""
+    user: Any = ""
+
+
+class _Json(_Told, gc=False):
+    event: _Told | str | int | float | bool | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
+    """Where Cloud NSS puts it all; elsewhere there is no such member."""
+    message: Any = ""
+    """Of a shipper that carries the line."""
+    SyslogMessage: Any = ""
+    RawData: Any = ""
+    """Of Azure's tables, likewise."""
+    sourcetype: Any = ""
+
+
+KEYS = frozenset(_Told.__struct_fields__)
+_NAMES = tuple((name, *OTHER_NAMES.get(name, ())) for name in _Told.__struct_fields__)
+"""Of each field, ours first."""
+_PAIR = re.compile(rf"\t({'|'.join(sorted(KEYS))})=([^\t]*+)")
+_DECODE = msgspec.json.Decoder(_Json).decode
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        found = uncarried(raw, _DECODE)
+        if found is not None and not (found.message or found.SyslogMessage or found.RawData):
+            return _json(found, raw, "")
+        return _read(carried(raw))
+    except (ValueError, OverflowError) as error:
+        return refused(error, raw)
+
+
+def _read(line: Carried) -> Parsed:
+    if line.tag == SERVICE:
+        return Ignored("", line.at, "service")
+    raw = line.text.encode()
+    if line.text[:1] != "{":
+        when, told = _of_text(line.text)
+        return _logged(when, told, raw, line.host, line.at)
+    try:
+        found = _DECODE(raw)
+    except UNREADABLE as error:
+        raise unread(error) from error
+    return _json(found, raw, line.host, line.at)
+
+
+def _json(found: _Json, line: bytes, proxy: str, carried_at: Micros = 0) -> Parsed:
+    told = found if found.event is msgspec.UNSET else found.event
+    if not isinstance(told, _Told):
+        raise Unread(Reason.MALFORMED, "no event")
+    if not (told.ClientIP and told.url and told.action):
+        if found.sourcetype in OTHER_LOGS:
+            return Ignored("", carried_at, "other_log")
+        told = _in_our_words(_members(line))
+    return _logged(_text(told.datetime) or _text(told.time), told, line, proxy, carried_at)
+
+
+def _members(line: bytes) -> Mapping[str, Any]:
+    try:
+        if b'"DeviceVendor"' in line and vendor_and_product(line.decode()) in TABLE_ROWS:
+            return common_security_log(line.decode()).told
+        whole: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+    except UNREADABLE as error:
+        raise unread(error) from error
+    event = whole.get("event", whole)
+    return event if isinstance(event, dict) else {}
+
+
+def _of_text(text: str) -> tuple[str, _Told]:
+    found = formatted(text)
+    if found is not None:
+        return _of_format(found)
+    if _CSV.match(text):
+        return _in_order(text)
+    return _pairs(text)
+
+
+def _of_format(found: Formatted) -> tuple[str, _Told]:
+    if found.vendor != "Zscaler" or found.product not in PRODUCTS:
+        raise Unread(Reason.MALFORMED, "not of Zscaler's web log")
+    told = found.told
+    if found.product == "NSS":  # LEEF's `cat` is the action, CEF's the category
+        told["action"] = told.get("cat", "")
+    ours = _in_our_words(told)
+    return _text(ours.datetime), ours
+
+
+def _in_order(text: str) -> tuple[str, _Told]:
+    try:
+        fields = next(csv.reader([text]))
+    except csv.Error as error:
+        raise Unread(Reason.MALFORMED, str(error)) from error
+    if len(fields) < len(IN_ORDER):
+        raise Unread(Reason.MALFORMED, f"{len(fields)} fields; the default feed has more")
+    told = _Told(**{name: value for name, value in zip(IN_ORDER, fields, strict=False) if name})
+    return _text(told.time), told
+
+
+def _in_our_words(told: Mapping[str, Any]) -> _Told:
+    """With the names of the feed for Splunk."""
+    ours = _Told(*[_first(told, names) for names in _NAMES])
+    if not _text(ours.url):
+        ours.url = _decoded(_text(told.get("b64url"))) or _first(told, HOSTS)
+    return ours
+
+
+def _first(told: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """What the first of these tells that tells something."""
+    for name in names:
+        value = told.get(name)
+        if value is not None and _text(value):
+            return value
+    return ""
+
+
+def _decoded(text: str) -> str:
+    return b64decode(text, validate=True).decode() if text else ""
+
+
+def _logged(when: str, told: _Told, line: bytes, proxy: str, carried_at: Micros) -> Parsed:
+    who, target, action = _text(told.ClientIP), _text(told.url), _text(told.action)
+    if not (who and target and action):
+        missing = [key for key in ("ClientIP", "url", "action") if not _text(getattr(told, key))]
+        raise Unread(Reason.INCOMPLETE, f"no {' and no '.join(missing)}")
+    at = _at(when, _text(told.epochtime)) or carried_at
+    if not at:
+        raise Unread(Reason.INCOMPLETE, "no time: no date, epochtime, rt or devTime, nor a header with the year")
+    client = address(who, "ClientIP")
+    method, server = _text(told.requestmethod), _text(told.serverip)
+    answer = status(_text(told.status))
+    decision = ProxyDecision.DENIED if action.lower().startswith("block") else ProxyDecision.SERVED
+    return logged(
+        "zscaler",
+        proxy,
+        line,
+        client,
+        at,
+        earlier(at, millis(_text(told.clienttranstime), "clienttranstime")),
+        method,
+        target,
+        answer,
+        decision,
+        asked=destination(method, target, 0 if method == "CONNECT" else PORTS.get(_text(told.protocol).upper(), 0)),
+        upstream_ip="" if server in NO_SERVER or decision is ProxyDecision.DENIED else maybe_address(server),
+        sent=count(_text(told.requestsize), "requestsize"),
+        received=count(_text(told.responsesize), "responsesize"),
+        user=_text(told.user),
+    )
+
+
+def _text(value: Any) -> str:
+    if value.__class__ is str:
+        return value if value not in NULLS else ""
+    return str(value) if value.__class__ is int else ""  # a truth value is of another class
+
+
+def _pairs(text: str) -> tuple[str, _Told]:
+    if "=" in text.partition("\t")[0]:  # no date before the pairs
+        text = "\t" + text
+    told: dict[str, str] = {}
+    for key, value in _PAIR.findall(text[:PAIRS_CHARS_MAX]):
+        if key not in told:
+            written = _unquoted(value)
+            if written not in NULLS:
+                told[key] = written
+    if not told and all(_unquoted(pair.partition("=")[2]) in NULLS for pair in text.split("\t", PAIRS_MAX)[1:]):
+        raise Unread(Reason.MALFORMED, "no pairs with tabs between them")
+    when, _, _ = text.partition("\t")
+    return when or _text(told.get("datetime")) or _text(told.get("time")), _Told(**told)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _at(when: str, exactly: str) -> Micros:
+    at = _date(when) if when else 0
+    if not exactly or not at:
+        return at or (epoch(exactly) if exactly else 0)
+    exact = epoch(exactly)
+    return exact if abs(exact - at) <= ZONE_MAX else at
+
+
+@lru_cache(maxsize=8_192)
+def _date(text: str) -> Micros:
+    found = _DATE.fullmatch(text)
+    if found is not None:
+        return parse_micros(f"{found[1]}-{found[2]}-{found[3]}T{found[4]}Z")
+    day = _DAY.fullmatch(text)
+    if day is None or day[1] not in MONTHS:
+        return moment(text)
+    return parse_micros(f"{day[4]}-{MONTHS[day[1]]}-{int(day[2]):02d}T{day[3]}Z")
+
+
+def written_at(raw: bytes) -> Micros:
+    """The line's date."""
+    return time_in(parse(raw))
+
+
+def device_of(raw: bytes) -> str:
+    """The client's own address."""
+    return device_in(parse(raw))
+
+
+def claims(raw: bytes) -> bool:
+    """Pairs with tabs that name NSS's own keys, JSON of its source type, CEF and LEEF of the web log, its CSV, Azure's rows."""
+    line = carried_again(raw)
+    text = line.text
+    if text[:1] == "{":
+        return (
+            '"zscalernss-' in text[:400]
+            or ('"urlsupercat' in text and any(f'"{name}"' in text for name in ("ClientIP", "cip", "cltip")))
+            or vendor_and_product(text) in TABLE_ROWS
+        )
+    return (
+        line.tag == SERVICE
+        or ("\tClientIP=" in text and "action=" in text and "\turl=" in text)
+        or any(names(text, f"Zscaler|{product}|") for product in PRODUCTS)
+        or (_CSV.match(text) is not None and text.count(",") >= len(IN_ORDER) - 1)
+    )
+
+
+DIALECT = Dialect(
+    "zscaler",
+    parse,
+    written_at,
+    device_of,
+    title="Zscaler's web log (NSS, Cloud NSS)",
+    gives="Requests with the destination's address, verdict, bytes and user; no ports of the connection to the proxy.",
+    claims=claims,
+    framing=DatedHeaders,
+)

@@ -1,0 +1,215 @@
+"""The shapes in which rows of Defender's tables are exported, told apart by content.
+
+| shape | told by |
+|---|---|
+| message of an Event Hub: several rows in one | `records` |
+| answer of advanced hunting's API | `Results`, `results` |
+| row in its envelope (streaming to an Event Hub or a storage account) | `properties` |
+| bare row (advanced hunting, Log Analytics with `TimeGenerated` and `Type`) | none of these |
+| any of these in somebody's envelope (Splunk, Filebeat, Elasticsearch), or in a list | `schemas.parsers.common.envelopes` |
+
+All columns are there, null where Defender does not know. `AdditionalFields` is JSON in a string, or an object.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from schemas.parsers.common.envelopes import DEPTH_MAX, elements, within
+from schemas.parsers.windows.record import Scalar
+
+ROWS_MAX = 10_000
+"""Rows in one envelope: an Event Hub's message of 1 MB holds some 600."""
+TABLE_PREFIX = "AdvancedHunting-"
+
+
+class Head(msgspec.Struct, gc=False):
+    """Which device a row is of, and when."""
+
+    DeviceName: str | None = None
+    DeviceId: str | None = None
+    Timestamp: str | None = None
+    TimeGenerated: str | None = None
+
+    @property
+    def device(self) -> str:
+        """The device's name in lower case, as Windows events have it; its id where it has none."""
+        return _plain(self.DeviceName) or _plain(self.DeviceId)
+
+    @property
+    def time(self) -> str:
+        """When it happened; an envelope's `time` is when it was published, up to minutes later."""
+        return self.Timestamp or self.TimeGenerated or ""
+
+
+class Row(Head, gc=False):
+    """The columns that we use of DeviceNetworkEvents and DeviceEvents."""
+
+    ActionType: str | None = None
+    ReportId: Scalar = None
+    LocalIP: str | None = None
+    LocalPort: Scalar = None
+    RemoteIP: str | None = None
+    RemotePort: Scalar = None
+    RemoteUrl: str | None = None
+    Protocol: str | None = None
+    AdditionalFields: msgspec.Raw = msgspec.Raw(b"")
+    InitiatingProcessId: Scalar = None
+    InitiatingProcessFileName: str | None = None
+    InitiatingProcessFolderPath: str | None = None
+    InitiatingProcessCommandLine: str | None = None
+    InitiatingProcessCreationTime: str | None = None
+    InitiatingProcessAccountName: str | None = None
+    InitiatingProcessAccountDomain: str | None = None
+    InitiatingProcessAccountSid: str | None = None
+    InitiatingProcessParentId: Scalar = None
+    InitiatingProcessParentFileName: str | None = None
+    InitiatingProcessSHA1: str | None = None
+    InitiatingProcessSHA256: str | None = None
+    InitiatingProcessMD5: str | None = None
+    table: str = msgspec.field(default="", name="Type")
+    """The table's name; "" where the row does not tell."""
+
+    def additional(self) -> Additional:
+        """What `AdditionalFields` holds. Raises msgspec's errors."""
+        written = bytes(self.AdditionalFields)
+        if written.startswith(b'"'):
+            written = _TEXT.decode(written).encode("utf-8", "replace")
+        return Additional() if written in _NOTHING else _ADDITIONAL.decode(written)
+
+
+class Additional(msgspec.Struct, gc=False):
+    """What we use of `AdditionalFields`: first an inspected connection's, then a verdict's. Numbers are often strings."""
+
+    direction: Scalar = None
+    method: Scalar = None
+    host: Scalar = None
+    uri: Scalar = None
+    status_code: Scalar = None
+    server_name: Scalar = None
+    IsAudit: Scalar = None
+    Uri: Scalar = None
+    DisplayName: Scalar = None
+    ResponseCategory: Scalar = None
+    ResponseCategoryGroup: Scalar = None
+    Experience: Scalar = None
+
+
+class _Line(Row, gc=False):
+    category: str | None = None
+    properties: Row | None = None
+
+
+class _LineHead(Head, gc=False):
+    properties: Head | None = None
+
+
+class _Shape(msgspec.Struct, gc=False):
+    category: str | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"")
+    DeviceName: str | None = None
+    DeviceId: str | None = None
+    Timestamp: str | None = None
+    TimeGenerated: str | None = None
+    ActionType: str | None = None
+    table: str | None = msgspec.field(default=None, name="Type")
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    records: list[msgspec.Raw] = []
+    Results: list[msgspec.Raw] = []
+    results: list[msgspec.Raw] = []
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_HEAD = msgspec.json.Decoder(_LineHead)
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_SHAPE = msgspec.json.Decoder(_Shape)
+_ADDITIONAL = msgspec.json.Decoder(Additional)
+_TEXT = msgspec.json.Decoder(str)
+_NOTHING = frozenset({b"", b"null"})
+_CATEGORY = b'"' + TABLE_PREFIX.encode()
+_SEVERAL = re.compile(rb'e(?:cords(?<="records)|sults(?<="[Rr]esults))\\*+"\s*+:\s*+\[')
+"""Of an envelope with several rows, also within a text. A search for a letter passes runs of quotes faster."""
+_IN_MARKS = (b"AdvancedHunting-", b"Type")
+_MARKS = (b'"AdvancedHunting-', b'"ActionType', b'"Type')
+"""One of these is in each row. `_IN_MARKS`, without quotes, takes less time to refuse a run of quotes."""
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading a row may raise."""
+
+
+def read(raw: bytes) -> Row:
+    """The row of a line. Raises one of UNREADABLE."""
+    line = _LINE.decode(raw)
+    row = line.properties
+    if row is None:
+        carried = b"" if line.ActionType or line.table else _carried(raw)
+        return read(carried) if carried else line
+    row.table = (line.category or "").removeprefix(TABLE_PREFIX)
+    return row
+
+
+def read_head(raw: bytes) -> Head:
+    """The row's device and time alone. Raises one of UNREADABLE."""
+    line = _HEAD.decode(raw)
+    if line.properties is not None:
+        return line.properties
+    carried = b"" if line.DeviceName or line.DeviceId else _carried(raw)
+    return read_head(carried) if carried else line
+
+
+def claims(raw: bytes) -> bool:
+    """Advanced hunting's category around a row; a bare row by device, time and action or table; several by the first one."""
+    return _claims(raw, DEPTH_MAX)
+
+
+def _claims(raw: bytes, deeper: int) -> bool:
+    if not any(mark in raw for mark in _IN_MARKS) or not any(mark in raw for mark in _MARKS):
+        return False
+    first = split(raw)[0]
+    if first is not raw:
+        return deeper > 0 and _claims(first, deeper - 1)
+    try:
+        shape = _SHAPE.decode(raw)
+    except UNREADABLE:
+        return False
+    if bytes(shape.properties).startswith(b"{"):
+        return (shape.category or "").startswith(TABLE_PREFIX)
+    device, time = shape.DeviceName or shape.DeviceId, shape.Timestamp or shape.TimeGenerated
+    if device and time:
+        return bool(shape.ActionType or (shape.table or "").startswith("Device"))
+    return deeper > 0 and any(_claims(row, deeper - 1) for row in within(raw))
+
+
+def split(raw: bytes) -> list[bytes]:
+    """The rows of an envelope or a list; any other line is one row."""
+    if raw.startswith(b"["):
+        lists = elements(raw)
+        return [row for one in lists for row in _several(one, DEPTH_MAX) or [one]] or [raw]
+    return _several(raw, DEPTH_MAX) or [raw]
+
+
+def _several(raw: bytes, deeper: int) -> list[bytes]:
+    """The rows of an envelope that holds several, wherever it lies; [] of anything else."""
+    if not (b"records" in raw or b"esults" in raw) or _SEVERAL.search(raw) is None:
+        return []
+    try:
+        envelope = _ENVELOPE.decode(raw)
+    except UNREADABLE:
+        return []
+    rows = envelope.records or envelope.Results or envelope.results
+    if rows or not deeper:
+        return [bytes(row) for row in rows] if len(rows) <= ROWS_MAX else []
+    return next((found for held in within(raw) if (found := _several(held, deeper - 1))), [])
+
+
+def _carried(raw: bytes) -> bytes:
+    """The row that lies in somebody's envelope; b"" where none does."""
+    return next((row for row in within(raw) if _claims(row, DEPTH_MAX - 1)), b"")
+
+
+def _plain(name: str | None) -> str:
+    return name.strip().rstrip(".").lower() if name else ""

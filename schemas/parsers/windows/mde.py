@@ -1,0 +1,317 @@
+"""Rows of Microsoft Defender for Endpoint as its streaming export writes them (`schemas.parsers.windows.defender_rows`).
+
+DeviceNetworkEvents gives connections with their process, and the requests and TLS names of inspected ones; DeviceEvents the
+verdicts of network protection and SmartScreen. Rows come minutes late, out of order, and some twice: `Timestamp` is the
+event's own time, and with device, `ReportId` and `ActionType` its identity. Inbound connections are those of another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import msgspec
+
+from schemas.address import split_authority, split_url
+from schemas.clock import parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    Action,
+    ConnectionOpened,
+    Dialect,
+    Flow,
+    HttpExchange,
+    Ignored,
+    Micros,
+    Parsed,
+    Process,
+    ProcessVerdict,
+    Reason,
+    Reject,
+    TlsName,
+    flow_of,
+)
+from schemas.parsers.windows.defender_rows import UNREADABLE, Row, claims, read, read_head, split
+from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
+
+PORT_MAX = 65_535
+PID_MAX = 2**32
+REPORT_ID_MAX = 2**63
+NEVER = "1970"
+"""Unknown times are also written as the year 1 or 1601."""
+STATUS_MAX = 999
+REMEMBERED_BYTES_MAX = 4_096
+"""A process makes many connections: that of a row so long is remembered."""
+NETWORK, DEVICE = "DeviceNetworkEvents", "DeviceEvents"
+KINDS = {
+    "ConnectionAcknowledged": "network_acknowledged",
+    "ConnectionFailedAggregatedReport": "network_aggregated",
+    "ConnectionSuccessAggregatedReport": "network_aggregated",
+    "DnsConnectionInspected": "network_dns",
+    "FtpConnectionInspected": "network_ftp",
+    "IcmpConnectionInspected": "network_icmp",
+    "InboundConnectionAccepted": "network_inbound",
+    "InboundConnectionAcknowledged": "network_inbound",
+    "InboundConnectionAttempt": "network_inbound",
+    "InboundInternetScanInspected": "network_inbound",
+    "ListeningConnectionCreated": "network_listening",
+    "NetworkSignatureInspected": "network_signature",
+    "NtlmAuthenticationInspected": "network_ntlm",
+    "SmtpConnectionInspected": "network_smtp",
+    "SshConnectionInspected": "network_ssh",
+}
+"""Network rows that hold nothing for us and are counted by name; all others of a table count as `other`."""
+VERDICTS = {
+    "ExploitGuardNetworkProtectionBlocked": Action.BLOCKED,
+    "ExploitGuardNetworkProtectionAudited": Action.AUDITED,
+    "NetworkProtectionUserBypassEvent": Action.BYPASSED,
+    "SmartScreenExploitWarning": Action.WARNED,
+    "SmartScreenUrlWarning": Action.WARNED,
+    "SmartScreenUserOverride": Action.BYPASSED,
+}
+"""A row of DeviceEvents that is one of these is a verdict."""
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one row."""
+    try:
+        row = read(raw)
+        if row.table not in ("", NETWORK, DEVICE):
+            return _ignored(row, "other_table")
+        action = needed(row.ActionType, "ActionType")
+        handler = HANDLERS.get(action)
+        if handler is not None:
+            return handler(row, action, len(raw) <= REMEMBERED_BYTES_MAX)
+        return _ignored(row, KINDS.get(action) or ("device_other" if row.table == DEVICE else "network_other"))
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _ignored(row: Row, kind: str) -> Ignored:
+    return Ignored(row.device, _at(row), kind)
+
+
+def _at(row: Row) -> Micros:
+    return parse_micros(needed(row.time, "Timestamp"))
+
+
+def _flow(row: Row) -> Flow | str:
+    """The ends of a TCP connection, or why there are none."""
+    protocol = row.Protocol
+    if protocol and protocol != "Tcp" and not protocol.lower().startswith("tcp"):
+        return "network_not_tcp"
+    local_port, remote_port = _number(row.LocalPort, "LocalPort"), _number(row.RemotePort, "RemotePort")
+    local_ip, remote_ip = row.LocalIP, row.RemoteIP
+    if local_ip and local_port and remote_ip and remote_port:
+        return flow_of(local_ip, local_port, remote_ip, remote_port)
+    return "network_no_ends"
+
+
+def _connection(row: Row, action: str, is_short: bool) -> Parsed:
+    """A connection that the device made. One without process was seen on the wire: its own row tells what came of it."""
+    flow = _flow(row)
+    if isinstance(flow, str):
+        return _ignored(row, flow)
+    process = _process(row, is_short)
+    established = action in ("ConnectionSuccess", "ConnectionFound")
+    failed = action == "ConnectionFailed"
+    if action not in ("ConnectionSuccess", "ConnectionFailed") and process.pid is None and not process.name:
+        return _ignored(row, "network_no_process")
+    at = _at(row)
+    return ConnectionOpened(
+        row.device, at, flow, at, at if established else 0, 0, failed, process, _event_id(row, action)
+    )
+
+
+def _http(row: Row, action: str, _: bool) -> Parsed:
+    flow = _flow(row)
+    if isinstance(flow, str):
+        return _ignored(row, flow)
+    seen = row.additional()
+    if _is_inbound(seen.direction):
+        return _ignored(row, "network_inbound")
+    method, host = text(seen.method), text(seen.host)
+    if not method:
+        return _ignored(row, "network_no_request")
+    target = text(seen.uri) or (host if method == "CONNECT" else row.RemoteUrl or "")
+    return HttpExchange(
+        row.device,
+        _at(row),
+        flow,
+        _number(row.ReportId, "ReportId", REPORT_ID_MAX),
+        method[:TEXT_CHARS_MAX],
+        target,
+        split_authority(host, 80)[0] if host else "",
+        _number(seen.status_code, "status_code", STATUS_MAX) or None,
+        _event_id(row, action),
+    )
+
+
+def _tls(row: Row, action: str, _: bool) -> Parsed:
+    """Nothing tells whether the hello came through a tunnel: a CONNECT on the same connection does."""
+    flow = _flow(row)
+    if isinstance(flow, str):
+        return _ignored(row, flow)
+    seen = row.additional()
+    if _is_inbound(seen.direction):
+        return _ignored(row, "network_inbound")
+    name = text(seen.server_name)
+    sni = split_authority(name, 443)[0] if name else ""
+    return TlsName(row.device, _at(row), flow, sni, False, _event_id(row, action))
+
+
+def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
+    """The initiating process asked; the row's other process columns are of somebody else, its addresses mostly the proxy's."""
+    told = row.additional()
+    url, port = row.RemoteUrl or text(told.Uri), 0
+    if url:
+        host, port = split_url(url)
+    elif row.RemoteIP:
+        url, (host, _) = row.RemoteIP, split_url(row.RemoteIP)
+    elif action.startswith("SmartScreen"):
+        return _ignored(row, "device_no_url")
+    else:
+        raise Missing("neither RemoteUrl nor Uri nor RemoteIP tells what was asked for")
+    if not host:
+        raise ValueError(f"RemoteUrl {url[:80]!r} names no host")
+    did = VERDICTS[action]
+    if did is Action.BLOCKED and text(told.IsAudit).lower() in ("true", "1"):
+        did = Action.AUDITED
+    return ProcessVerdict(
+        row.device,
+        _at(row),
+        did,
+        _process(row, is_short),
+        host,
+        port,
+        url[:TEXT_CHARS_MAX],
+        _short(text(told.DisplayName)),
+        _short(text(told.ResponseCategory)) or _short(text(told.Experience)),
+        _event_id(row, action),
+        _short(text(told.ResponseCategoryGroup)),
+    )
+
+
+def _process(row: Row, is_short: bool) -> Process:
+    """The initiating process; its PID 0 is Defender's word for none."""
+    parent_pid = row.InitiatingProcessParentId
+    # True and 1.0 are the same key as 1, but no PID.
+    is_plain = is_short and (parent_pid.__class__ is int or parent_pid is None)
+    return (_remembered_process if is_plain else _process_of)(
+        _number(row.InitiatingProcessId, "InitiatingProcessId", PID_MAX) or None,
+        row.InitiatingProcessFileName,
+        row.InitiatingProcessFolderPath,
+        row.InitiatingProcessCommandLine,
+        row.InitiatingProcessCreationTime,
+        row.InitiatingProcessAccountName,
+        row.InitiatingProcessAccountDomain,
+        row.InitiatingProcessAccountSid,
+        parent_pid,
+        row.InitiatingProcessParentFileName,
+        row.InitiatingProcessSHA1,
+        row.InitiatingProcessSHA256,
+        row.InitiatingProcessMD5,
+    )
+
+
+def _process_of(
+    pid: int | None,
+    name: str | None,
+    path: str | None,
+    command_line: str | None,
+    created: str | None,
+    account: str | None,
+    domain: str | None,
+    sid: str | None,
+    parent_pid: Scalar,
+    parent_name: str | None,
+    sha1: str | None,
+    sha256: str | None,
+    md5: str | None,
+) -> Process:
+    return Process(
+        pid,
+        _short(name),
+        _short(path),
+        _short(command_line),
+        parse_micros(created) if created and created > NEVER else 0,
+        _short(account),
+        _short(domain),
+        _short(sid),
+        _number(parent_pid, "InitiatingProcessParentId", PID_MAX) or None,
+        _short(parent_name),
+        _short(sha1),
+        _short(sha256),
+        _short(md5),
+    )
+
+
+_remembered_process = lru_cache(maxsize=4_096)(_process_of)
+
+
+def _number(written: Scalar, name: str, largest: int = PORT_MAX) -> int:
+    """A whole number, 0 where there is none."""
+    if written.__class__ is int and 0 <= written <= largest:  # nearly always, and fast
+        return written
+    return number(written, name, largest) if text(written) else 0
+
+
+def _short(written: str | None) -> str:
+    return written[:TEXT_CHARS_MAX] if written else ""
+
+
+def _is_inbound(direction: Scalar) -> bool:
+    return text(direction).lower() == "in"
+
+
+def _event_id(row: Row, action: str) -> str:
+    return f"mde/{action}/{_number(row.ReportId, 'ReportId', REPORT_ID_MAX)}/{row.time}"
+
+
+HANDLERS: dict[str, Callable[[Row, str, bool], Parsed]] = {
+    **dict.fromkeys(
+        ("ConnectionSuccess", "ConnectionFailed", "ConnectionFound", "ConnectionRequest", "ConnectionAttempt"),
+        _connection,
+    ),
+    "HttpConnectionInspected": _http,
+    "SslConnectionInspected": _tls,
+    **dict.fromkeys(VERDICTS, _verdict),
+}
+"""The rows that are for us, by `ActionType`. Told whether the row is short enough to remember its process."""
+
+
+def written_at(raw: bytes) -> Micros:
+    """When the event happened. That the export wrote it later is no matter: other sensors' lines are put in order with it."""
+    try:
+        time = read_head(raw).time
+        return parse_micros(time) if time else 0
+    except (*UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The device's name, or its id where it has none."""
+    try:
+        return read_head(raw).device
+    except UNREADABLE:
+        return ""
+
+
+DIALECT = Dialect(
+    "mde",
+    parse,
+    written_at,
+    device_of,
+    title="Microsoft Defender for Endpoint, streamed rows (Event Hub, storage account, advanced hunting)",
+    gives="DeviceNetworkEvents: connections with process and user, requests and TLS names of inspected ones; DeviceEvents: "
+    "verdicts of network protection and SmartScreen.",
+    claims=claims,
+    split=split,
+    own_marks=(b"LocalIP",),
+)

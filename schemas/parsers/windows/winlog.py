@@ -1,0 +1,355 @@
+"""Windows events as Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Azure Monitor, syslog and others ship them.
+
+Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Sysmon 1 and 5 processes, Defender's 1125 and 1126
+verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`schemas.parsers.windows.shippers`). Inbound
+connections are those of another machine, and UDP has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from schemas.address import split_url
+from schemas.clock import iso_micros, parse_micros
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    Action,
+    ConnectionOpened,
+    Dialect,
+    Ignored,
+    Micros,
+    ModeChanged,
+    ModeEvidence,
+    Parsed,
+    Process,
+    ProcessStarted,
+    ProcessVerdict,
+    ProtectionMode,
+    Reason,
+    Reject,
+    flow_of,
+)
+from schemas.parsers.common.memoize import read_once
+from schemas.parsers.windows.common_schema import ecs_process, ecs_values
+from schemas.parsers.windows.event_xml import Malformed
+from schemas.parsers.windows.record import (
+    FilteredConnection,
+    Missing,
+    Record,
+    Shown,
+    Source,
+    SysmonConnection,
+    SysmonProcess,
+    needed,
+    number,
+    text,
+)
+from schemas.parsers.windows.shippers import claims, read, split
+
+PORT_MAX = 65_535
+PID_MAX = 2**32
+KNOWN: dict[Source, frozenset[int]] = {
+    "sysmon": frozenset({*range(1, 30), 255}),
+    "security": frozenset({5031, *range(5150, 5160)}),
+    "defender": frozenset({1006, 1116, 1117, 1121, 1122, 5007, 5013}),
+}
+"""Events that are counted by their number when they hold nothing for us; all others of a source are `other`."""
+INBOUND = frozenset({"%%14592", "inbound"})
+OUTBOUND = frozenset({"%%14593", "outbound"})
+TCP = frozenset({"tcp", "6"})
+MODES = {0: ProtectionMode.OFF, 1: ProtectionMode.BLOCK, 2: ProtectionMode.AUDIT}
+PROTECTION_SETTING = "enablenetworkprotection"
+HASH_CHARS = {"sha1": 40, "sha256": 64, "md5": 32}
+REMEMBERED_CHARS_MAX = 512
+"""A process makes many connections: one with a path and a user so long is remembered. So are the hashes of its file."""
+GUID_CHARS_MAX = 64
+NO_GUID = "00000000-0000-0000-0000-000000000000"
+
+_PID_IN_MESSAGE = re.compile(r"Process ?I[dD]:\s{1,8}(\d{1,10})\b")
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HEX = re.compile(r"[0-9a-f]+")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Malformed)
+
+
+def parse(raw: bytes) -> Parsed:
+    """Read one line."""
+    try:
+        record = read(raw)
+        return HANDLERS.get((record.source, record.event_id), _ignored)(record)
+    except Missing as error:
+        return Reject(Reason.INCOMPLETE, str(error), raw)
+    except msgspec.ValidationError as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+    except _UNREADABLE as error:
+        return Reject(Reason.MALFORMED, str(error) or type(error).__name__, raw)
+    except (ValueError, OverflowError) as error:
+        return Reject(Reason.BAD_VALUE, str(error), raw)
+
+
+def _ignored(record: Record, why: str = "") -> Ignored:
+    source = record.source
+    if source == "other":
+        return Ignored(record.device, record.at, "other")
+    kind = str(record.event_id) if record.event_id in KNOWN[source] else "other"
+    return Ignored(record.device, record.at, f"{source}_{kind}{why}")
+
+
+def _sysmon_connection(record: Record) -> Parsed:
+    """Sysmon tells of a connection once it is established."""
+    values = record.values(SysmonConnection)
+    if values.SourceIp is None and record.ecs:
+        values = ecs_values(record.ecs)
+    if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
+        return _ignored(record, "_not_tcp")
+    if values.Initiated != "true":  # as it nearly always is
+        initiated = needed(values.Initiated, "Initiated").lower()
+        if initiated == "false":
+            return _ignored(record, "_inbound")
+        if initiated != "true":
+            raise ValueError(f"Initiated is {initiated[:40]!r}, neither true nor false")
+    flow = flow_of(
+        needed(values.SourceIp, "SourceIp"),
+        _port(values.SourcePort, "SourcePort"),
+        needed(values.DestinationIp, "DestinationIp"),
+        _port(values.DestinationPort, "DestinationPort"),
+    )
+    pid = text(values.ProcessId) or _pid_in_message(record)
+    process = _process(pid, text(values.Image), text(values.User), text(values.ProcessGuid))
+    time = text(values.UtcTime) or record.logged
+    at = parse_micros(time)
+    event_id = f"sysmon/3/{flow.local_port}/{time}"
+    return ConnectionOpened(record.device, at, flow, at, at, 0, False, process, event_id)
+
+
+def _sysmon_process(record: Record) -> Parsed:
+    """Sysmon tells of a process when it begins, with what it is, and when it ends."""
+    values = record.values(SysmonProcess)
+    if values.Image is None and record.ecs:
+        values = ecs_process(record.ecs)
+    pid = text(values.ProcessId) or _pid_in_message(record)
+    if not pid:
+        return _ignored(record, "_without_pid")
+    time = text(values.UtcTime) or record.logged
+    at = parse_micros(time)
+    ends = record.event_id == 5
+    guid = text(values.ProcessGuid)
+    image = text(values.Image)
+    if (ends or not image) and not _plain_guid(guid):
+        return _ignored(record, "_without_guid")
+    process = _process(pid, image, text(values.User), guid)
+    if not ends:
+        parent_pid = text(values.ParentProcessId)
+        hashes = text(values.Hashes)
+        process = Process(
+            process.pid,
+            process.name,
+            process.path,
+            text(values.CommandLine)[:TEXT_CHARS_MAX],
+            at,
+            process.account,
+            process.domain,
+            "",
+            number(parent_pid, "ParentProcessId", PID_MAX) if parent_pid else None,
+            _file_name(text(values.ParentImage))[:TEXT_CHARS_MAX],
+            *(_remembered_hashes(hashes) if len(hashes) <= REMEMBERED_CHARS_MAX else _hashes(hashes)),
+            process.guid,
+        )
+    event_id = f"sysmon/{record.event_id}/{pid}/{time}"
+    return ProcessStarted(record.device, at, process, at if ends else 0, event_id)
+
+
+def _plain_guid(written: str) -> str:
+    """Sysmon's name for a process, however a shipper spells it; "" where it has none."""
+    return _remembered_guid(written) if len(written) <= GUID_CHARS_MAX else ""
+
+
+@lru_cache(maxsize=8_192)
+def _remembered_guid(written: str) -> str:
+    guid = written.strip("{}").lower()
+    return guid if guid != NO_GUID and _GUID.fullmatch(guid) else ""
+
+
+def _hashes(written: str) -> tuple[str, str, str]:
+    """SHA-1, SHA-256 and MD5 of `SHA1=…,MD5=…,SHA256=…,IMPHASH=…`, "" for one that Sysmon was not told to make."""
+    found = {}
+    for one in written.lower().split(",")[:8]:
+        name, _, value = one.strip().partition("=")
+        if len(value) == HASH_CHARS.get(name) and _HEX.fullmatch(value):
+            found[name] = value
+    return found.get("sha1", ""), found.get("sha256", ""), found.get("md5", "")
+
+
+_remembered_hashes = lru_cache(maxsize=8_192)(_hashes)
+
+
+def _filtered_connection(record: Record) -> Parsed:
+    """The Windows Filtering Platform lets a connection be tried, or stops it; what came of it, it does not tell."""
+    values = record.values(FilteredConnection)
+    if values.Protocol not in TCP and needed(values.Protocol, "Protocol").lower() not in TCP:
+        return _ignored(record, "_not_tcp")
+    if values.Direction not in OUTBOUND:  # as it nearly always is
+        direction = needed(values.Direction, "Direction").lower()
+        if direction in INBOUND:
+            return _ignored(record, "_inbound")
+        if direction not in OUTBOUND:
+            raise ValueError(f"Direction is {direction[:40]!r}, neither %%14592 nor %%14593")
+    flow = flow_of(
+        needed(values.SourceAddress, "SourceAddress"),
+        _port(values.SourcePort, "SourcePort"),
+        needed(values.DestAddress, "DestAddress"),
+        _port(values.DestPort, "DestPort"),
+    )
+    # NXLog wrote the event log's own PID as `ProcessID` until it had a name for it, `ExecutionProcessID`.
+    nxlog_of_old = values.SourceModuleType not in (None, msgspec.UNSET) and values.ExecutionProcessID is None
+    pid = text(values.ProcessId) or ("" if nxlog_of_old else text(values.ProcessID)) or _pid_in_message(record)
+    process = _process(pid, text(values.Application), "")
+    at = parse_micros(record.logged)
+    event_id = f"security/{record.event_id}/{flow.local_port}/{record.logged}"
+    return ConnectionOpened(record.device, at, flow, at, 0, 0, record.event_id == 5157, process, event_id)
+
+
+def _verdict(record: Record) -> Parsed:
+    values = _named_values(record)
+    url = needed(values.get("destination"), "Destination")
+    host, port = split_url(url)
+    if not host:
+        raise ValueError(f"Destination {url[:80]!r} names no host")
+    detected = text(values.get("detectiontime"))
+    at = parse_micros(detected) if detected.endswith("Z") else record.at
+    return ProcessVerdict(
+        record.device,
+        at,
+        Action.BLOCKED if record.event_id == 1126 else Action.AUDITED,
+        _process("", text(values.get("processname")), text(values.get("user"))),
+        host,
+        port,
+        url[:TEXT_CHARS_MAX],
+        "",
+        "",
+        f"defender/{record.event_id}/{host}/{iso_micros(at)}",
+    )
+
+
+def _setting(record: Record) -> Parsed:
+    """A value that is gone is as if it had never been set: off."""
+    values = _named_values(record)
+    before, after = (_mode(text(values.get(name))) for name in ("oldvalue", "newvalue"))
+    if before is None and after is None:
+        return _ignored(record)
+    at = record.at
+    event_id = f"defender/5007/{iso_micros(at)}"
+    return ModeChanged(record.device, at, after or ProtectionMode.OFF, event_id, before, ModeEvidence.DEFENDER_SETTING)
+
+
+def _mode(setting: str) -> ProtectionMode | None:
+    r"""The mode in `HKLM\...\EnableNetworkProtection = 0x1`; None of any other setting."""
+    name, _, value = setting.rpartition("=")
+    if name.rpartition("\\")[2].strip().lower() != PROTECTION_SETTING:
+        return None
+    mode = MODES.get(int(value.strip()[:10], 16))
+    if mode is None:
+        raise ValueError(f"{setting[-80:]!r} is no mode of network protection that we know")
+    return mode
+
+
+def _named_values(record: Record) -> dict[str, Any]:
+    """Defender's names have spaces, which shippers write as they are, as underscores or not at all."""
+    return {name.replace(" ", "").replace("_", "").lower(): value for name, value in record.all_values().items()}
+
+
+def _port(written: object, name: str) -> int:
+    if written.__class__ is str and len(written) <= 5 and written.isdigit():  # nearly always, and fast
+        port = int(written)
+        if 0 < port <= PORT_MAX:
+            return port
+    if written.__class__ is int and 0 < written <= PORT_MAX:  # where a shipper writes numbers
+        return written
+    port = number(needed(written, name), name, PORT_MAX)
+    if not port:
+        raise ValueError(f"TCP with {name} 0")
+    return port
+
+
+def _pid_in_message(record: Record) -> str:
+    """The text of an event may tell the PID where no value does."""
+    if record.beside is None and b"Message" not in record.data:
+        return ""
+    found = _PID_IN_MESSAGE.search(text(record.values(Shown).Message))
+    return found[1] if found is not None else ""
+
+
+def _file_name(path: str) -> str:
+    return path.rpartition("/" if path.startswith("/") else "\\")[2]
+
+
+def _process(pid: str, path: str, user: str, guid: str = "") -> Process:
+    r"""A process from its path as given (`C:\...`, `\device\harddiskvolume2\...`, `/...`) and its user, `DOMAIN\name`."""
+    is_short = len(path) + len(user) + len(guid) <= REMEMBERED_CHARS_MAX
+    return _remembered_process(pid, path, user, guid) if is_short else _process_of(pid, path, user, guid)
+
+
+def _process_of(pid: str, path: str, user: str, guid: str) -> Process:
+    name = _file_name(path)
+    domain, _, account = user.rpartition("\\")
+    return Process(
+        number(pid, "PID", PID_MAX) if pid else None,
+        name[:TEXT_CHARS_MAX],
+        path[:TEXT_CHARS_MAX] if name != path else "",
+        account=account[:TEXT_CHARS_MAX],
+        domain=domain[:TEXT_CHARS_MAX],
+        guid=_plain_guid(guid),
+    )
+
+
+_remembered_process = lru_cache(maxsize=8_192)(_process_of)
+
+
+HANDLERS: dict[tuple[Source, int], Callable[[Record], Parsed]] = {
+    ("sysmon", 1): _sysmon_process,
+    ("sysmon", 3): _sysmon_connection,
+    ("sysmon", 5): _sysmon_process,
+    ("security", 5156): _filtered_connection,
+    ("security", 5157): _filtered_connection,
+    ("defender", 1125): _verdict,
+    ("defender", 1126): _verdict,
+    ("defender", 5007): _setting,
+}
+"""The events that are for us."""
+
+
+_read_once = read_once(read)
+
+
+def written_at(raw: bytes) -> Micros:
+    """When the event happened; shippers deliver events of one machine in that order."""
+    try:
+        return _read_once(raw).at
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return 0
+
+
+def device_of(raw: bytes) -> str:
+    """The computer that the event is of, not the collector."""
+    try:
+        return _read_once(raw).device
+    except (*_UNREADABLE, ValueError, OverflowError):
+        return ""
+
+
+DIALECT = Dialect(
+    "winlog",
+    parse,
+    written_at,
+    device_of,
+    title="Windows events (Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Splunk, Azure tables, Event XML)",
+    gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Sysmon 1 / 5: the process, "
+    "with command line, hashes, parent and user; Defender 1125 / 1126: verdicts without port or PID; 5007: the protection mode.",
+    claims=claims,
+    split=split,
+    own_marks=(b"SourceIp", b"SourceAddress", b"Source Address", b"sourceIp", b"sourceAddress", b'"source"'),
+)

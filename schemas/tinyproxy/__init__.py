@@ -1,1 +1,0 @@
-"""What tinyproxy writes, and which of its lines are about one request."""

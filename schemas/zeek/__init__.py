@@ -1,1 +1,0 @@
-"""What Zeek's logs look like in files."""

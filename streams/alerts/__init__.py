@@ -1,0 +1,1 @@
+"""Alerts: findings of connections, folded by device, kind, domain and day. Pure."""

@@ -1,0 +1,94 @@
+"""Ways that connections take: past a proxy that a device always uses, or through one that nobody listed."""
+
+from __future__ import annotations
+
+from schemas.address import authority, ip_type
+from schemas.clock import MICROS, iso_micros
+from schemas.events import Micros
+from schemas.tables import AlertKind, Confidence
+from streams.alerts.findings import Finding
+from streams.assess.assessment import Place, connection_flags, direct_name, is_refused, outcome_of
+from streams.model.connection import Connection
+from streams.model.device import Device, Facts
+
+DAYS_MAX = 7
+"""A habit is what was so on the last days with connections."""
+PROXIED_MIN = 50
+"""With fewer connections through proxies nothing is a habit."""
+DIRECT_SHARE_MAX = 0.01
+"""Who goes outside directly more often than this does not always use a proxy."""
+
+MINUTE: Micros = 60 * MICROS
+
+_INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
+
+
+def look_at(device: Device, place: Place, connection: Connection, *, listed: bool) -> list[Finding]:
+    """What the way of a connection that has just settled tells, once: what is learnt later takes nothing back."""
+    connection.looked_at = True
+    if place.proxied:
+        _count(device.facts, connection, place)
+        if listed:
+            return []
+        title = f"{authority(place.remote_ip, place.remote_port)} acts as a proxy"
+        return [_finding(AlertKind.UNCONFIRMED_PROXY, place, connection, place.remote_ip, title)]
+    if ip_type(place.remote_ip) in _INSIDE or is_refused(connection):
+        return []
+    past = _always_uses_a_proxy(device.facts, connection.started)
+    _count(device.facts, connection, place)
+    if not past:
+        return []
+    title = f"{authority(place.remote_ip, place.remote_port)} past the proxy"
+    host = direct_name(connection) or place.remote_ip
+    return [_finding(AlertKind.PROXY_BYPASS, place, connection, host, title)]
+
+
+def _finding(kind: AlertKind, place: Place, connection: Connection, host: str, title: str) -> Finding:
+    at = connection.started
+    kernel = connection.kernel
+    asked = min((d.event_ids[0] for d in connection.destinations if d.event_ids), default=None)
+    ids = (asked[1],) if asked is not None else (kernel.event_id,) if kernel is not None else ()
+    return Finding(
+        "",
+        kind,
+        host,
+        place.remote_port,
+        at,
+        at,
+        1,
+        1,
+        title,
+        "",
+        ids,
+        outcome_of(connection_flags(place, connection, connection.live)),
+        Confidence.EXACT,
+    )
+
+
+def _always_uses_a_proxy(facts: Facts, started: Micros) -> bool:
+    """By the minutes before its own: in which order the lines of one moment came decides nothing."""
+    past = list(facts.habits.values())
+    if facts.habit_minute < started // MINUTE:
+        past.append(facts.habit_counts)
+    proxied, direct = (sum(counts[way] for counts in past) for way in (0, 1))
+    return proxied >= PROXIED_MIN and direct <= DIRECT_SHARE_MAX * proxied
+
+
+def _count(facts: Facts, connection: Connection, place: Place) -> None:
+    minute = connection.started // MINUTE
+    if minute > facts.habit_minute:
+        if facts.habit_minute:
+            _add(facts, facts.habit_minute * MINUTE, facts.habit_counts)
+        facts.habit_minute, facts.habit_counts = minute, [0, 0]
+    if minute == facts.habit_minute:
+        facts.habit_counts[not place.proxied] += 1
+    else:
+        _add(facts, connection.started, [int(place.proxied), int(not place.proxied)])
+
+
+def _add(facts: Facts, at: Micros, counts: list[int]) -> None:
+    day = iso_micros(at)[:10]
+    known = facts.habits.get(day, [0, 0])
+    facts.habits[day] = [known[0] + counts[0], known[1] + counts[1]]
+    for old in sorted(facts.habits)[:-DAYS_MAX]:
+        del facts.habits[old]

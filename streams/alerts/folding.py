@@ -1,0 +1,262 @@
+"""Folding of findings into alerts: device + kind + registrable domain + UTC day.
+
+A request on the wire counts once however many rules, packets or sensors speak of it (`streams.alerts.findings`). What was only
+audited at first and blocked a moment later moves from the audited alert to the blocked one: each alert counts what its
+findings stand for, and a finding that changes its kind is taken from one and given to another.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+
+from schemas.clock import LATEST
+from schemas.events import Micros, Process
+from schemas.tables import AlertKind
+from streams.alerts.findings import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
+from streams.assess.assessment import Place
+from streams.model.device import ALERTS_FORGOTTEN, ALERTS_MAX, NEVER, Device
+from streams.model.protection import AlertState, Counted
+
+HOSTS_MAX = 32
+EVENT_IDS_MAX = 32
+KEPT: Micros = 2 * 86_400_000_000
+"""How long an alert's state is kept after its last request, and after it was last published."""
+WAYS = {AlertKind.UNCONFIRMED_PROXY, AlertKind.PROXY_BYPASS}
+WAY_EVENT_IDS_MAX = 8
+"""Kinds that count connections change with each of them, and their state is written each time: it is kept small."""
+PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
+"""Kinds that change with each connection: their further versions wait so many times as long."""
+
+
+def fold(
+    device: Device, place: Place | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
+) -> None:
+    """Count findings of one connection, each under the one alert it belongs to; `counted` is what is counted of it so far."""
+    moved: dict[str, list[Counted]] = {}
+    if counted:
+        there = {finding.name for finding in found}
+        for name in [name for name in counted if name not in there]:
+            gone = counted.pop(name)
+            moved.setdefault(gone.alert, []).append(gone)
+    tells = PLACED if place is not None and place.proxied else 0
+    if process is not None:
+        tells |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
+    for finding in found:
+        known, key = counted.get(finding.name), finding.alert
+        if known is None and moved.get(key):
+            # The same request under another name: a server name that was counted alone is inside a judged tunnel now.
+            known = counted[finding.name] = moved[key].pop()
+        if finding.deferred:
+            continue
+        stamp = 2 * finding.evidence + tells.bit_count()
+        if known is not None and (known.alert, known.weight, known.stamp) == (key, finding.weight, stamp):
+            continue
+        if known is not None and known.alert != key:
+            withdraw(device, known)
+            known = None
+        if known is not None and _part_of(device, known) is None:
+            continue
+        state = _state(device, key)
+        state.count += finding.weight - (known.weight if known is not None else 0)
+        before = known.stamp if known is not None else 0
+        state.version += max(stamp - before, 1)
+        who = _who(_asker(finding, process)) if process is not None else 0
+        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
+        if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
+            _forget_process(state)  # It was another's: of this very request the alert told it.
+        _tell(state, finding, place, process)
+        touch(device, key)
+    for several in moved.values():
+        for gone in several:
+            withdraw(device, gone)
+
+
+def add(device: Device, place: Place, process: Process | None, finding: Finding) -> None:
+    """Count a finding for good: nothing that is learnt later takes it back."""
+    state = _state(device, finding.alert)
+    state.count += finding.weight
+    state.version += 1
+    _tell(state, finding, place, process)
+    touch(device, finding.alert)
+
+
+def withdraw(device: Device, counted: Counted) -> None:
+    """What was counted is not so."""
+    state = _part_of(device, counted)
+    if state is None:
+        return
+    state.count -= counted.weight
+    state.version += 1
+    if not state.count:
+        # What comes next begins anew; of several, those that stay do not say what this one added.
+        state.hosts, state.event_ids, state.title = [], [], ""
+        state.first = state.last = 0
+        _forget_process(state)
+        state.indicator, state.partial = None, False
+    touch(device, counted.alert)
+
+
+def _part_of(device: Device, counted: Counted) -> AlertState | None:
+    """The alert that this was counted in; None where that was told and forgotten, whether or not another began since."""
+    state = device.alerts.get(counted.alert)
+    return state if state is not None and state.number == counted.number else None
+
+
+def _tell(state: AlertState, finding: Finding, place: Place | None, process: Process | None) -> None:
+    state.first = min(state.first or finding.at, finding.at)
+    proxied = place is not None and place.proxied
+    proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place is not None and proxied else ("", None)
+    # Of requests at the very same time the one that compares highest tells, whichever came first.
+    if (finding.last, finding.title, proxy_ip, proxy_port or 0) >= _told(state):
+        state.last, state.title, state.category = finding.last, finding.title, finding.category
+        state.proxy_ip, state.proxy_port = proxy_ip, proxy_port
+        state.proxy_name = place.proxy_name if place is not None and proxied else ""
+        state.port, state.outcome, state.confidence = finding.port, finding.outcome, finding.confidence
+        state.indicator, state.partial = finding.indicator, finding.partial
+    hosts = {finding.host, *finding.more_hosts}
+    if not hosts <= set(state.hosts):
+        state.hosts = sorted({*state.hosts, *hosts})[:HOSTS_MAX]
+    ids, ids_max = state.event_ids, WAY_EVENT_IDS_MAX if finding.kind in WAYS else EVENT_IDS_MAX
+    if len(ids) < ids_max or min(finding.event_ids, default=ids[-1]) < ids[-1]:
+        state.event_ids = sorted({*ids, *finding.event_ids})[:ids_max]
+    if process is not None and _asker(finding, process) >= _by(state):
+        state.process_at = finding.last
+        state.process_name, state.pid, state.account = process.name, process.pid, process.account
+        state.path, state.command_line, state.sha256 = process.path, process.command_line, process.sha256
+
+
+def _told(state: AlertState) -> tuple[Micros, str, str, int]:
+    """Of what the latest request told, what decides between two."""
+    return state.last, state.title, state.proxy_ip, state.proxy_port or 0
+
+
+Asker = tuple[Micros, str, int, str]
+"""Whose request it was, and when: what decides between two."""
+
+
+def _by(state: AlertState) -> Asker:
+    return state.process_at, state.process_name, state.pid or 0, state.account
+
+
+def _asker(finding: Finding, process: Process) -> Asker:
+    return finding.last, process.name, process.pid or 0, process.account
+
+
+def _who(asker: Asker) -> int:
+    """The same in every process."""
+    return zlib.crc32("\0".join(map(str, asker)).encode("utf-8", "surrogatepass"))
+
+
+def _forget_process(state: AlertState) -> None:
+    state.process_at, state.process_name, state.pid, state.account = 0, "", None, ""
+    state.path = state.command_line = state.sha256 = ""
+
+
+def _state(device: Device, key: str) -> AlertState:
+    state = device.alerts.get(key)
+    if state is None:
+        if len(device.alerts) >= ALERTS_MAX:
+            _forget_oldest(device)
+        kind, domain, day = key.split("|")
+        device.facts.alerts_begun += 1
+        state = device.alerts[key] = AlertState(kind, domain, day, number=device.facts.alerts_begun)
+    return state
+
+
+def touch(device: Device, key: str) -> None:
+    """Mark an alert as changed: it is to be published and its state is to be written."""
+    if key not in device.dirty_alerts:
+        _mark_dirty(device, key)
+        device.held_due = 0
+    device.touched_alerts[key] = None
+    device.forget_due = min(device.forget_due, _latest(device.alerts[key]) + KEPT)
+
+
+def _mark_dirty(device: Device, key: str) -> None:
+    device.dirty_number += 1
+    device.dirty_alerts[key] = device.dirty_number
+    device.fresh_alerts.append(key)
+
+
+def let_go(device: Device, key: str) -> None:
+    """Evict an alert from the state; changes that were not published are published first."""
+    state = device.alerts.pop(key)
+    device.dirty_alerts.pop(key, None)
+    device.touched_alerts[key] = None
+    if _is_worth_telling(state):
+        device.last_words.append(state)
+
+
+def _forget_oldest(device: Device) -> None:
+    """Evict the alerts whose latest request is oldest, many at once: finding one costs as much as finding all of them."""
+    for key in heapq.nsmallest(
+        ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)
+    ):
+        let_go(device, key)
+
+
+def forget_old(device: Device, now: Micros) -> None:
+    """Evict alerts whose day is long over; all alerts at `LATEST`. Costs nothing before the first one is due."""
+    if now <= device.forget_due:
+        return
+    for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
+        let_go(device, key)
+    device.forget_due = min((_latest(state) + KEPT for state in device.alerts.values()), default=NEVER)
+
+
+def _latest(state: AlertState) -> Micros:
+    """When something became of it last: of one that was withdrawn no request tells, but its next version must be higher."""
+    return max(state.last, state.sent_at)
+
+
+def remember(device: Device, gap: Micros) -> None:
+    """Restore which alerts wait, and until when, exactly as `due` left them."""
+    for key, state in device.alerts.items():
+        if _is_worth_telling(state):
+            _mark_dirty(device, key)
+            device.held_due = min(device.held_due, state.sent_at + _wait(state, gap) if state.sent_at else 0)
+
+
+def _is_worth_telling(state: AlertState) -> bool:
+    """Something is new of it, and it was not taken back before anybody heard of it."""
+    return state.version > state.sent and bool(state.count or state.sent_at)
+
+
+def _wait(state: AlertState, gap: Micros) -> Micros:
+    return gap * PATIENT.get(AlertKind(state.kind), 1)
+
+
+def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
+    """Return the alerts to publish at this time of the device, in the order in which they changed.
+
+    The other changed alerts wait in a heap, so a call costs what is due and what changed, not what waits. `held_due` is when
+    the next one is due.
+    """
+    ready, device.last_words = device.last_words, []
+    heap = device.held_alerts
+    keys = set(device.fresh_alerts)
+    device.fresh_alerts.clear()
+    if not gap or device.held_sent > now + gap:  # Nothing waits any more, or the clock was set back.
+        keys.update(device.dirty_alerts)
+        heap.clear()
+        device.held_sent = 0
+    while heap and heap[0][0] <= now:
+        keys.add(heapq.heappop(heap)[1])
+    dirty = device.dirty_alerts
+    for key in sorted(keys & dirty.keys(), key=dirty.__getitem__):
+        state = device.alerts[key]
+        wait = _wait(state, gap)
+        next_at = state.sent_at + wait if state.sent_at else now
+        if not (state.count or state.sent_at):
+            del dirty[key]  # Withdrawn before it was published.
+        elif next_at <= now or state.sent_at > now + wait:
+            del dirty[key]
+            state.sent, state.sent_at = state.version, now
+            device.touched_alerts[key] = None
+            ready.append(state)
+        else:
+            heapq.heappush(heap, (next_at, key))
+            device.held_sent = max(device.held_sent, state.sent_at)
+    device.held_due = heap[0][0] if heap else NEVER
+    return ready

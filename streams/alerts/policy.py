@@ -1,0 +1,121 @@
+"""What people say of devices and destinations: groups and modes by the settings, indicators, suppressions.
+
+One object serves all pipelines of a worker. What holds at a moment is decided by the log's own time of the message at hand
+(`logged_ms`), not by when a change reached this process, so that every worker and every replay decides alike.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase, translate
+
+from schemas.clock import MICROS
+from schemas.events import Micros, ProtectionMode
+from schemas.settings import ProtectionSettings
+from schemas.suppressions import Suppression
+from streams.alerts.message import alert
+from streams.indicators.index import IndicatorSet, Match
+from streams.indicators.suppressions import SuppressionSet
+from streams.model.device import Device
+from streams.model.protection import HIT_EVENT_IDS_MAX, AlertState, Hit
+
+HITS_MAX = 64
+"""Hits kept apart of a connection or a destination; further ones are counted with the last."""
+HIT_REQUESTS_MAX = 64
+
+
+class Policy:
+    """Indicators and suppressions as they are at the log's time, and what the settings say."""
+
+    def __init__(
+        self,
+        settings: ProtectionSettings | None = None,
+        indicators: IndicatorSet | None = None,
+        suppressions: SuppressionSet | None = None,
+    ) -> None:
+        settings = settings or ProtectionSettings()
+        self.indicators = indicators if indicators is not None else IndicatorSet()
+        self.suppressions = suppressions if suppressions is not None else SuppressionSet()
+        self.alert_gap: Micros = int(settings.alert_gap_secs * MICROS)
+        self.logged_ms = 0
+        """The log's time of the message at hand; 0 without a log."""
+        sensors = (entry if "@" in entry else f"{entry}@*" for entry in settings.verdict_sensors)
+        self._verdict_sensors = re.compile("|".join(map(translate, sensors)) or r"(?!)")
+        self._patterns = [entry.partition("=")[::2] for entry in settings.groups]
+        modes = (entry.rpartition("=")[::2] for entry in settings.modes)
+        self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
+
+    def believes_verdicts(self, dialect: str, sensor: str) -> bool:
+        """Return whether verdicts and modes of a sensor count that has no grant."""
+        return self._verdict_sensors.match(f"{dialect}@{sensor}") is not None
+
+    def groups_of(self, device: Device) -> tuple[str, ...]:
+        """The groups of a device, as the settings say."""
+        if device.groups_in is None:
+            name = device.name.lower()
+            found = (group.strip() for group, pattern in self._patterns if fnmatchcase(name, pattern.strip().lower()))
+            device.groups_in = tuple(dict.fromkeys(found))
+        return device.groups_in
+
+    def mode_of(self, device: Device) -> ProtectionMode | None:
+        """The mode that the settings say: by name before by group, the first before later ones."""
+        groups = [f"@{group}" for group in self.groups_of(device)]
+        for who in (device.name.lower(), *groups):
+            for named, mode in self._modes:
+                if named == who:
+                    return ProtectionMode(mode)
+        return None
+
+    def match(
+        self, device: Device, host: str, port: int, url: str, ip: str, at: Micros, *, encrypted: bool
+    ) -> tuple[Match, ...]:
+        """Indicators that match a request of this device now."""
+        if self.indicators.empty:
+            return ()
+        return self.indicators.match(host, port, url, ip, encrypted, at, self.logged_ms, self.groups_of(device))
+
+    def message(self, device: Device, state: AlertState) -> object:
+        """An alert as it is published, with the suppression that hides it."""
+        suppression: Suppression | None = None
+        if not self.suppressions.empty:
+            indicator = state.indicator.id if state.indicator is not None else ""
+            suppression = self.suppressions.find(
+                state.kind,
+                device.name,
+                self.groups_of(device),
+                state.domain,
+                state.hosts,
+                indicator,
+                state.last,
+                self.logged_ms,
+            )
+        return alert(device, state, suppression)
+
+
+def note_hit(
+    hits: list[Hit],
+    matches: tuple[Match, ...],
+    host: str,
+    port: int,
+    at: Micros,
+    event_id: str,
+    request: int = 0,
+    sensor: str = "",
+) -> None:
+    """Count a request under the indicators that matched it, and the kind of sensor that told of it."""
+    hit = Hit([(match.indicator, match.partial) for match in matches], host, port, at, at, sensor=sensor)
+    for known in hits:
+        if known.sensor == sensor and known.means == hit.means:
+            hit = known
+            break
+    else:
+        if len(hits) >= HITS_MAX:
+            hit = hits[-1]
+        else:
+            hits.append(hit)
+    hit.count += 1
+    hit.first, hit.last = min(hit.first, at), max(hit.last, at)
+    if event_id:
+        hit.event_ids = sorted({*hit.event_ids, event_id})[:HIT_EVENT_IDS_MAX]
+    if request:
+        hit.requests = [*hit.requests, request][-HIT_REQUESTS_MAX:]

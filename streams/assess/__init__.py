@@ -1,0 +1,1 @@
+"""Conclusions from the known evidence of a connection: outcome, mode, names, version. Pure."""

@@ -1,0 +1,1 @@
+"""Correlation: events of one device in, merged evidence of its connections out. Pure."""

@@ -1,0 +1,216 @@
+"""Connections that left the state: what is remembered of each, so that a late record makes no second row of it.
+
+A network sensor writes the record of a flow when the flow is over or its timeout expires. For a connection that was cut that is
+up to ten minutes after its end, long after the connection left the state. Endpoint records may come late as well, and repeats.
+
+    a connection leaves    ──► a tombstone, for `correlation.flow_timeout_secs` more of the device's own clock
+    a record comes that no connection of the state has, and a tombstone fits it
+                           ──► a connection that is marked `late`: it makes no connection row, and no row of a destination that
+                               left before; its other destinations and its verdicts have the departed connection's identity
+
+    a tombstone is forgotten at a bound
+                           ──► the device notes until when the forgotten connections lasted (`Facts.forgotten_ended`). What
+                               a network sensor reports of that time, and of no connection that is known, is taken for late
+                               evidence of one of them: it makes no row except for verdicts
+
+A tombstone fits by the sensor's id of the flow or by the endpoint record's start, else by time: starts at most `APART` apart, or
+activity within the connection's life. A new flow of a sensor that called the departed one differently never fits.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+from msgspec.structs import replace
+
+from schemas.clock import MICROS
+from schemas.events import Micros
+from schemas.parsers import dialects
+from schemas.settings import CorrelationSettings
+from streams.assess.assessment import flow_name
+from streams.correlate.matching import APART, lives_apart
+from streams.correlate.sensor_merge import speaker
+from streams.model.connection import FROM_FLOW, GROUP_MAX, Connection, Departed, Group, Kernel
+from streams.model.device import DEPARTED_TIMER, Device
+from streams.model.evidence import kind_of_flow
+
+DEPARTED_MAX = 65_536
+"""5-tuples remembered per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""
+DEPARTED_TOTAL_MAX = 1_048_576
+"""The same per partition. Beyond it a device forgets its own oldest for each new one, and remembers none if it has none."""
+PERIOD_SECS = 16
+"""Tombstones expire together in periods of so many seconds: a period is one item of the state, written once."""
+_PERIOD: Micros = PERIOD_SECS * MICROS
+ALL_TOLD = -1
+"""In `Departed.told`: any destination's row may have left."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Departed]).decode
+
+
+class Tombstones:
+    """Keeps the tombstones of one partition's devices and finds the one that a record belongs to."""
+
+    def __init__(self, settings: CorrelationSettings) -> None:
+        declared = max(dialect.flow_timeout_secs for dialect in dialects().values())
+        self.kept: Micros = round((settings.flow_timeout_secs or declared) * MICROS)
+        """How long a connection is remembered after it left."""
+        self.total = 0
+        """5-tuples remembered of all devices, counted as in `DEPARTED_MAX`."""
+
+    def add(self, device: Device, key: str, connection: Connection) -> int:
+        """Remember a connection that leaves; return how many connections were forgotten at a bound."""
+        second = -(-(device.facts.now + self.kept) // _PERIOD) * PERIOD_SECS
+        period = device.departed.get(second)
+        packed = None if period is None else period.get(key)
+        device.touched_departed[second] = None
+        if period is not None and packed is not None:
+            known = _unpack(packed)
+            period[key] = _pack([*known[1 - GROUP_MAX :], tombstone_of(connection)])
+            if len(known) < GROUP_MAX:
+                return 0
+            _note_forgotten(device, second, known[:1])
+            return 1
+        forgotten = 0
+        if device.departed_count >= DEPARTED_MAX or self.total >= DEPARTED_TOTAL_MAX:
+            if not device.departed:
+                _note_forgotten(device, second, [tombstone_of(connection)])
+                return 1
+            forgotten = self._forget_oldest(device)
+            period = device.departed.get(second)
+        if period is None:
+            period = device.departed[second] = {}
+            device.wake_at(second, DEPARTED_TIMER)
+        device.departed_count += 1
+        self.total += 1
+        period[key] = _pack([tombstone_of(connection)])
+        return forgotten
+
+    def expire(self, device: Device, second: int) -> None:
+        """Forget what is due by this second."""
+        for due in [due for due in device.departed if due <= second]:
+            self._drop(device, due, len(device.departed.pop(due)))
+
+    def _forget_oldest(self, device: Device) -> int:
+        second = min(device.departed)
+        period = device.departed[second]
+        connections = _unpack(period.pop(next(iter(period))))
+        if not period:
+            del device.departed[second]
+        self._drop(device, second, 1)
+        _note_forgotten(device, second, connections)
+        return len(connections)
+
+    def _drop(self, device: Device, second: int, count: int) -> None:
+        device.departed_count -= count
+        self.total -= count
+        device.touched_departed[second] = None
+
+
+def tombstone_of(connection: Connection) -> Departed:
+    """What is remembered of a connection."""
+    kernel, first = connection.kernel, connection.first
+    flow_ids = (connection.flow_id, *connection.flow_ids) if first else ()
+    kernels: tuple[tuple[str, Micros], ...] = ()
+    start = kernel_end = 0
+    if kernel is not None:
+        start, kernel_end = kernel.started, kernel.ended
+        kernels = ((speaker(kernel.event_id), start),)
+        if connection.witnesses:
+            kernels = tuple([(speaker(record.event_id), record.started) for record in connection.witnesses])
+    told = tuple([told_as(d.host, d.port) for d in connection.destinations if d.sent])
+    left = connection.late
+    if left is not None:
+        kernels = tuple(dict.fromkeys([*left.kernels, *kernels]))
+        return replace(left, flow_ids=flow_ids or left.flow_ids, kernels=kernels, told=(*left.told, *told))
+    from_flow, name = connection.identity == FROM_FLOW, connection.row_name
+    if not name and not connection.flow_id and (told or from_flow):
+        name = flow_name(connection)
+    other_start = connection.kernel_name
+    if other_start == start:
+        other_start = 0
+    started = connection.flow_started or start or first
+    ended = kernel_end or connection.flow_ended
+    return Departed(started, ended, flow_ids, kernels, from_flow, other_start, name, told)
+
+
+def departed_flow(
+    device: Device, key: str, flow_id: str, started: Micros, since: Micros, until: Micros
+) -> Departed | None:
+    """The departed connection that a network sensor's evidence is of: its start, 0 where that is unknown, and its time."""
+    known = _departed(device, key)
+    kind = kind_of_flow(flow_id)
+    fitting = []
+    for left in known:
+        if flow_id and flow_id in left.flow_ids:
+            return left
+        if not (flow_id and kind in map(kind_of_flow, left.flow_ids)) and _is_of(left, started, since, until):
+            fitting.append(left)
+    return min(fitting, key=lambda left: abs(left.started - (started or since)), default=None)
+
+
+def forgotten_flow(
+    device: Device, group: Group, flow_id: str, since: Micros, until: Micros, linger: Micros
+) -> Departed | None:
+    """A stand-in for the departed connection that a network sensor's evidence is of, where that one may have been forgotten.
+
+    The evidence must have ended before the last of the forgotten connections did. It must be older than an ended connection
+    stays in the state, as its connection would otherwise be there; and no connection of the 5-tuple may have lived then.
+    """
+    facts = device.facts
+    if not facts.forgotten_ended <= facts.now <= facts.forgotten_until * MICROS:
+        return None
+    if until > min(facts.forgotten_ended + APART, facts.now - linger):
+        return None
+    others = [c for c in group if c.late is None and c.started]
+    if not all(lives_apart(c.started - APART, c.ended and c.ended + APART, since, until) for c in others):
+        return None
+    return Departed(since, until, (flow_id,) if flow_id else (), (), True, 0, "", (ALL_TOLD,))
+
+
+def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None:
+    """The departed connection that an endpoint's record is of: the same sensor's of the same start, or another sensor's view."""
+    who = speaker(kernel.event_id)
+    fitting = []
+    for left in _departed(device, key):
+        if (who, kernel.started) in left.kernels:
+            return left
+        if who not in dict(left.kernels) and _is_of(left, kernel.started, kernel.started, kernel.ended):
+            fitting.append(left)
+    return min(fitting, key=lambda left: abs(left.started - kernel.started), default=None)
+
+
+def is_departed(device: Device, key: str) -> bool:
+    """A connection of that 5-tuple left."""
+    return any(key in period for period in device.departed.values())
+
+
+def was_told(left: Departed, host: str, port: int) -> bool:
+    """A row of that destination left before the connection did, or may have."""
+    return ALL_TOLD in left.told or told_as(host, port) in left.told
+
+
+def told_as(host: str, port: int) -> int:
+    """A destination whose row left, as a number."""
+    return zlib.crc32(f"{host} {port}".encode("utf-8", "surrogatepass"))
+
+
+def _note_forgotten(device: Device, second: int, connections: list[Departed]) -> None:
+    """Note until when connections lasted whose tombstones are forgotten, and when these would have expired."""
+    facts = device.facts
+    ended = max(left.ended or left.started for left in connections)
+    facts.forgotten_ended = max(facts.forgotten_ended, min(ended, facts.now))
+    facts.forgotten_until = max(facts.forgotten_until, second)
+
+
+def _departed(device: Device, key: str) -> list[Departed]:
+    packed = [period[key] for period in device.departed.values() if key in period]
+    return [left for one in packed for left in _unpack(one)]
+
+
+def _is_of(left: Departed, started: Micros, since: Micros, until: Micros) -> bool:
+    """By time it is the departed connection's: it began with it, or it happened in its life."""
+    if started:
+        return abs(started - left.started) <= APART and not lives_apart(left.started, left.ended, started, until)
+    return left.started - APART <= since and until <= left.ended + APART

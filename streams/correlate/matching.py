@@ -1,0 +1,231 @@
+"""Which kernel record and which sensor flow are the same connection.
+
+Both name the 5-tuple, which repeats within milliseconds; only the kernel knows the exact start, only some of the sensor's
+records know the flow's. Rules, best first:
+
+1. a flow whose start is known belongs to the kernel record whose attempt is nearest: at once within `SAME_START`, once the
+   connection settles within `START_TOLERANCE`;
+2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
+   a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
+   what was logged before that one began stays with the one that was open then;
+3. otherwise, once the connection settles, to the only kernel record that began before, ended at most `LOGGED_LATE_MAX` before
+   and has no flow yet, where another kind of sensor reported no other connection that this flow may be as well;
+4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
+   machines differ, where no other flow may be that record's.
+
+A flow of `unproxy sensor` has the kernel's own clock. So a connection that closed before the flow began is no candidate of any
+rule (without the flow's start: `OWN_DELAY` before the line's time), and rule 4 does not apply to a flow with a known start.
+
+A guess by rule 2 is corrected when better evidence comes. No match is better than a wrong one.
+"""
+
+from __future__ import annotations
+
+from schemas.events import Micros
+from streams.model.connection import Connection, Group, Kernel
+from streams.model.evidence import kind_of_flow
+
+SAME_START: Micros = 50_000
+"""Two readings of one SYN: near enough to be sure at once."""
+START_TOLERANCE: Micros = 1_000_000
+"""Near enough once everything in time is there and no other candidate is nearer."""
+APART: Micros = 3_000_000
+"""How far the clocks of two sensors may be apart where nothing else may be meant."""
+EARLY: Micros = 10_000
+"""How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
+LOGGING_DELAY: Micros = 20_000
+"""How long after the close a record is still logged in the ordinary way."""
+OWN_FLOWS = "u-"
+"""Flow ids of `unproxy sensor` begin so. Its `http` lines and its connections have times of one clock."""
+OWN_DELAY: Micros = 7_000_000
+"""How long after the close `unproxy sensor` still reports a request: 5 s without an answer, and a look each second."""
+LOGGED_LATE_MAX: Micros = 61_000_000
+"""How long after the end of its connection a request may be logged at the latest. Suricata logs a CONNECT whose answer it did not
+see with the flow record: 61 s after the end, by its packaged timeout of closed flows (60 s) and its pass over the flows (1 s)."""
+
+
+def _open_at(kernel: Kernel, at: Micros) -> bool:
+    return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGING_DELAY)
+
+
+def _is_over(kernel: Kernel, at: Micros, started: Micros) -> bool:
+    """Whether the connection closed before a flow of `unproxy sensor` began; then its 5-tuple is free for the flow.
+
+    Not for other sensors: their clocks may differ from the kernel's, and they log a request much later.
+    """
+    return 0 < kernel.ended < (started - EARLY if started else at - OWN_DELAY)
+
+
+def _may_be_logged_at(kernel: Kernel, at: Micros) -> bool:
+    """A request of the connection may be logged at that time, in the ordinary way or late."""
+    return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGED_LATE_MAX)
+
+
+def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
+    """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
+    free = [c for c in group if c.kernel is not None and not c.flow_id]
+    if flow_id.startswith(OWN_FLOWS):
+        free = [c for c in free if c.kernel is not None and not _is_over(c.kernel, at, started)]
+    if started:
+        return _nearest(free, started, SAME_START)
+    before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
+    if len(before) != 1 or _may_be_of_told(group, before[0], flow_id, at):
+        return None
+    kernel = before[0].kernel
+    return before[0] if kernel is not None and _open_at(kernel, at) else None
+
+
+def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) -> bool:
+    """Only other kinds of sensors told of another connection, later or open then: this evidence may as well be of that one."""
+    assert free.kernel is not None, "only of a connection with a kernel record"
+    kind, since = kind_of_flow(flow_id), free.kernel.started
+    return any(
+        c.kernel is not None
+        and c.kernel.started - EARLY <= at
+        and (c.kernel.started > since or _open_at(c.kernel, at))
+        and c.flow_id
+        and kind not in {kind_of_flow(known) for known in (c.flow_id, *c.flow_ids)}
+        for c in group
+    )
+
+
+def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
+    """The connection known only from the sensor that this kernel record belongs to (rules 1 and 2)."""
+    free = [c for c in group if c.kernel is None and not c.held]
+    near = [c for c in free if c.flow_started and abs(kernel.started - c.flow_started) <= SAME_START]
+    if near:
+        return min(near, key=lambda c: (abs(kernel.started - c.flow_started), c.flow_id))
+    current = [c for c in free if not c.flow_started and _open_at(kernel, c.first)]
+    return current[0] if len(current) == 1 else None
+
+
+def better_kernel(group: Group, flow: Connection) -> Connection | None:
+    """The connection whose kernel record fits this flow's start better than the one it was given (rule 1)."""
+    if flow.kernel is None or not flow.flow_started:
+        return None
+    own, started = flow.kernel.started, flow.flow_started
+    others = [c for c in group if c is not flow and c.kernel is not None and _fits_exchanged(c, own, started)]
+    best = _nearest(others, started, START_TOLERANCE)
+    if best is None or best.kernel is None:
+        return None
+    return best if abs(best.kernel.started - started) < abs(own - started) else None
+
+
+def _fits_exchanged(other: Connection, own: Micros, started: Micros) -> bool:
+    """Whether both fit better with each other's kernel record: a flow that began at `started` and has the record of `own`.
+
+    A connection without a known start fits any.
+    """
+    if not other.flow_started or other.kernel is None:
+        return True
+    now = abs(own - started) + abs(other.kernel.started - other.flow_started)
+    return abs(other.kernel.started - started) + abs(own - other.flow_started) < now
+
+
+def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
+    """The connection that was given an older kernel record though this new one fits better."""
+    for connection in group:
+        old = connection.kernel
+        if old is None or not connection.flow_id:
+            continue
+        if connection.flow_started:
+            distance = abs(kernel.started - connection.flow_started)
+            if distance <= START_TOLERANCE and distance < abs(old.started - connection.flow_started):
+                return connection
+        elif old.started < kernel.started and _fits_better(kernel, old, connection.first):
+            return connection
+    return None
+
+
+def _fits_better(later: Kernel, earlier: Kernel, at: Micros) -> bool:
+    """Evidence of that time is of the later of two records: it was open then, or the earlier was not and their clocks differ."""
+    return _open_at(later, at) and (later.started <= at or not _open_at(earlier, at))
+
+
+def is_refuted(flow: Connection) -> bool:
+    """The flow's start is known by now and lies far from the kernel record that it was given, or after that one's close."""
+    if began_after_close(flow):
+        return True
+    kernel = flow.kernel
+    if kernel is None or not flow.flow_started:
+        return False
+    distance = abs(kernel.started - flow.flow_started)
+    return distance > START_TOLERANCE and (distance > APART or _never_together(kernel, flow))
+
+
+def began_after_close(flow: Connection) -> bool:
+    """The kernel record that a flow of `unproxy sensor` was given is of a connection that had closed before the flow began."""
+    kernel = flow.kernel
+    if kernel is None or not flow.flow_id.startswith(OWN_FLOWS):
+        return False
+    return _is_over(kernel, flow.first, flow.flow_started)
+
+
+def lives_apart(started: Micros, ended: Micros, other_started: Micros, other_ended: Micros) -> bool:
+    """One was over when the other began, by what is known of their ends (0 for nothing)."""
+    return (0 < ended < other_started - SAME_START) or (0 < other_ended < started - SAME_START)
+
+
+def _never_together(kernel: Kernel, flow: Connection) -> bool:
+    return lives_apart(kernel.started, kernel.ended, flow.flow_started or flow.first, flow.flow_ended)
+
+
+def may_be_flow_of(kernel: Kernel, flow: Connection) -> bool:
+    """Clocks that are apart by no more than they may be, and lives that overlap."""
+    if flow.flow_started:
+        return abs(kernel.started - flow.flow_started) <= APART and not _never_together(kernel, flow)
+    return kernel.started - APART <= flow.first and (not kernel.ended or flow.first <= kernel.ended + APART)
+
+
+def may_be_of_another(group: Group, flow: Connection) -> bool:
+    """There are kernel records without a flow that this one without a kernel record may belong to."""
+    return flow.kernel is None and any(
+        c.kernel is not None and _may_be_logged_at(c.kernel, flow.first) for c in _free_before(group, flow)
+    )
+
+
+def _free_before(group: Group, flow: Connection) -> Group:
+    """Kernel records without a flow that began before this flow's evidence."""
+    own = flow.flow_id.startswith(OWN_FLOWS)
+    return [
+        c
+        for c in group
+        if c.kernel is not None
+        and not c.flow_id
+        and c.kernel.started - EARLY <= flow.first
+        and not (own and _is_over(c.kernel, flow.first, flow.flow_started))
+    ]
+
+
+def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
+    """The one kernel record without a flow that this flow's evidence may be of (rule 3); None when not exactly one."""
+    free = _free_before(group, flow)
+    if flow.flow_started:
+        nearest = _nearest(free, flow.flow_started, START_TOLERANCE)
+        # With one clock for both, a start that is not near is another connection's.
+        return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
+    if len(free) != 1:
+        return None if free else _only_one_near(group, flow)
+    kernel = free[0].kernel
+    sure = kernel is not None and _may_be_logged_at(kernel, flow.first)
+    return free[0] if sure and not _may_be_of_told(group, free[0], flow.flow_id, flow.first) else None
+
+
+def _only_one_near(group: Group, flow: Connection) -> Connection | None:
+    """The one kernel record without a flow that may be this flow's, and no other flow's (rule 4)."""
+    free = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
+    if len(free) != 1 or free[0].kernel is None:
+        return None
+    kernel = free[0].kernel
+    rivals = [c for c in group if c is not flow and c.kernel is None and not c.held and may_be_flow_of(kernel, c)]
+    return None if rivals else free[0]
+
+
+def _nearest(connections: list[Connection], started: Micros, tolerance: Micros) -> Connection | None:
+    """The connection whose kernel record began nearest to a flow's start, within the tolerance."""
+    best, distance = None, tolerance + 1
+    for connection in connections:
+        kernel = connection.kernel
+        if kernel is not None and abs(kernel.started - started) < distance:
+            best, distance = connection, abs(kernel.started - started)
+    return best

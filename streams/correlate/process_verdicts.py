@@ -1,0 +1,310 @@
+"""Verdicts that name a process and a destination, but no connection (Defender 1125 and 1126), joined to the one that fits.
+
+    verdict ──► row and alert at once, without a connection
+       │ the device's patience later
+       ▼
+    exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
+    as many did as there are such verdicts, and all say the same           each is joined to one of them
+    none did, and exactly one went through a proxy nobody knows where to   joined, and the verdict names its destination
+    none, or several, or more than are looked at                           stands alone, with the reason
+
+A join by process and time is an inference, and says so. A warning that the user clicked away becomes `bypassed`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.clock import MICROS
+from schemas.events import Micros, Process, ProcessVerdict
+from schemas.tables import Confidence
+from streams.alerts.findings import Finding, kind_of
+from streams.alerts.folding import fold, withdraw
+from streams.assess.assessment import Place, connection_id, identity, outcome_of
+from streams.correlate.connections import ends_of
+from streams.correlate.program_index import keys_of
+from streams.model.connection import (
+    AUDITED,
+    BLOCKED,
+    BY_PROCESS,
+    BYPASSED,
+    EVENT_IDS_MAX,
+    WARNED,
+    Connection,
+    Destination,
+    Group,
+    Guess,
+)
+from streams.model.device import LOOSE_TIMER, Device, peek
+from streams.model.evidence import add_destination
+from streams.model.protection import Judged, Loose
+
+if TYPE_CHECKING:
+    from streams.correlate.correlator import Correlator
+
+LOOSE_MAX = 256
+"""Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
+KEPT: Micros = 600 * MICROS
+"""How long a verdict is kept after its time, to know it again and to follow a warning."""
+CANDIDATES_MAX = 2_000
+"""Connections of the verdict's program that are looked at. Where there are more, the verdict is `ambiguous`."""
+SET_MAX = 16
+"""Verdicts joined to as many connections at once; of more each stands alone."""
+SLACK: Micros = 2 * MICROS
+"""How far the clock of who judges and that of who connects may be apart."""
+ALONE, SEVERAL = "no_connection", "ambiguous"
+
+
+class LooseVerdicts:
+    """Keeps them, decides when it is time, and folds them into alerts."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self._correlator = correlator
+
+    def take(self, device: Device, event: ProcessVerdict, bits: int) -> None:
+        """A verdict came; one that came before changes nothing."""
+        facts = device.facts
+        record = identity(device.name, "process verdict", event.event_id, str(event.at), event.host)
+        if any(known.record == record for known in facts.loose):
+            return
+        while len(facts.loose) >= LOOSE_MAX:
+            if not facts.loose[0].decided:
+                self._decide(device, facts.loose[0])
+            del facts.loose[0]
+        matches = self._correlator.policy.match(
+            device, event.host, event.port, event.url, "", event.at, encrypted=False
+        )
+        judged = Judged(
+            event.at, event.host, event.port, 0, False, bits, event.url, event.title, event.category, event.event_id,
+            1, event.at, 0, event.category_group, Confidence.INFERRED, [(m.indicator, m.partial) for m in matches],
+        )  # fmt: skip
+        due = -(-(min(event.at, facts.now) + self._correlator.patience) // MICROS)
+        loose = Loose(event.at, bits, event.process, judged, record, due)
+        facts.loose.append(loose)
+        device.wake_at(due, LOOSE_TIMER)
+        self._follow_warning(device, loose)
+        self._fold(device, loose, None)
+
+    def wake(self, device: Device, second: int) -> None:
+        """Decide what is due, and forget what is old."""
+        loose = device.facts.loose
+        for one in sorted((one for one in loose if not one.decided and one.due <= second), key=_turn):
+            if not one.decided:  # with an earlier one, as one set
+                self._decide(device, one)
+        loose[:] = [one for one in loose if not one.decided or one.at + KEPT > second * MICROS]
+
+    def finish(self, device: Device) -> None:
+        """Decide all of them, as at the end of a recording."""
+        for one in sorted(device.facts.loose, key=_turn):
+            if not one.decided:
+                self._decide(device, one)
+
+    def take_back(self, device: Device, key: str, connection: Connection, host: str) -> None:
+        """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
+        joined = connection_id(self._correlator.place(device, key, connection), connection)
+        for loose in device.facts.loose:
+            if loose.connection == joined and loose.judged.host == host:
+                loose.connection, loose.why, loose.taken_back = "", ALONE, True
+                for counted in loose.counted.values():
+                    withdraw(device, counted)
+                loose.counted.clear()
+                self._fold(device, loose, None)
+
+    def _follow_warning(self, device: Device, loose: Loose) -> None:
+        """A warning and the user's click on it are one request."""
+        for other in device.facts.loose:
+            warned, clicked = (other, loose) if other.flags & WARNED else (loose, other)
+            if (
+                other is not loose
+                and warned.flags & WARNED
+                and clicked.flags & BYPASSED
+                and not clicked.flags & WARNED
+                and warned.judged.host == clicked.judged.host
+                and warned.at <= clicked.at < warned.at + KEPT
+                and _same_process(warned.process, clicked.process)
+            ):
+                warned.flags |= BYPASSED
+                clicked.follows = True
+                self._fold(device, clicked, None)
+                self._fold(device, warned, None)
+                return
+
+    def _decide(self, device: Device, loose: Loose) -> None:
+        named: list[tuple[str, int]] = []
+        unnamed: list[tuple[str, int]] = []
+        candidates = _candidates(device, [loose])
+        for key, number, connection in candidates or ():
+            if _fits(connection, loose):
+                if self._asked(key, connection, loose):
+                    named.append((key, number))
+                elif self._may_be_it(device, key, connection, loose):
+                    unnamed.append((key, number))
+        found = named or unnamed
+        together = [loose] if len(found) == 1 else self._set_of(device, loose, named)
+        if not together:
+            loose.decided = True
+            loose.why = ALONE if candidates is not None and not found else SEVERAL
+            self._fold(device, loose, None)
+            return
+        connections = [(key, _held(device, key)[number]) for key, number in found]
+        for one, (key, connection) in zip(together, sorted(connections, key=_begun), strict=True):
+            one.decided = True
+            self._join(device, key, connection, one)
+
+    def _set_of(self, device: Device, loose: Loose, named: list[tuple[str, int]]) -> list[Loose]:
+        """The verdicts that are about just these connections, one each, whichever is about which; none where that is not sure.
+
+        All that fit one of them count, and each must fit all of them and no other. What came later than is known for sure by
+        now does not: so the order of arrival makes no difference.
+        """
+        connections = [(key, _held(device, key)[number]) for key, number in named]
+        until = loose.at + self._correlator.horizon
+        about = [
+            one
+            for one in device.facts.loose
+            if one.at <= until and any(self._is_about(one, key, connection) for key, connection in connections)
+        ]
+        if len(about) != len(named) or len(about) > SET_MAX:
+            return []
+        # A click on one of several warnings is about that one alone.
+        if loose.judged.flags not in (BLOCKED, AUDITED) or any(not _says_the_same(one, loose) for one in about):
+            return []
+        wanted = set(named)
+        candidates = _candidates(device, about)
+        if candidates is None:
+            return []
+        for key, number, connection in candidates:
+            fitting = sum(self._is_about(one, key, connection) for one in about)
+            if fitting != (len(about) if (key, number) in wanted else 0):
+                return []
+        return sorted(about, key=_turn)
+
+    def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
+        judged, correlator = loose.judged, self._correlator
+        if not self._asked(key, connection, loose):
+            evidence = (loose.at, judged.event_id)
+            target = judged.url or judged.host
+            add_destination(
+                connection, BY_PROCESS, judged.host, judged.port, target, loose.flags, evidence, None, tunnel=False
+            )
+        if any(j.host == judged.host for j in connection.judged):
+            loose.follows = True  # Another sensor judged the same request and tells where.
+        connection.guesses += (Guess(loose.at, judged.host, loose.flags, not loose.follows),)
+        place = correlator.place(device, key, connection)
+        loose.connection = connection_id(place, connection)
+        correlator.changed(device, key)
+        self._fold(device, loose, place)
+
+    def _fold(self, device: Device, loose: Loose, place: Place | None) -> None:
+        device.loose_changed = True
+        judged = loose.judged
+        indicator, partial = judged.candidates[0] if judged.candidates else (None, False)
+        finding = Finding(
+            "v",
+            kind_of(loose.flags),
+            judged.host,
+            judged.port,
+            loose.at,
+            loose.at,
+            1,
+            1 + loose.decided,
+            judged.title,
+            judged.category,
+            (judged.event_id,),
+            outcome_of(loose.flags),
+            Confidence.INFERRED if loose.connection else Confidence.EXACT,
+            indicator,
+            partial,
+        )
+        fold(device, place, loose.process, loose.counted, [] if loose.follows else [finding])
+
+    def _is_about(self, loose: Loose, key: str, connection: Connection) -> bool:
+        return _fits(connection, loose) and self._asked(key, connection, loose)
+
+    def _asked(self, key: str, connection: Connection, loose: Loose) -> bool:
+        """Whether what was judged is a destination of a connection that was asked for then, or its own remote end or name."""
+        judged = loose.judged
+        for destination in connection.destinations:
+            if (
+                destination.host == judged.host
+                and judged.port in (0, destination.port)
+                and self._asked_then(destination, loose.at)
+            ):
+                return True
+        _, _, remote_ip, remote_port, _ = ends_of(key)
+        spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
+        return spoken and judged.port in (0, remote_port)
+
+    def _asked_then(self, destination: Destination, at: Micros) -> bool:
+        """One of its requests may be the one that was judged; of many the times of later ones are not remembered.
+
+        Those that are not known for sure when the verdict is decided do not count.
+        """
+        since, until = at - self._correlator.patience, at + self._correlator.horizon
+        times = [destination.first, *(when for when, _ in destination.event_ids)]
+        forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
+        return forgotten or any(since <= when <= until for when in times)
+
+    def _may_be_it(self, device: Device, key: str, connection: Connection, loose: Loose) -> bool:
+        """A connection to a proxy that began then, and nobody knows where it goes."""
+        kernel = connection.kernel
+        assert kernel is not None, "only who has a process fits"
+        return (
+            not connection.destinations
+            and not connection.inner
+            and loose.at - self._correlator.patience <= kernel.started
+            and self._correlator.place(device, key, connection).proxied
+        )
+
+
+def _candidates(device: Device, verdicts: list[Loose]) -> list[tuple[str, int, Connection]] | None:
+    """Connections of the verdicts' programs: 5-tuple, place in its group, and connection. None: more than are looked at."""
+    keys = dict.fromkeys(key for loose in verdicts for key in keys_of(device, loose.process))
+    found = []
+    for key in keys:
+        for number, connection in enumerate(peek(device.groups[key])):
+            kernel = connection.kernel
+            if kernel is not None and any(_same_process(kernel.process, loose.process) for loose in verdicts):
+                found.append((key, number, connection))
+                if len(found) > CANDIDATES_MAX:
+                    return None
+    return found
+
+
+def _turn(loose: Loose) -> tuple[Micros, str]:
+    return loose.at, loose.record
+
+
+def _begun(found: tuple[str, Connection]) -> tuple[Micros, str]:
+    key, connection = found
+    return connection.started, key
+
+
+def _held(device: Device, key: str) -> Group:
+    group = device.group(key)
+    assert group is not None, "it was just looked at"
+    return group
+
+
+def _says_the_same(one: Loose, other: Loose) -> bool:
+    """And it is not known yet which connection it is about."""
+    return not one.decided and (one.judged.flags, one.judged.host) == (other.judged.flags, other.judged.host)
+
+
+def _fits(connection: Connection, loose: Loose) -> bool:
+    """It is that process's, and was open then."""
+    kernel = connection.kernel
+    return (
+        kernel is not None
+        and kernel.started <= loose.at + SLACK
+        and (not connection.ended or connection.ended >= loose.at - SLACK)
+        and _same_process(kernel.process, loose.process)
+    )
+
+
+def _same_process(one: Process, other: Process) -> bool:
+    if one.pid is not None and other.pid is not None and one.pid != other.pid:
+        return False
+    if one.name and other.name:
+        return one.name.lower() == other.name.lower()
+    return one.pid is not None and one.pid == other.pid

@@ -1,0 +1,50 @@
+"""An index of a device's 5-tuples by the program that connected, for verdicts that name a program and no connection.
+
+Devices without such verdicts have no index and pay nothing. It is built when the first one is decided. From then on each endpoint
+record adds its 5-tuple; what left the state stays listed until the index is dropped for its size and built again. So it may list
+too much and never too little: look at the connections of a 5-tuple before using it.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from schemas.events import Process
+from streams.model.device import Device, peek
+
+LISTED_MIN = 1_024
+"""Entries up to which the index is kept. A larger one is dropped once it may have four for each of the device's connections."""
+
+
+def list_program(device: Device, key: str, process: Process) -> None:
+    """Add a 5-tuple under the process's name and PID, where there is an index."""
+    if device.programs is None:
+        return
+    _list(device.programs, key, process)
+    device.programs_listed += 2
+    if device.programs_listed > max(4 * device.size, LISTED_MIN):
+        device.programs, device.programs_listed = None, 0
+
+
+def keys_of(device: Device, process: Process) -> list[str]:
+    """The 5-tuples on which a process of this name or PID may have connected; the first call builds the index."""
+    if device.programs is None:
+        device.programs = {}
+        for key, group in device.groups.items():
+            for connection in peek(group):
+                for kernel in (connection.kernel, *connection.witnesses):
+                    if kernel is not None:
+                        _list(device.programs, key, kernel.process)
+        device.programs_listed = sum(map(len, device.programs.values()))
+    listed = (device.programs.get(program, ()) for program in _programs(process))
+    return [key for key in dict.fromkeys(chain.from_iterable(listed)) if key in device.groups]
+
+
+def _list(programs: dict[str | int, dict[str, None]], key: str, process: Process) -> None:
+    for program in _programs(process):
+        programs.setdefault(program, {})[key] = None
+
+
+def _programs(process: Process) -> list[str | int]:
+    named: list[str | int] = [process.name.lower()] if process.name else []
+    return named if process.pid is None else [*named, process.pid]

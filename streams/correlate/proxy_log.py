@@ -1,0 +1,286 @@
+"""Lines of proxies' own logs, joined to the connection that they are about.
+
+    line ──► waits the device's patience, so that everything in time is there
+       │
+       ▼
+    with the client's port     the one connection of that 5-tuple that was open then; it may name the destination by itself
+    without it                 the one destination that was asked for by that client then; it names nothing
+    none, or several           once more after the time that ended connections linger; then nothing, and it is counted
+
+A line is written when a request is over, a tunnel's when the tunnel is, so it nearly always comes last. It makes no row of
+its own: without a connection there is nothing to hang it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from schemas.clock import MICROS
+from schemas.events import Micros, ProxyDecision, ProxyLogged
+from streams.alerts.policy import note_hit
+from streams.assess.access_log import LOGGED_MAX, WRONG_CLOCK, Line, Logged, fits, fits_request, is_about, is_near
+from streams.assess.assessment import identity
+from streams.correlate.connections import ends_of, supersede
+from streams.indicators.index import Match
+from streams.model.connection import (
+    BY_CONNECT,
+    BY_PROCESS,
+    BY_PROXY_LOG,
+    BY_URI,
+    BY_VERDICT,
+    DESTINATIONS_MAX,
+    EVENT_IDS_MAX,
+    Connection,
+    Destination,
+)
+from streams.model.device import NEVER, PROXY_TIMER, Device, peek
+from streams.model.evidence import URL_LENGTH_MAX, absolute_target
+
+if TYPE_CHECKING:
+    from streams.correlate.correlator import Correlator
+
+LINES_MAX = 4_096
+"""Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER_MAX` of them."""
+TOGETHER_MAX = 256
+GROUPS_MAX = 5_000
+"""5-tuples of a device looked at for a line without a port. Of one that has more nobody could say which is the only one."""
+TOLD_MAX = 64
+"""Connections in which the line's host occurs that are looked into for it; of more, likewise."""
+TEXT_CHARS_MAX = 256
+NOBODY, SEVERAL = "no_connection", "ambiguous"
+Found = tuple[str, int, int]
+"""5-tuple, which connection of it, and which of its destinations was asked for; UNNAMED where the line itself names it."""
+UNNAMED = -1
+
+
+class ProxyLines:
+    """Keeps them, decides when it is time, and puts them to their connection."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self._correlator = correlator
+
+    def take(self, device: Device, event: ProxyLogged) -> None:
+        """A line came; one that came before changes nothing."""
+        if not event.host:
+            self._count(device, "no_destination")
+            return
+        record = identity(event.event_id, str(event.at), event.client_ip, str(event.client_port), event.host)
+        if record in device.lines:
+            return
+        if len(device.lines) >= LINES_MAX:
+            for oldest in _by_time(device)[:TOGETHER_MAX]:
+                self._decide(device, oldest, device.facts.now, last=True)
+        logged = _logged(event)
+        line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
+        matches = self._correlator.policy.match(
+            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
+            encrypted=logged.tunnel,
+        )  # fmt: skip
+        line.candidates = [(match.indicator, match.partial) for match in matches]
+        device.lines[record] = line
+        # A second more: what began with the request settles first.
+        due = min(event.at, device.facts.now) + self._correlator.patience + MICROS
+        self._wait(device, record, max(due, device.facts.now))
+
+    def wake(self, device: Device, second: int) -> None:
+        """Decide what is due."""
+        for record in _by_time(device, second):
+            self._decide(device, record, second * MICROS)
+
+    def finish(self, device: Device) -> None:
+        """Decide all of them, as at the end of a recording."""
+        for record in _by_time(device):
+            self._decide(device, record, device.facts.now, last=True)
+
+    def _wait(self, device: Device, record: str, until: Micros) -> None:
+        line = device.lines[record]
+        line.due = -(-until // MICROS)
+        device.wake_at(line.due, PROXY_TIMER)
+        device.touched_lines[record] = None
+
+    def _decide(self, device: Device, record: str, now: Micros, *, last: bool = False) -> None:
+        line = device.lines[record]
+        found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
+        # From then on one of several that it may be about is gone, and the other looks like the only one.
+        all_there = line.logged.at - 2 * WRONG_CLOCK + self._correlator.linger
+        doubtful = line.client_port == 0 and now >= all_there
+        if len(found) != 1 and not (last or line.last or doubtful):
+            line.last = True
+            due = line.due * MICROS + self._correlator.linger
+            self._wait(device, record, min(due, all_there - MICROS) if found or not line.client_port else due)
+            return
+        del device.lines[record]
+        device.touched_lines[record] = None
+        if len(found) == 1 and not doubtful:
+            self._join(device, line, *found[0])
+        else:
+            self._count(device, SEVERAL if found else NOBODY)
+
+    def _by_port(self, device: Device, line: Line) -> list[Found]:
+        """Connections of that client's port that were open then: those that asked for the host, else the only one.
+
+        One of which nobody saw where to may have asked for it as well, and one that was open a little before or after may
+        be meant where a clock is wrong: beside these no other is certain.
+        """
+        logged = line.logged
+        exact = f"{line.client_ip} {line.client_port} {line.proxy_ip} {line.proxy_port}"
+        straight = exact in device.groups
+        asked: list[Found] = []
+        unnamed: list[Found] = []
+        named: list[Found] = []
+        doubts: list[Found] = []
+        for key in [exact] if straight else self._to_known_proxies(device, line):
+            for number, connection in enumerate(peek(device.groups[key])):
+                of_it = [i for i, d in enumerate(connection.destinations) if is_about(logged, d) and not d.superseded]
+                if not fits(connection, logged):
+                    if fits(connection, logged, WRONG_CLOCK) and (of_it or not connection.live):
+                        doubts.append((key, number, UNNAMED))
+                    continue
+                asked += ((key, number, place) for place in of_it)
+                if not of_it:
+                    (unnamed if _may_name(connection, logged) else named).append((key, number, UNNAMED))
+        if asked:
+            return [*asked, *unnamed, *doubts]
+        if line.proxy_ip and not straight:
+            return []
+        return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
+
+    def _to_known_proxies(self, device: Device, line: Line) -> list[str]:
+        """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
+        known = dict.fromkeys([*device.facts.proxies, *self._correlator.proxies])
+        if f"{line.proxy_ip} {line.proxy_port}" in known:
+            return []  # Clients speak to this one, and no sensor saw that it was done.
+        port = "" if line.proxy_ip or not line.proxy_port else f" {line.proxy_port}"
+        keys = (f"{line.client_ip} {line.client_port} {remote}" for remote in known if remote.endswith(port))
+        return [key for key in keys if key in device.groups]
+
+    def _by_request(self, device: Device, line: Line) -> list[Found]:
+        """Destinations that this client asked for then; where one may have been that, too, none is certain."""
+        found: list[Found] = []
+        possible: list[Found] = []
+        if len(device.groups) > GROUPS_MAX:
+            return found
+        logged = line.logged
+        for looked_at, (key, number, connection) in enumerate(self._that_tell(device, line.client_ip, logged.host)):
+            if looked_at >= TOLD_MAX:
+                return []
+            _, _, proxy_ip, proxy_port, _ = ends_of(key)
+            if line.proxy_ip not in ("", proxy_ip) or line.proxy_port not in (0, proxy_port):
+                continue
+            for place, destination in enumerate(connection.destinations):
+                if is_about(logged, destination) and destination.by in (BY_CONNECT, BY_URI):
+                    if fits_request(connection, destination, logged):
+                        found.append((key, number, place))
+                    elif destination.tunnel == logged.tunnel and (
+                        is_near(destination, logged, WRONG_CLOCK) or _may_be_forgotten(destination, logged)
+                    ):
+                        possible.append((key, number, place))
+        return [*found, *possible] if found else []
+
+    @staticmethod
+    def _that_tell(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
+        """Connections of a client in which a host's name occurs; those at rest are not unpacked to find out."""
+        name, start = host.encode(), f"{client_ip} "
+        for key, group in device.groups.items():
+            if key.startswith(start) and (not isinstance(group, bytes) or name in group):
+                for number, connection in enumerate(peek(group)):
+                    yield key, number, connection
+
+    def _join(self, device: Device, line: Line, key: str, number: int, place: int) -> None:
+        group = device.group(key)
+        assert group is not None, "it was just looked at"
+        connection, logged = group[number], line.logged
+        destination = None if place == UNNAMED else connection.destinations[place]
+        if logged in connection.logged:
+            return
+        if len(connection.logged) >= LOGGED_MAX:
+            self._count(device, "too_many")
+            return
+        connection.logged = (*connection.logged, logged)
+        connection.last = max(connection.last, min(logged.at, device.facts.now))
+        if line.client_port:
+            self._correlator.is_a_proxy(device, key, connection)
+        if destination is None and logged.port:
+            self._name(connection, line)
+        elif destination is not None and destination.by == BY_PROXY_LOG:
+            _count_hit(destination, line)
+            if (logged.started, logged.url) < (destination.first, destination.url):
+                destination.first, destination.url = logged.started, logged.url
+        if connection.settled:
+            self._correlator.promote(device, key, connection)
+        self._correlator.changed(device, key)
+        self._count(device, "joined")
+
+    @staticmethod
+    def _name(connection: Connection, line: Line) -> None:
+        """Nobody else told where it went."""
+        logged = line.logged
+        for named in connection.destinations:
+            if is_about(logged, named):  # A line named it that fits no more.
+                named.superseded = False
+                named.evidence += 1
+                break
+        else:
+            if len(connection.destinations) >= DESTINATIONS_MAX:
+                connection.unreadable += 1
+                return
+            named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
+            connection.destinations.append(named)
+        for guessed in connection.destinations:
+            # What was stopped on a kept connection in plain is not in the proxy's log: other requests say nothing against it.
+            if guessed.by == BY_PROCESS and guessed is not named and (logged.tunnel or guessed.host == named.host):
+                supersede(guessed)
+        _count_hit(named, line)
+
+    def _count(self, device: Device, what: str) -> None:
+        self._correlator.count(device, f"proxy_lines:{what}")
+
+
+def _by_time(device: Device, second: int = NEVER) -> list[str]:
+    """Lines that are due by then, the oldest first: in this order whoever took them in, before or after a restart."""
+    due = ((line.due, record) for record, line in device.lines.items() if line.due <= second)
+    return [record for _, record in sorted(due)]
+
+
+def _count_hit(destination: Destination, line: Line) -> None:
+    if line.candidates:
+        logged = line.logged
+        matches = tuple(Match(*one) for one in line.candidates)
+        note_hit(destination.hits, matches, logged.host, logged.port, logged.started, logged.event_id)
+
+
+def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
+    """Of so many requests the times of later ones are not remembered: one of those may have been logged."""
+    times = destination.event_ids
+    return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
+
+
+def _may_name(connection: Connection, logged: Logged) -> bool:
+    """A tunnel has one end, and what its sensor saw of that outweighs the log."""
+    named = [d for d in connection.destinations if not d.superseded and d.by < BY_PROXY_LOG]
+    if logged.tunnel or connection.connect:
+        return not named
+    return all(d.by <= BY_VERDICT and not d.tunnel for d in named)
+
+
+def _logged(event: ProxyLogged) -> Logged:
+    tunnel = event.method == "CONNECT"
+    url = f"{event.host}:{event.port}" if tunnel else absolute_target(event.target)[2]
+    return Logged(
+        event.at,
+        min(event.started or event.at, event.at),
+        event.host,
+        event.port,
+        url or f"{event.host}:{event.port}"[:URL_LENGTH_MAX],
+        tunnel,
+        event.status or 0,
+        event.decision if event.decision in ProxyDecision else ProxyDecision.FAILED,
+        event.upstream_ip,
+        -1 if event.bytes_sent is None else event.bytes_sent,
+        -1 if event.bytes_received is None else event.bytes_received,
+        event.user[:TEXT_CHARS_MAX],
+        event.proxy[:TEXT_CHARS_MAX],
+        event.event_id,
+        event.client_port > 0,
+    )

@@ -1,0 +1,337 @@
+"""One connection told by several sensors: when two records or two flows are one, and what of them is put together.
+
+A 5-tuple is used again within milliseconds and clocks differ by seconds, so no time alone proves that two sensors speak of
+one connection. What may be one is joined only where nothing else may be, on either side; in doubt there are two rows.
+
+- Endpoint records of different sensors are told apart by the first part of their ids. They are one attempt where process and
+  life agree. Times are those of whoever stands next to the kernel, the process of who tells most of it, gaps filled by others.
+- Flows of different kinds of network sensors are told apart by their ids. The second one's rows wait until the connection
+  settles (`held`), as by then it is known whether it is the first one's other view.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from schemas.events import Micros, Process
+from streams.correlate.matching import APART, SAME_START, lives_apart, may_be_flow_of
+from streams.model.connection import (
+    BY_CONNECT,
+    DESTINATIONS_MAX,
+    EVENT_IDS_MAX,
+    EVIDENCE_MAX,
+    FROM_KERNEL,
+    UNDECIDED,
+    Connection,
+    Destination,
+    Group,
+    Kernel,
+)
+from streams.model.evidence import add_name, keep_judged, kind_of_flow
+from streams.model.protection import Hit
+
+NEXT_TO_THE_KERNEL = ("socket", "sensor", "tetragon", "falco", "auditd", "osquery", "security", "sysmon", "ecs", "mde")
+"""First parts of endpoint records' ids, the best clock first; others come last."""
+COMM_CHARS = 15
+"""Linux tells no more of a process's name (proc(5), `comm`)."""
+
+
+def speaker(event_id: str) -> str:
+    """Who wrote an endpoint's record."""
+    return event_id.partition("/")[0]
+
+
+def mark_of(flow_id: str) -> int:
+    """What tells a further sensor's evidence from the same words of the first one."""
+    return zlib.crc32(b"sensor " + kind_of_flow(flow_id).encode())
+
+
+def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
+    """The record that this one goes on from, of the same sensor and attempt."""
+    who = speaker(kernel.event_id)
+    known = connection.witnesses or ((connection.kernel,) if connection.kernel is not None else ())
+    for record in known:
+        if record.started == kernel.started and (record.event_id == kernel.event_id or speaker(record.event_id) == who):
+            return record
+    return None
+
+
+def other_witness(group: Group, kernel: Kernel) -> Connection | None:
+    """The one connection that another endpoint sensor told of and this record is about, too."""
+    found = [c for c in group if _is_another_view(c, kernel)]
+    if len(found) > 1:
+        found = [c for c in found if c.kernel is not None and abs(c.kernel.started - kernel.started) <= SAME_START]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_another_view(connection: Connection, kernel: Kernel) -> bool:
+    own = connection.kernel
+    if own is None or abs(own.started - kernel.started) > APART:
+        return False
+    who = speaker(kernel.event_id)
+    if any(speaker(record.event_id) == who for record in connection.witnesses or (own,)):
+        return False
+    if (own.failed and kernel.established) or (kernel.failed and own.established):
+        return False
+    apart = lives_apart(own.started, own.ended, kernel.started, kernel.ended)
+    return not apart and _may_be_one_process(own.process, kernel.process)
+
+
+def _may_be_one_process(one: Process, other: Process) -> bool:
+    if one.pid is not None and other.pid is not None:
+        return one.pid == other.pid
+    a, b = one.name.lower()[:COMM_CHARS], other.name.lower()[:COMM_CHARS]
+    return not a or not b or a == b
+
+
+def merged(one: Kernel, other: Kernel) -> Kernel:
+    """Two records of one sensor about one attempt."""
+    return Kernel(
+        one.started,
+        max(one.established, other.established),
+        max(one.ended, other.ended),
+        one.failed or other.failed,
+        one.process if one.process.name else other.process,
+        one.event_id,
+        max(one.bytes_sent, other.bytes_sent),
+        max(one.bytes_received, other.bytes_received),
+        one.exec_after or other.exec_after,
+    )
+
+
+def add_witness(connection: Connection, kernel: Kernel) -> bool:
+    """Another sensor's record of this connection; False where it says nothing new."""
+    assert connection.kernel is not None, "only of a connection with an endpoint's record"
+    records = connection.witnesses or (connection.kernel,)
+    known = of_same_speaker(connection, kernel)
+    if known is not None:
+        kernel = merged(known, kernel)
+        if kernel == known:
+            return False
+        records = tuple(record for record in records if record is not known)
+    if connection.identity == FROM_KERNEL and not connection.kernel_name:
+        connection.kernel_name = connection.kernel.started
+    connection.witnesses = tuple(sorted([*records, kernel], key=_rank))
+    connection.kernel = _composed(connection.witnesses)
+    return True
+
+
+def witness_of_another(group: Group, kernel: Kernel) -> Connection | None:
+    """The connection that was given another sensor's record though this one fits that better; none whose rows left."""
+    return next((c for c in group if c.witnesses and c.identity == UNDECIDED and _better_with(c, kernel)), None)
+
+
+def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
+    who = speaker(kernel.event_id)
+    own = next((record for record in connection.witnesses if speaker(record.event_id) == who), None)
+    if own is None:
+        return None
+    for record in connection.witnesses:
+        if record is not own and abs(kernel.started - record.started) < abs(own.started - record.started):
+            apart = lives_apart(record.started, record.ended, kernel.started, kernel.ended)
+            if not apart and _may_be_one_process(record.process, kernel.process):
+                return record
+    return None
+
+
+def take_witness(connection: Connection, kernel: Kernel) -> Kernel:
+    """Take the record that fits this one better from the connection that it was given to."""
+    taken = _better_with(connection, kernel)
+    assert taken is not None, "only of a connection that was just found to have one"
+    left = tuple(record for record in connection.witnesses if record is not taken)
+    connection.kernel, connection.witnesses = _composed(left), left if len(left) > 1 else ()
+    return taken
+
+
+def _rank(kernel: Kernel) -> tuple[int, str]:
+    who = speaker(kernel.event_id)
+    known = NEXT_TO_THE_KERNEL
+    return known.index(who) if who in known else len(known), kernel.event_id
+
+
+def _composed(records: tuple[Kernel, ...]) -> Kernel:
+    """One record of several, the best clock first."""
+    best = records[0]
+    established = any(record.established for record in records)
+    ended = best.ended or max(record.ended for record in records)
+    return Kernel(
+        best.started,
+        best.established or (best.started if established else 0),
+        max(ended, best.started) if ended else 0,
+        any(record.failed for record in records) and not established,
+        _richest(record.process for record in records),
+        best.event_id,
+        max(record.bytes_sent for record in records),
+        max(record.bytes_received for record in records),
+        next((record.exec_after for record in records if record.exec_after), ""),
+    )
+
+
+def _richest(processes: Iterable[Process]) -> Process:
+    """What is told of a process by who tells most, gaps filled by the others."""
+    by_fields = sorted(processes, key=lambda process: -len(_told(process)))
+    told: dict[str, object] = {}
+    for process in by_fields:
+        told = {**_told(process), **told}
+    return replace(by_fields[0], **told)
+
+
+def _told(process: Process) -> dict[str, object]:
+    fields = ((name, getattr(process, name)) for name in process.__struct_fields__)
+    return {name: value for name, value in fields if value not in (None, "", 0)}
+
+
+# Network sensors
+
+
+def may_have_twin(group: Group, flow: Connection) -> bool:
+    """Another kind of sensor told of a connection that this flow may be."""
+    return any(other is not flow and not other.held and _may_be_one(other, flow) for other in group)
+
+
+def twin(group: Group, flow: Connection) -> Connection | None:
+    """The one connection that this flow is another view of; None where there are several, or other flows may be that, too."""
+    kind = kind_of_flow(flow.flow_id)
+    views = [c for c in group if c is not flow and not c.held and _may_be_one(c, flow)]
+    near = [c for c in views if _is_near(c, flow)]
+    found = near if len(near) == 1 else views
+    if len(found) != 1:
+        return None
+    rivals = [c for c in group if c is not flow and kind_of_flow(c.flow_id) == kind and _may_be_one(found[0], c)]
+    if rivals and (not near or any(_is_near(found[0], rival) for rival in rivals)):
+        return None
+    kernels = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
+    # One that neither flow has may be both flows'.
+    if not near and len(kernels) > (found[0].kernel is None and flow.kernel is None):
+        return None
+    return found[0]
+
+
+def _start(flow: Connection) -> Micros:
+    return flow.flow_started or (flow.kernel.started if flow.kernel is not None else 0)
+
+
+def _is_near(one: Connection, other: Connection) -> bool:
+    return bool(one.flow_started and other.flow_started) and abs(one.flow_started - other.flow_started) <= SAME_START
+
+
+def _may_be_one(one: Connection, other: Connection) -> bool:
+    """Two kinds of sensors, and nothing speaks against one connection."""
+    if not one.first or not other.first or (one.kernel is not None and other.kernel is not None):
+        return False
+    kind = kind_of_flow(one.flow_id)
+    if kind_of_flow(other.flow_id) == kind:  # mostly so, where many have the same ends
+        return False
+    kinds = {kind, *map(kind_of_flow, one.flow_ids)}
+    if any(kind_of_flow(flow_id) in kinds for flow_id in (other.flow_id, *other.flow_ids)):
+        return False
+    a, b = _start(one), _start(other)
+    if a and b:
+        if abs(a - b) > APART:
+            return False
+    elif not a and not b and abs(one.first - other.first) > APART:
+        return False
+    if not _was_open(one, other) or not _was_open(other, one) or lives_apart(a, one.ended, b, other.ended):
+        return False
+    asked, also = ({d.host for d in c.destinations if d.requests or d.others} for c in (one, other))
+    return not asked or not also or bool(asked & also)
+
+
+def _was_open(flow: Connection, other: Connection) -> bool:
+    """It was open when the other was first spoken of, if nobody knows when that began."""
+    if _start(other):
+        return True
+    at = min(other.first, other.ended or other.first)
+    return _start(flow) - APART <= at and (not flow.ended or at <= flow.ended + SAME_START)
+
+
+def absorb(connection: Connection, view: Connection) -> None:
+    """What another sensor told of a connection, put to what is known of it. The view goes."""
+    kind = kind_of_flow(view.flow_id)
+    connection.flow_ids = tuple(sorted({*connection.flow_ids, view.flow_id, *view.flow_ids}))
+    starts = [at for at in (connection.flow_started, view.flow_started) if at]
+    connection.flow_started = min(starts, default=0)
+    connection.flow_ended = max(connection.flow_ended, view.flow_ended)
+    connection.bytes_sent = max(connection.bytes_sent, view.bytes_sent)
+    connection.bytes_received = max(connection.bytes_received, view.bytes_received)
+    for told in ("answered", "midstream", "tls", "connect", "asked", "inner_flags"):
+        setattr(connection, told, getattr(connection, told) | getattr(view, told))
+    connection.summarised += view.summarised
+    connection.unreadable += view.unreadable
+    connection.first = min(connection.first, view.first)
+    connection.last = max(connection.last, view.last)
+    mark = mark_of(view.flow_id)
+    connection.seen = [*connection.seen, *(evidence ^ mark for evidence in view.seen)][-EVIDENCE_MAX:]
+    for inner in view.inner:
+        add_name(connection, inner)
+    for destination in view.destinations:
+        _add_view(connection, destination, kind)
+    for judged in view.judged:
+        keep_judged(connection, judged)
+    _add_hits(connection.hits, view.hits)
+    connection.logged += tuple(line for line in view.logged if line not in connection.logged)
+    if connection.kernel is None:
+        connection.kernel, connection.witnesses = view.kernel, view.witnesses
+        connection.kernel_name, connection.guesses = view.kernel_name, view.guesses
+
+
+def _add_view(connection: Connection, view: Destination, kind: str) -> None:
+    _count_apart(view, kind, view.requests)
+    view.requests = 0
+    if view.by <= BY_CONNECT:
+        connection.inner = [inner for inner in connection.inner if inner.name != view.host]
+    for found in connection.destinations:
+        if (found.host, found.port) == (view.host, view.port):
+            break
+    else:
+        if len(connection.destinations) < DESTINATIONS_MAX:
+            connection.destinations.append(view)
+        else:
+            connection.unreadable += 1
+        return
+    found.superseded &= view.superseded
+    found.tunnel |= view.tunnel
+    found.flags |= view.flags
+    found.evidence += view.evidence
+    found.by = min(found.by, view.by)
+    found.first, found.url = min((found.first, found.url), (view.first, view.url))
+    found.status_at, found.status = max((found.status_at, found.status), (view.status_at, view.status))
+    found.event_ids = sorted({*found.event_ids, *view.event_ids})[:EVENT_IDS_MAX]
+    for other, requests in (view.others or {}).items():
+        _count_apart(found, other, requests)
+    _add_hits(found.hits, view.hits)
+
+
+def told_by_another(connection: Connection) -> None:
+    """All that is known of it so far came from a sensor that has no names for flows; now another one speaks, too."""
+    connection.flow_ids = ("",)
+    connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]
+    for destination in connection.destinations:
+        destination.others, destination.requests = {"": destination.requests}, 0
+
+
+def _add_hits(hits: list[Hit], more: list[Hit]) -> None:
+    for hit in more:
+        for known in hits:
+            if known.sensor == hit.sensor and known.means == hit.means:
+                known.count = max(known.count, hit.count)
+                known.first, known.last = min(known.first, hit.first), max(known.last, hit.last)
+                break
+        else:
+            hits.append(hit)
+
+
+def count_for_its_sensor(connection: Connection, destination: Destination | None, flow_id: str) -> None:
+    """A request that another sensor than the first told of is counted apart: both may have seen it."""
+    if destination is not None and flow_id != connection.flow_id:
+        kind = kind_of_flow(flow_id)
+        destination.requests -= 1
+        _count_apart(destination, kind, 1)
+
+
+def _count_apart(destination: Destination, kind: str, requests: int) -> None:
+    others = destination.others or {}
+    destination.others = {**others, kind: others.get(kind, 0) + requests}

@@ -1,0 +1,126 @@
+"""Verdicts of network protection: what they say of a connection, of the request that was judged, and of the device's mode."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from schemas.address import split_authority
+from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
+from streams.assess.mode_history import prove
+from streams.correlate.connections import LEAP, ends_of
+from streams.correlate.sensor_merge import count_for_its_sensor
+from streams.model.connection import AUDITED, BLOCKED, BY_VERDICT, BYPASSED, WARNED, Connection, Destination, Inner
+from streams.model.device import Device
+from streams.model.evidence import (
+    JUDGEMENT,
+    absolute_target,
+    add_destination,
+    add_judged,
+    add_name,
+    evidence_key,
+    kind_of_flow,
+)
+
+if TYPE_CHECKING:
+    from streams.correlate.correlator import Correlator
+
+_BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED, Action.BYPASSED: BYPASSED}
+
+
+class Verdicts:
+    """Takes them in."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self._correlator = correlator
+
+    def take(self, device: Device, event: Verdict) -> None:
+        """A verdict that names the connection; one that came before changes nothing."""
+        correlator = self._correlator
+        key, connection = correlator.locate(device, event.flow, event.at, event.started)
+        correlator.http_seen(device, event.at)
+        self._prove_mode(device, event)
+        said = f"{event.tx} {event.title} {event.host} {event.target}"
+        if not correlator.is_new(
+            device, connection, event.flow, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))
+        ):
+            return
+        if event.started:
+            connection.flow_started = min(connection.flow_started or event.started, event.started)
+        bits = _BITS[event.action]
+        evidence = (event.at, event.event_id)
+        host, port, url, tunnel = event.host, 0, "", False
+        if event.target == UNNAMED_TARGET:
+            correlator.learn(device, key, answered=False)
+            connection.asked |= ends_of(key)[4] not in device.facts.proxies
+            connection.unreadable += 1
+            connection.inner_flags |= bits
+            port = event.port
+        elif event.method == "CONNECT":
+            connection.connect = connection.asked = tunnel = True
+            correlator.learn(device, key, answered=False)
+            host, port = split_authority(event.target, 0)
+            url = f"{host}:{port}"
+            if host:
+                again = _was_stopped(connection, event, host)
+                asked = add_destination(
+                    connection, BY_VERDICT, host, port, url, bits, evidence, event.status, tunnel=True
+                )
+                _count_once(connection, asked, event, again=again)
+            else:
+                connection.inner_flags |= bits
+        elif event.method:
+            named, port, url = absolute_target(event.target)
+            host = named or host
+            if named:
+                connection.asked = True
+                correlator.learn(device, key, answered=False)
+                again = _was_stopped(connection, event, named)
+                asked = add_destination(
+                    connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
+                )
+                _count_once(connection, asked, event, again=again)
+            else:
+                connection.inner_flags |= bits
+                add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
+        else:
+            tunnel = True
+            connection.inner_flags |= bits
+            add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
+        candidates = correlator.policy.match(
+            device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
+        )
+        add_judged(connection, event, host, port, url, tunnel, bits, candidates)
+        correlator.after_names(device, key, connection)
+        if event.started and not connection.held:
+            correlator.join_late(device, key, connection, surely=not connection.settled)
+
+    def take_of_process(self, device: Device, event: ProcessVerdict) -> None:
+        """A verdict that names a process and a destination, and no connection."""
+        self._correlator.http_seen(device, event.at)
+        self._prove_mode(device, event)
+        self._correlator.loose.take(device, event, _BITS[event.action])
+
+    def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
+        if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
+            self._correlator.mode_known_anew(device)
+
+
+def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
+    """Another rule of the same sensor stopped this very request."""
+    sensor = kind_of_flow(event.flow.id)
+    return any(
+        (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
+        and judged.flags & (BLOCKED | WARNED)
+        for judged in connection.judged
+    )
+
+
+def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
+    """A request that was stopped has no record of its own: it is counted by its first verdict, for the sensor that gave it."""
+    if asked is None or event.action not in (Action.BLOCKED, Action.WARNED):
+        return
+    if again:
+        asked.requests -= 1
+    elif connection.flow_ids:
+        count_for_its_sensor(connection, asked, event.flow.id)

@@ -1,0 +1,190 @@
+"""What one piece of evidence does to a connection: merged, so that order and repeats leave no trace."""
+
+from __future__ import annotations
+
+import re
+
+from schemas.address import split_authority
+from schemas.events import Micros, Verdict
+from streams.indicators.index import Match
+from streams.model.connection import (
+    ASKED,
+    BLOCKED,
+    BY_CONNECT,
+    BY_PROCESS,
+    BY_PROXY_LOG,
+    BY_SNI,
+    BY_VERDICT,
+    DESTINATIONS_MAX,
+    EVENT_IDS_MAX,
+    FAILED,
+    INNER_MAX,
+    JUDGED_MAX,
+    REACHED,
+    WARNED,
+    Connection,
+    Destination,
+    Inner,
+)
+from streams.model.protection import Judged, judged_name
+
+URL_LENGTH_MAX = 256
+SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
+
+_ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
+
+SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
+
+
+def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
+    """A piece of evidence as a number: the same content, the same number, in every process.
+
+    63 bits: 29 of the time (nine minutes of microseconds), 2 of the kind, 32 of what else tells it from others.
+    """
+    return (at & 0x1FFF_FFFF) << 34 | kind << 32 | (more & 0xFFFF_FFFF)
+
+
+def absolute_target(target: str) -> tuple[str, int, str]:
+    """Host, port and URL without query of an absolute-form target (RFC 9112 section 3.2.2); ("", 0, "") for another form."""
+    scheme, mark, rest = target.partition("://")
+    default_port = SCHEME_PORTS.get(scheme.lower(), 0) if mark else 0
+    if not default_port:
+        return "", 0, ""
+    authority = rest.partition("/")[0]
+    if "?" in authority or "#" in authority:
+        authority = authority.partition("?")[0].partition("#")[0]
+    host, port = split_authority(authority, default_port)
+    return host, port, target.partition("?")[0][:URL_LENGTH_MAX]
+
+
+def path_of(target: str) -> str:
+    """The path of an absolute-form target without its query, as the origin form tells it (RFC 9112 section 3.2.1)."""
+    authority_and_path = target.partition("://")[2].partition("?")[0]
+    return "/" + authority_and_path.partition("/")[2]
+
+
+def flags_of_status(status: int | None, *, connect: bool) -> int:
+    """What an answer says: a proxy's refusal (403, 407, 5xx) is no success, and no answer is none."""
+    if status is None:
+        return ASKED
+    if connect:
+        return REACHED if 200 <= status < 300 else FAILED
+    if status in (400, 408):
+        return ASKED
+    return FAILED if status in (403, 407) or status >= 500 else REACHED
+
+
+def add_destination(
+    connection: Connection,
+    by: int,
+    host: str,
+    port: int,
+    url: str,
+    flags: int,
+    evidence: tuple[Micros, str],
+    status: int | None,
+    *,
+    tunnel: bool,
+) -> Destination | None:
+    """A destination was asked for; `evidence` is the record's time and id. None where there are too many."""
+    for found in connection.destinations:
+        if found.port == port and found.host == host:
+            break
+    else:
+        if len(connection.destinations) >= DESTINATIONS_MAX:
+            connection.unreadable += 1
+            return None
+        found = Destination(host, port, by, evidence[0], url)
+        connection.destinations.append(found)
+    found.superseded = False
+    found.tunnel |= tunnel
+    if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG, BY_PROCESS):
+        # The very request whose end was named by less until now.
+        found.first, found.url, found.requests = evidence[0], url, 0
+        found.event_ids.clear()
+        found.hits.clear()
+    found.by = min(found.by, by)
+    if (evidence[0], url) < (found.first, found.url):
+        found.first, found.url = evidence[0], url
+    found.flags |= flags
+    found.evidence += 1
+    found.requests += by != BY_VERDICT or flags in (BLOCKED, WARNED)
+    if status is not None and (evidence[0], status) > (found.status_at, found.status):
+        found.status_at, found.status = evidence[0], status
+    ids = found.event_ids
+    if not ids:
+        ids.append(evidence)
+    elif len(ids) < EVENT_IDS_MAX or evidence < ids[-1]:
+        ids.append(evidence)
+        ids.sort()
+        del ids[EVENT_IDS_MAX:]
+    if by <= BY_CONNECT and connection.inner:
+        connection.inner = [i for i in connection.inner if i.name != host]
+    return found
+
+
+def kind_of_flow(flow_id: str) -> str:
+    """Which kind of network sensor gives ids like this one: two of one kind are two connections."""
+    if flow_id.isdigit():
+        return "number"
+    if _ZEEK.fullmatch(flow_id):
+        return "zeek"
+    return "other" if flow_id else ""
+
+
+def add_name(connection: Connection, inner: Inner) -> bool:
+    """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it.
+
+    "" stands for a client hello to the proxy that names nobody.
+    """
+    if not (inner.name or inner.outer) or any(
+        d.host == inner.name and d.by <= BY_CONNECT for d in connection.destinations
+    ):
+        return False
+    for known in connection.inner:
+        if known.name == inner.name and known.tls == inner.tls:
+            known.at, known.event_id = min((known.at, known.event_id), (inner.at, inner.event_id))
+            known.judged |= inner.judged
+            known.outer |= inner.outer
+            return True
+    if len(connection.inner) < INNER_MAX:
+        connection.inner.append(inner)
+    return True
+
+
+def add_judged(
+    connection: Connection,
+    event: Verdict,
+    host: str,
+    port: int,
+    url: str,
+    tunnel: bool,
+    bits: int,
+    matches: tuple[Match, ...],
+) -> None:
+    """A request was judged; several rules that speak of one request are one."""
+    request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event.flow.id)
+    for judged in connection.judged:
+        if (judged.request, judged.tunnel, judged.host, judged.sensor) == (request, tunnel, host, sensor):
+            break
+    else:
+        judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
+        judged.candidates = [(match.indicator, match.partial) for match in matches]
+        judged.sensor = sensor
+        keep_judged(connection, judged)
+    judged.flags |= bits
+    judged.evidence += 1
+    judged.last = max(judged.last, event.at)
+    if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
+        judged.at, judged.event_id = event.at, event.event_id
+        judged.title, judged.category = event.title, event.category
+
+
+def keep_judged(connection: Connection, judged: Judged) -> None:
+    """Remember a judged request; at the bound the oldest is forgotten, whichever sensors told of it, and stays counted."""
+    if len(connection.judged) >= JUDGED_MAX:
+        oldest = connection.judged[0]
+        name = judged_name(oldest.request, oldest.tunnel, oldest.host)
+        connection.judged = [j for j in connection.judged if judged_name(j.request, j.tunnel, j.host) != name]
+        connection.counted.pop(name, None)
+    connection.judged.append(judged)

@@ -1,0 +1,249 @@
+"""The state as entries of a table, so that it costs what changed and not what is there.
+
+A device's state is many small items (`streams.model.device.Device.items`). Each checkpoint writes a delta: the items that changed
+and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
+written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing of a device
+that stays is deleted: sequence numbers say what counts. An entry without a value removes what stands under its key: so the
+entries of an evicted device go. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
+is too large for a message: an item that is larger by itself is cut, and goes on in the next part.
+
+Facts carry the input offset and stand in the last part. What a crash leaves of a checkpoint, without all its parts, does not
+count: the input that it came from is taken in again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from streams.model.device import Device, Facts
+
+FORMAT = 5
+"""Raise it when state can no longer be read by what wrote it before."""
+FORMATS_READ = frozenset({4, FORMAT})
+"""4 has no tombstones of departed connections."""
+RING = 64
+"""Slots for each part of the snapshot: a large device must not be written anew for every few small deltas."""
+MORE = "+"
+"""Before the name of an item: what goes on from the part before."""
+PART_BYTES_MAX = 512 * 1024
+SNAPSHOT_BYTES_MIN = 4_096
+
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """One entry: a part of a delta, or of a snapshot."""
+
+    version: int
+    sequence: int
+    facts: bytes
+    items: dict[str, bytes | None]
+    part: int
+    parts: int
+    snapshot: bool = False
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Entry).decode
+_pack_facts = msgspec.msgpack.Encoder().encode
+_unpack_facts = msgspec.msgpack.Decoder(Facts).decode
+
+
+@dataclass(slots=True)
+class _Written:
+    """Where a device's entries stand."""
+
+    sequence: int = 0
+    deltas: int = 0
+    delta_bytes: int = 0
+    snapshot_bytes: int = 0
+    snapshot_parts: int = 0
+    side: int = 1
+    parts_max: int = 1
+    """The largest snapshot so far: entries of larger ones may still be there."""
+
+    @property
+    def ring(self) -> int:
+        """How many slots there are for deltas."""
+        return RING * max(1, self.snapshot_parts)
+
+    def slot(self) -> str:
+        """Where the delta of this sequence number stands. Names are longer where there are more, so no ring is another's."""
+        return _slot(self.sequence % self.ring, wide=self.ring > RING)
+
+    def slots(self) -> Iterator[str]:
+        """All slots under which an entry may stand."""
+        yield from (f"s{side}{part:05d}" for side in range(2) for part in range(self.parts_max))
+        yield from (_slot(number) for number in range(min(self.sequence + 1, RING)))
+        if self.parts_max > 1:
+            yield from (_slot(number, wide=True) for number in range(min(self.sequence + 1, RING * self.parts_max)))
+
+
+def _slot(number: int, *, wide: bool = False) -> str:
+    return f"d{number:0{6 if wide else 2}d}"
+
+
+class StateUnreadable(Exception):
+    """The state was written by another version of unproxy."""
+
+
+def _read(value: bytes) -> _Entry:
+    try:
+        entry = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise StateUnreadable(f"{_OTHER_VERSION} ({error})") from None
+    if entry.version not in FORMATS_READ:
+        raise StateUnreadable(f"{_OTHER_VERSION} (format {entry.version}, not {FORMAT})")
+    return entry
+
+
+_OTHER_VERSION = (
+    "the state was written by another version of unproxy; go on with that one, or delete the worker's data folder and the "
+    "records of its changelog topic: connections that are open now then begin anew, no line is lost"
+)
+
+
+class Store:
+    """Devices of one partition, and what of them is to be written."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, Device] = {}
+        self.changed: dict[str, Device] = {}
+        """Devices that changed since the last checkpoint."""
+        self._written: dict[str, _Written] = {}
+        self._evicted: dict[str, _Written] = {}
+        """Devices whose entries are to be removed."""
+
+    def evict(self, name: str) -> None:
+        """Forget a device; the next checkpoint removes its entries."""
+        del self.devices[name]
+        self.changed.pop(name, None)
+        written = self._written.pop(name, None)
+        if written is not None:
+            self._evicted[name] = written
+
+    def checkpoint(self) -> list[tuple[bytes, bytes]]:
+        """Entries for everything that changed since the last time."""
+        entries: list[tuple[bytes, bytes]] = []
+        for name, evicted in self._evicted.items():
+            entries += ((f"{name}\0{slot}".encode(), b"") for slot in evicted.slots())
+        self._evicted.clear()
+        for name, device in self.changed.items():
+            written = self._written.setdefault(name, _Written())
+            parts: list[dict[str, bytes | None]] = []
+            whole = not written.snapshot_bytes
+            if not whole:
+                items = device.changes()
+                weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
+                parts = list(_in_parts(items))
+                # A slot of the ring must not be written again while its entry still counts.
+                whole = written.deltas + len(parts) > written.ring // 2 or written.delta_bytes + weight > max(
+                    written.snapshot_bytes, SNAPSHOT_BYTES_MIN
+                )
+            entries += self._snapshot(device, written) if whole else self._delta(device, written, parts)
+        self.changed.clear()
+        return entries
+
+    def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take devices back from all of their entries, in any order.
+
+        Other devices' entries may come with another call: so a large state can be taken back a piece at a time.
+        Raises StateUnreadable.
+        """
+        by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
+        for key, value in entries:
+            if value:
+                by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
+        for name, found in by_device.items():
+            self._take_back(name.decode(), found)
+
+    def _delta(
+        self, device: Device, written: _Written, parts: list[dict[str, bytes | None]]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for number, part in enumerate(parts):
+            written.sequence += 1
+            written.deltas += 1
+            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
+            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts)))
+            written.delta_bytes += len(value)
+            yield f"{device.name}\0{written.slot()}".encode(), value
+
+    def _snapshot(self, device: Device, written: _Written) -> Iterator[tuple[bytes, bytes]]:
+        written.sequence += 1
+        written.side = 1 - written.side
+        written.deltas = written.delta_bytes = written.snapshot_bytes = 0
+        parts = list(_in_parts(device.items()))
+        written.snapshot_parts = len(parts)
+        written.parts_max = max(written.parts_max, len(parts))
+        for number, part in enumerate(parts):
+            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
+            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), True))
+            written.snapshot_bytes += len(value)
+            yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
+
+    def _take_back(self, name: str, found: list[tuple[bytes, bytes, _Entry]]) -> None:
+        device = self.devices[name] = Device(name)
+        written = self._written[name] = _Written()
+        snapshots: dict[int, dict[int, tuple[bytes, _Entry]]] = {}
+        for key, value, entry in found:
+            slot = key.rpartition(b"\0")[2]
+            written.parts_max = max(written.parts_max, 1 + (int(slot[2:]) if entry.snapshot else int(slot[1:]) // RING))
+            if entry.snapshot:
+                snapshots.setdefault(entry.sequence, {})[entry.part] = (key, entry)
+                written.snapshot_bytes += len(value)
+        whole = [number for number, parts in snapshots.items() if len(parts) == next(iter(parts.values()))[1].parts]
+        base = max(whole, default=0)
+        items: dict[str, bytes] = {}
+        for _, (key, entry) in sorted(snapshots.get(base, {}).items()):
+            written.side = int(key.rpartition(b"\0")[2][1:2])
+            written.snapshot_parts = entry.parts
+            _merge(device, items, entry)
+        every = [e for _, _, e in found if not e.snapshot and e.sequence > base]
+        # A crash in the middle of a delta leaves some of its parts: without the others they mean nothing.
+        there = Counter(e.sequence - e.part for e in every)
+        deltas = sorted((e for e in every if there[e.sequence - e.part] == e.parts), key=lambda e: e.sequence)
+        written.sequence = max([base, *snapshots, *(e.sequence for e in every)])
+        written.deltas = written.sequence - base
+        for entry in deltas:
+            _merge(device, items, entry)
+        device.take_back(items)
+
+
+def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
+    """What an entry says over what was said before."""
+    if entry.facts:
+        device.facts = _unpack_facts(entry.facts)
+    for item, packed in entry.items.items():
+        if packed is None:
+            items.pop(item, None)
+        elif item[0] == MORE:
+            items[item[1:]] += packed
+        else:
+            items[item] = packed
+
+
+def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
+    """Cut items into parts below the limit; at least one part, though it be empty."""
+    part: dict[str, bytes | None] = {}
+    weight = 0
+    for item, packed in _in_pieces(items):
+        size = len(item) + len(packed or b"") + 16
+        if part and weight + size > PART_BYTES_MAX:
+            yield part
+            part, weight = {}, 0
+        part[item] = packed
+        weight += size
+    yield part
+
+
+def _in_pieces(items: dict[str, bytes | None]) -> Iterator[tuple[str, bytes | None]]:
+    """Each item, or where it is too large the pieces of it, none of which fits into a part with another."""
+    for item, packed in items.items():
+        if packed is None or len(packed) <= PART_BYTES_MAX:
+            yield item, packed
+            continue
+        yield item, packed[:PART_BYTES_MAX]
+        for first in range(PART_BYTES_MAX, len(packed), PART_BYTES_MAX):
+            yield MORE + item, packed[first : first + PART_BYTES_MAX]

@@ -1,0 +1,1 @@
+"""Rows of the tables, made from the state of a device. Pure."""

@@ -1,0 +1,229 @@
+"""Reads rows, verdicts and alerts off the devices whose state changed, and books each connection under how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.events import Micros, Reject
+from schemas.tables import UnresolvedReason
+from streams.alerts.egress_baseline import look_at
+from streams.alerts.findings import findings
+from streams.alerts.folding import add, due, fold, withdraw
+from streams.assess.assessment import (
+    Place,
+    connection_id,
+    connection_version,
+    destination_version,
+    is_blind,
+    is_refused,
+    judged_version,
+    unresolved_reason,
+)
+from streams.assess.verdict_groups import Request, keep_version, requests, sent_version
+from streams.correlate.correlator import Correlator
+from streams.correlate.departed import was_told
+from streams.correlate.matching import may_be_of_another
+from streams.correlate.processes import identify, process_of
+from streams.model.connection import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Group
+from streams.model.device import Device
+from streams.rows.mode_rows import mode_row
+from streams.rows.network_events import (
+    METHODS,
+    connection_row,
+    destination_row,
+    encode,
+    judged_row,
+    loose_row,
+    loose_version,
+)
+
+
+@dataclass(slots=True)
+class Output:
+    """What a batch of input made, encoded as the topics want it."""
+
+    network_events: list[bytes] = field(default_factory=list)
+    """Rows of DeviceNetworkEvents, each JSON without a line end."""
+    device_events: list[bytes] = field(default_factory=list)
+    """Rows of DeviceEvents, likewise."""
+    alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Key (device) and JSON of each alert."""
+    rejects: list[Reject] = field(default_factory=list)
+    lines: int = 0
+    """Lines read, whatever became of them."""
+    sensor_gaps: list[bytes] = field(default_factory=list)
+    """Rows of SensorGaps, as rows are."""
+    coverage: list[bytes] = field(default_factory=list)
+    """Rows of DeviceCoverage, likewise."""
+    modes: list[bytes] = field(default_factory=list)
+    """Rows of ProtectionModes, likewise."""
+
+
+class Emitter:
+    """Turns what changed into rows: each row at most once a batch, and only when its version has grown."""
+
+    def __init__(self, correlator: Correlator) -> None:
+        self.correlator = correlator
+        self.policy = correlator.policy
+        self.output = Output()
+        correlator.before_leaving = self._emit_last
+
+    def drain(self) -> Output:
+        """All that was made since the last time."""
+        done, self.output = self.output, Output()
+        return done
+
+    def emit(self, device: Device, now: Micros | None = None) -> None:
+        """Rows and alerts of one device for everything that changed; `now` is its time, where that is not its clock's."""
+        for key in list(device.dirty):
+            self._emit_group(device, key)
+            group = device.groups.get(key)
+            if isinstance(group, list) and _all_settled(group):
+                device.rest(key)
+        if device.loose_changed:
+            self._loose(device)
+        for orphan in device.orphaned:
+            withdraw(device, orphan)
+        device.orphaned.clear()
+        for span, status, version in device.mode_rows:
+            self.output.modes.append(encode(mode_row(device.name, span, status, version)))
+        device.mode_rows.clear()
+        at = device.facts.now if now is None else now
+        if at >= device.held_due or device.last_words:
+            self._publish(device, at, self.policy.alert_gap)
+
+    def publish_all(self, device: Device) -> None:
+        """What waits of a device's alerts, as at the end of a recording."""
+        self._publish(device, device.facts.now, 0)
+
+    def _publish(self, device: Device, now: Micros, gap: Micros) -> None:
+        for state in due(device, now, gap):
+            self.output.alerts.append((device.name.encode(), encode(self.policy.message(device, state))))
+
+    def _loose(self, device: Device) -> None:
+        device.loose_changed = False
+        for loose in device.facts.loose:
+            version = loose_version(device.facts, loose)
+            if version > loose.sent:
+                loose.sent = version
+                self.output.device_events.append(encode(loose_row(device, loose, version)))
+                self._count(device, "verdict_rows")
+
+    def _emit_group(self, device: Device, key: str) -> None:
+        if device.dirty.pop(key, 0) is None:
+            group = device.group(key) or []
+            for connection in group:
+                self._emit(device, key, group, connection)
+
+    def _emit_last(self, device: Device, key: str, connection: Connection) -> None:
+        """Rows of one that leaves; the others of its 5-tuple are in no hurry."""
+        if key in device.dirty:
+            self._emit(device, key, device.group(key) or [], connection)
+
+    def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
+        if connection.held or not (
+            connection.settled or connection.destinations or connection.judged or connection.hits
+        ):
+            return
+        if device.processes or connection.run is not None:
+            identify(device, key, connection)
+        facts, horizon = device.facts, self.correlator.horizon
+        place = self.correlator.place(device, key, connection)
+        rows = self.output.network_events
+        before = len(rows)
+        live = connection.live
+        name = ""
+        if connection.late is None and (connection.settled or (live and connection.kernel is not None)):
+            self._book(device, place, connection, live)
+        if connection.late is None and self._has_a_name(group, connection, live):
+            if connection.identity == UNDECIDED:
+                connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
+            version = connection_version(place, facts, connection)
+            if connection.moved:
+                connection.moved = False
+                version = _outbid(connection, version)
+            if version > connection.sent:
+                connection.sent = version
+                name = connection_id(place, connection)
+                rows.append(encode(connection_row(place, facts, connection, version, name, horizon)))
+        if place.proxied and (connection.flow_id or connection.identity != UNDECIDED):
+            for destination in connection.destinations:
+                version = destination_version(facts, connection, destination)
+                if destination.moved:
+                    destination.moved = False
+                    version = _outbid(destination, version)
+                if version > destination.sent and not (
+                    connection.late is not None and was_told(connection.late, destination.host, destination.port)
+                ):
+                    destination.sent = version
+                    name = name or connection_id(place, connection)
+                    rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
+        if len(rows) != before:
+            self._count(device, "rows", len(rows) - before)
+        found: list[Request] = []
+        if connection.judged and (connection.flow_id or connection.identity != UNDECIDED):
+            found = self._judged(device, place, connection)
+        self._alert(device, place, connection, found)
+
+    @staticmethod
+    def _has_a_name(group: Group, connection: Connection, live: list[Destination]) -> bool:
+        """Its own row may leave: it is settled or known well enough, and it is not another one's other half."""
+        if connection.identity != UNDECIDED:
+            return True
+        if connection.kernel is not None:
+            return connection.settled or bool(live)
+        return connection.settled and not (len(group) > 1 and may_be_of_another(group, connection))
+
+    def _judged(self, device: Device, place: Place, connection: Connection) -> list[Request]:
+        found = requests(place, connection)
+        for request in found:
+            version = judged_version(place, device.facts, connection, request.judged, request.evidence)
+            if version > sent_version(connection, request):
+                keep_version(connection, request, version)
+                row = judged_row(place, device.facts, connection, request, version)
+                self.output.device_events.append(encode(row))
+                self._count(device, "verdict_rows")
+        return found
+
+    def _alert(self, device: Device, place: Place, connection: Connection, requests: list[Request]) -> None:
+        found = findings(device, place, connection, requests)
+        if found or connection.counted:
+            fold(device, place, process_of(connection), connection.counted, found)
+        if connection.settled and not connection.looked_at:
+            listed = not place.proxied or self.correlator.is_listed(place)
+            for finding in look_at(device, place, connection, listed=listed):
+                add(device, place, process_of(connection), finding)
+
+    def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
+        facts, horizon = device.facts, self.correlator.horizon
+        if not place.proxied:
+            blind = not is_refused(connection) and is_blind(facts, connection, horizon)
+            label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"
+        elif live:
+            label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
+        else:
+            label = f"unresolved:{unresolved_reason(facts, connection, horizon)}"
+        if label != connection.booked:
+            if connection.booked:
+                self._count(device, connection.booked, -1)
+            connection.booked = label
+            self._count(device, label)
+
+    @staticmethod
+    def _count(device: Device, what: str, by: int = 1) -> None:
+        counts = device.facts.counts
+        counts[what] = counts.get(what, 0) + by
+
+
+def _all_settled(group: Group) -> bool:
+    return group[0].settled if len(group) == 1 else all(connection.settled for connection in group)
+
+
+_RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
+
+
+def _outbid(sent: Connection | Destination, version: int) -> int:
+    """A row that was made with another connection's half must lose against the right one."""
+    if sent.sent:
+        sent.bump += max(sent.sent + 1 - version, 0)
+    return max(version, sent.sent + 1) if sent.sent else version

@@ -1,0 +1,451 @@
+"""The rows themselves, from what is known of a connection (`streams.assess.assessment`) and its device's facts."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from schemas.address import ip_type, is_ip, registrable_domain
+from schemas.clock import iso_micros
+from schemas.events import Micros, Process
+from schemas.tables import (
+    AlertKind,
+    Confidence,
+    DeviceEvent,
+    Layer,
+    NetworkEvent,
+    Outcome,
+    ResolvedBy,
+    UnresolvedReason,
+)
+from streams.alerts.findings import kind_of
+from streams.alerts.message import ACTIONS
+from streams.assess.access_log import Logged, bytes_of, lines_of, said_of, upstream_of
+from streams.assess.assessment import (
+    Place,
+    connection_flags,
+    connection_id,
+    destination_flags,
+    direct_name,
+    flow_name,
+    identity,
+    is_blind,
+    is_refused,
+    mismatch,
+    outcome_of,
+    start_of,
+    time_of,
+    tunnel_end,
+    unresolved_reason,
+)
+from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
+from streams.assess.verdict_groups import Request
+from streams.correlate.processes import process_of
+from streams.model.connection import (
+    AUDITED,
+    BLOCKED,
+    BY_CONNECT,
+    BY_HOST,
+    BY_JUDGED_NAME,
+    BY_PROCESS,
+    BY_PROXY_LOG,
+    BY_SNI,
+    BY_SOCKS,
+    BY_URI,
+    BY_VERDICT,
+    EVENT_IDS_MAX,
+    FAILED,
+    REACHED,
+    Connection,
+    Destination,
+)
+from streams.model.device import Device, Facts
+from streams.model.protection import Judged, Loose
+
+encode = msgspec.json.Encoder().encode
+
+
+NOBODY = Process()
+
+
+METHODS = {
+    BY_SOCKS: ResolvedBy.SOCKS,
+    BY_CONNECT: ResolvedBy.CONNECT,
+    BY_URI: ResolvedBy.ABSOLUTE_URI,
+    BY_VERDICT: ResolvedBy.VERDICT,
+    BY_JUDGED_NAME: ResolvedBy.VERDICT,
+    BY_HOST: ResolvedBy.HOST_HEADER,
+    BY_SNI: ResolvedBy.SNI,
+    BY_PROXY_LOG: ResolvedBy.PROXY_LOG,
+    BY_PROCESS: ResolvedBy.PROCESS_TIME,
+}
+
+
+SURENESS = {
+    BY_SOCKS: Confidence.EXACT,
+    BY_CONNECT: Confidence.EXACT,
+    BY_URI: Confidence.EXACT,
+    BY_VERDICT: Confidence.EXACT,
+    BY_JUDGED_NAME: Confidence.STRONG,
+    BY_HOST: Confidence.STRONG,
+    BY_SNI: Confidence.STRONG,
+    BY_PROXY_LOG: Confidence.STRONG,
+    BY_PROCESS: Confidence.INFERRED,
+}
+
+
+_ACTIONS = {
+    Outcome.ALLOWED: "ConnectionSuccess",
+    Outcome.AUDITED: "ConnectionSuccess",
+    Outcome.BYPASSED: "ConnectionSuccess",
+    Outcome.WARNED: "ConnectionFailed",
+    Outcome.BLOCKED: "ConnectionFailed",
+    Outcome.FAILED: "ConnectionFailed",
+    Outcome.UNKNOWN: "ConnectionAttempt",
+}
+
+
+def destination_row(
+    place: Place, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
+) -> NetworkEvent:
+    """The row of one real destination on the connection of that name."""
+    at = time_of(connection, destination)
+    flags = destination_flags(connection, destination)
+    superseded = destination.superseded
+    outcome = Outcome.UNKNOWN if superseded else outcome_of(flags)
+    kernel = connection.kernel
+    process = (
+        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+    )
+    host, port = destination.host, destination.port
+    literal = host if is_ip(host) else ""
+    started = start_of(connection, destination)
+    record = identity(place.device, place.key, flow_name(connection), host, str(port))
+    row = NetworkEvent(
+        iso_micros(at),  # Timestamp
+        place.device,  # DeviceId
+        place.device,  # DeviceName
+        _ACTIONS[outcome],  # ActionType
+        literal,  # RemoteIP
+        port or None,  # RemotePort
+        destination.url,  # RemoteUrl
+        place.local_ip,  # LocalIP
+        place.local_port,  # LocalPort
+        "Tcp",  # Protocol
+        ip_type(place.local_ip),  # LocalIPType
+        ip_type(literal) if literal else "Public",  # RemoteIPType
+        process.name,  # InitiatingProcessFileName
+        process.pid,  # InitiatingProcessId
+        int(record[:8], 16),  # ReportId
+        _DESTINATION,  # Layer
+        record,  # RecordId
+        version,  # Version
+        name,  # ConnectionId
+        iso_micros(started),  # ConnectionTime
+        place.remote_ip,  # ProxyIP
+        place.remote_port,  # ProxyPort
+        place.proxy_name,  # ProxyName
+        host,  # DestinationHost
+        port or None,  # DestinationPort
+        registrable_domain(host),  # DestinationDomain
+        outcome,  # Outcome
+        mode_at(facts, at, flags),  # ProtectionMode
+        METHODS[destination.by],  # ResolvedBy
+        _UNSURE if superseded else SURENESS[destination.by],  # Confidence
+        _SUPERSEDED if superseded else _NO_REASON,  # UnresolvedReason
+        (at - started) // 1000 if at > started else 0,  # ResolutionMs
+        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        [event_id for _, event_id in destination.event_ids],  # HttpEventIds
+        connection.flow_id,  # FlowId
+        None,  # ConnectionEndTime
+        None,  # BytesSent
+        None,  # BytesReceived
+        (destination.asked if destination.others else destination.requests) or None,  # RequestCount
+        destination.status or None,  # HttpStatus
+        mismatch(connection, destination) if connection.inner else "",  # HostMismatch
+    )
+    if connection.inner or not process.is_plain:
+        row = _with_more(row, process, _inside(connection, destination))
+    if connection.witnesses or connection.flow_ids or connection.run is not None or (kernel and kernel.exec_after):
+        row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
+    if connection.logged and (lines := lines_of(connection, destination)):
+        return _as_logged(row, connection, destination, lines)
+    return row
+
+
+def _as_logged(
+    row: NetworkEvent, connection: Connection, destination: Destination, lines: list[Logged]
+) -> NetworkEvent:
+    """A destination's row with what the proxy's own log tells of it."""
+    sent, received = bytes_of(lines, destination.asked)
+    address = upstream_of(lines) or row.RemoteIP
+    ids = {event_id for _, event_id in destination.event_ids}
+    told = sorted([*destination.event_ids, *((line.at, line.event_id) for line in lines if line.event_id not in ids)])
+    return replace(
+        row,
+        RemoteIP=address,
+        RemoteIPType=ip_type(address) if address else row.RemoteIPType,
+        ProxyName=row.ProxyName or lines[0].proxy,
+        HttpEventIds=[event_id for _, event_id in told[:EVENT_IDS_MAX]],
+        BytesSent=sent,
+        BytesReceived=received,
+        RequestCount=destination.asked or len(lines),
+        HttpStatus=row.HttpStatus or lines[-1].status or None,
+        AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection) | said_of(lines)),
+    )
+
+
+# Looked up once: an enum's members cost a call each time they are asked for by name.
+_CONNECTION, _DESTINATION = Layer.CONNECTION, Layer.DESTINATION
+
+
+_BY_NOTHING, _BY_ITSELF, _EXACT = ResolvedBy.NONE, ResolvedBy.DIRECT, Confidence.EXACT
+
+
+_UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED, UnresolvedReason.NONE
+
+
+def _inside(connection: Connection, destination: Destination) -> dict[str, object]:
+    """The TLS name inside a tunnel that was asked for by address."""
+    if not is_ip(destination.host) or destination is not tunnel_end(connection):
+        return {}
+    names = sorted({i.name for i in connection.inner if i.tls and i.name})
+    return {"Sni": names[0]} if names else {}
+
+
+def connection_row(
+    place: Place, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
+) -> NetworkEvent:
+    """The row of the TCP connection itself, under its name."""
+    kernel = connection.kernel
+    process = (
+        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+    )
+    started, ended = connection.started, connection.ended
+    live = connection.live
+    if len(live) > 1:
+        live.sort(key=lambda d: (d.first, d.host, d.port))
+    flags = connection_flags(place, connection, live)
+    host, port, url, mark = "", None, "", ""
+    by, sure, why = _BY_NOTHING, _UNSURE, _NO_REASON
+    resolution = None
+    refused = is_refused(connection)
+    if refused:
+        flags = flags & (BLOCKED | AUDITED) | FAILED
+    if not place.proxied:
+        url = direct_name(connection) if connection.inner else ""
+        host, port = url or place.remote_ip, place.remote_port
+        if refused or not is_blind(facts, connection, horizon):
+            by, sure = _BY_ITSELF, _EXACT
+        else:
+            why = UnresolvedReason.PROTECTION_OFF
+            flags &= ~REACHED
+    elif live:
+        first = live[0]
+        best = first.by if len(live) == 1 else min(d.by for d in live)
+        url, by, sure = first.url, METHODS[best], SURENESS[best]
+        at = time_of(connection, first)
+        resolution = (at - started) // 1000 if at > started else 0
+        if len(live) == 1:
+            host, port = first.host, first.port or None
+            mark = mismatch(connection, first) if connection.inner else ""
+    else:
+        why = unresolved_reason(facts, connection, horizon)
+        url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
+    proxied = place.proxied
+    began = iso_micros(started)
+    sent, received = _bytes_of(connection)
+    row = NetworkEvent(
+        began,  # Timestamp
+        place.device,  # DeviceId
+        place.device,  # DeviceName
+        "ConnectionFailed" if refused else "ConnectionSuccess",  # ActionType
+        place.remote_ip,  # RemoteIP
+        place.remote_port,  # RemotePort
+        url,  # RemoteUrl
+        place.local_ip,  # LocalIP
+        place.local_port,  # LocalPort
+        "Tcp",  # Protocol
+        ip_type(place.local_ip),  # LocalIPType
+        ip_type(place.remote_ip),  # RemoteIPType
+        process.name,  # InitiatingProcessFileName
+        process.pid,  # InitiatingProcessId
+        int(name[:8], 16),  # ReportId
+        _CONNECTION,  # Layer
+        name,  # RecordId
+        version,  # Version
+        name,  # ConnectionId
+        began,  # ConnectionTime
+        place.remote_ip if proxied else "",  # ProxyIP
+        place.remote_port if proxied else None,  # ProxyPort
+        place.proxy_name if proxied else "",  # ProxyName
+        host,  # DestinationHost
+        port,  # DestinationPort
+        registrable_domain(host) if host else "",  # DestinationDomain
+        outcome_of(flags),  # Outcome
+        mode_at(facts, started, flags),  # ProtectionMode
+        by,  # ResolvedBy
+        sure,  # Confidence
+        why,  # UnresolvedReason
+        resolution,  # ResolutionMs
+        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        _event_ids(connection, live),  # HttpEventIds
+        connection.flow_id,  # FlowId
+        iso_micros(ended) if ended else None,  # ConnectionEndTime
+        sent,  # BytesSent
+        received,  # BytesReceived
+        (live[0].asked if len(live) == 1 else sum([d.asked for d in live])) or None,  # RequestCount
+        None,  # HttpStatus
+        mark,  # HostMismatch
+    )
+    told_more = connection.witnesses or connection.flow_ids or connection.run is not None
+    if process.is_plain and not told_more and not (kernel and kernel.exec_after):
+        return row
+    return _with_more(row, process, _told_by(connection))
+
+
+def _bytes_of(connection: Connection) -> tuple[int | None, int | None]:
+    """Sent and received: as a network sensor counted them, else the endpoint's payload."""
+    if connection.summarised:
+        return connection.bytes_sent, connection.bytes_received
+    kernel = connection.kernel
+    if kernel is None:
+        return None, None
+    sent, received = kernel.bytes_sent, kernel.bytes_received
+    return sent if sent >= 0 else None, received if received >= 0 else None
+
+
+def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
+    if connection.logged:
+        told = {e for d in live for e in d.event_ids}
+        told |= {(line.at, line.event_id) for d in live for line in lines_of(connection, d)}
+        return [one for _, one in sorted(told)[:EVENT_IDS_MAX]]
+    if len(live) == 1:
+        return [event_id for _, event_id in live[0].event_ids]
+    return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]
+
+
+def _told_by(connection: Connection) -> dict[str, object]:
+    """Which sensors reported a connection, where several of one kind did, which its process, and the program that followed."""
+    told: dict[str, object] = {}
+    if connection.witnesses:
+        told["ConnectionEventIds"] = [record.event_id for record in connection.witnesses]
+    if connection.flow_ids:
+        told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
+    if connection.run is not None:
+        told["ProcessEventId"] = connection.run.event_id
+    if connection.kernel is not None and connection.kernel.exec_after:
+        told["ExecAfter"] = connection.kernel.exec_after
+    return told
+
+
+def _as_text(more: dict[str, object]) -> str:
+    return encode(more).decode() if more else ""
+
+
+def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object]) -> NetworkEvent:
+    """A row with the columns that only a rich sensor or a rare case fills."""
+    return replace(
+        row,
+        InitiatingProcessFolderPath=process.path,
+        InitiatingProcessCommandLine=process.command_line,
+        InitiatingProcessCreationTime=iso_micros(process.started) if process.started else None,
+        InitiatingProcessAccountName=process.account,
+        InitiatingProcessAccountDomain=process.domain,
+        InitiatingProcessAccountSid=process.sid,
+        InitiatingProcessParentId=process.parent_pid,
+        InitiatingProcessParentFileName=process.parent_name,
+        InitiatingProcessSHA1=process.sha1,
+        InitiatingProcessSHA256=process.sha256,
+        InitiatingProcessMD5=process.md5,
+        AdditionalFields=_as_text(additional),
+    )
+
+
+def judged_row(place: Place, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
+    """The row of one judged request."""
+    judged, host, port = request.judged, request.host, request.port
+    process = process_of(connection) or NOBODY
+    return DeviceEvent(
+        Timestamp=iso_micros(judged.at),
+        DeviceId=place.device,
+        DeviceName=place.device,
+        ActionType=ACTIONS[kind_of(request.flags)],
+        RemoteUrl=judged.url or f"{host}:{port}",
+        RemoteIP=host if is_ip(host) else "" if place.proxied else place.remote_ip,
+        RemotePort=port or None,
+        LocalIP=place.local_ip,
+        LocalPort=place.local_port,
+        InitiatingProcessFileName=process.name,
+        InitiatingProcessId=process.pid,
+        InitiatingProcessFolderPath=process.path,
+        InitiatingProcessCommandLine=process.command_line,
+        InitiatingProcessAccountName=process.account,
+        InitiatingProcessAccountDomain=process.domain,
+        AdditionalFields=_said_of(judged, request.flags, f"{host}:{port}", {}),
+        ReportId=int(request.record[:8], 16),
+        RecordId=request.record,
+        Version=version,
+        ConnectionId=connection_id(place, connection),
+        DestinationHost=host,
+        DestinationDomain=registrable_domain(host) if host else "",
+        ProxyIP=place.remote_ip if place.proxied else "",
+        ProxyPort=place.remote_port if place.proxied else None,
+        ProtectionMode=mode_at(facts, judged.at, request.flags),
+        Outcome=outcome_of(request.flags),
+    )
+
+
+def loose_version(facts: Facts, loose: Loose) -> int:
+    """Version of the row of a verdict that names no connection."""
+    evidence = 1 + loose.decided + (loose.flags != loose.judged.flags) + loose.taken_back
+    return EVIDENCE * evidence + mode_changes(facts, loose.at)
+
+
+def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:
+    """The row of a verdict that names no connection, joined or standing alone."""
+    judged, process, host = loose.judged, loose.process, loose.judged.host
+    more = (
+        {"Confidence": str(Confidence.INFERRED)} if loose.connection else {"Unjoined": loose.why} if loose.why else {}
+    )
+    return DeviceEvent(
+        Timestamp=iso_micros(loose.at),
+        DeviceId=device.name,
+        DeviceName=device.name,
+        ActionType=ACTIONS[kind_of(judged.flags)],
+        RemoteUrl=judged.url or host,
+        RemoteIP=host if is_ip(host) else "",
+        RemotePort=judged.port or None,
+        LocalIP="",
+        LocalPort=None,
+        InitiatingProcessFileName=process.name,
+        InitiatingProcessId=process.pid,
+        InitiatingProcessFolderPath=process.path,
+        InitiatingProcessCommandLine=process.command_line,
+        InitiatingProcessAccountName=process.account,
+        InitiatingProcessAccountDomain=process.domain,
+        AdditionalFields=_said_of(judged, loose.flags, host, more),
+        ReportId=int(loose.record[:8], 16),
+        RecordId=loose.record,
+        Version=version,
+        ConnectionId=loose.connection,
+        DestinationHost=host,
+        DestinationDomain=registrable_domain(host) if host else "",
+        ProxyIP="",
+        ProxyPort=None,
+        ProtectionMode=mode_at(device.facts, loose.at, loose.flags),
+        Outcome=outcome_of(loose.flags),
+    )
+
+
+def _said_of(judged: Judged, flags: int, uri: str, more: dict[str, str]) -> str:
+    """What hunters find in AdditionalFields of a verdict."""
+    said: dict[str, object] = {
+        "IsAudit": kind_of(flags) is AlertKind.AUDITED,
+        "ResponseCategory": judged.category,
+        "DisplayName": judged.title,
+        "Uri": judged.url or uri,
+    }
+    if judged.category_group:
+        said["ResponseCategoryGroup"] = judged.category_group
+    return encode({**said, **more}).decode()

@@ -1,0 +1,84 @@
+"""The rows of a device's presence: when its sensors were heard, and what is missing (`streams.rows.presence`)."""
+
+from __future__ import annotations
+
+from schemas.clock import LATEST, MICROS, iso_micros
+from schemas.events import Micros
+from schemas.tables import COVERAGE_SECS, Coverage, GapKind, GapStatus, SensorGap
+from streams.assess.assessment import identity
+from streams.model.device import Device
+from streams.model.sequence_gaps import Change, Sensor
+
+BUCKET: Micros = COVERAGE_SECS * MICROS
+VERSION_MAX = 1 << 48
+"""More lines than can be missing: a gap's version grows as it shrinks."""
+
+
+def coverage_row(device: Device, key: str, first: Micros, last: Micros) -> Coverage:
+    """A sensor was heard in a bucket; `key` is its dialect and name."""
+    dialect, _, name = key.partition("\0")
+    bucket = iso_micros(last - last % BUCKET)
+    return Coverage(
+        DeviceId=device.name,
+        DeviceName=device.name,
+        Dialect=dialect,
+        Sensor=name,
+        Bucket=bucket,
+        FirstTime=iso_micros(first),
+        LastTime=iso_micros(last),
+        RecordId=identity(device.name, key, bucket),
+    )
+
+
+def gap_row(device: Device, key: str, sensor: Sensor, change: Change) -> SensorGap:
+    """Lines are missing, fewer of them are, or the numbering began anew."""
+    kind, status, gap, _ = change
+    dialect, _, name = key.partition("\0")
+    restarted = kind is GapKind.RESTART
+    missing = gap.end - gap.start
+    return SensorGap(
+        DeviceId=device.name,
+        DeviceName=device.name,
+        Kind=kind,
+        Status=status,
+        FromTime=_time(gap.after),
+        ToTime=_time(gap.before),
+        Dialect=dialect,
+        Sensor=name,
+        LinesMissing=None if restarted else missing,
+        FromSeq=gap.start,
+        ToSeq=gap.end,
+        DetectedAt=_logged(gap.found_ms),
+        RecordId=identity(device.name, key, kind, str(sensor.restarts), "" if restarted else str(gap.start)),
+        Version=1 if restarted else VERSION_MAX - missing,
+    )
+
+
+def silence_row(device: Device, status: GapStatus, until: Micros) -> SensorGap:
+    """A device is silent, or was; `until` is 0 while it lasts."""
+    facts = device.facts
+    return SensorGap(
+        DeviceId=device.name,
+        DeviceName=device.name,
+        Kind=GapKind.SILENCE,
+        Status=status,
+        FromTime=_time(facts.heard),
+        ToTime=_time(until),
+        Dialect="",
+        Sensor="",
+        LinesMissing=None,
+        FromSeq=None,
+        ToSeq=None,
+        DetectedAt=_logged(facts.silent_ms),
+        RecordId=identity(device.name, GapKind.SILENCE, str(facts.heard), str(facts.silences)),
+        Version=1 if status is GapStatus.OPEN else 2,
+    )
+
+
+def _time(at: Micros) -> str | None:
+    return iso_micros(at) if at else None
+
+
+def _logged(at_ms: int) -> str:
+    """The log's time, whatever some producer made of it."""
+    return iso_micros(min(max(0, at_ms * 1000), LATEST))

@@ -1,0 +1,1 @@
+"""The Faust worker: Kafka, RocksDB, the clock and metrics around the pipelines."""

@@ -1,0 +1,226 @@
+"""One batch after the other: a pipeline per input partition, and the steps in the one safe order (see exit_codes.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+
+from schemas.events import Reason, Reject
+from schemas.logins import masked
+from schemas.settings import CorrelationSettings
+from streams.alerts.policy import Policy
+from streams.pipeline import Message, Output
+from streams.quarantine import Death, Refused, refused_after
+from streams.worker.counters import WorkerCounters
+from streams.worker.delivery import Check, Courier
+from streams.worker.guards.at_hand import AtHand
+from streams.worker.guards.continuity import Continuity
+from streams.worker.guards.exit_codes import Exit, end
+from streams.worker.guards.lease import Lease
+from streams.worker.guards.reject_guard import RejectGuard
+from streams.worker.protocols import MakePipeline, PipelineLike
+from streams.worker.rocksdb import Entry, StateStore
+
+log = logging.getLogger(__name__)
+
+PORTION_BYTES = 2 << 20
+"""Input taken before its output is looked at."""
+REJECTS_TOGETHER_MAX = 20_000
+"""Beyond it they leave at once: a file that is no sensor's makes a million of them in a batch."""
+
+StandsAt = Callable[[int], int]
+"""Asks the broker for the offset from which the group has to go on in a partition; may block."""
+
+
+DeathsIn = Callable[[int], Iterable[Death]]
+"""Asks the broker for the deaths of workers in a partition; may block."""
+
+
+class Bench:
+    """Where messages are worked on: the pipelines of the partitions that are ours at the moment."""
+
+    def __init__(
+        self,
+        correlation: CorrelationSettings,
+        make_pipeline: MakePipeline,
+        *,
+        policy: Policy,
+        courier: Courier,
+        store: StateStore,
+        lease: Lease,
+        stands_at: StandsAt,
+        deaths_in: DeathsIn,
+        counters: WorkerCounters,
+        rejects: RejectGuard,
+        at_hand: AtHand,
+        long_secs: float,
+    ) -> None:
+        self._correlation = correlation
+        self._make_pipeline = make_pipeline
+        self._policy = policy
+        self._courier = courier
+        self._store = store
+        self._lease = lease
+        self._stands_at = stands_at
+        self._deaths_in = deaths_in
+        self._counters = counters
+        self._rejects = rejects
+        self._at_hand = at_hand
+        self._refused: dict[int, Mapping[int, Refused]] = {}
+        """What must not be read, by partition and offset."""
+        self._long_secs = long_secs
+        self._continuity = Continuity()
+        self._pipelines: dict[int, PipelineLike] = {}
+        self._began = 0.0
+        self.busy = False
+        """A batch is at hand."""
+
+    def forget(self) -> None:
+        """Partitions were assigned or taken away: what we know of them may be old."""
+        self._pipelines.clear()
+        self._continuity.forget()
+        self._refused.clear()
+
+    def books(self) -> list[dict[str, int]]:
+        """What the pipelines of our partitions count."""
+        return [pipeline.book() for pipeline in self._pipelines.values()]
+
+    def goes_forward(self) -> int | None:
+        """Changes while a large batch is on its way to Kafka, when nothing can be committed; None at other times."""
+        long = self.busy and time.monotonic() - self._began > self._long_secs
+        # A copy, as the watchdog's thread asks while topics may be added.
+        return sum(tuple(self._counters.delivered.values())) if long else None
+
+    async def handle(self, batch: dict[int, list[Message]]) -> None:
+        """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged.
+
+        Messages behind one of which something must not be read are taken out of the batch: to be handled when that one is
+        acknowledged.
+        """
+        self.busy, self._began = True, time.monotonic()
+        born = self._lease.membership()
+        check = partial(self._lease.check, born)
+
+        made: list[tuple[int, Output]] = []
+        rejects = 0
+        touched: dict[int, PipelineLike] = {}
+        for part, messages in batch.items():
+            pipeline = touched[part] = await self._pipeline(part, messages)
+            if self._refused[part]:
+                _cut_behind(messages, self._refused[part])
+            for portion in _portions(messages):
+                output = self._take(part, pipeline, portion)
+                made.append((part, output))
+                rejects += len(output.rejects)
+                if rejects > REJECTS_TOGETHER_MAX:
+                    await self._deliver(made, check)
+                    made, rejects = [], 0
+            await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
+        await self._deliver(made, check)
+        now = time.time()
+        for messages in batch.values():
+            self._counters.note_delivered(messages, now)
+
+        await self._save({part: pipeline.checkpoint() for part, pipeline in touched.items()}, check)
+
+        await check()
+        self._counters.batches += 1
+        handled = sum(len(messages) for messages in batch.values())
+        self._counters.messages += handled
+        self._counters.batch_messages.add(handled)
+        self.busy = False
+
+    async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:
+        """Outputs by partition, once it is clear that they may leave."""
+        self._rejects.judge([output for _, output in made])
+        await self._courier.deliver(chain.from_iterable(self._courier.parcels(*some) for some in made), check)
+
+    def _take(self, part: int, pipeline: PipelineLike, portion: Sequence[Message]) -> Output:
+        """What a pipeline makes of some messages; what of them ended workers before is rejected instead."""
+        refused, begin = self._refused[part], self._at_hand.begin
+        unread: list[Reject] = []
+        for message in portion:
+            what = refused.get(message.offset) if refused else None
+            if what is not None:
+                self._counters.quarantined += 1
+                log.error("what ended workers goes to rejects", extra={"partition": part, "why": what.detail})
+                if what.whole:
+                    unread.append(_whole(message, what))
+                    continue
+            begin(part, message.offset)
+            pipeline.take(message, what)
+        output = pipeline.drain()
+        self._at_hand.done()
+        output.rejects.extend(unread)
+        return output
+
+    async def _pipeline(self, part: int, messages: Sequence[Message]) -> PipelineLike:
+        """The pipeline of a partition; after an assignment with the state that its local store has."""
+        first = messages[0].offset
+        if not self._continuity.knows(part):
+            loop = asyncio.get_running_loop()
+            start, deaths = await asyncio.gather(
+                loop.run_in_executor(None, self._stands_at, part), loop.run_in_executor(None, self._deaths_in, part)
+            )
+            self._stop_at(self._continuity.begin(part, first, start))
+            self._refused[part] = refused_after(deaths, start)
+            pipeline = self._make_pipeline(self._correlation, self._policy)
+            pipeline.line_at_hand = self._at_hand.line
+            for some in self._store.pieces(part):
+                pipeline.restore(some)
+                await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
+            self._pipelines[part] = pipeline
+        self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
+        return self._pipelines[part]
+
+    def _stop_at(self, wrong: str) -> None:
+        if wrong:
+            end(Exit.HOLE, wrong)
+
+    async def _save(self, entries: Mapping[int, Sequence[Entry]], check: Check) -> None:
+        """State to the changelog partition of its input partition, then to the local store.
+
+        In this order the local store holds nothing that the changelog lacks. What a life that died in between had kept to
+        itself would stand beside what others made of the same input, once its partition came back.
+        """
+        parcels = [self._courier.entry(part, key, value) for part, some in entries.items() for key, value in some]
+        offsets = await self._courier.deliver(parcels, check)
+        # A membership that is over may have had its messages put behind those of others: then it must not note how far it is.
+        await check()
+        for part, offset in offsets.items():
+            self._store.write(part, entries[part])
+            self._store.note_changelog(part, offset)
+        self._counters.checkpoint_entries += len(parcels)
+        self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)
+
+
+def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:
+    """End a batch with the first message of which something must not be read."""
+    for number, message in enumerate(messages, 1):
+        if message.offset in refused:
+            del messages[number:]
+            return
+
+
+def _whole(message: Message, refused: Refused) -> Reject:
+    """The reject for a message that is not read at all."""
+    device, raw = message.key.decode(errors="replace"), masked(message.value)
+    return Reject(Reason.STOPS_WORKER, refused.detail, raw, message.dialect, device, message.keyed, message.claims)
+
+
+def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Messages in order, some at a time."""
+    some: list[Message] = []
+    size = 0
+    for message in messages:
+        some.append(message)
+        size += len(message.value)
+        if size >= PORTION_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,0 +1,205 @@
+"""Delivery: everything that leaves the worker, sent until Kafka has it.
+
+`await send()` alone says nothing: it returns before Kafka has the message. So the future of every message is awaited,
+and what failed is sent again with growing pauses, for as long as it takes. Only a message that is too large can never
+be delivered: it goes to `rejects` instead, with its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
+
+from schemas.events import Reason, Reject
+from schemas.settings import Settings
+from schemas.topics import (
+    BLOCK_ALERTS,
+    CLAIMS,
+    DEVICE_COVERAGE,
+    DEVICE_EVENTS,
+    DEVICE_FROM,
+    FROM_KEY,
+    NETWORK_EVENTS,
+    PROTECTION_MODES,
+    REJECTS,
+    SENSOR_GAPS,
+    STATE_CHANGELOG,
+    TABLE_OF_TOPIC,
+    topic_name,
+)
+from streams.pipeline import Output
+from streams.worker.counters import WorkerCounters
+
+log = logging.getLogger(__name__)
+
+ROWS_BYTES_MAX = 900_000
+"""Size of a message of rows, unless one row alone is larger."""
+DETAIL_CHARS_MAX = 500
+TOGETHER_MAX = 5_000
+"""Messages sent before the first is waited for."""
+PAUSE_SECS_FIRST = 0.1
+PAUSE_SECS_MAX = 5.0
+
+
+class Parcel(NamedTuple):
+    """One message on its way."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    """Empty only for a state entry that is removed."""
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Receipt(Protocol):
+    """What Kafka says about a message it has."""
+
+    @property
+    def offset(self) -> int:
+        """Its place in its partition."""
+
+
+Send = Callable[[Parcel], Awaitable[Awaitable[Receipt]]]
+"""Hand a message to the producer; gives the future of its delivery."""
+Check = Callable[[], Awaitable[None]]
+"""Returns only while writing is safe."""
+
+
+class Courier:
+    """Delivers the messages of a batch, all of them."""
+
+    def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
+        self._send = send
+        self._counters = counters
+        self._topics = {name: topic_name(settings, name) for name in (*TABLE_OF_TOPIC, STATE_CHANGELOG)}
+
+    def parcels(self, partition: int, output: Output) -> Iterator[Parcel]:
+        """The messages of what a pipeline made; they stay in the partition of their input."""
+        for name, rows in (
+            (NETWORK_EVENTS, output.network_events),
+            (DEVICE_EVENTS, output.device_events),
+            (SENSOR_GAPS, output.sensor_gaps),
+            (DEVICE_COVERAGE, output.coverage),
+            (PROTECTION_MODES, output.modes),
+        ):
+            for value in packed(rows, ROWS_BYTES_MAX):
+                yield Parcel(self._topics[name], partition, None, value)
+        for device, alert in output.alerts:
+            yield Parcel(self._topics[BLOCK_ALERTS], partition, device, alert)
+        for reject in output.rejects:
+            yield self._reject(partition, reject)
+
+    def entry(self, partition: int, key: bytes, value: bytes) -> Parcel:
+        """The changelog message of a state entry."""
+        return Parcel(self._topics[STATE_CHANGELOG], partition, key, value)
+
+    async def deliver(self, parcels: Iterable[Parcel], check: Check) -> dict[int, int]:
+        """Return when Kafka has every message: the last offset given out in each partition."""
+        last: dict[int, int] = {}
+        waiting = iter(parcels)
+        while some := list(islice(waiting, TOGETHER_MAX)):
+            for partition, offset in (await self._deliver(some, check)).items():
+                last[partition] = max(offset, last.get(partition, -1))
+        return last
+
+    async def _deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
+        last: dict[int, int] = {}
+        pause_secs = PAUSE_SECS_FIRST
+        while parcels:
+            await check()
+            again: list[Parcel] = []
+            problems: list[BaseException] = []
+            behind: set[tuple[str, int]] = set()
+            for parcel, result in zip(parcels, await self._try(parcels), strict=True):
+                place = (parcel.topic, parcel.partition)
+                if isinstance(result, MessageSizeTooLargeError):
+                    again.append(self._instead(parcel))
+                elif isinstance(result, BaseException):
+                    again.append(parcel)
+                    problems.append(result)
+                    behind.add(place)
+                elif place in behind:
+                    # What came after a failed one is sent again with it, so that the order of a partition holds.
+                    again.append(parcel)
+                else:
+                    self._counters.deliver(parcel.topic)
+                    last[parcel.partition] = max(result.offset, last.get(parcel.partition, -1))
+            if problems:
+                self._counters.resends += len(again)
+                facts = {"messages": len(again), "pause_secs": pause_secs, "error": repr(problems[0])}
+                log.warning("delivery failed, will retry", extra=facts)
+                await asyncio.sleep(pause_secs)
+                pause_secs = min(pause_secs * 2, PAUSE_SECS_MAX)
+            parcels = again
+        return last
+
+    async def _try(self, parcels: Sequence[Parcel]) -> list[Receipt | BaseException]:
+        """Send each message once; the outcome of each, in order."""
+        futures = [await self._hand_over(parcel) for parcel in parcels]
+        results: list[Receipt | BaseException] = []
+        for future in futures:
+            try:
+                results.append(future if isinstance(future, KafkaError) else await future)
+            except KafkaError as error:
+                results.append(error)
+        return results
+
+    async def _hand_over(self, parcel: Parcel) -> Awaitable[Receipt] | KafkaError:
+        try:
+            return await self._send(parcel)
+        except ProducerSendError as error:
+            # Faust wraps what aiokafka says before it even tries; anything but Kafka's own errors is a mistake of ours.
+            if isinstance(error.__cause__, KafkaError):
+                return error.__cause__
+            raise
+
+    def _instead(self, parcel: Parcel) -> Parcel:
+        """What is sent in place of a message that is too large for its topic."""
+        assert parcel.topic != self._topics[STATE_CHANGELOG], "state entries are small; the pipeline sees to it"
+        self._counters.undeliverable += 1
+        if parcel.topic != self._topics[REJECTS]:
+            log.error("message too large, goes to rejects", extra={"topic": parcel.topic, "bytes": len(parcel.value)})
+            detail = f"{len(parcel.value)} bytes are too large for topic {parcel.topic}; raise its max.message.bytes"
+            key = (parcel.key or b"").decode(errors="replace")
+            return self._reject(
+                parcel.partition, Reject(Reason.NOT_DELIVERABLE, detail, parcel.value, dialect="unproxy", device=key)
+            )
+        # Even rejects has a limit. Half of the bytes with a mark is the best that can be kept; data is lost here.
+        log.error("rejected line too large even for rejects, half of it is cut off", extra={"bytes": len(parcel.value)})
+        assert parcel.value, "an empty reject cannot be too large"
+        cut = ("cut_from_bytes", str(len(parcel.value)).encode())
+        headers = parcel.headers if any(name == cut[0] for name, _ in parcel.headers) else (*parcel.headers, cut)
+        return parcel._replace(value=parcel.value[: len(parcel.value) // 2], headers=headers)
+
+    def _reject(self, partition: int, reject: Reject) -> Parcel:
+        """A line that could not be read: its bytes as they are, the rest in headers."""
+        headers = (
+            ("reason", reject.reason.encode()),
+            ("detail", reject.detail[:DETAIL_CHARS_MAX].encode(errors="replace")),
+            ("dialect", reject.dialect.encode(errors="replace")),
+            ("device", reject.device.encode(errors="replace")),
+            *(((DEVICE_FROM, FROM_KEY.encode()),) if reject.keyed else ()),
+            *(((CLAIMS, reject.claims.encode(errors="replace")),) if reject.claims else ()),
+        )
+        return Parcel(self._topics[REJECTS], partition, None, reject.raw, headers)
+
+
+def packed(rows: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
+    """Rows joined to messages of JSON lines; a row that is larger by itself makes one of its own."""
+    some: list[bytes] = []
+    size = 0
+    for row in rows:
+        if some and size + len(row) + 1 > bytes_max:
+            yield b"\n".join(some)
+            some, size = [], 0
+        some.append(row)
+        size += len(row) + 1
+    if some:
+        yield b"\n".join(some)

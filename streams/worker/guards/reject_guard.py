@@ -1,0 +1,77 @@
+"""What the worker does about too many rejected lines: a metric and a log line, and if it is so set, it stops.
+
+It stops before anything of the batch at hand is delivered or acknowledged. Whoever runs the worker starts it again, and it
+stops again, until the lines can be read or the setting is another one: the offsets do not move, nothing is rerouted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.events import Reason, Reject
+from schemas.settings import WorkerSettings
+from streams.pipeline import Output
+from streams.worker.counters import WorkerCounters
+from streams.worker.guards.exit_codes import Exit, end
+from streams.worker.guards.reject_rate import RejectRate
+
+log = logging.getLogger(__name__)
+
+EXAMPLE_CHARS_MAX = 200
+
+
+class RejectGuard:
+    """Looks at each batch of one worker."""
+
+    def __init__(self, worker: WorkerSettings, counters: WorkerCounters) -> None:
+        self._worker = worker
+        self._counters = counters
+        folder = Path(worker.data_dir)
+        self._mark = folder.with_name(folder.name + ".stopped-on-rejects")
+        """There while the last stop was for rejects and no start since has shown that they have an end."""
+        self._marked = self._mark.exists()
+        self._rate = RejectRate(
+            worker.reject_rate_max,
+            worker.reject_window_secs,
+            worker.reject_lines_min,
+            doubted=self._marked and worker.stop_on_rejects,
+        )
+        counters.reject_rate_over = self._rate.doubted
+
+    def judge(self, outputs: Sequence[Output]) -> None:
+        """Take note of a batch, before anything of it leaves; does not return when the worker has to stop."""
+        before, rate = self._rate.over, self._rate
+        # Refused lines do not count as unreadable: otherwise a forger of lines could stop the worker.
+        rejects = [one for output in outputs for one in output.rejects if one.reason is not Reason.NOT_ALLOWED]
+        over = rate.note(sum(output.lines for output in outputs), len(rejects), time.monotonic())
+        self._counters.reject_rate = rate.share
+        self._counters.reject_rate_over = over or rate.doubted
+        if over and self._worker.stop_on_rejects:
+            self._mark.touch()
+            end(Exit.REJECTS, f"{self._in_words()}; {_example(rejects)}")
+        if over and not before:
+            log.error("too many lines are rejected", extra={"why": f"{self._in_words()}; {_example(rejects)}"})
+        elif before and not over:
+            log.warning("the share of rejected lines is below its limit again", extra={"share": round(rate.share, 4)})
+        if self._marked and not over and not rate.doubted:
+            self._marked = False
+            self._mark.unlink(missing_ok=True)
+
+    def _in_words(self) -> str:
+        rate, worker = self._rate, self._worker
+        return (
+            f"{rate.rejected} of {rate.lines} lines within {worker.reject_window_secs:g} s were rejected, more than"
+            f" worker.reject_rate_max = {worker.reject_rate_max:g} allows"
+        )
+
+
+def _example(rejects: Sequence[Reject]) -> str:
+    """One of them, as the topic may not have it yet."""
+    if not rejects:
+        return "see `unproxy rejects`"
+    last = rejects[-1]
+    where = f"dialect {last.dialect!r}, device {last.device!r}"
+    return f"the latest one is {last.reason} ({where}): {last.detail[:EXAMPLE_CHARS_MAX]}"

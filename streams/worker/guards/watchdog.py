@@ -1,0 +1,222 @@
+"""The watchdog: a thread that ends the process when it stands still although it could go on, or when a stop hangs.
+
+A thread and not a task, as what it watches for includes an event loop that does not come round any more. It is watched itself,
+by a timer of the interpreter that needs no Python to run: where a library holds all threads up, their stacks go to the log
+and the process ends with 1.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn
+
+from common.health import Looks, Standstill
+from streams.quarantine import NO_LINE
+from streams.worker.group_offsets import GroupView, Progress
+from streams.worker.guards.at_hand import AtHand, Place
+from streams.worker.guards.exit_codes import Exit, end
+
+log = logging.getLogger(__name__)
+
+ROUND_SECS = 0.25
+ASK_SECS = 2.0
+STOP_GRACE_SECS = 0.5
+"""Time for an orderly stop before the watchdog asks whether Kafka is there at all."""
+STOP_IDLE_SECS_MAX = 3.0
+"""Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
+
+
+STUCK_SECS_MAX = 30.0
+"""For one round of its own; each question in it is answered or given up within seconds. A library that never lets another
+thread run stops the heartbeats too, so the next worker has the same message after a session timeout: the sooner it ends the
+fewer workers have it."""
+TURNS = 4
+"""Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
+of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
+BEATS = 2
+"""Times the limit for a log in which nobody ticks: a rebalance may take half a minute, and meanwhile nobody does."""
+
+
+class Stall:
+    """Decides whether the group moves: pure, time comes in."""
+
+    def __init__(self, secs_max: float) -> None:
+        self._secs_max = secs_max
+        self._standstill = Standstill[int]()
+        self._sign: object = None
+        self._committed = 0
+        self._moved_at = 0.0
+        self._now = 0.0
+
+    def forget(self) -> None:
+        """The broker was away or the partitions changed: standing still so far says nothing."""
+        self._standstill.forget()
+
+    def stalled(
+        self, progress: Mapping[int, Progress], now: float, sign: object = None, *, everywhere: bool = False
+    ) -> Collection[int]:
+        """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving.
+
+        They are one worker's, or with `everywhere` the whole group's.
+        """
+        if sign != self._sign:
+            self._sign = sign
+            self.forget()
+        self._standstill.look(progress, now)
+        committed = sum(place.committed for place in progress.values())
+        if committed != self._committed:
+            self._committed, self._moved_at = committed, now
+        self._now = now
+        return [partition for partition, since in self._since(everywhere).items() if now - since > self._secs_max]
+
+    def standing_since(self, *, everywhere: bool) -> float | None:
+        """Since when some partition's input waits without a commit; or that of every one where input waits."""
+        since = self._since(everywhere).values()
+        return (max if everywhere else min)(since, default=None)
+
+    def _since(self, everywhere: bool) -> dict[int, float]:
+        """Since when each of them stands, the time not counted in which it may wait for its turn."""
+        since = self._standstill.since
+        if everywhere:
+            return since
+        longest = TURNS * self._secs_max
+        return {
+            partition: at if self._now - at > longest else max(at, self._moved_at) for partition, at in since.items()
+        }
+
+
+class Pulse:
+    """Decides whether time passes in the log: pure, time comes in.
+
+    Whoever has a partition ticks into it every second. Where no partition grows, nobody has any, or no ticker runs.
+    """
+
+    def __init__(self, secs_max: float) -> None:
+        self.secs_max = secs_max
+        self._ends: Mapping[int, int] = {}
+        self._sign: object = None
+        self._beat_at: float | None = None
+
+    def forget(self) -> None:
+        """The broker was away: no growth so far says nothing."""
+        self._beat_at = None
+
+    def stopped(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> bool:
+        """Whether none of these partitions has grown for too long. A new `sign` of other work counts as growth."""
+        ends = {partition: place.end for partition, place in progress.items()}
+        if self._beat_at is None or ends != self._ends or sign != self._sign:
+            self._ends, self._sign, self._beat_at = ends, sign, now
+        return now - self._beat_at > self.secs_max
+
+
+class Watchdog(threading.Thread):
+    """Watches one Faust app from outside its event loop."""
+
+    def __init__(
+        self,
+        group: GroupView,
+        looks: Looks,
+        *,
+        stall_secs_max: float,
+        stop_secs_max: float,
+        partitions: int,
+        own_partitions: Callable[[], Collection[int]],
+        sign_of_work: Callable[[], Any],
+        stopping: Callable[[], bool],
+        stop_asked: Callable[[], bool],
+        busy: Callable[[], bool],
+        at_hand: AtHand,
+    ) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._group = group
+        self._looks = looks
+        self._stall_secs_max = stall_secs_max
+        self._stop_secs_max = stop_secs_max
+        self._all_partitions = range(partitions)
+        self._own_partitions = own_partitions
+        self._sign_of_work = sign_of_work
+        self._stopping = stopping
+        self._stop_asked = stop_asked
+        self._busy = busy
+        self._at_hand = at_hand
+        self._answered = True
+
+    def run(self) -> None:
+        """Look at the process again and again until it ends."""
+        try:
+            self._watch()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, without its watchdog the worker must not go on
+            end(Exit.UNEXPECTED, f"the watchdog failed: {error!r}")
+
+    def _watch(self) -> None:
+        stall, pulse = Stall(self._stall_secs_max), Pulse(BEATS * self._stall_secs_max)
+        asked_at = since = time.monotonic()
+        seen = self._at_hand.look()
+        stopping_since: float | None = None
+        while True:
+            faulthandler.dump_traceback_later(STUCK_SECS_MAX, exit=True)
+            time.sleep(ROUND_SECS)
+            now = time.monotonic()
+            looked = self._at_hand.look()
+            if looked != seen or not looked[0]:
+                seen, since = looked, now
+            elif now - since > self._stall_secs_max:
+                self._end_at(looked[1])
+            if self._stopping():
+                stopping_since = stopping_since or now
+                self._hasten(now - stopping_since)
+            elif now - asked_at > ASK_SECS:
+                asked_at = now
+                self._ask(stall, pulse, now)
+
+    def _ask(self, stall: Stall, pulse: Pulse, now: float) -> None:
+        own = self._own_partitions()
+        progress = self._group.progress(own or self._all_partitions)
+        if progress is None:
+            stall.forget()  # a restart would not bring the broker back
+            pulse.forget()
+            if self._answered:
+                log.warning("Kafka does not answer, the worker goes on when it does")
+            self._answered = False
+            self._looks.silent(now)
+            return
+        if not self._answered:
+            log.info("Kafka answers again")
+        self._answered = True
+        sign = self._sign_of_work()
+        late = stall.stalled(progress, now, sign, everywhere=not own)
+        behind = [place for place in progress.values() if place.committed < place.end]
+        # A spare worker has no partitions; only a group that stands still everywhere concerns it.
+        lag = sum(place.end - place.committed for place in behind) if own else 0
+        self._looks.answered(lag, stall.standing_since(everywhere=not own), now)
+        if late and (own or len(late) == len(behind)):
+            where = ", ".join(f"partition {p} at {progress[p].committed} of {progress[p].end}" for p in sorted(late))
+            end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
+        if pulse.stopped(progress, now, sign):
+            whose = "partitions that are ours" if own else "any partition, and none is ours"
+            end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s nobody has ticked into {whose}")
+
+    def _end_at(self, place: Place) -> NoReturn:
+        """A line does not come to an end. The stacks say where it is worked on."""
+        self._at_hand.note_exit(Exit.STALLED)
+        faulthandler.dump_traceback()
+        _, line, _ = place.death
+        where = "outside of its lines" if line == NO_LINE else f"line {line + 1}"
+        end(
+            Exit.STALLED,
+            f"the message in partition {place.partition} at offset {place.death.offset}, {where}, has been worked on for "
+            f"{self._stall_secs_max:.0f} s, the stacks above say where; after a second time it goes to rejects",
+        )
+
+    def _hasten(self, secs: float) -> None:
+        if self._stop_asked() and not self._busy() and secs > min(STOP_IDLE_SECS_MAX, self._stop_secs_max):
+            end(Exit.DONE, "stopped; nothing was at hand")
+        if secs > self._stop_secs_max:
+            end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
+        if secs > STOP_GRACE_SECS and self._stop_asked() and not (self._answered and self._group.progress([0])):
+            # An orderly stop would wait for acknowledgements that cannot come. What was not acknowledged is read again.
+            end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")

@@ -1,0 +1,88 @@
+"""Before Faust starts: the data folder is ours alone, and Kafka shows every topic with all its leaders.
+
+A worker that starts while the broker still loads is otherwise assigned nothing and idles for minutes, and one without a
+broker dies after two seconds. So this waits, says what for, and can be interrupted at any moment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from common.kafka import Door, client_config
+from schemas.settings import Settings, SettingsError
+from schemas.topics import INDICATORS, STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
+from streams.worker.guards.lease import sweep
+
+log = logging.getLogger(__name__)
+
+NAMES = (TELEMETRY, *TABLE_OF_TOPIC, STATE_CHANGELOG)
+GOOD_ANSWERS = 3
+ROUND_SECS = 0.2
+ASK_SECS_MAX = 0.5
+"""Short, as signals are only seen between two questions."""
+SAY_SECS = 5.0
+
+
+def own_folder(folder: Path) -> int:
+    """Make the data folder and lock it for this process; gives the lock, to be kept open.
+
+    What earlier lives put aside goes first: there may be no room for anything before.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.with_name(folder.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise SettingsError(f"worker.data_dir: {folder} is in use by another worker; give each its own") from None
+    sweep(folder)
+    folder.mkdir(exist_ok=True)
+    return lock
+
+
+def wait_for_kafka(settings: Settings) -> int:
+    """Return when all topics are ready: how many partitions they have."""
+    door = Door(settings.kafka.bootstrap)
+    config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0, "error_cb": door.note}
+    admin = AdminClient(config)
+    good = 0
+    said_at = float("-inf")
+    while good < GOOD_ANSWERS:
+        partitions, missing = _look(admin, settings)
+        good = 0 if missing else good + 1
+        if missing and time.monotonic() - said_at > SAY_SECS:
+            said_at = time.monotonic()
+            admin.poll(0)
+            log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, door.words() or missing)
+        if good < GOOD_ANSWERS:
+            time.sleep(ROUND_SECS)
+    return partitions
+
+
+def _look(admin: AdminClient, settings: Settings) -> tuple[int, str]:
+    """The number of partitions, and what is still missing."""
+    try:
+        topics: dict[str, Any] = admin.list_topics(timeout=ASK_SECS_MAX).topics
+    except KafkaException as error:
+        return 0, f"{str(error.args[0].str()).lower()}; start it, or set kafka.bootstrap"
+    wanted = 0
+    names = [topic_name(settings, short) for short in NAMES]
+    for name in (*names, topic_name(settings, INDICATORS)):
+        if name not in topics:
+            return 0, f"topic {name} is missing; run `unproxy topics --create`"
+    for name in names:
+        partitions = topics[name].partitions
+        wanted = wanted or len(partitions)
+        if len(partitions) != wanted:
+            return 0, f"topic {name} has {len(partitions)} partitions, the input has {wanted}; it needs the same number"
+        if not all(partition.leader >= 0 for partition in partitions.values()):
+            return 0, f"topic {name} has a partition without a leader"
+    return wanted, ""

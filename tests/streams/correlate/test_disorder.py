@@ -1,0 +1,392 @@
+"""What disorder, lateness and time once did to rows and state, each as a case: found by trying to break the correlator."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from schemas.events import Action, Event, Process, Verdict, flow_of
+from schemas.parsers import dialects
+from streams.model.connection import JUDGED_MAX
+from tests.factories import (
+    CLIENT,
+    PORT,
+    PROXY,
+    PROXY_PORT,
+    Row,
+    World,
+    connection,
+    flow_end,
+    latest,
+    micros,
+    name,
+    request,
+    verdict,
+)
+
+LISTED = f"{PROXY}:{PROXY_PORT}"
+
+
+def by_host(world: World) -> dict[object, Row]:
+    """Latest destination rows by host."""
+    return {row["DestinationHost"]: row for row in world.destinations}
+
+
+def counts(world: World) -> dict[object, object]:
+    """Counts of alerts by domain, without those withdrawn."""
+    return {a["DestinationDomain"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+
+# State and time
+
+
+def test_leaving_is_counted_once_however_time_is_cut() -> None:
+    """One long step: settling and leaving fall together, and the ended one leaves, the open one stays."""
+    world = World().see(connection(0, pid=1, ended=1), connection(1.5, pid=2), connection(1000, port=9))
+    group = world.device.group(next(iter(world.device.groups)))
+
+    assert [c.kernel.process.pid for c in group or () if c.kernel] == [2]
+    assert (world.counts["connections"], world.counts["left:ended"], world.device.size) == (3, 1, 2)
+
+
+def test_close_lines_do_not_set_the_clock_back() -> None:
+    """The kernel tells of two tunnels opened hours ago that they have closed: that is now, not then."""
+    world = World(proxies=[LISTED]).see(connection(0, port=1), connection(36_000, port=2), connection(36_001, port=3))
+    world.see(connection(0, port=1, ended=36_002), connection(5, port=4, ended=36_003)).wait(60)
+
+    assert {row["LocalPort"] for row in world.connections} == {1, 2, 3, 4}
+
+
+def test_one_broken_time_does_not_change_the_mode_of_all_time() -> None:
+    """A verdict dated decades back is believed as a verdict, not as to when the device began to block."""
+    world = World().see(request(0, "a.example:443"), verdict(-1_000_000_000, port=2, flow="2"))
+    world.see(request(1, "b.example:443", port=3, flow="3"))
+
+    assert by_host(world)["b.example"]["ProtectionMode"] == "off"
+
+
+def test_a_start_far_ahead_does_not_wait_for_ever() -> None:
+    """The start is not believed; the device's own clock settles the connection."""
+    world = World(proxies=[LISTED]).see(connection(0, port=1), connection(2_000_000_000, port=2)).wait(60)
+
+    assert {row["LocalPort"] for row in world.connections} == {1, 2}
+
+
+def test_the_bound_counts_connections_not_tuples() -> None:
+    """One 5-tuple used again and again without a close line."""
+    world = World(connections_max=10)
+    for number in range(50):
+        world.see(connection(number * 2, pid=number))
+
+    assert world.device.size == 10
+    assert sum(len(world.device.group(key) or ()) for key in world.device.groups) == 10
+    assert len(world.connections) == 50 - 4  # the newest have not settled yet
+
+
+def test_timers_leave_with_their_connections() -> None:
+    """Neither what was let go nor what closed leaves a timer behind for the rest of the day."""
+    world = World(connections_max=10)
+    for number in range(200):
+        world.see(connection(number * 2, port=1000 + number))
+    for number in range(200):
+        world.see(connection(500 + number * 2, port=5000 + number))
+        world.see(connection(500 + number * 2, port=5000 + number, ended=501 + number * 2))
+
+    assert world.timers <= 10
+
+
+# Rows
+
+
+def test_a_first_connect_that_failed_is_no_fronting() -> None:
+    """Another CONNECT followed: the name inside is the second one's, and the first row says so, however late it was."""
+    failed, second = request(0.1, "a.example:443", status=503), request(61, "b.example:443", tx=1)
+    for world in (
+        World().see(connection(0), failed, name(0.5, "b.example"), second).finish(),
+        World().see(connection(0), failed, second, name(0.5, "b.example")).finish(),
+    ):
+        rows = by_host(world)
+
+        assert (rows["a.example"]["HostMismatch"], rows["b.example"]["HostMismatch"]) == ("", "")
+
+
+def test_a_verdict_before_its_connect_learns_where_it_went() -> None:
+    """The row and the alert of a judged server name get the proxy and the port once CONNECT tells them."""
+    events: list[Event] = [request(0.1, "bad.example:443"), verdict(0.2, method="", host="bad.example")]
+    for order in (events, events[::-1]):
+        world = World().see(connection(0), *order)
+        (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
+
+        assert (row["RemotePort"], row["ProxyIP"], row["RemoteIP"]) == (443, PROXY, "")
+        assert (alert["ProxyIP"], alert["Count"]) == (PROXY, 1)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(1, 2), (2, 1)])
+def test_verdicts_follow_the_process_that_was_right(wrong: int, right: int) -> None:
+    """A reused 5-tuple: the newer kernel record fits better, on the verdict's row and alert as well, whatever its PID."""
+    world = World().see(connection(0, pid=wrong), verdict(5.1, "bad.example:443"), connection(5, pid=right)).finish()
+    (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
+    hop = next(r for r in world.connections if r["InitiatingProcessId"] == right)
+
+    assert (row["InitiatingProcessId"], row["ConnectionId"]) == (right, hop["ConnectionId"])
+    assert alert["InitiatingProcessId"] == right
+
+
+def test_an_alert_names_nobody_where_its_process_was_another_ones() -> None:
+    """The flow's start says late that it is not the kernel's connection: neither row nor alert tell a process any more."""
+    world = World().see(connection(0, pid=1), verdict(5.1, "bad.example:443")).wait(30)
+    assert [alert["InitiatingProcessId"] for alert in latest(world.alerts, "AlertId")] == [1]
+
+    world.see(flow_end(65, started=5, ended=6)).finish()
+    (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
+    assert (row["InitiatingProcessId"], alert["InitiatingProcessId"], alert["Count"]) == (None, None, 1)
+
+
+def test_a_process_that_was_another_ones_leaves_what_others_asked() -> None:
+    """The later request of the same alert is somebody's of whom nothing was learnt anew."""
+    begin: list[Event] = [connection(0, pid=2), verdict(5.1, "bad.example:443")]
+    later: list[Event] = [connection(5.2, port=2, pid=3), verdict(5.3, "bad.example:443", port=2, flow="2")]
+    (alert,) = latest(World().see(*begin, *later, connection(5, pid=1)).finish().alerts, "AlertId")
+
+    assert (alert["InitiatingProcessId"], alert["Count"]) == (3, 2)
+
+
+@pytest.mark.parametrize("target", ["bad.example:443", "http://bad.example/"])
+def test_two_rules_that_stop_one_request_are_one_request(target: str) -> None:
+    """On the rows as on the alert; the client's next one is another."""
+    rules: list[Event] = [verdict(0.1, target, title="one"), verdict(0.1, target, title="two")]
+    again: list[Event] = [verdict(0.4, target, title="one", tx=1), verdict(0.4, target, title="two", tx=1)]
+    for events, requests in ((rules, 1), (rules[::-1] + again, 2)):
+        world = World().see(connection(0), *events).finish()
+        (alert,) = latest(world.alerts, "AlertId")
+
+        assert [row["RequestCount"] for row in world.rows] == [requests, requests]
+        assert alert["Count"] == requests
+
+
+def test_judged_tunnels_keep_a_row_each_in_any_order() -> None:
+    """Two CONNECTs of one flow, both judged, the earlier one read later."""
+    events = [
+        verdict(0.1, "a.bad.example:443", tx=0, action=Action.AUDITED),
+        verdict(0.2, "b.bad.example:443", tx=1, action=Action.AUDITED),
+    ]
+    found = [
+        {row["RecordId"]: row["DestinationHost"] for row in latest(World().see(connection(0), *order).verdicts)}
+        for order in (events, events[::-1])
+    ]
+
+    assert found[0] == found[1]
+    assert sorted(map(str, found[0].values())) == ["a.bad.example", "b.bad.example"]
+
+
+def test_a_count_does_not_move_to_another_domain() -> None:
+    """A judged CONNECT and another judged name inside: one request, under the name that was asked of the proxy."""
+    events = [verdict(0.1, "front.test:443"), verdict(0.2, method="", host="hidden.example")]
+
+    assert counts(World().see(*events)) == counts(World().see(*events[::-1])) == {"front.test": 1}
+
+
+def test_an_alert_on_an_answer_does_not_make_the_client_a_proxy() -> None:
+    """Suricata writes the packet's addresses; the flow's own tell who asked whom."""
+    line = (
+        b'{"timestamp":"2026-11-24T19:07:28.745740+0000","flow_id":1,"event_type":"alert","src_ip":"198.51.100.80",'
+        b'"src_port":3128,"dest_ip":"198.51.100.12","dest_port":51882,"proto":"TCP","tx_id":0,"alert":{"action":"allowed",'
+        b'"signature":"s","category":"c"},"http":{"hostname":"bad1.example","url":"http://bad1.example/","http_method":"GET"},'
+        b'"direction":"to_client",%s"host":"dev-b"}'
+    )
+    whole = b'"flow":{"start":"2026-11-24T19:07:28.745174+0000","src_ip":"198.51.100.12","dest_ip":"198.51.100.80",'
+    for more in (whole + b'"src_port":51882,"dest_port":3128},', b""):
+        parsed = dialects()["suricata"].parse(line % more)
+
+        assert isinstance(parsed, Verdict)
+        assert (parsed.flow.local_ip, parsed.flow.remote_port) == ("198.51.100.12", 3128)
+    world = World().see(connection(0), request(0.1, "bad.example:443"))
+    world.see(replace(verdict(0.2, action=Action.AUDITED), flow=flow_of(PROXY, PROXY_PORT, CLIENT, PORT, "77")))
+    assert list(world.device.facts.proxies) == [f"{PROXY} {PROXY_PORT}"]
+
+
+def test_kernel_lines_after_the_rows_left_find_the_right_flow() -> None:
+    """A flow's row left without a process; two kernel lines of its 5-tuple come late: two rows, the right process."""
+    world = World().see(request(5.1, "a.example:443")).wait(20)
+    world.see(connection(0, pid=1), connection(5, pid=2)).finish()
+    found = {row["InitiatingProcessId"]: row["DestinationHost"] for row in world.connections}
+
+    assert found == {1: "", 2: "a.example"}
+    assert len(world.connections) == 2
+
+
+def test_destination_rows_follow_what_a_second_kernel_line_adds() -> None:
+    """Established and process name came with the second line."""
+    full = replace(connection(0), established=micros(0.4), ended=micros(9))
+    bare = replace(full, established=0, ended=0, process=Process(4711, ""))
+    world = World().see(bare, request(0.5, "a.example:443"), full).finish()
+    (row,) = world.destinations
+
+    assert (row["ConnectionTime"], row["InitiatingProcessFileName"]) == ("2026-11-24T19:07:28.400000Z", "curl")
+
+
+def test_a_flow_without_an_id_has_one_row_a_destination() -> None:
+    """Its identity rests on its first evidence, so its rows wait until that is certain."""
+    world = World().see(
+        request(0.2, "b.example:443", flow="", tx=1), request(0.1, "a.example:443", flow="", status=407)
+    )
+    assert world.destinations == []
+
+    assert sorted(str(host) for host in by_host(world.finish())) == ["a.example", "b.example"]
+    assert len(world.destinations) == 2
+
+
+def test_facts_that_come_within_the_lateness_do_not_depend_on_order() -> None:
+    """Why a connection is unresolved is decided by what was certainly known when it settled."""
+    first: Event = request(7.5, "a.example:443", port=2, flow="2")
+    second: Event = connection(9.2, port=3)
+    reasons = [
+        {
+            r["LocalPort"]: r["UnresolvedReason"]
+            for r in World(proxies=[LISTED]).see(connection(0, port=1), *o).connections
+        }
+        for o in ([first, second], [second, first])
+    ]
+
+    assert reasons[0][1] == reasons[1][1] == "protection_off"
+
+
+def test_rules_that_speak_at_the_same_instant_are_all_heard() -> None:
+    """Evidence is told apart by what it says, not by a few bits of it."""
+    for number in range(300):
+        world = World().see(verdict(0.1, action=Action.AUDITED), verdict(0.1, title=f"rule {number}"))
+        assert world.destinations[0]["Outcome"] == "blocked"
+    world = World().see(*(request(0.1, f"http://h{tx}.example/", tx=tx) for tx in range(200)))
+
+    assert len(world.destinations) == 200
+    assert JUDGED_MAX >= 200
+
+
+# Found by a second attempt
+
+
+def test_a_reused_tuple_joins_its_flow_however_quiet_it_was() -> None:
+    """The first use had no sensor evidence; the flow's record comes a minute later, with or without silence before it."""
+    events: list[Event] = [
+        connection(0, pid=1, ended=12),
+        connection(13, pid=2),
+        request(13.1, "b.example:443"),
+        flow_end(75, started=13.001, ended=15),
+    ]
+    for quiet in (0, 30):
+        world = World().see(*events[:3]).wait(quiet).see(events[3]).finish()
+
+        assert {row["InitiatingProcessId"]: row["DestinationHost"] for row in world.connections} == {
+            1: "",
+            2: "b.example",
+        }
+        assert [row["InitiatingProcessId"] for row in world.destinations] == [2]
+
+
+def test_a_flow_that_nobody_claims_gets_its_row_in_the_end() -> None:
+    """Two kernel records fit, no flow record ever comes: the flow's row leaves without a process."""
+    world = World().see(connection(0, pid=1, ended=12), connection(13, pid=2), request(13.1, "b.example:443")).finish()
+
+    assert {row["InitiatingProcessId"] for row in world.connections} == {1, 2, None}
+    assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 3
+
+
+def test_a_kernel_record_far_from_the_flows_start_is_refused() -> None:
+    """Neither a later connection nor the guess made before the start was known."""
+    started = replace(verdict(20.1, "a.example:443", action=Action.AUDITED), started=micros(19.9))
+    for world in (
+        World().see(connection(0, pid=1), request(20, "a.example:443"), started, connection(28, pid=2)).finish(),
+        World().see(connection(0, pid=1), request(20, "a.example:443"), flow_end(90, started=19.9, ended=27)).finish(),
+    ):
+        assert [row["InitiatingProcessId"] for row in world.destinations] == [None]
+
+
+def test_a_proxy_learnt_later_keeps_the_name_that_was_seen() -> None:
+    """A tunnel seen from inside only, taken for direct until another connection showed the proxy."""
+    world = World().see(connection(0), name(0.2, "a.example")).wait(20)
+    assert [row["ResolvedBy"] for row in world.connections] == ["direct"]
+
+    world.see(request(21, "b.example:443", port=2, flow="2")).finish()
+    assert by_host(world)["a.example"]["ResolvedBy"] == "sni"
+
+
+def test_a_name_said_twice_and_then_confirmed_moves_the_version() -> None:
+    """TLS and Host said it; CONNECT takes both away and still makes the row a newer one."""
+    world = World(proxies=[LISTED]).see(connection(0), name(0.1, "a.example"), request(0.2, "/x", host="a.example"))
+    world.wait(20).see(request(21, "a.example:443", tx=1)).finish()
+
+    assert [(row["ResolvedBy"], row["Confidence"]) for row in world.connections] == [("connect", "exact")]
+
+
+def test_a_withdrawn_alert_begins_anew() -> None:
+    """What seemed audited was blocked; the next audited request does not carry the first one's evidence."""
+    world = World().see(
+        verdict(0.1, method="", host="x.bad.example", action=Action.AUDITED),
+        verdict(0.2, "x.bad.example:443"),
+        verdict(9, "http://y.bad.example/", action=Action.AUDITED, port=3, flow="3"),
+    )
+    audited = next(a for a in latest(world.alerts, "AlertId") if a["Kind"] == "audited")
+
+    assert (audited["Count"], audited["DestinationHosts"]) == (1, ["y.bad.example"])
+    assert str(audited["FirstTime"]).startswith("2026-11-24T19:07:37")
+
+
+def test_patience_does_not_depend_on_who_spoke_first() -> None:
+    """Kernel or sensor: an unsettled connection waits the same time for its better name."""
+    kernel: Event = connection(0)
+    host: Event = request(0.1, "/x", host="b.example")
+    for order in ([kernel, host], [host, kernel]):
+        world = World(proxies=[LISTED]).see(*order, request(4, "c.example:443", tx=1)).finish()
+
+        assert [row["DestinationHost"] for row in world.destinations] == ["c.example"]
+
+
+def test_judged_rows_of_a_flow_without_an_id_are_not_doubled() -> None:
+    """They wait for the identity, too."""
+    world = World().see(verdict(0.1, flow=""), connection(0)).finish()
+
+    assert len(latest(world.verdicts)) == 1
+
+
+def test_of_two_judged_names_the_earlier_one_counts() -> None:
+    """Whichever arrives first."""
+    events = [
+        verdict(0.1, method="", host="a.test", action=Action.AUDITED),
+        verdict(0.6, method="", host="b.test", action=Action.AUDITED),
+    ]
+    for order in (events, events[::-1]):
+        assert counts(World().see(connection(0), *order).finish()) == {"a.test": 1}
+
+
+def test_an_alert_learns_a_name_that_came_with_the_second_kernel_line() -> None:
+    """PID first, name later."""
+    bare = replace(connection(0), established=0, process=Process(4711, ""))
+    world = World().see(bare, verdict(0.1), connection(0)).finish()
+
+    assert latest(world.alerts, "AlertId")[0]["InitiatingProcessFileName"] == "curl"
+
+
+def test_a_record_dated_far_ahead_settles_and_leaves() -> None:
+    """The sensor's time is not believed: the device's clock settles it, and the book stays whole."""
+    world = World().see(
+        connection(0, port=1), request(2_000_000_000, "m", method="CONNECT", status=None, port=2, flow="2")
+    )
+    world.wait(60)
+    assert {row["LocalPort"] for row in world.connections} == {1, 2}
+
+    world.wait(200_000)
+    assert world.device.groups == {}
+    assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 2
+
+
+def test_the_kernel_record_at_the_very_start_is_taken_at_once() -> None:
+    """Another one 300 ms off waits for certainty, so which came first leaves no trace, not even in the version."""
+    flow: Event = flow_end(9, started=0, ended=8)
+    near, far = connection(0.001, pid=1), connection(0.3, pid=2)
+    pictures = [
+        {row["RecordId"]: row for row in World().see(request(0.01, "a.example:443"), flow, *order).finish().rows}
+        for order in ((near, far), (far, near))
+    ]
+
+    assert pictures[0] == pictures[1]
+    assert {r["InitiatingProcessId"] for r in pictures[0].values() if r["DestinationHost"] == "a.example"} == {1}

@@ -1,0 +1,430 @@
+"""Verdicts that name a process and no connection: joined to the one that fits, or standing alone with the reason."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice, permutations
+from typing import Any
+
+import pytest
+
+from schemas.events import Action, Event, ProtectionMode
+from schemas.indicator_input import Given
+from streams.correlate.process_verdicts import CANDIDATES_MAX
+from streams.correlate.program_index import LISTED_MIN
+from streams.model.device import Device
+from tests.factories import (
+    PORT,
+    Row,
+    World,
+    connection,
+    flow_end,
+    latest,
+    listing,
+    mode,
+    name,
+    process_verdict,
+    proxy_line,
+    request,
+    settle,
+    verdict,
+)
+
+
+def only(rows: list[Row]) -> Row:
+    """The one row there is."""
+    (row,) = latest(rows)
+    return row
+
+
+def said(row: Row) -> Row:
+    """What AdditionalFields holds."""
+    fields: Row = json.loads(str(row["AdditionalFields"]))
+    return fields
+
+
+def test_told_at_once_and_joined_later() -> None:
+    """The alert does not wait for the connection; the row learns which it was."""
+    world = World().see(connection(0), request(0.1, "bad.example:443"), process_verdict(0.2))
+    (alert,) = world.alerts
+
+    assert (alert["Kind"], alert["Count"], alert["InitiatingProcessFileName"]) == ("blocked", 1, "curl")
+    world.finish()
+    row = only(world.verdicts)
+    assert row["ConnectionId"] == world.connections[0]["ConnectionId"]
+    assert said(row)["Confidence"] == "inferred"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_rows_of_the_connection_say_so(turned: bool) -> None:
+    """TCP said success, the request was blocked: connection row and destination row tell, whichever came first."""
+    events: list[Event] = [request(0.1, "bad.example:443"), process_verdict(0.2)]
+    world = settle([connection(0), *(events[::-1] if turned else events)])
+
+    assert [row["Outcome"] for row in world.connections] == ["blocked"]
+    assert [(row["DestinationHost"], row["Outcome"]) for row in world.destinations] == [("bad.example", "blocked")]
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+def test_a_direct_connection_by_its_name() -> None:
+    """No proxy: the name inside the connection is the host."""
+    spoken: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
+    world = settle([connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)])
+
+    assert only(world.verdicts)["ConnectionId"] == world.connections[0]["ConnectionId"]
+    assert world.connections[0]["Outcome"] == "blocked"
+
+
+def test_the_verdict_names_where_nobody_else_does() -> None:
+    """Exactly one connection of the process to a proxy then, and nobody knows where it goes: the verdict tells."""
+    world = settle([connection(0), process_verdict(0.2)], proxies=["10.9.9.9:3128"])
+    (row,) = world.destinations
+
+    assert (row["DestinationHost"], row["ResolvedBy"], row["Confidence"]) == ("bad.example", "process_time", "inferred")
+    assert row["Outcome"] == "blocked"
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([process_verdict(0.2)], "no_connection"),
+        ([connection(0, process="wget"), request(0.1, "bad.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(0), request(0.1, "good.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(60), request(60.1, "bad.example:443"), process_verdict(0.2)], "no_connection"),
+        ([connection(0, ended=1), request(0.1, "bad.example:443"), process_verdict(30)], "no_connection"),
+        (
+            [
+                *(connection(0, port=port) for port in (1, 2)),
+                *(request(0.1, "bad.example:443", port=port, flow=str(port)) for port in (1, 2)),
+                process_verdict(0.2),
+            ],
+            "ambiguous",
+        ),
+        ([connection(0, pid=1), request(0.1, "bad.example:443"), process_verdict(0.2, pid=2)], "no_connection"),
+    ],
+    ids=["nothing", "another process", "another host", "not yet", "over", "two", "another PID"],
+)
+def test_it_stands_alone(events: list[Event], why: str) -> None:
+    """Only when exactly one fits: else unjoined, with the reason, and the alert counts it all the same."""
+    world = settle(events)
+    row = only(world.verdicts)
+
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", why)
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+    assert all(row["Outcome"] != "blocked" for row in world.rows)
+
+
+def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
+    """Both are of the process; one has a name, and it is that one."""
+    world = settle(
+        [
+            connection(0, port=1),
+            connection(0, port=2),
+            request(0.1, "bad.example:443", port=2, flow="2"),
+            process_verdict(0.2),
+        ]
+    )
+
+    assert [row["LocalPort"] for row in world.connections if row["Outcome"] == "blocked"] == [2]
+
+
+def test_a_later_request_of_a_kept_connection_counts_as_well() -> None:
+    """What was asked first there is long ago; the judged request is as likely its latest as the other connection's only one."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in (1, 100)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    both = settle(sorted([*kept, *other, process_verdict(100.1)], key=lambda event: event.at))
+
+    assert said(only(both.verdicts))["Unjoined"] == "ambiguous"
+    assert {row["Outcome"] for row in both.rows} == {"allowed"}
+    alone = settle([*kept, process_verdict(100.1)])
+    assert {row["Outcome"] for row in alone.rows} == {"blocked"}
+
+
+def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
+    """Of a destination the times of sixteen requests are remembered: it may have been asked for again at any time since."""
+    kept: list[Event] = [
+        connection(0, port=1),
+        *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in range(1, 19)),
+    ]
+    other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
+    world = settle([*kept, *other, process_verdict(100.1)])
+
+    assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
+
+
+THERE: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
+"""A server that is spoken to directly."""
+
+
+@pytest.mark.parametrize("listed", ["bad.example", "203.0.113.9"])
+@pytest.mark.parametrize("judged", ["bad.example", "203.0.113.9"])
+def test_what_was_judged_is_enforced_on_a_direct_connection_too(listed: str, judged: str) -> None:
+    """An indicator matches its name or its address, Defender stopped it: one request, one alert."""
+    events: list[Event] = [
+        connection(0, **THERE),
+        name(0.1, "bad.example", tunnelled=False, **THERE),
+        process_verdict(0.2, judged),
+    ]
+    for order in permutations(events):
+        world = World(listing(Given(listed, action="block"), modes=["dev-1=block"])).see(*order).finish()
+        counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+        assert counts == {"blocked": 1}
+
+
+def test_a_judged_address_without_a_name_is_enforced() -> None:
+    """Only the kernel tells of the connection."""
+    policy = listing(Given("203.0.113.9", action="block"), modes=["dev-1=block"])
+    world = World(policy).see(connection(0, **THERE), process_verdict(0.2, "203.0.113.9")).finish()
+
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+@pytest.mark.parametrize("port", [0, 443])
+@pytest.mark.parametrize(("action", "outcome"), [(Action.AUDITED, "audited"), (Action.BLOCKED, "blocked")])
+def test_the_outcome_stays_when_the_request_comes_late(port: int, action: Action, outcome: str) -> None:
+    """The sensor logs CONNECT half a minute late: the same destination, one request, judged as before."""
+    policy = listing(Given("bad.example", action="block"), modes=["dev-1=block"])
+    world = World(policy, proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2, action=action, port=port))
+    world.wait(12).see(request(30, "bad.example:443")).wait(30).finish()
+    (hop,) = world.connections
+    (row,) = [row for row in world.destinations if not row["UnresolvedReason"]]
+
+    assert (hop["Outcome"], row["Outcome"], row["ResolvedBy"]) == (outcome, outcome, "connect")
+    assert (row["RequestCount"], hop["RequestCount"]) == (1, 1)
+    assert {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]} == {outcome: 1}
+
+
+def test_another_request_that_comes_late_was_not_judged() -> None:
+    """The guess was wrong: what the connection really asked for is not taken for stopped."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(request(30, "good.example:443")).finish()
+    (hop,) = world.connections
+    found = {row["DestinationHost"]: (row["Outcome"], row["UnresolvedReason"]) for row in world.destinations}
+
+    assert hop["Outcome"] == "allowed"
+    assert found == {"bad.example": ("unknown", "superseded"), "good.example": ("allowed", "")}
+    row, (alert,) = only(world.verdicts), latest(world.alerts, "AlertId")
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", "no_connection")
+    assert (alert["Count"], alert["ProxyIP"], alert["Confidence"]) == (1, "", "exact")
+
+
+@pytest.mark.parametrize("asked", ["good.example", "bad.example"])
+def test_a_better_name_that_comes_late_gives_the_destination(asked: str) -> None:
+    """SNI inside the tunnel, or the proxy's own log, is no inference: what the verdict was taken for gives way."""
+    for late, by in ((name(20, asked), "sni"), (proxy_line(20, f"{asked}:443", started=0.1), "proxy_log")):
+        world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+        world.see(late).wait(30).finish()
+        found = [
+            (row["DestinationHost"], row["ResolvedBy"]) for row in world.destinations if not row["UnresolvedReason"]
+        ]
+
+        assert found == [(asked, by)]
+        (hop,) = world.connections
+        assert (hop["RemoteUrl"], hop["Outcome"]) == (
+            f"{asked}:443", "blocked" if asked == "bad.example" else "allowed",
+        )  # fmt: skip
+
+
+def test_what_was_stopped_in_plain_is_not_in_the_log() -> None:
+    """The proxy tells of another request of the kept connection: the judged one stands beside it."""
+    world = World(proxies=["10.9.9.9:3128"]).see(connection(0), process_verdict(0.2)).wait(12)
+    world.see(proxy_line(20, "http://good.example/", started=19.9)).wait(30).finish()
+    found = {row["DestinationHost"]: row["Outcome"] for row in world.destinations if not row["UnresolvedReason"]}
+
+    assert found == {"bad.example": "blocked", "good.example": "allowed"}
+
+
+def test_the_outcome_stays_when_the_flow_is_told_late() -> None:
+    """The verdict is the process's: it goes with the kernel's record to the flow that turns out to be its own."""
+    world = World().see(connection(0, ended=3, **THERE), process_verdict(0.2, "203.0.113.9")).wait(12)
+    assert [row["Outcome"] for row in world.connections] == ["blocked"]
+
+    world.see(flow_end(65, started=0.5, ended=3.5, **THERE)).wait(30).finish()
+    assert [(row["Outcome"], row["FlowId"]) for row in world.connections] == [("blocked", "77")]
+
+
+def test_a_mode_that_is_known_late_is_on_the_verdict() -> None:
+    """It stands alone and was told long ago; then the device's history says what was in force."""
+    world = World().see(process_verdict(5, action=Action.AUDITED)).wait(20)
+    assert only(world.verdicts)["ProtectionMode"] == "audit"
+
+    world.see(mode(0, ProtectionMode.BLOCK))
+    assert only(world.verdicts)["ProtectionMode"] == "block"
+
+
+def test_the_same_verdict_twice_is_one() -> None:
+    """Collected twice."""
+    world = settle([connection(0), request(0.1, "bad.example:443"), process_verdict(0.2), process_verdict(0.2)])
+
+    assert len(latest(world.verdicts)) == 1
+    assert [a["Count"] for a in latest(world.alerts, "AlertId")] == [1]
+
+
+def test_another_sensor_judged_the_same_request() -> None:
+    """The network sensor's verdict names the connection: one request, counted there."""
+    world = settle([connection(0), request(0.1, "bad.example:443"), verdict(0.1), process_verdict(0.2)])
+
+    assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_warning_that_the_user_clicked_away(turned: bool) -> None:
+    """Warned, then bypassed, by the same process for the same host: one request."""
+    events: list[Event] = [
+        process_verdict(1, action=Action.WARNED),
+        process_verdict(4, action=Action.BYPASSED, number=1),
+    ]
+    world = settle(events[::-1] if turned else events)
+    counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
+
+    assert counts == {"bypassed": 1}
+
+
+def test_a_join_in_any_order_gives_the_same_rows() -> None:
+    """Late connection, late request, late verdict."""
+    events: list[Event] = [connection(0), request(0.1, "bad.example:443"), process_verdict(0.2)]
+    pictures = []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        world = settle([events[at] for at in order])
+        pictures.append({row["RecordId"]: {**row, "Version": 0} for row in (*world.rows, *latest(world.verdicts))})
+
+    assert pictures[0] == pictures[1] == pictures[2]
+
+
+def retried(count: int, verdicts: int, *, action: Action = Action.BLOCKED) -> list[Event]:
+    """A process asks for one host on so many connections at once, and so many verdicts say something of it."""
+    events: list[Event] = []
+    for number in range(count):
+        at, port = number / 10, PORT + number
+        events += [connection(at, port=port), request(at + 0.02, "bad.example:443", port=port, flow=str(port))]
+    return events + [process_verdict(0.05 + number / 10, action=action, number=number) for number in range(verdicts)]
+
+
+def told(world: World) -> dict[object, object]:
+    """What alerts count, without those that were taken back."""
+    return {alert["Kind"]: alert["Count"] for alert in latest(world.alerts, "AlertId") if alert["Count"]}
+
+
+@pytest.mark.parametrize(("action", "outcome"), [(Action.BLOCKED, "blocked"), (Action.AUDITED, "audited")])
+def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
+    """A browser tries again at once: each connection has one of the verdicts, in any order of arrival and any cut."""
+    policy = listing(Given("bad.example", action="block"), modes=["dev-1=block"])
+    for order in islice(permutations(retried(2, 2, action=action)), 0, 720, 41):
+        for world in (World(policy).see(*order), World(policy).see_together(*order)):
+            world.see(connection(20, port=1, process="other")).finish()
+
+            assert told(world) == {outcome: 2}
+            assert [row["Outcome"] for row in world.rows if row["LocalPort"] != 1] == [outcome] * 4
+            ends = {row["LocalPort"]: row["ConnectionId"] for row in world.connections}
+            verdicts = sorted(latest(world.verdicts), key=lambda row: str(row["Timestamp"]))
+            assert [row["ConnectionId"] for row in verdicts] == [ends[PORT], ends[PORT + 1]]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        retried(3, 2),
+        retried(2, 3),
+        [*retried(2, 1), process_verdict(0.15, action=Action.AUDITED, number=1)],
+        retried(2, 2, action=Action.WARNED),
+        # One that the second may be about, too, and the first may not.
+        [
+            *retried(2, 1),
+            process_verdict(4, number=1),
+            connection(3, port=1),
+            request(3.1, "bad.example:443", port=1, flow="1"),
+        ],
+        # By name and by address: they may be about one request.
+        [
+            *(connection(0, port=port, **THERE) for port in (1, 2)),
+            *(
+                name(0.1, "bad.example", port=port, flow=str(port), tunnelled=False, **THERE)
+                for port in (1, 2)
+            ),
+            process_verdict(0.2),
+            process_verdict(0.3, "203.0.113.9"),
+        ],
+    ],
+    ids=["more connections", "more verdicts", "block and audit", "warned", "another one", "name and address"],
+)  # fmt: skip
+def test_a_set_that_is_not_sure_stands_alone(events: list[Event]) -> None:
+    """Each of them, in any order of arrival."""
+    for order in (events, events[::-1], sorted(events, key=lambda event: event.at)):
+        world = settle(order)
+
+        assert {(row["ConnectionId"], said(row)["Unjoined"]) for row in latest(world.verdicts)} == {("", "ambiguous")}
+        assert {row["Outcome"] for row in world.rows} == {"allowed"}
+
+
+def test_what_comes_after_a_set_was_joined_changes_it_no_more() -> None:
+    """A further verdict, and a further connection of the process: they stand alone, or have each other."""
+    events = sorted(retried(2, 2), key=lambda event: event.at)
+    later = [
+        connection(30, port=1),
+        request(30.1, "bad.example:443", port=1, flow="1"),
+        process_verdict(30.2, number=9),
+    ]
+    for more, unjoined in (([process_verdict(6, number=9)], ["ambiguous"]), (later, [])):
+        world = settle([*events, *more])
+        left = [row for row in latest(world.verdicts) if not row["ConnectionId"]]
+
+        assert [said(row)["Unjoined"] for row in left] == unjoined
+        assert {row["Outcome"] for row in world.rows} == {"blocked"}
+
+
+@pytest.mark.parametrize("others", [1_900, 2_100])
+def test_connections_in_between_do_not_hide_one_that_fits(others: int) -> None:
+    """Two connections of the program asked for the host: the verdict is ambiguous, however many others began in between."""
+    world = World().see(connection(0, port=1, pid=1), request(0.1, "bad.example:443", port=1, flow="1"))
+    world.see_together(
+        *(connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(others))
+    )
+    world.see(connection(3, port=2, pid=2), request(3.1, "bad.example:443", port=2, flow="2"), process_verdict(3.2))
+
+    row = only(world.finish().verdicts)
+    assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", "ambiguous")
+    assert {hop["Outcome"] for hop in world.connections if hop["DestinationHost"] == "bad.example"} == {"allowed"}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
+    """The one connection of the program that fits is found behind any number of others, by name or PID, also after a restart."""
+    world = World().see(connection(0, port=1, process="Curl"), request(0.1, "bad.example:443", port=1, flow="1"))
+    world.see(process_verdict(0.2, "none.example", process="x")).wait(20)
+    others = (connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(2_100))
+    world.see_together(*others, process_verdict(3.2))
+    if restarted:
+        items = {item: packed for item, packed in world.device.items().items() if packed is not None}
+        facts, world.device = world.device.facts, Device(world.device.name)
+        world.device.facts = facts
+        world.device.take_back(items)
+
+    row = latest(world.finish().verdicts)[-1]
+    (hop,) = (hop for hop in world.connections if hop["LocalPort"] == 1)
+    assert (row["ConnectionId"], hop["Outcome"]) == (hop["ConnectionId"], "blocked")
+
+
+def test_more_connections_of_the_program_than_are_looked_at_make_it_ambiguous() -> None:
+    """The bound of one decision: with it the only connection that asked is found, with one more nothing is claimed."""
+    for extra, why in ((0, None), (1, "ambiguous")):
+        world = World().see(connection(0, port=1), request(0.1, "bad.example:443", port=1, flow="1"))
+        world.see_together(*(connection(0.2, port=100 + number) for number in range(CANDIDATES_MAX - 1 + extra)))
+        row = only(world.see(process_verdict(3.2)).finish().verdicts)
+
+        assert said(row).get("Unjoined") == why
+        assert bool(row["ConnectionId"]) == (why is None)
+
+
+def test_the_index_of_programs_does_not_outgrow_the_connections() -> None:
+    """What left the state is not listed for ever."""
+    world = World(linger_secs=1).see(connection(0), process_verdict(0.2)).wait(20)
+    for number in range(3_000):
+        world.see(connection(30 + number, port=1 + number, pid=number, ended=30.5 + number))
+        world.see(*([process_verdict(31 + number, number=number)] if number % 100 == 0 else []))
+
+    assert world.device.size < 50
+    assert sum(map(len, (world.device.programs or {}).values())) <= LISTED_MIN

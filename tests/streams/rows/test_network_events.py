@@ -1,0 +1,86 @@
+"""Rows are made by position: each position must hold the column that stands beside it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from msgspec.structs import replace
+
+from schemas.events import Process
+from schemas.tables import NetworkEvent
+from streams.rows.network_events import connection_row, destination_row
+from tests.factories import PORT, World, connection, flow_end, name, request
+
+
+def test_positions_are_the_columns_named_beside_them() -> None:
+    """Both row functions fill the class's columns in its order."""
+    for function in (destination_row, connection_row):
+        named = re.findall(r",  # (\w+)\n", inspect.getsource(function))
+
+        assert tuple(named) == NetworkEvent.__struct_fields__[: len(named)]
+        assert named[-1] == "HostMismatch"
+
+
+def test_a_rich_sensor_fills_the_process_columns() -> None:
+    """Path, command line, account, parent and hashes reach both rows."""
+    process = Process(
+        *(
+            7,
+            "curl",
+            "/usr/bin/curl",
+            "curl -x p",
+            1_795_547_000_000_000,
+            "kim",
+            "corp",
+            "S-1",
+            6,
+            "bash",
+            "1",
+            "2",
+            "3",
+        )
+    )
+    world = World().see(replace(connection(0), process=process), request(0.1, "a.example:443"))
+
+    assert len(world.rows) == 2
+    for row in world.rows:
+        assert row["InitiatingProcessFolderPath"] == "/usr/bin/curl"
+        assert row["InitiatingProcessCommandLine"] == "curl -x p"
+        assert (row["InitiatingProcessAccountDomain"], row["InitiatingProcessAccountName"]) == ("corp", "kim")
+        assert (row["InitiatingProcessParentId"], row["InitiatingProcessParentFileName"]) == (6, "bash")
+        assert (row["InitiatingProcessSHA1"], row["InitiatingProcessSHA256"], row["InitiatingProcessMD5"]) == (
+            "1",
+            "2",
+            "3",
+        )
+        assert row["InitiatingProcessCreationTime"] == "2026-11-24T19:03:20.000000Z"
+
+
+def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
+    """Also when they come in a later line; a network sensor's, which has the packets' headers in it, go before."""
+    ended = replace(connection(0, ended=1), bytes_sent=0, bytes_received=777)
+    world = World().see(connection(0, ended=1), ended, request(0.1, "a.example:443"))
+    (row,) = world.connections
+    assert (row["BytesSent"], row["BytesReceived"]) == (0, 777)
+
+    world = World().see(connection(0, ended=1), request(0.1, "a.example:443"), request(20, port=2), ended)
+    told = [(row["Version"], row["BytesReceived"]) for row in world.versions if row["Layer"] == "connection"]
+    assert [received for _, received in told] == [None, 777]
+    assert told[0][0] != told[1][0], "each content has a version of its own"
+
+    counted = flow_end(1.5, started=0, ended=1)
+    for events in ((ended, counted), (counted, ended)):
+        (row,) = World().see(*events).finish().connections
+        assert (row["BytesSent"], row["BytesReceived"]) == (counted.bytes_sent, counted.bytes_received)
+
+    (row,) = World().see(connection(0, ended=1)).finish().connections
+    assert (row["BytesSent"], row["BytesReceived"]) == (None, None)
+
+
+def test_a_flow_record_completes_the_row_of_a_nameless_client_hello() -> None:
+    """The hello counts as no evidence, so the flow record's version is higher: end and bytes reach the row."""
+    world = World().see(name(0.1, "", tunnelled=False), request(20, port=2)).see(flow_end(60, started=0, ended=50))
+    (row,) = [row for row in world.finish().connections if row["LocalPort"] == PORT]
+
+    assert (row["BytesSent"], row["BytesReceived"], row["ConnectionEndTime"]) == (10, 20, "2026-11-24T19:08:18.000000Z")

@@ -1,0 +1,46 @@
+"""A worker with the real pipeline as a process of its own, which dies once between the parts of a checkpoint.
+
+Settings as JSON on stdin. It kills itself when the third of four or more parts has reached the changelog, unless the file
+`died` lies beside its data folder already. It says whether they were those of a snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from schemas.settings import Settings
+from schemas.topics import STATE_CHANGELOG, topic_name
+from streams.worker.app import run
+from streams.worker.delivery import Courier, Parcel, Receipt
+
+
+def _die_between_parts(changelog: str, died: Path) -> None:
+    hand_over = Courier._hand_over
+
+    async def hand_over_or_die(courier: Courier, parcel: Parcel) -> Awaitable[Receipt] | KafkaError:
+        future = await hand_over(courier, parcel)
+        if parcel.topic != changelog or died.exists():
+            return future
+        *_, part, parts, snapshot = msgspec.msgpack.decode(parcel.value)
+        if part == 2 and parts > 3:
+            assert not isinstance(future, KafkaError)
+            await future
+            print(f"dies within a {'snapshot' if snapshot else 'delta'} of {parts} parts", flush=True)
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return future
+
+    Courier._hand_over = hand_over_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen moment
+
+
+if __name__ == "__main__":
+    settings = Settings.model_validate_json(sys.stdin.read())
+    _die_between_parts(topic_name(settings, STATE_CHANGELOG), Path(settings.worker.data_dir).with_name("died"))
+    run(settings)

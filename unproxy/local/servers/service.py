@@ -1,0 +1,319 @@
+"""A server that lives in a folder: started, found again, stopped.
+
+The folder holds the server's data, its log, its pid, its port and the secret that clients must know, so that the next
+process can take over a server that is still running, or start one that has the same data at the same address. Folder and
+files are for their owner only. The server gets a session of its own: Ctrl-C in the terminal does not reach it, so that it
+outlives its clients.
+
+    EmbeddedError    you can fix this: the message says what to do
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from pydantic import SecretStr
+
+from unproxy.local.servers.secret import secret_of
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+# Below the range from which systems take the ports of outgoing connections: else a client that waits for a killed
+# server could be given the server's own port, and the server could not come back.
+PORTS = range(18_000, 32_000)
+PORT_TRIES_MAX = 200
+PORTS_REMEMBERED = 1_000
+_given: deque[int] = deque(maxlen=PORTS_REMEMBERED)
+LOG_BYTES_MAX = 8 * 1024 * 1024
+LOG_LINES_SHOWN = 12
+POLL_SECS = 0.02
+KILL_SECS_MAX = 10.0
+
+
+class EmbeddedError(Exception):
+    """An embedded server cannot run; the message says why and what to do."""
+
+
+class Service(ABC):
+    """A server in a folder. Ours alone: no two of one kind in one folder."""
+
+    name: str
+    """What it is called in messages and file names."""
+
+    start_secs_max: float = 60.0
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self._asked_port = port
+        self._port: int | None = None
+        self._process: psutil.Process | None = None
+
+    @abstractmethod
+    def _prepare(self, port: int) -> tuple[list[str], Mapping[str, str]]:
+        """Write what the server reads at its start. Gives the command and its environment."""
+
+    @abstractmethod
+    def _is_ours(self, command: list[str]) -> bool:
+        """Whether a running process with this command line is the server of this folder."""
+
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Whether the server does its work now."""
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; known once started."""
+        assert self._port is not None, f"the embedded {self.name} was not started"
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process; known once started."""
+        assert self._process is not None, f"the embedded {self.name} was not started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is alive."""
+        return self._process is not None and _alive(self._process)
+
+    @property
+    def secret(self) -> SecretStr:
+        """The password of its clients; known once its folder exists."""
+        return secret_of(self.folder)
+
+    @property
+    def log_file(self) -> Path:
+        """Where it writes what happens to it."""
+        return self.folder / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Start it, or take over the one of this folder that still runs; return once it answers."""
+        make_private(self.folder)
+        with locked(self.folder / "start.lock"):
+            # One that is just ending looks alive for a moment; then it is our turn.
+            if self.attach() and self._comes_to_answer():
+                return
+            self._spawn()
+            if not self._comes_to_answer():
+                self._pid_file.unlink(missing_ok=True)
+                raise EmbeddedError(f"the embedded {self.name} ended while starting; {self._last_words()}")
+
+    def attach(self) -> bool:
+        """Find the one of this folder that runs, without starting any; False when there is none."""
+        process, port = self._left_running(), self._remembered_port()
+        if process is None or port is None:
+            return False
+        self._process, self._port = process, port
+        return True
+
+    def stop(self, timeout_secs: float = 10) -> None:
+        """Ask it to end and wait; past the time it is killed. Nothing happens when it does not run."""
+        self._end(signal.SIGTERM, timeout_secs)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL, 0)
+
+    def _end(self, how: signal.Signals, timeout_secs: float) -> bool:
+        """Whether it ended by itself, or was over already."""
+        process, self._process = self._process, None
+        if process is None or not _alive(process):
+            return True
+        try:
+            process.send_signal(how)
+            if how is not signal.SIGKILL:
+                process.wait(timeout_secs)
+        except psutil.TimeoutExpired:
+            log.warning(
+                "embedded server did not end in time and is killed", extra={"server": self.name, "secs": timeout_secs}
+            )
+            how = signal.SIGKILL
+        except psutil.NoSuchProcess:
+            pass
+        if how is signal.SIGKILL and _alive(process):
+            process.kill()
+            # Where its parent died, nobody may be there to lay it to rest; it holds nothing any more.
+            with suppress(psutil.TimeoutExpired):
+                process.wait(KILL_SECS_MAX)
+        if _number_in(self._pid_file) == process.pid:
+            self._pid_file.unlink(missing_ok=True)
+        return how is not signal.SIGKILL
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+    @property
+    def _port_file(self) -> Path:
+        return self.folder / f"{self.name}.port"
+
+    def _left_running(self) -> psutil.Process | None:
+        pid = _number_in(self._pid_file)
+        try:
+            process = psutil.Process(pid) if pid else None
+            return process if process and _alive(process) and self._is_ours(process.cmdline()) else None
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return None
+
+    def _remembered_port(self) -> int | None:
+        return _number_in(self._port_file)
+
+    def _choose_port(self) -> int:
+        """The port asked for, or the one it had the last time, or any free one."""
+        asked = self._asked_port or self._port
+        if asked:
+            _raise_if_taken(asked, self.name)
+            return asked
+        last = self._remembered_port()
+        if last and port_is_free(last):
+            return last
+        if last:
+            log.warning("port of the last start is taken, choosing another", extra={"server": self.name, "port": last})
+        return free_port()
+
+    def _spawn(self) -> None:
+        self._port = self._choose_port()
+        command, environment = self._prepare(self._port)
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        out = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # Not subprocess.Popen: that complains when a process outlives the object, which is what ours are for.
+            with private_files():
+                pid = os.posix_spawn(
+                    command[0],
+                    command,
+                    environment,
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, out, 1),
+                        (os.POSIX_SPAWN_DUP2, out, 2),
+                    ],
+                    setsid=True,
+                )
+        except OSError as error:
+            raise EmbeddedError(
+                f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] anew"
+            ) from None
+        finally:
+            os.close(out)
+        self._process = psutil.Process(pid)
+        with private_files():
+            self._port_file.write_text(f"{self._port}\n")
+            self._pid_file.write_text(f"{pid}\n")
+
+    def _comes_to_answer(self) -> bool:
+        """Wait for the first answer; False when the process ends before."""
+        deadline = time.monotonic() + self.start_secs_max
+        while time.monotonic() < deadline:
+            if self._answers():
+                return True
+            if not self.running:
+                return False
+            time.sleep(POLL_SECS)
+        raise EmbeddedError(
+            f"the embedded {self.name} did not answer within {self.start_secs_max:g} s; {self._last_words()}"
+        )
+
+    def _last_words(self) -> str:
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line for line in lines if not line.startswith("\tat ")]
+        return f"the end of {self.log_file}:\n" + "\n".join(told[-LOG_LINES_SHOWN:])
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder, or close an existing one to all but its owner. Raises EmbeddedError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            # Its owner knows the secret in it and can put tables, settings and logs there.
+            raise EmbeddedError(f"{folder}: belongs to another user (uid {found.st_uid}); choose a folder of your own")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedError(f"{folder}: cannot be made: {error.strerror}; choose another folder") from None
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files made meanwhile, and all that processes started meanwhile ever make, are for their owner only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One at a time, over all processes."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise EmbeddedError(f"port {port}: {error.strerror}; choose another") from None
+    return True
+
+
+def free_port() -> int:
+    """A port on which nobody listens, and not one that was lately given to somebody who may be about to."""
+    for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
+        if port not in _given and port_is_free(port):
+            _given.append(port)
+            return port
+    raise EmbeddedError(f"found no free port from {PORTS.start} to {PORTS.stop - 1}; end some servers or name a port")
+
+
+def _raise_if_taken(port: int, name: str) -> None:
+    if not port_is_free(port):
+        raise EmbeddedError(
+            f"port {port} for the embedded {name} is taken by another program; end it or name another port"
+        )
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether it runs; a dead child of ours is laid to rest."""
+    try:
+        if not process.is_running():
+            return False
+        if process.status() == psutil.STATUS_ZOMBIE:
+            process.wait(1)
+            return False
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+        return False
+    return True
+
+
+def _number_in(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None

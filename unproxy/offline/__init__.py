@@ -1,0 +1,1 @@
+"""Work without Kafka: replay of recorded files, backtest of indicators, simulated fleets."""

@@ -1,0 +1,311 @@
+"""Carries rejects back onto telemetry: each once, in order, to the partition they came from.
+
+What was on the topic when it begins is read, and nothing more: lines that are rejected again come to its end and wait for
+the next replay. The position moves only once Kafka has everything before it; what dies in between is published again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from threading import Event
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from common.kafka import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
+from schemas.events import Reason
+from schemas.settings import Settings
+from schemas.topics import (
+    CLAIMS,
+    CLAIMS_VERDICTS,
+    CLOCK,
+    CLOCK_LOG,
+    DEVICE_FROM,
+    FROM_KEY,
+    REJECTS,
+    TELEMETRY,
+    topic_name,
+)
+from unproxy.errors import Failed, KafkaAway
+from unproxy.kafka.cluster import kafka_client_config, partitions_of
+from unproxy.ops.reject_positions import Rejected, Replayed, Wanted, why_left
+from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, Patience
+
+SAY_SECS = 2.0
+CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
+"""Read, published and remembered at once."""
+MESSAGE_LINES_BYTES = 256 * 1024
+"""Lines of one device that follow each other share a message up to this size."""
+REPLAYED = ""
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of the rejects that were read."""
+
+    read: int = 0
+    of: int = 0
+    done: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By reason, dialect and why it was left; REPLAYED for those that were not."""
+    before: int = 0
+    """Wanted, but replayed already."""
+
+    @property
+    def replayed(self) -> int:
+        """How many were replayed, or would be."""
+        return sum(count for (_, _, why), count in self.done.items() if why == REPLAYED)
+
+
+class Replay:
+    """One run of `unproxy rejects --replay`."""
+
+    def __init__(self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, say: Say) -> None:
+        self._wanted, self._again, self._dry_run = wanted, again, dry_run
+        self._say = say
+        self._said_at = time.monotonic()
+        self._bootstrap = settings.kafka.bootstrap
+        self._patience = Patience(self._bootstrap, _TRY_AGAIN)
+        self._rejects, self._telemetry = topic_name(settings, REJECTS), topic_name(settings, TELEMETRY)
+        self._partitions = partitions_of(settings, self._rejects)
+        self._inputs = len(partitions_of(settings, self._telemetry))
+        client = kafka_client_config(settings)
+        self._consumer = Consumer(
+            {
+                **client,
+                "group.id": group_of(settings),
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 32_768,
+                "error_cb": self._patience.note,
+            }
+        )
+        self._producer = Producer(
+            {
+                **client,
+                **ONCE_IN_ORDER,
+                "compression.type": "zstd",
+                "message.max.bytes": MESSAGE_BYTES_MAX,
+                "message.timeout.ms": 0,  # how long to wait is decided here
+                "linger.ms": 5,
+                "error_cb": self._patience.note,
+            }
+        )
+        self._marks: dict[int, Replayed] = {}
+        self._failure = ""
+        self.account = Account()
+
+    def until(self, stop: Event) -> Account:
+        """Replay everything that is wanted, or as much as there is until told to stop.
+
+        Raises KafkaAway, Failed, and Stopped.
+        """
+        self._patience.stop = stop
+        try:
+            spans = dict(self._spans())
+            self.account.of = sum(end - begin for begin, end in spans.values())
+            for chunk in self._chunks(spans):
+                self._take(chunk)
+            return self.account
+        except KafkaException as error:
+            raise KafkaAway(f"{self._bootstrap}: {error.args[0].str()}; {_TRY_AGAIN}") from None
+        finally:
+            self._producer.purge()
+            self._consumer.close()
+
+    def _spans(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """From where to where each partition is to be read."""
+        places = [TopicPartition(self._rejects, partition) for partition in self._partitions]
+        for place in self._patience.asked(self._committed, places):
+            marks = self._marks[place.partition] = Replayed.read(place.offset, place.metadata or "")
+            low, high = self._patience.asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            begin = low if self._again else max(low, marks.before(self._wanted.reason, self._wanted.dialect))
+            if begin < high:
+                yield place.partition, (begin, high)
+
+    def _chunks(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[list[Rejected]]:
+        """What lies in these spans, some at a time; in order within a partition."""
+        left = {partition: end for partition, (_, end) in spans.items()}
+        self._consumer.assign([TopicPartition(self._rejects, part, begin) for part, (begin, _) in spans.items()])
+        chunk: list[Rejected] = []
+        size = 0
+        heard_at = time.monotonic()
+        while left:
+            self._patience.check_stop()
+            message = self._consumer.poll(POLL_SECS)
+            if message is None:
+                self._patience.check(heard_at)
+            elif (error := message.error()) is not None:
+                self._patience.note(error)
+            else:
+                heard_at = time.monotonic()
+                rejected = _rejected(message)
+                if rejected.partition in left:
+                    chunk.append(rejected)
+                    size += len(rejected.raw)
+                    if rejected.offset + 1 >= left[rejected.partition]:
+                        # Beyond it lie those that came while we were reading.
+                        del left[rejected.partition]
+                        self._consumer.incremental_unassign([TopicPartition(self._rejects, rejected.partition)])
+            if chunk and (not left or len(chunk) >= CHUNK_MESSAGES or size >= CHUNK_BYTES):
+                yield chunk
+                chunk, size, heard_at = [], 0, time.monotonic()
+
+    def _take(self, chunk: Sequence[Rejected]) -> None:
+        """Publish what is wanted of a chunk, wait until Kafka has it, then remember how far it went."""
+        account = self.account
+        going: list[Rejected] = []
+        for rejected in chunk:
+            account.read += 1
+            if not self._wanted.fits(rejected):
+                continue
+            if not self._again and self._marks[rejected.partition].has(rejected):
+                account.before += 1
+                continue
+            why = why_left(rejected, self._wanted)
+            account.done[rejected.reason, rejected.dialect, why] += 1
+            if not why:
+                going.append(rejected)
+        if not self._dry_run:
+            self._publish(going)
+            self._remember(chunk)
+        if time.monotonic() - self._said_at >= SAY_SECS:
+            self._said_at = time.monotonic()
+            self._say(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
+
+    def _publish(self, going: Sequence[Rejected]) -> None:
+        for home, several in groupby(sorted(going, key=_order), key=_home):
+            for value in _joined(rejected.raw for rejected in several):
+                self._produce(home, value)
+        heard_at, waiting = time.monotonic(), len(self._producer)
+        while len(self._producer):
+            self._producer.poll(POLL_SECS)
+            if len(self._producer) < waiting:
+                heard_at, waiting = time.monotonic(), len(self._producer)
+            self._patience.check(heard_at)
+        if self._failure:
+            raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
+
+    def _produce(self, home: _Home, value: bytes) -> None:
+        # Whatever clock wrote these lines, it is no news of the device's time.
+        headers: list[tuple[str, str | bytes | None]] = [("dialect", home.dialect), (CLOCK, CLOCK_LOG)]
+        if home.keyed:
+            headers.append((DEVICE_FROM, FROM_KEY))
+        if home.claims:
+            headers.append((CLAIMS, home.claims))
+        while True:
+            try:
+                # The partition it was read from: that is where its device's state is, whatever key it had.
+                self._producer.produce(
+                    self._telemetry,
+                    value,
+                    home.device or None,
+                    home.partition % self._inputs,
+                    headers=headers,
+                    on_delivery=self._delivered,
+                )
+                return
+            except BufferError:
+                self._patience.check_stop()
+                self._producer.poll(POLL_SECS)
+
+    def _remember(self, chunk: Sequence[Rejected]) -> None:
+        if not self._wanted.is_whole:
+            return
+        ends = {rejected.partition: rejected.offset + 1 for rejected in chunk}
+        places = []
+        for partition, end in ends.items():
+            self._marks[partition].advance(self._wanted, end)
+            offset, metadata = self._marks[partition].written()
+            places.append(TopicPartition(self._rejects, partition, offset, metadata))
+        self._patience.asked(self._commit, places)
+
+    def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        found = self._consumer.committed(places, timeout=ASK_SECS_MAX)
+        _raise_first(found)
+        return found
+
+    def _commit(self, places: list[TopicPartition]) -> None:
+        _raise_first(self._consumer.commit(offsets=places, asynchronous=False))
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._failure = error.str()
+
+
+_TRY_AGAIN = "what was replayed so far is remembered, start again to go on"
+
+
+def group_of(settings: Settings) -> str:
+    """The consumer group whose offsets remember what was replayed."""
+    return f"{settings.worker.group}-rejects-replay"
+
+
+def _rejected(message: Message) -> Rejected:
+    said: dict[str, Any] = dict(message.headers() or [])
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+
+    def text(name: str) -> str:
+        return (said.get(name) or b"").decode("utf-8", "replace")
+
+    return Rejected(
+        partition,
+        offset,
+        message.timestamp()[1],
+        text("reason"),
+        text("detail"),
+        text("dialect"),
+        said.get("device") or b"",
+        message.value() or b"",
+        "cut_from_bytes" in said,
+        text(DEVICE_FROM) == FROM_KEY,
+        said.get(CLAIMS) or b"",
+    )
+
+
+def _raise_first(places: Sequence[TopicPartition]) -> None:
+    """What went wrong with a partition is in its answer."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+
+
+class _Home(NamedTuple):
+    """What lines share that may be in one message."""
+
+    partition: int
+    dialect: str
+    device: bytes
+    keyed: bool
+    claims: bytes
+
+
+def _home(rejected: Rejected) -> _Home:
+    # An operator who replays refused lines vouches for them; all other lines keep what their sender may claim.
+    claims = CLAIMS_VERDICTS.encode() if rejected.reason == Reason.NOT_ALLOWED else rejected.claims
+    return _Home(rejected.partition, rejected.dialect, rejected.device, rejected.keyed, claims)
+
+
+def _order(rejected: Rejected) -> tuple[int, bytes, int]:
+    return rejected.partition, rejected.device, rejected.offset
+
+
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines as the values of as few messages as are reasonable."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        if some and size + len(line) >= MESSAGE_LINES_BYTES:
+            yield b"\n".join(some)
+            some, size = [], 0
+        some.append(line)
+        size += len(line) + 1
+    if some:
+        yield b"\n".join(some)

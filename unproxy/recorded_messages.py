@@ -1,0 +1,50 @@
+"""Recorded lines as the messages that a producer would have made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from streams.pipeline import Message
+
+if TYPE_CHECKING:
+    from producers.sources.source import Line
+
+GROUPS_MAX = 1_000
+"""Devices whose lines wait for company."""
+
+
+class Grouping:
+    """Lines that wait for company."""
+
+    def __init__(self, lines_max: int) -> None:
+        self._lines_max = lines_max
+        self._open: dict[str, tuple[bool, list[Line]]] = {}
+        self._offset = 0
+
+    def add(self, line: Line, device: str, told: bool) -> Iterator[Message]:
+        """One more; gives the messages that are complete by it. `told` as in `Devices.of`."""
+        if device in self._open:
+            its, waiting = self._open[device]
+            if its != told or waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max:
+                yield self._close(device)
+        elif len(self._open) >= GROUPS_MAX:
+            yield self._close(next(iter(self._open)))
+        self._open.setdefault(device, (told, []))[1].append(line)
+
+    def drain(self) -> Iterator[Message]:
+        """All that still wait."""
+        for device in list(self._open):
+            yield self._close(device)
+
+    def _close(self, device: str) -> Message:
+        told, lines = self._open.pop(device)
+        self._offset += 1
+        return Message(
+            offset=self._offset,
+            logged_ms=0,  # there is no log: only the events' own times count
+            key=device.encode("utf-8", "replace"),
+            value=b"\n".join(line.value for line in lines),
+            dialect=lines[0].dialect,
+            keyed=told,
+        )
