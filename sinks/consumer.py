@@ -13,23 +13,18 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from common.consumer_settings import group_config
-from common.group_watch import Watch
-from common.health import Looks
 from common.kafka import what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits
-from sinks.clickhouse import ClickHouseSink
 from sinks.counters import Written, zeros
-from sinks.health import standing_secs_max
-from sinks.metrics import served_pages
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, as_rows
@@ -402,26 +397,3 @@ def _key(place: TopicPartition) -> Key:
 
 def _start_of(place: TopicPartition) -> TopicPartition:
     return TopicPartition(*_key(place), place.offset if place.offset >= 0 else OFFSET_BEGINNING)
-
-
-def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:
-    """Carry rows from Kafka into the ClickHouse of these settings until told to stop.
-
-    `started` is given the loop before it works, to read its counters from another thread.
-    """
-    sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
-    try:
-        loop = SinkLoop(settings, sinks)
-        looks = Looks(silent_since=time.monotonic())
-        stall_secs_max = standing_secs_max(settings.clickhouse.timeout_secs)
-        watch = Watch(settings.kafka, settings.sink.group, loop.topics, looks, loop, stall_secs_max)
-        watch.start()
-        try:
-            with served_pages(settings, loop, looks):
-                started(loop)
-                loop.run(stop)
-        finally:
-            watch.stop()
-    finally:
-        for sink in sinks:
-            sink.close()

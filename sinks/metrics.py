@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
 import schemas.metrics as declared
 from common.exporter import Family, by_label, one, served, spread
 from common.health import Health, Looks
 from schemas.settings import Settings
+from sinks.consumer import SinkLoop
 from sinks.health import SinkFacts, alive, ready
-
-if TYPE_CHECKING:
-    from sinks.consumer import SinkLoop
 
 
 def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractContextManager[None]:

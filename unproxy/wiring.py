@@ -255,7 +255,7 @@ def run_worker(settings: Settings) -> int:
 def run_sink(settings: Settings) -> int:
     """Be a sink that writes to ClickHouse until a signal says stop."""
     from sinks.base import SinkError
-    from sinks.consumer import run
+    from sinks.run import run
 
     stop = Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
@@ -382,8 +382,7 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
 
     from sinks.base import SinkError
     from sinks.clickhouse import connect
-    from unproxy.local.connect import of_settings
-    from unproxy.query.client import readable
+    from unproxy.query.client import of_settings, readable
 
     of_settings(settings).ping()
     try:

@@ -16,8 +16,8 @@ from schemas.indicators import Indicator, IndicatorAction
 from schemas.tables import AlertKind, Confidence, Outcome
 from streams.assess.assessment import Place, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
 from streams.assess.mode_history import mode_at
+from streams.assess.process_attribution import process_of
 from streams.assess.verdict_groups import Request
-from streams.correlate.processes import process_of
 from streams.indicators.index import process_matches
 from streams.model.connection import (
     BLOCKED,

@@ -6,16 +6,10 @@ connection whose other half turns out to be another one loses it again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
-
 from schemas.clock import MICROS
-from schemas.events import Micros, ProxyDecision
-from schemas.indicators import Indicator
-
-if TYPE_CHECKING:
-    from streams.model.connection import Connection, Destination
+from schemas.events import Micros
+from streams.model.access_log import Logged
+from streams.model.connection import Connection, Destination
 
 LOGGED_MAX = 256
 """Lines kept per connection; further ones are counted and not used."""
@@ -27,47 +21,6 @@ WRONG_CLOCK: Micros = 10 * MICROS
 """How far they are apart where one is wrong: what would fit then makes what fits by chance doubtful."""
 ENDS: Micros = 10 * MICROS
 """How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
-
-
-class Logged(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """One line of a proxy's own log: a request, a tunnel's once it is closed."""
-
-    at: Micros
-    started: Micros
-    host: str
-    port: int
-    """0 where the log does not tell."""
-    url: str
-    tunnel: bool
-    status: int
-    """0 for none."""
-    decision: ProxyDecision
-    upstream: str
-    """Address that the proxy connected to; "" when it did not."""
-    sent: int
-    """-1 where the log does not tell."""
-    received: int
-    user: str
-    proxy: str
-    event_id: str
-    sure: bool
-    """Joined by the client's port; else only by client, host and time."""
-
-
-class Line(msgspec.Struct, array_like=True, gc=False):
-    """A line that waits for its connection."""
-
-    logged: Logged
-    client_ip: str
-    client_port: int
-    proxy_ip: str
-    proxy_port: int
-    due: int
-    """Second at which it is decided."""
-    last: bool = False
-    """It was looked for once; the next time is the last."""
-    candidates: list[tuple[Indicator, bool]] = []
-    """Indicators that matched when it came, as in `Hit`."""
 
 
 def is_about(logged: Logged, destination: Destination) -> bool:

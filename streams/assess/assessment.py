@@ -12,8 +12,9 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.tables import Outcome, UnresolvedReason
-from streams.assess.access_log import Logged, lines_of, ports_of
+from streams.assess.access_log import lines_of, ports_of
 from streams.assess.mode_history import EVIDENCE, mode_changes, told_mode
+from streams.model.access_log import Logged
 from streams.model.connection import (
     ASKED,
     AUDITED,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from streams.assess.assessment import Place, flow_name, identity, tunnel_end
-from streams.correlate.matching import APART
 from streams.model.connection import Connection
+from streams.model.evidence import APART
 from streams.model.protection import Judged
 
 NO_TUNNEL = -1

@@ -11,9 +11,9 @@ from schemas.settings import CorrelationSettings, proxy_address
 from streams.alerts.policy import Policy, note_hit
 from streams.assess.access_log import lines_of
 from streams.assess.assessment import Place, flow_name, speaks_tls_to_proxy
+from streams.assess.process_attribution import unlist
 from streams.correlate.departed import Tombstones, departed_flow
 from streams.correlate.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
-from streams.correlate.processes import unlist
 from streams.correlate.sensor_merge import absorb, twin
 from streams.model.connection import (
     ASKED,

@@ -49,7 +49,7 @@ from streams.assess.assessment import flow_name
 from streams.assess.mode_history import hear
 from streams.correlate.connections import LEAP, Settler, ends_of
 from streams.correlate.departed import departed_flow, departed_kernel, forgotten_flow, is_departed, was_told
-from streams.correlate.matching import APART, began_after_close, flow_for_kernel, kernel_for_flow, wrongly_matched
+from streams.correlate.matching import began_after_close, flow_for_kernel, kernel_for_flow, wrongly_matched
 from streams.correlate.process_verdicts import LooseVerdicts
 from streams.correlate.processes import Processes
 from streams.correlate.program_index import list_program
@@ -82,6 +82,7 @@ from streams.model.connection import (
 )
 from streams.model.device import PROXIES_MAX, Device
 from streams.model.evidence import (
+    APART,
     NAME,
     REQUEST,
     SUMMARY,

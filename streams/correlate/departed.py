@@ -29,11 +29,11 @@ from schemas.events import Micros
 from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings
 from streams.assess.assessment import flow_name
-from streams.correlate.matching import APART, lives_apart
+from streams.correlate.matching import lives_apart
 from streams.correlate.sensor_merge import speaker
 from streams.model.connection import FROM_FLOW, GROUP_MAX, Connection, Departed, Group, Kernel
 from streams.model.device import DEPARTED_TIMER, Device
-from streams.model.evidence import kind_of_flow
+from streams.model.evidence import APART, kind_of_flow
 
 DEPARTED_MAX = 65_536
 """5-tuples remembered per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""

@@ -23,14 +23,12 @@ from __future__ import annotations
 
 from schemas.events import Micros
 from streams.model.connection import Connection, Group, Kernel
-from streams.model.evidence import kind_of_flow
+from streams.model.evidence import APART, kind_of_flow
 
 SAME_START: Micros = 50_000
 """Two readings of one SYN: near enough to be sure at once."""
 START_TOLERANCE: Micros = 1_000_000
 """Near enough once everything in time is there and no other candidate is nearer."""
-APART: Micros = 3_000_000
-"""How far the clocks of two sensors may be apart where nothing else may be meant."""
 EARLY: Micros = 10_000
 """How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
 LOGGING_DELAY: Micros = 20_000

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from schemas.clock import MICROS
 from schemas.events import Micros, ProxyDecision, ProxyLogged
 from streams.alerts.policy import note_hit
-from streams.assess.access_log import LOGGED_MAX, WRONG_CLOCK, Line, Logged, fits, fits_request, is_about, is_near
+from streams.assess.access_log import LOGGED_MAX, WRONG_CLOCK, fits, fits_request, is_about, is_near
 from streams.assess.assessment import identity
 from streams.correlate.connections import ends_of, supersede
 from streams.indicators.index import Match
+from streams.model.access_log import Line, Logged
 from streams.model.connection import (
     BY_CONNECT,
     BY_PROCESS,

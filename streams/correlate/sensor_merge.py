@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from schemas.events import Micros, Process
-from streams.correlate.matching import APART, SAME_START, lives_apart, may_be_flow_of
+from streams.correlate.matching import SAME_START, lives_apart, may_be_flow_of
 from streams.model.connection import (
     BY_CONNECT,
     DESTINATIONS_MAX,
@@ -30,7 +30,7 @@ from streams.model.connection import (
     Group,
     Kernel,
 )
-from streams.model.evidence import add_name, keep_judged, kind_of_flow
+from streams.model.evidence import APART, add_name, keep_judged, kind_of_flow
 from streams.model.protection import Hit
 
 NEXT_TO_THE_KERNEL = ("socket", "sensor", "tetragon", "falco", "auditd", "osquery", "security", "sysmon", "ecs", "mde")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.events import Micros, Process
-from streams.assess.access_log import Logged
+from streams.model.access_log import Logged
 from streams.model.process_table import Run
 from streams.model.protection import Counted, Hit, Judged
 
@@ -187,7 +187,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     row_name: str = ""
     """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
     witnesses: tuple[Kernel, ...] = ()
-    """Records of several endpoint sensors, of which the kernel's is put together (`streams.correlate.sensor_merge`); empty for one."""
+    """Records of several endpoint sensors, of which the kernel's is put together (`sensor_merge.py`); empty for one."""
     kernel_name: Micros = 0
     """The start that its identity was made from, where a better clock was heard of later."""
     flow_ids: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import msgspec
 
 from schemas.events import Micros, ProtectionMode
 from schemas.tables import ModeStatus
-from streams.assess.access_log import Line
+from streams.model.access_log import Line
 from streams.model.connection import Connection, Group
 from streams.model.protection import AlertState, Counted, Loose, ModeEntry, Span
 from streams.model.sequence_gaps import Sensor
@@ -179,7 +179,7 @@ class Device:
         self.by_pid: dict[int, dict[str, None]] | None = None
         """5-tuples by the PID that connected; None until somebody asks."""
         self.programs: dict[str | int, dict[str, None]] | None = None
-        """5-tuples by the name and by the PID of the program that connected (`streams.correlate.program_index`); None until a verdict asks."""
+        """5-tuples by the name and by the PID of the program that connected (`program_index.py`); None until a verdict asks."""
         self.programs_listed = 0
         """Upper bound of the entries in it."""
         self.parked: dict[str, None] = {}
@@ -187,7 +187,7 @@ class Device:
         self.size = 0
         """Connections in the groups."""
         self.departed: dict[int, dict[str, bytes]] = {}
-        """Tombstones of connections that left, packed (`streams.correlate.departed`): by the second at which they expire, and 5-tuple."""
+        """Tombstones of connections that left, packed (`departed.py`): by the second at which they expire, and 5-tuple."""
         self.departed_count = 0
         """5-tuples in them."""
         self.heap: list[int] = []

@@ -35,6 +35,9 @@ _ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
 
 SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
+APART: Micros = 3_000_000
+"""How far the clocks of two sensors may be apart where nothing else may be meant."""
+
 
 def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
     """A piece of evidence as a number: the same content, the same number, in every process.

@@ -19,11 +19,11 @@ from streams.assess.assessment import (
     judged_version,
     unresolved_reason,
 )
+from streams.assess.process_attribution import identify, process_of
 from streams.assess.verdict_groups import Request, keep_version, requests, sent_version
 from streams.correlate.correlator import Correlator
 from streams.correlate.departed import was_told
 from streams.correlate.matching import may_be_of_another
-from streams.correlate.processes import identify, process_of
 from streams.model.connection import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Group
 from streams.model.device import Device
 from streams.rows.mode_rows import mode_row

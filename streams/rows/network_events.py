@@ -20,7 +20,7 @@ from schemas.tables import (
 )
 from streams.alerts.findings import kind_of
 from streams.alerts.message import ACTIONS
-from streams.assess.access_log import Logged, bytes_of, lines_of, said_of, upstream_of
+from streams.assess.access_log import bytes_of, lines_of, said_of, upstream_of
 from streams.assess.assessment import (
     Place,
     connection_flags,
@@ -39,8 +39,9 @@ from streams.assess.assessment import (
     unresolved_reason,
 )
 from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
+from streams.assess.process_attribution import process_of
 from streams.assess.verdict_groups import Request
-from streams.correlate.processes import process_of
+from streams.model.access_log import Logged
 from streams.model.connection import (
     AUDITED,
     BLOCKED,

@@ -13,8 +13,8 @@ from schemas.clock import iso_micros
 from schemas.settings import PREFIX, Settings
 from schemas.topics import TABLE_OF_TOPIC
 from tests.faults.parts import ROOT
-from unproxy.local.connect import of_settings
 from unproxy.ops.damage import Part, damaged
+from unproxy.query.client import of_settings
 
 LOOK_SECS = 2.0
 CURE_SECS_MAX = 60.0

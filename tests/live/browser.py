@@ -23,8 +23,7 @@ from typing import Any
 
 from schemas.settings_file import load
 from tests.unproxy.local.up_story import Running, wait_for
-from unproxy.local.connect import of_settings
-from unproxy.query.client import Client
+from unproxy.query.client import Client, of_settings
 
 PAGE_SECS_MAX = 60
 OPTIONS = (

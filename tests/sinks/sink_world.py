@@ -31,9 +31,10 @@ from schemas.settings_file import dump
 from schemas.topics import TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink
 from sinks.clickhouse import ClickHouseSink, connect
-from sinks.consumer import SinkLoop, run
+from sinks.consumer import SinkLoop
 from sinks.metrics import sink_families
 from sinks.migrate import migrate
+from sinks.run import run
 from unproxy.telemetry import set_up
 
 ROOT = Path(__file__).parents[2]

@@ -39,7 +39,8 @@ WRITES = {
 }
 PROGRAM = """
 import logging, sys, typer
-from unproxy import replaying, telemetry
+from unproxy import telemetry
+from unproxy.offline import replay as replaying
 from unproxy.output import colored, guard
 from unproxy.local.progress import Progress
 text = sys.argv[1]

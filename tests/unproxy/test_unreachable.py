@@ -25,10 +25,9 @@ from schemas.topics import topics
 from unproxy import wiring
 from unproxy.cli import EXIT_INTERRUPTED
 from unproxy.errors import Failed
-from unproxy.local.connect import of_settings
 from unproxy.local.servers.broker import Broker, create_topics
 from unproxy.local.servers.engine import Engine
-from unproxy.query.client import Client
+from unproxy.query.client import Client, of_settings
 
 ROOT = Path(__file__).parents[2]
 SECS_MAX = 60.0

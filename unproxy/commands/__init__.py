@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from unproxy.commands import (
-    acls,
     alerts,
     check,
     coverage,
     event,
     forward,
     indicators,
+    kafka,
     migrate,
     parts,
     produce,
@@ -23,7 +23,6 @@ from unproxy.commands import (
     simulate,
     suppress,
     timeline,
-    topics,
     up,
 )
 
@@ -49,8 +48,7 @@ _IN_ORDER = (
     parts,
     forward,
     migrate,
-    topics,
-    acls,
+    kafka,
     check,
 )
 

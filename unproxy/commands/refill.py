@@ -50,8 +50,9 @@ def refill(
     run meanwhile.
     """
     from schemas.topics import TABLE_OF_TOPIC
-    from unproxy.local.connect import kafka_settings, of_settings
+    from unproxy.local.connect import kafka_settings
     from unproxy.ops.refill import Refill
+    from unproxy.query.client import of_settings
 
     known = list(TABLE_OF_TOPIC.values())
     if strange := [name for name in table or () if name not in known]:
@@ -78,8 +79,8 @@ def _millis(option: str, given: str) -> int | None:
 
 
 def _detach_damaged(settings: Settings, tables: Sequence[str], since: str, dry_run: bool, shape: Shape) -> None:
-    from unproxy.local.connect import of_settings
     from unproxy.ops.damage import damaged, detach
+    from unproxy.query.client import of_settings
 
     client = of_settings(settings)
     parts = []

@@ -17,7 +17,7 @@ from unproxy.errors import Fixable
 from unproxy.local.folder import Folder, Running
 from unproxy.local.servers.secret import secret_of
 from unproxy.options import DATA_FOLDER, State
-from unproxy.query.client import Client
+from unproxy.query.client import Client, of_settings
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -61,19 +61,6 @@ def kafka_settings(state: State, data: Path | None) -> Settings:
     if data is not None:
         raise Fixable(f"{data}: no `unproxy up` runs there, and only a running one has a Kafka; start it first")
     return state.settings
-
-
-def of_settings(settings: Settings) -> Client:
-    """A client for the user's own ClickHouse."""
-    clickhouse = settings.clickhouse
-    return Client(
-        clickhouse.url,
-        clickhouse.database,
-        clickhouse.username,
-        clickhouse.password.get_secret_value(),
-        clickhouse.timeout_secs,
-        clickhouse.ca_file,
-    )
 
 
 def _of_engine(folder: Folder, url: str) -> Client:

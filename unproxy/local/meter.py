@@ -20,7 +20,7 @@ from common.kafka import client_config
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name, topics
 from unproxy.errors import Failed
-from unproxy.local.connect import of_settings
+from unproxy.query.client import of_settings
 
 ASK_SECS_MAX = 3.0
 EVERY_SECS = 0.5

@@ -20,7 +20,7 @@ from unproxy.errors import Failed, Fixable
 from unproxy.kafka import cluster
 from unproxy.local import balance as book
 from unproxy.local import parts, show
-from unproxy.local.connect import DATABASE, of_settings
+from unproxy.local.connect import DATABASE
 from unproxy.local.folder import Folder, Pid, Running, end_leftovers
 from unproxy.local.meter import Meter, Reading
 from unproxy.local.progress import Progress
@@ -32,7 +32,7 @@ from unproxy.local.servers.jars import KAFKA_VERSION, cache_folder
 from unproxy.local.servers.service import private_files
 from unproxy.local.supervisor import Part, Supervisor
 from unproxy.output import colored
-from unproxy.query.client import Client
+from unproxy.query.client import Client, of_settings
 
 LOCK_SECS_MAX = 60.0
 LOOK_SECS = 0.1

@@ -15,7 +15,7 @@ from schemas.tables import TABLES, columns
 from schemas.topics import Topic, topics
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import ask
-from unproxy.local.connect import of_settings
+from unproxy.query.client import of_settings
 from unproxy.wiring import grant_problems, identity_file, lost_tables, pending_migrations
 
 KAFKA_SECS_MAX = 5.0

@@ -15,10 +15,13 @@ import re
 import ssl
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from unproxy.errors import Failed
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
 
 CHUNK_BYTES = 256 * 1024
 ERROR_CHARS_MAX = 300
@@ -176,3 +179,16 @@ def readable(error: str) -> str:
     if len(text) > ERROR_CHARS_MAX:
         text = text[: ERROR_CHARS_MAX - 1] + "…"
     return text or "the engine refused the query and did not say why"
+
+
+def of_settings(settings: Settings) -> Client:
+    """A client for the user's own ClickHouse."""
+    clickhouse = settings.clickhouse
+    return Client(
+        clickhouse.url,
+        clickhouse.database,
+        clickhouse.username,
+        clickhouse.password.get_secret_value(),
+        clickhouse.timeout_secs,
+        clickhouse.ca_file,
+    )

@@ -1,6 +1,6 @@
 """Rows of Azure Monitor's tables (Log Analytics, Microsoft Sentinel), as they are exported in JSON.
 
-`Syslog` and custom tables hold a line as it was sent (`SyslogMessage`, `RawData`; `schemas.parsers.common.carriers` takes it out).
+`Syslog` and custom tables hold a line as it was sent (`SyslogMessage`, `RawData`; `carriers.py` takes it out).
 `CommonSecurityLog` has the fields of a CEF message in columns of its own
 (learn.microsoft.com, "CEF and CommonSecurityLog field mapping").
 """

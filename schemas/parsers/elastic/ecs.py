@@ -1,6 +1,6 @@
 """Network events in the Elastic Common Schema: Packetbeat, Elastic Agent's network packet capture, Elastic Defend, Auditbeat.
 
-Of one shape (`schemas.parsers.elastic.line`), but of two kinds: an endpoint's sensor knows the process and calls the device by its name;
+Of one shape (`line.py`), but of two kinds: an endpoint's sensor knows the process and calls the device by its name;
 Packetbeat on a tap knows the client's address only, and that is the device. Packetbeat drops the request line: of a request
 to a proxy it keeps the path and the Host header, so what looks like a URL is put together from these.
 """
@@ -33,9 +33,9 @@ from schemas.events import (
     TlsName,
 )
 from schemas.parsers.common.memoize import read_once
+from schemas.parsers.common.values import Missing, Scalar, number, text
 from schemas.parsers.elastic.line import UNREADABLE, Line, read, several
 from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
-from schemas.parsers.windows.record import Missing, Scalar, number, text
 
 Part = TypeVar("Part", bound=msgspec.Struct)
 

@@ -17,8 +17,8 @@ from schemas.address import canonical_ip
 from schemas.clock import parse_micros
 from schemas.events import IPS_CHARS_MAX, Flow, Micros, flow_of
 from schemas.parsers.common.envelopes import DEPTH_MAX, within
+from schemas.parsers.common.values import Missing, Scalar, needed, number, text
 from schemas.parsers.elastic.parts import WORDS, Agent, DataStream, End, Event, FlowPart, Host, Http, Network, Tls, Url
-from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
 
 PORT_MAX = 65_535
 EPHEMERAL = 32_768

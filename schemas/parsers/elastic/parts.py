@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.parsers.windows.record import Scalar
+from schemas.parsers.common.values import Scalar
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`schemas.parsers.linux.audit`).
+"""Linux's audit log (auditd, audisp-syslog, LAUREL): calls of connect(), once their records are joined (`audit.py`).
 
 A record of connect() names the process and the address that was to be reached, not the port that the connection comes from.
 With no more than that it cannot be told which connection it is of: beside a network sensor every connection would be shown

@@ -26,7 +26,7 @@ from schemas.events import (
     flow_of,
 )
 from schemas.parsers.common.envelopes import anywhere_within, read
-from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
+from schemas.parsers.common.values import Missing, Scalar, needed, number, text
 
 PORT_MAX = 65_535
 PID_MAX = 2**32

@@ -3,7 +3,7 @@
 `conn` gives the end of a connection, `http` requests, `ssl` server names; `uid` is one connection of one Zeek, also through a
 CONNECT tunnel. A tap sees many devices: the device is the client's address. `ts` is when something began, not when it was
 written: a request's own time, a connection's start. Tab-separated rows are made into JSON when they are published
-(`schemas.parsers.network.zeek_tsv`). Field names and the meaning of `conn_state` and `history`: Zeek's `base/protocols/*/main.zeek`.
+(`zeek_tsv.py`). Field names and the meaning of `conn_state` and `history`: Zeek's `base/protocols/*/main.zeek`.
 """
 
 from __future__ import annotations

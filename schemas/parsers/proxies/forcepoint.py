@@ -3,7 +3,7 @@
 Keys: help.forcepoint.com, "SIEM integration", in the order of the format of key-value pairs. Values are not quoted and may
 hold spaces and `=`, so one ends where the next key that is known begins. What the client said itself (its user agent) comes
 after the addresses and before the URL. The time is that of the syslog header; without a year it is completed when the line is
-read from its file (`schemas.parsers.common.syslog_dates`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
+read from its file (`syslog_dates.py`). CEF has a time of its own (`rt`), LEEF has none; both are read as well, and CEF in the
 columns of Azure's table.
 """
 

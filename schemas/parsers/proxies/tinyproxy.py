@@ -1,7 +1,7 @@
 """Tinyproxy's log, by file or syslog: `CONNECT   Nov 24 19:07:24.847 [11485]: Connect (file descriptor 6): 198.51.100.11`.
 
 Several lines tell of one request, joined by nothing but the number of a file descriptor that is soon used again. Who reads the
-whole file knows which belong together (`schemas.parsers.proxies.tinyproxy_requests`): the line that tells what became of a request is published
+whole file knows which belong together (`tinyproxy_requests.py`): the line that tells what became of a request is published
 with the two that tell who asked for what, and with the times of request and end, as their own have neither year nor zone.
 Lines by themselves hold nothing and are about no device.
 """

@@ -2,7 +2,7 @@
 
 Fields: "ProxySG Log Fields and Substitutions", SGOS 6.5 to 7.3. Date and time are GMT and tell when the request was
 over; `time-taken` is in milliseconds. A row says nothing of its order: `#Fields` above it does, so rows of a file are
-published as JSON with the fields' names (`schemas.parsers.common.extended_log`). Of a row by itself only the orders that the vendor
+published as JSON with the fields' names (`extended_log.py`). Of a row by itself only the orders that the vendor
 ships are read, told by where filter result, status and action stand. IIS writes such logs, too, and is no proxy. Cisco's
 appliance does (`cs-url`, `x-resultcode-httpstatus`), and its `s-ip` is the server's. For QRadar the fields have other names,
 between bars: `Bluecoat|src=192.0.2.7|…|devicetime=[03/11/2020:12:41:27 GMT]|s-action=TCP_MISS|…`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.parsers.windows.record import Scalar, SysmonConnection, SysmonProcess
+from schemas.parsers.common.values import Scalar
+from schemas.parsers.windows.record import SysmonConnection, SysmonProcess
 
 
 class _Address(msgspec.Struct, gc=False):

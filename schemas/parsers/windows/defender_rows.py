@@ -18,7 +18,7 @@ import re
 import msgspec
 
 from schemas.parsers.common.envelopes import DEPTH_MAX, elements, within
-from schemas.parsers.windows.record import Scalar
+from schemas.parsers.common.values import Scalar
 
 ROWS_MAX = 10_000
 """Rows in one envelope: an Event Hub's message of 1 MB holds some 600."""

@@ -31,8 +31,8 @@ from schemas.events import (
     TlsName,
     flow_of,
 )
+from schemas.parsers.common.values import Missing, Scalar, needed, number, text
 from schemas.parsers.windows.defender_rows import UNREADABLE, Row, claims, read, read_head, split
-from schemas.parsers.windows.record import Missing, Scalar, needed, number, text
 
 PORT_MAX = 65_535
 PID_MAX = 2**32

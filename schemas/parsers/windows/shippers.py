@@ -12,7 +12,7 @@
 | Event as nested JSON (Datadog agent, evtx_dump) | `Event` |
 | Wazuh's agent, archives and alerts | `win`, `data.win` |
 | Event XML, in a root or not | `<Event` |
-| Snare, NXLog's structured data, Splunk's text | `MSWinEventLog`, `[NXLOG@14506`, `EventCode=` (`schemas.parsers.windows.plain_text`) |
+| Snare, NXLog's structured data, Splunk's text | `MSWinEventLog`, `[NXLOG@14506`, `EventCode=` (`plain_text.py`) |
 | any of these behind a syslog header | `{` or `<Event` further on |
 | any of these in somebody's envelope | `schemas.parsers.common.envelopes` |
 """
@@ -29,18 +29,16 @@ import msgspec
 from schemas.clock import parse_micros
 from schemas.parsers.common.envelopes import DEPTH_MAX, elements, within
 from schemas.parsers.common.quoting import unescaped
+from schemas.parsers.common.values import Missing, Scalar, number
 from schemas.parsers.elastic.line import dotted, nested
 from schemas.parsers.windows.event_xml import VALUES_MAX, Malformed, apart, head
 from schemas.parsers.windows.plain_text import flat, is_line
 from schemas.parsers.windows.record import (
     FilteredConnection,
-    Missing,
     Record,
-    Scalar,
     Source,
     SysmonConnection,
     SysmonProcess,
-    number,
     source_of,
 )
 from schemas.parsers.windows.shown_text import values_of

@@ -1,7 +1,7 @@
 """Windows events as Winlogbeat, Elastic Agent, Wazuh, NXLog, Fluent Bit, Vector, Azure Monitor, syslog and others ship them.
 
 Sysmon 3 and the Windows Filtering Platform's 5156 and 5157 give connections, Sysmon 1 and 5 processes, Defender's 1125 and 1126
-verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`schemas.parsers.windows.shippers`). Inbound
+verdicts, its 5007 the change of the protection mode. The shapes are told apart by content (`shippers.py`). Inbound
 connections are those of another machine, and UDP has none.
 """
 
@@ -35,20 +35,10 @@ from schemas.events import (
     flow_of,
 )
 from schemas.parsers.common.memoize import read_once
+from schemas.parsers.common.values import Missing, needed, number, text
 from schemas.parsers.windows.common_schema import ecs_process, ecs_values
 from schemas.parsers.windows.event_xml import Malformed
-from schemas.parsers.windows.record import (
-    FilteredConnection,
-    Missing,
-    Record,
-    Shown,
-    Source,
-    SysmonConnection,
-    SysmonProcess,
-    needed,
-    number,
-    text,
-)
+from schemas.parsers.windows.record import FilteredConnection, Record, Shown, Source, SysmonConnection, SysmonProcess
 from schemas.parsers.windows.shippers import claims, read, split
 
 PORT_MAX = 65_535

@@ -12,8 +12,8 @@ from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_COVERAGE, NETWORK_EVENTS, REJECTS, SENSOR_GAPS, topic_name
 from unproxy import wiring
 from unproxy.local import balance as book
-from unproxy.local.connect import of_settings
 from unproxy.local.meter import Offsets
+from unproxy.query.client import of_settings
 
 WORKERS = {
     "read": 10, "parsed": 6, "ignored:dns": 2, "ignored:stats": 1, "rejected:malformed": 1,

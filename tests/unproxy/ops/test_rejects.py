@@ -28,11 +28,11 @@ from tests.streams.worker.worker_process import WorkerProcess, committed, ends, 
 from unproxy import timeouts as patience
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
-from unproxy.local.connect import of_settings
 from unproxy.local.parts import write_settings
 from unproxy.ops import rejects as carrying
 from unproxy.ops.reject_positions import ANY, Rejected, Replayed, Wanted, why_left
 from unproxy.ops.rejects import Account, Replay
+from unproxy.query.client import of_settings
 from unproxy.query.rejects import Wanted as Shown
 from unproxy.query.rejects import lines, stored
 from unproxy.timeouts import Stopped

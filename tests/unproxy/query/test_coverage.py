@@ -13,8 +13,8 @@ from sinks.clickhouse import ClickHouseSink
 from streams.pipeline import Message, Pipeline
 from tests.sample import sample
 from unproxy import wiring
-from unproxy.local.connect import of_settings
 from unproxy.local.servers.engine import Engine
+from unproxy.query.client import of_settings
 from unproxy.query.coverage import Answer, Verdict, answer, as_objects, ask, lines, stretches
 from unproxy.query.times import is_day, moment
 from unproxy.query.unresolved import CAUSES

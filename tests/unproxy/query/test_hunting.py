@@ -12,11 +12,10 @@ from schemas.settings import Settings
 from sinks.clickhouse import ClickHouseSink
 from tests.unproxy.query.hunting_story import OTHER_PROXY, tables
 from unproxy import wiring
-from unproxy.local.connect import of_settings
 from unproxy.local.servers.engine import Engine
 from unproxy.query import kql
 from unproxy.query.answer import Table, ask
-from unproxy.query.client import Client
+from unproxy.query.client import Client, of_settings
 
 PAGE = Path(__file__).parents[3] / "docs/hunting.md"
 DATABASE = "hunting"

@@ -6,10 +6,9 @@ import pytest
 
 from schemas.settings import Settings
 from unproxy import wiring
-from unproxy.local.connect import of_settings
 from unproxy.query import kql
 from unproxy.query.answer import ask
-from unproxy.query.client import Client, QueryRefused
+from unproxy.query.client import Client, QueryRefused, of_settings
 
 PROXY = "198.51.100.80"
 

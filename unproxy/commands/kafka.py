@@ -1,4 +1,4 @@
-"""`unproxy acls`: what each role may do on Kafka, as commands or added to the cluster."""
+"""`unproxy topics` and `unproxy acls`: what Kafka must have, and its creation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,37 @@ from unproxy.options import example, state_of
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the verbs."""
+    app.command(epilog=example("topics"))(topics)
     app.command(epilog=example("acls --role sensor --principal User:ws-1 --raw raw-ws-1"))(acls)
+
+
+def topics(
+    context: typer.Context,
+    create: Annotated[bool, typer.Option("--create", help="Create those that are missing.")] = False,
+    replicas: Annotated[
+        int, typer.Option(metavar="N", help="Copies of each partition, with --create; -1 for the cluster's default.")
+    ] = -1,
+) -> None:
+    """Show the topics, or create the missing ones.
+
+    Shows name, partitions and settings of each topic as it should be; `unproxy check` compares them with the cluster.
+    """
+    from schemas.topics import topics as declared
+
+    settings = state_of(context).settings
+    if not create:
+        for topic in declared(settings):
+            typer.echo(f"{topic.name}  {topic.partitions} partitions  {topic.about}")
+            for key, value in topic.config.items():
+                typer.echo(f"    {key}={value}")
+        return
+    from unproxy.kafka.cluster import create_topics
+
+    made = create_topics(settings, replicas)
+    for name in made:
+        typer.echo(name)
+    typer.echo(f"{len(made)} created at {settings.kafka.bootstrap}" if made else "nothing to create", err=True)
 
 
 def acls(

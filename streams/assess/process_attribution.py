@@ -1,0 +1,72 @@
+"""Which process opened a connection: its endpoint record, completed by the records of the process itself. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.events import Process
+from streams.model.connection import Connection, Group
+from streams.model.device import Device, peek
+from streams.model.process_table import Run, filled, learnt, run_of
+
+unpack_runs = msgspec.msgpack.Decoder(list[Run]).decode
+"""Decodes the packed process records of a PID."""
+
+
+def identify(device: Device, key: str, connection: Connection) -> None:
+    """Note what is known of a connection's process; rows that said something else are outbid."""
+    found, known = found_process(device, connection), connection.run
+    if device.by_pid is not None and (pid := _pid(connection)) is not None:
+        device.by_pid.setdefault(pid, {})[key] = None
+    if found == known:
+        return
+    connection.run = found
+    if known is not None and (found is None or found.process != known.process):
+        connection.was_another()
+
+
+def unlist(device: Device, key: str, connection: Connection, left: Group) -> None:
+    """A connection leaves: its PID need not be asked for it any more."""
+    pid = _pid(connection)
+    if device.by_pid is None or pid is None or any(_pid(other) == pid for other in left):
+        return
+    keys = device.by_pid.get(pid)
+    if keys is not None:
+        keys.pop(key, None)
+        if not keys:
+            del device.by_pid[pid]
+
+
+def process_of(connection: Connection) -> Process | None:
+    """Who opened it, by the connection's record and by the process's own; None where nobody tells."""
+    if connection.kernel is None:
+        return None
+    process = connection.kernel.process
+    return process if connection.run is None else filled(process, connection.run.process)
+
+
+def found_process(device: Device, connection: Connection) -> Run | None:
+    """Return the process record that a connection belongs to; None where no record fits."""
+    kernel = connection.kernel
+    if kernel is None or kernel.process.pid is None or kernel.process.command_line:
+        return None
+    packed = device.processes.get(kernel.process.pid)
+    runs = unpack_runs(packed) if packed else []
+    if connection.run is not None and connection.run.process.pid == kernel.process.pid:
+        runs = learnt(runs, connection.run) or runs
+    return run_of(runs, kernel.process, kernel.started) if runs else None
+
+
+def _pid(connection: Connection) -> int | None:
+    return connection.kernel.process.pid if connection.kernel is not None else None
+
+
+def connections_by_pid(device: Device) -> dict[int, dict[str, None]]:
+    """5-tuples by PID; the first time all connections are looked at."""
+    if device.by_pid is None:
+        device.by_pid = {}
+        for key, group in device.groups.items():
+            for connection in peek(group):
+                if (pid := _pid(connection)) is not None:
+                    device.by_pid.setdefault(pid, {})[key] = None
+    return device.by_pid
