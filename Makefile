@@ -63,9 +63,10 @@ live: $(MADE) $(SQUID) $(EDGES)  ## The sensor beside real proxies and real clie
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
-lint: $(MADE)  ## Style and formatting.
+lint: $(MADE)  ## Style, formatting and import layers.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
