@@ -34,8 +34,8 @@ from schemas.topics import CLAIMS, CLAIMS_VERDICTS, CLOCK, DEVICE_FROM, END, FRO
 from streams.alerts.folding import KEPT, forget_old
 from streams.alerts.folding import remember as remember_alerts
 from streams.alerts.policy import Policy
-from streams.correlate.connections import LEAP
 from streams.correlate.correlator import Correlator
+from streams.correlate.lifecycle import LEAP
 from streams.model.device import Device
 from streams.model.sequence_gaps import Heard
 from streams.model.snapshot import Store
@@ -115,7 +115,7 @@ class Pipeline:
         self.devices: dict[str, Device] = self.store.devices
         self._devices_max = settings.devices_max
         self._dialects = dialects()
-        self._handlers = self.correlator.handlers
+        self._handlers, self._table = self.correlator.handlers, self.correlator.table
         self._changed: dict[str, Device] = {}
         self.line_at_hand: MutableSequence[int] = [NO_LINE]
         """One number, the line that is read now; a worker puts a place there that survives it."""
@@ -126,7 +126,7 @@ class Pipeline:
         self.store.restore(entries)
         for device in islice(self.devices.values(), before, None):
             self.presence.remember(device)
-            self.correlator.tombstones.total += device.departed_count
+            self._table.tombstones.total += device.departed_count
             remember_alerts(device, self.policy.alert_gap)
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
@@ -210,8 +210,8 @@ class Pipeline:
         total["waiting"] = total.get("connections", 0) - settled
         sizes = [device.size for device in self.devices.values()]
         total["devices"], total["kept"] = len(sizes), sum(sizes)
-        total["departed"] = self.correlator.tombstones.total
-        total["devices_near_bound"] = sum(size > NEAR_BOUND * self.correlator.connections_max for size in sizes)
+        total["departed"] = self._table.tombstones.total
+        total["devices_near_bound"] = sum(size > NEAR_BOUND * self._table.connections_max for size in sizes)
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:
@@ -268,7 +268,7 @@ class Pipeline:
         if device.name not in self._changed:
             self._change(device, home, message)
             if device.parked:
-                self.correlator.speak_again(device)
+                self._table.speak_again(device)
             if device.groups_in is None:
                 self.correlator.heed_settings(device, facts.now)
         device.read += 1
@@ -280,7 +280,7 @@ class Pipeline:
             if not facts.now >= at >= facts.now - LEAP:
                 own = device is home and kind is not ProxyLogged and not message.foreign_clock
                 until = getattr(parsed, "ended", 0)
-                self.correlator.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
+                self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
             self._count(facts.counts, f"rejected:{parsed.reason}")
@@ -294,9 +294,9 @@ class Pipeline:
                 # Headings and a program's own messages have no time, or are about nobody.
                 device.times.append(parsed.at)
                 if dialect is not None and dialect.is_network_sensor:
-                    self.correlator.see_sensor(device, parsed.at)
+                    self._table.see_sensor(device, parsed.at)
                 own = device is home and not message.foreign_clock
-                self.correlator.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
+                self._table.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
 
     @staticmethod
     def _count(counts: dict[str, int], what: str) -> None:
@@ -326,7 +326,7 @@ class Pipeline:
             for what, count in device.facts.counts.items():
                 counts[what] = counts.get(what, 0) + count
             self._count(counts, "devices_evicted")
-            self.correlator.tombstones.total -= device.departed_count
+            self._table.tombstones.total -= device.departed_count
             self.store.evict(device.name)
         self.store.changed[""] = book
 
@@ -350,7 +350,7 @@ class Pipeline:
             if message.offset <= facts.offset:
                 continue
             passed = (message.logged_ms - facts.logged_ms) * 1000
-            changed = self.correlator.be_quiet(device, passed)
+            changed = self._table.be_quiet(device, passed)
             if passed >= device.quiet_due:
                 self.presence.be_quiet(device, passed, message.logged_ms)
                 changed = True
@@ -367,7 +367,7 @@ class Pipeline:
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
         """Devices that the log's time makes something ripe for."""
-        idle = self.correlator.idle
+        idle = self._table.idle
         for device in self.devices.values():
             facts = device.facts
             passed = (logged_ms - facts.logged_ms) * 1000

@@ -306,13 +306,13 @@ class World:
     def _speak(self, event: Event) -> None:
         if self.quiet_secs:
             self.quiet_secs = 0.0
-            self.correlator.speak_again(self.device)
+            self.correlator.table.speak_again(self.device)
         self.correlator.take(self.device, event)
 
     def wait(self, seconds: float) -> World:
         """Let the device be quiet for so much longer; what it says next ends that."""
         self.quiet_secs += seconds
-        self.correlator.be_quiet(self.device, round(self.quiet_secs * MICROS))
+        self.correlator.table.be_quiet(self.device, round(self.quiet_secs * MICROS))
         self.emitter.emit(self.device)
         self._keep(self.emitter.drain())
         return self

@@ -1,518 +1,136 @@
-"""When connections settle, rest and leave: the device's clock, its timers, and what is looked at again when a fact changes."""
+"""The connections of devices as the handlers of events see them: found by flow and time, and marked as changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-
-from schemas.clock import MICROS
-from schemas.events import Micros
-from schemas.settings import CorrelationSettings, proxy_address
-from streams.alerts.policy import Policy, note_hit
-from streams.assess.access_log import lines_of
-from streams.assess.assessment import Place, flow_name, speaks_tls_to_proxy
-from streams.assess.process_attribution import unlist
-from streams.correlate.departed import Tombstones, departed_flow
-from streams.correlate.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
-from streams.correlate.sensor_merge import absorb, twin
-from streams.model.connection import (
-    ASKED,
-    BY_HOST,
-    BY_JUDGED_NAME,
-    BY_PROCESS,
-    BY_PROXY_LOG,
-    BY_SNI,
-    BY_VERDICT,
-    FROM_FLOW,
-    FROM_KERNEL,
-    GROUP_MAX,
-    REACHED,
-    UNDECIDED,
-    Connection,
-    Departed,
-    Destination,
-    Group,
-)
-from streams.model.device import DEPARTED_TIMER, LOOSE_TIMER, NEVER, PROXY_TIMER, Device
-from streams.model.evidence import add_destination, kind_of_flow
-
-LEAP: Micros = 3_600 * MICROS
-"""A time further away than this needs a second event that agrees before the device's clock follows."""
-REST_SECS = 16
+from schemas.events import Flow, Micros
+from streams.alerts.folding import touch
+from streams.assess.assessment import flow_name
+from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
+from streams.correlate.lifecycle import LEAP, ConnectionLifecycle, ends_of
+from streams.correlate.matching import kernel_for_flow
+from streams.correlate.sensor_merge import mark_of, may_have_twin, told_by_another
+from streams.model.connection import Connection, Group
+from streams.model.device import PROXIES_MAX, Device
+from streams.model.evidence import APART
 
 
-@lru_cache(maxsize=16_384)
-def ends_of(key: str) -> tuple[str, int, str, int, str]:
-    """A 5-tuple's parts, and its remote end as settings and facts spell it."""
-    local_ip, local_port, remote_ip, remote_port = key.split(" ")
-    return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
+class ConnectionTable(ConnectionLifecycle):
+    """Finds the connection of each piece of evidence, and learns which remote ends are proxies."""
 
+    def locate(
+        self, device: Device, flow: Flow, at: Micros, started: Micros, since: Micros = 0, until: Micros = 0
+    ) -> tuple[str, Connection]:
+        """The connection that a sensor's evidence belongs to, and its 5-tuple, client first.
 
-def _rest_until(until: Micros) -> int:
-    """The second at which a settled connection is looked at again: rounded up, so that many share one timer."""
-    return -(-until // (REST_SECS * MICROS)) * REST_SECS
-
-
-def supersede(weak: Destination) -> None:
-    """A better name came, or what named it fits no more."""
-    if not weak.superseded:
-        weak.superseded = True
-        weak.evidence += 1
-
-
-def _take_back_logged(connection: Connection) -> None:
-    """Destinations that only a proxy's log named, of which no line fits the connection any more."""
-    for destination in connection.destinations if connection.logged else ():
-        if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
-            supersede(destination)
-
-
-def _nothing(_device: Device, _what: object) -> None:
-    """What happens when nobody asked to be told."""
-
-
-class Settler:
-    """Keeps the connections of devices and moves them through time."""
-
-    def __init__(self, settings: CorrelationSettings, policy: Policy) -> None:
-        self.policy = policy
-        self.lateness = int(settings.lateness_secs * MICROS)
-        self.patience = int(settings.patience_secs * MICROS)
-        self.linger = int(settings.linger_secs * MICROS)
-        self.idle = int(settings.idle_secs * MICROS)
-        self.horizon = self.patience - self.lateness
-        """What came later than this after a connection's start is not known for sure when it settles, so it does not count."""
-        self.tombstones = Tombstones(settings)
-        self.connections_max = settings.connections_max
-        self.proxies: dict[str, str] = {}
-        for entry in settings.proxies:
-            ip, port, name = proxy_address(entry)
-            self.proxies[f"{ip} {port}"] = name
-        self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
-        self.wake_loose: Callable[[Device, int], None] = _nothing
-        """Called when verdicts that name no connection are to be decided."""
-        self.take_back_guess: Callable[[Device, str, Connection, str], None] = lambda *_: None
-        """Called when what a connection asked for is known, and is not the host that a verdict was taken for."""
-        self.wake_lines: Callable[[Device, int], None] = _nothing
-        """Called when lines of proxies' logs are to be decided."""
-        self.before_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
-        """Called before a connection leaves the state: the last chance for its rows."""
-
-    def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
-        """Move the device's clock to an event's time; `until` is when the activity in the event ended.
-
-        An hour or more away, ahead or behind, takes a second event that agrees: a single wrong timestamp moves nothing, a clock
-        that was corrected is followed. A record of a long activity that ended just now does not set the clock back.
-
-        `logged` is the log's time, given for what the device itself did not report (a proxy, a network tap, another device):
-        such a timestamp moves the clock neither past the log's time nor back.
+        `started` is the flow's start, 0 where the evidence does not tell. A summary tells from when until when it was seen.
         """
         facts = device.facts
-        if logged and (at := min(at, logged)) <= facts.now:
-            return
-        if at < facts.now - LEAP <= until:
-            return
-        if facts.now and abs(at - facts.now) > LEAP:
-            if not facts.leap or abs(at - facts.leap) > LEAP:
-                facts.leap = at
-                return
-            facts.now = at
-        elif at > facts.now:
-            facts.now = at
-        facts.leap = 0
-        if facts.now // MICROS >= device.next_due:
-            self._fire(device, facts.now // MICROS)
-
-    @staticmethod
-    def see_sensor(device: Device, at: Micros) -> None:
-        """Note since when a network sensor speaks for the device."""
-        facts = device.facts
-        if (not facts.sensor_first or at < facts.sensor_first) and at >= facts.now - LEAP:
-            facts.sensor_first = at
-
-    def be_quiet(self, device: Device, passed: Micros) -> bool:
-        """Settle what waits on a device that has sent nothing for `passed` microseconds of the log's time.
-
-        Only idle connections leave: the device may have been cut off, and report the rest once it is back. The device's clock
-        stays where it is and goes on from there. Returns False where the state is what it was: parking a connection that has
-        ended changes nothing that is kept.
-        """
-        second = (device.facts.now + passed) // MICROS
-        changed = second >= device.next_due and self._fire(device, second, quiet=True)
-        if device.parked and passed >= self.idle:
-            changed = True
-            for key in list(device.parked):
-                for connection in list(device.group(key) or ()):
-                    if connection.settled:
-                        self._leave(device, key, connection, "left:idle")
-            device.parked.clear()
-            self.tombstones.expire(device, NEVER)
-        return changed
-
-    def speak_again(self, device: Device) -> None:
-        """The device is back: what was kept for it leaves in its own time."""
-        for key in device.parked:
-            for connection in device.group(key) or ():
-                device.wake_at(connection.due, key)
-        if DEPARTED_TIMER in device.parked:
-            for second in device.departed:
-                device.wake_at(second, DEPARTED_TIMER)
-        device.parked.clear()
-
-    def finish(self, device: Device) -> None:
-        """Settle everything that waits, as at the end of a recording."""
-        for key in list(device.groups):
-            for connection in list(device.group(key) or ()):
-                if not connection.settled:
-                    self._settle(device, key, connection)
-            for connection in device.group(key) or ():
-                self._decide(device, key, connection)
-
-    def _decide(self, device: Device, key: str, connection: Connection) -> None:
-        """Nothing more will tell whose flow it is: its row leaves under the flow's name."""
-        if connection.kernel is None and connection.identity == UNDECIDED:
-            connection.identity = FROM_FLOW
-            self.changed(device, key)
-
-    def place(self, device: Device, key: str, connection: Connection) -> Place:
-        """Where a connection goes and what it is taken for."""
-        local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
-        name = self.proxies.get(remote)
-        proxies = device.facts.proxies
-        learnt = name is None and (
-            remote in proxies
-            or (bool(proxies) and self._speaks_as_proxy(device, remote_ip) and speaks_tls_to_proxy(connection))
-        )
-        proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
-        return Place(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
-
-    def is_listed(self, place: Place) -> bool:
-        """The settings name it as a proxy."""
-        return f"{place.remote_ip} {place.remote_port}" in self.proxies
-
-    def new(self, device: Device, key: str, group: Group | None, at: Micros, wait: Micros) -> Connection:
-        """A new connection of a 5-tuple, first told of for that time, to be looked at so much later."""
-        if group is not None and len(group) >= GROUP_MAX:
-            self._let_oldest_go(device, key)
-            group = device.group(key)
-        if device.size >= self.connections_max:
-            self._let_oldest_go(device, next(iter(device.groups)))
-            group = device.group(key)
-        connection = Connection()
+        if at < facts.sensor_first or not facts.sensor_first:
+            self.see_sensor(device, at)
+        key, flow_id = flow.key, flow.id
+        group = device.group(key)
         if group is None:
-            connection.number = device.facts.groups_seen
-            device.facts.groups_seen += 1
-            device.groups[key] = [connection]
-        else:
-            connection.number = group[0].number
-            group.append(connection)
-        device.size += 1
-        # A start far ahead must not keep it waiting: its time is not trusted, the device's clock is.
-        connection.due = -(-min(at + wait, device.facts.now + self.patience) // MICROS)
-        device.wake_at(connection.due, key)
-        self.count(device, "connections")
-        if not self.policy.indicators.empty:
-            self._compare_address(device, key, connection, min(at, device.facts.now))
-        return connection
-
-    def mark_late(self, device: Device, connection: Connection, left: Departed) -> None:
-        """Take a connection for late evidence of one that left: it has its identity, and no row of its own."""
-        connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
-        connection.late, connection.looked_at = left, True
-        connection.identity = FROM_FLOW if left.from_flow else FROM_KERNEL
-        connection.kernel_name = left.kernel_name or (left.kernels[0][1] if left.kernels else 0)
-        if left.flow_ids:
-            others = {connection.flow_id, *connection.flow_ids, *left.flow_ids} - {left.flow_ids[0]}
-            connection.flow_id, connection.flow_ids = left.flow_ids[0], tuple(sorted(others - {""}))
-        connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
-        connection.hits.clear()
-        self.count(device, "connections", -1)
-        if connection.booked:
-            self.count(device, connection.booked, -1)
-            connection.booked = ""
-        self.count(device, "late")
-
-    def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
-        """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
-        _, _, ip, port, _ = ends_of(key)
-        matches = self.policy.match(device, "", port, "", ip, at, encrypted=False)
-        if matches:
-            note_hit(connection.hits, matches, "", port, at, "")
-
-    def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
-        """What the sensor said of two connections was the other way round."""
-        if FROM_FLOW in (one.identity, other.identity):
-            one.swap_kernel(other)
-        else:
-            one.swap_flow(other)
-        for connection in (one, other):
-            _take_back_logged(connection)
-            self.ended(device, key, connection)
-        self.changed(device, key)
-
-    def join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
-        """A flow that found no kernel record at first, or the wrong one, may know better now (rules 1 and 3)."""
-        group = device.group(key)
-        if not group or (len(group) < 2 and not is_refuted(connection)):
-            return
-        if connection.kernel is not None:
-            better = better_kernel(group, connection)
-            if better is not None:
-                self.swap(device, key, connection, better)
-            elif is_refuted(connection):
-                self.swap(device, key, connection, self.new(device, key, group, connection.first, self.patience))
-            return
-        if surely:
-            started, flow_id = connection.flow_started, connection.flow_id
-            other = kernel_for_flow(group, connection.first, started, flow_id) if started else None
-        else:
-            other = only_kernel_left(group, connection)
-        if other is None or (other.sent and connection.sent):
-            return
-        connection.kernel, connection.witnesses = other.kernel, other.witnesses
-        connection.kernel_name, connection.guesses = other.kernel_name, other.guesses
-        self._take_logged(connection, other)
-        if other.sent:
-            connection.sent, connection.identity = other.sent, other.identity
-            connection.bump, connection.moved = other.bump, True
-        connection.settled |= other.settled
-        connection.last = max(connection.last, other.last)
-        device.let_sleep(other, key)
-        group.remove(other)
-        device.size -= 1
-        if other.late is None:
-            self.count(device, "connections", -1)
-        elif connection.late is None:
-            self.mark_late(device, connection, other.late)
-        if other.booked:
-            self.count(device, other.booked, -1)
-        connection.looked_at |= other.looked_at
-        for name, counted in other.counted.items():
-            if name in connection.counted:
-                device.orphaned.append(counted)
-            else:
-                connection.counted[name] = counted
-        self.changed(device, key)
+            turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
+            other = device.group(turned)
+            sender = f"{flow.local_ip} {flow.local_port}"
+            left = not is_departed(device, key) and is_departed(device, turned) if device.departed else False
+            if other is not None or left or sender in facts.proxies or sender in self.proxies:
+                key, group = turned, other
+        connection = None
+        if group is not None:
+            for known in group:
+                if known.flow_id == flow_id and (flow_id or (known.kernel is None and known.late is None)):
+                    connection = known
+                    break
+        if connection is None and group is not None:
+            connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
+            if connection is not None:
+                flow_id = connection.flow_id  # Another sensor's name of the flow.
+        if connection is None:
+            if group is not None:
+                connection = kernel_for_flow(group, at, started, flow_id)
+            if connection is None:
+                connection = self.new(device, key, group, at, self.lateness)
+                if device.departed or facts.forgotten_until:
+                    since, until = since or at, until or at
+                    gone = departed_flow(device, key, flow_id, started, since, until)
+                    if gone is None and facts.forgotten_until:
+                        since = started or since
+                        gone = forgotten_flow(device, group or [], flow_id, since, until, self.linger)
+                    if gone is not None:
+                        connection.flow_id, connection.first = flow_id, min(at, facts.now)
+                        self.mark_late(device, connection, gone)
+                        return key, connection
+            if connection.sent and flow_id and any(d.sent for d in connection.destinations):
+                connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
+            if flow_id and connection.first:
+                told_by_another(connection)
+            connection.flow_id = flow_id
+            if started:
+                connection.flow_started = connection.flow_started or started
+        at = min(at, facts.now)  # a time far ahead is not believed
+        if not connection.first or (at < connection.first and not connection.settled):
+            connection.first = at
+        if group is not None and len(group) > 1 and not connection.settled and not connection.held:
+            connection.held = not connection.rows_left and may_have_twin(group, connection)
+        return key, connection
 
     @staticmethod
-    def _take_logged(connection: Connection, other: Connection) -> None:
-        """Move what a proxy's log reported from an endpoint record to its flow; a row that left keeps its name.
-
-        Must run before the flow takes over which rows left: whether it already had any decides about the name.
-        """
-        connection.logged += tuple(line for line in other.logged if line not in connection.logged)
-        if not connection.rows_left and any(d.sent for d in other.destinations):
-            connection.row_name = flow_name(other)
-        for destination in other.destinations:
-            for known in connection.destinations:
-                if (known.host, known.port) == (destination.host, destination.port):
-                    known.sent = max(known.sent, destination.sent)
-                    break
-            else:
-                connection.destinations.append(destination)
-
-    def _settle(self, device: Device, key: str, connection: Connection) -> None:
-        connection.settled = True
-        if connection.first and connection.late is None and self._was_a_view(device, key, connection):
-            return
-        for flow in list(device.group(key) or ()):
-            if flow is connection or (connection.kernel is not None and flow.kernel is None and not flow.held):
-                self.join_late(device, key, flow)
-        if device.departed and connection.kernel is None and connection.flow_started and not connection.sent:
-            self._recognise(device, key, connection)
-        for left in device.group(key) or ():
-            if left.settled:
-                self.promote(device, key, left)
-        self.changed(device, key)
-
-    def _recognise(self, device: Device, key: str, flow: Connection) -> None:
-        """A flow whose start became known after its first evidence may be of a connection that left."""
-        since, until = flow.flow_started, flow.flow_ended
-        left = departed_flow(device, key, flow.flow_id, since, since, until) if flow.late is None else None
-        if left is not None:
-            self.mark_late(device, flow, left)
-
-    def _was_a_view(self, device: Device, key: str, view: Connection) -> bool:
-        """Whether what was held is another sensor's view of a connection; then it is that one's now."""
-        group = device.group(key)
-        assert group, "a group is never empty"
-        view.held = False
-        connection = twin(group, view) if len(group) > 1 and not view.rows_left else None
-        if connection is None:
+    def is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
+        """Whether this was not here before; a repeat changes nothing, so it does not keep the connection longer either."""
+        if connection.flow_ids and flow.id != connection.flow_id:
+            evidence ^= mark_of(flow.id)
+        if not connection.is_new(evidence):
             return False
-        absorb(connection, view)
-        device.orphaned += view.counted.values()
-        device.let_sleep(view, key)
-        group.remove(view)
-        device.size -= 1
-        self.count(device, "connections", -1)
-        self.ended(device, key, connection)
-        if connection.settled:
-            self.join_late(device, key, connection)
-            self.promote(device, key, connection)
-        self.changed(device, key)
+        connection.last = max(connection.last, device.facts.now)
         return True
 
-    def promote(self, device: Device, key: str, connection: Connection) -> None:
-        """Take a weaker name for the destination where no better one came; take it back where one did."""
-        best = min((d.by for d in connection.destinations), default=0)
-        if best and best <= BY_VERDICT:
-            for weak in connection.destinations:
-                # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
-                one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
-                if weak.by > BY_VERDICT and not one_of_many:
-                    self._supersede_weak(device, key, connection, weak)
-            return
-        if not connection.inner or any(d.by < BY_PROXY_LOG for d in connection.destinations):
-            return
-        place = self.place(device, key, connection)
-        if not place.proxied or speaks_tls_to_proxy(connection):
-            return
-        spoken = min(connection.inner, key=lambda i: (not i.tls, i.at, i.name))
-        if not spoken.tls and (connection.connect or spoken.name in (place.remote_ip, place.proxy_name)):
-            return
-        by = BY_JUDGED_NAME if spoken.judged else BY_SNI if spoken.tls else BY_HOST
-        port, flags = (443, REACHED) if spoken.tls else (80, ASKED)
-        target = f"{spoken.name}:{port}"
-        add_destination(
-            connection, by, spoken.name, port, target, flags, (spoken.at, spoken.event_id), None, tunnel=spoken.tls
-        )
-        for weak in connection.destinations:
-            if weak.by == BY_PROCESS or (weak.by == BY_PROXY_LOG and weak.tunnel):
-                self._supersede_weak(device, key, connection, weak)
+    def match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
+        """Match a known flow again, as its start becomes known."""
+        connection.flow_started = started
+        if not connection.held:
+            self.join_late(device, key, connection, surely=not connection.settled)
 
-    def _supersede_weak(self, device: Device, key: str, connection: Connection, weak: Destination) -> None:
-        supersede(weak)
-        if weak.by == BY_PROCESS and connection.guesses:
-            named = {d.host for d in connection.live} | {inner.name for inner in connection.inner}
-            if weak.host not in named:
-                self.take_back_guess(device, key, connection, weak.host)
+    def after_names(self, device: Device, key: str, connection: Connection) -> None:
+        """Something was asked for or named on it."""
+        if connection.settled:
+            self.promote(device, key, connection)
+        self.changed(device, key)
 
-    def _speaks_as_proxy(self, device: Device, ip: str) -> bool:
-        return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
+    def http_seen(self, device: Device, at: Micros) -> None:
+        """The device shows an HTTP-level event of that time."""
+        facts = device.facts
+        if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
+            facts.http_first = at
 
-    def recheck(self, device: Device, remote_ip: str = "") -> None:
-        """A fact changed: the rows of live connections may, too. Rare, so a walk over all is cheap enough."""
-        for key in list(device.groups):
-            if not remote_ip:
-                self.changed(device, key)
-            elif ends_of(key)[2] == remote_ip:
-                for connection in device.group(key) or ():
-                    if connection.settled:
-                        self.promote(device, key, connection)
-                self.changed(device, key)
+    def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
+        """The proxy's own log says that this connection came to it."""
+        connection.asked = True
+        self.learn(device, key, answered=False)
 
-    def ended(self, device: Device, key: str, connection: Connection) -> None:
-        """Once the end is known, the idle timer is too far away; and lines of a proxy that came later are not of it."""
-        _take_back_logged(connection)
-        due = _rest_until(max(connection.last, connection.ended) + self.linger)
-        if connection.settled and connection.ended and due < connection.due:
-            self.wake_at(device, key, connection, due)
+    def learn(self, device: Device, key: str, *, answered: bool) -> None:
+        """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.
 
-    def wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
-        """Look at a connection at this second, and no longer at another one."""
-        device.let_sleep(connection, key)
-        connection.due = second
-        device.wake_at(second, key)
+        An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
+        """
+        _, _, remote_ip, _, remote = ends_of(key)
+        proxies = device.facts.proxies
+        known = proxies.get(remote)
+        if known is None and len(proxies) >= PROXIES_MAX:
+            self.count(device, "proxies_not_learnt")
+        elif known is None or (answered and not known):
+            proxies[remote] = answered or bool(known)
+            self.recheck(device, remote_ip)
 
-    def _fire(self, device: Device, second: int, *, quiet: bool = False) -> bool:
-        """Look at everything that is due by a second; returns whether any of it changed."""
-        changed = False
-        while (due := device.due_until(second)) is not None:
-            for key in due[1]:
-                if key in device.groups and self._wake(device, key, due[0], quiet=quiet):
-                    changed = True
-            # These look at all connections: so they come last, whatever woke in the same second was written first.
-            if LOOSE_TIMER in due[1]:
-                self.wake_loose(device, due[0])
-                changed = True
-            if PROXY_TIMER in due[1]:
-                self.wake_lines(device, due[0])
-                changed = True
-            if DEPARTED_TIMER in due[1]:
-                if quiet:
-                    device.parked[DEPARTED_TIMER] = None
-                else:
-                    self.tombstones.expire(device, due[0])
-                    changed = True
-        return changed
+    def mode_known_anew(self, device: Device) -> None:
+        """The history of the mode is another one: whatever tells of it may change."""
+        self.recheck(device)
+        device.loose_changed = True
+        for key, state in device.alerts.items():
+            state.sent = min(state.sent, max(state.version - 1, 0))
+            touch(device, key)
 
-    def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
-        """Look at a group's connections that are due; returns whether any of them changed, which parking is not."""
-        group = device.group(key)
-        assert group, "a group is never empty"
-        now = second * MICROS
-        changed = False
-        for connection in list(group):
-            if connection.due > second or connection not in group:
-                continue
-            if not connection.settled:
-                waits_until = connection.first + self.patience
-                waits = not connection.live or device.facts.kernel_seen
-                changed = True
-                if connection.kernel is None and waits and now < waits_until:
-                    self.wake_at(device, key, connection, -(-waits_until // MICROS))
-                    continue
-                self._settle(device, key, connection)
-                if connection not in group:
-                    continue  # it was the other half of a flow
-            since = max(connection.last, min(connection.ended, connection.last + self.idle))
-            rests_until = since + (self._linger(device, connection) if connection.ended else self.idle)
-            if now < rests_until:
-                self.wake_at(device, key, connection, _rest_until(rests_until))
-                changed = True
-            elif quiet and now < since + self.idle:
-                device.parked[key] = None
-            else:
-                self._leave(device, key, connection, "left:ended" if connection.ended else "left:idle")
-                changed = True
-        if key in device.groups and key not in device.dirty:
-            device.rest(key)
-        if changed:
-            device.touched[key] = None
-        return changed
 
-    def _linger(self, device: Device, connection: Connection) -> Micros:
-        """How long an ended connection rests: longer while the record of its flow is to come from a sensor that writes such."""
-        flow_id = connection.flow_id
-        if not flow_id or connection.summarised or kind_of_flow(flow_id) not in device.facts.summary_kinds:
-            return self.linger
-        return self.linger + self.tombstones.kept
-
-    def _let_oldest_go(self, device: Device, key: str) -> None:
-        group = device.group(key)
-        assert group, "a group is never empty"
-        oldest = group[0]
-        if not oldest.settled:
-            self._settle(device, key, oldest)
-        if oldest in group:
-            self._leave(device, key, oldest, "left:too_many")
-
-    def _leave(self, device: Device, key: str, connection: Connection, why: str) -> None:
-        self._decide(device, key, connection)
-        self.before_leaving(device, key, connection)
-        device.let_sleep(connection, key)
-        group = device.group(key)
-        assert group is not None, "a connection that leaves is there"
-        group.remove(connection)
-        device.size -= 1
-        device.touched[key] = None
-        self.count(device, why)
-        if device.by_pid is not None:
-            unlist(device, key, connection, group)
-        if forgotten := self.tombstones.add(device, key, connection):
-            self.count(device, "departed_forgotten", forgotten)
-        if not group:
-            del device.groups[key]
-            device.parked.pop(key, None)
-
-    def changed(self, device: Device, key: str) -> None:
-        """The rows of a 5-tuple may have changed."""
-        device.dirty[key] = None
-        device.touched[key] = None
-
-    @staticmethod
-    def count(device: Device, what: str, by: int = 1) -> None:
-        """Put down in the device's book."""
-        counts = device.facts.counts
-        counts[what] = counts.get(what, 0) + by
+def _only_it(group: Group, connection: Connection, at: Micros) -> bool:
+    """A sensor without names for flows can mean no other connection of the 5-tuple."""
+    return len(group) == 1 and (not connection.ended or at <= connection.ended + APART)

@@ -13,15 +13,14 @@ A join by process and time is an inference, and says so. A warning that the user
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from schemas.clock import MICROS
 from schemas.events import Micros, Process, ProcessVerdict
 from schemas.tables import Confidence
 from streams.alerts.findings import Finding, kind_of
 from streams.alerts.folding import fold, withdraw
 from streams.assess.assessment import Place, connection_id, identity, outcome_of
-from streams.correlate.connections import ends_of
+from streams.correlate.connections import ConnectionTable
+from streams.correlate.lifecycle import ends_of
 from streams.correlate.program_index import keys_of
 from streams.model.connection import (
     AUDITED,
@@ -39,9 +38,6 @@ from streams.model.device import LOOSE_TIMER, Device, peek
 from streams.model.evidence import add_destination
 from streams.model.protection import Judged, Loose
 
-if TYPE_CHECKING:
-    from streams.correlate.correlator import Correlator
-
 LOOSE_MAX = 256
 """Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
 KEPT: Micros = 600 * MICROS
@@ -58,8 +54,8 @@ ALONE, SEVERAL = "no_connection", "ambiguous"
 class LooseVerdicts:
     """Keeps them, decides when it is time, and folds them into alerts."""
 
-    def __init__(self, correlator: Correlator) -> None:
-        self._correlator = correlator
+    def __init__(self, table: ConnectionTable) -> None:
+        self._table = table
 
     def take(self, device: Device, event: ProcessVerdict, bits: int) -> None:
         """A verdict came; one that came before changes nothing."""
@@ -71,14 +67,12 @@ class LooseVerdicts:
             if not facts.loose[0].decided:
                 self._decide(device, facts.loose[0])
             del facts.loose[0]
-        matches = self._correlator.policy.match(
-            device, event.host, event.port, event.url, "", event.at, encrypted=False
-        )
+        matches = self._table.policy.match(device, event.host, event.port, event.url, "", event.at, encrypted=False)
         judged = Judged(
             event.at, event.host, event.port, 0, False, bits, event.url, event.title, event.category, event.event_id,
             1, event.at, 0, event.category_group, Confidence.INFERRED, [(m.indicator, m.partial) for m in matches],
         )  # fmt: skip
-        due = -(-(min(event.at, facts.now) + self._correlator.patience) // MICROS)
+        due = -(-(min(event.at, facts.now) + self._table.patience) // MICROS)
         loose = Loose(event.at, bits, event.process, judged, record, due)
         facts.loose.append(loose)
         device.wake_at(due, LOOSE_TIMER)
@@ -101,7 +95,7 @@ class LooseVerdicts:
 
     def take_back(self, device: Device, key: str, connection: Connection, host: str) -> None:
         """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
-        joined = connection_id(self._correlator.place(device, key, connection), connection)
+        joined = connection_id(self._table.place(device, key, connection), connection)
         for loose in device.facts.loose:
             if loose.connection == joined and loose.judged.host == host:
                 loose.connection, loose.why, loose.taken_back = "", ALONE, True
@@ -158,7 +152,7 @@ class LooseVerdicts:
         now does not: so the order of arrival makes no difference.
         """
         connections = [(key, _held(device, key)[number]) for key, number in named]
-        until = loose.at + self._correlator.horizon
+        until = loose.at + self._table.horizon
         about = [
             one
             for one in device.facts.loose
@@ -180,7 +174,7 @@ class LooseVerdicts:
         return sorted(about, key=_turn)
 
     def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
-        judged, correlator = loose.judged, self._correlator
+        judged, table = loose.judged, self._table
         if not self._asked(key, connection, loose):
             evidence = (loose.at, judged.event_id)
             target = judged.url or judged.host
@@ -190,9 +184,9 @@ class LooseVerdicts:
         if any(j.host == judged.host for j in connection.judged):
             loose.follows = True  # Another sensor judged the same request and tells where.
         connection.guesses += (Guess(loose.at, judged.host, loose.flags, not loose.follows),)
-        place = correlator.place(device, key, connection)
+        place = table.place(device, key, connection)
         loose.connection = connection_id(place, connection)
-        correlator.changed(device, key)
+        table.changed(device, key)
         self._fold(device, loose, place)
 
     def _fold(self, device: Device, loose: Loose, place: Place | None) -> None:
@@ -240,7 +234,7 @@ class LooseVerdicts:
 
         Those that are not known for sure when the verdict is decided do not count.
         """
-        since, until = at - self._correlator.patience, at + self._correlator.horizon
+        since, until = at - self._table.patience, at + self._table.horizon
         times = [destination.first, *(when for when, _ in destination.event_ids)]
         forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
         return forgotten or any(since <= when <= until for when in times)
@@ -252,8 +246,8 @@ class LooseVerdicts:
         return (
             not connection.destinations
             and not connection.inner
-            and loose.at - self._correlator.patience <= kernel.started
-            and self._correlator.place(device, key, connection).proxied
+            and loose.at - self._table.patience <= kernel.started
+            and self._table.place(device, key, connection).proxied
         )
 
 

@@ -11,17 +11,13 @@ such records have no PID here and pay nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from schemas.events import Micros, ProcessStarted
 from streams.assess.process_attribution import connections_by_pid, found_process, unpack_runs
+from streams.correlate.connections import ConnectionTable
 from streams.model.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.model.process_table import Run, learnt
-
-if TYPE_CHECKING:
-    from streams.correlate.correlator import Correlator
 
 PIDS_KEPT = PIDS_MAX * 3 // 4
 """At the bound so many stay, so that one walk over all makes room for many."""
@@ -31,9 +27,9 @@ _pack = msgspec.msgpack.Encoder().encode
 class Processes:
     """Keeps what is told of a device's processes."""
 
-    def __init__(self, correlator: Correlator) -> None:
-        self._correlator = correlator
-        self._kept: Micros = correlator.patience + correlator.linger
+    def __init__(self, table: ConnectionTable) -> None:
+        self._table = table
+        self._kept: Micros = table.patience + table.linger
         """How long after its end a process is remembered: a connection of it may come late."""
 
     def take(self, device: Device, event: ProcessStarted) -> None:
@@ -49,7 +45,7 @@ class Processes:
         for key in connections_by_pid(device).get(pid, ()):
             group = device.groups.get(key)
             if group and any(found_process(device, connection) != connection.run for connection in peek(group)):
-                self._correlator.changed(device, key)
+                self._table.changed(device, key)
         if len(device.processes) > device.processes_due:
             self._forget(device)
 
@@ -61,7 +57,7 @@ class Processes:
         gone = [pid for pid in order if 0 < latest[pid].ended < over]
         if len(order) - len(gone) >= PIDS_MAX:
             gone = order[: len(order) - PIDS_KEPT]
-            self._correlator.count(device, "processes_forgotten", sum(not latest[pid].ended for pid in gone))
+            self._table.count(device, "processes_forgotten", sum(not latest[pid].ended for pid in gone))
         for pid in gone:
             del device.processes[pid]
             device.touched_processes[pid] = None

@@ -14,14 +14,14 @@ its own: without a connection there is nothing to hang it on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from schemas.clock import MICROS
 from schemas.events import Micros, ProxyDecision, ProxyLogged
 from streams.alerts.policy import note_hit
 from streams.assess.access_log import LOGGED_MAX, WRONG_CLOCK, fits, fits_request, is_about, is_near
 from streams.assess.assessment import identity
-from streams.correlate.connections import ends_of, supersede
+from streams.correlate.connections import ConnectionTable
+from streams.correlate.lifecycle import ends_of, supersede
 from streams.indicators.index import Match
 from streams.model.access_log import Line, Logged
 from streams.model.connection import (
@@ -37,9 +37,6 @@ from streams.model.connection import (
 )
 from streams.model.device import NEVER, PROXY_TIMER, Device, peek
 from streams.model.evidence import URL_LENGTH_MAX, absolute_target
-
-if TYPE_CHECKING:
-    from streams.correlate.correlator import Correlator
 
 LINES_MAX = 4_096
 """Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER_MAX` of them."""
@@ -58,8 +55,8 @@ UNNAMED = -1
 class ProxyLines:
     """Keeps them, decides when it is time, and puts them to their connection."""
 
-    def __init__(self, correlator: Correlator) -> None:
-        self._correlator = correlator
+    def __init__(self, table: ConnectionTable) -> None:
+        self._table = table
 
     def take(self, device: Device, event: ProxyLogged) -> None:
         """A line came; one that came before changes nothing."""
@@ -74,14 +71,14 @@ class ProxyLines:
                 self._decide(device, oldest, device.facts.now, last=True)
         logged = _logged(event)
         line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
-        matches = self._correlator.policy.match(
+        matches = self._table.policy.match(
             device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
             encrypted=logged.tunnel,
         )  # fmt: skip
         line.candidates = [(match.indicator, match.partial) for match in matches]
         device.lines[record] = line
         # A second more: what began with the request settles first.
-        due = min(event.at, device.facts.now) + self._correlator.patience + MICROS
+        due = min(event.at, device.facts.now) + self._table.patience + MICROS
         self._wait(device, record, max(due, device.facts.now))
 
     def wake(self, device: Device, second: int) -> None:
@@ -104,11 +101,11 @@ class ProxyLines:
         line = device.lines[record]
         found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
         # From then on one of several that it may be about is gone, and the other looks like the only one.
-        all_there = line.logged.at - 2 * WRONG_CLOCK + self._correlator.linger
+        all_there = line.logged.at - 2 * WRONG_CLOCK + self._table.linger
         doubtful = line.client_port == 0 and now >= all_there
         if len(found) != 1 and not (last or line.last or doubtful):
             line.last = True
-            due = line.due * MICROS + self._correlator.linger
+            due = line.due * MICROS + self._table.linger
             self._wait(device, record, min(due, all_there - MICROS) if found or not line.client_port else due)
             return
         del device.lines[record]
@@ -149,7 +146,7 @@ class ProxyLines:
 
     def _to_known_proxies(self, device: Device, line: Line) -> list[str]:
         """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
-        known = dict.fromkeys([*device.facts.proxies, *self._correlator.proxies])
+        known = dict.fromkeys([*device.facts.proxies, *self._table.proxies])
         if f"{line.proxy_ip} {line.proxy_port}" in known:
             return []  # Clients speak to this one, and no sensor saw that it was done.
         port = "" if line.proxy_ip or not line.proxy_port else f" {line.proxy_port}"
@@ -201,7 +198,7 @@ class ProxyLines:
         connection.logged = (*connection.logged, logged)
         connection.last = max(connection.last, min(logged.at, device.facts.now))
         if line.client_port:
-            self._correlator.is_a_proxy(device, key, connection)
+            self._table.is_a_proxy(device, key, connection)
         if destination is None and logged.port:
             self._name(connection, line)
         elif destination is not None and destination.by == BY_PROXY_LOG:
@@ -209,8 +206,8 @@ class ProxyLines:
             if (logged.started, logged.url) < (destination.first, destination.url):
                 destination.first, destination.url = logged.started, logged.url
         if connection.settled:
-            self._correlator.promote(device, key, connection)
-        self._correlator.changed(device, key)
+            self._table.promote(device, key, connection)
+        self._table.changed(device, key)
         self._count(device, "joined")
 
     @staticmethod
@@ -235,7 +232,7 @@ class ProxyLines:
         _count_hit(named, line)
 
     def _count(self, device: Device, what: str) -> None:
-        self._correlator.count(device, f"proxy_lines:{what}")
+        self._table.count(device, f"proxy_lines:{what}")
 
 
 def _by_time(device: Device, second: int = NEVER) -> list[str]:

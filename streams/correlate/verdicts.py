@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
 from schemas.address import split_authority
 from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
 from streams.assess.mode_history import prove
-from streams.correlate.connections import LEAP, ends_of
+from streams.correlate.connections import ConnectionTable
+from streams.correlate.lifecycle import LEAP, ends_of
+from streams.correlate.process_verdicts import LooseVerdicts
 from streams.correlate.sensor_merge import count_for_its_sensor
 from streams.model.connection import AUDITED, BLOCKED, BY_VERDICT, BYPASSED, WARNED, Connection, Destination, Inner
 from streams.model.device import Device
@@ -22,26 +23,24 @@ from streams.model.evidence import (
     kind_of_flow,
 )
 
-if TYPE_CHECKING:
-    from streams.correlate.correlator import Correlator
-
 _BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED, Action.BYPASSED: BYPASSED}
 
 
 class Verdicts:
     """Takes them in."""
 
-    def __init__(self, correlator: Correlator) -> None:
-        self._correlator = correlator
+    def __init__(self, table: ConnectionTable, process_verdicts: LooseVerdicts) -> None:
+        self._table = table
+        self._process_verdicts = process_verdicts
 
     def take(self, device: Device, event: Verdict) -> None:
         """A verdict that names the connection; one that came before changes nothing."""
-        correlator = self._correlator
-        key, connection = correlator.locate(device, event.flow, event.at, event.started)
-        correlator.http_seen(device, event.at)
+        table = self._table
+        key, connection = table.locate(device, event.flow, event.at, event.started)
+        table.http_seen(device, event.at)
         self._prove_mode(device, event)
         said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not correlator.is_new(
+        if not table.is_new(
             device, connection, event.flow, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))
         ):
             return
@@ -51,14 +50,14 @@ class Verdicts:
         evidence = (event.at, event.event_id)
         host, port, url, tunnel = event.host, 0, "", False
         if event.target == UNNAMED_TARGET:
-            correlator.learn(device, key, answered=False)
+            table.learn(device, key, answered=False)
             connection.asked |= ends_of(key)[4] not in device.facts.proxies
             connection.unreadable += 1
             connection.inner_flags |= bits
             port = event.port
         elif event.method == "CONNECT":
             connection.connect = connection.asked = tunnel = True
-            correlator.learn(device, key, answered=False)
+            table.learn(device, key, answered=False)
             host, port = split_authority(event.target, 0)
             url = f"{host}:{port}"
             if host:
@@ -74,7 +73,7 @@ class Verdicts:
             host = named or host
             if named:
                 connection.asked = True
-                correlator.learn(device, key, answered=False)
+                table.learn(device, key, answered=False)
                 again = _was_stopped(connection, event, named)
                 asked = add_destination(
                     connection, BY_VERDICT, named, port, url, bits, evidence, event.status, tunnel=False
@@ -87,23 +86,23 @@ class Verdicts:
             tunnel = True
             connection.inner_flags |= bits
             add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
-        candidates = correlator.policy.match(
+        candidates = table.policy.match(
             device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
         )
         add_judged(connection, event, host, port, url, tunnel, bits, candidates)
-        correlator.after_names(device, key, connection)
+        table.after_names(device, key, connection)
         if event.started and not connection.held:
-            correlator.join_late(device, key, connection, surely=not connection.settled)
+            table.join_late(device, key, connection, surely=not connection.settled)
 
     def take_of_process(self, device: Device, event: ProcessVerdict) -> None:
         """A verdict that names a process and a destination, and no connection."""
-        self._correlator.http_seen(device, event.at)
+        self._table.http_seen(device, event.at)
         self._prove_mode(device, event)
-        self._correlator.loose.take(device, event, _BITS[event.action])
+        self._process_verdicts.take(device, event, _BITS[event.action])
 
     def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
         if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
-            self._correlator.mode_known_anew(device)
+            self._table.mode_known_anew(device)
 
 
 def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:

@@ -64,9 +64,9 @@ class Emitter:
 
     def __init__(self, correlator: Correlator) -> None:
         self.correlator = correlator
-        self.policy = correlator.policy
+        self.policy, self._table = correlator.policy, correlator.table
         self.output = Output()
-        correlator.before_leaving = self._emit_last
+        correlator.on_leaving = self._emit_last
 
     def drain(self) -> Output:
         """All that was made since the last time."""
@@ -127,8 +127,8 @@ class Emitter:
             return
         if device.processes or connection.run is not None:
             identify(device, key, connection)
-        facts, horizon = device.facts, self.correlator.horizon
-        place = self.correlator.place(device, key, connection)
+        facts, horizon = device.facts, self._table.horizon
+        place = self._table.place(device, key, connection)
         rows = self.output.network_events
         before = len(rows)
         live = connection.live
@@ -190,12 +190,12 @@ class Emitter:
         if found or connection.counted:
             fold(device, place, process_of(connection), connection.counted, found)
         if connection.settled and not connection.looked_at:
-            listed = not place.proxied or self.correlator.is_listed(place)
+            listed = not place.proxied or self._table.is_listed(place)
             for finding in look_at(device, place, connection, listed=listed):
                 add(device, place, process_of(connection), finding)
 
     def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
-        facts, horizon = device.facts, self.correlator.horizon
+        facts, horizon = device.facts, self._table.horizon
         if not place.proxied:
             blind = not is_refused(connection) and is_blind(facts, connection, horizon)
             label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"

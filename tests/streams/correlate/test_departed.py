@@ -168,7 +168,7 @@ def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
         ends.append(flow_end(60, started=at, ended=at + 0.3, port=port, flow=flow))
     remembered = [key for period in world.device.departed.values() for key in period]
     forgotten = world.counts["departed_forgotten"]
-    assert (len(remembered), world.device.departed_count, world.correlator.tombstones.total) == (4, 4, 4)
+    assert (len(remembered), world.device.departed_count, world.correlator.table.tombstones.total) == (4, 4, 4)
     assert [any(f" {PORT + number} " in key for key in remembered) for number in range(3)] == [False, True, True]
 
     if restarted:
@@ -302,14 +302,14 @@ def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.Monk
     """Tombstones that come back from the state count, and those of an evicted device no longer."""
     pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
     for number in range(3):
-        pipeline.correlator.tombstones.add(device, str(number), Connection())
+        pipeline.correlator.table.tombstones.add(device, str(number), Connection())
     pipeline.devices["dev"] = pipeline.store.changed["dev"] = device
     restored = Pipeline(CorrelationSettings(devices_max=64))
     restored.restore(pipeline.checkpoint())
     assert restored.book()["departed"] == 3
 
     monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 3)
-    assert restored.correlator.tombstones.add(restored.devices["dev"], "3", Connection()) == 1
+    assert restored.correlator.table.tombstones.add(restored.devices["dev"], "3", Connection()) == 1
     assert [list(period) for period in restored.devices["dev"].departed.values()] == [["1", "2", "3"]]
     restored.take(Message(0, 0, b"", b"\n".join(socket_line(f"dev-{number}") for number in range(64)), "sockets"))
     assert restored.book().get("departed", 0) == 0
@@ -337,7 +337,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
     assert kept > 0
     assert all(second * 10**6 > world.device.facts.now for second in world.device.departed)
     world.wait(90_000).wait(1)
-    assert (world.device.departed, world.device.departed_count, world.correlator.tombstones.total) == ({}, 0, 0)
+    assert (world.device.departed, world.device.departed_count, world.correlator.table.tombstones.total) == ({}, 0, 0)
 
 
 def test_a_tombstone_is_small() -> None:
@@ -348,7 +348,7 @@ def test_a_tombstone_is_small() -> None:
     pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
     pipeline.devices["dev"] = pipeline.store.changed["dev"] = device
     for port in range(10_000, 11_000):
-        pipeline.correlator.tombstones.add(device, f"10.0.123.7 {port} 10.9.9.9 3128", group[0])
+        pipeline.correlator.table.tombstones.add(device, f"10.0.123.7 {port} 10.9.9.9 3128", group[0])
 
     assert sum(len(key) + len(value) for key, value in pipeline.checkpoint()) / 1_000 <= 100
 

@@ -446,7 +446,7 @@ def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     both: list[Event] = [proxy_line(0, started=0), connection(1)]
     for events in (both, both[::-1]):
         for world in (World().see(*events), restarted(World().see(*events))):
-            world.correlator.wake_lines = lambda device, _: settled.extend(
+            world.correlator.proxy_log_due = lambda device, second: settled.extend(  # type: ignore[method-assign]  # noqa: ARG005
                 one.settled for group in device.groups.values() for one in peek(group)
             )
             world.see(connection(9.5, port=9))

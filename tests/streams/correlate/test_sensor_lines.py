@@ -11,7 +11,7 @@ from producers.sensor.http.packets import Packet
 from producers.sensor.http.request_lines import Kind, line_of
 from schemas.events import ConnectionOpened, HttpExchange, SocksRequest, TlsName, Verdict
 from schemas.parsers import dialects
-from streams.correlate import correlator
+from streams.correlate import connections
 from tests.factories import Row, World
 from tests.producers.sensor.http.wire import PORT, PROXY, PROXY_PORT, T0, answer, end, hello, segment, syn
 
@@ -148,7 +148,7 @@ def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
 
 def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the bound of proxies that a device may know."""
-    monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
+    monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     unnamed = b"GET http://a.example?@b.example/ HTTP/1.1\r\n\r\n"
     for first, why in (
         (hello(""), "encrypted_to_proxy"),
@@ -162,7 +162,7 @@ def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytes
 
 def test_a_verdict_without_a_destination_is_on_a_proxied_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the bound of proxies that a device may know, as below it."""
-    monkeypatch.setattr(correlator, "PROXIES_MAX", 0)
+    monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     line = (
         b'{"kind":"verdict","device":"dev-a","ts":"2026-11-27T18:00:00.100000Z","local_ip":"198.51.100.11","local_port":%d,'
         b'"remote_ip":"198.51.100.80","remote_port":%d,"flow":"u-1","host":"","action":"blocked","method":"GET","target":"?"}'
