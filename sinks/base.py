@@ -1,21 +1,15 @@
-"""What a sink promises, how it says no, and where all sinks are found.
+"""What a sink promises, and how it refuses.
 
-    SinkError
-    ├── SinkBusy        away or overloaded: write the same again later
-    ├── SinkRefused     a person must act (table missing, login wrong): the message says how
-    └── RowsRefused     these very rows cannot be stored; others can
-
-Adding a sink is adding a module here that declares `SINK = Entry(name, Config, open)`.
+SinkError
+├── SinkBusy        away or overloaded: write the same again later
+├── SinkRefused     a person must act (table missing, login wrong): the message says how
+└── RowsRefused     these very rows cannot be stored; others can
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 
 class SinkError(Exception):
@@ -48,26 +42,3 @@ class Sink(Protocol):
     def close(self) -> None:
         """Let go of files and connections; what was written is safe already."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A kind of sink: its name, the class of its settings, and how to open one."""
-
-    name: str
-    config: type[Any]
-    open: Callable[[Any], Sink]
-
-
-@cache
-def sinks() -> dict[str, Entry]:
-    """Every kind of sink by name."""
-    found: dict[str, Entry] = {}
-    for module in pkgutil.iter_modules(importlib.import_module("sinks").__path__):
-        entry = getattr(importlib.import_module(f"sinks.{module.name}"), "SINK", None)
-        if entry is None:
-            continue
-        assert isinstance(entry, Entry), f"sinks/{module.name}.py: SINK must be an Entry"
-        assert entry.name not in found, f"two sinks are called {entry.name}"
-        found[entry.name] = entry
-    return found

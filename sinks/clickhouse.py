@@ -20,7 +20,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError,
 from common import tls
 from schemas.ddl import VERSIONS, merges, quoted
 from schemas.settings import ClickHouseSettings
-from sinks.base import Entry, RowsRefused, SinkBusy, SinkError, SinkRefused
+from sinks.base import RowsRefused, SinkBusy, SinkError, SinkRefused
 from sinks.migrate import pending
 from sinks.presence import UNREADABLE, all_there
 
@@ -233,6 +233,3 @@ def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) ->
 
 def _said(error: ClickHouseError) -> str:
     return re.sub(r"\s+", " ", str(error))[:_DETAIL_CHARS_MAX]
-
-
-SINK = Entry("clickhouse", ClickHouseSettings, ClickHouseSink)

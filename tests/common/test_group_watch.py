@@ -14,8 +14,8 @@ from common.kafka import client_config
 from schemas.settings import Settings
 from schemas.topics import DEVICE_EVENTS, NETWORK_EVENTS, topic_name
 from sinks.consumer import SinkLoop
-from sinks.memory import MemorySink
 from sinks.metrics import served_pages
+from tests.sinks.memory_sink import MemorySink
 from tests.sinks.sink_world import publish
 from unproxy.local.meter import scrape
 from unproxy.local.servers.service import free_port

@@ -15,7 +15,7 @@ from common.group_lag import lag
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
-from sinks.memory import MemorySink
+from tests.sinks.memory_sink import MemorySink
 from tests.sinks.sink_world import (
     SinkProcess,
     ask,

@@ -18,8 +18,8 @@ from schemas.settings import Settings
 from schemas.topics import DEVICE_EVENTS, NETWORK_EVENTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
 from sinks.consumer import SinkLoop
-from sinks.memory import MemorySink
 from sinks.plan import Plan
+from tests.sinks.memory_sink import MemorySink
 from tests.sinks.sink_world import (
     PARTITIONS,
     SinkProcess,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sinks.base import RowsRefused, SinkBusy, SinkRefused
 from sinks.batch import Batch, Limits, Message
-from sinks.memory import MemorySink
 from sinks.writer import REFUSED_IN_A_ROW_MAX, Refusal, Writer, write
+from tests.sinks.memory_sink import MemorySink
 
 
 class Picky(MemorySink):

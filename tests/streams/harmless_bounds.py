@@ -126,7 +126,6 @@ HARMLESS = {
         worker.metrics_port sink.metrics_port publisher.metrics_port
     """,
     "a secret that could be guessed is an error at the start": "schemas.settings TOKEN_CHARS_MIN",
-    "recognises repeated writes in the sink for tests and recordings, of which each has fewer": "sinks.jsonl TOKENS_MAX",
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.desk BYTES_MAX REFUSED_IN_A_ROW_MAX

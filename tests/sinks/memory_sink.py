@@ -1,16 +1,9 @@
-"""A sink in memory, for tests and for looking at rows."""
+"""A sink in memory: it keeps the promises of `sinks.base.Sink` and shows its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from sinks.base import Entry
-
-
-@dataclass(frozen=True)
-class MemoryConfig:
-    """Nothing to set."""
 
 
 @dataclass
@@ -30,11 +23,3 @@ class MemorySink:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _open(config: MemoryConfig) -> MemorySink:
-    del config
-    return MemorySink()
-
-
-SINK = Entry("memory", MemoryConfig, _open)
