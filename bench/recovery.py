@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster import committed
-from bench.crew import RESTART_SECS, Crew, Seen, await_progress, load
 from bench.figures import Case, tell
+from bench.worker_fleet import RESTART_SECS, Seen, WorkerFleet, await_progress, load
 from schemas.settings import Settings
 from schemas.topics import topics
 from unproxy.local.servers.broker import Broker, create_topics
@@ -48,7 +48,7 @@ def run_cases(broker: Broker, folder: Path, names: Iterable[str] = NAMES) -> lis
 
 
 @contextmanager
-def _crew(broker: Broker, folder: Path, size: int, **worker: Any) -> Iterator[Crew]:
+def _worker_fleet(broker: Broker, folder: Path, size: int, **worker: Any) -> Iterator[WorkerFleet]:
     """Workers under load that have begun to commit everywhere."""
     number = next(_numbers)
     own = folder / f"recovery-{number}"
@@ -60,26 +60,26 @@ def _crew(broker: Broker, folder: Path, size: int, **worker: Any) -> Iterator[Cr
         }
     )
     create_topics(broker.settings, topics(settings))
-    with Crew(settings, own, size) as crew:
+    with WorkerFleet(settings, own, size) as worker_fleet:
         with load(settings):
             await_progress(settings, committed(settings), more=10)
             time.sleep(STEADY_SECS)
-            yield crew
+            yield worker_fleet
         # What was published last is committed, too: the rows on the topic are final.
         await_progress(settings, committed(settings))
 
 
-def _kill(crew: Crew) -> float:
+def _kill(worker_fleet: WorkerFleet) -> float:
     """One worker dies and stays dead."""
     moment = time.time()
-    crew.kill(0)
+    worker_fleet.kill(0)
     return moment
 
 
-def _kill_and_restart(crew: Crew) -> float:
-    moment = _kill(crew)
+def _kill_and_restart(worker_fleet: WorkerFleet) -> float:
+    moment = _kill(worker_fleet)
     time.sleep(RESTART_SECS)
-    crew.start(0)
+    worker_fleet.start(0)
     return moment
 
 
@@ -91,16 +91,16 @@ def _broker_again(broker: Broker) -> float:
 
 
 def _after(
-    name: str, broker: Broker, folder: Path, breaks: Callable[[Crew], float], *, size: int = 1, **worker: Any
+    name: str, broker: Broker, folder: Path, breaks: Callable[[WorkerFleet], float], *, size: int = 1, **worker: Any
 ) -> Case:
     """One fault; from the moment that it gives to progress everywhere."""
     tell(f"recovery: {name}")
-    with _crew(broker, folder, size, **worker) as crew:
+    with _worker_fleet(broker, folder, size, **worker) as worker_fleet:
         began = time.time()
-        moment = breaks(crew)
-        done = await_progress(crew.settings, committed(crew.settings))
+        moment = breaks(worker_fleet)
+        done = await_progress(worker_fleet.settings, committed(worker_fleet.settings))
         time.sleep(STEADY_SECS)
-        settings = crew.settings
+        settings = worker_fleet.settings
     seen = Seen.of(settings)
     return Case(
         "recovery",
@@ -117,15 +117,15 @@ def _rolling(name: str, broker: Broker, folder: Path, size: int) -> Case:
     """All workers, one after the other, as a new version is brought out."""
     tell(f"recovery: {name}")
     stops = []
-    with _crew(broker, folder, size, standby_replicas=1) as crew:
+    with _worker_fleet(broker, folder, size, standby_replicas=1) as worker_fleet:
         began = time.time()
         for number in range(size):
-            stops.append(crew.stop(number))
-            crew.start(number)
-            await_progress(crew.settings, committed(crew.settings))
+            stops.append(worker_fleet.stop(number))
+            worker_fleet.start(number)
+            await_progress(worker_fleet.settings, committed(worker_fleet.settings))
             time.sleep(STEADY_SECS)
         done = time.time()
-        settings = crew.settings
+        settings = worker_fleet.settings
     return Case("recovery", name, {"slowest stop, s": max(stops), **_output(Seen.of(settings), began, done)})
 
 

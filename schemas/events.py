@@ -127,7 +127,7 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     """The program that the process began to run (exec) within a second after the attempt, as it was given to exec."""
 
 
-class ConnectionClosed(msgspec.Struct, frozen=True, gc=False):
+class FlowSummary(msgspec.Struct, frozen=True, gc=False):
     """A network sensor's summary of a flow, written once it is over (Suricata `flow`, Zeek `conn`)."""
 
     device: str
@@ -429,7 +429,7 @@ def _plain(text: str) -> str:
 
 Event = (
     ConnectionOpened
-    | ConnectionClosed
+    | FlowSummary
     | HttpExchange
     | TlsName
     | SocksRequest

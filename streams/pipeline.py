@@ -268,9 +268,9 @@ class Pipeline:
         if device.name not in self._changed:
             self._change(device, home, message)
             if device.parked:
-                self._table.speak_again(device)
+                self._table.resume(device)
             if device.groups_in is None:
-                self.correlator.heed_settings(device, facts.now)
+                self.correlator.apply_mode_setting(device, facts.now)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:

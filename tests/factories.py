@@ -12,10 +12,10 @@ from schemas.address import split_authority
 from schemas.clock import MICROS
 from schemas.events import (
     Action,
-    ConnectionClosed,
     ConnectionOpened,
     Event,
     Flow,
+    FlowSummary,
     HttpExchange,
     ModeChanged,
     ModeEvidence,
@@ -154,9 +154,9 @@ def flow_end(
     remote_port: int = PROXY_PORT,
     sent: int = 10,
     received: int = 20,
-) -> ConnectionClosed:
+) -> FlowSummary:
     """The network sensor's summary of a flow."""
-    return ConnectionClosed(
+    return FlowSummary(
         DEVICE,
         micros(at),
         tuple_of(port, flow, remote, remote_port),
@@ -278,7 +278,7 @@ class World:
         self.correlator = Correlator(CorrelationSettings.model_validate(settings), policy)
         self.emitter = Emitter(self.correlator)
         self.device = Device(DEVICE)
-        self.correlator.heed_settings(self.device, 0)
+        self.correlator.apply_mode_setting(self.device, 0)
         self.quiet_secs = 0.0
         self.versions: list[Row] = []
         self.verdicts: list[Row] = []
@@ -306,7 +306,7 @@ class World:
     def _speak(self, event: Event) -> None:
         if self.quiet_secs:
             self.quiet_secs = 0.0
-            self.correlator.table.speak_again(self.device)
+            self.correlator.table.resume(self.device)
         self.correlator.take(self.device, event)
 
     def wait(self, seconds: float) -> World:

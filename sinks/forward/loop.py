@@ -1,8 +1,8 @@
-"""The forwarder's loop: block-alerts → lineup → senders → commit.
+"""The forwarder's loop: block-alerts → queues → senders → commit.
 
 One thread reads and commits, others send. An offset is committed only after everything before it was delivered, skipped or
 put on the rejects topic; so a crash, a stop or a rebalance sends some alerts again, and none is lost. While the receiver is
-away the lineup fills, the partitions are paused, and polling goes on, so that Kafka does not take us for dead.
+away the queues fills, the partitions are paused, and polling goes on, so that Kafka does not take us for dead.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, REJECTS, topic_name
 from sinks.base import SinkRefused
 from sinks.forward.alert import read, why_not
-from sinks.forward.desk import Desk
-from sinks.forward.lineup import Item
+from sinks.forward.pending import PendingAlerts
+from sinks.forward.queues import Item
 from sinks.forward.sender import WARN_SECS, Sender
 from sinks.forward.target import Answer, Target
 from sinks.rejects import RejectsProducer
@@ -57,7 +57,7 @@ class Forwarder:
         self._bootstrap = settings.kafka.bootstrap
         self._target = target
         self.topic = topic_name(settings, BLOCK_ALERTS)
-        self.desk = Desk(coalesce=settings.forward.coalesce, waiting_max=settings.forward.waiting_max)
+        self.pending = PendingAlerts(coalesce=settings.forward.coalesce, waiting_max=settings.forward.waiting_max)
         self.missed = 0
         """Messages that retention deleted before they were read."""
         self.commit_failures = 0
@@ -81,7 +81,7 @@ class Forwarder:
             }
         )
         self._senders = [
-            Sender(self.desk, target, self._reroute, settings.forward.retry_secs_max) for _ in range(target.parallel)
+            Sender(self.pending, target, self._reroute, settings.forward.retry_secs_max) for _ in range(target.parallel)
         ]
 
     @property
@@ -92,7 +92,7 @@ class Forwarder:
     @property
     def done(self) -> tuple[int, int]:
         """Alerts sent or refused, and tries that were put off."""
-        return self.desk.sent + self.desk.refused, self.desk.retries.total()
+        return self.pending.sent + self.pending.refused, self.pending.retries.total()
 
     @property
     def failing_since(self) -> float | None:
@@ -121,7 +121,7 @@ class Forwarder:
             while not stop.is_set():
                 self._step()
         finally:
-            self.desk.stop()
+            self.pending.stop()
             deadline = time.monotonic() + SENDING_SECS_MAX
             for sender in self._senders:
                 sender.join(max(0.0, deadline - time.monotonic()))
@@ -142,10 +142,10 @@ class Forwarder:
 
     def _pause_while_full(self) -> None:
         own = self._own
-        if self.desk.full and (fresh := own - self._paused):
+        if self.pending.full and (fresh := own - self._paused):
             self._consumer.pause([TopicPartition(self.topic, partition) for partition in fresh])
             self._paused |= fresh
-        elif self._paused and not self.desk.full:
+        elif self._paused and not self.pending.full:
             self._resume(self._paused)
 
     def _resume(self, partitions: set[int]) -> None:
@@ -159,7 +159,7 @@ class Forwarder:
         partition, offset, raw = message.partition(), message.offset(), message.value() or b""
         assert partition is not None
         assert offset is not None
-        expected = self.desk.expected(partition)
+        expected = self.pending.expected(partition)
         if expected is None:
             # Fetched before the partition went.
             return
@@ -168,11 +168,11 @@ class Forwarder:
         _, timestamp_ms = message.timestamp()
         alert = read(raw)
         if isinstance(alert, Reject):
-            self.desk.add(Item(partition, offset, timestamp_ms, raw, None, alert.detail))
+            self.pending.add(Item(partition, offset, timestamp_ms, raw, None, alert.detail))
         elif why := why_not(alert, self._settings):
-            self.desk.skip(partition, offset, why)
+            self.pending.skip(partition, offset, why)
         else:
-            self.desk.add(Item(partition, offset, timestamp_ms, raw, alert))
+            self.pending.add(Item(partition, offset, timestamp_ms, raw, alert))
 
     def _miss(self, partition: int, expected: int, offset: int) -> None:
         self.missed += offset - expected
@@ -192,7 +192,7 @@ class Forwarder:
         """Tell Kafka what it does not know yet, without waiting."""
         fresh = [
             TopicPartition(self.topic, partition, offset)
-            for partition, offset in self.desk.committable().items()
+            for partition, offset in self.pending.committable().items()
             if partition in partitions and 0 <= offset != self._committed.get(partition)
         ]
         if not fresh:
@@ -217,7 +217,7 @@ class Forwarder:
         if known is None:
             return
         for place in known:
-            self.desk.begin(place.partition, place.offset)
+            self.pending.begin(place.partition, place.offset)
             self._own = self._own | {place.partition}
         consumer.incremental_assign(
             [
@@ -260,7 +260,7 @@ class Forwarder:
         self._own = self._own - gone
         for partition in gone:
             self._committed.pop(partition, None)
-            self.desk.leave(partition)
+            self.pending.leave(partition)
 
     def _reroute(self, item: Item, why: str) -> None:
         place = f"{self.topic}/{item.partition}/{item.offset}"

@@ -28,16 +28,16 @@ def served_pages(settings: ForwardSettings, forwarder: Forwarder, looks: Looks) 
 
 def forward_families(forwarder: Forwarder, looks: Looks) -> Iterator[Family]:
     """All that a forwarder counts, as Prometheus wants it."""
-    desk = forwarder.desk
+    pending = forwarder.pending
     yield one(declared.FORWARD_LAG, sum(looks.lag_by_topic.values()))
-    yield one(declared.FORWARD_READ, desk.read)
-    yield one(declared.FORWARD_SENT, desk.sent)
-    yield by_label(declared.FORWARD_SKIPPED, {why.value: count for why, count in desk.skipped.items()})
-    yield one(declared.FORWARD_REFUSED, desk.refused)
-    yield one(declared.FORWARD_WAITING, desk.waiting)
-    yield one(declared.FORWARD_LEFT, desk.left)
+    yield one(declared.FORWARD_READ, pending.read)
+    yield one(declared.FORWARD_SENT, pending.sent)
+    yield by_label(declared.FORWARD_SKIPPED, {why.value: count for why, count in pending.skipped.items()})
+    yield one(declared.FORWARD_REFUSED, pending.refused)
+    yield one(declared.FORWARD_WAITING, pending.waiting)
+    yield one(declared.FORWARD_LEFT, pending.left)
     yield one(declared.FORWARD_MISSED, forwarder.missed)
-    yield by_label(declared.FORWARD_RETRIES, {answer.value: count for answer, count in desk.retries.items()})
+    yield by_label(declared.FORWARD_RETRIES, {answer.value: count for answer, count in pending.retries.items()})
     yield one(declared.FORWARD_MISCONFIGURED, forwarder.is_misconfigured)
     yield one(declared.FORWARD_COMMIT_FAILURES, forwarder.commit_failures)
-    yield spread(declared.FORWARD_LATENCY, {(): desk.latency_secs})
+    yield spread(declared.FORWARD_LATENCY, {(): pending.latency_secs})

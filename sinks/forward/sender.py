@@ -1,4 +1,4 @@
-"""Sends what the desk gives out, in a thread of its own, and keeps on until each alert is delivered or refused for good."""
+"""Sends what the pending gives out, in a thread of its own, and keeps on until each alert is delivered or refused for good."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from sinks.base import SinkBusy
-from sinks.forward.desk import Desk
-from sinks.forward.lineup import Item
+from sinks.forward.pending import PendingAlerts
+from sinks.forward.queues import Item
 from sinks.forward.target import Answer, Reply, Target
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ Reroute = Callable[[Item, str], None]
 class Sender(threading.Thread):
     """One of those that send."""
 
-    def __init__(self, desk: Desk, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
+    def __init__(self, pending: PendingAlerts, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
         super().__init__(name="forward-sender", daemon=True)
         self.failing_since: float | None = None
         """The alert at hand could not be sent since then, by the monotonic clock."""
@@ -36,35 +36,35 @@ class Sender(threading.Thread):
         """To the try that failed last, while the alert at hand is not delivered."""
         self.failure: BaseException | None = None
         """A mistake of ours that ended the thread."""
-        self._desk = desk
+        self._pending = pending
         self._target = target
         self._reroute = reroute
         self._retry_secs_max = retry_secs_max
         self._warned_at = -WARN_SECS
 
     def run(self) -> None:
-        """Send until the desk gives out nothing more."""
+        """Send until the pending gives out nothing more."""
         try:
-            while (item := self._desk.take()) is not None:
+            while (item := self._pending.take()) is not None:
                 self._bring(item)
         except BaseException as error:  # noqa: BLE001  # the reading thread must end on it, not wait for ever
             self.failure = error
 
     def _bring(self, item: Item) -> None:
         pause = PAUSE_SECS_FIRST
-        while not item.abandoned and not self._desk.stopping.wait(self._desk.hold_secs()):
+        while not item.abandoned and not self._pending.stopping.wait(self._pending.hold_secs()):
             reply = self._try(item)
             if reply.answer is Answer.DELIVERED:
                 self._recovered()
-                self._desk.delivered(item)
+                self._pending.delivered(item)
                 return
             if reply.answer is Answer.REFUSED:
                 self._recovered()
-                self._desk.rerouted(item)
+                self._pending.rerouted(item)
                 return
             self._note(item, reply)
             # Not all at the same moment: those who wait for one receiver would knock together.
-            self._desk.stopping.wait(pause * random.uniform(0.5, 1.0))
+            self._pending.stopping.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, self._retry_secs_max)
         self.failing_since = self.answer = None
 
@@ -73,7 +73,7 @@ class Sender(threading.Thread):
         reply = Reply(Answer.REFUSED, item.why) if item.alert is None else self._target.send(item.raw, item.alert)
         if reply.answer is not Answer.REFUSED:
             return reply
-        if item.alert is not None and not self._desk.may_reroute():
+        if item.alert is not None and not self._pending.may_reroute():
             return Reply(Answer.MISCONFIGURED, f"refuses one alert after another; the last: {reply.said}")
         try:
             self._reroute(item, reply.said)
@@ -86,7 +86,7 @@ class Sender(threading.Thread):
         self.failed_at = time.monotonic()
         self.failing_since = self.failed_at if self.failing_since is None else self.failing_since
         self.answer = reply.answer
-        self._desk.again(reply.answer, reply.pause_secs)
+        self._pending.again(reply.answer, reply.pause_secs)
         if reply.answer is Answer.MISCONFIGURED:
             self._tell(logging.ERROR, "receiver refuses until somebody acts, will retry", item, reply)
         else:
@@ -103,4 +103,4 @@ class Sender(threading.Thread):
             return
         self._warned_at = now
         facts = {"target": self._target.name, "alert": item.line[1], "version": item.version, "said": reply.said}
-        log.log(level, what, extra={**facts, "waiting": self._desk.waiting})
+        log.log(level, what, extra={**facts, "waiting": self._pending.waiting})

@@ -7,14 +7,14 @@ from schemas.clock import MICROS, iso_micros
 from schemas.events import Micros
 from schemas.tables import AlertKind, Confidence
 from streams.alerts.findings import Finding
-from streams.assess.assessment import Place, connection_flags, direct_name, is_refused, outcome_of
+from streams.assess.assessment import Route, connection_flags, direct_name, is_refused, outcome_of
 from streams.model.connection import Connection
 from streams.model.device import Device, Facts
 
 DAYS_MAX = 7
-"""A habit is what was so on the last days with connections."""
+"""A baseline is what was so on the last days with connections."""
 PROXIED_MIN = 50
-"""With fewer connections through proxies nothing is a habit."""
+"""With fewer connections through proxies nothing is a baseline."""
 DIRECT_SHARE_MAX = 0.01
 """Who goes outside directly more often than this does not always use a proxy."""
 
@@ -23,7 +23,7 @@ MINUTE: Micros = 60 * MICROS
 _INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
 
 
-def look_at(device: Device, place: Place, connection: Connection, *, listed: bool) -> list[Finding]:
+def look_at(device: Device, place: Route, connection: Connection, *, listed: bool) -> list[Finding]:
     """What the way of a connection that has just settled tells, once: what is learnt later takes nothing back."""
     connection.looked_at = True
     if place.proxied:
@@ -43,7 +43,7 @@ def look_at(device: Device, place: Place, connection: Connection, *, listed: boo
     return [_finding(AlertKind.PROXY_BYPASS, place, connection, host, title)]
 
 
-def _finding(kind: AlertKind, place: Place, connection: Connection, host: str, title: str) -> Finding:
+def _finding(kind: AlertKind, place: Route, connection: Connection, host: str, title: str) -> Finding:
     at = connection.started
     kernel = connection.kernel
     asked = min((d.event_ids[0] for d in connection.destinations if d.event_ids), default=None)
@@ -67,28 +67,28 @@ def _finding(kind: AlertKind, place: Place, connection: Connection, host: str, t
 
 def _always_uses_a_proxy(facts: Facts, started: Micros) -> bool:
     """By the minutes before its own: in which order the lines of one moment came decides nothing."""
-    past = list(facts.habits.values())
-    if facts.habit_minute < started // MINUTE:
-        past.append(facts.habit_counts)
+    past = list(facts.baselines.values())
+    if facts.baseline_minute < started // MINUTE:
+        past.append(facts.baseline_counts)
     proxied, direct = (sum(counts[way] for counts in past) for way in (0, 1))
     return proxied >= PROXIED_MIN and direct <= DIRECT_SHARE_MAX * proxied
 
 
-def _count(facts: Facts, connection: Connection, place: Place) -> None:
+def _count(facts: Facts, connection: Connection, place: Route) -> None:
     minute = connection.started // MINUTE
-    if minute > facts.habit_minute:
-        if facts.habit_minute:
-            _add(facts, facts.habit_minute * MINUTE, facts.habit_counts)
-        facts.habit_minute, facts.habit_counts = minute, [0, 0]
-    if minute == facts.habit_minute:
-        facts.habit_counts[not place.proxied] += 1
+    if minute > facts.baseline_minute:
+        if facts.baseline_minute:
+            _add(facts, facts.baseline_minute * MINUTE, facts.baseline_counts)
+        facts.baseline_minute, facts.baseline_counts = minute, [0, 0]
+    if minute == facts.baseline_minute:
+        facts.baseline_counts[not place.proxied] += 1
     else:
         _add(facts, connection.started, [int(place.proxied), int(not place.proxied)])
 
 
 def _add(facts: Facts, at: Micros, counts: list[int]) -> None:
     day = iso_micros(at)[:10]
-    known = facts.habits.get(day, [0, 0])
-    facts.habits[day] = [known[0] + counts[0], known[1] + counts[1]]
-    for old in sorted(facts.habits)[:-DAYS_MAX]:
-        del facts.habits[old]
+    known = facts.baselines.get(day, [0, 0])
+    facts.baselines[day] = [known[0] + counts[0], known[1] + counts[1]]
+    for old in sorted(facts.baselines)[:-DAYS_MAX]:
+        del facts.baselines[old]

@@ -14,7 +14,7 @@ from schemas.clock import iso_micros
 from schemas.events import Micros, Process, ProtectionMode
 from schemas.indicators import Indicator, IndicatorAction
 from schemas.tables import AlertKind, Confidence, Outcome
-from streams.assess.assessment import Place, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
+from streams.assess.assessment import Route, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
 from streams.assess.mode_history import mode_at
 from streams.assess.process_attribution import process_of
 from streams.assess.verdict_groups import Request
@@ -80,7 +80,7 @@ def kind_of(flags: int) -> AlertKind:
     return AlertKind.WARNED if flags & WARNED else AlertKind.AUDITED
 
 
-def findings(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
+def findings(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
     """All that alerts count of a connection."""
     found = [_judged(device, connection, request) for request in requests]
     if connection.hits or any(destination.hits for destination in connection.destinations):
@@ -120,7 +120,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
     )
 
 
-def _not_enforced(device: Device, place: Place, connection: Connection, requests: list[Request]) -> list[Finding]:
+def _not_enforced(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
     """Requests that an indicator matches and that nobody judged."""
     judged = _judged_among_hits(place, connection, requests)
     process, found = process_of(connection), []
@@ -170,7 +170,7 @@ Whose = tuple[str, str, int]
 """Of which sensor a request is, to which host, on which day."""
 
 
-def _judged_among_hits(place: Place, connection: Connection, requests: list[Request]) -> Counter[Whose]:
+def _judged_among_hits(place: Route, connection: Connection, requests: list[Request]) -> Counter[Whose]:
     """Judged requests that each sensor counted among its hits, by sensor and host.
 
     Of one that was stopped most sensors write no record of their own; another sensor may have seen it all the same, under a
@@ -196,7 +196,7 @@ def _judged_among_hits(place: Place, connection: Connection, requests: list[Requ
     return found
 
 
-def _at_address(hit: Hit, place: Place, connection: Connection) -> Hit:
+def _at_address(hit: Hit, place: Route, connection: Connection) -> Hit:
     """The request is the connection itself, so its time is that of the connection's row, whoever told of it first."""
     at = connection.started
     return Hit(hit.candidates, place.remote_ip, place.remote_port, at, at, hit.count, hit.event_ids)

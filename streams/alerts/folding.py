@@ -14,7 +14,7 @@ from schemas.clock import LATEST
 from schemas.events import Micros, Process
 from schemas.tables import AlertKind
 from streams.alerts.findings import DESCRIBED, NAMED, NUMBERED, PLACED, Finding
-from streams.assess.assessment import Place
+from streams.assess.assessment import Route
 from streams.model.device import ALERTS_FORGOTTEN, ALERTS_MAX, NEVER, Device
 from streams.model.protection import AlertState, Counted
 
@@ -30,7 +30,7 @@ PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
 
 
 def fold(
-    device: Device, place: Place | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
+    device: Device, place: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
 ) -> None:
     """Count findings of one connection, each under the one alert it belongs to; `counted` is what is counted of it so far."""
     moved: dict[str, list[Counted]] = {}
@@ -72,7 +72,7 @@ def fold(
             withdraw(device, gone)
 
 
-def add(device: Device, place: Place, process: Process | None, finding: Finding) -> None:
+def add(device: Device, place: Route, process: Process | None, finding: Finding) -> None:
     """Count a finding for good: nothing that is learnt later takes it back."""
     state = _state(device, finding.alert)
     state.count += finding.weight
@@ -103,7 +103,7 @@ def _part_of(device: Device, counted: Counted) -> AlertState | None:
     return state if state is not None and state.number == counted.number else None
 
 
-def _tell(state: AlertState, finding: Finding, place: Place | None, process: Process | None) -> None:
+def _tell(state: AlertState, finding: Finding, place: Route | None, process: Process | None) -> None:
     state.first = min(state.first or finding.at, finding.at)
     proxied = place is not None and place.proxied
     proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place is not None and proxied else ("", None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from schemas.clock import MICROS
 from schemas.events import Micros
-from streams.model.access_log import Logged
+from streams.model.access_log import AccessLogEntry
 from streams.model.connection import Connection, Destination
 
 LOGGED_MAX = 256
@@ -23,12 +23,12 @@ ENDS: Micros = 10 * MICROS
 """How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
 
 
-def is_about(logged: Logged, destination: Destination) -> bool:
+def is_about(logged: AccessLogEntry, destination: Destination) -> bool:
     """It names that destination."""
     return logged.host == destination.host and logged.port in (0, destination.port)
 
 
-def fits(connection: Connection, logged: Logged, clocks: Micros = CLOCKS) -> bool:
+def fits(connection: Connection, logged: AccessLogEntry, clocks: Micros = CLOCKS) -> bool:
     """The connection was open when the request came to the proxy, as far as both clocks can tell."""
     ended, ends = connection.ended, max(clocks, ENDS)
     if ended and (logged.started > ended + clocks or logged.at > ended + ends):
@@ -42,7 +42,7 @@ def fits(connection: Connection, logged: Logged, clocks: Micros = CLOCKS) -> boo
     return logged.at >= connection.first - clocks
 
 
-def fits_request(connection: Connection, destination: Destination, logged: Logged) -> bool:
+def fits_request(connection: Connection, destination: Destination, logged: AccessLogEntry) -> bool:
     """One of the requests to a destination may be the one that was logged, by time and what was answered."""
     if destination.tunnel != logged.tunnel or not fits(connection, logged):
         return False
@@ -51,13 +51,13 @@ def fits_request(connection: Connection, destination: Destination, logged: Logge
     return is_near(destination, logged, CLOCKS)
 
 
-def is_near(destination: Destination, logged: Logged, clocks: Micros) -> bool:
+def is_near(destination: Destination, logged: AccessLogEntry, clocks: Micros) -> bool:
     """It was asked for when the request came to the proxy, a plain one while it lasted."""
     until = (logged.started if logged.tunnel else logged.at) + clocks
     return any(logged.started - clocks <= at <= until for at, _ in destination.event_ids)
 
 
-def lines_of(connection: Connection, destination: Destination) -> list[Logged]:
+def lines_of(connection: Connection, destination: Destination) -> list[AccessLogEntry]:
     """The lines that hold for a destination, by time. More lines without a port than requests: some are of another one."""
     about = [line for line in connection.logged if is_about(line, destination)]
     if not all(line.port for line in about) and ports_of(connection, destination) > 1:
@@ -74,12 +74,12 @@ def ports_of(connection: Connection, destination: Destination) -> int:
     return sum(other.host == destination.host for other in connection.destinations)
 
 
-def upstream_of(lines: list[Logged]) -> str:
+def upstream_of(lines: list[AccessLogEntry]) -> str:
     """The address that was really gone to: the first request's that tells one."""
     return next((line.upstream for line in lines if line.upstream), "")
 
 
-def bytes_of(lines: list[Logged], requests: int) -> tuple[int | None, int | None]:
+def bytes_of(lines: list[AccessLogEntry], requests: int) -> tuple[int | None, int | None]:
     """Bytes sent and received, where each request has its line."""
     if not lines or len(lines) < requests:
         return None, None
@@ -87,7 +87,7 @@ def bytes_of(lines: list[Logged], requests: int) -> tuple[int | None, int | None
     return None if -1 in sent else sum(sent), None if -1 in received else sum(received)
 
 
-def said_of(lines: list[Logged]) -> dict[str, object]:
+def said_of(lines: list[AccessLogEntry]) -> dict[str, object]:
     """What hunters find of it in AdditionalFields."""
     latest = lines[-1]
     said: dict[str, object] = {"ProxyDecision": str(latest.decision)}

@@ -13,8 +13,8 @@ from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.tables import Outcome, UnresolvedReason
 from streams.assess.access_log import lines_of, ports_of
-from streams.assess.mode_history import EVIDENCE, mode_changes, told_mode
-from streams.model.access_log import Logged
+from streams.assess.mode_history import EVIDENCE, mode_changes, reported_mode
+from streams.model.access_log import AccessLogEntry
 from streams.model.connection import (
     ASKED,
     AUDITED,
@@ -36,7 +36,7 @@ SENSOR_STARTS: Micros = 1_000_000
 """How long before a sensor's first word a connection must have begun to be called older."""
 
 
-class Place(NamedTuple):
+class Route(NamedTuple):
     """Where a connection goes, and what it is taken for."""
 
     device: str
@@ -56,7 +56,7 @@ def identity(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def connection_id(place: Place, connection: Connection) -> str:
+def connection_id(place: Route, connection: Connection) -> str:
     """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
     kernel = connection.kernel
     start = connection.kernel_name or (kernel.started if kernel is not None else 0)
@@ -156,7 +156,7 @@ def _is_spoken(connection: Connection, host: str) -> bool:
     return any(inner.name == host for inner in connection.inner)
 
 
-def _as_logged(flags: int, lines: list[Logged], requests: int) -> int:
+def _as_logged(flags: int, lines: list[AccessLogEntry], requests: int) -> int:
     """What the proxy did: an answer that it made itself is no success, one that it passed on is one.
 
     A server error that it passed on may as well be its own, so it says nothing.
@@ -200,7 +200,7 @@ def kernel_evidence(connection: Connection) -> int:
     if kernel is None:
         return 0
     evidence = 1 + (kernel.established > 0) + (kernel.process.name != "")
-    for record in connection.witnesses:
+    for record in connection.sensor_records:
         evidence += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
     return evidence + (connection.run is not None) + (kernel.exec_after != "")
 
@@ -218,7 +218,7 @@ def tunnel_evidence(connection: Connection) -> int:
     return evidence
 
 
-def judged_version(place: Place, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
+def judged_version(place: Route, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
     """Version of the row of a judged request."""
     evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
     return EVIDENCE * (evidence + connection.judged_bump) + mode_changes(facts, judged.at)
@@ -255,7 +255,7 @@ def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
     """
     if connection.inner:
         return False
-    told = told_mode(facts, connection.started) if facts.modes else None
+    told = reported_mode(facts, connection.started) if facts.modes else None
     if told is not None:
         return told is ProtectionMode.OFF
     return not facts.http_first or facts.http_first > connection.started + horizon
@@ -266,7 +266,7 @@ def speaks_tls_to_proxy(connection: Connection) -> bool:
     return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.inner))
 
 
-def connection_version(place: Place, facts: Facts, connection: Connection) -> int:
+def connection_version(place: Route, facts: Facts, connection: Connection) -> int:
     """Version of a connection row."""
     evidence = (
         connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
@@ -293,7 +293,7 @@ def direct_name(connection: Connection) -> str:
     return names[0][2] if names else ""
 
 
-def connection_flags(place: Place, connection: Connection, live: list[Destination]) -> int:
+def connection_flags(place: Route, connection: Connection, live: list[Destination]) -> int:
     """Bits of all that was asked for on a connection."""
     flags = connection.inner_flags
     for destination in live:

@@ -36,11 +36,11 @@ def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
     """The device's protection mode at a time; a verdict is its own proof."""
     if flags & STOPPED:
         return _BLOCK
-    mode = told_mode(facts, at) if facts.modes else None
+    mode = reported_mode(facts, at) if facts.modes else None
     return _AUDIT if flags & AUDITED and mode is not _BLOCK else mode or _OFF
 
 
-def told_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
+def reported_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
     """The mode that anything tells of for a time; None where nothing does."""
     entry = _entry_at(facts, at)
     return entry.mode if entry is not None else None
@@ -84,7 +84,7 @@ def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
     mode = _AUDIT if action is Action.AUDITED else _BLOCK
     facts = device.facts
     _note(facts, at, mode, ModeEvidence.VERDICT, event_id)
-    if _RANK[mode] <= _RANK[told_mode(facts, at) or _OFF]:
+    if _RANK[mode] <= _RANK[reported_mode(facts, at) or _OFF]:
         return False
     before = spans(facts)
     _put(facts, ModeEntry(at, mode, ModeEvidence.VERDICT, event_id))

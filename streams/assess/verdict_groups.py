@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streams.assess.assessment import Place, flow_name, identity, tunnel_end
+from streams.assess.assessment import Route, flow_name, identity, tunnel_end
 from streams.model.connection import Connection
 from streams.model.evidence import APART
 from streams.model.protection import Judged
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     evidence: int
 
 
-def requests(place: Place, connection: Connection) -> list[Request]:
+def requests(place: Route, connection: Connection) -> list[Request]:
     """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
     tunnels = _each_once([j for j in connection.judged if j.tunnel and j.request])
     tunnels.sort(key=lambda told: told[0].request)

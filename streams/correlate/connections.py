@@ -122,10 +122,10 @@ class ConnectionTable(ConnectionLifecycle):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
 
-    def mode_known_anew(self, device: Device) -> None:
+    def mode_history_changed(self, device: Device) -> None:
         """The history of the mode is another one: whatever tells of it may change."""
         self.recheck(device)
-        device.loose_changed = True
+        device.unattributed_changed = True
         for key, state in device.alerts.items():
             state.sent = min(state.sent, max(state.version - 1, 0))
             touch(device, key)

@@ -27,10 +27,10 @@ from schemas.address import authority, split_authority
 from schemas.clock import MICROS
 from schemas.events import (
     UNNAMED_TARGET,
-    ConnectionClosed,
     ConnectionOpened,
     Event,
     Flow,
+    FlowSummary,
     HttpExchange,
     Micros,
     ModeChanged,
@@ -49,18 +49,18 @@ from streams.correlate.connections import ConnectionTable
 from streams.correlate.departed import departed_kernel, was_told
 from streams.correlate.lifecycle import ends_of
 from streams.correlate.matching import began_after_close, flow_for_kernel, wrongly_matched
-from streams.correlate.process_verdicts import LooseVerdicts
+from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.processes import Processes
 from streams.correlate.program_index import list_program
-from streams.correlate.proxy_log import ProxyLines
+from streams.correlate.proxy_log import ProxyLog
 from streams.correlate.sensor_merge import (
-    add_witness,
+    add_sensor_record,
     count_for_its_sensor,
     merged,
     of_same_speaker,
-    other_witness,
-    take_witness,
-    witness_of_another,
+    same_connection,
+    same_of_another,
+    to_sensor_record,
 )
 from streams.correlate.verdicts import Verdicts
 from streams.model.connection import (
@@ -73,8 +73,8 @@ from streams.model.connection import (
     Connection,
     Destination,
     Group,
-    Inner,
     Kernel,
+    ObservedName,
 )
 from streams.model.device import Device
 from streams.model.evidence import (
@@ -99,12 +99,12 @@ class Correlator:
         self.table = ConnectionTable(settings, self.policy, self)
         self.on_leaving: Callable[[Device, str, Connection], None] = lambda *_: None
         """Called before a connection leaves the state."""
-        self._process_verdicts = LooseVerdicts(self.table)
-        self._proxy_log = ProxyLines(self.table)
+        self._process_verdicts = ProcessVerdicts(self.table)
+        self._proxy_log = ProxyLog(self.table)
         verdicts = Verdicts(self.table, self._process_verdicts)
         self.handlers: dict[type, Callable[[Device, Any], None]] = {
             ConnectionOpened: self._opened,
-            ConnectionClosed: self._closed,
+            FlowSummary: self._closed,
             HttpExchange: self._http,
             TlsName: self._tls,
             SocksRequest: self._socks,
@@ -136,7 +136,7 @@ class Correlator:
 
     def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
         """Retract a verdict from a connection that asked for another host."""
-        self._process_verdicts.take_back(device, key, connection, host)
+        self._process_verdicts.retract(device, key, connection, host)
 
     def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
         """Emit the last rows of a connection."""
@@ -168,12 +168,12 @@ class Correlator:
                 if of_same_speaker(known, kernel) is not None:
                     self._merge_kernel(device, key, known, kernel)
                     return
-            seen_twice = other_witness(group, kernel)
-            better = None if seen_twice is not None else witness_of_another(group, kernel)
+            seen_twice = same_connection(group, kernel)
+            better = None if seen_twice is not None else same_of_another(group, kernel)
             if better is not None:
                 connection = self.table.new(device, key, group, event.started, self.table.patience)
                 connection.kernel, connection.last = kernel, device.facts.now
-                add_witness(connection, take_witness(better, kernel))
+                add_sensor_record(connection, to_sensor_record(better, kernel))
                 self.table.changed(device, key)
                 return
             if seen_twice is not None:
@@ -209,8 +209,8 @@ class Correlator:
         """A further record of a connection, of the same sensor or of another one."""
         kernel = connection.kernel
         assert kernel is not None, "only called for a connection with a kernel record"
-        if connection.witnesses or of_same_speaker(connection, more) is None:
-            is_new = add_witness(connection, more)
+        if connection.sensor_records or of_same_speaker(connection, more) is None:
+            is_new = add_sensor_record(connection, more)
         else:
             connection.kernel = merged(kernel, more)
             is_new = connection.kernel != kernel
@@ -221,7 +221,7 @@ class Correlator:
             if began_after_close(connection):
                 self.table.join_late(device, key, connection)
 
-    def _closed(self, device: Device, event: ConnectionClosed) -> None:
+    def _closed(self, device: Device, event: FlowSummary) -> None:
         started = 0 if event.midstream else event.started
         key, connection = self.table.locate(device, event.flow, event.at, started, event.started, event.ended)
         if not self.table.is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
@@ -274,7 +274,7 @@ class Correlator:
         else:
             host, port, url = absolute_target(event.target)
             if host == event.flow.remote_ip and port == event.flow.remote_port:
-                add_name(connection, Inner(event.at, host, False, False, event.event_id))
+                add_name(connection, ObservedName(event.at, host, False, False, event.event_id))
                 self._compare_name(device, key, connection, host, event, path=path_of(event.target))
             elif host:
                 connection.asked = True
@@ -285,7 +285,7 @@ class Correlator:
                 )
                 self._compare(device, connection, asked, host, port, url, event, encrypted=False)
             elif event.target.startswith(("/", "*")) and event.host:
-                add_name(connection, Inner(event.at, event.host, False, False, event.event_id))
+                add_name(connection, ObservedName(event.at, event.host, False, False, event.event_id))
                 self._compare_name(device, key, connection, event.host, event, path=event.target)
             else:
                 connection.unreadable += 1
@@ -306,7 +306,7 @@ class Correlator:
                 self.table.learn(device, key, answered=False)
                 # Where too many are known, it is a proxy for this connection only.
                 connection.asked |= ends_of(key)[4] not in device.facts.proxies
-            inner = Inner(event.at, event.sni, True, not event.tunnelled, event.event_id)
+            inner = ObservedName(event.at, event.sni, True, not event.tunnelled, event.event_id)
             if (event.sni or event.to_proxy) and add_name(connection, inner):
                 if event.sni:
                     self._compare_name(device, key, connection, event.sni, event, path="")
@@ -337,9 +337,9 @@ class Correlator:
 
     def _mode(self, device: Device, event: ModeChanged) -> None:
         if hear(device, event):
-            self.table.mode_known_anew(device)
+            self.table.mode_history_changed(device)
 
-    def heed_settings(self, device: Device, at: Micros) -> None:
+    def apply_mode_setting(self, device: Device, at: Micros) -> None:
         """What the settings say of a device's mode: since ever for a new device, from now on where they say it anew."""
         mode = self.policy.mode_of(device)
         facts = device.facts

@@ -117,8 +117,8 @@ def tombstone_of(connection: Connection) -> Departed:
     if kernel is not None:
         start, kernel_end = kernel.started, kernel.ended
         kernels = ((speaker(kernel.event_id), start),)
-        if connection.witnesses:
-            kernels = tuple([(speaker(record.event_id), record.started) for record in connection.witnesses])
+        if connection.sensor_records:
+            kernels = tuple([(speaker(record.event_id), record.started) for record in connection.sensor_records])
     told = tuple([told_as(d.host, d.port) for d in connection.destinations if d.sent])
     left = connection.late
     if left is not None:

@@ -10,7 +10,7 @@ from schemas.events import Micros
 from schemas.settings import CorrelationSettings, proxy_address
 from streams.alerts.policy import Policy, note_hit
 from streams.assess.access_log import lines_of
-from streams.assess.assessment import Place, flow_name, speaks_tls_to_proxy
+from streams.assess.assessment import Route, flow_name, speaks_tls_to_proxy
 from streams.assess.process_attribution import unlist
 from streams.correlate.departed import Tombstones, departed_flow
 from streams.correlate.matching import better_kernel, is_refuted, kernel_for_flow, only_kernel_left
@@ -33,7 +33,7 @@ from streams.model.connection import (
     Destination,
     Group,
 )
-from streams.model.device import DEPARTED_TIMER, LOOSE_TIMER, NEVER, PROXY_TIMER, Device
+from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIMER, Device
 from streams.model.evidence import add_destination, kind_of_flow
 
 LEAP: Micros = 3_600 * MICROS
@@ -60,7 +60,7 @@ def supersede(weak: Destination) -> None:
         weak.evidence += 1
 
 
-def _take_back_logged(connection: Connection) -> None:
+def _retract_logged(connection: Connection) -> None:
     """Destinations that only a proxy's log named, of which no line fits the connection any more."""
     for destination in connection.destinations if connection.logged else ():
         if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
@@ -154,7 +154,7 @@ class ConnectionLifecycle:
             self.tombstones.expire(device, NEVER)
         return changed
 
-    def speak_again(self, device: Device) -> None:
+    def resume(self, device: Device) -> None:
         """The device is back: what was kept for it leaves in its own time."""
         for key in device.parked:
             for connection in device.group(key) or ():
@@ -179,7 +179,7 @@ class ConnectionLifecycle:
             connection.identity = FROM_FLOW
             self.changed(device, key)
 
-    def place(self, device: Device, key: str, connection: Connection) -> Place:
+    def place(self, device: Device, key: str, connection: Connection) -> Route:
         """Where a connection goes and what it is taken for."""
         local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
         name = self.proxies.get(remote)
@@ -189,9 +189,9 @@ class ConnectionLifecycle:
             or (bool(proxies) and self._speaks_as_proxy(device, remote_ip) and speaks_tls_to_proxy(connection))
         )
         proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
-        return Place(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
+        return Route(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
 
-    def is_listed(self, place: Place) -> bool:
+    def is_listed(self, place: Route) -> bool:
         """The settings name it as a proxy."""
         return f"{place.remote_ip} {place.remote_port}" in self.proxies
 
@@ -251,7 +251,7 @@ class ConnectionLifecycle:
         else:
             one.swap_flow(other)
         for connection in (one, other):
-            _take_back_logged(connection)
+            _retract_logged(connection)
             self.ended(device, key, connection)
         self.changed(device, key)
 
@@ -274,7 +274,7 @@ class ConnectionLifecycle:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
             return
-        connection.kernel, connection.witnesses = other.kernel, other.witnesses
+        connection.kernel, connection.sensor_records = other.kernel, other.sensor_records
         connection.kernel_name, connection.guesses = other.kernel_name, other.guesses
         self._take_logged(connection, other)
         if other.sent:
@@ -409,7 +409,7 @@ class ConnectionLifecycle:
 
     def ended(self, device: Device, key: str, connection: Connection) -> None:
         """Once the end is known, the idle timer is too far away; and lines of a proxy that came later are not of it."""
-        _take_back_logged(connection)
+        _retract_logged(connection)
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
             self.wake_at(device, key, connection, due)
@@ -428,7 +428,7 @@ class ConnectionLifecycle:
                 if key in device.groups and self._wake(device, key, due[0], quiet=quiet):
                     changed = True
             # These look at all connections: so they come last, whatever woke in the same second was written first.
-            if LOOSE_TIMER in due[1]:
+            if VERDICT_TIMER in due[1]:
                 self._listener.process_verdicts_due(device, due[0])
                 changed = True
             if PROXY_TIMER in due[1]:

@@ -18,7 +18,7 @@ from schemas.events import Micros, Process, ProcessVerdict
 from schemas.tables import Confidence
 from streams.alerts.findings import Finding, kind_of
 from streams.alerts.folding import fold, withdraw
-from streams.assess.assessment import Place, connection_id, identity, outcome_of
+from streams.assess.assessment import Route, connection_id, identity, outcome_of
 from streams.correlate.connections import ConnectionTable
 from streams.correlate.lifecycle import ends_of
 from streams.correlate.program_index import keys_of
@@ -34,11 +34,11 @@ from streams.model.connection import (
     Group,
     Guess,
 )
-from streams.model.device import LOOSE_TIMER, Device, peek
+from streams.model.device import VERDICT_TIMER, Device, peek
 from streams.model.evidence import add_destination
-from streams.model.protection import Judged, Loose
+from streams.model.protection import Judged, UnattributedVerdict
 
-LOOSE_MAX = 256
+UNATTRIBUTED_MAX = 256
 """Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
 KEPT: Micros = 600 * MICROS
 """How long a verdict is kept after its time, to know it again and to follow a warning."""
@@ -51,7 +51,7 @@ SLACK: Micros = 2 * MICROS
 ALONE, SEVERAL = "no_connection", "ambiguous"
 
 
-class LooseVerdicts:
+class ProcessVerdicts:
     """Keeps them, decides when it is time, and folds them into alerts."""
 
     def __init__(self, table: ConnectionTable) -> None:
@@ -61,55 +61,55 @@ class LooseVerdicts:
         """A verdict came; one that came before changes nothing."""
         facts = device.facts
         record = identity(device.name, "process verdict", event.event_id, str(event.at), event.host)
-        if any(known.record == record for known in facts.loose):
+        if any(known.record == record for known in facts.unattributed):
             return
-        while len(facts.loose) >= LOOSE_MAX:
-            if not facts.loose[0].decided:
-                self._decide(device, facts.loose[0])
-            del facts.loose[0]
+        while len(facts.unattributed) >= UNATTRIBUTED_MAX:
+            if not facts.unattributed[0].decided:
+                self._decide(device, facts.unattributed[0])
+            del facts.unattributed[0]
         matches = self._table.policy.match(device, event.host, event.port, event.url, "", event.at, encrypted=False)
         judged = Judged(
             event.at, event.host, event.port, 0, False, bits, event.url, event.title, event.category, event.event_id,
             1, event.at, 0, event.category_group, Confidence.INFERRED, [(m.indicator, m.partial) for m in matches],
         )  # fmt: skip
         due = -(-(min(event.at, facts.now) + self._table.patience) // MICROS)
-        loose = Loose(event.at, bits, event.process, judged, record, due)
-        facts.loose.append(loose)
-        device.wake_at(due, LOOSE_TIMER)
-        self._follow_warning(device, loose)
-        self._fold(device, loose, None)
+        unattributed = UnattributedVerdict(event.at, bits, event.process, judged, record, due)
+        facts.unattributed.append(unattributed)
+        device.wake_at(due, VERDICT_TIMER)
+        self._follow_warning(device, unattributed)
+        self._fold(device, unattributed, None)
 
     def wake(self, device: Device, second: int) -> None:
         """Decide what is due, and forget what is old."""
-        loose = device.facts.loose
-        for one in sorted((one for one in loose if not one.decided and one.due <= second), key=_turn):
+        unattributed = device.facts.unattributed
+        for one in sorted((one for one in unattributed if not one.decided and one.due <= second), key=_turn):
             if not one.decided:  # with an earlier one, as one set
                 self._decide(device, one)
-        loose[:] = [one for one in loose if not one.decided or one.at + KEPT > second * MICROS]
+        unattributed[:] = [one for one in unattributed if not one.decided or one.at + KEPT > second * MICROS]
 
     def finish(self, device: Device) -> None:
         """Decide all of them, as at the end of a recording."""
-        for one in sorted(device.facts.loose, key=_turn):
+        for one in sorted(device.facts.unattributed, key=_turn):
             if not one.decided:
                 self._decide(device, one)
 
-    def take_back(self, device: Device, key: str, connection: Connection, host: str) -> None:
+    def retract(self, device: Device, key: str, connection: Connection, host: str) -> None:
         """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
         joined = connection_id(self._table.place(device, key, connection), connection)
-        for loose in device.facts.loose:
-            if loose.connection == joined and loose.judged.host == host:
-                loose.connection, loose.why, loose.taken_back = "", ALONE, True
-                for counted in loose.counted.values():
+        for unattributed in device.facts.unattributed:
+            if unattributed.connection == joined and unattributed.judged.host == host:
+                unattributed.connection, unattributed.why, unattributed.taken_back = "", ALONE, True
+                for counted in unattributed.counted.values():
                     withdraw(device, counted)
-                loose.counted.clear()
-                self._fold(device, loose, None)
+                unattributed.counted.clear()
+                self._fold(device, unattributed, None)
 
-    def _follow_warning(self, device: Device, loose: Loose) -> None:
+    def _follow_warning(self, device: Device, unattributed: UnattributedVerdict) -> None:
         """A warning and the user's click on it are one request."""
-        for other in device.facts.loose:
-            warned, clicked = (other, loose) if other.flags & WARNED else (loose, other)
+        for other in device.facts.unattributed:
+            warned, clicked = (other, unattributed) if other.flags & WARNED else (unattributed, other)
             if (
-                other is not loose
+                other is not unattributed
                 and warned.flags & WARNED
                 and clicked.flags & BYPASSED
                 and not clicked.flags & WARNED
@@ -123,45 +123,49 @@ class LooseVerdicts:
                 self._fold(device, warned, None)
                 return
 
-    def _decide(self, device: Device, loose: Loose) -> None:
+    def _decide(self, device: Device, unattributed: UnattributedVerdict) -> None:
         named: list[tuple[str, int]] = []
         unnamed: list[tuple[str, int]] = []
-        candidates = _candidates(device, [loose])
+        candidates = _candidates(device, [unattributed])
         for key, number, connection in candidates or ():
-            if _fits(connection, loose):
-                if self._asked(key, connection, loose):
+            if _fits(connection, unattributed):
+                if self._asked(key, connection, unattributed):
                     named.append((key, number))
-                elif self._may_be_it(device, key, connection, loose):
+                elif self._may_be_it(device, key, connection, unattributed):
                     unnamed.append((key, number))
         found = named or unnamed
-        together = [loose] if len(found) == 1 else self._set_of(device, loose, named)
+        together = [unattributed] if len(found) == 1 else self._set_of(device, unattributed, named)
         if not together:
-            loose.decided = True
-            loose.why = ALONE if candidates is not None and not found else SEVERAL
-            self._fold(device, loose, None)
+            unattributed.decided = True
+            unattributed.why = ALONE if candidates is not None and not found else SEVERAL
+            self._fold(device, unattributed, None)
             return
         connections = [(key, _held(device, key)[number]) for key, number in found]
         for one, (key, connection) in zip(together, sorted(connections, key=_begun), strict=True):
             one.decided = True
             self._join(device, key, connection, one)
 
-    def _set_of(self, device: Device, loose: Loose, named: list[tuple[str, int]]) -> list[Loose]:
+    def _set_of(
+        self, device: Device, unattributed: UnattributedVerdict, named: list[tuple[str, int]]
+    ) -> list[UnattributedVerdict]:
         """The verdicts that are about just these connections, one each, whichever is about which; none where that is not sure.
 
         All that fit one of them count, and each must fit all of them and no other. What came later than is known for sure by
         now does not: so the order of arrival makes no difference.
         """
         connections = [(key, _held(device, key)[number]) for key, number in named]
-        until = loose.at + self._table.horizon
+        until = unattributed.at + self._table.horizon
         about = [
             one
-            for one in device.facts.loose
+            for one in device.facts.unattributed
             if one.at <= until and any(self._is_about(one, key, connection) for key, connection in connections)
         ]
         if len(about) != len(named) or len(about) > SET_MAX:
             return []
         # A click on one of several warnings is about that one alone.
-        if loose.judged.flags not in (BLOCKED, AUDITED) or any(not _says_the_same(one, loose) for one in about):
+        if unattributed.judged.flags not in (BLOCKED, AUDITED) or any(
+            not _says_the_same(one, unattributed) for one in about
+        ):
             return []
         wanted = set(named)
         candidates = _candidates(device, about)
@@ -173,56 +177,64 @@ class LooseVerdicts:
                 return []
         return sorted(about, key=_turn)
 
-    def _join(self, device: Device, key: str, connection: Connection, loose: Loose) -> None:
-        judged, table = loose.judged, self._table
-        if not self._asked(key, connection, loose):
-            evidence = (loose.at, judged.event_id)
+    def _join(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> None:
+        judged, table = unattributed.judged, self._table
+        if not self._asked(key, connection, unattributed):
+            evidence = (unattributed.at, judged.event_id)
             target = judged.url or judged.host
             add_destination(
-                connection, BY_PROCESS, judged.host, judged.port, target, loose.flags, evidence, None, tunnel=False
+                connection,
+                BY_PROCESS,
+                judged.host,
+                judged.port,
+                target,
+                unattributed.flags,
+                evidence,
+                None,
+                tunnel=False,
             )
         if any(j.host == judged.host for j in connection.judged):
-            loose.follows = True  # Another sensor judged the same request and tells where.
-        connection.guesses += (Guess(loose.at, judged.host, loose.flags, not loose.follows),)
+            unattributed.follows = True  # Another sensor judged the same request and tells where.
+        connection.guesses += (Guess(unattributed.at, judged.host, unattributed.flags, not unattributed.follows),)
         place = table.place(device, key, connection)
-        loose.connection = connection_id(place, connection)
+        unattributed.connection = connection_id(place, connection)
         table.changed(device, key)
-        self._fold(device, loose, place)
+        self._fold(device, unattributed, place)
 
-    def _fold(self, device: Device, loose: Loose, place: Place | None) -> None:
-        device.loose_changed = True
-        judged = loose.judged
+    def _fold(self, device: Device, unattributed: UnattributedVerdict, place: Route | None) -> None:
+        device.unattributed_changed = True
+        judged = unattributed.judged
         indicator, partial = judged.candidates[0] if judged.candidates else (None, False)
         finding = Finding(
             "v",
-            kind_of(loose.flags),
+            kind_of(unattributed.flags),
             judged.host,
             judged.port,
-            loose.at,
-            loose.at,
+            unattributed.at,
+            unattributed.at,
             1,
-            1 + loose.decided,
+            1 + unattributed.decided,
             judged.title,
             judged.category,
             (judged.event_id,),
-            outcome_of(loose.flags),
-            Confidence.INFERRED if loose.connection else Confidence.EXACT,
+            outcome_of(unattributed.flags),
+            Confidence.INFERRED if unattributed.connection else Confidence.EXACT,
             indicator,
             partial,
         )
-        fold(device, place, loose.process, loose.counted, [] if loose.follows else [finding])
+        fold(device, place, unattributed.process, unattributed.counted, [] if unattributed.follows else [finding])
 
-    def _is_about(self, loose: Loose, key: str, connection: Connection) -> bool:
-        return _fits(connection, loose) and self._asked(key, connection, loose)
+    def _is_about(self, unattributed: UnattributedVerdict, key: str, connection: Connection) -> bool:
+        return _fits(connection, unattributed) and self._asked(key, connection, unattributed)
 
-    def _asked(self, key: str, connection: Connection, loose: Loose) -> bool:
+    def _asked(self, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
         """Whether what was judged is a destination of a connection that was asked for then, or its own remote end or name."""
-        judged = loose.judged
+        judged = unattributed.judged
         for destination in connection.destinations:
             if (
                 destination.host == judged.host
                 and judged.port in (0, destination.port)
-                and self._asked_then(destination, loose.at)
+                and self._asked_then(destination, unattributed.at)
             ):
                 return True
         _, _, remote_ip, remote_port, _ = ends_of(key)
@@ -239,34 +251,36 @@ class LooseVerdicts:
         forgotten = len(destination.event_ids) >= EVENT_IDS_MAX and at >= times[-1]
         return forgotten or any(since <= when <= until for when in times)
 
-    def _may_be_it(self, device: Device, key: str, connection: Connection, loose: Loose) -> bool:
+    def _may_be_it(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
         """A connection to a proxy that began then, and nobody knows where it goes."""
         kernel = connection.kernel
         assert kernel is not None, "only who has a process fits"
         return (
             not connection.destinations
             and not connection.inner
-            and loose.at - self._table.patience <= kernel.started
+            and unattributed.at - self._table.patience <= kernel.started
             and self._table.place(device, key, connection).proxied
         )
 
 
-def _candidates(device: Device, verdicts: list[Loose]) -> list[tuple[str, int, Connection]] | None:
+def _candidates(device: Device, verdicts: list[UnattributedVerdict]) -> list[tuple[str, int, Connection]] | None:
     """Connections of the verdicts' programs: 5-tuple, place in its group, and connection. None: more than are looked at."""
-    keys = dict.fromkeys(key for loose in verdicts for key in keys_of(device, loose.process))
+    keys = dict.fromkeys(key for unattributed in verdicts for key in keys_of(device, unattributed.process))
     found = []
     for key in keys:
         for number, connection in enumerate(peek(device.groups[key])):
             kernel = connection.kernel
-            if kernel is not None and any(_same_process(kernel.process, loose.process) for loose in verdicts):
+            if kernel is not None and any(
+                _same_process(kernel.process, unattributed.process) for unattributed in verdicts
+            ):
                 found.append((key, number, connection))
                 if len(found) > CANDIDATES_MAX:
                     return None
     return found
 
 
-def _turn(loose: Loose) -> tuple[Micros, str]:
-    return loose.at, loose.record
+def _turn(unattributed: UnattributedVerdict) -> tuple[Micros, str]:
+    return unattributed.at, unattributed.record
 
 
 def _begun(found: tuple[str, Connection]) -> tuple[Micros, str]:
@@ -280,19 +294,19 @@ def _held(device: Device, key: str) -> Group:
     return group
 
 
-def _says_the_same(one: Loose, other: Loose) -> bool:
+def _says_the_same(one: UnattributedVerdict, other: UnattributedVerdict) -> bool:
     """And it is not known yet which connection it is about."""
     return not one.decided and (one.judged.flags, one.judged.host) == (other.judged.flags, other.judged.host)
 
 
-def _fits(connection: Connection, loose: Loose) -> bool:
+def _fits(connection: Connection, unattributed: UnattributedVerdict) -> bool:
     """It is that process's, and was open then."""
     kernel = connection.kernel
     return (
         kernel is not None
-        and kernel.started <= loose.at + SLACK
-        and (not connection.ended or connection.ended >= loose.at - SLACK)
-        and _same_process(kernel.process, loose.process)
+        and kernel.started <= unattributed.at + SLACK
+        and (not connection.ended or connection.ended >= unattributed.at - SLACK)
+        and _same_process(kernel.process, unattributed.process)
     )
 
 

@@ -32,7 +32,7 @@ def keys_of(device: Device, process: Process) -> list[str]:
         device.programs = {}
         for key, group in device.groups.items():
             for connection in peek(group):
-                for kernel in (connection.kernel, *connection.witnesses):
+                for kernel in (connection.kernel, *connection.sensor_records):
                     if kernel is not None:
                         _list(device.programs, key, kernel.process)
         device.programs_listed = sum(map(len, device.programs.values()))

@@ -23,7 +23,7 @@ from streams.assess.assessment import identity
 from streams.correlate.connections import ConnectionTable
 from streams.correlate.lifecycle import ends_of, supersede
 from streams.indicators.index import Match
-from streams.model.access_log import Line, Logged
+from streams.model.access_log import AccessLogEntry, WaitingEntry
 from streams.model.connection import (
     BY_CONNECT,
     BY_PROCESS,
@@ -52,7 +52,7 @@ Found = tuple[str, int, int]
 UNNAMED = -1
 
 
-class ProxyLines:
+class ProxyLog:
     """Keeps them, decides when it is time, and puts them to their connection."""
 
     def __init__(self, table: ConnectionTable) -> None:
@@ -70,7 +70,7 @@ class ProxyLines:
             for oldest in _by_time(device)[:TOGETHER_MAX]:
                 self._decide(device, oldest, device.facts.now, last=True)
         logged = _logged(event)
-        line = Line(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
+        line = WaitingEntry(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
         matches = self._table.policy.match(
             device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
             encrypted=logged.tunnel,
@@ -115,7 +115,7 @@ class ProxyLines:
         else:
             self._count(device, SEVERAL if found else NOBODY)
 
-    def _by_port(self, device: Device, line: Line) -> list[Found]:
+    def _by_port(self, device: Device, line: WaitingEntry) -> list[Found]:
         """Connections of that client's port that were open then: those that asked for the host, else the only one.
 
         One of which nobody saw where to may have asked for it as well, and one that was open a little before or after may
@@ -144,7 +144,7 @@ class ProxyLines:
             return []
         return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
 
-    def _to_known_proxies(self, device: Device, line: Line) -> list[str]:
+    def _to_known_proxies(self, device: Device, line: WaitingEntry) -> list[str]:
         """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
         known = dict.fromkeys([*device.facts.proxies, *self._table.proxies])
         if f"{line.proxy_ip} {line.proxy_port}" in known:
@@ -153,7 +153,7 @@ class ProxyLines:
         keys = (f"{line.client_ip} {line.client_port} {remote}" for remote in known if remote.endswith(port))
         return [key for key in keys if key in device.groups]
 
-    def _by_request(self, device: Device, line: Line) -> list[Found]:
+    def _by_request(self, device: Device, line: WaitingEntry) -> list[Found]:
         """Destinations that this client asked for then; where one may have been that, too, none is certain."""
         found: list[Found] = []
         possible: list[Found] = []
@@ -185,7 +185,7 @@ class ProxyLines:
                 for number, connection in enumerate(peek(group)):
                     yield key, number, connection
 
-    def _join(self, device: Device, line: Line, key: str, number: int, place: int) -> None:
+    def _join(self, device: Device, line: WaitingEntry, key: str, number: int, place: int) -> None:
         group = device.group(key)
         assert group is not None, "it was just looked at"
         connection, logged = group[number], line.logged
@@ -211,7 +211,7 @@ class ProxyLines:
         self._count(device, "joined")
 
     @staticmethod
-    def _name(connection: Connection, line: Line) -> None:
+    def _name(connection: Connection, line: WaitingEntry) -> None:
         """Nobody else told where it went."""
         logged = line.logged
         for named in connection.destinations:
@@ -241,20 +241,20 @@ def _by_time(device: Device, second: int = NEVER) -> list[str]:
     return [record for _, record in sorted(due)]
 
 
-def _count_hit(destination: Destination, line: Line) -> None:
+def _count_hit(destination: Destination, line: WaitingEntry) -> None:
     if line.candidates:
         logged = line.logged
         matches = tuple(Match(*one) for one in line.candidates)
         note_hit(destination.hits, matches, logged.host, logged.port, logged.started, logged.event_id)
 
 
-def _may_be_forgotten(destination: Destination, logged: Logged) -> bool:
+def _may_be_forgotten(destination: Destination, logged: AccessLogEntry) -> bool:
     """Of so many requests the times of later ones are not remembered: one of those may have been logged."""
     times = destination.event_ids
     return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
 
 
-def _may_name(connection: Connection, logged: Logged) -> bool:
+def _may_name(connection: Connection, logged: AccessLogEntry) -> bool:
     """A tunnel has one end, and what its sensor saw of that outweighs the log."""
     named = [d for d in connection.destinations if not d.superseded and d.by < BY_PROXY_LOG]
     if logged.tunnel or connection.connect:
@@ -262,10 +262,10 @@ def _may_name(connection: Connection, logged: Logged) -> bool:
     return all(d.by <= BY_VERDICT and not d.tunnel for d in named)
 
 
-def _logged(event: ProxyLogged) -> Logged:
+def _logged(event: ProxyLogged) -> AccessLogEntry:
     tunnel = event.method == "CONNECT"
     url = f"{event.host}:{event.port}" if tunnel else absolute_target(event.target)[2]
-    return Logged(
+    return AccessLogEntry(
         event.at,
         min(event.started or event.at, event.at),
         event.host,

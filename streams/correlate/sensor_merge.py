@@ -52,14 +52,14 @@ def mark_of(flow_id: str) -> int:
 def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
     """The record that this one goes on from, of the same sensor and attempt."""
     who = speaker(kernel.event_id)
-    known = connection.witnesses or ((connection.kernel,) if connection.kernel is not None else ())
+    known = connection.sensor_records or ((connection.kernel,) if connection.kernel is not None else ())
     for record in known:
         if record.started == kernel.started and (record.event_id == kernel.event_id or speaker(record.event_id) == who):
             return record
     return None
 
 
-def other_witness(group: Group, kernel: Kernel) -> Connection | None:
+def same_connection(group: Group, kernel: Kernel) -> Connection | None:
     """The one connection that another endpoint sensor told of and this record is about, too."""
     found = [c for c in group if _is_another_view(c, kernel)]
     if len(found) > 1:
@@ -72,7 +72,7 @@ def _is_another_view(connection: Connection, kernel: Kernel) -> bool:
     if own is None or abs(own.started - kernel.started) > APART:
         return False
     who = speaker(kernel.event_id)
-    if any(speaker(record.event_id) == who for record in connection.witnesses or (own,)):
+    if any(speaker(record.event_id) == who for record in connection.sensor_records or (own,)):
         return False
     if (own.failed and kernel.established) or (kernel.failed and own.established):
         return False
@@ -102,10 +102,10 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
     )
 
 
-def add_witness(connection: Connection, kernel: Kernel) -> bool:
+def add_sensor_record(connection: Connection, kernel: Kernel) -> bool:
     """Another sensor's record of this connection; False where it says nothing new."""
     assert connection.kernel is not None, "only of a connection with an endpoint's record"
-    records = connection.witnesses or (connection.kernel,)
+    records = connection.sensor_records or (connection.kernel,)
     known = of_same_speaker(connection, kernel)
     if known is not None:
         kernel = merged(known, kernel)
@@ -114,22 +114,22 @@ def add_witness(connection: Connection, kernel: Kernel) -> bool:
         records = tuple(record for record in records if record is not known)
     if connection.identity == FROM_KERNEL and not connection.kernel_name:
         connection.kernel_name = connection.kernel.started
-    connection.witnesses = tuple(sorted([*records, kernel], key=_rank))
-    connection.kernel = _composed(connection.witnesses)
+    connection.sensor_records = tuple(sorted([*records, kernel], key=_rank))
+    connection.kernel = _composed(connection.sensor_records)
     return True
 
 
-def witness_of_another(group: Group, kernel: Kernel) -> Connection | None:
+def same_of_another(group: Group, kernel: Kernel) -> Connection | None:
     """The connection that was given another sensor's record though this one fits that better; none whose rows left."""
-    return next((c for c in group if c.witnesses and c.identity == UNDECIDED and _better_with(c, kernel)), None)
+    return next((c for c in group if c.sensor_records and c.identity == UNDECIDED and _better_with(c, kernel)), None)
 
 
 def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
     who = speaker(kernel.event_id)
-    own = next((record for record in connection.witnesses if speaker(record.event_id) == who), None)
+    own = next((record for record in connection.sensor_records if speaker(record.event_id) == who), None)
     if own is None:
         return None
-    for record in connection.witnesses:
+    for record in connection.sensor_records:
         if record is not own and abs(kernel.started - record.started) < abs(own.started - record.started):
             apart = lives_apart(record.started, record.ended, kernel.started, kernel.ended)
             if not apart and _may_be_one_process(record.process, kernel.process):
@@ -137,12 +137,12 @@ def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
     return None
 
 
-def take_witness(connection: Connection, kernel: Kernel) -> Kernel:
+def to_sensor_record(connection: Connection, kernel: Kernel) -> Kernel:
     """Take the record that fits this one better from the connection that it was given to."""
     taken = _better_with(connection, kernel)
     assert taken is not None, "only of a connection that was just found to have one"
-    left = tuple(record for record in connection.witnesses if record is not taken)
-    connection.kernel, connection.witnesses = _composed(left), left if len(left) > 1 else ()
+    left = tuple(record for record in connection.sensor_records if record is not taken)
+    connection.kernel, connection.sensor_records = _composed(left), left if len(left) > 1 else ()
     return taken
 
 
@@ -274,7 +274,7 @@ def absorb(connection: Connection, view: Connection) -> None:
     _add_hits(connection.hits, view.hits)
     connection.logged += tuple(line for line in view.logged if line not in connection.logged)
     if connection.kernel is None:
-        connection.kernel, connection.witnesses = view.kernel, view.witnesses
+        connection.kernel, connection.sensor_records = view.kernel, view.sensor_records
         connection.kernel_name, connection.guesses = view.kernel_name, view.guesses
 
 

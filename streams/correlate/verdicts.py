@@ -9,9 +9,18 @@ from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
 from streams.assess.mode_history import prove
 from streams.correlate.connections import ConnectionTable
 from streams.correlate.lifecycle import LEAP, ends_of
-from streams.correlate.process_verdicts import LooseVerdicts
+from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.sensor_merge import count_for_its_sensor
-from streams.model.connection import AUDITED, BLOCKED, BY_VERDICT, BYPASSED, WARNED, Connection, Destination, Inner
+from streams.model.connection import (
+    AUDITED,
+    BLOCKED,
+    BY_VERDICT,
+    BYPASSED,
+    WARNED,
+    Connection,
+    Destination,
+    ObservedName,
+)
 from streams.model.device import Device
 from streams.model.evidence import (
     JUDGEMENT,
@@ -29,7 +38,7 @@ _BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED
 class Verdicts:
     """Takes them in."""
 
-    def __init__(self, table: ConnectionTable, process_verdicts: LooseVerdicts) -> None:
+    def __init__(self, table: ConnectionTable, process_verdicts: ProcessVerdicts) -> None:
         self._table = table
         self._process_verdicts = process_verdicts
 
@@ -81,11 +90,11 @@ class Verdicts:
                 _count_once(connection, asked, event, again=again)
             else:
                 connection.inner_flags |= bits
-                add_name(connection, Inner(event.at, host, False, False, event.event_id, True))
+                add_name(connection, ObservedName(event.at, host, False, False, event.event_id, True))
         else:
             tunnel = True
             connection.inner_flags |= bits
-            add_name(connection, Inner(event.at, host, True, False, event.event_id, True))
+            add_name(connection, ObservedName(event.at, host, True, False, event.event_id, True))
         candidates = table.policy.match(
             device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
         )
@@ -102,7 +111,7 @@ class Verdicts:
 
     def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
         if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
-            self._table.mode_known_anew(device)
+            self._table.mode_history_changed(device)
 
 
 def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:

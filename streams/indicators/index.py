@@ -24,7 +24,7 @@ from schemas.indicators import Indicator, IndicatorType, UrlParts, url_parts
 from streams.indicators.networks import Networks
 from streams.indicators.precedence import ACTION_RANK, rank
 from streams.indicators.url_prefixes import Site
-from streams.indicators.validity import Entry, Ledger
+from streams.indicators.validity import Entry, TemporalIndex
 
 _DIGITS = frozenset("0123456789")
 _DEVICE = re.compile(r"^(?:\\device\\harddiskvolume\d+|(?:\\\\\?\\)?[a-z]:)(?=\\)")
@@ -45,7 +45,7 @@ class IndicatorSet:
     """Indicators as of any moment of the log. One thread may change it while others match."""
 
     def __init__(self) -> None:
-        self._ledger: Ledger[Indicator] = Ledger()
+        self._index_by_time: TemporalIndex[Indicator] = TemporalIndex()
         self._domains: dict[str, tuple[Found, ...]] = {}
         self._ips: dict[str, tuple[Found, ...]] = {}
         self._networks: Networks[Found] = Networks()
@@ -56,12 +56,12 @@ class IndicatorSet:
         """Domains of one label: where there are any, each name has to be looked up."""
 
     def __len__(self) -> int:
-        return len(self._ledger)
+        return len(self._index_by_time)
 
     @property
     def empty(self) -> bool:
         """Nothing at all in it, past ones neither."""
-        return self._ledger.empty
+        return self._index_by_time.empty
 
     def put(self, indicator: Indicator, since_ms: int = 0) -> None:
         """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news.
@@ -69,10 +69,10 @@ class IndicatorSet:
         Raises ValueError for a value that is not of its type.
         """
         where = _where(indicator)
-        if self._ledger.holds(indicator.id, indicator):
+        if self._index_by_time.holds(indicator.id, indicator):
             return
         self.remove(indicator.id, since_ms)
-        entry = self._ledger.put(indicator.id, indicator, since_ms)
+        entry = self._index_by_time.put(indicator.id, indicator, since_ms)
         self._note_name(where, indicator, 1)
         if isinstance(where, UrlParts):
             site = self._sites.get(where.host) or Site()
@@ -86,11 +86,11 @@ class IndicatorSet:
 
     def remove(self, id: str, since_ms: int = 0) -> None:
         """It is in force for log times before then only."""
-        self._drop(self._ledger.end(id, since_ms))
+        self._drop(self._index_by_time.end(id, since_ms))
 
     def forget(self, before_ms: int) -> None:
         """Let go what ended before this log time."""
-        self._drop(self._ledger.forget(before_ms))
+        self._drop(self._index_by_time.forget(before_ms))
 
     def match(
         self,

@@ -6,38 +6,38 @@ from collections.abc import Sequence
 
 from schemas.events import Micros
 from schemas.suppressions import Suppression
-from streams.indicators.validity import Ledger
+from streams.indicators.validity import TemporalIndex
 
 
 class SuppressionSet:
     """Suppressions as of any moment of the log. They are looked through one by one: people write them, so they are few."""
 
     def __init__(self) -> None:
-        self._ledger: Ledger[Suppression] = Ledger()
+        self._index_by_time: TemporalIndex[Suppression] = TemporalIndex()
 
     def __len__(self) -> int:
-        return len(self._ledger)
+        return len(self._index_by_time)
 
     @property
     def empty(self) -> bool:
         """Nothing at all in it, past ones neither."""
-        return self._ledger.empty
+        return self._index_by_time.empty
 
     def put(self, suppression: Suppression, since_ms: int = 0) -> None:
         """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news."""
-        if self._ledger.holds(suppression.id, suppression):
+        if self._index_by_time.holds(suppression.id, suppression):
             return
         self.remove(suppression.id, since_ms)
-        self._ledger.put(suppression.id, suppression, since_ms)
+        self._index_by_time.put(suppression.id, suppression, since_ms)
 
     def remove(self, id: str, since_ms: int = 0) -> None:
         """It is in force for log times before then only."""
-        for _ in self._ledger.end(id, since_ms):
+        for _ in self._index_by_time.end(id, since_ms):
             pass
 
     def forget(self, before_ms: int) -> None:
         """Let go what ended before this log time."""
-        for _ in self._ledger.forget(before_ms):
+        for _ in self._index_by_time.forget(before_ms):
             pass
 
     def find(
@@ -54,7 +54,7 @@ class SuppressionSet:
         """The suppression that hides such an alert: of several the one with the longest time, then by id."""
         found = [
             entry.value
-            for entry in self._ledger
+            for entry in self._index_by_time
             if entry.since_ms <= logged_ms < entry.to_ms
             and entry.value.matches(kind, device, groups, domain, hosts, indicator_id, at)
         ]

@@ -26,7 +26,7 @@ class Entry(msgspec.Struct, Generic[T], gc=False):
     to_ms: int = FOREVER
 
 
-class Ledger(Generic[T]):
+class TemporalIndex(Generic[T]):
     """Entries by id: the latest of each, and those that ended, oldest first."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from schemas.events import Micros, ProxyDecision
 from schemas.indicators import Indicator
 
 
-class Logged(msgspec.Struct, array_like=True, gc=False, frozen=True):
+class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """One line of a proxy's own log: a request, a tunnel's once it is closed."""
 
     at: Micros
@@ -33,10 +33,10 @@ class Logged(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Joined by the client's port; else only by client, host and time."""
 
 
-class Line(msgspec.Struct, array_like=True, gc=False):
+class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
     """A line that waits for its connection."""
 
-    logged: Logged
+    logged: AccessLogEntry
     client_ip: str
     client_port: int
     proxy_ip: str

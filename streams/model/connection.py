@@ -1,6 +1,6 @@
 """What is known of a connection: only merged evidence, so that the order of arrival leaves no trace.
 
-A `Connection` is what one TCP connection left behind at its witnesses: the endpoint's own record (`Kernel`), the network
+A `Connection` is what one TCP connection left behind at its sensor_records: the endpoint's own record (`Kernel`), the network
 sensor's flow, and the destinations that were asked for. Everything merges: times by minimum and maximum, flags by or,
 evidence by set; the same evidence twice changes nothing. Rows (`streams.rows.network_events`) are functions of it.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.events import Micros, Process
-from streams.model.access_log import Logged
+from streams.model.access_log import AccessLogEntry
 from streams.model.process_table import Run
 from streams.model.protection import Counted, Hit, Judged
 
@@ -99,7 +99,7 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
         return max(self.requests, *self.others.values()) if self.others else self.requests
 
 
-class Inner(msgspec.Struct, array_like=True, gc=False):
+class ObservedName(msgspec.Struct, array_like=True, gc=False):
     """A name spoken on the connection itself: inside its tunnel, or directly."""
 
     at: Micros
@@ -172,7 +172,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     judged_bump: int = 0
     tunnel_rows: list[int] = []
     """Versions sent of the rows of judged tunnels, in order of their CONNECT."""
-    inner: list[Inner] = []
+    inner: list[ObservedName] = []
     destinations: list[Destination] = []
     judged: list[Judged] = []
     seen: list[int] = []
@@ -182,11 +182,11 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """What alerts count of it, by finding."""
     looked_at: bool = False
     """Its way was looked at (`streams.alerts.egress_baseline`): that happens once."""
-    logged: tuple[Logged, ...] = ()
+    logged: tuple[AccessLogEntry, ...] = ()
     """Lines of the proxy's own log."""
     row_name: str = ""
     """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
-    witnesses: tuple[Kernel, ...] = ()
+    sensor_records: tuple[Kernel, ...] = ()
     """Records of several endpoint sensors, of which the kernel's is put together (`sensor_merge.py`); empty for one."""
     kernel_name: Micros = 0
     """The start that its identity was made from, where a better clock was heard of later."""
@@ -239,7 +239,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     def swap_kernel(self, other: Connection) -> None:
         """Exchange the kernel's records; an identity that was made from one begins anew."""
         self.kernel, other.kernel = other.kernel, self.kernel
-        self.witnesses, other.witnesses = other.witnesses, self.witnesses
+        self.sensor_records, other.sensor_records = other.sensor_records, self.sensor_records
         self.guesses, other.guesses = other.guesses, self.guesses
         self.kernel_name, other.kernel_name = 0, 0
         for connection in (self, other):

@@ -12,9 +12,9 @@ import msgspec
 
 from schemas.events import Micros, ProtectionMode
 from schemas.tables import ModeStatus
-from streams.model.access_log import Line
+from streams.model.access_log import WaitingEntry
 from streams.model.connection import Connection, Group
-from streams.model.protection import AlertState, Counted, Loose, ModeEntry, Span
+from streams.model.protection import AlertState, Counted, ModeEntry, Span, UnattributedVerdict
 from streams.model.sequence_gaps import Sensor
 
 PROXIES_MAX = 1_000
@@ -30,7 +30,7 @@ PIDS_MIN, PIDS_MAX = 64, 1_024
 ESTABLISHED_MS = 3_600_000
 """Log time between the first and the latest message of a device that counts as established."""
 NEVER: Micros = 1 << 62
-LOOSE_TIMER, PROXY_TIMER, DEPARTED_TIMER = "loose", "proxy lines", "departed"
+VERDICT_TIMER, PROXY_TIMER, DEPARTED_TIMER = "loose", "proxy lines", "departed"
 """Names of the timers of verdicts without a connection, of proxies' lines and of tombstones; no 5-tuple is called so."""
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -40,7 +40,7 @@ _unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
 _pack_sensor = msgspec.msgpack.Encoder().encode
 _unpack_sensor = msgspec.msgpack.Decoder(Sensor).decode
 _pack_line = msgspec.msgpack.Encoder().encode
-_unpack_line = msgspec.msgpack.Decoder(Line).decode
+_unpack_line = msgspec.msgpack.Decoder(WaitingEntry).decode
 _pack_period = msgspec.msgpack.Encoder().encode
 _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
@@ -80,17 +80,17 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """The device's own clock when it was heard last; 0 before."""
     heard_ms: int = 0
     """The log's time then: `logged_ms` is also that of lines that could not be read, or whose time is not believed."""
-    habit: Micros = 0
+    baseline: Micros = 0
     """The longest it was quiet of late."""
     silences: int = 0
     silent_ms: int = 0
     """The log's time when it was found silent; 0 while it is not."""
-    habits: dict[str, list[int]] = {}
-    """By UTC day: connections through proxies, and those that went outside directly; without those of `habit_minute`."""
-    habit_minute: int = 0
+    baselines: dict[str, list[int]] = {}
+    """By UTC day: connections through proxies, and those that went outside directly; without those of `baseline_minute`."""
+    baseline_minute: int = 0
     """The latest minute with connections, since the epoch."""
-    habit_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
-    loose: list[Loose] = []
+    baseline_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+    unattributed: list[UnattributedVerdict] = []
     """Verdicts that name no connection, of the last minutes (`streams.correlate.process_verdicts`)."""
     alerts_begun: int = 0
     first_ms: int = 0
@@ -135,7 +135,6 @@ class Device:
         "held_sent",
         "last_words",
         "lines",
-        "loose_changed",
         "mode_rows",
         "name",
         "next_due",
@@ -158,6 +157,7 @@ class Device:
         "touched_lines",
         "touched_processes",
         "touched_sensors",
+        "unattributed_changed",
     )
 
     def __init__(self, name: str) -> None:
@@ -170,7 +170,7 @@ class Device:
         as much as the group's state."""
         self.sensors: dict[str, Sensor] = {}
         """By dialect and name, with a zero byte between them."""
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, WaitingEntry] = {}
         """Lines of proxies' own logs that wait for their connection (`streams.correlate.proxy_log`)."""
         self.processes: dict[int, bytes] = {}
         """What is known of processes by PID, packed (`streams.correlate.processes`)."""
@@ -203,7 +203,7 @@ class Device:
         """Counted for connections that turned out to be another one's half."""
         self.last_words: list[AlertState] = []
         """Alerts that were forgotten before what is new of them was published."""
-        self.loose_changed = False
+        self.unattributed_changed = False
         """Rows of verdicts without a connection may have changed."""
         self.held_due: Micros = NEVER
         """When, on its own clock, an alert may be published that must wait."""
@@ -344,7 +344,7 @@ class Device:
         group = self.groups.get(key)
         return group if group is None or isinstance(group, bytes) else _pack(group)
 
-    def take_back(self, items: dict[str, bytes]) -> None:
+    def retract(self, items: dict[str, bytes]) -> None:
         """The whole state from its items: groups in the order in which they were first seen, timers included.
 
         Which alerts wait is for `streams.alerts.folding.remember` to say.
@@ -373,9 +373,9 @@ class Device:
         for second, period in self.departed.items():
             self.departed_count += len(period)
             self.wake_at(second, DEPARTED_TIMER)
-        for loose in self.facts.loose:
-            if not loose.decided:
-                self.wake_at(loose.due, LOOSE_TIMER)
+        for unattributed in self.facts.unattributed:
+            if not unattributed.decided:
+                self.wake_at(unattributed.due, VERDICT_TIMER)
         self.lines = dict(sorted(self.lines.items(), key=lambda line: (line[1].due, line[0])))
         for line in self.lines.values():
             self.wake_at(line.due, PROXY_TIMER)

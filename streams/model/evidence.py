@@ -24,7 +24,7 @@ from streams.model.connection import (
     WARNED,
     Connection,
     Destination,
-    Inner,
+    ObservedName,
 )
 from streams.model.protection import Judged, judged_name
 
@@ -135,7 +135,7 @@ def kind_of_flow(flow_id: str) -> str:
     return "other" if flow_id else ""
 
 
-def add_name(connection: Connection, inner: Inner) -> bool:
+def add_name(connection: Connection, inner: ObservedName) -> bool:
     """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it.
 
     "" stands for a client hello to the proxy that names nobody.

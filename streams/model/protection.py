@@ -86,7 +86,7 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     """Whose request it was, as the alert was told; 0 for nobody's."""
 
 
-class Loose(msgspec.Struct, array_like=True, gc=False):
+class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
     """A verdict that names a process and no connection."""
 
     at: Micros

@@ -208,7 +208,7 @@ class Store:
         written.deltas = written.sequence - base
         for entry in deltas:
             _merge(device, items, entry)
-        device.take_back(items)
+        device.retract(items)
 
 
 def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:

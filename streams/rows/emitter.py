@@ -10,7 +10,7 @@ from streams.alerts.egress_baseline import look_at
 from streams.alerts.findings import findings
 from streams.alerts.folding import add, due, fold, withdraw
 from streams.assess.assessment import (
-    Place,
+    Route,
     connection_id,
     connection_version,
     destination_version,
@@ -33,8 +33,8 @@ from streams.rows.network_events import (
     destination_row,
     encode,
     judged_row,
-    loose_row,
-    loose_version,
+    unattributed_row,
+    unattributed_version,
 )
 
 
@@ -80,7 +80,7 @@ class Emitter:
             group = device.groups.get(key)
             if isinstance(group, list) and _all_settled(group):
                 device.rest(key)
-        if device.loose_changed:
+        if device.unattributed_changed:
             self._loose(device)
         for orphan in device.orphaned:
             withdraw(device, orphan)
@@ -101,12 +101,12 @@ class Emitter:
             self.output.alerts.append((device.name.encode(), encode(self.policy.message(device, state))))
 
     def _loose(self, device: Device) -> None:
-        device.loose_changed = False
-        for loose in device.facts.loose:
-            version = loose_version(device.facts, loose)
-            if version > loose.sent:
-                loose.sent = version
-                self.output.device_events.append(encode(loose_row(device, loose, version)))
+        device.unattributed_changed = False
+        for unattributed in device.facts.unattributed:
+            version = unattributed_version(device.facts, unattributed)
+            if version > unattributed.sent:
+                unattributed.sent = version
+                self.output.device_events.append(encode(unattributed_row(device, unattributed, version)))
                 self._count(device, "verdict_rows")
 
     def _emit_group(self, device: Device, key: str) -> None:
@@ -174,7 +174,7 @@ class Emitter:
             return connection.settled or bool(live)
         return connection.settled and not (len(group) > 1 and may_be_of_another(group, connection))
 
-    def _judged(self, device: Device, place: Place, connection: Connection) -> list[Request]:
+    def _judged(self, device: Device, place: Route, connection: Connection) -> list[Request]:
         found = requests(place, connection)
         for request in found:
             version = judged_version(place, device.facts, connection, request.judged, request.evidence)
@@ -185,7 +185,7 @@ class Emitter:
                 self._count(device, "verdict_rows")
         return found
 
-    def _alert(self, device: Device, place: Place, connection: Connection, requests: list[Request]) -> None:
+    def _alert(self, device: Device, place: Route, connection: Connection, requests: list[Request]) -> None:
         found = findings(device, place, connection, requests)
         if found or connection.counted:
             fold(device, place, process_of(connection), connection.counted, found)
@@ -194,7 +194,7 @@ class Emitter:
             for finding in look_at(device, place, connection, listed=listed):
                 add(device, place, process_of(connection), finding)
 
-    def _book(self, device: Device, place: Place, connection: Connection, live: list[Destination]) -> None:
+    def _book(self, device: Device, place: Route, connection: Connection, live: list[Destination]) -> None:
         facts, horizon = device.facts, self._table.horizon
         if not place.proxied:
             blind = not is_refused(connection) and is_blind(facts, connection, horizon)

@@ -22,7 +22,7 @@ from streams.alerts.findings import kind_of
 from streams.alerts.message import ACTIONS
 from streams.assess.access_log import bytes_of, lines_of, said_of, upstream_of
 from streams.assess.assessment import (
-    Place,
+    Route,
     connection_flags,
     connection_id,
     destination_flags,
@@ -41,7 +41,7 @@ from streams.assess.assessment import (
 from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
 from streams.assess.process_attribution import process_of
 from streams.assess.verdict_groups import Request
-from streams.model.access_log import Logged
+from streams.model.access_log import AccessLogEntry
 from streams.model.connection import (
     AUDITED,
     BLOCKED,
@@ -61,7 +61,7 @@ from streams.model.connection import (
     Destination,
 )
 from streams.model.device import Device, Facts
-from streams.model.protection import Judged, Loose
+from streams.model.protection import Judged, UnattributedVerdict
 
 encode = msgspec.json.Encoder().encode
 
@@ -107,7 +107,7 @@ _ACTIONS = {
 
 
 def destination_row(
-    place: Place, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
+    place: Route, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
 ) -> NetworkEvent:
     """The row of one real destination on the connection of that name."""
     at = time_of(connection, destination)
@@ -167,7 +167,7 @@ def destination_row(
     )
     if connection.inner or not process.is_plain:
         row = _with_more(row, process, _inside(connection, destination))
-    if connection.witnesses or connection.flow_ids or connection.run is not None or (kernel and kernel.exec_after):
+    if connection.sensor_records or connection.flow_ids or connection.run is not None or (kernel and kernel.exec_after):
         row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
     if connection.logged and (lines := lines_of(connection, destination)):
         return _as_logged(row, connection, destination, lines)
@@ -175,7 +175,7 @@ def destination_row(
 
 
 def _as_logged(
-    row: NetworkEvent, connection: Connection, destination: Destination, lines: list[Logged]
+    row: NetworkEvent, connection: Connection, destination: Destination, lines: list[AccessLogEntry]
 ) -> NetworkEvent:
     """A destination's row with what the proxy's own log tells of it."""
     sent, received = bytes_of(lines, destination.asked)
@@ -215,7 +215,7 @@ def _inside(connection: Connection, destination: Destination) -> dict[str, objec
 
 
 def connection_row(
-    place: Place, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
+    place: Route, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
 ) -> NetworkEvent:
     """The row of the TCP connection itself, under its name."""
     kernel = connection.kernel
@@ -299,7 +299,7 @@ def connection_row(
         None,  # HttpStatus
         mark,  # HostMismatch
     )
-    told_more = connection.witnesses or connection.flow_ids or connection.run is not None
+    told_more = connection.sensor_records or connection.flow_ids or connection.run is not None
     if process.is_plain and not told_more and not (kernel and kernel.exec_after):
         return row
     return _with_more(row, process, _told_by(connection))
@@ -329,8 +329,8 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
 def _told_by(connection: Connection) -> dict[str, object]:
     """Which sensors reported a connection, where several of one kind did, which its process, and the program that followed."""
     told: dict[str, object] = {}
-    if connection.witnesses:
-        told["ConnectionEventIds"] = [record.event_id for record in connection.witnesses]
+    if connection.sensor_records:
+        told["ConnectionEventIds"] = [record.event_id for record in connection.sensor_records]
     if connection.flow_ids:
         told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
     if connection.run is not None:
@@ -363,7 +363,7 @@ def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object
     )
 
 
-def judged_row(place: Place, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
+def judged_row(place: Route, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
     """The row of one judged request."""
     judged, host, port = request.judged, request.host, request.port
     process = process_of(connection) or NOBODY
@@ -397,20 +397,24 @@ def judged_row(place: Place, facts: Facts, connection: Connection, request: Requ
     )
 
 
-def loose_version(facts: Facts, loose: Loose) -> int:
+def unattributed_version(facts: Facts, unattributed: UnattributedVerdict) -> int:
     """Version of the row of a verdict that names no connection."""
-    evidence = 1 + loose.decided + (loose.flags != loose.judged.flags) + loose.taken_back
-    return EVIDENCE * evidence + mode_changes(facts, loose.at)
+    evidence = 1 + unattributed.decided + (unattributed.flags != unattributed.judged.flags) + unattributed.taken_back
+    return EVIDENCE * evidence + mode_changes(facts, unattributed.at)
 
 
-def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:
+def unattributed_row(device: Device, unattributed: UnattributedVerdict, version: int) -> DeviceEvent:
     """The row of a verdict that names no connection, joined or standing alone."""
-    judged, process, host = loose.judged, loose.process, loose.judged.host
+    judged, process, host = unattributed.judged, unattributed.process, unattributed.judged.host
     more = (
-        {"Confidence": str(Confidence.INFERRED)} if loose.connection else {"Unjoined": loose.why} if loose.why else {}
+        {"Confidence": str(Confidence.INFERRED)}
+        if unattributed.connection
+        else {"Unjoined": unattributed.why}
+        if unattributed.why
+        else {}
     )
     return DeviceEvent(
-        Timestamp=iso_micros(loose.at),
+        Timestamp=iso_micros(unattributed.at),
         DeviceId=device.name,
         DeviceName=device.name,
         ActionType=ACTIONS[kind_of(judged.flags)],
@@ -425,17 +429,17 @@ def loose_row(device: Device, loose: Loose, version: int) -> DeviceEvent:
         InitiatingProcessCommandLine=process.command_line,
         InitiatingProcessAccountName=process.account,
         InitiatingProcessAccountDomain=process.domain,
-        AdditionalFields=_said_of(judged, loose.flags, host, more),
-        ReportId=int(loose.record[:8], 16),
-        RecordId=loose.record,
+        AdditionalFields=_said_of(judged, unattributed.flags, host, more),
+        ReportId=int(unattributed.record[:8], 16),
+        RecordId=unattributed.record,
         Version=version,
-        ConnectionId=loose.connection,
+        ConnectionId=unattributed.connection,
         DestinationHost=host,
         DestinationDomain=registrable_domain(host) if host else "",
         ProxyIP="",
         ProxyPort=None,
-        ProtectionMode=mode_at(device.facts, loose.at, loose.flags),
-        Outcome=outcome_of(loose.flags),
+        ProtectionMode=mode_at(device.facts, unattributed.at, unattributed.flags),
+        Outcome=outcome_of(unattributed.flags),
     )
 
 

@@ -4,8 +4,8 @@
   begins, when the next one does, and once or twice when the sensor is quiet; the table merges such rows by minimum and
   maximum. So lines that come late or twice are in it as well, and nothing but the current bucket is remembered.
 - **Gaps** of the sensors' numbering are in `streams.model.sequence_gaps`.
-- **Silence**: a device has a habit, the longest it was quiet of late: what it does again and again counts, a single outage
-  does not; it fades within weeks. Quiet for twice its habit, and for `silence_secs`, it is silent. Quiet is measured by the
+- **Silence**: a device has a baseline, the longest it was quiet of late: what it does again and again counts, a single outage
+  does not; it fades within weeks. Quiet for twice its baseline, and for `silence_secs`, it is silent. Quiet is measured by the
   log, with ticks, and on the device's own clock: a device that was cut off and tells all of it later was not silent, nor
   was one whose clock was set.
 
@@ -27,7 +27,7 @@ from streams.rows.presence_rows import BUCKET, coverage_row, gap_row, silence_ro
 HUSH: Micros = 10 * MICROS
 """A sensor quiet for so long tells what it has of its bucket."""
 FADES: Micros = 7 * 86_400 * MICROS
-"""How long a habit takes to fade."""
+"""How long a baseline takes to fade."""
 
 
 class Presence:
@@ -166,14 +166,14 @@ class Presence:
             self._count(device, f"gaps:{GapKind.SILENCE}")
             self._say(device, GapStatus.CLOSED, heard.first)
             facts.silent_ms = 0
-        facts.habit -= facts.habit * min(passed, FADES) // FADES
-        facts.habit = max(facts.habit, min(quiet, 2 * limit))
+        facts.baseline -= facts.baseline * min(passed, FADES) // FADES
+        facts.baseline = max(facts.baseline, min(quiet, 2 * limit))
 
     def _say(self, device: Device, status: GapStatus, until: Micros) -> None:
         self._emitter.output.sensor_gaps.append(encode(silence_row(device, status, until)))
 
     def _limit(self, facts: Facts) -> Micros:
-        return max(self._silence, 2 * facts.habit)
+        return max(self._silence, 2 * facts.baseline)
 
     def _due(self, device: Device) -> Micros:
         """How long the device must be quiet until there is something to do."""

@@ -1,6 +1,6 @@
 """The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
 
-    telemetry ── batches ─────► Bench.handle ──► network-events, device-events, block-alerts, rejects,
+    telemetry ── batches ─────► BatchProcessor.handle ──► network-events, device-events, block-alerts, rejects,
         ▲                        ▲   │        sensor-gaps, device-coverage, protection-modes
       Ticker                     │   └──► state: RocksDB, changelog
     indicators ── IndicatorFeed ─┘
@@ -26,10 +26,10 @@ from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from streams.worker.batch import Bench
+from streams.worker.batch import BatchProcessor
 from streams.worker.commits import Commits
 from streams.worker.counters import WorkerCounters
-from streams.worker.delivery import Courier, Parcel
+from streams.worker.delivery import Delivery, OutgoingRecord
 from streams.worker.faust_settings import faust_settings
 from streams.worker.gc_tuning import tune_collector
 from streams.worker.group_offsets import GroupView
@@ -97,11 +97,11 @@ class Worker:
         self._data_dir = Path(worker.data_dir)
         self._lease = Lease(worker.session_timeout_secs, self._data_dir, self.counters)
         self.group = GroupView(settings)
-        self.bench = Bench(
+        self.bench = BatchProcessor(
             settings.correlation,
             make_pipeline,
             policy=policy,
-            courier=Courier(settings, self._send, self.counters),
+            delivery=Delivery(settings, self._send, self.counters),
             store=StateStore(self._table),
             lease=self._lease,
             stands_at=self.group.stands_at,
@@ -168,11 +168,11 @@ class Worker:
             await self.app.consumer.commit()
             await self._handle(stream, left)
 
-    async def _send(self, parcel: Parcel) -> Any:
+    async def _send(self, outgoing: OutgoingRecord) -> Any:
         # Kafka's compaction removes a key whose value is null.
-        value = parcel.value or None
+        value = outgoing.value or None
         return await self.app.producer.send(
-            parcel.topic, parcel.key, value, parcel.partition, None, list(parcel.headers)
+            outgoing.topic, outgoing.key, value, outgoing.partition, None, list(outgoing.headers)
         )
 
     async def _hold_flow(self, *_: object) -> None:

@@ -16,7 +16,7 @@ from streams.alerts.policy import Policy
 from streams.pipeline import Message, Output
 from streams.quarantine import Death, Refused, refused_after
 from streams.worker.counters import WorkerCounters
-from streams.worker.delivery import Check, Courier
+from streams.worker.delivery import Check, Delivery
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.guards.continuity import Continuity
 from streams.worker.guards.exit_codes import Exit, end
@@ -40,7 +40,7 @@ DeathsIn = Callable[[int], Iterable[Death]]
 """Asks the broker for the deaths of workers in a partition; may block."""
 
 
-class Bench:
+class BatchProcessor:
     """Where messages are worked on: the pipelines of the partitions that are ours at the moment."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Bench:
         make_pipeline: MakePipeline,
         *,
         policy: Policy,
-        courier: Courier,
+        delivery: Delivery,
         store: StateStore,
         lease: Lease,
         stands_at: StandsAt,
@@ -62,7 +62,7 @@ class Bench:
         self._correlation = correlation
         self._make_pipeline = make_pipeline
         self._policy = policy
-        self._courier = courier
+        self._delivery = delivery
         self._store = store
         self._lease = lease
         self._stands_at = stands_at
@@ -137,7 +137,9 @@ class Bench:
     async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:
         """Outputs by partition, once it is clear that they may leave."""
         self._rejects.judge([output for _, output in made])
-        await self._courier.deliver(chain.from_iterable(self._courier.parcels(*some) for some in made), check)
+        await self._delivery.deliver(
+            chain.from_iterable(self._delivery.outgoing_records(*some) for some in made), check
+        )
 
     def _take(self, part: int, pipeline: PipelineLike, portion: Sequence[Message]) -> Output:
         """What a pipeline makes of some messages; what of them ended workers before is rejected instead."""
@@ -187,15 +189,17 @@ class Bench:
         In this order the local store holds nothing that the changelog lacks. What a life that died in between had kept to
         itself would stand beside what others made of the same input, once its partition came back.
         """
-        parcels = [self._courier.entry(part, key, value) for part, some in entries.items() for key, value in some]
-        offsets = await self._courier.deliver(parcels, check)
+        outgoing_records = [
+            self._delivery.entry(part, key, value) for part, some in entries.items() for key, value in some
+        ]
+        offsets = await self._delivery.deliver(outgoing_records, check)
         # A membership that is over may have had its messages put behind those of others: then it must not note how far it is.
         await check()
         for part, offset in offsets.items():
             self._store.write(part, entries[part])
             self._store.note_changelog(part, offset)
-        self._counters.checkpoint_entries += len(parcels)
-        self._counters.checkpoint_bytes += sum(len(parcel.value) for parcel in parcels)
+        self._counters.checkpoint_entries += len(outgoing_records)
+        self._counters.checkpoint_bytes += sum(len(outgoing.value) for outgoing in outgoing_records)
 
 
 def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:

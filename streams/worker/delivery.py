@@ -47,7 +47,7 @@ PAUSE_SECS_FIRST = 0.1
 PAUSE_SECS_MAX = 5.0
 
 
-class Parcel(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """One message on its way."""
 
     topic: str
@@ -66,13 +66,13 @@ class Receipt(Protocol):
         """Its place in its partition."""
 
 
-Send = Callable[[Parcel], Awaitable[Awaitable[Receipt]]]
+Send = Callable[[OutgoingRecord], Awaitable[Awaitable[Receipt]]]
 """Hand a message to the producer; gives the future of its delivery."""
 Check = Callable[[], Awaitable[None]]
 """Returns only while writing is safe."""
 
 
-class Courier:
+class Delivery:
     """Delivers the messages of a batch, all of them."""
 
     def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
@@ -80,7 +80,7 @@ class Courier:
         self._counters = counters
         self._topics = {name: topic_name(settings, name) for name in (*TABLE_OF_TOPIC, STATE_CHANGELOG)}
 
-    def parcels(self, partition: int, output: Output) -> Iterator[Parcel]:
+    def outgoing_records(self, partition: int, output: Output) -> Iterator[OutgoingRecord]:
         """The messages of what a pipeline made; they stay in the partition of their input."""
         for name, rows in (
             (NETWORK_EVENTS, output.network_events),
@@ -90,59 +90,59 @@ class Courier:
             (PROTECTION_MODES, output.modes),
         ):
             for value in packed(rows, ROWS_BYTES_MAX):
-                yield Parcel(self._topics[name], partition, None, value)
+                yield OutgoingRecord(self._topics[name], partition, None, value)
         for device, alert in output.alerts:
-            yield Parcel(self._topics[BLOCK_ALERTS], partition, device, alert)
+            yield OutgoingRecord(self._topics[BLOCK_ALERTS], partition, device, alert)
         for reject in output.rejects:
             yield self._reject(partition, reject)
 
-    def entry(self, partition: int, key: bytes, value: bytes) -> Parcel:
+    def entry(self, partition: int, key: bytes, value: bytes) -> OutgoingRecord:
         """The changelog message of a state entry."""
-        return Parcel(self._topics[STATE_CHANGELOG], partition, key, value)
+        return OutgoingRecord(self._topics[STATE_CHANGELOG], partition, key, value)
 
-    async def deliver(self, parcels: Iterable[Parcel], check: Check) -> dict[int, int]:
+    async def deliver(self, outgoing_records: Iterable[OutgoingRecord], check: Check) -> dict[int, int]:
         """Return when Kafka has every message: the last offset given out in each partition."""
         last: dict[int, int] = {}
-        waiting = iter(parcels)
+        waiting = iter(outgoing_records)
         while some := list(islice(waiting, TOGETHER_MAX)):
             for partition, offset in (await self._deliver(some, check)).items():
                 last[partition] = max(offset, last.get(partition, -1))
         return last
 
-    async def _deliver(self, parcels: Sequence[Parcel], check: Check) -> dict[int, int]:
+    async def _deliver(self, outgoing_records: Sequence[OutgoingRecord], check: Check) -> dict[int, int]:
         last: dict[int, int] = {}
         pause_secs = PAUSE_SECS_FIRST
-        while parcels:
+        while outgoing_records:
             await check()
-            again: list[Parcel] = []
+            again: list[OutgoingRecord] = []
             problems: list[BaseException] = []
             behind: set[tuple[str, int]] = set()
-            for parcel, result in zip(parcels, await self._try(parcels), strict=True):
-                place = (parcel.topic, parcel.partition)
+            for outgoing, result in zip(outgoing_records, await self._try(outgoing_records), strict=True):
+                place = (outgoing.topic, outgoing.partition)
                 if isinstance(result, MessageSizeTooLargeError):
-                    again.append(self._instead(parcel))
+                    again.append(self._instead(outgoing))
                 elif isinstance(result, BaseException):
-                    again.append(parcel)
+                    again.append(outgoing)
                     problems.append(result)
                     behind.add(place)
                 elif place in behind:
                     # What came after a failed one is sent again with it, so that the order of a partition holds.
-                    again.append(parcel)
+                    again.append(outgoing)
                 else:
-                    self._counters.deliver(parcel.topic)
-                    last[parcel.partition] = max(result.offset, last.get(parcel.partition, -1))
+                    self._counters.deliver(outgoing.topic)
+                    last[outgoing.partition] = max(result.offset, last.get(outgoing.partition, -1))
             if problems:
                 self._counters.resends += len(again)
                 facts = {"messages": len(again), "pause_secs": pause_secs, "error": repr(problems[0])}
                 log.warning("delivery failed, will retry", extra=facts)
                 await asyncio.sleep(pause_secs)
                 pause_secs = min(pause_secs * 2, PAUSE_SECS_MAX)
-            parcels = again
+            outgoing_records = again
         return last
 
-    async def _try(self, parcels: Sequence[Parcel]) -> list[Receipt | BaseException]:
+    async def _try(self, outgoing_records: Sequence[OutgoingRecord]) -> list[Receipt | BaseException]:
         """Send each message once; the outcome of each, in order."""
-        futures = [await self._hand_over(parcel) for parcel in parcels]
+        futures = [await self._hand_over(outgoing) for outgoing in outgoing_records]
         results: list[Receipt | BaseException] = []
         for future in futures:
             try:
@@ -151,34 +151,41 @@ class Courier:
                 results.append(error)
         return results
 
-    async def _hand_over(self, parcel: Parcel) -> Awaitable[Receipt] | KafkaError:
+    async def _hand_over(self, outgoing: OutgoingRecord) -> Awaitable[Receipt] | KafkaError:
         try:
-            return await self._send(parcel)
+            return await self._send(outgoing)
         except ProducerSendError as error:
             # Faust wraps what aiokafka says before it even tries; anything but Kafka's own errors is a mistake of ours.
             if isinstance(error.__cause__, KafkaError):
                 return error.__cause__
             raise
 
-    def _instead(self, parcel: Parcel) -> Parcel:
+    def _instead(self, outgoing: OutgoingRecord) -> OutgoingRecord:
         """What is sent in place of a message that is too large for its topic."""
-        assert parcel.topic != self._topics[STATE_CHANGELOG], "state entries are small; the pipeline sees to it"
+        assert outgoing.topic != self._topics[STATE_CHANGELOG], "state entries are small; the pipeline sees to it"
         self._counters.undeliverable += 1
-        if parcel.topic != self._topics[REJECTS]:
-            log.error("message too large, goes to rejects", extra={"topic": parcel.topic, "bytes": len(parcel.value)})
-            detail = f"{len(parcel.value)} bytes are too large for topic {parcel.topic}; raise its max.message.bytes"
-            key = (parcel.key or b"").decode(errors="replace")
+        if outgoing.topic != self._topics[REJECTS]:
+            log.error(
+                "message too large, goes to rejects", extra={"topic": outgoing.topic, "bytes": len(outgoing.value)}
+            )
+            detail = (
+                f"{len(outgoing.value)} bytes are too large for topic {outgoing.topic}; raise its max.message.bytes"
+            )
+            key = (outgoing.key or b"").decode(errors="replace")
             return self._reject(
-                parcel.partition, Reject(Reason.NOT_DELIVERABLE, detail, parcel.value, dialect="unproxy", device=key)
+                outgoing.partition,
+                Reject(Reason.NOT_DELIVERABLE, detail, outgoing.value, dialect="unproxy", device=key),
             )
         # Even rejects has a limit. Half of the bytes with a mark is the best that can be kept; data is lost here.
-        log.error("rejected line too large even for rejects, half of it is cut off", extra={"bytes": len(parcel.value)})
-        assert parcel.value, "an empty reject cannot be too large"
-        cut = ("cut_from_bytes", str(len(parcel.value)).encode())
-        headers = parcel.headers if any(name == cut[0] for name, _ in parcel.headers) else (*parcel.headers, cut)
-        return parcel._replace(value=parcel.value[: len(parcel.value) // 2], headers=headers)
+        log.error(
+            "rejected line too large even for rejects, half of it is cut off", extra={"bytes": len(outgoing.value)}
+        )
+        assert outgoing.value, "an empty reject cannot be too large"
+        cut = ("cut_from_bytes", str(len(outgoing.value)).encode())
+        headers = outgoing.headers if any(name == cut[0] for name, _ in outgoing.headers) else (*outgoing.headers, cut)
+        return outgoing._replace(value=outgoing.value[: len(outgoing.value) // 2], headers=headers)
 
-    def _reject(self, partition: int, reject: Reject) -> Parcel:
+    def _reject(self, partition: int, reject: Reject) -> OutgoingRecord:
         """A line that could not be read: its bytes as they are, the rest in headers."""
         headers = (
             ("reason", reject.reason.encode()),
@@ -188,7 +195,7 @@ class Courier:
             *(((DEVICE_FROM, FROM_KEY.encode()),) if reject.keyed else ()),
             *(((CLAIMS, reject.claims.encode(errors="replace")),) if reject.claims else ()),
         )
-        return Parcel(self._topics[REJECTS], partition, None, reject.raw, headers)
+        return OutgoingRecord(self._topics[REJECTS], partition, None, reject.raw, headers)
 
 
 def packed(rows: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:

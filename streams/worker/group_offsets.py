@@ -1,6 +1,6 @@
 """The group as the broker sees it: committed and end offsets, asked with a client of its own.
 
-Faust's own view of these is what the guards check, so it cannot be the witness. The client never subscribes: it is no
+Faust's own view of these is what the guards check, so it cannot be the sensor_record. The client never subscribes: it is no
 member of the group and moves nothing.
 """
 

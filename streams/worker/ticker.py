@@ -17,7 +17,7 @@ from faust.exceptions import NotReady, ProducerSendError
 
 from schemas.topics import TICK_DIALECT
 from streams.worker.counters import WorkerCounters
-from streams.worker.delivery import Parcel, Send
+from streams.worker.delivery import OutgoingRecord, Send
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Ticker:
 
     async def _tick(self, partition: int) -> None:
         try:
-            await (await self._send(Parcel(self._topic, partition, b"", b"", TICK_HEADERS)))
+            await (await self._send(OutgoingRecord(self._topic, partition, b"", b"", TICK_HEADERS)))
             self._counters.ticks += 1
         except (KafkaError, ProducerSendError, NotReady) as error:
             # Faust may give out partitions before its producer has started.

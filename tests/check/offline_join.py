@@ -15,9 +15,9 @@ from typing import Any
 from schemas.address import is_ip, split_authority
 from schemas.events import (
     Action,
-    ConnectionClosed,
     ConnectionOpened,
     Event,
+    FlowSummary,
     HttpExchange,
     ModeChanged,
     ProcessVerdict,
@@ -42,7 +42,7 @@ STRENGTH = ["unknown", "failed", "allowed", "audited", "warned", "bypassed", "bl
 BEST = ["connect", "absolute_uri", "verdict", "host_header", "sni", "proxy_log", "process_time"]
 """What names a destination; of several the first one holds."""
 
-Sensed = HttpExchange | TlsName | Verdict | ConnectionClosed
+Sensed = HttpExchange | TlsName | Verdict | FlowSummary
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Joined:
     @property
     def flow_start(self) -> int:
         """When a network sensor saw it begin; 0 where none did."""
-        closed = [event.started for event in self.of(ConnectionClosed) if not event.midstream]
+        closed = [event.started for event in self.of(FlowSummary) if not event.midstream]
         starts = [start for start in closed + [event.started for event in self.of(Verdict)] if start]
         return min(starts, default=0)
 
@@ -107,21 +107,21 @@ class Joined:
     @property
     def ended(self) -> int:
         """When it ended; far ahead where it is unknown."""
-        ends = [kernel.ended for kernel in self.kernels] or [event.ended for event in self.of(ConnectionClosed)]
+        ends = [kernel.ended for kernel in self.kernels] or [event.ended for event in self.of(FlowSummary)]
         return max(ends, default=0) or 1 << 62
 
     @property
     def outer_tls(self) -> bool:
         """TLS was spoken to the other end itself."""
         hello = any(not event.tunnelled for event in self.of(TlsName))
-        return not self.connect and (hello or any(event.tls for event in self.of(ConnectionClosed)))
+        return not self.connect and (hello or any(event.tls for event in self.of(FlowSummary)))
 
     @property
     def refused(self) -> bool:
         """The handshake failed."""
         if self.kernels:
             return any(kernel.failed for kernel in self.kernels)
-        closed = self.of(ConnectionClosed)
+        closed = self.of(FlowSummary)
         return bool(closed) and not any(event.answered or event.midstream for event in closed)
 
 
@@ -390,7 +390,7 @@ def _rows_of(joined: Joined, events: list[Event]) -> Iterator[dict[str, object]]
     outcomes = [_outcome(destination) for destination in joined.destinations.values()] + joined.judged
     blind = not joined.names and _is_blind(joined, events)
     if not joined.proxied:
-        closed = joined.of(ConnectionClosed)
+        closed = joined.of(FlowSummary)
         sensed = any(event.answered or event.midstream for event in closed) or (not closed and bool(joined.names))
         reached = any(kernel.established for kernel in joined.kernels) if joined.kernels else sensed
         outcomes.append("allowed" if reached and not blind else "unknown")
@@ -430,7 +430,7 @@ def _reason(joined: Joined, events: list[Event], *, blind: bool) -> str:
         return "encrypted_to_proxy"
     sensed = min((event.at for event in events if isinstance(event, Sensed)), default=0)
     if (
-        any(event.midstream for event in joined.of(ConnectionClosed))
+        any(event.midstream for event in joined.of(FlowSummary))
         or joined.started + SECOND < sensed <= joined.started + CERTAIN
     ):
         return "older_than_sensor"

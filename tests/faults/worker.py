@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 from schemas.settings_file import load
 from streams.worker.app import Worker, run
-from streams.worker.batch import Bench
-from streams.worker.delivery import Check, Courier, Parcel
+from streams.worker.batch import BatchProcessor
+from streams.worker.delivery import Check, Delivery, OutgoingRecord
 from streams.worker.guards import watchdog
 from streams.worker.guards.exit_codes import Exit, end
 from streams.worker.guards.lease import Lease
@@ -56,22 +56,22 @@ def ack_before_delivery() -> None:
 
 def state_before_outputs() -> None:
     """The state, with the input's offset in it, is durable before the outputs are."""
-    deliver = Courier.deliver
-    held: list[tuple[Courier, list[Parcel], Check]] = []
+    deliver = Delivery.deliver
+    held: list[tuple[Delivery, list[OutgoingRecord], Check]] = []
 
-    async def deliver_late(courier: Courier, given: Iterable[Parcel], check: Check) -> dict[int, int]:
-        parcels = list(given)
-        changelog = courier._topics["state-changelog"]
-        if any(parcel.topic == changelog for parcel in parcels):
-            done = await deliver(courier, parcels, check)
+    async def deliver_late(delivery: Delivery, given: Iterable[OutgoingRecord], check: Check) -> dict[int, int]:
+        outgoing_records = list(given)
+        changelog = delivery._topics["state-changelog"]
+        if any(outgoing.topic == changelog for outgoing in outgoing_records):
+            done = await deliver(delivery, outgoing_records, check)
             _end_when_asked(STEPS[1])
             while held:
                 await deliver(*held.pop())
             return done
-        held.append((courier, parcels, check))
+        held.append((delivery, outgoing_records, check))
         return {}
 
-    _replace(Courier, "deliver", deliver_late)
+    _replace(Delivery, "deliver", deliver_late)
 
 
 def no_recovery_hook() -> None:
@@ -85,15 +85,15 @@ def no_recovery_hook() -> None:
 
 def local_state_first() -> None:
     """State is kept locally before the changelog has it."""
-    save = Bench._save
+    save = BatchProcessor._save
 
-    async def keep_and_save(bench: Bench, entries: Any, check: Check) -> None:
+    async def keep_and_save(bench: BatchProcessor, entries: Any, check: Check) -> None:
         for partition, some in entries.items():
             if some:
                 bench._store.write(partition, some)
         await save(bench, entries, check)
 
-    _replace(Bench, "_save", keep_and_save)
+    _replace(BatchProcessor, "_save", keep_and_save)
 
 
 def no_lease() -> None:
@@ -160,20 +160,20 @@ def end_between_steps() -> None:
     """At one of the worst points of its next batch the worker kills itself on SIGUSR1, and stops itself on SIGUSR2."""
     for signum in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, _ask)
-    write, save = StateStore.write, Bench._save
+    write, save = StateStore.write, BatchProcessor._save
 
     def write_or_end(store: StateStore, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
         _end_when_asked(STEPS[1])
         write(store, partition, entries)
         _end_when_asked(STEPS[2])
 
-    async def save_or_end(bench: Bench, entries: Any, check: Check) -> None:
+    async def save_or_end(bench: BatchProcessor, entries: Any, check: Check) -> None:
         if any(entries.values()):
             _end_when_asked(STEPS[0])
         await save(bench, entries, check)
 
     _replace(StateStore, "write", write_or_end)
-    _replace(Bench, "_save", save_or_end)
+    _replace(BatchProcessor, "_save", save_or_end)
 
 
 def take_much_at_once() -> None:

@@ -128,7 +128,7 @@ HARMLESS = {
     "a secret that could be guessed is an error at the start": "schemas.settings TOKEN_CHARS_MIN",
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
-        sinks.forward.desk BYTES_MAX REFUSED_IN_A_ROW_MAX
+        sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX
         sinks.forward.health STANDING_SECS_MAX FAILING_SECS_MAX
         sinks.forward.loop MESSAGES_MAX POLL_SECS COMMIT_SECS COMMIT_ANSWER_SECS_MAX COMMITTED_SECS_MAX SENDING_SECS_MAX
         sinks.forward.loop LEAVING_SECS_MAX

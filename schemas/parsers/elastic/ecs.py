@@ -19,10 +19,10 @@ from schemas.address import split_url
 from schemas.clock import parse_micros
 from schemas.events import (
     TEXT_CHARS_MAX,
-    ConnectionClosed,
     ConnectionOpened,
     Dialect,
     Flow,
+    FlowSummary,
     HttpExchange,
     Ignored,
     Micros,
@@ -144,7 +144,7 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
             process,
             _event_id("flow", flow, event.start),
         )
-    return ConnectionClosed(
+    return FlowSummary(
         line.device(),
         line.at(),
         flow,
@@ -261,7 +261,7 @@ def _ended(line: Line, action: str) -> Parsed:
     sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
     event_id = _event_id("end", flow, line.timestamp)
     answered = destination.bytes is None or received > 0
-    return ConnectionClosed(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id)
+    return FlowSummary(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id)
 
 
 def _process(line: Line) -> Process | None:

@@ -12,10 +12,10 @@ import msgspec
 from schemas.clock import parse_micros
 from schemas.events import (
     TEXT_CHARS_MAX,
-    ConnectionClosed,
     ConnectionOpened,
     Dialect,
     Flow,
+    FlowSummary,
     Ignored,
     Micros,
     Parsed,
@@ -215,7 +215,7 @@ def _close(line: _Line, close: _Connection) -> Parsed:
     # One segment may be the refusal.
     answered = received > 0 or _count(stats.segs_in, "segs_in") > 1
     event_id = f"tetragon/close/{flow.local_port}/{line.time}"
-    return ConnectionClosed(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id)
+    return FlowSummary(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id)
 
 
 def _flow(local_ip: str | None, local_port: Scalar, remote_ip: str | None, remote_port: Scalar) -> Flow | None:

@@ -18,9 +18,9 @@ from schemas.events import (
     IPS_CHARS_MAX,
     TEXT_CHARS_MAX,
     Action,
-    ConnectionClosed,
     Dialect,
     Flow,
+    FlowSummary,
     HttpExchange,
     Ignored,
     Micros,
@@ -225,13 +225,13 @@ def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
     return TlsName(eve.device, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
 
 
-def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> ConnectionClosed:
+def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
     to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
     # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
     let_go = part.state != "closed" and part.reason in _NO_END
     started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
-    return ConnectionClosed(
+    return FlowSummary(
         eve.device,
         at if at >= started else max(started, last),  # what is read from a capture may be logged in 1970
         flow,

@@ -15,9 +15,9 @@ import msgspec
 from schemas.address import split_authority, split_url
 from schemas.clock import iso_micros
 from schemas.events import (
-    ConnectionClosed,
     Dialect,
     Flow,
+    FlowSummary,
     HttpExchange,
     Ignored,
     Micros,
@@ -88,7 +88,7 @@ def _conn(line: ZeekLine) -> Parsed:
     begun = "S" in history or "h" in history if history else state != "OTH"
     over = state in ENDED or (state == "OTH" and not {"F", "f", "R", "r"}.isdisjoint(history))
     services = line.service.split(",") if isinstance(line.service, str) else line.service
-    return ConnectionClosed(
+    return FlowSummary(
         flow.local_ip,
         at,
         flow,

@@ -11,7 +11,7 @@ import pytest
 from producers.simulation import SimulatedLine, WorldSettings, simulate
 from producers.simulation.eve import community_id
 from producers.simulation.fleet import remote
-from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Reject, TlsName, Verdict
+from schemas.events import ConnectionOpened, FlowSummary, HttpExchange, Ignored, Reject, TlsName, Verdict
 from schemas.parsers import dialects
 from tests.sample import sample
 
@@ -41,7 +41,7 @@ def test_every_line_is_read(lines: list[SimulatedLine]) -> None:
         assert dialect.written_at(line.value)
         kinds.add(type(parsed))
 
-    assert kinds == {ConnectionOpened, ConnectionClosed, HttpExchange, TlsName, Verdict, Ignored}
+    assert kinds == {ConnectionOpened, FlowSummary, HttpExchange, TlsName, Verdict, Ignored}
 
 
 def shapes(values: Iterable[bytes]) -> dict[tuple[str, str], set[tuple[str, ...]]]:

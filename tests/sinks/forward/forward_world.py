@@ -88,8 +88,8 @@ def forwarding(settings: Settings) -> Iterator[Forwarder]:
         target.close()
     assert errors == []
     assert took < STOP_SECS_MAX
-    desk = forwarder.desk
-    assert desk.read == desk.sent + desk.skipped.total() + desk.refused + desk.left + desk.waiting
+    pending = forwarder.pending
+    assert pending.read == pending.sent + pending.skipped.total() + pending.refused + pending.left + pending.waiting
 
 
 def told(forwarder: Forwarder, name: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ import pytest
 from common.group_lag import GroupView
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, topic_name
-from sinks.forward.desk import REFUSED_IN_A_ROW_MAX
+from sinks.forward.pending import REFUSED_IN_A_ROW_MAX
 from tests.conftest import SettingsMaker
 from tests.sinks.forward.forward_world import alert, committed, forwarding, publish, rejected, told
 from tests.sinks.forward.receivers import Posted, SyslogServer, WebhookServer
@@ -102,7 +102,7 @@ def test_a_receiver_away_is_waited_for(kafka_settings_for: SettingsMaker, receiv
     publish(settings, [alert(name, version) for name, version in versions(20, each=10)])
     with forwarding(settings) as forwarder:
         until(lambda: told(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 4)
-        until(lambda: forwarder.desk.read == 200)
+        until(lambda: forwarder.pending.read == 200)
         assert sum(committed(settings, settings.forward.group).values()) == 0
         assert forwarder.failing_since is not None
         assert told(forwarder, "unproxy_forward_alerts_waiting") == {"": 40}
@@ -128,8 +128,8 @@ def test_every_version_when_asked_for(kafka_settings_for: SettingsMaker, receive
 
         def all_sent() -> bool:
             nonlocal most
-            most = max(most, forwarder.desk.waiting)
-            return forwarder.desk.sent == 180
+            most = max(most, forwarder.pending.waiting)
+            return forwarder.pending.sent == 180
 
         until(all_sent)
 
@@ -145,7 +145,7 @@ def test_refused_alerts_go_to_rejects(kafka_settings_for: SettingsMaker, receive
     receiver.answering = lambda posted: 400 if posted.version[0] == "a3" else 200
     publish(settings, [*(alert(f"a{n}") for n in range(3)), bad, b"no alert", alert("a4")])
     with forwarding(settings) as forwarder:
-        until(lambda: forwarder.desk.sent == 4)
+        until(lambda: forwarder.pending.sent == 4)
         until(lambda: told(forwarder, "unproxy_forward_alerts_refused_total") == {"": 2})
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 6)
     kept = {raw: headers for headers, raw in rejected(settings, 2)}
@@ -164,13 +164,13 @@ def test_refusing_everything_is_no_matter_of_alerts(kafka_settings_for: Settings
     with forwarding(settings) as forwarder:
         until(lambda: told(forwarder, "unproxy_forward_misconfigured") == {"": 1})
         # Those under way at that moment go to rejects as well.
-        assert REFUSED_IN_A_ROW_MAX <= forwarder.desk.refused < REFUSED_IN_A_ROW_MAX + settings.forward.parallel_max
+        assert REFUSED_IN_A_ROW_MAX <= forwarder.pending.refused < REFUSED_IN_A_ROW_MAX + settings.forward.parallel_max
         receiver.answering = lambda _: 200
-        until(lambda: forwarder.desk.waiting == 0)
+        until(lambda: forwarder.pending.waiting == 0)
         assert told(forwarder, "unproxy_forward_misconfigured") == {}
 
-    assert forwarder.desk.sent + forwarder.desk.refused == 40
-    assert len(rejected(settings, forwarder.desk.refused)) == forwarder.desk.refused
+    assert forwarder.pending.sent + forwarder.pending.refused == 40
+    assert len(rejected(settings, forwarder.pending.refused)) == forwarder.pending.refused
 
 
 @pytest.mark.parametrize(("status", "answer"), [(401, "misconfigured"), (307, "misconfigured"), (429, "busy")])
@@ -183,7 +183,7 @@ def test_some_answers_are_waited_through(
     receiver.answering = lambda _: (status, headers) if len(receiver.requests) < 2 else 200
     publish(settings, [alert()])
     with forwarding(settings) as forwarder:
-        until(lambda: forwarder.desk.sent == 1)
+        until(lambda: forwarder.pending.sent == 1)
         assert told(forwarder, "unproxy_forward_retries_total") == {answer: 1}
 
     assert receiver.versions() == [("a1", 1)]
@@ -203,7 +203,7 @@ def test_a_hanging_receiver_does_not_hold_up_the_end(
     receiver.hanging.set()
     receiver.answering = lambda _: 200
     with forwarding(settings) as forwarder:
-        until(lambda: forwarder.desk.sent == 6)
+        until(lambda: forwarder.pending.sent == 6)
 
     assert {name for name, _ in receiver.versions()} == {f"a{n}" for n in range(6)}
 
@@ -223,7 +223,7 @@ def test_suppressed_and_unwanted_alerts_stay(kafka_settings_for: SettingsMaker, 
         ],
     )
     with forwarding(settings) as forwarder:
-        until(lambda: forwarder.desk.sent == 3)
+        until(lambda: forwarder.pending.sent == 3)
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 6)
         assert told(forwarder, "unproxy_forward_alerts_skipped_total") == {"suppressed": 1, "severity": 1, "kind": 1}
 
@@ -237,9 +237,9 @@ def test_targets_do_not_disturb_each_other(kafka_settings_for: SettingsMaker, re
     stuck = settings_of(kafka_settings_for, dead, group="stuck")
     with forwarding(stuck) as waits, forwarding(settings) as goes:
         publish(settings, [alert(f"a{n}") for n in range(10)])
-        until(lambda: goes.desk.sent == 10)
-        until(lambda: waits.desk.read == 10)
-        assert waits.desk.sent == 0
+        until(lambda: goes.pending.sent == 10)
+        until(lambda: waits.pending.read == 10)
+        assert waits.pending.sent == 0
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 10)
     assert sum(committed(settings, stuck.forward.group).values()) == 0
     looks = GroupView(settings.kafka, stuck.forward.group)
@@ -256,9 +256,9 @@ def test_partitions_move_between_forwarders(kafka_settings_for: SettingsMaker, r
     receiver.answering = lambda _: 500
     publish(settings, [alert(f"a{n}") for n in range(40)])
     with forwarding(settings) as first:
-        until(lambda: first.desk.waiting == 40)
+        until(lambda: first.pending.waiting == 40)
         with forwarding(settings) as second:
-            until(lambda: second.desk.waiting > 0)
+            until(lambda: second.pending.waiting > 0)
             assert told(first, "unproxy_forward_alerts_left_total")[""] > 0
             receiver.answering = lambda _: 200
             until(lambda: {name for name, _ in receiver.versions()} == {f"a{n}" for n in range(40)})
@@ -359,12 +359,12 @@ def test_alerts_reach_a_syslog_server(kafka_settings_for: SettingsMaker) -> None
     )
     publish(settings, [alert(name, version) for name, version in versions(10, each=3)])
     with forwarding(settings) as forwarder:
-        until(lambda: forwarder.desk.sent == 30)
+        until(lambda: forwarder.pending.sent == 30)
         server.stop()
         publish(settings, [alert(name, version + 3) for name, version in versions(10, each=3)])
         until(lambda: told(forwarder, "unproxy_forward_retries_total").get("unreachable", 0) > 1)
         server.start()
-        until(lambda: forwarder.desk.sent == 60)
+        until(lambda: forwarder.pending.sent == 60)
         until(lambda: sum(committed(settings, settings.forward.group).values()) == 60)
     server.stop()
     wanted = {(f"externalId={name} ".encode(), b"cn1=%d " % version) for name, version in versions(10, each=6)}

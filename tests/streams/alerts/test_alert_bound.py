@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from schemas.tables import AlertKind, Confidence, Outcome
 from streams.alerts.findings import Finding
 from streams.alerts.folding import add, due, forget_old
-from streams.assess.assessment import Place
+from streams.assess.assessment import Route
 from streams.model.device import ALERTS_FORGOTTEN, ALERTS_MAX, Device
 
 SECOND = 1_000_000
 NOON = 1_795_000_000 * SECOND
 GAP = 60 * SECOND
-NOWHERE = Place("d", "", "10.0.0.1", 1, "10.9.9.9", 3128, True, "", False)
+NOWHERE = Route("d", "", "10.0.0.1", 1, "10.9.9.9", 3128, True, "", False)
 
 
 def finding(domain: str, at: int) -> Finding:

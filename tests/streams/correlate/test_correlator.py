@@ -143,7 +143,7 @@ def test_without_a_kernel_record_it_still_resolves() -> None:
 
 
 def test_the_flow_record_gives_the_start() -> None:
-    """Logged at the end of a tunnel, CONNECT alone would date the connection wrongly."""
+    """AccessLogEntry at the end of a tunnel, CONNECT alone would date the connection wrongly."""
     (row,) = settle([request(60, "a.example:443"), flow_end(60.1, started=0, ended=59)]).destinations
 
     assert row["ConnectionTime"] == "2026-11-24T19:07:28.000000Z"

@@ -49,7 +49,7 @@ def restart(world: World) -> World:
     facts = msgspec.msgpack.decode(msgspec.msgpack.encode(world.device.facts), type=type(world.device.facts))
     world.device = Device(world.device.name)
     world.device.facts = facts
-    world.device.take_back(items)
+    world.device.retract(items)
     return world
 
 

@@ -401,7 +401,7 @@ def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
         items = {item: packed for item, packed in world.device.items().items() if packed is not None}
         facts, world.device = world.device.facts, Device(world.device.name)
         world.device.facts = facts
-        world.device.take_back(items)
+        world.device.retract(items)
 
     row = latest(world.finish().verdicts)[-1]
     (hop,) = (hop for hop in world.connections if hop["LocalPort"] == 1)

@@ -35,7 +35,7 @@ def restarted(world: World) -> World:
     """Its state written and taken back by another worker."""
     device = Device(DEVICE)
     device.facts = msgspec.msgpack.decode(msgspec.msgpack.encode(world.device.facts), type=Facts)
-    device.take_back({item: packed for item, packed in world.device.items().items() if packed is not None})
+    device.retract({item: packed for item, packed in world.device.items().items() if packed is not None})
     world.device = device
     return world
 

@@ -213,7 +213,7 @@ def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         known.put(one(value), number)
         known.remove(one(value).id, number + 10)
 
-    assert len(list(known._ledger)) == 3
+    assert len(list(known._index_by_time)) == 3
     known.forget(1_000)
     assert known.empty
     assert (known._domains, known._ips, known._sites, known._heads, known._singles) == ({}, {}, {}, {}, 0)

@@ -110,7 +110,7 @@ def test_a_change_holds_from_a_log_time_on(kafka_settings_for: SettingsMaker, fo
     wait_until(lambda: early.titles("evil.example") == ["two"], "the change")
     late = follow(settings)
 
-    (since_ms,) = (entry.since_ms for entry in early.indicators._ledger if entry.value.title == "two")
+    (since_ms,) = (entry.since_ms for entry in early.indicators._index_by_time if entry.value.title == "two")
     assert abs(since_ms - GRACE_MS - time.time() * 1_000) < 60_000
     for one in (early, late):
         assert one.titles("evil.example", since_ms - 1) == ["one"]
@@ -124,7 +124,7 @@ def test_said_again_is_no_news(kafka_settings_for: SettingsMaker, follow: Follow
     put(settings, *[indicator("evil.example", "one")] * 3, *[SUPPRESSION] * 3)
     one = follow(settings)
 
-    assert (len(list(one.indicators._ledger)), len(list(one.suppressions._ledger))) == (1, 1)
+    assert (len(list(one.indicators._index_by_time)), len(list(one.suppressions._index_by_time))) == (1, 1)
 
 
 def test_the_feed_becomes_metrics(

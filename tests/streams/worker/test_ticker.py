@@ -14,7 +14,7 @@ from faust.exceptions import NotReady, ProducerSendError
 
 from streams.worker import ticker
 from streams.worker.counters import WorkerCounters
-from streams.worker.delivery import Parcel
+from streams.worker.delivery import OutgoingRecord
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def test_a_tick_that_fails_is_followed_by_another(error: Exception, monkeypatch:
     counters, sent = WorkerCounters(), asyncio.Event()
     errors = [error]
 
-    async def send(parcel: Parcel) -> Any:
-        assert parcel.topic == "telemetry"
+    async def send(outgoing: OutgoingRecord) -> Any:
+        assert outgoing.topic == "telemetry"
         if errors:
             raise errors.pop()
         sent.set()
@@ -50,8 +50,8 @@ def ticks(
     """When each partition had a tick, of a ticker that runs for so long; what is told depends on how many were sent before."""
     sent: list[tuple[float, int]] = []
 
-    async def send(parcel: Parcel) -> Any:
-        sent.append((time.monotonic(), parcel.partition))
+    async def send(outgoing: OutgoingRecord) -> Any:
+        sent.append((time.monotonic(), outgoing.partition))
         return asyncio.ensure_future(asyncio.sleep(delivery_secs(len(sent) - 1)))
 
     async def run() -> None:

@@ -25,7 +25,7 @@ from streams.pipeline import Message, Output, Pipeline
 from streams.worker.app import Worker
 from streams.worker.commits import Commits
 from streams.worker.counters import WorkerCounters
-from streams.worker.delivery import Courier, Parcel, Receipt, packed
+from streams.worker.delivery import Delivery, OutgoingRecord, Receipt, packed
 from streams.worker.faust_settings import faust_settings
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.guards.continuity import Continuity
@@ -51,19 +51,19 @@ class Wire:
 
     fails: dict[bytes, Exception] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
-    sent: list[Parcel] = field(default_factory=list)
+    sent: list[OutgoingRecord] = field(default_factory=list)
 
-    async def send(self, parcel: Parcel) -> Awaitable[Receipt]:
+    async def send(self, outgoing: OutgoingRecord) -> Awaitable[Receipt]:
         """Like the producer: some errors come at once, wrapped, others with the delivery."""
-        if len(parcel.value) > self.limits.get(parcel.topic, 10_000_000):
+        if len(outgoing.value) > self.limits.get(outgoing.topic, 10_000_000):
             raise ProducerSendError("wrapped") from MessageSizeTooLargeError()
-        return self._delivery(parcel)
+        return self._delivery(outgoing)
 
-    async def _delivery(self, parcel: Parcel) -> Receipt:
-        error = self.fails.pop(parcel.value, None)
+    async def _delivery(self, outgoing: OutgoingRecord) -> Receipt:
+        error = self.fails.pop(outgoing.value, None)
         if error is not None:
             raise error
-        self.sent.append(parcel)
+        self.sent.append(outgoing)
         return Sent(len(self.sent))
 
 
@@ -71,10 +71,10 @@ async def _safe() -> None:
     """Writing is safe."""
 
 
-def deliver(wire: Wire, parcels: list[Parcel]) -> tuple[dict[int, int], WorkerCounters]:
+def deliver(wire: Wire, outgoing_records: list[OutgoingRecord]) -> tuple[dict[int, int], WorkerCounters]:
     """Deliver all; the last offsets and what was counted."""
     counters = WorkerCounters()
-    return asyncio.run(Courier(SETTINGS, wire.send, counters).deliver(parcels, _safe)), counters
+    return asyncio.run(Delivery(SETTINGS, wire.send, counters).deliver(outgoing_records, _safe)), counters
 
 
 def told(counters: WorkerCounters) -> dict[str, float]:
@@ -86,10 +86,12 @@ def told(counters: WorkerCounters) -> dict[str, float]:
 def test_failed_deliveries_are_sent_again_in_order() -> None:
     """What failed is sent again, and with it what came after in its partition; other partitions are left alone."""
     wire = Wire(fails={b"b": KafkaTimeoutError()})
-    parcels = [Parcel("t", partition, None, value) for partition, value in ((0, b"a"), (0, b"b"), (0, b"c"), (1, b"d"))]
-    last, counters = deliver(wire, parcels)
+    outgoing_records = [
+        OutgoingRecord("t", partition, None, value) for partition, value in ((0, b"a"), (0, b"b"), (0, b"c"), (1, b"d"))
+    ]
+    last, counters = deliver(wire, outgoing_records)
 
-    assert [parcel.value for parcel in wire.sent] == [b"a", b"c", b"d", b"b", b"c"]
+    assert [outgoing.value for outgoing in wire.sent] == [b"a", b"c", b"d", b"b", b"c"]
     assert last == {0: 5, 1: 3}
     assert counters.delivered == {"t": 4}
     assert told(counters)["unproxy_worker_resends_total"] == 2
@@ -99,7 +101,7 @@ def test_too_large_is_poison() -> None:
     """A message that its topic cannot take goes to rejects; what even rejects cannot take is cut, with a mark."""
     rejects = topic_name(SETTINGS, REJECTS)
     wire = Wire(limits={"t": 10, rejects: 40})
-    _, counters = deliver(wire, [Parcel("t", 3, b"dev", b"x" * 30), Parcel("t", 2, None, b"y" * 100)])
+    _, counters = deliver(wire, [OutgoingRecord("t", 3, b"dev", b"x" * 30), OutgoingRecord("t", 2, None, b"y" * 100)])
 
     kept, cut = wire.sent
     assert (kept.topic, kept.partition, kept.value) == (rejects, 3, b"x" * 30)
@@ -113,7 +115,7 @@ def test_too_large_is_poison() -> None:
 def test_our_own_mistakes_are_not_retried() -> None:
     """An error that is not Kafka's leaves the delivery; the process ends by it."""
     with pytest.raises(ZeroDivisionError):
-        deliver(Wire(fails={b"a": ZeroDivisionError()}), [Parcel("t", 0, None, b"a")])
+        deliver(Wire(fails={b"a": ZeroDivisionError()}), [OutgoingRecord("t", 0, None, b"a")])
 
 
 def test_rows_are_packed() -> None:
@@ -127,10 +129,10 @@ def test_rows_are_packed() -> None:
 def test_rejects_carry_their_bytes() -> None:
     """A reject's detail is cut, its bytes are not touched."""
     output = Output(rejects=[Reject(Reason.BAD_VALUE, "d" * 600, b"\x00\xff\n", "zeek", "dev-\udcff")])
-    (parcel,) = Courier(SETTINGS, Wire().send, WorkerCounters()).parcels(1, output)
+    (outgoing,) = Delivery(SETTINGS, Wire().send, WorkerCounters()).outgoing_records(1, output)
 
-    assert parcel.value == b"\x00\xff\n"
-    assert dict(parcel.headers) == {
+    assert outgoing.value == b"\x00\xff\n"
+    assert dict(outgoing.headers) == {
         "reason": b"bad_value",
         "detail": b"d" * 500,
         "dialect": b"zeek",

@@ -18,17 +18,17 @@ from aiokafka.errors import KafkaError
 from schemas.settings import Settings
 from schemas.topics import STATE_CHANGELOG, topic_name
 from streams.worker.app import run
-from streams.worker.delivery import Courier, Parcel, Receipt
+from streams.worker.delivery import Delivery, OutgoingRecord, Receipt
 
 
 def _die_between_parts(changelog: str, died: Path) -> None:
-    hand_over = Courier._hand_over
+    hand_over = Delivery._hand_over
 
-    async def hand_over_or_die(courier: Courier, parcel: Parcel) -> Awaitable[Receipt] | KafkaError:
-        future = await hand_over(courier, parcel)
-        if parcel.topic != changelog or died.exists():
+    async def hand_over_or_die(delivery: Delivery, outgoing: OutgoingRecord) -> Awaitable[Receipt] | KafkaError:
+        future = await hand_over(delivery, outgoing)
+        if outgoing.topic != changelog or died.exists():
             return future
-        *_, part, parts, snapshot = msgspec.msgpack.decode(parcel.value)
+        *_, part, parts, snapshot = msgspec.msgpack.decode(outgoing.value)
         if part == 2 and parts > 3:
             assert not isinstance(future, KafkaError)
             await future
@@ -37,7 +37,7 @@ def _die_between_parts(changelog: str, died: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return future
 
-    Courier._hand_over = hand_over_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen moment
+    Delivery._hand_over = hand_over_or_die  # type: ignore[assignment,method-assign]  # to die at a chosen moment
 
 
 if __name__ == "__main__":

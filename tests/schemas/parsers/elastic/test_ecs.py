@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.clock import parse_micros
-from schemas.events import ConnectionClosed, ConnectionOpened, HttpExchange, Ignored, Process, Reason, Reject, TlsName
+from schemas.events import ConnectionOpened, FlowSummary, HttpExchange, Ignored, Process, Reason, Reject, TlsName
 from schemas.parsers import dialects
 from schemas.parsers.elastic.ecs import DIALECT, claims, device_of, parse
 from schemas.parsers.elastic.line import NO_TIME
@@ -58,7 +58,7 @@ def test_a_flow_says_what_went_over_it_once_it_is_over() -> None:
     """Reports before the last one hold a part of the same totals."""
     closed = told(flow())
 
-    assert closed == ConnectionClosed(
+    assert closed == FlowSummary(
         "dev-a", 1_741_079_770_004_000, closed.flow, 1_741_079_721_998_000, 1_741_079_729_101_000, 3216, 56401,
         True, False, False, f"ecs/flow/52817/{REPORTED}",
     )  # fmt: skip
@@ -109,8 +109,8 @@ def test_the_servers_process_is_nobodys() -> None:
     server = {"ip": "198.51.100.80", "port": 3128, "packets": 9, "process": SQUID}
     both = told(flow(source={"ip": "127.0.0.1", "port": 1025, "process": CURL}, destination=server, process=SQUID))
 
-    assert isinstance(told(flow(process=SQUID, host=proxy)), ConnectionClosed)
-    assert isinstance(told(flow(process=SQUID, destination=server)), ConnectionClosed)
+    assert isinstance(told(flow(process=SQUID, host=proxy)), FlowSummary)
+    assert isinstance(told(flow(process=SQUID, destination=server)), FlowSummary)
     assert both.process.name == "curl"
 
 
@@ -259,7 +259,7 @@ def test_defend_tells_of_a_connection_twice() -> None:
     assert tried.process == Process(
         7412, "chrome.exe", "C:\\chrome.exe", account="a.meyer", domain="CORP", sid="S-1-5-21-1"
     )
-    assert isinstance(ended, ConnectionClosed)
+    assert isinstance(ended, FlowSummary)
     assert (ended.started, ended.ended, ended.bytes_sent, ended.bytes_received) == (0, AT, 118, 39)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.events import ConnectionClosed, ConnectionOpened, Ignored, Process, Reason, Reject
+from schemas.events import ConnectionOpened, FlowSummary, Ignored, Process, Reason, Reject
 from schemas.parsers.linux.tetragon import DIALECT, claims, device_of, parse
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
@@ -72,7 +72,7 @@ def test_every_line_of_the_samples_is_read(name: str, events: int, ignored: int)
     lines = gzip.decompress((DATA / f"{name}.gz").read_bytes()).splitlines()
     parsed = [parse(raw) for raw in lines]
 
-    assert sum(isinstance(one, ConnectionOpened | ConnectionClosed) for one in parsed) == events
+    assert sum(isinstance(one, ConnectionOpened | FlowSummary) for one in parsed) == events
     assert sum(isinstance(one, Ignored) for one in parsed) == ignored
     assert len(parsed) == events + ignored
     assert all(claims(raw) for raw in lines)
@@ -142,7 +142,7 @@ def test_connection_events_of_the_commercial_edition() -> None:
 
     assert isinstance(opened, ConnectionOpened)
     assert udp.kind == "connect_not_tcp"
-    assert isinstance(closed, ConnectionClosed)
+    assert isinstance(closed, FlowSummary)
     assert (closed.started, closed.ended, closed.bytes_sent, closed.bytes_received) == (0, AT, 118, 39)
 
 

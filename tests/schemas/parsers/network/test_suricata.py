@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.events import Action, ConnectionClosed, HttpExchange, Ignored, Reason, Reject, TlsName, Verdict
+from schemas.events import Action, FlowSummary, HttpExchange, Ignored, Reason, Reject, TlsName, Verdict
 from schemas.parsers.network.suricata import claims, device_of, parse, written_at
 from schemas.settings import CorrelationSettings
 from streams.pipeline import Message, Pipeline
@@ -41,14 +41,12 @@ def told(kind: str, **parts: object) -> Any:
     [
         (
             "eve.crowdsec-evelog",
-            *(
-                "alert_without_request alert_without_request ConnectionClosed stats Verdict ConnectionClosed stats Verdict",
-            ),
+            *("alert_without_request alert_without_request FlowSummary stats Verdict FlowSummary stats Verdict",),
         ),
         ("eve.datadog", "Verdict HttpExchange"),
-        ("eve.telegraf", "drop ConnectionClosed"),
+        ("eve.telegraf", "drop FlowSummary"),
         ("eve6-blocked.constructed", "Verdict drop"),
-        ("eve8.constructed", "HttpExchange TlsName Verdict Verdict ConnectionClosed drop dns_or_arp dns_or_arp"),
+        ("eve8.constructed", "HttpExchange TlsName Verdict Verdict FlowSummary drop dns_or_arp dns_or_arp"),
     ],
 )
 def test_every_line_of_the_samples_is_read(name: str, kinds: str) -> None:
@@ -104,7 +102,7 @@ def test_version_8() -> None:
     assert isinstance(answer, Verdict)
     assert (blocked.action, answer.action) == (Action.BLOCKED, Action.AUDITED)
     assert blocked.flow == answer.flow
-    assert isinstance(flow, ConnectionClosed)
+    assert isinstance(flow, FlowSummary)
     assert (flow.answered, flow.midstream, flow.bytes_sent, flow.ended > flow.started) == (True, False, 466, True)
     assert {event.device for event in (http, tls, blocked, answer, flow)} == {CLIENT}
 
@@ -124,7 +122,7 @@ def test_flows_with_parts_cut_out() -> None:
     """A flow without times and bytes is one nevertheless; what did not see the beginning says so."""
     (flow,) = (parse(raw) for raw in lines("eve.telegraf")[1:])
 
-    assert isinstance(flow, ConnectionClosed)
+    assert isinstance(flow, FlowSummary)
     assert (flow.started, flow.ended, flow.bytes_sent, flow.answered, flow.midstream) == (0, 0, 0, False, True)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from producers.files.lines import Lines
 from producers.sources.source import SourceFile
 from schemas.clock import parse_micros
-from schemas.events import ConnectionClosed, HttpExchange, Ignored, Parsed, Reason, Reject, TlsName
+from schemas.events import FlowSummary, HttpExchange, Ignored, Parsed, Reason, Reject, TlsName
 from schemas.parsers import dialects
 from schemas.parsers.network.zeek import DIALECT, claims, device_of, parse, written_at
 from schemas.parsers.network.zeek_tsv import ZeekRows
@@ -209,7 +209,7 @@ def test_a_connection_that_ended() -> None:
     """`ts` is the start; the end is `duration` later, and is when the line counts as written."""
     closed = conn(orig_bytes=5, resp_bytes=7, service="http,ssl")
 
-    assert isinstance(closed, ConnectionClosed)
+    assert isinstance(closed, FlowSummary)
     assert (closed.started, closed.ended, closed.at) == (1741079722500000, 1741079724500000, 1741079724500000)
     assert (closed.bytes_sent, closed.bytes_received) == (5, 7)
     assert (closed.answered, closed.midstream, closed.tls) == (True, False, False)
@@ -238,7 +238,7 @@ def test_states(state: str, history: str | None, ended: bool, answered: bool, mi
     """The history's letters say what the state leaves open."""
     closed = conn(conn_state=state, history=history)
 
-    assert isinstance(closed, ConnectionClosed)
+    assert isinstance(closed, FlowSummary)
     assert (closed.ended > 0, closed.answered, closed.midstream) == (ended, answered, midstream)
 
 
@@ -293,7 +293,7 @@ def test_a_shippers_own_host_is_no_host_header() -> None:
 
     assert isinstance(request, HttpExchange)
     assert (request.target, request.host) == ("a.example:443", "")
-    assert isinstance(closed, ConnectionClosed)
+    assert isinstance(closed, FlowSummary)
     assert not closed.tls
 
 
@@ -472,4 +472,4 @@ def test_the_sample_gives_all_kinds_of_events() -> None:
 
     assert DIALECT.framing is not None
     assert isinstance(DIALECT.framing(lambda _: 0), ZeekRows)
-    assert found == {"ConnectionClosed": 62, "HttpExchange": 88, "TlsName": 12, "Ignored": 54}
+    assert found == {"FlowSummary": 62, "HttpExchange": 88, "TlsName": 12, "Ignored": 54}

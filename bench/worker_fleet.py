@@ -31,7 +31,7 @@ PAUSE_SECS = 0.1
 ROUNDS_MAX = 100_000
 
 
-class Crew:
+class WorkerFleet:
     """Workers of one group by number."""
 
     def __init__(self, settings: Settings, folder: Path, size: int) -> None:
@@ -41,7 +41,7 @@ class Crew:
         self._members: dict[int, psutil.Process] = {}
         self.size = size
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerFleet:
         for number in range(self.size):
             self.start(number)
         return self

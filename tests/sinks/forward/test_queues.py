@@ -1,11 +1,11 @@
-"""The order in which alerts go, and what may be committed: laws of the lineup."""
+"""The order in which alerts go, and what may be committed: laws of the queues."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.forward.lineup import Item, Lineup
+from sinks.forward.queues import AlertQueues, Item
 from tests.sinks.forward.forward_world import seen
 
 
@@ -14,16 +14,16 @@ def item(offset: int, name: str = "a1", version: int = 1, partition: int = 0) ->
     return Item(partition, offset, 0, b"raw", seen(name, version))
 
 
-def lineup(*, coalesce: bool = True) -> Lineup:
+def queues(*, coalesce: bool = True) -> AlertQueues:
     """One with a partition that begins at offset 0."""
-    made = Lineup(coalesce=coalesce)
+    made = AlertQueues(coalesce=coalesce)
     made.begin(0, 0)
     return made
 
 
 def test_one_alert_is_under_way_once() -> None:
     """The second version waits for the first, another alert does not."""
-    line = lineup()
+    line = queues()
     first, second, other = item(0), item(1, version=2), item(2, "a2")
     for one in (first, second, other):
         assert not line.add(one)
@@ -35,7 +35,7 @@ def test_one_alert_is_under_way_once() -> None:
 
 def test_the_first_and_the_newest_stay() -> None:
     """Versions between are superseded; an older or equal one that comes later is, too."""
-    line = lineup()
+    line = queues()
     superseded = [line.add(item(offset, version=version)) for offset, version in enumerate((1, 2, 3, 3, 2, 4))]
     sent = []
     while one := line.take():
@@ -50,7 +50,7 @@ def test_the_first_and_the_newest_stay() -> None:
 
 def test_a_gap_is_not_committed_over() -> None:
     """What was done later does not carry what was not."""
-    line = lineup()
+    line = queues()
     first, second = item(0), item(1, "a2")
     line.add(first)
     line.add(second)
@@ -66,7 +66,7 @@ def test_a_gap_is_not_committed_over() -> None:
 
 def test_what_left_is_forgotten() -> None:
     """A partition that goes takes its messages along, also the one under way; when it comes back all is new."""
-    line = lineup()
+    line = queues()
     line.begin(1, 0)
     old, stays = item(0), item(0, "b", partition=1)
     line.add(old)
@@ -90,7 +90,7 @@ def test_what_left_is_forgotten() -> None:
 )
 def test_laws(steps: list[tuple[int, bool, bool]], coalesce: bool) -> None:
     """Whatever the order of work: each alert's first and newest are sent, in order, and commits never pass what is open."""
-    line = lineup(coalesce=coalesce)
+    line = queues(coalesce=coalesce)
     under_way: list[Item] = []
     sent: dict[str, list[int]] = {}
     versions: dict[str, int] = {}

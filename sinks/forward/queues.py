@@ -57,7 +57,7 @@ class _Mark:
         return min(self.outstanding, default=self.next_offset)
 
 
-class Lineup:
+class AlertQueues:
     """Messages read and not done."""
 
     def __init__(self, *, coalesce: bool) -> None:

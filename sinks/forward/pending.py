@@ -1,4 +1,4 @@
-"""Where reading and sending meet: the lineup under a lock, what became of each alert, and when the receiver is tried again."""
+"""Where reading and sending meet: the queues under a lock, what became of each alert, and when the receiver is tried again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from common.histogram import Histogram
 from schemas.metrics import SECONDS
 from sinks.forward.alert import Skip
-from sinks.forward.lineup import Item, Lineup
+from sinks.forward.queues import AlertQueues, Item
 from sinks.forward.target import Answer
 
 BYTES_MAX = 64 * 1024 * 1024
@@ -18,7 +18,7 @@ REFUSED_IN_A_ROW_MAX = 20
 """So many alerts refused and none taken between: then it is not the alerts, and rerouting everything is losing it."""
 
 
-class Desk:
+class PendingAlerts:
     """Shared by the thread that reads and those that send."""
 
     def __init__(self, *, coalesce: bool, waiting_max: int) -> None:
@@ -36,7 +36,7 @@ class Desk:
         """From the message's time to the receiver's answer."""
         self.stopping = threading.Event()
         self._waiting_max = waiting_max
-        self._lineup = Lineup(coalesce=coalesce)
+        self._queues = AlertQueues(coalesce=coalesce)
         self._refused_in_a_row = 0
         self._not_before = 0.0
         self._changed = threading.Condition()
@@ -44,51 +44,51 @@ class Desk:
     @property
     def waiting(self) -> int:
         """Alerts read and not done."""
-        return self._lineup.waiting
+        return self._queues.waiting
 
     @property
     def full(self) -> bool:
         """Whether reading should stop."""
-        return self._lineup.waiting >= self._waiting_max or self._lineup.bytes >= BYTES_MAX
+        return self._queues.waiting >= self._waiting_max or self._queues.bytes >= BYTES_MAX
 
     def begin(self, partition: int, offset: int) -> None:
         """A partition is ours."""
         with self._changed:
-            self._lineup.begin(partition, offset)
+            self._queues.begin(partition, offset)
 
     def expected(self, partition: int) -> int | None:
         """Offset of its next message; None for a partition that is not ours."""
-        return self._lineup.expected(partition)
+        return self._queues.expected(partition)
 
     def skip(self, partition: int, offset: int, why: Skip) -> None:
         """This message is not sent."""
         with self._changed:
             self.read += 1
             self.skipped[why] += 1
-            self._lineup.skip(partition, offset)
+            self._queues.skip(partition, offset)
 
     def add(self, item: Item) -> None:
         """This message is sent when its turn comes."""
         with self._changed:
             self.read += 1
-            self.skipped[Skip.SUPERSEDED] += self._lineup.add(item)
+            self.skipped[Skip.SUPERSEDED] += self._queues.add(item)
             self._changed.notify()
 
     def leave(self, partition: int) -> None:
         """A partition is not ours any more."""
         with self._changed:
-            self.left += self._lineup.leave(partition)
+            self.left += self._queues.leave(partition)
 
     def committable(self) -> dict[int, int]:
         """The offset of each partition before which everything is done."""
         with self._changed:
-            return dict(self._lineup.committable())
+            return dict(self._queues.committable())
 
     def take(self) -> Item | None:
         """The next message to send, waited for; None at the end."""
         with self._changed:
             while not self.stopping.is_set():
-                if item := self._lineup.take():
+                if item := self._queues.take():
                     return item
                 self._changed.wait()
         return None
@@ -132,5 +132,5 @@ class Desk:
             self._changed.notify_all()
 
     def _done(self, item: Item) -> None:
-        self._lineup.done(item)
+        self._queues.done(item)
         self._changed.notify()
