@@ -1,1 +1,1 @@
-"""The state of a device: its connections, processes, alerts and protection, and how it is stored. Pure."""
+"""State of a device (connections, processes, alerts, protection) and its storage. Pure."""

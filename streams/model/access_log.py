@@ -1,4 +1,4 @@
-"""Entries of proxies' own logs, as a connection and a device keep them."""
+"""Access-log entries of proxies, as a connection and a device store them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from schemas.indicators import Indicator
 
 
 class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """One line of a proxy's own log: a request, a tunnel's once it is closed."""
+    """One line of a proxy's access log: a request, or a tunnel once it is closed."""
 
     at: Micros
     started: Micros
     host: str
     port: int
-    """0 where the log does not tell."""
+    """0 if the log does not contain it."""
     url: str
     tunnel: bool
     status: int
-    """0 for none."""
+    """HTTP status; 0 for none."""
     decision: ProxyDecision
     upstream: str
-    """Address that the proxy connected to; "" when it did not."""
+    """The address that the proxy connected to; "" if it did not connect."""
     sent: int
-    """-1 where the log does not tell."""
+    """Bytes; -1 if the log does not contain them. The same holds for `received`."""
     received: int
     user: str
     proxy: str
     event_id: str
     sure: bool
-    """Joined by the client's port; else only by client, host and time."""
+    """True if joined by the client's port, False if only by client, host and time."""
 
 
 class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
-    """A line that waits for its connection."""
+    """Access-log entry that waits for its connection."""
 
     logged: AccessLogEntry
     client_ip: str
@@ -42,8 +42,8 @@ class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
     proxy_ip: str
     proxy_port: int
     due: int
-    """Second at which it is decided."""
+    """The second of the device's clock at which the entry is decided."""
     last: bool = False
-    """It was looked for once; the next time is the last."""
+    """One search for the connection failed; the next one is the last."""
     candidates: list[tuple[Indicator, bool]] = []
-    """Indicators that matched when it came, as in `Hit`."""
+    """Indicators that matched on arrival, as in `Hit`."""

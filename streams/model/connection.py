@@ -1,8 +1,8 @@
-"""What is known of a connection: only merged evidence, so that the order of arrival leaves no trace.
+"""The merged evidence of one TCP connection.
 
-A `Connection` is what one TCP connection left behind at its sensor_records: the endpoint's own record (`Kernel`), the network
-sensor's flow, and the destinations that were asked for. Everything merges: times by minimum and maximum, flags by or,
-evidence by set; the same evidence twice changes nothing. Rows (`streams.rows.network_events`) are functions of it.
+A `Connection` combines the endpoint record (`Kernel`), the network sensor's flow and the requested destinations. Times
+merge by minimum and maximum, flags by bitwise or, evidence by set. The result does not depend on the order of arrival, and
+repeated evidence changes nothing. Rows (`streams.rows.network_events`) are functions of a `Connection`.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from streams.model.process_table import Run
 from streams.model.protection import Counted, Hit, Judged
 
 EVIDENCE_MAX = 256
-"""Distinct evidence remembered per connection to tell repeats. Beyond it the oldest is forgotten: a repeat of it counts twice."""
+"""Pieces of evidence kept per connection to detect repeats. Beyond it the oldest is evicted; its repeat counts again."""
 EVENT_IDS_MAX = 16
 DESTINATIONS_MAX = 256
-"""Destinations kept per connection; further ones are counted and not named."""
+"""Destinations kept per connection. Further ones are only counted, without a name."""
 INNER_MAX = 16
-"""Names spoken inside kept per connection; further ones are not looked at."""
+"""Observed names kept per connection. Further ones are ignored."""
 JUDGED_MAX = 256
-"""Judged requests remembered per connection. Beyond it the oldest is forgotten: told already, a repeat of it counts again."""
+"""Requests with a verdict kept per connection. Beyond it the oldest is evicted, although reported: its repeat counts again."""
 GROUP_MAX = 64
-"""Connections of one 5-tuple kept. Beyond it the oldest gets its row and leaves: each event of a 5-tuple looks at all of them."""
+"""Connections kept per 5-tuple, as each event of a 5-tuple scans all of them. Beyond it the oldest is emitted and evicted."""
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32, 64
-"""What is known of requests to one destination, as bits."""
+"""Bits that describe the requests to one destination."""
 STOPPED = BLOCKED | WARNED | BYPASSED
-"""Verdicts that only a device in block mode gives."""
+"""Verdicts that only a device in block mode issues."""
 
 BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
 BY_SOCKS = -1
-"""How a destination is known, best first (0 is none); from a judged TLS name on, a better one may still be under way. SOCKS and
-CONNECT name the end of a tunnel alike: no connection has both."""
+"""The evidence that named a destination, best first; 0 is none. From `BY_JUDGED_NAME` on, better evidence may still arrive.
+SOCKS and CONNECT both name the end of a tunnel; no connection has both."""
 
 JUDGED_BUMP = 64
-"""More than kernel records add to the evidence of a version."""
+"""A step of a version's evidence that exceeds what endpoint records can add."""
 UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
-"""What a connection's identity is made from; decided when its first row leaves, then never changed."""
+"""The source of a connection's identity, fixed when its first row is emitted."""
 
 
 class Kernel(msgspec.Struct, array_like=True, gc=False):
-    """The endpoint's own record of a connection."""
+    """Endpoint record of a connection."""
 
     started: Micros
     established: Micros
@@ -52,24 +52,24 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
     process: Process
     event_id: str
     bytes_sent: int = -1
-    """Payload; -1 where it is not told."""
+    """Payload bytes; -1 if unknown."""
     bytes_received: int = -1
     exec_after: str = ""
-    """The program that its process began to run right after it."""
+    """The program that the process executed right after it opened the connection."""
 
 
 class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """A verdict that names only the process, and was joined to its connection (`streams.correlate.process_verdicts`)."""
+    """Process verdict that was joined to its connection (`streams.correlate.process_verdicts`)."""
 
     at: Micros
     host: str
     flags: int
     counted: bool
-    """Alerts count the request by this verdict, as no other sensor judged it."""
+    """Alerts count the request by this verdict, because no other sensor reported one."""
 
 
 class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
-    """One real destination asked for on a connection."""
+    """Destination requested on a connection."""
 
     host: str
     port: int
@@ -77,7 +77,7 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     first: Micros
     url: str
     tunnel: bool = False
-    """The end of a CONNECT tunnel, not one of many hosts asked for in plain."""
+    """True for the end of a CONNECT tunnel, False for a host of plain requests."""
     flags: int = 0
     evidence: int = 0
     requests: int = 0
@@ -88,52 +88,52 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
     sent: int = 0
     moved: bool = False
     bump: int = 0
-    """Added to the version since the connection's other half was found to be another one than some row said."""
+    """Added to the version once an emitted row turned out to contain another connection's half."""
     hits: list[Hit] = []
     others: dict[str, int] | None = None
-    """Requests as further network sensors tell them, by kind of sensor: they may be the same ones. None for one sensor."""
+    """Request counts of further network sensors, by kind of sensor; they may be the same requests. None with one sensor."""
 
     @property
     def asked(self) -> int:
-        """Requests: of several sensors those of the one that saw most."""
+        """Return the number of requests; with several sensors, the largest count."""
         return max(self.requests, *self.others.values()) if self.others else self.requests
 
 
 class ObservedName(msgspec.Struct, array_like=True, gc=False):
-    """A name spoken on the connection itself: inside its tunnel, or directly."""
+    """Name observed on the connection itself: inside its tunnel or on a direct connection."""
 
     at: Micros
     name: str
     tls: bool
     outer: bool
-    """TLS from the first byte: spoken to whoever was connected to, not inside a tunnel."""
+    """TLS from the first byte: the name is addressed to the remote end, not sent inside a tunnel."""
     event_id: str
     judged: bool = False
 
 
 class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """What is remembered of a connection that left the state (`streams.correlate.departed`)."""
+    """Tombstone of a connection that left the state (`streams.correlate.departed`)."""
 
     started: Micros
-    """Start of its flow where a network sensor told it, else of the endpoint's record, else its first evidence."""
+    """Start of the flow if a network sensor reported it, else of the endpoint record, else the first evidence."""
     ended: Micros
-    """0 where no sensor told its end."""
+    """0 if no sensor reported the end."""
     flow_ids: tuple[str, ...]
-    """What network sensors call the flow, the first one's name first; empty where none reported it."""
+    """Network sensors' ids of the flow, the first sensor's first; empty if none reported it."""
     kernels: tuple[tuple[str, Micros], ...]
-    """Endpoint sensors that reported it, each with the start by its clock, the best clock first."""
+    """Endpoint sensors that reported the connection, each with the start by its own clock; the best clock comes first."""
     from_flow: bool
-    """Its rows are named after the flow, not after the endpoint's record."""
+    """The rows' identity comes from the flow, not from the endpoint record."""
     kernel_name: Micros
-    """The start that its rows are named after, where that is not the first of `kernels`."""
+    """The start that the rows' identity rests on, if it is not the first of `kernels`."""
     row_name: str
-    """What its destinations' rows are named after, where that is not the first of `flow_ids`."""
+    """The name that the destination rows' identity rests on, if it is not the first of `flow_ids`."""
     told: tuple[int, ...]
-    """Destinations whose rows left, as numbers (`streams.correlate.departed.told_as`)."""
+    """Destinations with emitted rows, as numbers (`streams.correlate.departed.told_as`)."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
-    """One TCP connection."""
+    """TCP connection with its merged evidence."""
 
     kernel: Kernel | None = None
     flow_id: str = ""
@@ -147,63 +147,63 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     summarised: int = 0
     """Distinct flow summaries merged."""
     first: Micros = 0
-    """Earliest evidence of the network sensor."""
+    """Time of the network sensor's earliest evidence."""
     last: Micros = 0
-    """Latest evidence of any kind; late evidence counts as of the device's clock, so that what belongs to it may follow."""
+    """Time of the latest evidence. Late evidence counts with the device's clock, so that related records may follow."""
     connect: bool = False
-    """CONNECT was requested, readable or not."""
+    """A CONNECT request was observed, readable or not."""
     asked: bool = False
-    """Asked for something only a proxy is asked for."""
+    """The connection carried a request that only a proxy receives."""
     unreadable: int = 0
-    """Requests that name no destination."""
+    """Number of requests that name no destination."""
     inner_flags: int = 0
     moved: bool = False
     bump: int = 0
-    """Added to the version since the other half was found to be another one than some row said."""
+    """Added to the version once an emitted row turned out to contain another connection's half."""
     identity: int = UNDECIDED
     settled: bool = False
     sent: int = 0
     booked: str = ""
-    """Where the book counts it: `resolved:…` or `unresolved:…`; "" while waiting."""
+    """The counter that includes the connection: `resolved:…` or `unresolved:…`; "" while it waits."""
     due: int = 0
-    """Second at which its timer fires."""
+    """The second at which the connection's timer fires."""
     number: int = 0
-    """Place of its 5-tuple in the order in which the device's were first seen."""
+    """Position of the 5-tuple in the order in which the device's 5-tuples were first seen."""
     judged_bump: int = 0
     tunnel_rows: list[int] = []
-    """Versions sent of the rows of judged tunnels, in order of their CONNECT."""
+    """Emitted versions of the rows of tunnels with a verdict, in the order of their CONNECT."""
     inner: list[ObservedName] = []
     destinations: list[Destination] = []
     judged: list[Judged] = []
     seen: list[int] = []
     hits: list[Hit] = []
-    """Indicators that match a name spoken on it, or where it goes."""
+    """Indicators that match an observed name or the remote end."""
     counted: dict[str, Counted] = {}
-    """What alerts count of it, by finding."""
+    """The contribution to alerts, by finding."""
     looked_at: bool = False
-    """Its way was looked at (`streams.alerts.egress_baseline`): that happens once."""
+    """The route was checked against the egress baseline (`streams.alerts.egress_baseline`). The check runs once."""
     logged: tuple[AccessLogEntry, ...] = ()
-    """Lines of the proxy's own log."""
+    """Access-log entries of the proxy."""
     row_name: str = ""
-    """What its destinations' rows were named by before the sensor's name of the flow was known; "" where that is."""
+    """The name used for the destination rows' identity before the sensor's flow id was known; "" if the flow id is used."""
     sensor_records: tuple[Kernel, ...] = ()
-    """Records of several endpoint sensors, of which the kernel's is put together (`sensor_merge.py`); empty for one."""
+    """Records of several endpoint sensors, from which `kernel` is merged (`sensor_merge.py`); empty with one sensor."""
     kernel_name: Micros = 0
-    """The start that its identity was made from, where a better clock was heard of later."""
+    """The start that the identity was made from, if a better clock was reported later."""
     flow_ids: tuple[str, ...] = ()
-    """What further network sensors call the flow."""
+    """Further network sensors' ids of the flow."""
     held: bool = False
-    """It may be another sensor's view of a connection that is known: no rows until it settles."""
+    """The connection may be another sensor's view of a known one. No rows are emitted until it is decided."""
     run: Run | None = None
-    """What was told of its process apart from the connection (`streams.correlate.processes`)."""
+    """The process record that was reported apart from the connection (`streams.correlate.processes`)."""
     guesses: tuple[Guess, ...] = ()
-    """Verdicts of its process: they are the kernel's record's, whosever flow that turns out to be."""
+    """Joined process verdicts. They belong to the endpoint record and move with it to another flow."""
     late: Departed | None = None
-    """The connection that left the state and that this one is late evidence of: it has no connection row of its own."""
+    """The departed connection that this one is late evidence of. A late connection has no connection row of its own."""
 
     @property
     def live(self) -> list[Destination]:
-        """Destinations that still stand."""
+        """Return a new list of the destinations that are not superseded."""
         destinations = self.destinations
         if len(destinations) == 1 and not destinations[0].superseded:
             return destinations.copy()
@@ -211,24 +211,24 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     @property
     def rows_left(self) -> bool:
-        """Rows or verdicts of it were told."""
+        """Return whether rows or verdicts of the connection were emitted."""
         return self.sent > 0 or any(d.sent for d in self.destinations) or any(j.sent for j in self.judged)
 
     @property
     def started(self) -> Micros:
-        """When it was established, as near as any evidence tells."""
+        """Return the time of establishment, or the best approximation from the evidence."""
         if self.kernel is not None:
             return self.kernel.established or self.kernel.started
         return self.flow_started or self.first
 
     @property
     def ended(self) -> Micros:
-        """When it ended; 0 while nobody said so."""
+        """Return the time of the end; 0 if no sensor reported it."""
         kernel_ended = self.kernel.ended if self.kernel is not None else 0
         return kernel_ended or self.flow_ended
 
     def swap_flow(self, other: Connection) -> None:
-        """Exchange what the network sensor said with another connection; the kernel's part and the identity stay."""
+        """Exchange the network sensor's evidence with another connection; the endpoint record and the identity stay."""
         for field in FLOW_FIELDS:
             mine, theirs = getattr(self, field), getattr(other, field)
             setattr(self, field, theirs)
@@ -237,7 +237,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         other.was_another()
 
     def swap_kernel(self, other: Connection) -> None:
-        """Exchange the kernel's records; an identity that was made from one begins anew."""
+        """Exchange the endpoint records; reset an identity that was made from one."""
         self.kernel, other.kernel = other.kernel, self.kernel
         self.sensor_records, other.sensor_records = other.sensor_records, self.sensor_records
         self.guesses, other.guesses = other.guesses, self.guesses
@@ -248,7 +248,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             connection.was_another()
 
     def was_another(self) -> None:
-        """Rows that left said something else of it: the next ones must outbid them."""
+        """Mark emitted rows as wrong, so that the next ones get a higher version."""
         self.moved = True
         for destination in self.destinations:
             destination.moved = True
@@ -258,7 +258,7 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             self.judged_bump += JUDGED_BUMP
 
     def is_new(self, evidence: int) -> bool:
-        """Remember a piece of evidence; False when it was here before."""
+        """Record a piece of evidence; return False for a repeat."""
         if evidence in self.seen:
             return False
         if len(self.seen) >= EVIDENCE_MAX:

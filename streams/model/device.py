@@ -1,7 +1,7 @@
-"""The state of a device: its facts, its connections by 5-tuple, its alerts, and the timers that look at them again.
+"""State of one device: its facts, its connections by 5-tuple, its alerts and their timers.
 
-Connections of one 5-tuple form a group; a group rests as packed bytes while nothing happens to it (about a quarter of the
-memory, and nothing for the garbage collector to walk) and is a list of objects while it is hot.
+The connections of one 5-tuple form a group. A group in use is a list of objects. An idle group is packed into bytes, which
+takes about a quarter of the memory and gives the garbage collector nothing to traverse.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from streams.model.protection import AlertState, Counted, ModeEntry, Span, Unatt
 from streams.model.sequence_gaps import Sensor
 
 PROXIES_MAX = 1_000
-"""Proxies learnt per device; further ones are proxies for their own connections only."""
+"""Learnt proxies kept per device. A further one counts as a proxy only for its own connections."""
 ALERTS_MAX = 10_000
-"""Alerts folded at a time per device. Beyond it the oldest are evicted: their next request begins a new count."""
+"""Alerts kept per device. Beyond it the oldest are evicted; a later request of an evicted alert starts a new count."""
 ALERTS_FORGOTTEN = ALERTS_MAX // 16
-"""Alerts evicted at once at that bound."""
+"""Number of alerts evicted at once at `ALERTS_MAX`."""
 SENSORS_MAX = 64
-"""Sensors (dialect and name) remembered per device. Beyond it the one heard longest ago is forgotten."""
+"""Sensors (dialect and name) kept per device. Beyond it the one that has been quiet the longest is evicted."""
 PIDS_MIN, PIDS_MAX = 64, 1_024
-"""PIDs of which more than a connection is remembered, per device. Beyond it those that ended are forgotten first."""
+"""Bounds on the PIDs per device with process records. At the upper bound, PIDs of ended processes are evicted first."""
 ESTABLISHED_MS = 3_600_000
-"""Log time between the first and the latest message of a device that counts as established."""
+"""Milliseconds of log time between a device's first and latest message from which on the device is established."""
 NEVER: Micros = 1 << 62
 VERDICT_TIMER, PROXY_TIMER, DEPARTED_TIMER = "loose", "proxy lines", "departed"
-"""Names of the timers of verdicts without a connection, of proxies' lines and of tombstones; no 5-tuple is called so."""
+"""Timer names of unattributed verdicts, access-log entries and tombstones. No 5-tuple has such a name."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(Group).decode
@@ -46,75 +46,75 @@ _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class Facts(msgspec.Struct, array_like=True, gc=False):
-    """What is known of the device as a whole."""
+    """Device-wide state."""
 
     now: Micros = 0
-    """The device's own clock: its latest event. While it is quiet, the log's time since its latest message goes on top."""
+    """The device's clock: the time of its latest event. While the device is quiet, the elapsed log time is added on use."""
     logged_ms: int = 0
-    """The log's time of its latest message."""
+    """Log time of the latest message, in milliseconds."""
     offset: int = -1
-    """Latest input offset that is in this state."""
+    """Latest input offset that this state includes."""
     sensor_first: Micros = 0
-    """Earliest event of a network sensor; 0 for none."""
+    """Time of the earliest network sensor event; 0 for none."""
     http_first: Micros = 0
-    """Earliest HTTP-level event; 0 for none: network protection shows nothing."""
+    """Time of the earliest HTTP-level event; 0 for none, when network protection shows nothing."""
     kernel_seen: bool = False
-    """The endpoint itself tells of its connections, too."""
+    """The endpoint also reports its connections."""
     modes: list[ModeEntry] = []
-    """Changes of the protection mode, by time (`streams.assess.mode_history`)."""
+    """Changes of the protection mode, sorted by time (`streams.assess.mode_history`)."""
     modes_gone: int = 0
-    """Changes that are in it no more: too old, or known better."""
+    """Number of changes removed from `modes` because they were too old or were corrected."""
     modes_version: int = 0
     modes_heard: dict[ProtectionMode, list[ModeEntry]] = {}
-    """The latest words for each mode by time, also where it was known already."""
+    """The latest reports of each mode, sorted by time, including those that changed nothing."""
     settings_mode: str = ""
-    """What the settings said when they were looked at last."""
+    """The mode in the settings at the last check."""
     leap: Micros = 0
-    """A time far ahead that one event claimed; the clock follows when a second one agrees."""
+    """A time far from the clock that one event claimed. The clock follows once a second event agrees."""
     proxies: dict[str, bool] = {}
-    """Learnt proxies `ip port`; True when one answered as a proxy does."""
+    """Learnt proxies as `ip port`; True if the remote end answered as a proxy."""
     groups_seen: int = 0
-    """How many 5-tuples were first seen: the next one's number."""
+    """Number of 5-tuples seen so far; the next new 5-tuple gets it as its number."""
     counts: dict[str, int] = {}
     heard: Micros = 0
-    """The device's own clock when it was heard last; 0 before."""
+    """The device's clock at its last report; 0 before the first."""
     heard_ms: int = 0
-    """The log's time then: `logged_ms` is also that of lines that could not be read, or whose time is not believed."""
+    """Log time of that report. `logged_ms` also covers unreadable lines and lines with an implausible time."""
     baseline: Micros = 0
-    """The longest it was quiet of late."""
+    """The longest recent quiet period, in microseconds."""
     silences: int = 0
     silent_ms: int = 0
-    """The log's time when it was found silent; 0 while it is not."""
+    """Log time at which the device was found silent; 0 while it is not."""
     baselines: dict[str, list[int]] = {}
-    """By UTC day: connections through proxies, and those that went outside directly; without those of `baseline_minute`."""
+    """Per UTC day: connections through proxies and direct external ones, excluding those of `baseline_minute`."""
     baseline_minute: int = 0
-    """The latest minute with connections, since the epoch."""
+    """The latest minute with connections, in minutes since the epoch."""
     baseline_counts: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     unattributed: list[UnattributedVerdict] = []
-    """Verdicts that name no connection, of the last minutes (`streams.correlate.process_verdicts`)."""
+    """Unattributed verdicts of the last minutes (`streams.correlate.process_verdicts`)."""
     alerts_begun: int = 0
     first_ms: int = 0
-    """The log's time of its first message; 0 where that is not known, as in state written before this was kept."""
+    """Log time of the first message; 0 if unknown, as in state written before this field existed."""
     summary_kinds: list[str] = []
-    """Kinds of network sensors (`streams.model.evidence.kind_of_flow`) that wrote a flow record."""
+    """Kinds of network sensors (`streams.model.evidence.kind_of_flow`) that wrote a flow summary."""
     forgotten_ended: Micros = 0
-    """Latest end of the departed connections whose tombstones were forgotten at a bound (`streams.correlate.departed`)."""
+    """Latest end of the departed connections whose tombstones were evicted at a bound (`streams.correlate.departed`)."""
     forgotten_until: int = 0
-    """Second at which the last of these tombstones would have expired; 0 while none was forgotten."""
+    """The second at which the last of these tombstones would have expired; 0 if none was evicted."""
 
     @property
     def is_established(self) -> bool:
-        """Whether it has reported for a while: an invented name that is used for a few messages is not established."""
+        """Return whether the device has reported for `ESTABLISHED_MS`; an invented name with a few messages has not."""
         return self.logged_ms - self.first_ms >= ESTABLISHED_MS
 
 
 def peek(found: Group | bytes) -> Group:
-    """The connections of a 5-tuple, to look at and not to change: a group that rests goes on resting."""
+    """Return the connections of a 5-tuple for reading only; a packed group stays packed."""
     return _unpack(found) if isinstance(found, bytes) else found
 
 
 class Device:
-    """State of one device: facts, groups by 5-tuple, alerts, sensors, and the timers of its connections."""
+    """State of one device: facts, groups by 5-tuple, alerts, sensors and connection timers."""
 
     __slots__ = (
         "alerts",
@@ -166,63 +166,63 @@ class Device:
         self.groups: dict[str, Group | bytes] = {}
         self.alerts: dict[str, AlertState] = {}
         self.timers: dict[int, str | dict[str, None]] = {}
-        """Groups to be looked at by second. Most seconds have one or none: that is its name alone, as a dict would weigh
-        as much as the group's state."""
+        """5-tuples with a timer, by second. A second with one 5-tuple stores the bare name, because a dict takes as much
+        memory as the group's state; "" if its only timer was cancelled."""
         self.sensors: dict[str, Sensor] = {}
-        """By dialect and name, with a zero byte between them."""
+        """Sensors by dialect and name, separated by a zero byte."""
         self.lines: dict[str, WaitingEntry] = {}
-        """Lines of proxies' own logs that wait for their connection (`streams.correlate.proxy_log`)."""
+        """Access-log entries that wait for their connection (`streams.correlate.proxy_log`)."""
         self.processes: dict[int, bytes] = {}
-        """What is known of processes by PID, packed (`streams.correlate.processes`)."""
+        """Packed process records by PID (`streams.correlate.processes`)."""
         self.processes_due = PIDS_MIN
-        """With so many PIDs it is looked which may be forgotten."""
+        """Number of PIDs beyond which old ones are evicted."""
         self.by_pid: dict[int, dict[str, None]] | None = None
-        """5-tuples by the PID that connected; None until somebody asks."""
+        """5-tuples by the PID that connected; None until the first lookup."""
         self.programs: dict[str | int, dict[str, None]] | None = None
-        """5-tuples by the name and by the PID of the program that connected (`program_index.py`); None until a verdict asks."""
+        """5-tuples by name and by PID of the connecting program (`program_index.py`); None until a verdict needs them."""
         self.programs_listed = 0
-        """Upper bound of the entries in it."""
+        """Upper bound on the number of entries in `programs`."""
         self.parked: dict[str, None] = {}
-        """Groups that would leave if the device itself had told that their time is over, not only the log."""
+        """Groups that are due to leave by the log's time, but not yet by the device's own clock."""
         self.size = 0
-        """Connections in the groups."""
+        """Number of connections in all groups."""
         self.departed: dict[int, dict[str, bytes]] = {}
-        """Tombstones of connections that left, packed (`departed.py`): by the second at which they expire, and 5-tuple."""
+        """Packed tombstones (`departed.py`), by second of expiry and by 5-tuple."""
         self.departed_count = 0
-        """5-tuples in them."""
+        """Number of 5-tuples in `departed`, counted once per second of expiry."""
         self.heap: list[int] = []
         self.next_due = 1 << 62
         self.read = 0
         self.parsed = 0
-        """Lines of the message at hand; they are in the facts' counts when it is done."""
+        """Read and parsed lines of the current message; `facts.counts` includes them after the message."""
         self.times: list[Micros] = []
-        """Times that these lines tell."""
+        """Event times of these lines."""
         self.mode_rows: list[tuple[Span, ModeStatus, int]] = []
-        """Rows of the mode's history that are to be made, with their version."""
+        """Pending rows of the mode history, with their version."""
         self.orphaned: list[Counted] = []
-        """Counted for connections that turned out to be another one's half."""
+        """Alert contributions of connections that turned out to be another connection's half."""
         self.last_words: list[AlertState] = []
-        """Alerts that were forgotten before what is new of them was published."""
+        """Alerts that were evicted before their latest change was published."""
         self.unattributed_changed = False
-        """Rows of verdicts without a connection may have changed."""
+        """Rows of unattributed verdicts may have changed."""
         self.held_due: Micros = NEVER
-        """When, on its own clock, an alert may be published that must wait."""
+        """Time on the device's clock at which the next held alert may be published."""
         self.held_alerts: list[tuple[Micros, str]] = []
-        """Heap of the changed alerts that wait: when each is due, and its key. Some entries are of alerts that left."""
+        """Heap of changed alerts that are held: due time and key. Entries of evicted alerts may remain."""
         self.held_sent: Micros = 0
-        """Upper bound of when any of these was published last."""
+        """Upper bound on the time at which any held alert was last published."""
         self.fresh_alerts: list[str] = []
-        """Alerts that changed since it was last decided which are due."""
+        """Alerts that changed since the last selection of due alerts."""
         self.forget_due: Micros = 0
-        """Lower bound of when, on its own clock, an alert may be evicted for its age."""
+        """Lower bound on the time, on the device's clock, at which an alert expires by age."""
         self.groups_in: tuple[str, ...] | None = None
-        """Groups of devices it is in, as the settings say; None before they were asked."""
+        """Device groups from the settings that contain this device; None before the first lookup."""
         self.quiet_due = NEVER
-        """How long it must be quiet until its presence is looked at (`streams.rows.presence`)."""
+        """Quiet time in microseconds after which the presence check runs (`streams.rows.presence`)."""
         self.dirty: dict[str, None] = {}
-        """5-tuples whose rows may have changed, in order."""
+        """5-tuples whose rows may have changed, in the order of change."""
         self.dirty_alerts: dict[str, int] = {}
-        """Alerts that are to be published, numbered in the order in which they changed."""
+        """Alerts to publish, numbered in the order of change."""
         self.dirty_number = 0
         self.touched: dict[str, None] = {}
         self.touched_alerts: dict[str, None] = {}
@@ -230,11 +230,11 @@ class Device:
         self.touched_departed: dict[int, None] = {}
         self.touched_lines: dict[str, None] = {}
         self.touched_processes: dict[int, None] = {}
-        """Groups, alerts, sensors, periods of tombstones, proxies' lines and processes that changed since the last checkpoint, in
-        order."""
+        """The `touched` fields: groups, alerts, sensors, tombstone periods, access-log entries and processes that changed since
+        the last checkpoint, in the order of change."""
 
     def group(self, key: str) -> Group | None:
-        """The connections of a 5-tuple, hot."""
+        """Return the connections of a 5-tuple, unpacked for changes; None if the device has none."""
         found = self.groups.get(key)
         if found.__class__ is bytes:
             found = _unpack(found)
@@ -242,13 +242,13 @@ class Device:
         return found  # type: ignore[return-value]  # bytes were just unpacked
 
     def rest(self, key: str) -> None:
-        """Pack a group that will be quiet for a while."""
+        """Pack a group that is expected to stay idle."""
         found = self.groups[key]
         if found.__class__ is not bytes:
             self.groups[key] = _pack(found)
 
     def wake_at(self, second: int, key: str) -> None:
-        """Fire the timer of a group at this second of the device's clock."""
+        """Schedule the timer of a group at this second of the device's clock."""
         waiting = self.timers.get(second)
         if waiting is None:
             self.timers[second] = key
@@ -262,7 +262,7 @@ class Device:
             self.timers[second] = {waiting: None, key: None}
 
     def let_sleep(self, connection: Connection, key: str) -> None:
-        """Take back the timer of a connection that leaves, or gets another one."""
+        """Cancel the timer of a connection that leaves or gets a new timer, unless another connection of its group shares it."""
         waiting = self.timers.get(connection.due)
         if not waiting or any(
             other.due == connection.due for other in self.group(key) or () if other is not connection
@@ -276,10 +276,10 @@ class Device:
             self._see_next_due()
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
-        """The earliest second whose timers are due, with its groups; None when nothing is due.
+        """Remove and return the earliest due second with its groups; None if no timer is due.
 
-        In an order that a device which was taken back from its state has as well: what becomes of a group may begin an alert,
-        and alerts are numbered.
+        The groups are sorted, so that a device restored from its state handles them in the same order. The order matters
+        because a group may begin an alert, and alerts are numbered.
         """
         if not self.heap or self.heap[0] > second:
             return None
@@ -289,9 +289,9 @@ class Device:
         return due, sorted(waiting) if isinstance(waiting, dict) else [waiting]
 
     def _see_next_due(self) -> None:
-        """The earliest second at which something is to be done.
+        """Set `next_due` to the earliest second with a timer.
 
-        One whose groups have all left is none: a device that was taken back from its state does not know of it.
+        Seconds whose groups have all left are skipped, because a device restored from its state has no such seconds.
         """
         heap, timers = self.heap, self.timers
         while heap and not timers[heap[0]]:
@@ -299,7 +299,7 @@ class Device:
         self.next_due = heap[0] if heap else 1 << 62
 
     def changes(self) -> dict[str, bytes | None]:
-        """Items that changed since the last time, packed; None for one that is gone."""
+        """Return the packed items that changed since the last call of `changes` or `items`; None for a removed item."""
         changed = {"c" + key: self._packed_group(key) for key in self.touched}
         for key in self.touched_alerts:
             alert = self.alerts.get(key)
@@ -319,9 +319,9 @@ class Device:
         return changed
 
     def items(self) -> dict[str, bytes | None]:
-        """All items of the state, packed.
+        """Return all items of the state, packed.
 
-        Their names: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + line of a proxy, `r` + PID, `d` + second of expiry.
+        Item names: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + access-log entry, `r` + PID, `d` + second of expiry.
         """
         whole = {"c" + key: self._packed_group(key) for key in self.groups}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
@@ -345,9 +345,9 @@ class Device:
         return group if group is None or isinstance(group, bytes) else _pack(group)
 
     def retract(self, items: dict[str, bytes]) -> None:
-        """The whole state from its items: groups in the order in which they were first seen, timers included.
+        """Restore the state from its items, with the groups in the order in which they were first seen, and their timers.
 
-        Which alerts wait is for `streams.alerts.folding.remember` to say.
+        The held alerts are restored by `streams.alerts.folding.remember`.
         """
         groups = []
         for item, packed in items.items():
