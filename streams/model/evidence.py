@@ -1,4 +1,4 @@
-"""What one piece of evidence does to a connection: merged, so that order and repeats leave no trace."""
+"""Merge of one piece of evidence into a connection, independent of order and repeats."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ _ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
 SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
 APART: Micros = 3_000_000
-"""How far the clocks of two sensors may be apart where nothing else may be meant."""
+"""Largest difference between two sensors' clocks if no other connection or request qualifies; microseconds."""
 
 
 def evidence_key(kind: int, at: Micros, more: int = 0) -> int:
-    """A piece of evidence as a number: the same content, the same number, in every process.
+    """Return a number that identifies a piece of evidence; equal content gives the same number in every process.
 
-    63 bits: 29 of the time (nine minutes of microseconds), 2 of the kind, 32 of what else tells it from others.
+    63 bits: 29 of the time (nine minutes of microseconds), 2 of the kind, 32 of `more`, which distinguishes pieces of the
+    same time and kind.
     """
     return (at & 0x1FFF_FFFF) << 34 | kind << 32 | (more & 0xFFFF_FFFF)
 
 
 def absolute_target(target: str) -> tuple[str, int, str]:
-    """Host, port and URL without query of an absolute-form target (RFC 9112 section 3.2.2); ("", 0, "") for another form."""
+    """Return host, port and URL without query of an absolute-form target (RFC 9112 section 3.2.2), else ("", 0, "")."""
     scheme, mark, rest = target.partition("://")
     default_port = SCHEME_PORTS.get(scheme.lower(), 0) if mark else 0
     if not default_port:
@@ -61,13 +62,17 @@ def absolute_target(target: str) -> tuple[str, int, str]:
 
 
 def path_of(target: str) -> str:
-    """The path of an absolute-form target without its query, as the origin form tells it (RFC 9112 section 3.2.1)."""
+    """Return the path of an absolute-form target without its query, as in the origin form (RFC 9112 section 3.2.1)."""
     authority_and_path = target.partition("://")[2].partition("?")[0]
     return "/" + authority_and_path.partition("/")[2]
 
 
 def flags_of_status(status: int | None, *, connect: bool) -> int:
-    """What an answer says: a proxy's refusal (403, 407, 5xx) is no success, and no answer is none."""
+    """Return the bit for a response status: `REACHED`, `FAILED`, or `ASKED` if the status leaves the result open.
+
+    Without a status the result is `ASKED`. A CONNECT succeeds with 2xx and fails otherwise. For a plain request, 403, 407 and
+    5xx are failures, as a proxy may have refused it. 400 and 408 are `ASKED`, and any other status is a success.
+    """
     if status is None:
         return ASKED
     if connect:
@@ -89,7 +94,10 @@ def add_destination(
     *,
     tunnel: bool,
 ) -> Destination | None:
-    """A destination was asked for; `evidence` is the record's time and id. None where there are too many."""
+    """Record a request for a destination and return the destination; None beyond `DESTINATIONS_MAX`.
+
+    `evidence` is the record's time and id.
+    """
     for found in connection.destinations:
         if found.port == port and found.host == host:
             break
@@ -102,7 +110,7 @@ def add_destination(
     found.superseded = False
     found.tunnel |= tunnel
     if by < found.by and found.by in (BY_SNI, BY_PROXY_LOG, BY_PROCESS):
-        # The very request whose end was named by less until now.
+        # The same request; weaker evidence named its destination until now.
         found.first, found.url, found.requests = evidence[0], url, 0
         found.event_ids.clear()
         found.hits.clear()
@@ -127,7 +135,10 @@ def add_destination(
 
 
 def kind_of_flow(flow_id: str) -> str:
-    """Which kind of network sensor gives ids like this one: two of one kind are two connections."""
+    """Return the kind of network sensor that assigns such flow ids; "" without an id.
+
+    Two ids of one kind belong to two connections.
+    """
     if flow_id.isdigit():
         return "number"
     if _ZEEK.fullmatch(flow_id):
@@ -136,9 +147,9 @@ def kind_of_flow(flow_id: str) -> str:
 
 
 def add_name(connection: Connection, inner: ObservedName) -> bool:
-    """A name was spoken on the connection itself; False for one that says nothing new, as a CONNECT confirms it.
+    """Record a name observed on the connection itself; return False if a CONNECT already confirms it.
 
-    "" stands for a client hello to the proxy that names nobody.
+    The name "" stands for a client hello to the proxy without a server name. Inside a tunnel it is ignored (False).
     """
     if not (inner.name or inner.outer) or any(
         d.host == inner.name and d.by <= BY_CONNECT for d in connection.destinations
@@ -165,7 +176,7 @@ def add_judged(
     bits: int,
     matches: tuple[Match, ...],
 ) -> None:
-    """A request was judged; several rules that speak of one request are one."""
+    """Record a verdict on a request; verdicts of several rules on one request merge into one."""
     request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event.flow.id)
     for judged in connection.judged:
         if (judged.request, judged.tunnel, judged.host, judged.sensor) == (request, tunnel, host, sensor):
@@ -184,7 +195,10 @@ def add_judged(
 
 
 def keep_judged(connection: Connection, judged: Judged) -> None:
-    """Remember a judged request; at the bound the oldest is forgotten, whichever sensors told of it, and stays counted."""
+    """Store a request with a verdict.
+
+    At `JUDGED_MAX` the oldest request is evicted with the verdicts of all sensors on it. Alerts still count it.
+    """
     if len(connection.judged) >= JUDGED_MAX:
         oldest = connection.judged[0]
         name = judged_name(oldest.request, oldest.tunnel, oldest.host)

@@ -1,8 +1,8 @@
-"""What is known of one PID: the processes that had it one after another, and which of them a connection is of.
+"""Processes that used one PID in succession, and the choice of the one that opened a connection.
 
-A PID is given anew once its process is over. So a process counts from its start until its end, or until the PID's next one
-began; a connection is of the one process that ran when it began. Where two come into question, or the program is another one,
-it is of none: another process's command line is worse than no command line.
+The system reuses a PID after its process ends. A process is valid from its start until its end or until the PID's next
+process starts. A connection belongs to the process that ran when the connection began. If two processes qualify or the program
+differs, the connection gets no process record: a wrong command line is worse than none.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from schemas.events import Micros, Process
 from streams.indicators.index import without_device
 
 RUNS_MAX = 4
-"""Processes remembered of one PID. Beyond it the oldest is forgotten."""
+"""Processes kept per PID. Beyond it the oldest is evicted."""
 CLOCK_ORDER: Micros = 5_000
-"""Records of one machine that come by different ways may be so far out of order."""
+"""Largest disorder, in microseconds, between records of one machine that arrive by different ways."""
 START_APART: Micros = MICROS
-"""Two sensors tell the start of one process within this."""
+"""Largest difference, in microseconds, between two sensors' start times of one process."""
 COMM_CHARS = 15
-"""Linux cuts a task's name to these (`TASK_COMM_LEN` in linux/sched.h)."""
+"""Length to which Linux truncates a task's name (`TASK_COMM_LEN` in linux/sched.h)."""
 _NEVER: Micros = 1 << 62
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
-    """One process from its start to its end."""
+    """Process with its start and end."""
 
     process: Process
-    """`started` is 0 while only its end was told."""
+    """`started` is 0 while only the end was reported."""
     ended: Micros
-    """0 while nobody said so."""
+    """0 while no end was reported."""
     event_id: str
 
     @property
     def order(self) -> Micros:
-        """Its place among those of the PID."""
+        """Return the sort key among the PID's processes: the start, or the end if the start is unknown."""
         return self.process.started or self.ended
 
 
 def learnt(runs: list[Run], new: Run) -> list[Run] | None:
-    """The processes of a PID with what was told of one; None where that is nothing new."""
+    """Merge one process record into a PID's history; return the new history, or None if nothing changed."""
     known = next((run for run in runs if _is_same(run, new)), None)
     more = new if known is None else _merged(known, new)
     if more == known:
@@ -50,7 +50,7 @@ def learnt(runs: list[Run], new: Run) -> list[Run] | None:
 
 
 def run_of(runs: list[Run], process: Process, at: Micros) -> Run | None:
-    """The one process that made a connection at that time, as far as the connection tells of it; None where it is not sure."""
+    """Return the process that opened a connection at `at` and agrees with its endpoint record; None if unsure."""
     if process.guid:
         same = next((run for run in runs if run.process.guid == process.guid), None)
         if same is not None:
@@ -65,7 +65,10 @@ def run_of(runs: list[Run], process: Process, at: Micros) -> Run | None:
 
 
 def filled(process: Process, more: Process) -> Process:
-    """A process with what only the other record of it tells. An account and its domain come from one of them."""
+    """Return a process with its empty fields filled from another record of the same process.
+
+    Domain and SID are not filled if the other record names a different account.
+    """
     told: dict[str, object] = {}
     for name in process.__struct_fields__:
         if getattr(process, name) in _NOTHING:
@@ -80,7 +83,7 @@ _NOTHING = (None, "", 0)
 
 
 def may_be_same(one: Process, other: Process) -> bool:
-    """Nothing that both tell differs: GUID, start and program."""
+    """Return whether two records agree on GUID, start and program, as far as both contain them."""
     if one.guid and other.guid and one.guid != other.guid:
         return False
     if one.started and other.started and abs(one.started - other.started) > START_APART:
@@ -96,7 +99,7 @@ def may_be_same(one: Process, other: Process) -> bool:
 
 
 def _spelt(path: str) -> str:
-    """Windows does not tell upper from lower case, nor a drive from the device behind it."""
+    """Normalise a Windows path, which ignores case and whose drive may be written as a device; keep other paths."""
     return without_device(path.lower()) if "\\" in path else path
 
 
@@ -110,7 +113,7 @@ def _is_same(run: Run, new: Run) -> bool:
 
 
 def _merged(one: Run, other: Run) -> Run:
-    """Two records of one process: the one that tells its start counts first."""
+    """Merge two records of one process; the one that contains the start takes precedence."""
     first, second = sorted((one, other), key=lambda run: (not run.process.started, run.event_id))
     return Run(filled(first.process, second.process), max(one.ended, other.ended), first.event_id)
 

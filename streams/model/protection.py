@@ -1,4 +1,4 @@
-"""What is kept of protection: verdicts, indicators that matched, what alerts count, the history of the mode."""
+"""Stored state of network protection: verdicts, matched indicators, alert contributions and the mode history."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DAY: Micros = 86_400 * MICROS
 
 
 def day_of(at: Micros) -> int:
-    """The UTC day, counted since 1970: what alerts fold by."""
+    """Return the UTC day, in days since 1970; alerts are folded by it."""
     return at // DAY
 
 
 class Hit(msgspec.Struct, array_like=True, gc=False):
-    """Requests to one host on one UTC day that the same indicators matched when they came."""
+    """Requests to one host on one UTC day that matched the same indicators on arrival."""
 
     candidates: list[tuple[Indicator, bool]]
-    """Best first; only the last has no condition on the process. True where only the host could be compared."""
+    """Indicators, best first; only the last has no condition on the process. True if only the host could be compared."""
     host: str
     port: int
     first: Micros
@@ -32,18 +32,18 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
     count: int = 0
     event_ids: list[str] = []
     requests: list[int] = []
-    """Of HTTP requests their transactions + 1."""
+    """Transaction + 1 of each HTTP request."""
     sensor: str = ""
-    """Kind of the network sensor that told of them: another one's hits may be the same requests."""
+    """Kind of the network sensor that reported the requests. Another sensor's hits may be the same requests."""
 
     @property
     def means(self) -> tuple[str, int, tuple[str, ...]]:
-        """What hits of different sensors have in common if they may be the same requests."""
+        """Return the key that hits of different sensors share if they may be the same requests."""
         return self.host, day_of(self.first), tuple(indicator.id for indicator, _ in self.candidates)
 
 
 class Judged(msgspec.Struct, array_like=True, gc=False):
-    """A request that network protection judged."""
+    """Verdict of network protection on a request."""
 
     at: Micros
     host: str
@@ -61,33 +61,36 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     sent: int = 0
     category_group: str = ""
     confidence: Confidence = Confidence.NONE
-    """NONE: as sure as the sensor that names the connection; inferred where process and time do."""
+    """NONE: the confidence of the sensor that names the connection. INFERRED: the join is by process and time."""
     candidates: list[tuple[Indicator, bool]] = []
-    """Indicators that match it, as in `Hit`."""
+    """Indicators that match the request, as in `Hit`."""
     sensor: str = ""
-    """Kind of the network sensor that judged it."""
+    """Kind of the network sensor that reported the verdict."""
 
 
 def judged_name(request: int, tunnel: bool, host: str) -> str:
-    """What tells a judged request from the connection's others: its transaction; of a name and of a plain one the host, too."""
+    """Return the name of a request with a verdict, unique within its connection.
+
+    The name contains the transaction. For a TLS name or a plain request it also contains the host.
+    """
     return f"{'t' if tunnel else 'r'}{request}" + ("" if tunnel and request else f" {host}")
 
 
 class Counted(msgspec.Struct, array_like=True, gc=False):
-    """What an alert counts for one finding of a connection."""
+    """Contribution of one finding of a connection to an alert."""
 
     alert: str
     weight: int
     stamp: int
-    """Grows with what the alert was told of it."""
+    """Grows with each new fact that the alert received about the finding."""
     number: int = 0
-    """The alert's: of one that was forgotten and began anew it is no part."""
+    """The alert's number. The contribution is not part of a later alert with the same key."""
     who: int = 0
-    """Whose request it was, as the alert was told; 0 for nobody's."""
+    """Checksum of the request's time and process as reported to the alert; 0 without a process."""
 
 
 class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
-    """A verdict that names a process and no connection."""
+    """Verdict that names a process and no connection."""
 
     at: Micros
     flags: int
@@ -95,22 +98,22 @@ class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
     judged: Judged
     record: str
     due: int
-    """Second at which it is decided."""
+    """The second of the device's clock at which the verdict is decided."""
     decided: bool = False
-    """Whether it is known which connection it is about, or that none is."""
+    """The join is final: to a connection, or to none."""
     follows: bool = False
-    """Another verdict tells of the same request: a warning that was clicked away, or another sensor's. It is counted there."""
+    """Another verdict covers the same request (a bypassed warning, or another sensor's verdict), and alerts count that one."""
     connection: str = ""
     why: str = ""
-    """Why it stands alone."""
+    """The reason why no connection was joined."""
     sent: int = 0
     counted: dict[str, Counted] = {}
     taken_back: bool = False
-    """It was joined to a connection that asked for something else."""
+    """The join was withdrawn because the connection requested something else."""
 
 
 class AlertState(msgspec.Struct, array_like=True, gc=False):
-    """One folded alert: device + kind + domain + UTC day."""
+    """Folded alert of one device, kind, domain and UTC day."""
 
     kind: str
     domain: str
@@ -138,32 +141,32 @@ class AlertState(msgspec.Struct, array_like=True, gc=False):
     sha256: str = ""
     indicator: Indicator | None = None
     partial: bool = False
-    """The indicator could only be compared with the host."""
+    """The indicator was compared with the host only."""
     sent: int = 0
-    """The version that was published."""
+    """The latest published version."""
     sent_at: Micros = 0
-    """The device's time then; 0 before the first."""
+    """The device's time of that publication; 0 before the first."""
     number: int = 0
-    """Which of the device's alerts, in the order in which they began."""
+    """Number among the device's alerts, in the order in which they began."""
 
 
 class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """From a time on a mode is in force."""
+    """Mode that is valid from a time on."""
 
     at: Micros
-    """0 where nobody knows since when."""
+    """0 if the start is unknown."""
     mode: ProtectionMode
     evidence: ModeEvidence
     event_id: str
     told_at: Micros = 0
-    """Of what a change says of the time before it: the change's time. An earlier one knows better."""
+    """For an entry about the time before a change: the change's time. An earlier change overrides the entry."""
 
 
 class Span(NamedTuple):
-    """A time in which one mode was in force."""
+    """Period in which one mode was valid."""
 
     since: Micros
-    """0 where nobody knows since when."""
+    """0 if the start is unknown."""
     until: Micros
     """0 while it lasts."""
     mode: ProtectionMode

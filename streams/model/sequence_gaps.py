@@ -1,19 +1,19 @@
-"""What of a sensor's numbered lines has not come: gaps open, are filled, and the numbering may begin anew.
+"""Gaps in the sequence numbers of a sensor's lines: detection, filling, and restarts of the numbering.
 
-A producer numbers the lines of each device, dialect and sensor from 1; a message says its first line's number and how many it
-has (`producers/publish/publisher.py`). So a message covers [seq, seq + lines):
+A producer numbers the lines of each device, dialect and sensor from 1. A message carries the number of its first line and its
+number of lines (`producers/publish/publisher.py`), so it covers [seq, seq + lines):
 
     begins where the last one ended      nothing is missing
-    begins later                         what lies between is missing: a gap
-    begins earlier, lines as old         sent again, or late: it fills the gaps it covers, and nothing else happens
-    begins earlier, all lines newer      the producer counts anew, as its position was lost: a restart
+    begins later                         the lines between are missing: a gap
+    begins earlier, lines as old         a repeat or a late message: it fills the gaps it covers and changes nothing else
+    begins earlier, all lines newer      the producer lost its position and numbers from the start again: a restart
 
-Lines are newer when all of them are later, by more than lines may be out of order, than every line that was numbered before.
-So a restart is told from a repeat by what the lines say, and never by when they came. What came before the first message
-that was seen is unknown, not missing.
+Lines are newer if each of them is later than every line numbered before by more than the allowed disorder. The distinction
+between a restart and a repeat depends on event times only, never on arrival times. Lines before the first observed message
+are unknown, not missing.
 
-A gap is named by its first number, and it only ever shrinks from its end: what is left behind a part that came is a gap of
-its own. So in whatever order messages come, the same gaps are open in the end.
+A gap is identified by its first number and only shrinks from its end. The rest behind a filled part becomes a gap of its own.
+Therefore the same gaps remain open for any order of messages.
 """
 
 from __future__ import annotations
@@ -26,78 +26,78 @@ from schemas.events import Micros
 from schemas.tables import GapKind, GapStatus
 
 GAPS_MAX = 64
-"""Open gaps remembered per sensor. Beyond it the oldest is forgotten: it is shown for ever, though it may be filled."""
+"""Open gaps kept per sensor. Beyond it the oldest is evicted; its row stays open, even if the gap is filled later."""
 
 
 class Gap(msgspec.Struct, array_like=True, gc=False):
-    """Lines that have not come."""
+    """Range of missing lines."""
 
     start: int
     end: int
-    """Number of the first line behind it."""
+    """Number of the first line after the gap."""
     after: Micros
-    """Latest event before it; 0 when unknown."""
+    """Time of the latest event before the gap; 0 if unknown."""
     before: Micros
-    """First event after it; 0 when unknown."""
+    """Time of the first event after the gap; 0 if unknown."""
     found_ms: int
-    """The log's time when it was noticed."""
+    """Log time at which the gap was found, in milliseconds."""
 
 
 class Sensor(msgspec.Struct, array_like=True, gc=False):
-    """What was heard of one sensor of a device."""
+    """Reporting state of one sensor of a device."""
 
     expected: int = 0
-    """Number of the next line; 0 while it does not number its lines."""
+    """Number of the next line; 0 while the sensor does not number its lines."""
     newest: Micros = 0
-    """Latest event of the lines before that."""
+    """Time of the latest event in the lines before `expected`."""
     restarts: int = 0
     gaps: list[Gap] = []
-    """Open ones, by number."""
+    """Open gaps, sorted by number."""
     first: Micros = 0
     last: Micros = 0
-    """The time that is being covered: first and latest event of the current bucket (`streams.rows.presence`)."""
+    """The covered time: first and latest event of the current bucket (`streams.rows.presence`)."""
     untold: bool = False
-    """The bucket's row does not say all of it."""
+    """The bucket's emitted row is out of date."""
     hushed: bool = False
-    """Its row left in this bucket because the sensor was quiet."""
+    """The row of this bucket was emitted early because the sensor was quiet."""
 
 
 class Heard(NamedTuple):
-    """What a message says of its place."""
+    """Sequence numbers and times of one message."""
 
     seq: int
     lines: int
     first: Micros
     last: Micros
-    """Its first and latest event; 0 where no line tells."""
+    """Times of the first and latest event; 0 if no line contains a time."""
     logged_ms: int
 
 
 class Change(NamedTuple):
-    """A gap that is new or has changed."""
+    """New or changed gap."""
 
     kind: GapKind
     status: GapStatus
     gap: Gap
     new: bool = True
-    """It was not there before."""
+    """The gap did not exist before."""
 
 
 class Changes(NamedTuple):
-    """What a message changed."""
+    """Changes that one message caused."""
 
     changes: list[Change]
     lines: int
-    """Lines that are missing now and were not before, or the other way round."""
+    """Change in the number of missing lines; negative if lines arrived."""
     forgotten: int
-    """Open gaps that are no longer remembered."""
+    """Number of open gaps that were evicted."""
 
 
 NOTHING = Changes([], 0, 0)
 
 
 def count(sensor: Sensor, heard: Heard, lateness: Micros) -> Changes:
-    """Take a message's numbers in."""
+    """Apply a message's sequence numbers and return the changes; `lateness` is the allowed disorder of lines."""
     seq, end, expected = heard.seq, heard.seq + heard.lines, sensor.expected
     if not expected or seq == expected:
         changes = NOTHING
@@ -121,14 +121,14 @@ def _open(sensor: Sensor, heard: Heard) -> Changes:
 
 
 def _begin_anew(sensor: Sensor, heard: Heard) -> Changes:
-    """Its old numbers will not come any more: what is open stays so."""
+    """Restart the numbering; the open gaps are evicted and stay open, as lines with old numbers no longer arrive."""
     sensor.restarts += 1
     gap = Gap(sensor.expected, heard.seq, *_around(sensor.newest, heard.first), heard.logged_ms)
     return Changes([Change(GapKind.RESTART, GapStatus.CLOSED, gap)], 0, _forget(sensor, 0))
 
 
 def _forget(sensor: Sensor, kept: int) -> int:
-    """Let go of the oldest gaps; how many."""
+    """Evict the oldest gaps beyond `kept`; return how many."""
     over = max(0, len(sensor.gaps) - kept)
     sensor.gaps = sensor.gaps[over:]
     return over
@@ -160,5 +160,5 @@ def _fill(sensor: Sensor, heard: Heard) -> Changes:
 
 
 def _around(after: Micros, before: Micros) -> tuple[Micros, Micros]:
-    """Lines may be out of order: the gap lies between the earlier and the later of both."""
+    """Return the times around a gap, the earlier first, as lines may be out of order."""
     return (min(after, before), max(after, before)) if after and before else (after, before)

@@ -1,14 +1,15 @@
-"""The state as entries of a table, so that it costs what changed and not what is there.
+"""Storage of the state as table entries, at a cost proportional to the changes.
 
-A device's state is many small items (`streams.model.device.Device.items`). Each checkpoint writes a delta: the items that changed
-and the facts, under a slot of a ring. Once the deltas since the last snapshot weigh as much as the snapshot, all items are
-written anew in parts, alternately on two sides, so that a crash in the middle leaves the older side whole. Nothing of a device
-that stays is deleted: sequence numbers say what counts. An entry without a value removes what stands under its key: so the
-entries of an evicted device go. No entry's items weigh more than `PART_BYTES_MAX`, so no device and no connection
-is too large for a message: an item that is larger by itself is cut, and goes on in the next part.
+A device's state consists of many small items (`streams.model.device.Device.items`). Each checkpoint writes a delta, which holds
+the changed items and the facts, to a slot of a ring. Once the deltas since the last snapshot are as large as the snapshot, all
+items are written again as a new snapshot. Snapshots alternate between two sides, so that a crash leaves the older side intact.
 
-Facts carry the input offset and stand in the last part. What a crash leaves of a checkpoint, without all its parts, does not
-count: the input that it came from is taken in again.
+Entries of a known device are never deleted; sequence numbers decide which ones are valid. An entry without a value deletes
+its key, which removes the entries of an evicted device. An entry holds at most `PART_BYTES_MAX` of items, so that no device
+or connection is too large for a message. A larger item is cut and continues in the next part.
+
+The last part holds the facts with the input offset. A checkpoint without all its parts, as after a crash, is ignored and its
+input is processed again.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ import msgspec
 from streams.model.device import Device, Facts
 
 FORMAT = 5
-"""Raise it when state can no longer be read by what wrote it before."""
+"""Format of the entries; raise it when earlier versions of the program can no longer read the state."""
 FORMATS_READ = frozenset({4, FORMAT})
-"""4 has no tombstones of departed connections."""
+"""Readable formats. Format 4 has no tombstones of departed connections."""
 RING = 64
-"""Slots for each part of the snapshot: a large device must not be written anew for every few small deltas."""
+"""Slots per part of the snapshot, so that a few small deltas do not cause a new snapshot of a large device."""
 MORE = "+"
-"""Before the name of an item: what goes on from the part before."""
+"""Prefix to the name of an item that continues from the previous part."""
 PART_BYTES_MAX = 512 * 1024
 SNAPSHOT_BYTES_MIN = 4_096
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
-    """One entry: a part of a delta, or of a snapshot."""
+    """Part of a delta or of a snapshot."""
 
     version: int
     sequence: int
@@ -53,7 +54,7 @@ _unpack_facts = msgspec.msgpack.Decoder(Facts).decode
 
 @dataclass(slots=True)
 class _Written:
-    """Where a device's entries stand."""
+    """Position of a device's entries in the table."""
 
     sequence: int = 0
     deltas: int = 0
@@ -62,19 +63,19 @@ class _Written:
     snapshot_parts: int = 0
     side: int = 1
     parts_max: int = 1
-    """The largest snapshot so far: entries of larger ones may still be there."""
+    """Parts of the largest snapshot so far, whose entries may still exist."""
 
     @property
     def ring(self) -> int:
-        """How many slots there are for deltas."""
+        """Return the number of slots for deltas."""
         return RING * max(1, self.snapshot_parts)
 
     def slot(self) -> str:
-        """Where the delta of this sequence number stands. Names are longer where there are more, so no ring is another's."""
+        """Return the slot of the latest delta. Names in a larger ring are longer, so that rings never overlap."""
         return _slot(self.sequence % self.ring, wide=self.ring > RING)
 
     def slots(self) -> Iterator[str]:
-        """All slots under which an entry may stand."""
+        """Yield all slots that may hold an entry."""
         yield from (f"s{side}{part:05d}" for side in range(2) for part in range(self.parts_max))
         yield from (_slot(number) for number in range(min(self.sequence + 1, RING)))
         if self.parts_max > 1:
@@ -86,7 +87,7 @@ def _slot(number: int, *, wide: bool = False) -> str:
 
 
 class StateUnreadable(Exception):
-    """The state was written by another version of unproxy."""
+    """Error for state that another version of unproxy wrote."""
 
 
 def _read(value: bytes) -> _Entry:
@@ -106,7 +107,7 @@ _OTHER_VERSION = (
 
 
 class Store:
-    """Devices of one partition, and what of them is to be written."""
+    """Devices of one partition and their pending changes."""
 
     def __init__(self) -> None:
         self.devices: dict[str, Device] = {}
@@ -114,10 +115,10 @@ class Store:
         """Devices that changed since the last checkpoint."""
         self._written: dict[str, _Written] = {}
         self._evicted: dict[str, _Written] = {}
-        """Devices whose entries are to be removed."""
+        """Devices whose entries the next checkpoint removes."""
 
     def evict(self, name: str) -> None:
-        """Forget a device; the next checkpoint removes its entries."""
+        """Evict a device; the next checkpoint removes its entries."""
         del self.devices[name]
         self.changed.pop(name, None)
         written = self._written.pop(name, None)
@@ -125,7 +126,7 @@ class Store:
             self._evicted[name] = written
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
-        """Entries for everything that changed since the last time."""
+        """Return the entries, as key and value, for all changes since the last checkpoint."""
         entries: list[tuple[bytes, bytes]] = []
         for name, evicted in self._evicted.items():
             entries += ((f"{name}\0{slot}".encode(), b"") for slot in evicted.slots())
@@ -138,7 +139,7 @@ class Store:
                 items = device.changes()
                 weight = sum(len(packed or b"") + len(item) for item, packed in items.items())
                 parts = list(_in_parts(items))
-                # A slot of the ring must not be written again while its entry still counts.
+                # A slot must not be overwritten while its entry is valid.
                 whole = written.deltas + len(parts) > written.ring // 2 or written.delta_bytes + weight > max(
                     written.snapshot_bytes, SNAPSHOT_BYTES_MIN
                 )
@@ -147,9 +148,9 @@ class Store:
         return entries
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take devices back from all of their entries, in any order.
+        """Restore devices from all of their entries, in any order.
 
-        Other devices' entries may come with another call: so a large state can be taken back a piece at a time.
+        Entries of other devices may be passed to another call, so that a large state is restored piece by piece.
         Raises StateUnreadable.
         """
         by_device: dict[bytes, list[tuple[bytes, bytes, _Entry]]] = {}
@@ -201,7 +202,7 @@ class Store:
             written.snapshot_parts = entry.parts
             _merge(device, items, entry)
         every = [e for _, _, e in found if not e.snapshot and e.sequence > base]
-        # A crash in the middle of a delta leaves some of its parts: without the others they mean nothing.
+        # A crash while a delta is written leaves some of its parts; an incomplete delta is ignored.
         there = Counter(e.sequence - e.part for e in every)
         deltas = sorted((e for e in every if there[e.sequence - e.part] == e.parts), key=lambda e: e.sequence)
         written.sequence = max([base, *snapshots, *(e.sequence for e in every)])
@@ -212,7 +213,7 @@ class Store:
 
 
 def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
-    """What an entry says over what was said before."""
+    """Apply an entry to the facts and items of earlier entries."""
     if entry.facts:
         device.facts = _unpack_facts(entry.facts)
     for item, packed in entry.items.items():
@@ -225,7 +226,7 @@ def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
 
 
 def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
-    """Cut items into parts below the limit; at least one part, though it be empty."""
+    """Split items into parts within `PART_BYTES_MAX`; yield at least one part, possibly empty."""
     part: dict[str, bytes | None] = {}
     weight = 0
     for item, packed in _in_pieces(items):
@@ -239,7 +240,7 @@ def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None
 
 
 def _in_pieces(items: dict[str, bytes | None]) -> Iterator[tuple[str, bytes | None]]:
-    """Each item, or where it is too large the pieces of it, none of which fits into a part with another."""
+    """Yield each item. Yield a larger one than `PART_BYTES_MAX` in pieces; a continued item never shares a part."""
     for item, packed in items.items():
         if packed is None or len(packed) <= PART_BYTES_MAX:
             yield item, packed
