@@ -1,1 +1,1 @@
-"""Conclusions from the known evidence of a connection: outcome, mode, names, version. Pure."""
+"""Assessment of a connection's evidence: outcome, mode, names, version. Pure."""

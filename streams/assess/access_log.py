@@ -1,7 +1,7 @@
-"""What proxies' own logs say of a connection, and which of it holds for a destination. Pure.
+"""Access-log entries of a connection and their application to its destinations. Pure.
 
-A line stays with the connection that it was joined to; what it says holds only as long as everything known fits it, so a
-connection whose other half turns out to be another one loses it again.
+An entry stays with the connection that it was joined to. It applies to a destination only while all known evidence fits, so it
+stops applying if the connection's other half turns out to be a different one.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from streams.model.access_log import AccessLogEntry
 from streams.model.connection import Connection, Destination
 
 LOGGED_MAX = 256
-"""Lines kept per connection; further ones are counted and not used."""
+"""Access-log entries kept per connection. Further ones are only counted."""
 LOG_IDS_MAX = 16
-"""Record ids of lines on a row; the first ones stay."""
+"""Record ids of access-log entries on a row; the first ones are kept."""
 CLOCKS: Micros = 2 * MICROS
-"""How far the proxy's clock and those of a device's sensors may be apart."""
+"""Largest difference between the clocks of the proxy and of a device's sensors, in microseconds."""
 WRONG_CLOCK: Micros = 10 * MICROS
-"""How far they are apart where one is wrong: what would fit then makes what fits by chance doubtful."""
+"""Largest difference if one clock is wrong. A candidate within it makes a match within `CLOCKS` ambiguous."""
 ENDS: Micros = 10 * MICROS
-"""How long after the end of its connection a line may come, as the server's side may close later; a tunnel's as long before."""
+"""Largest delay of an entry after the end of its connection, as the server's side may close later; in microseconds. A tunnel's
+entry may also precede the end by as much."""
 
 
 def is_about(logged: AccessLogEntry, destination: Destination) -> bool:
-    """It names that destination."""
+    """Return whether the entry names the destination; an entry without a port matches any port."""
     return logged.host == destination.host and logged.port in (0, destination.port)
 
 
 def fits(connection: Connection, logged: AccessLogEntry, clocks: Micros = CLOCKS) -> bool:
-    """The connection was open when the request came to the proxy, as far as both clocks can tell."""
+    """Return whether the connection was open when the request reached the proxy, given the tolerance `clocks`."""
     ended, ends = connection.ended, max(clocks, ENDS)
     if ended and (logged.started > ended + clocks or logged.at > ended + ends):
         return False
@@ -43,7 +44,7 @@ def fits(connection: Connection, logged: AccessLogEntry, clocks: Micros = CLOCKS
 
 
 def fits_request(connection: Connection, destination: Destination, logged: AccessLogEntry) -> bool:
-    """One of the requests to a destination may be the one that was logged, by time and what was answered."""
+    """Return whether a request to the destination may be the logged one, by kind, time and status."""
     if destination.tunnel != logged.tunnel or not fits(connection, logged):
         return False
     if destination.asked == 1 and destination.status and logged.status not in (0, destination.status):
@@ -52,13 +53,17 @@ def fits_request(connection: Connection, destination: Destination, logged: Acces
 
 
 def is_near(destination: Destination, logged: AccessLogEntry, clocks: Micros) -> bool:
-    """It was asked for when the request came to the proxy, a plain one while it lasted."""
+    """Return whether the destination was requested when the request reached the proxy; for a plain one, while it lasted."""
     until = (logged.started if logged.tunnel else logged.at) + clocks
     return any(logged.started - clocks <= at <= until for at, _ in destination.event_ids)
 
 
 def lines_of(connection: Connection, destination: Destination) -> list[AccessLogEntry]:
-    """The lines that hold for a destination, by time. More lines without a port than requests: some are of another one."""
+    """Return the entries that apply to a destination, sorted by time.
+
+    Entries without a port are dropped if several ports of the host were requested. Entries joined without the client's port are
+    dropped if there are more entries than requests, because some then belong to another connection.
+    """
     about = [line for line in connection.logged if is_about(line, destination)]
     if not all(line.port for line in about) and ports_of(connection, destination) > 1:
         about = [line for line in about if line.port]
@@ -70,17 +75,17 @@ def lines_of(connection: Connection, destination: Destination) -> list[AccessLog
 
 
 def ports_of(connection: Connection, destination: Destination) -> int:
-    """How many ports of its host were asked for: a line without a port says not of which it is."""
+    """Return how many ports of the destination's host were requested. With several, an entry without a port is ambiguous."""
     return sum(other.host == destination.host for other in connection.destinations)
 
 
 def upstream_of(lines: list[AccessLogEntry]) -> str:
-    """The address that was really gone to: the first request's that tells one."""
+    """Return the address that the proxy connected to, from the first entry that contains one; else ""."""
     return next((line.upstream for line in lines if line.upstream), "")
 
 
 def bytes_of(lines: list[AccessLogEntry], requests: int) -> tuple[int | None, int | None]:
-    """Bytes sent and received, where each request has its line."""
+    """Return the bytes sent and received; None for each that is unknown, and for both if a request has no entry."""
     if not lines or len(lines) < requests:
         return None, None
     sent, received = [line.sent for line in lines], [line.received for line in lines]
@@ -88,7 +93,7 @@ def bytes_of(lines: list[AccessLogEntry], requests: int) -> tuple[int | None, in
 
 
 def said_of(lines: list[AccessLogEntry]) -> dict[str, object]:
-    """What hunters find of it in AdditionalFields."""
+    """Return the values for AdditionalFields."""
     latest = lines[-1]
     said: dict[str, object] = {"ProxyDecision": str(latest.decision)}
     if user := next((line.user for line in reversed(lines) if line.user), ""):

@@ -1,7 +1,7 @@
-"""What follows from what is known of a connection: outcome, mode, mismatch, reasons, names and versions. Pure functions.
+"""Conclusions from a connection's evidence: outcome, mode, mismatch, reasons, names and versions. Pure functions.
 
-`Version` grows with the evidence, so that of two rows the one that knows more holds, wherever and whenever they were made:
-four times the number of distinct pieces of evidence that the row rests on, plus what the device's facts add.
+`Version` grows with the evidence, so that the row with more evidence wins, independent of place and time of its creation. It
+is `EVIDENCE` times the weighted evidence of the row, plus the contribution of the device's facts.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from streams.model.device import Facts
 from streams.model.protection import Judged
 
 SENSOR_STARTS: Micros = 1_000_000
-"""How long before a sensor's first word a connection must have begun to be called older."""
+"""Minimum time between a connection's start and a sensor's first event for the connection to count as older."""
 
 
 class Route(NamedTuple):
-    """Where a connection goes, and what it is taken for."""
+    """Remote end of a connection and its classification: direct, or through a proxy."""
 
     device: str
     key: str
@@ -48,16 +48,16 @@ class Route(NamedTuple):
     proxied: bool
     proxy_name: str
     learnt: bool
-    """Taken for a proxy by what others asked of it, not by this connection's own evidence."""
+    """The remote end counts as a proxy because of other connections' requests, not of this connection's own evidence."""
 
 
 def identity(*parts: str) -> str:
-    """A name made from content: 128 bits of BLAKE2b (RFC 7693), as hex."""
+    """Derive an identity from content: 128 bits of BLAKE2b (RFC 7693), as hex."""
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def connection_id(place: Route, connection: Connection) -> str:
-    """The connection's name: from the kernel's start where that was known in time, else the sensor's flow."""
+    """Return the connection's identity, from the endpoint record's start if known in time, else from the sensor's flow."""
     kernel = connection.kernel
     start = connection.kernel_name or (kernel.started if kernel is not None else 0)
     if start and connection.identity != FROM_FLOW:
@@ -66,7 +66,7 @@ def connection_id(place: Route, connection: Connection) -> str:
 
 
 def flow_name(connection: Connection) -> str:
-    """The sensor's name of the flow; where it has none, the start that the connection's identity rests on."""
+    """Return the sensor's id of the flow, or without one the start that the connection's identity rests on."""
     if connection.row_name:
         return connection.row_name
     if connection.flow_id:
@@ -77,7 +77,7 @@ def flow_name(connection: Connection) -> str:
 
 
 def outcome_of(flags: int) -> Outcome:
-    """What became of requests with these bits; a block outweighs all."""
+    """Return the outcome of requests with these bits; a block takes precedence over all others."""
     return _OUTCOMES[flags]
 
 
@@ -99,13 +99,13 @@ _OUTCOMES = tuple(_outcome(flags) for flags in range(128))
 
 
 def tunnel_end(connection: Connection) -> Destination | None:
-    """The destination that is spoken to inside: the latest CONNECT's, or what took its place."""
+    """Return the current end of the tunnel: the destination of the latest CONNECT, or its replacement; None without one."""
     tunnels = [d for d in connection.destinations if d.tunnel and not d.superseded]
     return max(tunnels, key=lambda d: (d.first, d.host, d.port), default=None)
 
 
 def mismatch(connection: Connection, destination: Destination) -> str:
-    """Another name spoken inside the tunnel than the one asked of the proxy (domain fronting, MITRE T1090.004)."""
+    """Return a name observed inside the tunnel other than the requested one, else "" (domain fronting, MITRE T1090.004)."""
     if not connection.inner or not connection.connect or is_ip(destination.host):
         return ""
     if destination is not tunnel_end(connection):
@@ -114,24 +114,24 @@ def mismatch(connection: Connection, destination: Destination) -> str:
 
 
 def other_names(connection: Connection, destination: Destination) -> set[str]:
-    """Names spoken on a connection that are not the destination's."""
+    """Return the names observed on a connection, without the destination's."""
     return {i.name for i in connection.inner if i.name and i.name != destination.host}
 
 
 def time_of(connection: Connection, destination: Destination) -> Micros:
-    """The request; a record logged after the connection's end tells of something before it."""
+    """Return the time of the request, at most the connection's end, as a later record describes an earlier request."""
     ended = connection.ended
     if destination.by == BY_PROXY_LOG:
-        at = max(destination.first, connection.started)  # the proxy's clock
+        at = max(destination.first, connection.started)  # By the proxy's clock.
         return ended if ended and ended < at else at
     return ended if ended and ended < destination.first else destination.first
 
 
 def start_of(connection: Connection, destination: Destination) -> Micros:
-    """The connection's start as a destination row tells it.
+    """Return the connection's start for a destination row.
 
-    Where neither kernel nor flow record says, the earliest evidence stands for it: until the connection settles the
-    destination's own, as an earlier one may be under way, then the connection's.
+    Without an endpoint record or a flow start, the earliest evidence replaces it. Until the connection is decided, that is
+    the destination's own evidence, as earlier evidence may still arrive; afterwards, the connection's.
     """
     if connection.kernel is not None or connection.flow_started or connection.settled:
         return connection.started
@@ -139,7 +139,7 @@ def start_of(connection: Connection, destination: Destination) -> Micros:
 
 
 def destination_flags(connection: Connection, destination: Destination) -> int:
-    """Bits of a destination, with what was judged inside its tunnel and what the proxy's log says of it."""
+    """Return the bits of a destination, including verdicts inside its tunnel, process verdicts and access-log entries."""
     flags = destination.flags
     if connection.logged:
         flags = _as_logged(flags, lines_of(connection, destination), destination.asked)
@@ -157,9 +157,10 @@ def _is_spoken(connection: Connection, host: str) -> bool:
 
 
 def _as_logged(flags: int, lines: list[AccessLogEntry], requests: int) -> int:
-    """What the proxy did: an answer that it made itself is no success, one that it passed on is one.
+    """Apply the proxy's decisions to a destination's bits.
 
-    A server error that it passed on may as well be its own, so it says nothing.
+    A response that the proxy passed on counts as `REACHED`, except a 5xx, which may come from the proxy itself and adds
+    nothing. Any other decision counts as `FAILED`. If the proxy refused every request, `REACHED` is cleared.
     """
     denied = 0
     for line in lines:
@@ -174,9 +175,9 @@ def _as_logged(flags: int, lines: list[AccessLogEntry], requests: int) -> int:
 
 
 def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
-    """Version of a destination row."""
+    """Return the version of a destination row."""
     at = time_of(connection, destination)
-    # Evidence weighs double: an earlier request takes the mark of one logged after the connection's end away.
+    # Evidence counts double, because an earlier request removes the +1 of one logged after the connection's end.
     evidence = 2 * destination.evidence + (at != destination.first)
     if connection.kernel is not None:
         evidence += 2 + kernel_evidence(connection)
@@ -188,14 +189,14 @@ def destination_version(facts: Facts, connection: Connection, destination: Desti
         evidence += tunnel_evidence(connection)
     evidence += len(connection.guesses)
     if connection.logged:
-        # Which lines fit depends on when it ended, and on what else was asked for.
+        # Which entries fit depends on the end of the connection and on the other requested ports.
         evidence += 2 * len(connection.logged) + connection.summarised + ports_of(connection, destination)
         evidence += connection.kernel is not None and connection.kernel.ended > 0
     return EVIDENCE * evidence + mode_changes(facts, at) + destination.bump
 
 
 def kernel_evidence(connection: Connection) -> int:
-    """What the endpoint's own record adds to the version of every row."""
+    """Return the evidence that the endpoint record adds to the version of every row."""
     kernel = connection.kernel
     if kernel is None:
         return 0
@@ -206,10 +207,10 @@ def kernel_evidence(connection: Connection) -> int:
 
 
 def tunnel_evidence(connection: Connection) -> int:
-    """What was said of the tunnel as a whole: which end is its last, which names were spoken inside, how they were judged.
+    """Return the evidence about the tunnel as a whole: its latest end, the observed names and the verdicts on them.
 
-    It counts for every row of the tunnel, as each CONNECT may make another one the last. A name that a CONNECT confirms leaves
-    `inner` (-1 or -2) while its destination gains: the sum still grows.
+    It counts for every row of the tunnel, as each CONNECT may change the latest end. A name that a CONNECT confirms is
+    removed from `inner` (-1 or -2) while its destination gains 3, so the sum still grows.
     """
     evidence = len(connection.inner) + connection.inner_flags.bit_count()
     for destination in connection.destinations:
@@ -219,13 +220,13 @@ def tunnel_evidence(connection: Connection) -> int:
 
 
 def judged_version(place: Route, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
-    """Version of the row of a judged request."""
+    """Return the version of the row of a request with a verdict."""
     evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
     return EVIDENCE * (evidence + connection.judged_bump) + mode_changes(facts, judged.at)
 
 
 def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:
-    """Why a connection to a proxy has no destination."""
+    """Return why a connection to a proxy has no destination."""
     if speaks_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
     started = connection.started
@@ -237,21 +238,22 @@ def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> 
 
 
 def is_midstream(connection: Connection) -> bool:
-    """No network sensor saw the beginning."""
+    """Return whether no network sensor observed the beginning of the connection."""
     return connection.midstream and not (connection.flow_ids and connection.flow_started)
 
 
 def is_refused(connection: Connection) -> bool:
-    """The handshake failed."""
+    """Return whether the handshake failed."""
     if connection.kernel is not None:
         return connection.kernel.failed
     return connection.summarised > 0 and not connection.answered and not connection.midstream
 
 
 def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
-    """Nothing of HTTP level is seen: a connection to a proxy would look like any other.
+    """Return whether HTTP was invisible on the device, so that a connection to a proxy looks like any other.
 
-    So it is where the device's protection is said to be off; where nothing is said, until it has shown an HTTP-level event.
+    That is the case while the protection is reported as off. Without a report, it is the case until the first HTTP-level
+    event. An observed name on the connection shows that HTTP was visible.
     """
     if connection.inner:
         return False
@@ -262,17 +264,17 @@ def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
 
 
 def speaks_tls_to_proxy(connection: Connection) -> bool:
-    """TLS from the first byte: the proxy is spoken to in private, nobody on the endpoint can see inside."""
+    """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
     return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.inner))
 
 
 def connection_version(place: Route, facts: Facts, connection: Connection) -> int:
-    """Version of a connection row."""
+    """Return the version of a connection row."""
     evidence = (
         connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
     )
-    # A name that a CONNECT confirms leaves `inner` (-1, or -2 where TLS and Host said it) while the destination gains: the
-    # sum must still grow.
+    # A name that a CONNECT confirms is removed from `inner` (-1, or -2 if both TLS and Host contain it) while the
+    # destination gains 3, so the sum still grows.
     for destination in connection.destinations:
         evidence += 3 * destination.evidence
     kernel = connection.kernel
@@ -283,18 +285,18 @@ def connection_version(place: Route, facts: Facts, connection: Connection) -> in
         evidence += 3 * len(connection.logged)
     evidence += len(connection.guesses)
     facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    # A client hello without a name is no evidence: its row's version stays below that of the first piece that is.
+    # A client hello without a name is not evidence. Its row's version stays below that of the first piece of evidence.
     return (EVIDENCE * evidence or 1) + facts_known + connection.bump
 
 
 def direct_name(connection: Connection) -> str:
-    """The name that a direct connection speaks, SNI before Host."""
+    """Return the observed name of a direct connection, SNI before Host; "" without one."""
     names = sorted((not i.tls, i.at, i.name) for i in connection.inner if i.name)
     return names[0][2] if names else ""
 
 
 def connection_flags(place: Route, connection: Connection, live: list[Destination]) -> int:
-    """Bits of all that was asked for on a connection."""
+    """Return the bits of all requests on a connection."""
     flags = connection.inner_flags
     for destination in live:
         whole = connection.logged or connection.guesses

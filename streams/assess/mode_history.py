@@ -1,10 +1,10 @@
-"""The history of a device's protection mode: what was in force when, by what evidence. Pure; late news included.
+"""History of a device's protection mode with its evidence; accepts late reports. Pure.
 
-    nothing known ──► off        said: Defender's setting, a sensor's status, our settings    proved: a verdict
-                                 from then on, until something else is said or proved
+    nothing known ──► off        reported: Defender's setting, a sensor's status, our settings    proved: a verdict
+                                 valid from then on, until another mode is reported or proved
 
-A verdict proves the mode only upwards: who blocks may let a request pass with a note, so an audited request says nothing
-against block. What is said holds from its time on, whatever came before it, until the next that is said or proved.
+A verdict only raises the mode: a device in block mode may also audit a request, so an audited request does not contradict
+block. A reported mode is valid from its time on, regardless of earlier entries, until the next reported or proved mode.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from streams.model.device import NEVER, Device, Facts
 from streams.model.protection import ModeEntry, Span
 
 ENTRIES_MAX = 256
-"""Changes kept per device. Beyond it the oldest is forgotten: what is so old and comes so late is taken for off."""
+"""Changes kept per device. Beyond it the oldest is evicted; late events from its period are treated as mode off."""
 WORDS_MAX = 16
-"""Words kept for each mode per device, said and proved apart, that told nothing new when they came. Beyond it the oldest is
-forgotten: where a change comes so late that it was before it, the next one that is kept stands for it."""
+"""Reports kept per device and mode, with proofs counted separately, even if they changed nothing on arrival. Beyond it the
+oldest is evicted. If a late change then precedes it, the next kept report takes its place."""
 EVIDENCE = 1_024
-"""What a piece of evidence adds to a version. A row's time may move back with it, and what the history adds then shrinks: by
-less than this, as three times ENTRIES_MAX is."""
+"""What a piece of evidence adds to a version. It may also move a row's time back, which shrinks the history's contribution.
+That contribution is below this value, as 3 * `ENTRIES_MAX` is."""
 
 _RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
 _MODES = len(_RANK)
@@ -33,7 +33,7 @@ _BLOCK, _AUDIT, _OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMod
 
 
 def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
-    """The device's protection mode at a time; a verdict is its own proof."""
+    """Return the device's protection mode at a time; a verdict in `flags` proves its own mode."""
     if flags & STOPPED:
         return _BLOCK
     mode = reported_mode(facts, at) if facts.modes else None
@@ -41,13 +41,13 @@ def mode_at(facts: Facts, at: Micros, flags: int = 0) -> ProtectionMode:
 
 
 def reported_mode(facts: Facts, at: Micros) -> ProtectionMode | None:
-    """The mode that anything tells of for a time; None where nothing does."""
+    """Return the mode that the history contains for a time; None if it contains none."""
     entry = _entry_at(facts, at)
     return entry.mode if entry is not None else None
 
 
 def mode_changes(facts: Facts, at: Micros) -> int:
-    """What the history adds to a version: grows whenever the mode at that time becomes another one."""
+    """Return the history's contribution to a version, which grows whenever the mode at that time changes."""
     said, rank, proved = facts.modes_gone, 0, 0
     if not facts.modes:
         return _MODES * said
@@ -62,7 +62,7 @@ def mode_changes(facts: Facts, at: Micros) -> int:
 
 
 def hear(device: Device, event: ModeChanged) -> bool:
-    """A sensor or the settings say the mode; False where that was known."""
+    """Apply a mode reported by a sensor or the settings; return False if the history stays the same."""
     before = spans(device.facts)
     facts = device.facts
     if event.before is not None:
@@ -80,7 +80,7 @@ def hear(device: Device, event: ModeChanged) -> bool:
 
 
 def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
-    """A verdict shows that the device protects; False where that was known."""
+    """Apply the mode that a verdict proves; return False if the history stays the same."""
     mode = _AUDIT if action is Action.AUDITED else _BLOCK
     facts = device.facts
     _note(facts, at, mode, ModeEvidence.VERDICT, event_id)
@@ -93,7 +93,7 @@ def prove(device: Device, at: Micros, action: Action, event_id: str) -> bool:
 
 
 def spans(facts: Facts) -> tuple[Span, ...]:
-    """The history, gapless from the first that is known; neighbours of one mode are one."""
+    """Return the history without gaps from its first known entry; adjacent entries of one mode are merged."""
     found: list[Span] = []
     for entry in _that_count(facts):
         if not found or found[-1].mode is not entry.mode:
@@ -108,7 +108,7 @@ def _time(entry: ModeEntry) -> Micros:
 
 
 def _that_count(facts: Facts) -> Iterator[ModeEntry]:
-    """Without verdicts that prove no more than what is in force anyway."""
+    """Yield the entries, except verdicts that do not raise the valid mode."""
     rank = 0
     for entry in facts.modes:
         if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > rank:
@@ -133,7 +133,7 @@ def _put(facts: Facts, entry: ModeEntry) -> None:
 
 
 def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence, event_id: str) -> None:
-    """The latest words for each mode: what said nothing new may do so once something is said of the time before it."""
+    """Keep the latest reports of each mode: a report that changed nothing may matter after a late, earlier change."""
     words = facts.modes_heard.setdefault(mode, [])
     place = bisect_right(words, at, key=_time)
     if place and words[place - 1].at == at and words[place - 1].evidence is evidence:
@@ -146,7 +146,7 @@ def _note(facts: Facts, at: Micros, mode: ProtectionMode, evidence: ModeEvidence
 
 
 def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
-    """Something is known of a time before what is known already: what was no news after it then, is now."""
+    """Insert kept reports that follow a late change and differ from it; they changed nothing before that change arrived."""
     following = facts.modes[bisect_right(facts.modes, at, key=_time) :]
     counting = (
         entry for entry in following if entry.evidence is not ModeEvidence.VERDICT or _RANK[entry.mode] > _RANK[mode]
@@ -161,7 +161,7 @@ def _say_again(facts: Facts, at: Micros, mode: ProtectionMode) -> None:
 
 
 def _tell(device: Device, before: tuple[Span, ...]) -> bool:
-    """Note which rows of the history are new, different or gone."""
+    """Queue the rows of the history that are new, changed or withdrawn; return False if there are none."""
     facts = device.facts
     after = spans(facts)
     if after == before:

@@ -1,4 +1,4 @@
-"""Which process opened a connection: its endpoint record, completed by the records of the process itself. Pure."""
+"""Attribution of a connection to a process, from its endpoint record and the process records. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streams.model.device import Device, peek
 from streams.model.process_table import Run, filled, learnt, run_of
 
 unpack_runs = msgspec.msgpack.Decoder(list[Run]).decode
-"""Decodes the packed process records of a PID."""
+"""Decode the packed process records of a PID."""
 
 
 def identify(device: Device, key: str, connection: Connection) -> None:
-    """Note what is known of a connection's process; rows that said something else are outbid."""
+    """Update the process record of a connection; mark emitted rows as wrong if the process changed."""
     found, known = found_process(device, connection), connection.run
     if device.by_pid is not None and (pid := _pid(connection)) is not None:
         device.by_pid.setdefault(pid, {})[key] = None
@@ -26,7 +26,7 @@ def identify(device: Device, key: str, connection: Connection) -> None:
 
 
 def unlist(device: Device, key: str, connection: Connection, left: Group) -> None:
-    """A connection leaves: its PID need not be asked for it any more."""
+    """Remove a connection that leaves from the index by PID; `left` holds the remaining connections of its group."""
     pid = _pid(connection)
     if device.by_pid is None or pid is None or any(_pid(other) == pid for other in left):
         return
@@ -38,7 +38,7 @@ def unlist(device: Device, key: str, connection: Connection, left: Group) -> Non
 
 
 def process_of(connection: Connection) -> Process | None:
-    """Who opened it, by the connection's record and by the process's own; None where nobody tells."""
+    """Return the process that opened the connection, from its endpoint record and its process record; None if unknown."""
     if connection.kernel is None:
         return None
     process = connection.kernel.process
@@ -46,7 +46,7 @@ def process_of(connection: Connection) -> Process | None:
 
 
 def found_process(device: Device, connection: Connection) -> Run | None:
-    """Return the process record that a connection belongs to; None where no record fits."""
+    """Return the process record that a connection belongs to; None if no record fits."""
     kernel = connection.kernel
     if kernel is None or kernel.process.pid is None or kernel.process.command_line:
         return None
@@ -62,7 +62,7 @@ def _pid(connection: Connection) -> int | None:
 
 
 def connections_by_pid(device: Device) -> dict[int, dict[str, None]]:
-    """5-tuples by PID; the first time all connections are looked at."""
+    """Return the 5-tuples by PID; the first call builds the index from all connections."""
     if device.by_pid is None:
         device.by_pid = {}
         for key, group in device.groups.items():

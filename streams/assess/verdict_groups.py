@@ -1,7 +1,8 @@
-"""The judged requests of a connection, each once: a tunnel's CONNECT and the server name inside it are one request.
+"""Verdict groups of a connection: the verdicts on one request, merged.
 
-So are two network sensors' verdicts on requests to one host within the time by which their clocks may be apart: of one number
-where both saw the flow from its beginning, else the next one.
+A tunnel's CONNECT and the server name inside it are one request. Two network sensors' verdicts on one host are one request if
+their times differ by at most `APART`. Verdicts with the same request number match first, which applies if both sensors
+observed the flow from its beginning. The remaining ones match in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ NO_TUNNEL = -1
 
 
 class Request(NamedTuple):
-    """One judged request on the wire."""
+    """Verdict group: one request with all verdicts on it."""
 
     judged: Judged
     spoken: list[Judged]
-    """All that was judged of it: a CONNECT, the server name inside its tunnel, what other sensors say of it."""
+    """All verdicts on the request: on a CONNECT, on the server name inside its tunnel, and from other sensors."""
     flags: int
     host: str
     port: int
     record: str
     ordinal: int
-    """Which of the connection's judged tunnels, in order of their CONNECT; NO_TUNNEL for a plain request."""
+    """Index among the connection's tunnels with a verdict, in the order of their CONNECT; NO_TUNNEL for a plain request."""
     evidence: int
 
 
 def requests(place: Route, connection: Connection) -> list[Request]:
-    """The judged requests of a connection, each once; those whose host nobody knows yet are left out."""
+    """Return the verdict groups of a connection, except those whose host is still unknown."""
     tunnels = _each_once([j for j in connection.judged if j.tunnel and j.request])
     tunnels.sort(key=lambda told: told[0].request)
     names = sorted((j for j in connection.judged if j.tunnel and not j.request), key=lambda j: (j.at, j.host))
@@ -58,7 +59,7 @@ def requests(place: Route, connection: Connection) -> list[Request]:
 
 
 def _each_once(judged: list[Judged]) -> list[list[Judged]]:
-    """What each sensor judged, by request: the word whose row has left leads, else the first sensor's."""
+    """Group the sensors' verdicts by request. The verdict with an emitted row comes first, else the first sensor's."""
     found: list[list[Judged]] = []
     for sensor in dict.fromkeys(j.sensor for j in judged):
         left = sorted((j for j in judged if j.sensor == sensor), key=lambda j: j.request)
@@ -70,12 +71,12 @@ def _each_once(judged: list[Judged]) -> list[list[Judged]]:
             if named is None:
                 found.append([one])
             else:
-                named.append(one)  # Two of one name would be one row with two contents.
+                named.append(one)  # Two groups with one name would make one row with two contents.
     return found
 
 
 def _put(judged: list[Judged], free: list[list[Judged]], fits: Callable[[Judged, Judged], bool]) -> list[Judged]:
-    """Put each to what another sensor told of its request; those are left of which nobody else told."""
+    """Merge each verdict with another sensor's verdict on the same request; return the unmatched ones."""
     left: list[Judged] = []
     for one in judged:
         same = next((told for told in free if fits(told[0], one)), None)
@@ -100,7 +101,7 @@ def _is_that(one: Judged, other: Judged) -> bool:
 
 
 def _evidence(*spoken: list[Judged]) -> int:
-    """Of all that was judged of a connection's tunnels: an earlier CONNECT that comes later moves the others on."""
+    """Return the total evidence of these verdicts. Tunnels share it, as a late, earlier CONNECT shifts the others' index."""
     return sum(judged.evidence for several in spoken for judged in several)
 
 
@@ -114,7 +115,7 @@ def _request(
 
 
 def sent_version(connection: Connection, request: Request) -> int:
-    """The version of its row that left; 0 for none."""
+    """Return the emitted version of a request's row; 0 for none."""
     if request.ordinal == NO_TUNNEL:
         return request.judged.sent
     rows = connection.tunnel_rows
@@ -122,7 +123,7 @@ def sent_version(connection: Connection, request: Request) -> int:
 
 
 def keep_version(connection: Connection, request: Request, version: int) -> None:
-    """Its row leaves with this version."""
+    """Record the emitted version of a request's row."""
     if request.ordinal == NO_TUNNEL:
         request.judged.sent = version
         return

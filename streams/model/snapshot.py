@@ -240,7 +240,7 @@ def _in_parts(items: dict[str, bytes | None]) -> Iterator[dict[str, bytes | None
 
 
 def _in_pieces(items: dict[str, bytes | None]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield each item. Yield a larger one than `PART_BYTES_MAX` in pieces; a continued item never shares a part."""
+    """Yield each item; cut an item above `PART_BYTES_MAX` into pieces, no two of which fit into one part."""
     for item, packed in items.items():
         if packed is None or len(packed) <= PART_BYTES_MAX:
             yield item, packed
