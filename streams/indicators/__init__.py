@@ -1,1 +1,1 @@
-"""Indicators and suppressions: what matches a destination, and since when it is valid. Pure."""
+"""Indicators and suppressions: matching against destinations and alerts, and validity in time. Pure."""

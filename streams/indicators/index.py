@@ -1,14 +1,14 @@
-"""Which indicators speak of a destination: an index, so that a million of them cost no more than a few.
+"""Index of indicators by destination, whose lookup cost does not depend on the number of indicators.
 
-A destination is looked up by its name and each name above it, by its address, by the networks around it, and, where the URL
-is known, by each prefix of the URL that ends with a part of its path. So no indicator is looked at that could not match. Most
-names are done with one look: no indicator has their last two labels.
+A lookup uses the destination's name and each parent domain, its address, the networks that contain the address and, if the URL
+is known, each prefix of the URL that ends at the end of a path part. It therefore visits only indicators that may match. For
+most names one lookup is enough, because no indicator has their last two labels.
 
-A URL prefix holds for the URL itself and for what goes on from it with `/`, `?`, `&` or `#`: `http://e.example/a` holds for
-`/a`, `/a/b` and `/a?b`, not for `/ab`. Scheme and port must be the same, where the prefix names them.
+A URL prefix matches the URL itself and any URL that continues with `/`, `?`, `&` or `#`: `http://e.example/a` matches `/a`,
+`/a/b` and `/a?b`, but not `/ab`. Scheme and port must be equal if the prefix contains them.
 
-Of an encrypted connection only host and port are known. A URL prefix with a path then matches *partially*: something on that
-site is meant, perhaps not this. A partial match allows nothing, and comes after full matches of the same action.
+For an encrypted connection only host and port are known. A URL prefix with a path then matches *partially*, as the
+indicator may refer to another URL of the host. A partial match never allows, and ranks after full matches of the same action.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _Where = str | UrlParts | IPv4Network | IPv6Network
 
 
 class Match(NamedTuple):
-    """An indicator that speaks of a destination."""
+    """Indicator that matches a destination."""
 
     indicator: Indicator
     partial: bool
-    """Only host and port are known to match, of a URL prefix that says more."""
+    """Only host and port of a URL prefix with a path were compared."""
 
 
 class IndicatorSet:
-    """Indicators as of any moment of the log. One thread may change it while others match."""
+    """Indicators as of any log time. One thread may change the set while others match."""
 
     def __init__(self) -> None:
         self._index_by_time: TemporalIndex[Indicator] = TemporalIndex()
@@ -51,22 +51,22 @@ class IndicatorSet:
         self._networks: Networks[Found] = Networks()
         self._sites: dict[str, Site] = {}
         self._heads: dict[str, int] = {}
-        """Last two labels of the names of domains and sites, with how many there are: most destinations end with none of them."""
+        """Number of domains and sites by the last two labels of their name. Most destinations end with none of these labels."""
         self._singles = 0
-        """Domains of one label: where there are any, each name has to be looked up."""
+        """Number of domains with one label. If there are any, each name needs a full lookup."""
 
     def __len__(self) -> int:
         return len(self._index_by_time)
 
     @property
     def empty(self) -> bool:
-        """Nothing at all in it, past ones neither."""
+        """Return whether the set holds no indicators, including past ones."""
         return self._index_by_time.empty
 
     def put(self, indicator: Indicator, since_ms: int = 0) -> None:
-        """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news.
+        """Make an indicator valid from log time `since_ms` on, in place of an earlier one with the same id.
 
-        Raises ValueError for a value that is not of its type.
+        An indicator equal to the current one changes nothing. Raises ValueError if the value does not fit the type.
         """
         where = _where(indicator)
         if self._index_by_time.holds(indicator.id, indicator):
@@ -85,11 +85,11 @@ class IndicatorSet:
             named[where] = (*named.get(where, ()), entry)
 
     def remove(self, id: str, since_ms: int = 0) -> None:
-        """It is in force for log times before then only."""
+        """End the validity of an indicator at log time `since_ms`."""
         self._drop(self._index_by_time.end(id, since_ms))
 
     def forget(self, before_ms: int) -> None:
-        """Let go what ended before this log time."""
+        """Evict indicators that ended at or before this log time."""
         self._drop(self._index_by_time.forget(before_ms))
 
     def match(
@@ -103,10 +103,10 @@ class IndicatorSet:
         logged_ms: int,
         groups: tuple[str, ...],
     ) -> tuple[Match, ...]:
-        """Indicators that speak of this destination, by precedence, up to the first that holds for every process.
+        """Return the indicators that match a destination, by precedence, up to the first that applies to every process.
 
-        `host` is a normalised name or address, `url` the URL of a plain request, `ip` the destination's own address, each ""
-        where unknown; `at` is the event's time, `logged_ms` the log's, 0 without a log.
+        `host` is a normalised name or address, `url` the URL of a plain request, `ip` the destination's own address; each is
+        "" if unknown. `at` is the event time. `logged_ms` is the log time, 0 without a log.
         """
         found: list[Found] = []
         partial: tuple[Found, ...] = ()
@@ -179,7 +179,7 @@ class IndicatorSet:
             self._note_name(where, entry.value, -1)
 
     def _note_name(self, where: _Where, indicator: Indicator, by: int) -> None:
-        """Before it is put, and after it was taken away: whoever asks meanwhile looks once too often, never too seldom."""
+        """Count a name, before `put` stores it and after it is removed: a concurrent `match` may look up too much, never too little."""
         if indicator.type is IndicatorType.DOMAIN and "." not in indicator.value:
             self._singles += by
         elif isinstance(where, UrlParts) or indicator.type is IndicatorType.DOMAIN:
@@ -192,14 +192,14 @@ class IndicatorSet:
 
 
 def _head(name: str) -> str:
-    """The last two labels, as `match` cuts them off."""
+    """Return the last two labels, as `match` extracts them."""
     return name[name.rfind(".", 0, name.rfind(".")) + 1 :]
 
 
 def process_matches(indicator: Indicator, process_name: str, process_path: str) -> bool:
-    """Whether it holds for a process of this file name and path: by the name alone, or by the whole path.
+    """Return whether an indicator applies to a process, by its file name or, if the indicator has a path, by the whole path.
 
-    Upper and lower case are the same, and so are a Windows drive and the device behind it: sensors write either.
+    The comparison ignores case. A Windows drive equals the device behind it, because sensors write either.
     """
     wanted = indicator.process.lower()
     if not wanted:
@@ -211,12 +211,12 @@ def process_matches(indicator: Indicator, process_name: str, process_path: str) 
 
 
 def without_device(path: str) -> str:
-    """A Windows path without its drive, or the device behind that."""
+    """Return a Windows path without its drive or device."""
     return _DEVICE.sub("", path, count=1)
 
 
 def _where(indicator: Indicator) -> _Where:
-    """Where it stands in the index. Raises ValueError for a value that is not of its type."""
+    """Return the indicator's key in the index. Raises ValueError if the value does not fit the type."""
     value = indicator.value
     match indicator.type:
         case IndicatorType.URL:
@@ -246,7 +246,7 @@ def _in_force(
 
 
 def _until_unbound(matches: Iterable[Match]) -> list[Match]:
-    """Up to the first that holds for every process: what comes after it never decides."""
+    """Cut the matches after the first that applies to every process; later ones never decide."""
     kept = []
     for match in matches:
         kept.append(match)

@@ -1,7 +1,7 @@
-"""Which networks hold an address: one look into a dict for each prefix length that there is near the address.
+"""Index of networks by address, with one dict lookup for each prefix length that occurs near the address.
 
-Networks of more than 16 bits (IPv6: 32) are known to the block of 16 (32) bits that they lie in, so most addresses are done
-after the few lengths that are shorter.
+Prefix lengths above 16 bits (IPv6: 32) are listed per enclosing block of 16 (32) bits. Most addresses therefore need lookups
+for the few shorter lengths only.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ NOTHING: tuple[int, ...] = ()
 
 
 class Networks(Generic[T]):
-    """Networks of both versions with what was put to them."""
+    """IPv4 and IPv6 networks with their items."""
 
     def __init__(self) -> None:
         self.v4: _Version[T] = _Version(socket.AF_INET, V4_BITS, V4_BLOCK)
         self.v6: _Version[T] = _Version(socket.AF_INET6, V6_BITS, V6_BLOCK)
 
     def add(self, network: IPv4Network | IPv6Network, item: T) -> None:
-        """Put something to a network."""
+        """Add an item to a network."""
         self._of(network).add(int(network.network_address), network.prefixlen, item)
 
     def discard(self, network: IPv4Network | IPv6Network, item: T) -> None:
-        """Take it away again."""
+        """Remove an item from a network."""
         self._of(network).discard(int(network.network_address), network.prefixlen, item)
 
     def _of(self, network: IPv4Network | IPv6Network) -> _Version[T]:
@@ -39,16 +39,16 @@ class Networks(Generic[T]):
 
 
 class _Version(Generic[T]):
-    """Networks of one version. What a reader in another thread sees is replaced, never changed."""
+    """Networks of one IP version. Values that another thread may read are replaced, never changed."""
 
     def __init__(self, family: socket.AddressFamily, bits: int, block: int) -> None:
         self._family, self._bits, self._block = family, bits, block
         self.items: dict[tuple[int, int], tuple[T, ...]] = {}
-        """By prefix length and the prefix's bits."""
+        """Items by prefix length and prefix bits."""
         self._counts: Counter[tuple[int, int]] = Counter()
-        """How many networks of each length there are: in a block, or, under NOWHERE, shorter than one."""
+        """Number of networks by block and prefix length. Networks that are not longer than a block are under `NOWHERE`."""
         self._lengths: dict[int, tuple[int, ...]] = {}
-        """The same blocks with their lengths, the longest first."""
+        """Prefix lengths by block, the longest first."""
 
     def add(self, address: int, length: int, item: T) -> None:
         key = length, address >> (self._bits - length)
@@ -66,7 +66,7 @@ class _Version(Generic[T]):
             self._note(address, length, -1)
 
     def find(self, ip: str) -> Iterator[T]:
-        """What was put to networks that hold this address, the longest prefix first. Raises OSError for no address."""
+        """Yield the items of networks that contain an address, longest prefix first. Raises OSError for an invalid address."""
         address = int.from_bytes(socket.inet_pton(self._family, ip))
         for length in self._lengths.get(address >> (self._bits - self._block), NOTHING):
             yield from self.items.get((length, address >> (self._bits - length)), ())

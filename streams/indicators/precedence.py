@@ -1,4 +1,4 @@
-"""Which of several indicators goes first: allow, warn, block, audit; then what says more; then who is named."""
+"""Precedence of indicators: by action (allow, warn, block, audit), then by specificity, then those that name a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPE_RANK = {IndicatorType.URL: 0, IndicatorType.DOMAIN: 1, IndicatorType.IP: 2,
 
 
 def rank(indicator: Indicator) -> tuple[int, int, int, bool, bool, str]:
-    """The lower one goes first."""
+    """Return the sort key of an indicator; the lowest takes precedence."""
     return (
         ACTION_RANK[indicator.action],
         TYPE_RANK[indicator.type],
@@ -26,7 +26,7 @@ def rank(indicator: Indicator) -> tuple[int, int, int, bool, bool, str]:
 
 
 def _length(indicator: Indicator) -> int:
-    """How much it says, among those of its type: characters of a prefix, labels of a name, bits of a network."""
+    """Return the specificity within a type: characters of a URL prefix, labels of a name, bits of a network."""
     match indicator.type:
         case IndicatorType.URL:
             return len(indicator.value)

@@ -1,4 +1,4 @@
-"""The suppressions in force at a moment of the log: does one of them hide this alert?"""
+"""Suppressions valid at a log time, and the lookup of the one that hides an alert."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.indicators.validity import TemporalIndex
 
 
 class SuppressionSet:
-    """Suppressions as of any moment of the log. They are looked through one by one: people write them, so they are few."""
+    """Suppressions as of any log time. The search is linear, as suppressions are written by hand and few."""
 
     def __init__(self) -> None:
         self._index_by_time: TemporalIndex[Suppression] = TemporalIndex()
@@ -20,23 +20,26 @@ class SuppressionSet:
 
     @property
     def empty(self) -> bool:
-        """Nothing at all in it, past ones neither."""
+        """Return whether the set holds no suppressions, including past ones."""
         return self._index_by_time.empty
 
     def put(self, suppression: Suppression, since_ms: int = 0) -> None:
-        """It is in force for log times from then on, in place of an earlier one of the same id; said again it is no news."""
+        """Make a suppression valid from log time `since_ms` on, in place of an earlier one with the same id.
+
+        A suppression equal to the current one changes nothing.
+        """
         if self._index_by_time.holds(suppression.id, suppression):
             return
         self.remove(suppression.id, since_ms)
         self._index_by_time.put(suppression.id, suppression, since_ms)
 
     def remove(self, id: str, since_ms: int = 0) -> None:
-        """It is in force for log times before then only."""
+        """End the validity of a suppression at log time `since_ms`."""
         for _ in self._index_by_time.end(id, since_ms):
             pass
 
     def forget(self, before_ms: int) -> None:
-        """Let go what ended before this log time."""
+        """Evict suppressions that ended at or before this log time."""
         for _ in self._index_by_time.forget(before_ms):
             pass
 
@@ -51,7 +54,7 @@ class SuppressionSet:
         at: Micros,
         logged_ms: int,
     ) -> Suppression | None:
-        """The suppression that hides such an alert: of several the one with the longest time, then by id."""
+        """Return the suppression that hides an alert, else None; of several, the one that lasts longest, then the highest id."""
         found = [
             entry.value
             for entry in self._index_by_time

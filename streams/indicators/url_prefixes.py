@@ -1,4 +1,4 @@
-"""The URL prefixes of one host: which of them an URL begins with, and which are on the site of an encrypted connection."""
+"""URL prefixes of one host, with lookups by URL and, for encrypted connections, by port."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streams.indicators.validity import Entry
 PARTS_ENDS = "/?&#"
 _PARTS_END = re.compile(f"[{PARTS_ENDS}]")
 FEW_MAX = 4
-"""So many paths are compared one by one."""
+"""Largest number of paths that are compared one by one."""
 
 Entries = tuple[Entry[Indicator], ...]
 NONE: Entries = ()
 
 
 class Prefix(msgspec.Struct, frozen=True, gc=False):
-    """A prefix on this host, beside its path."""
+    """URL prefix of a host, without host and path."""
 
     scheme: str
     port: int
@@ -29,32 +29,32 @@ class Prefix(msgspec.Struct, frozen=True, gc=False):
 
 
 class Site:
-    """One host. What a reader in another thread sees is replaced, never changed."""
+    """URL prefixes of one host. Values that another thread may read are replaced, never changed."""
 
     __slots__ = ("_changes", "_depth", "_paths", "_ports")
 
     def __init__(self) -> None:
         self._paths: dict[str, tuple[Prefix, ...]] = {}
         self._depth = 0
-        """Ends of parts in the path that has the most: beyond it no prefix needs to be looked for."""
+        """Largest number of part ends in a path; the search for prefixes stops there."""
         self._changes = 0
         self._ports: tuple[int, dict[int, Entries]] = (-1, {})
-        """Prefixes with a path in the order of precedence, by port, 0 for any other; and the change they are from."""
+        """Cache: the value of `_changes` it was made at, and prefixes with a path by port (0: any other), by precedence."""
 
     @property
     def empty(self) -> bool:
-        """There are none left."""
+        """Return whether the host has no prefixes."""
         return not self._paths
 
     def add(self, parts: UrlParts, entry: Entry[Indicator]) -> None:
-        """One more prefix."""
+        """Add a prefix."""
         prefix = Prefix(parts.scheme, parts.port, entry)
         self._paths[parts.path] = (*self._paths.get(parts.path, ()), prefix)
         self._depth = max(self._depth, len(_PARTS_END.findall(parts.path)))
         self._changes += 1
 
     def discard(self, parts: UrlParts, entry: Entry[Indicator]) -> None:
-        """One prefix less."""
+        """Remove a prefix."""
         left = tuple(prefix for prefix in self._paths[parts.path] if prefix.entry is not entry)
         if left:
             self._paths[parts.path] = left
@@ -63,7 +63,7 @@ class Site:
         self._changes += 1
 
     def of_url(self, url: str, port: int) -> list[Entry[Indicator]]:
-        """Those which this URL begins with."""
+        """Return the entries whose prefix the URL begins with."""
         scheme, path = _scheme_and_path(url)
         return [
             prefix.entry
@@ -73,7 +73,10 @@ class Site:
         ]
 
     def of_encrypted(self, port: int) -> tuple[list[Entry[Indicator]], Entries]:
-        """For a connection of which no more is known: those of the whole site, and those of a part of it in order."""
+        """Return the entries for an encrypted connection, of which only the port is known.
+
+        The first list holds prefixes of the whole site, the second those with a path, by precedence and without ALLOW.
+        """
         whole = [prefix.entry for prefix in self._paths.get("", ()) if prefix.port in (0, port)]
         changes, by_port = self._ports
         if changes != self._changes:
@@ -96,7 +99,7 @@ class Site:
         }
 
     def _beginnings(self, path: str) -> list[str]:
-        """Of the paths there are, those that this one goes on from."""
+        """Return the stored paths that this path continues."""
         paths = self._paths
         if len(paths) <= FEW_MAX:
             return [one for one in list(paths) if path.startswith(one) and (path[len(one) :] or "/")[0] in PARTS_ENDS]

@@ -1,6 +1,6 @@
-"""What is in force from one moment of the log's time to another, and what ended lately.
+"""Temporal index: values with a validity in log time, including recently ended ones.
 
-A message is judged by what was in force at the log's time of it, so that a replay of the log judges alike.
+A message is assessed with the values that are valid at its log time, so that a replay of the log gives the same result.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 FOREVER = 1 << 62
 PAST_MAX = 200_000
-"""Of entries that ended so many are kept for messages logged before; beyond it the oldest go."""
+"""Ended entries kept for messages with an earlier log time. Beyond it the oldest are evicted."""
 
 
 class Entry(msgspec.Struct, Generic[T], gc=False):
-    """A value and the log's milliseconds in which it holds, the last one excluded."""
+    """Value and its validity in milliseconds of log time; `to_ms` is excluded."""
 
     value: T
     since_ms: int
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, Generic[T], gc=False):
 
 
 class TemporalIndex(Generic[T]):
-    """Entries by id: the latest of each, and those that ended, oldest first."""
+    """Entries by id: the latest of each id, and the ended ones, oldest first."""
 
     def __init__(self) -> None:
         self._latest: dict[str, Entry[T]] = {}
@@ -38,21 +38,21 @@ class TemporalIndex(Generic[T]):
 
     @property
     def empty(self) -> bool:
-        """Nothing at all, past entries neither."""
+        """Return whether the index holds no entries, including past ones."""
         return not self._latest and not self._past
 
     def holds(self, id_: str, value: T) -> bool:
-        """Whether the latest of this id is just this."""
+        """Return whether the latest entry of this id has exactly this value."""
         entry = self._latest.get(id_)
         return entry is not None and entry.value == value
 
     def put(self, id_: str, value: T, since_ms: int) -> Entry[T]:
-        """A value holds from then on; `end` says first that an earlier one does not."""
+        """Make a value valid from `since_ms` on. The caller ends an earlier value of the id first (`end`)."""
         entry = self._latest[id_] = Entry(value, since_ms)
         return entry
 
     def end(self, id_: str, since_ms: int) -> Iterator[Entry[T]]:
-        """The latest of this id ends there; gives the entries that are needed no more."""
+        """End the latest entry of this id at `since_ms`; yield the entries that are no longer needed."""
         entry = self._latest.pop(id_, None)
         if entry is None:
             return
@@ -65,11 +65,11 @@ class TemporalIndex(Generic[T]):
             yield self._past.popleft()
 
     def forget(self, before_ms: int) -> Iterator[Entry[T]]:
-        """Gives the entries that ended before then, and are needed no more."""
+        """Remove and yield the entries that ended at or before `before_ms`."""
         while self._past and self._past[0].to_ms <= before_ms:
             yield self._past.popleft()
 
     def __iter__(self) -> Iterator[Entry[T]]:
-        """All that are kept, past ones first."""
+        """Yield all entries, past ones first."""
         yield from tuple(self._past)
         yield from tuple(self._latest.values())
