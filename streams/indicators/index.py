@@ -179,7 +179,10 @@ class IndicatorSet:
             self._note_name(where, entry.value, -1)
 
     def _note_name(self, where: _Where, indicator: Indicator, by: int) -> None:
-        """Count a name, before `put` stores it and after it is removed: a concurrent `match` may look up too much, never too little."""
+        """Change the count of a name: before an indicator is stored, after it is removed.
+
+        In between, a concurrent `match` may do a superfluous lookup but never misses one.
+        """
         if indicator.type is IndicatorType.DOMAIN and "." not in indicator.value:
             self._singles += by
         elif isinstance(where, UrlParts) or indicator.type is IndicatorType.DOMAIN:
