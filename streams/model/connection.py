@@ -22,7 +22,7 @@ DESTINATIONS_MAX = 256
 INNER_MAX = 16
 """Observed names kept per connection. Further ones are ignored."""
 JUDGED_MAX = 256
-"""Requests with a verdict kept per connection. Beyond it the oldest is evicted, although reported: its repeat counts again."""
+"""Requests with a verdict kept per connection. Beyond it the oldest, already reported one is evicted; its repeat counts again."""
 GROUP_MAX = 64
 """Connections kept per 5-tuple, as each event of a 5-tuple scans all of them. Beyond it the oldest is emitted and evicted."""
 
