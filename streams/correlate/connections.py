@@ -1,4 +1,4 @@
-"""The connections of devices as the handlers of events see them: found by flow and time, and marked as changed."""
+"""Connection table: the handlers of events find connections by flow and time here, and mark them as changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from streams.model.evidence import APART
 
 
 class ConnectionTable(ConnectionLifecycle):
-    """Finds the connection of each piece of evidence, and learns which remote ends are proxies."""
+    """Table of connections, which finds the connection of each piece of evidence and learns which remote ends are proxies."""
 
     def locate(
         self, device: Device, flow: Flow, at: Micros, started: Micros, since: Micros = 0, until: Micros = 0
     ) -> tuple[str, Connection]:
-        """The connection that a sensor's evidence belongs to, and its 5-tuple, client first.
+        """Find or create the connection of a sensor's evidence; return its 5-tuple, client first, and the connection.
 
-        `started` is the flow's start, 0 where the evidence does not tell. A summary tells from when until when it was seen.
+        `at` is the time of the evidence. `started` is the flow's start, 0 if the evidence does not contain it. `since`
+        and `until` bound the time in which a flow summary observed the flow. All are in microseconds.
         """
         facts = device.facts
         if at < facts.sensor_first or not facts.sensor_first:
@@ -45,7 +46,7 @@ class ConnectionTable(ConnectionLifecycle):
         if connection is None and group is not None:
             connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
             if connection is not None:
-                flow_id = connection.flow_id  # Another sensor's name of the flow.
+                flow_id = connection.flow_id  # The first sensor's id of the flow.
         if connection is None:
             if group is not None:
                 connection = kernel_for_flow(group, at, started, flow_id)
@@ -62,13 +63,13 @@ class ConnectionTable(ConnectionLifecycle):
                         self.mark_late(device, connection, gone)
                         return key, connection
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
-                connection.row_name = flow_name(connection)  # Rows left without it: they keep their name.
+                connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
             if flow_id and connection.first:
                 told_by_another(connection)
             connection.flow_id = flow_id
             if started:
                 connection.flow_started = connection.flow_started or started
-        at = min(at, facts.now)  # a time far ahead is not believed
+        at = min(at, facts.now)  # Cap times ahead of the device's clock: they are not trusted.
         if not connection.first or (at < connection.first and not connection.settled):
             connection.first = at
         if group is not None and len(group) > 1 and not connection.settled and not connection.held:
@@ -77,7 +78,10 @@ class ConnectionTable(ConnectionLifecycle):
 
     @staticmethod
     def is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
-        """Whether this was not here before; a repeat changes nothing, so it does not keep the connection longer either."""
+        """Remember a piece of evidence; return False for a repeat.
+
+        A repeat changes nothing, so it does not extend the connection's time in the state.
+        """
         if connection.flow_ids and flow.id != connection.flow_id:
             evidence ^= mark_of(flow.id)
         if not connection.is_new(evidence):
@@ -86,32 +90,38 @@ class ConnectionTable(ConnectionLifecycle):
         return True
 
     def match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
-        """Match a known flow again, as its start becomes known."""
+        """Match a known flow again once its start is known."""
         connection.flow_started = started
         if not connection.held:
             self.join_late(device, key, connection, surely=not connection.settled)
 
     def after_names(self, device: Device, key: str, connection: Connection) -> None:
-        """Something was asked for or named on it."""
+        """Update a connection after a request or a name was observed on it."""
         if connection.settled:
             self.promote(device, key, connection)
         self.changed(device, key)
 
     def http_seen(self, device: Device, at: Micros) -> None:
-        """The device shows an HTTP-level event of that time."""
+        """Note the time of the device's earliest HTTP-level event.
+
+        A time more than `LEAP` before the device's clock is ignored.
+        """
         facts = device.facts
         if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
             facts.http_first = at
 
     def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
-        """The proxy's own log says that this connection came to it."""
+        """Mark the remote end as a proxy, as the proxy's own log contains this connection."""
         connection.asked = True
         self.learn(device, key, answered=False)
 
     def learn(self, device: Device, key: str, *, answered: bool) -> None:
-        """Whatever is asked as a proxy is one; whatever answered as only a proxy does may be one on other ports, too.
+        """Register the remote end of a 5-tuple as a proxy.
 
-        An origin server answers an absolute-form request (RFC 9112 section 3.2.2), so that answer proves nothing.
+        A remote end is a proxy if it is asked as only a proxy is asked. If it also answered as only a proxy does
+        (`answered`), its other ports may be proxies too. An origin server answers an absolute-form request (RFC 9112,
+        section 3.2.2), so that answer proves nothing. At `PROXIES_MAX` the remote end is not registered but counted as
+        `proxies_not_learnt`.
         """
         _, _, remote_ip, _, remote = ends_of(key)
         proxies = device.facts.proxies
@@ -123,7 +133,7 @@ class ConnectionTable(ConnectionLifecycle):
             self.recheck(device, remote_ip)
 
     def mode_history_changed(self, device: Device) -> None:
-        """The history of the mode is another one: whatever tells of it may change."""
+        """Mark all rows and alerts of a device for re-evaluation, as its mode history changed."""
         self.recheck(device)
         device.unattributed_changed = True
         for key, state in device.alerts.items():
@@ -132,5 +142,5 @@ class ConnectionTable(ConnectionLifecycle):
 
 
 def _only_it(group: Group, connection: Connection, at: Micros) -> bool:
-    """A sensor without names for flows can mean no other connection of the 5-tuple."""
+    """Return whether evidence from a sensor without flow ids can belong to no other connection of the 5-tuple."""
     return len(group) == 1 and (not connection.ended or at <= connection.ended + APART)

@@ -1,20 +1,24 @@
-"""The correlator: events of one device in, knowledge of its connections out. Pure: time comes inside the events.
+"""Correlator: events of one device in, knowledge about its connections out.
 
-Why these rules settle a connection
------------------------------------
-A connection to a proxy says nothing of where it really goes. The HTTP-level events of the same flow do: CONNECT names the
-end of a tunnel, an absolute URI the host of one request, a verdict the request that it stopped, and inside a tunnel SNI or
-Host speak (`docs/design.md`). A flow is told by its 5-tuple and the sensor's flow id; the kernel's record of it,
-which alone knows the process, by 5-tuple and time (`streams.correlate.matching`).
+The module is pure: time comes from the events.
 
-- A destination row leaves as soon as CONNECT, a SOCKS request, an absolute URI or a verdict names it.
-- Weaker names (SNI, Host) wait until the connection settles, as the better one may be under way.
-- The connection's own row leaves when its destination and its process are known. Without a kernel record it waits for one: for
-  the patience where the device has a kernel sensor, else for the lateness. Unresolved it waits for the patience. Then it is
-  settled; later evidence still replaces it.
-- Timers run on the device's own clock, its latest event. They fire before an event that is later is taken in, so how the
-  input was cut into batches makes no difference.
-- Ended connections linger for late records and then leave; so do idle ones, and the oldest ones of a device that has too many.
+Rules for deciding a connection
+-------------------------------
+
+A connection to a proxy does not show its real destination. HTTP-level events of the same flow do (`docs/design.md`):
+CONNECT names the end of a tunnel, an absolute URI the host of one request, a verdict the request that it stopped.
+Inside a tunnel, SNI or Host name the destination. A flow is identified by its 5-tuple and the sensor's flow id. Its
+endpoint record, the only source of the process, is matched by 5-tuple and time (`streams.correlate.matching`).
+
+- A destination row is emitted as soon as CONNECT, a SOCKS request, an absolute URI or a verdict names the destination.
+- Weaker names (SNI, Host) wait until the connection is decided, as a better name may still arrive.
+- The connection's own row is emitted when its destination and its process are known. Without an endpoint record, the
+  connection waits for the patience if the device has an endpoint sensor, else for the lateness. Without a destination, it
+  waits for the patience. Then it is decided; later evidence still replaces its row.
+- Timers run on the device's own clock, the time of its latest event. They fire before a later event is applied, so the way the
+  input is cut into batches does not change the result.
+- Ended connections linger for late records and then leave the state. Idle connections leave as well, and so do the oldest ones
+  of a device that has too many.
 """
 
 from __future__ import annotations
@@ -92,7 +96,7 @@ from streams.model.evidence import (
 
 
 class Correlator:
-    """Takes events of devices. Rows are read off the devices by `streams.rows.emitter`."""
+    """Correlator of devices' events. `streams.rows.emitter` derives the rows from the devices."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
@@ -127,15 +131,15 @@ class Correlator:
         self._proxy_log.finish(device)
 
     def process_verdicts_due(self, device: Device, second: int) -> None:
-        """Decide verdicts without a connection."""
+        """Decide process verdicts that are due by this second of the device's clock."""
         self._process_verdicts.wake(device, second)
 
     def proxy_log_due(self, device: Device, second: int) -> None:
-        """Join access-log entries."""
+        """Join access-log entries that are due by this second of the device's clock."""
         self._proxy_log.wake(device, second)
 
     def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """Retract a verdict from a connection that asked for another host."""
+        """Retract verdicts that were joined to a connection for `host`, as the connection asked for another host."""
         self._process_verdicts.retract(device, key, connection, host)
 
     def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
@@ -188,7 +192,7 @@ class Correlator:
             found = flow_for_kernel(group, kernel)
             connection = found or self._new_kernel(device, key, group, kernel)
             if found is not None and not found.settled:
-                # As if the kernel's record had come first.
+                # Same timer as if the endpoint record had come first.
                 due = min(event.started, device.facts.now) + self.table.patience
                 self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
         connection.kernel = kernel
@@ -198,7 +202,7 @@ class Correlator:
             self.table.ended(device, key, connection)
 
     def _new_kernel(self, device: Device, key: str, group: Group | None, kernel: Kernel) -> Connection:
-        """A connection that only an endpoint's record tells of, maybe late."""
+        """Create a connection for an endpoint record without a flow; mark it late if it fits a departed connection."""
         connection = self.table.new(device, key, group, kernel.started, self.table.patience)
         left = departed_kernel(device, key, kernel) if device.departed else None
         if left is not None:
@@ -206,7 +210,7 @@ class Correlator:
         return connection
 
     def _merge_kernel(self, device: Device, key: str, connection: Connection, more: Kernel) -> None:
-        """A further record of a connection, of the same sensor or of another one."""
+        """Merge a further endpoint record of a connection, from the same sensor or from another one."""
         kernel = connection.kernel
         assert kernel is not None, "only called for a connection with a kernel record"
         if connection.sensor_records or of_same_speaker(connection, more) is None:
@@ -304,7 +308,7 @@ class Correlator:
         ):
             if event.to_proxy:
                 self.table.learn(device, key, answered=False)
-                # Where too many are known, it is a proxy for this connection only.
+                # At the bound on learnt proxies, the remote end is a proxy for this connection only.
                 connection.asked |= ends_of(key)[4] not in device.facts.proxies
             inner = ObservedName(event.at, event.sni, True, not event.tunnelled, event.event_id)
             if (event.sni or event.to_proxy) and add_name(connection, inner):
@@ -322,7 +326,7 @@ class Correlator:
         if not self.table.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | True)):
             return
         connection.connect = connection.asked = True
-        # Other ports of a SOCKS server, often the device itself, are no proxies.
+        # Do not infer other ports: a SOCKS server is often the device itself, and its other ports are not proxies.
         self.table.learn(device, key, answered=False)
         if event.host:
             flags = ASKED if event.granted is None else REACHED if event.granted else FAILED
@@ -340,7 +344,10 @@ class Correlator:
             self.table.mode_history_changed(device)
 
     def apply_mode_setting(self, device: Device, at: Micros) -> None:
-        """What the settings say of a device's mode: since ever for a new device, from now on where they say it anew."""
+        """Apply the configured mode of a device if it changed.
+
+        The mode is valid since time 0 for a new device, and from `at` on when the setting changes later.
+        """
         mode = self.policy.mode_of(device)
         facts = device.facts
         if (mode or "") == facts.settings_mode:
@@ -362,7 +369,10 @@ class Correlator:
         *,
         encrypted: bool,
     ) -> None:
-        """Does an indicator match what was asked of a proxy?"""
+        """Match indicators against a destination that was asked of a proxy, and note the hits.
+
+        A late connection notes no hit for a destination whose row was emitted before the departed connection left.
+        """
         if connection.flow_ids:
             count_for_its_sensor(connection, asked, event.flow.id)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
@@ -374,9 +384,10 @@ class Correlator:
     def _compare_name(
         self, device: Device, key: str, connection: Connection, host: str, event: HttpExchange | TlsName, *, path: str
     ) -> None:
-        """Does an indicator match a name spoken on a connection itself? Directly, the address counts, too.
+        """Match indicators against a name observed on a connection, and note the hits.
 
-        A sensor that tells that a name was inside a tunnel has seen its CONNECT, read here or not.
+        The remote address counts too on a direct connection. `event.tunnelled` means that the sensor saw the tunnel's
+        CONNECT, even if that event was not read here.
         """
         tls = isinstance(event, TlsName)
         place = self.table.place(device, key, connection)
@@ -392,5 +403,5 @@ class Correlator:
 
 
 def _turned(key: str, flow: Flow) -> bool:
-    """Whether the flow names the server first."""
+    """Return whether the flow names the server first."""
     return not key.startswith(f"{flow.local_ip} {flow.local_port} ")

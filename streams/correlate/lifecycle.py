@@ -1,4 +1,7 @@
-"""When connections settle, rest and leave: the device's clock, its timers, and what is looked at again when a fact changes."""
+"""Connection lifecycle: the device's clock, its timers, and re-evaluation when a fact changes.
+
+Connections are decided, rest and leave the state here.
+"""
 
 from __future__ import annotations
 
@@ -37,54 +40,57 @@ from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIM
 from streams.model.evidence import add_destination, kind_of_flow
 
 LEAP: Micros = 3_600 * MICROS
-"""A time further away than this needs a second event that agrees before the device's clock follows."""
+"""Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
 REST_SECS = 16
 
 
 @lru_cache(maxsize=16_384)
 def ends_of(key: str) -> tuple[str, int, str, int, str]:
-    """A 5-tuple's parts, and its remote end as settings and facts spell it."""
+    """Split a 5-tuple key into its four parts; the fifth item is the remote end as settings and facts spell it."""
     local_ip, local_port, remote_ip, remote_port = key.split(" ")
     return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
 
 
 def _rest_until(until: Micros) -> int:
-    """The second at which a settled connection is looked at again: rounded up, so that many share one timer."""
+    """Return the second at which a decided connection is checked again, for a time in microseconds.
+
+    The second is rounded up to a multiple of `REST_SECS`, so that many connections share one timer.
+    """
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
 
 
 def supersede(weak: Destination) -> None:
-    """A better name came, or what named it fits no more."""
+    """Mark a destination as superseded: a better name arrived, or the evidence that named it no longer fits."""
     if not weak.superseded:
         weak.superseded = True
         weak.evidence += 1
 
 
 def _retract_logged(connection: Connection) -> None:
-    """Destinations that only a proxy's log named, of which no line fits the connection any more."""
+    """Supersede destinations that only a proxy's log named if no access-log entry fits the connection any more."""
     for destination in connection.destinations if connection.logged else ():
         if destination.by == BY_PROXY_LOG and not lines_of(connection, destination):
             supersede(destination)
 
 
 class Listener(Protocol):
-    """What the lifecycle of connections calls back; the correlator implements it."""
+    """Callbacks of the connection lifecycle, which the correlator implements."""
 
     def process_verdicts_due(self, device: Device, second: int) -> None:
-        """Verdicts without a connection are to be decided by that second of the device's clock."""
+        """Decide process verdicts that are due by that second of the device's clock."""
 
     def proxy_log_due(self, device: Device, second: int) -> None:
-        """Access-log entries are to be joined by that second of the device's clock."""
+        """Join access-log entries that are due by that second of the device's clock."""
 
     def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """What a connection asked for is known, and is not the host that a verdict was joined for."""
+        """Retract verdicts that were joined for `host`, as the connection is known to have asked for another host."""
 
     def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
-        """A connection is about to leave the state: the last chance for its rows."""
+        """Emit the last rows of a connection that is about to leave the state."""
 
 
 class ConnectionLifecycle:
-    """Keeps the connections of devices and moves them through time: decided, resting, gone."""
+    """Lifecycle of devices' connections: decided, resting, gone."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy, listener: Listener) -> None:
         self.policy = policy
@@ -94,7 +100,8 @@ class ConnectionLifecycle:
         self.linger = int(settings.linger_secs * MICROS)
         self.idle = int(settings.idle_secs * MICROS)
         self.horizon = self.patience - self.lateness
-        """What came later than this after a connection's start is not known for sure when it settles, so it does not count."""
+        """Microseconds. Evidence that is later than this after a connection's start may still be missing when the
+        connection is decided, so it does not count."""
         self.tombstones = Tombstones(settings)
         self.connections_max = settings.connections_max
         self.proxies: dict[str, str] = {}
@@ -106,11 +113,12 @@ class ConnectionLifecycle:
     def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
         """Move the device's clock to an event's time; `until` is when the activity in the event ended.
 
-        An hour or more away, ahead or behind, takes a second event that agrees: a single wrong timestamp moves nothing, a clock
-        that was corrected is followed. A record of a long activity that ended just now does not set the clock back.
+        A jump of more than `LEAP`, ahead or behind, requires a second event that agrees. So a single wrong timestamp
+        moves nothing, and a corrected clock is followed. A record of a long activity that ended just now does not set
+        the clock back.
 
-        `logged` is the log's time, given for what the device itself did not report (a proxy, a network tap, another device):
-        such a timestamp moves the clock neither past the log's time nor back.
+        `logged` is the log's time. It is given for an event that the device itself did not report (a proxy, a network
+        tap, another device). Such a timestamp moves the clock neither past the log's time nor back.
         """
         facts = device.facts
         if logged and (at := min(at, logged)) <= facts.now:
@@ -130,17 +138,17 @@ class ConnectionLifecycle:
 
     @staticmethod
     def see_sensor(device: Device, at: Micros) -> None:
-        """Note since when a network sensor speaks for the device."""
+        """Note the earliest time at which a network sensor reported on the device."""
         facts = device.facts
         if (not facts.sensor_first or at < facts.sensor_first) and at >= facts.now - LEAP:
             facts.sensor_first = at
 
     def be_quiet(self, device: Device, passed: Micros) -> bool:
-        """Settle what waits on a device that has sent nothing for `passed` microseconds of the log's time.
+        """Decide what waits on a device that has sent nothing for `passed` microseconds of the log's time.
 
-        Only idle connections leave: the device may have been cut off, and report the rest once it is back. The device's clock
-        stays where it is and goes on from there. Returns False where the state is what it was: parking a connection that has
-        ended changes nothing that is kept.
+        Only idle connections leave: the device may have been cut off and may report the rest once it is back. The
+        device's clock does not move; it resumes from its last time. Returns False if the stored state is unchanged:
+        parking an ended connection changes nothing that is stored.
         """
         second = (device.facts.now + passed) // MICROS
         changed = second >= device.next_due and self._fire(device, second, quiet=True)
@@ -155,7 +163,7 @@ class ConnectionLifecycle:
         return changed
 
     def resume(self, device: Device) -> None:
-        """The device is back: what was kept for it leaves in its own time."""
+        """Set the timers of a device that is back: its parked connections and tombstones leave when they are due."""
         for key in device.parked:
             for connection in device.group(key) or ():
                 device.wake_at(connection.due, key)
@@ -165,7 +173,7 @@ class ConnectionLifecycle:
         device.parked.clear()
 
     def finish(self, device: Device) -> None:
-        """Settle everything that waits, as at the end of a recording."""
+        """Decide everything that waits, as at the end of a recording."""
         for key in list(device.groups):
             for connection in list(device.group(key) or ()):
                 if not connection.settled:
@@ -174,13 +182,16 @@ class ConnectionLifecycle:
                 self._decide(device, key, connection)
 
     def _decide(self, device: Device, key: str, connection: Connection) -> None:
-        """Nothing more will tell whose flow it is: its row leaves under the flow's name."""
+        """Identify a connection by its flow if no endpoint record was matched; its row is emitted under the flow's name.
+
+        No further evidence is expected to provide an endpoint record.
+        """
         if connection.kernel is None and connection.identity == UNDECIDED:
             connection.identity = FROM_FLOW
             self.changed(device, key)
 
     def place(self, device: Device, key: str, connection: Connection) -> Route:
-        """Where a connection goes and what it is taken for."""
+        """Return where a connection goes and whether it goes through a named or learnt proxy."""
         local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
         name = self.proxies.get(remote)
         proxies = device.facts.proxies
@@ -192,11 +203,14 @@ class ConnectionLifecycle:
         return Route(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
 
     def is_listed(self, place: Route) -> bool:
-        """The settings name it as a proxy."""
+        """Return whether the settings name the remote end as a proxy."""
         return f"{place.remote_ip} {place.remote_port}" in self.proxies
 
     def new(self, device: Device, key: str, group: Group | None, at: Micros, wait: Micros) -> Connection:
-        """A new connection of a 5-tuple, first told of for that time, to be looked at so much later."""
+        """Create a connection of a 5-tuple, first reported for time `at`, whose timer fires `wait` microseconds later.
+
+        At `GROUP_MAX` the oldest connection of the 5-tuple leaves, at `connections_max` the oldest one of the device.
+        """
         if group is not None and len(group) >= GROUP_MAX:
             self._let_oldest_go(device, key)
             group = device.group(key)
@@ -212,7 +226,7 @@ class ConnectionLifecycle:
             connection.number = group[0].number
             group.append(connection)
         device.size += 1
-        # A start far ahead must not keep it waiting: its time is not trusted, the device's clock is.
+        # Cap the wait by the device's clock, as a start far ahead is not trusted.
         connection.due = -(-min(at + wait, device.facts.now + self.patience) // MICROS)
         device.wake_at(connection.due, key)
         self.count(device, "connections")
@@ -221,7 +235,7 @@ class ConnectionLifecycle:
         return connection
 
     def mark_late(self, device: Device, connection: Connection, left: Departed) -> None:
-        """Take a connection for late evidence of one that left: it has its identity, and no row of its own."""
+        """Mark a connection as late evidence of a departed one: it has that one's identity and no row of its own."""
         connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
         connection.late, connection.looked_at = left, True
         connection.identity = FROM_FLOW if left.from_flow else FROM_KERNEL
@@ -238,14 +252,20 @@ class ConnectionLifecycle:
         self.count(device, "late")
 
     def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
-        """Does an indicator match where a connection goes? Its host stays empty: a name that is spoken outweighs it."""
+        """Match indicators against a connection's remote address, and note the hits.
+
+        The host of a hit stays empty, as an observed name outweighs the address.
+        """
         _, _, ip, port, _ = ends_of(key)
         matches = self.policy.match(device, "", port, "", ip, at, encrypted=False)
         if matches:
             note_hit(connection.hits, matches, "", port, at, "")
 
     def swap(self, device: Device, key: str, one: Connection, other: Connection) -> None:
-        """What the sensor said of two connections was the other way round."""
+        """Exchange the endpoint records or the flows of two connections that were matched the wrong way round.
+
+        Exchanges the endpoint records if one of the two is identified by its flow, else the flows.
+        """
         if FROM_FLOW in (one.identity, other.identity):
             one.swap_kernel(other)
         else:
@@ -256,7 +276,11 @@ class ConnectionLifecycle:
         self.changed(device, key)
 
     def join_late(self, device: Device, key: str, connection: Connection, *, surely: bool = False) -> None:
-        """A flow that found no kernel record at first, or the wrong one, may know better now (rules 1 and 3)."""
+        """Match a flow again that has no endpoint record or may have the wrong one.
+
+        Applies rules 1, 3 and 4 of `streams.correlate.matching`. With `surely`, a flow without a record is matched only
+        by a known start within `SAME_START`.
+        """
         group = device.group(key)
         if not group or (len(group) < 2 and not is_refuted(connection)):
             return
@@ -301,9 +325,10 @@ class ConnectionLifecycle:
 
     @staticmethod
     def _take_logged(connection: Connection, other: Connection) -> None:
-        """Move what a proxy's log reported from an endpoint record to its flow; a row that left keeps its name.
+        """Move access-log entries and the destinations that they named from an endpoint record to its flow.
 
-        Must run before the flow takes over which rows left: whether it already had any decides about the name.
+        Emitted rows keep their name. Must run before the flow takes over `sent`: the name depends on whether the flow
+        itself already had rows.
         """
         connection.logged += tuple(line for line in other.logged if line not in connection.logged)
         if not connection.rows_left and any(d.sent for d in other.destinations):
@@ -331,14 +356,14 @@ class ConnectionLifecycle:
         self.changed(device, key)
 
     def _recognise(self, device: Device, key: str, flow: Connection) -> None:
-        """A flow whose start became known after its first evidence may be of a connection that left."""
+        """Mark a flow late if its start, known only after its first evidence, fits a departed connection."""
         since, until = flow.flow_started, flow.flow_ended
         left = departed_flow(device, key, flow.flow_id, since, since, until) if flow.late is None else None
         if left is not None:
             self.mark_late(device, flow, left)
 
     def _was_a_view(self, device: Device, key: str, view: Connection) -> bool:
-        """Whether what was held is another sensor's view of a connection; then it is that one's now."""
+        """Merge a held flow into the connection that it is another sensor's view of; return whether there is one."""
         group = device.group(key)
         assert group, "a group is never empty"
         view.held = False
@@ -359,11 +384,11 @@ class ConnectionLifecycle:
         return True
 
     def promote(self, device: Device, key: str, connection: Connection) -> None:
-        """Take a weaker name for the destination where no better one came; take it back where one did."""
+        """Take a weaker name as the destination if no better one arrived; supersede it if a better one did."""
         best = min((d.by for d in connection.destinations), default=0)
         if best and best <= BY_VERDICT:
             for weak in connection.destinations:
-                # A request in plain is one of many: that the sensor saw others says nothing against the proxy's log.
+                # A plain-text request is one of many: others that the sensor saw do not contradict the proxy's log.
                 one_of_many = weak.by == BY_PROXY_LOG and not weak.tunnel and not connection.connect
                 if weak.by > BY_VERDICT and not one_of_many:
                     self._supersede_weak(device, key, connection, weak)
@@ -397,7 +422,10 @@ class ConnectionLifecycle:
         return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.facts.proxies.items())
 
     def recheck(self, device: Device, remote_ip: str = "") -> None:
-        """A fact changed: the rows of live connections may, too. Rare, so a walk over all is cheap enough."""
+        """Re-evaluate the rows of a device's connections, or of those to one address, after a fact changed.
+
+        This is rare, so a walk over all connections is cheap enough.
+        """
         for key in list(device.groups):
             if not remote_ip:
                 self.changed(device, key)
@@ -408,26 +436,30 @@ class ConnectionLifecycle:
                 self.changed(device, key)
 
     def ended(self, device: Device, key: str, connection: Connection) -> None:
-        """Once the end is known, the idle timer is too far away; and lines of a proxy that came later are not of it."""
+        """Retract access-log entries that no longer fit, and shorten the timer once the end is known.
+
+        Entries later than the end are not about the connection. An ended connection rests for the linger instead of the
+        idle time.
+        """
         _retract_logged(connection)
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.settled and connection.ended and due < connection.due:
             self.wake_at(device, key, connection, due)
 
     def wake_at(self, device: Device, key: str, connection: Connection, second: int) -> None:
-        """Look at a connection at this second, and no longer at another one."""
+        """Set the timer of a connection to this second, and cancel its earlier one."""
         device.let_sleep(connection, key)
         connection.due = second
         device.wake_at(second, key)
 
     def _fire(self, device: Device, second: int, *, quiet: bool = False) -> bool:
-        """Look at everything that is due by a second; returns whether any of it changed."""
+        """Process everything that is due by a second; return whether any of it changed."""
         changed = False
         while (due := device.due_until(second)) is not None:
             for key in due[1]:
                 if key in device.groups and self._wake(device, key, due[0], quiet=quiet):
                     changed = True
-            # These look at all connections: so they come last, whatever woke in the same second was written first.
+            # These handlers read all connections, so they run after the connections that are due in the same second.
             if VERDICT_TIMER in due[1]:
                 self._listener.process_verdicts_due(device, due[0])
                 changed = True
@@ -443,7 +475,7 @@ class ConnectionLifecycle:
         return changed
 
     def _wake(self, device: Device, key: str, second: int, *, quiet: bool) -> bool:
-        """Look at a group's connections that are due; returns whether any of them changed, which parking is not."""
+        """Process the due connections of a 5-tuple; return whether any of them changed. Parking does not count."""
         group = device.group(key)
         assert group, "a group is never empty"
         now = second * MICROS
@@ -460,7 +492,7 @@ class ConnectionLifecycle:
                     continue
                 self._settle(device, key, connection)
                 if connection not in group:
-                    continue  # it was the other half of a flow
+                    continue  # It was merged into another connection.
             since = max(connection.last, min(connection.ended, connection.last + self.idle))
             rests_until = since + (self._linger(device, connection) if connection.ended else self.idle)
             if now < rests_until:
@@ -478,7 +510,10 @@ class ConnectionLifecycle:
         return changed
 
     def _linger(self, device: Device, connection: Connection) -> Micros:
-        """How long an ended connection rests: longer while the record of its flow is to come from a sensor that writes such."""
+        """Return how many microseconds an ended connection rests.
+
+        It rests longer while its flow summary is missing and the sensor is known to write such summaries.
+        """
         flow_id = connection.flow_id
         if not flow_id or connection.summarised or kind_of_flow(flow_id) not in device.facts.summary_kinds:
             return self.linger
@@ -512,12 +547,12 @@ class ConnectionLifecycle:
             device.parked.pop(key, None)
 
     def changed(self, device: Device, key: str) -> None:
-        """The rows of a 5-tuple may have changed."""
+        """Mark a 5-tuple whose rows may have changed."""
         device.dirty[key] = None
         device.touched[key] = None
 
     @staticmethod
     def count(device: Device, what: str, by: int = 1) -> None:
-        """Put down in the device's book."""
+        """Add to one of the device's counters."""
         counts = device.facts.counts
         counts[what] = counts.get(what, 0) + by

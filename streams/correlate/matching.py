@@ -1,22 +1,23 @@
-"""Which kernel record and which sensor flow are the same connection.
+"""Matching of endpoint records and network sensors' flows that belong to the same connection.
 
-Both name the 5-tuple, which repeats within milliseconds; only the kernel knows the exact start, only some of the sensor's
-records know the flow's. Rules, best first:
+Both contain the 5-tuple, which repeats within milliseconds. Only the endpoint record has the exact start; only some of
+the sensor's records have the flow's start. Rules, best first:
 
-1. a flow whose start is known belongs to the kernel record whose attempt is nearest: at once within `SAME_START`, once the
-   connection settles within `START_TOLERANCE`;
-2. otherwise to the kernel record that was open when the evidence was logged, if no other free one had begun by then:
-   a record may be logged only when its 5-tuple is used again, and then looks as if it belonged to the next connection;
-   what was logged before that one began stays with the one that was open then;
-3. otherwise, once the connection settles, to the only kernel record that began before, ended at most `LOGGED_LATE_MAX` before
-   and has no flow yet, where another kind of sensor reported no other connection that this flow may be as well;
-4. otherwise, once the connection settles, to the only kernel record without a flow whose start is near, as clocks of several
-   machines differ, where no other flow may be that record's.
+1. a flow with a known start belongs to the endpoint record with the nearest start: at once within `SAME_START`, within
+   `START_TOLERANCE` once the connection is decided;
+2. otherwise to the endpoint record that was open when the evidence was logged, if no other free one had begun by then.
+   A record may be logged only when its 5-tuple is used again, and then appears to belong to the next connection.
+   Evidence that was logged before that connection began stays with the one that was open then;
+3. otherwise, once the connection is decided, to the only endpoint record that began before, ended at most `LOGGED_LATE_MAX`
+   before and has no flow yet, unless another kind of sensor reported another connection that this flow may belong to as well;
+4. otherwise, once the connection is decided, to the only endpoint record without a flow whose start is near (clocks of several
+   machines differ), unless another flow may belong to that record.
 
-A flow of `unproxy sensor` has the kernel's own clock. So a connection that closed before the flow began is no candidate of any
-rule (without the flow's start: `OWN_DELAY` before the line's time), and rule 4 does not apply to a flow with a known start.
+A flow of `unproxy sensor` uses the endpoint's own clock. So a connection that closed before the flow began is no
+candidate of any rule (if the flow's start is unknown: `OWN_DELAY` before the time of the evidence). Rule 4 does not
+apply to such a flow if its start is known.
 
-A guess by rule 2 is corrected when better evidence comes. No match is better than a wrong one.
+A match by rule 2 is corrected when better evidence arrives. No match is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -26,20 +27,22 @@ from streams.model.connection import Connection, Group, Kernel
 from streams.model.evidence import APART, kind_of_flow
 
 SAME_START: Micros = 50_000
-"""Two readings of one SYN: near enough to be sure at once."""
+"""Microseconds. Two readings of one SYN that are this near match at once."""
 START_TOLERANCE: Micros = 1_000_000
-"""Near enough once everything in time is there and no other candidate is nearer."""
+"""Microseconds. Starts that are this near match once everything in time is there and no other candidate is nearer."""
 EARLY: Micros = 10_000
-"""How far before the kernel's start a sensor's time may lie: two clocks readings of one packet."""
+"""Microseconds by which a sensor's time may precede the endpoint record's start: two clocks' readings of one packet."""
 LOGGING_DELAY: Micros = 20_000
-"""How long after the close a record is still logged in the ordinary way."""
+"""Microseconds after the close within which a record is still logged in the ordinary way."""
 OWN_FLOWS = "u-"
-"""Flow ids of `unproxy sensor` begin so. Its `http` lines and its connections have times of one clock."""
+"""Prefix of flow ids of `unproxy sensor`. Its `http` records and its connections have times of one clock."""
 OWN_DELAY: Micros = 7_000_000
-"""How long after the close `unproxy sensor` still reports a request: 5 s without an answer, and a look each second."""
+"""Microseconds after the close within which `unproxy sensor` still reports a request: 5 s without an answer, and a
+check each second."""
 LOGGED_LATE_MAX: Micros = 61_000_000
-"""How long after the end of its connection a request may be logged at the latest. Suricata logs a CONNECT whose answer it did not
-see with the flow record: 61 s after the end, by its packaged timeout of closed flows (60 s) and its pass over the flows (1 s)."""
+"""Microseconds after the end of its connection within which a request may be logged at the latest. Suricata logs a
+CONNECT whose answer it did not see together with the flow record. That is 61 s after the end: its packaged timeout
+of closed flows (60 s) and its pass over the flows (1 s)."""
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
@@ -47,20 +50,21 @@ def _open_at(kernel: Kernel, at: Micros) -> bool:
 
 
 def _is_over(kernel: Kernel, at: Micros, started: Micros) -> bool:
-    """Whether the connection closed before a flow of `unproxy sensor` began; then its 5-tuple is free for the flow.
+    """Return whether the connection closed before a flow of `unproxy sensor` began, so its 5-tuple was free for the flow.
 
-    Not for other sensors: their clocks may differ from the kernel's, and they log a request much later.
+    This does not hold for other sensors: their clocks may differ from the endpoint's, and they log a request much
+    later.
     """
     return 0 < kernel.ended < (started - EARLY if started else at - OWN_DELAY)
 
 
 def _may_be_logged_at(kernel: Kernel, at: Micros) -> bool:
-    """A request of the connection may be logged at that time, in the ordinary way or late."""
+    """Return whether a request of the connection may be logged at that time, in the ordinary way or late."""
     return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGED_LATE_MAX)
 
 
 def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
-    """The connection known only from the kernel that this sensor evidence belongs to (rules 1 and 2)."""
+    """Return the connection with only an endpoint record that this sensor evidence belongs to (rules 1 and 2), or None."""
     free = [c for c in group if c.kernel is not None and not c.flow_id]
     if flow_id.startswith(OWN_FLOWS):
         free = [c for c in free if c.kernel is not None and not _is_over(c.kernel, at, started)]
@@ -74,7 +78,10 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> 
 
 
 def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) -> bool:
-    """Only other kinds of sensors told of another connection, later or open then: this evidence may as well be of that one."""
+    """Return whether this evidence may belong to another connection that only other kinds of sensors reported.
+
+    That connection began after the free one, or was open at `at`.
+    """
     assert free.kernel is not None, "only of a connection with a kernel record"
     kind, since = kind_of_flow(flow_id), free.kernel.started
     return any(
@@ -88,7 +95,7 @@ def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) ->
 
 
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
-    """The connection known only from the sensor that this kernel record belongs to (rules 1 and 2)."""
+    """Return the connection with only a flow that this endpoint record belongs to (rules 1 and 2), or None."""
     free = [c for c in group if c.kernel is None and not c.held]
     near = [c for c in free if c.flow_started and abs(kernel.started - c.flow_started) <= SAME_START]
     if near:
@@ -98,7 +105,7 @@ def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
 
 
 def better_kernel(group: Group, flow: Connection) -> Connection | None:
-    """The connection whose kernel record fits this flow's start better than the one it was given (rule 1)."""
+    """Return the connection whose endpoint record fits this flow's start better than its present one (rule 1), or None."""
     if flow.kernel is None or not flow.flow_started:
         return None
     own, started = flow.kernel.started, flow.flow_started
@@ -110,9 +117,10 @@ def better_kernel(group: Group, flow: Connection) -> Connection | None:
 
 
 def _fits_exchanged(other: Connection, own: Micros, started: Micros) -> bool:
-    """Whether both fit better with each other's kernel record: a flow that began at `started` and has the record of `own`.
+    """Return whether two connections fit better after exchanging their endpoint records.
 
-    A connection without a known start fits any.
+    One is the flow that began at `started` and has the record that began at `own`; the other is `other`. A connection
+    without a known start fits any record.
     """
     if not other.flow_started or other.kernel is None:
         return True
@@ -121,7 +129,7 @@ def _fits_exchanged(other: Connection, own: Micros, started: Micros) -> bool:
 
 
 def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
-    """The connection that was given an older kernel record though this new one fits better."""
+    """Return the connection that has an older endpoint record although this new one fits better, or None."""
     for connection in group:
         old = connection.kernel
         if old is None or not connection.flow_id:
@@ -136,12 +144,16 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
 
 
 def _fits_better(later: Kernel, earlier: Kernel, at: Micros) -> bool:
-    """Evidence of that time is of the later of two records: it was open then, or the earlier was not and their clocks differ."""
+    """Return whether evidence of that time belongs to the later of two records.
+
+    The later record was open then. Either it had begun by that time, or the earlier one was not open and their clocks
+    differ.
+    """
     return _open_at(later, at) and (later.started <= at or not _open_at(earlier, at))
 
 
 def is_refuted(flow: Connection) -> bool:
-    """The flow's start is known by now and lies far from the kernel record that it was given, or after that one's close."""
+    """Return whether the flow's known start contradicts its endpoint record: it is far away, or after the record's close."""
     if began_after_close(flow):
         return True
     kernel = flow.kernel
@@ -152,7 +164,7 @@ def is_refuted(flow: Connection) -> bool:
 
 
 def began_after_close(flow: Connection) -> bool:
-    """The kernel record that a flow of `unproxy sensor` was given is of a connection that had closed before the flow began."""
+    """Return whether a flow of `unproxy sensor` began after its endpoint record's connection had closed."""
     kernel = flow.kernel
     if kernel is None or not flow.flow_id.startswith(OWN_FLOWS):
         return False
@@ -160,7 +172,7 @@ def began_after_close(flow: Connection) -> bool:
 
 
 def lives_apart(started: Micros, ended: Micros, other_started: Micros, other_ended: Micros) -> bool:
-    """One was over when the other began, by what is known of their ends (0 for nothing)."""
+    """Return whether one connection was over when the other began. An unknown end is 0."""
     return (0 < ended < other_started - SAME_START) or (0 < other_ended < started - SAME_START)
 
 
@@ -169,21 +181,21 @@ def _never_together(kernel: Kernel, flow: Connection) -> bool:
 
 
 def may_be_flow_of(kernel: Kernel, flow: Connection) -> bool:
-    """Clocks that are apart by no more than they may be, and lives that overlap."""
+    """Return whether the clocks differ by no more than `APART` and the lives overlap."""
     if flow.flow_started:
         return abs(kernel.started - flow.flow_started) <= APART and not _never_together(kernel, flow)
     return kernel.started - APART <= flow.first and (not kernel.ended or flow.first <= kernel.ended + APART)
 
 
 def may_be_of_another(group: Group, flow: Connection) -> bool:
-    """There are kernel records without a flow that this one without a kernel record may belong to."""
+    """Return whether a flow without an endpoint record may belong to one of the endpoint records without a flow."""
     return flow.kernel is None and any(
         c.kernel is not None and _may_be_logged_at(c.kernel, flow.first) for c in _free_before(group, flow)
     )
 
 
 def _free_before(group: Group, flow: Connection) -> Group:
-    """Kernel records without a flow that began before this flow's evidence."""
+    """Return the endpoint records without a flow that began before this flow's evidence."""
     own = flow.flow_id.startswith(OWN_FLOWS)
     return [
         c
@@ -196,11 +208,11 @@ def _free_before(group: Group, flow: Connection) -> Group:
 
 
 def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
-    """The one kernel record without a flow that this flow's evidence may be of (rule 3); None when not exactly one."""
+    """Return the one endpoint record without a flow that this flow may belong to (rules 1, 3 and 4); None if not exactly one."""
     free = _free_before(group, flow)
     if flow.flow_started:
         nearest = _nearest(free, flow.flow_started, START_TOLERANCE)
-        # With one clock for both, a start that is not near is another connection's.
+        # With one clock for both, a start that is not near belongs to another connection.
         return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
     if len(free) != 1:
         return None if free else _only_one_near(group, flow)
@@ -210,7 +222,7 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
 
 
 def _only_one_near(group: Group, flow: Connection) -> Connection | None:
-    """The one kernel record without a flow that may be this flow's, and no other flow's (rule 4)."""
+    """Return the one endpoint record without a flow that may be this flow's and no other flow's (rule 4), or None."""
     free = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
     if len(free) != 1 or free[0].kernel is None:
         return None
@@ -220,7 +232,7 @@ def _only_one_near(group: Group, flow: Connection) -> Connection | None:
 
 
 def _nearest(connections: list[Connection], started: Micros, tolerance: Micros) -> Connection | None:
-    """The connection whose kernel record began nearest to a flow's start, within the tolerance."""
+    """Return the connection whose endpoint record began nearest to a flow's start, within the tolerance, or None."""
     best, distance = None, tolerance + 1
     for connection in connections:
         kernel = connection.kernel
