@@ -1,14 +1,15 @@
-"""Verdicts that name a process and a destination, but no connection (Defender 1125 and 1126), joined to the one that fits.
+"""Process verdicts: they name a process and a destination but no connection (Defender 1125 and 1126), and are joined to one.
 
     verdict ──► row and alert at once, without a connection
-       │ the device's patience later
+       │ after the device's patience
        ▼
     exactly one connection of that process asked for that host then        joined: its rows carry the outcome, too
-    as many did as there are such verdicts, and all say the same           each is joined to one of them
-    none did, and exactly one went through a proxy nobody knows where to   joined, and the verdict names its destination
-    none, or several, or more than are looked at                           stands alone, with the reason
+    as many did as there are such verdicts, and all of these are equal     each is joined to one of them
+    none did, and exactly one went through a proxy to an unknown host      joined, and the verdict names its destination
+    none, or several, or more than are checked                             not joined, with the reason
 
-A join by process and time is an inference, and says so. A warning that the user clicked away becomes `bypassed`.
+A join by process and time is an inference, and its confidence is `inferred`. A warning that the user dismissed becomes
+`bypassed`.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ from streams.model.evidence import add_destination
 from streams.model.protection import Judged, UnattributedVerdict
 
 UNATTRIBUTED_MAX = 256
-"""Verdicts kept per device. Beyond it the oldest is decided at once, and forgotten."""
+"""Verdicts kept per device. Beyond it the oldest is decided at once and forgotten."""
 KEPT: Micros = 600 * MICROS
-"""How long a verdict is kept after its time, to know it again and to follow a warning."""
+"""Microseconds for which a verdict is kept after its time, to recognise a repeat and to follow a warning."""
 CANDIDATES_MAX = 2_000
-"""Connections of the verdict's program that are looked at. Where there are more, the verdict is `ambiguous`."""
+"""Connections of the verdict's program that are checked. If there are more, the verdict is `ambiguous`."""
 SET_MAX = 16
-"""Verdicts joined to as many connections at once; of more each stands alone."""
+"""Verdicts joined to as many connections at once. In a larger set each verdict stays without a connection."""
 SLACK: Micros = 2 * MICROS
-"""How far the clock of who judges and that of who connects may be apart."""
+"""Microseconds by which the clocks of the verdict's source and of the endpoint record's source may differ."""
 ALONE, SEVERAL = "no_connection", "ambiguous"
 
 
 class ProcessVerdicts:
-    """Keeps them, decides when it is time, and folds them into alerts."""
+    """Store of process verdicts, which decides them when they are due and folds them into alerts."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self._table = table
 
     def take(self, device: Device, event: ProcessVerdict, bits: int) -> None:
-        """A verdict came; one that came before changes nothing."""
+        """Apply a verdict; a repeat changes nothing."""
         facts = device.facts
         record = identity(device.name, "process verdict", event.event_id, str(event.at), event.host)
         if any(known.record == record for known in facts.unattributed):
@@ -80,21 +81,24 @@ class ProcessVerdicts:
         self._fold(device, unattributed, None)
 
     def wake(self, device: Device, second: int) -> None:
-        """Decide what is due, and forget what is old."""
+        """Decide verdicts that are due by a second of the device's clock, and forget old ones."""
         unattributed = device.facts.unattributed
         for one in sorted((one for one in unattributed if not one.decided and one.due <= second), key=_turn):
-            if not one.decided:  # with an earlier one, as one set
+            if not one.decided:  # May be decided already, in one set with an earlier verdict.
                 self._decide(device, one)
         unattributed[:] = [one for one in unattributed if not one.decided or one.at + KEPT > second * MICROS]
 
     def finish(self, device: Device) -> None:
-        """Decide all of them, as at the end of a recording."""
+        """Decide all verdicts, as at the end of a recording."""
         for one in sorted(device.facts.unattributed, key=_turn):
             if not one.decided:
                 self._decide(device, one)
 
     def retract(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """The connection asked for something else than the host that verdicts were taken for: they stand alone."""
+        """Retract the verdicts that were joined to a connection for `host`, as it asked for another host.
+
+        They stay without a connection.
+        """
         joined = connection_id(self._table.place(device, key, connection), connection)
         for unattributed in device.facts.unattributed:
             if unattributed.connection == joined and unattributed.judged.host == host:
@@ -105,7 +109,7 @@ class ProcessVerdicts:
                 self._fold(device, unattributed, None)
 
     def _follow_warning(self, device: Device, unattributed: UnattributedVerdict) -> None:
-        """A warning and the user's click on it are one request."""
+        """Treat a warning and the user's click on it as one request."""
         for other in device.facts.unattributed:
             warned, clicked = (other, unattributed) if other.flags & WARNED else (unattributed, other)
             if (
@@ -148,10 +152,11 @@ class ProcessVerdicts:
     def _set_of(
         self, device: Device, unattributed: UnattributedVerdict, named: list[tuple[str, int]]
     ) -> list[UnattributedVerdict]:
-        """The verdicts that are about just these connections, one each, whichever is about which; none where that is not sure.
+        """Return the verdicts that are about exactly these connections, one each; an empty list if that is not certain.
 
-        All that fit one of them count, and each must fit all of them and no other. What came later than is known for sure by
-        now does not: so the order of arrival makes no difference.
+        It does not matter which verdict is about which connection. All verdicts that fit one of the connections count,
+        and each must fit all of them and no other. Verdicts later than the horizon do not count, as some may still be
+        missing: so the order of arrival makes no difference.
         """
         connections = [(key, _held(device, key)[number]) for key, number in named]
         until = unattributed.at + self._table.horizon
@@ -162,7 +167,7 @@ class ProcessVerdicts:
         ]
         if len(about) != len(named) or len(about) > SET_MAX:
             return []
-        # A click on one of several warnings is about that one alone.
+        # A click on one of several warnings applies to that one only.
         if unattributed.judged.flags not in (BLOCKED, AUDITED) or any(
             not _says_the_same(one, unattributed) for one in about
         ):
@@ -194,7 +199,7 @@ class ProcessVerdicts:
                 tunnel=False,
             )
         if any(j.host == judged.host for j in connection.judged):
-            unattributed.follows = True  # Another sensor judged the same request and tells where.
+            unattributed.follows = True  # Another sensor's verdict on the same request names the connection.
         connection.guesses += (Guess(unattributed.at, judged.host, unattributed.flags, not unattributed.follows),)
         place = table.place(device, key, connection)
         unattributed.connection = connection_id(place, connection)
@@ -228,7 +233,7 @@ class ProcessVerdicts:
         return _fits(connection, unattributed) and self._asked(key, connection, unattributed)
 
     def _asked(self, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
-        """Whether what was judged is a destination of a connection that was asked for then, or its own remote end or name."""
+        """Return whether the verdict's host and port are a destination asked for then, or the remote end or an observed name."""
         judged = unattributed.judged
         for destination in connection.destinations:
             if (
@@ -242,9 +247,10 @@ class ProcessVerdicts:
         return spoken and judged.port in (0, remote_port)
 
     def _asked_then(self, destination: Destination, at: Micros) -> bool:
-        """One of its requests may be the one that was judged; of many the times of later ones are not remembered.
+        """Return whether the verdict may be about one of the destination's requests.
 
-        Those that are not known for sure when the verdict is decided do not count.
+        Of many requests, the times of later ones are not stored. Requests later than the horizon do not count, as some
+        may still be missing when the verdict is decided.
         """
         since, until = at - self._table.patience, at + self._table.horizon
         times = [destination.first, *(when for when, _ in destination.event_ids)]
@@ -252,7 +258,7 @@ class ProcessVerdicts:
         return forgotten or any(since <= when <= until for when in times)
 
     def _may_be_it(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
-        """A connection to a proxy that began then, and nobody knows where it goes."""
+        """Return whether a connection to a proxy began then and has no known destination."""
         kernel = connection.kernel
         assert kernel is not None, "only who has a process fits"
         return (
@@ -264,7 +270,10 @@ class ProcessVerdicts:
 
 
 def _candidates(device: Device, verdicts: list[UnattributedVerdict]) -> list[tuple[str, int, Connection]] | None:
-    """Connections of the verdicts' programs: 5-tuple, place in its group, and connection. None: more than are looked at."""
+    """Return the connections of the verdicts' programs; None if there are more than `CANDIDATES_MAX`.
+
+    Each item is a 5-tuple, the index among its connections, and the connection.
+    """
     keys = dict.fromkeys(key for unattributed in verdicts for key in keys_of(device, unattributed.process))
     found = []
     for key in keys:
@@ -295,12 +304,12 @@ def _held(device: Device, key: str) -> Group:
 
 
 def _says_the_same(one: UnattributedVerdict, other: UnattributedVerdict) -> bool:
-    """And it is not known yet which connection it is about."""
+    """Return whether `one` has the same flags and host as `other`, and is not decided yet."""
     return not one.decided and (one.judged.flags, one.judged.host) == (other.judged.flags, other.judged.host)
 
 
 def _fits(connection: Connection, unattributed: UnattributedVerdict) -> bool:
-    """It is that process's, and was open then."""
+    """Return whether the connection belongs to the verdict's process and was open then."""
     kernel = connection.kernel
     return (
         kernel is not None

@@ -1,12 +1,14 @@
-"""One connection told by several sensors: when two records or two flows are one, and what of them is put together.
+"""Merging of sensors' records: whether two records or two flows are one connection, and what their merged view contains.
 
-A 5-tuple is used again within milliseconds and clocks differ by seconds, so no time alone proves that two sensors speak of
-one connection. What may be one is joined only where nothing else may be, on either side; in doubt there are two rows.
+A 5-tuple is used again within milliseconds, and clocks differ by seconds. So time alone never proves that two sensors
+report on one connection. Two views are merged only if neither may belong to another connection; if in doubt, there are
+two rows.
 
-- Endpoint records of different sensors are told apart by the first part of their ids. They are one attempt where process and
-  life agree. Times are those of whoever stands next to the kernel, the process of who tells most of it, gaps filled by others.
-- Flows of different kinds of network sensors are told apart by their ids. The second one's rows wait until the connection
-  settles (`held`), as by then it is known whether it is the first one's other view.
+- The first part of an endpoint record's id identifies its sensor. Records of different sensors are one attempt if process and
+  life agree. Times come from the sensor next to the kernel. The process comes from the sensor that reports most of it; the other
+  sensors fill its gaps.
+- The flow id identifies the kind of a network sensor. The rows of the second kind's flow wait until the connection is decided
+  (`held`), as it is known by then whether the flow is another view of the first one.
 """
 
 from __future__ import annotations
@@ -34,23 +36,23 @@ from streams.model.evidence import APART, add_name, keep_judged, kind_of_flow
 from streams.model.protection import Hit
 
 NEXT_TO_THE_KERNEL = ("socket", "sensor", "tetragon", "falco", "auditd", "osquery", "security", "sysmon", "ecs", "mde")
-"""First parts of endpoint records' ids, the best clock first; others come last."""
+"""First parts of endpoint records' ids, the best clock first; other sensors rank last."""
 COMM_CHARS = 15
-"""Linux tells no more of a process's name (proc(5), `comm`)."""
+"""Characters of a process name that Linux reports (proc(5), `comm`)."""
 
 
 def speaker(event_id: str) -> str:
-    """Who wrote an endpoint's record."""
+    """Return the sensor that wrote an endpoint record."""
     return event_id.partition("/")[0]
 
 
 def mark_of(flow_id: str) -> int:
-    """What tells a further sensor's evidence from the same words of the first one."""
+    """Return the number that distinguishes a further sensor's evidence from equal evidence of the first sensor."""
     return zlib.crc32(b"sensor " + kind_of_flow(flow_id).encode())
 
 
 def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
-    """The record that this one goes on from, of the same sensor and attempt."""
+    """Return the record that this one continues, of the same sensor and attempt, or None."""
     who = speaker(kernel.event_id)
     known = connection.sensor_records or ((connection.kernel,) if connection.kernel is not None else ())
     for record in known:
@@ -60,7 +62,7 @@ def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
 
 
 def same_connection(group: Group, kernel: Kernel) -> Connection | None:
-    """The one connection that another endpoint sensor told of and this record is about, too."""
+    """Return the one connection that another endpoint sensor reported and that this record is about, or None."""
     found = [c for c in group if _is_another_view(c, kernel)]
     if len(found) > 1:
         found = [c for c in found if c.kernel is not None and abs(c.kernel.started - kernel.started) <= SAME_START]
@@ -88,7 +90,7 @@ def _may_be_one_process(one: Process, other: Process) -> bool:
 
 
 def merged(one: Kernel, other: Kernel) -> Kernel:
-    """Two records of one sensor about one attempt."""
+    """Merge two records of one sensor about one attempt."""
     return Kernel(
         one.started,
         max(one.established, other.established),
@@ -103,7 +105,7 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
 
 
 def add_sensor_record(connection: Connection, kernel: Kernel) -> bool:
-    """Another sensor's record of this connection; False where it says nothing new."""
+    """Merge another sensor's record into this connection; return False if it adds nothing."""
     assert connection.kernel is not None, "only of a connection with an endpoint's record"
     records = connection.sensor_records or (connection.kernel,)
     known = of_same_speaker(connection, kernel)
@@ -120,7 +122,10 @@ def add_sensor_record(connection: Connection, kernel: Kernel) -> bool:
 
 
 def same_of_another(group: Group, kernel: Kernel) -> Connection | None:
-    """The connection that was given another sensor's record though this one fits that better; none whose rows left."""
+    """Return the connection that has another sensor's record although this one fits that record better, or None.
+
+    A connection whose identity is decided does not count, as its rows were emitted.
+    """
     return next((c for c in group if c.sensor_records and c.identity == UNDECIDED and _better_with(c, kernel)), None)
 
 
@@ -138,7 +143,7 @@ def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
 
 
 def to_sensor_record(connection: Connection, kernel: Kernel) -> Kernel:
-    """Take the record that fits this one better from the connection that it was given to."""
+    """Remove the record that fits this one better from the connection that has it, and return it."""
     taken = _better_with(connection, kernel)
     assert taken is not None, "only of a connection that was just found to have one"
     left = tuple(record for record in connection.sensor_records if record is not taken)
@@ -153,7 +158,7 @@ def _rank(kernel: Kernel) -> tuple[int, str]:
 
 
 def _composed(records: tuple[Kernel, ...]) -> Kernel:
-    """One record of several, the best clock first."""
+    """Merge the records of several sensors into one; the first has the best clock."""
     best = records[0]
     established = any(record.established for record in records)
     ended = best.ended or max(record.ended for record in records)
@@ -171,7 +176,7 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
 
 
 def _richest(processes: Iterable[Process]) -> Process:
-    """What is told of a process by who tells most, gaps filled by the others."""
+    """Merge several sensors' views of a process: the one with the most fields, its gaps filled by the others."""
     by_fields = sorted(processes, key=lambda process: -len(_told(process)))
     told: dict[str, object] = {}
     for process in by_fields:
@@ -188,12 +193,12 @@ def _told(process: Process) -> dict[str, object]:
 
 
 def may_have_twin(group: Group, flow: Connection) -> bool:
-    """Another kind of sensor told of a connection that this flow may be."""
+    """Return whether another kind of sensor reported a connection that this flow may be."""
     return any(other is not flow and not other.held and _may_be_one(other, flow) for other in group)
 
 
 def twin(group: Group, flow: Connection) -> Connection | None:
-    """The one connection that this flow is another view of; None where there are several, or other flows may be that, too."""
+    """Return the one connection that this flow is another view of; None if there are several or other flows may be it too."""
     kind = kind_of_flow(flow.flow_id)
     views = [c for c in group if c is not flow and not c.held and _may_be_one(c, flow)]
     near = [c for c in views if _is_near(c, flow)]
@@ -204,7 +209,7 @@ def twin(group: Group, flow: Connection) -> Connection | None:
     if rivals and (not near or any(_is_near(found[0], rival) for rival in rivals)):
         return None
     kernels = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
-    # One that neither flow has may be both flows'.
+    # An endpoint record that neither flow has may belong to either.
     if not near and len(kernels) > (found[0].kernel is None and flow.kernel is None):
         return None
     return found[0]
@@ -219,11 +224,11 @@ def _is_near(one: Connection, other: Connection) -> bool:
 
 
 def _may_be_one(one: Connection, other: Connection) -> bool:
-    """Two kinds of sensors, and nothing speaks against one connection."""
+    """Return whether two kinds of sensors reported the flows and nothing contradicts one connection."""
     if not one.first or not other.first or (one.kernel is not None and other.kernel is not None):
         return False
     kind = kind_of_flow(one.flow_id)
-    if kind_of_flow(other.flow_id) == kind:  # mostly so, where many have the same ends
+    if kind_of_flow(other.flow_id) == kind:  # The most common case if many connections share a 5-tuple.
         return False
     kinds = {kind, *map(kind_of_flow, one.flow_ids)}
     if any(kind_of_flow(flow_id) in kinds for flow_id in (other.flow_id, *other.flow_ids)):
@@ -241,7 +246,7 @@ def _may_be_one(one: Connection, other: Connection) -> bool:
 
 
 def _was_open(flow: Connection, other: Connection) -> bool:
-    """It was open when the other was first spoken of, if nobody knows when that began."""
+    """Return whether a flow was open at the other flow's first evidence; True if the other flow's start is known."""
     if _start(other):
         return True
     at = min(other.first, other.ended or other.first)
@@ -249,7 +254,7 @@ def _was_open(flow: Connection, other: Connection) -> bool:
 
 
 def absorb(connection: Connection, view: Connection) -> None:
-    """What another sensor told of a connection, put to what is known of it. The view goes."""
+    """Merge another sensor's view into a connection; the caller removes the view."""
     kind = kind_of_flow(view.flow_id)
     connection.flow_ids = tuple(sorted({*connection.flow_ids, view.flow_id, *view.flow_ids}))
     starts = [at for at in (connection.flow_started, view.flow_started) if at]
@@ -306,7 +311,7 @@ def _add_view(connection: Connection, view: Destination, kind: str) -> None:
 
 
 def told_by_another(connection: Connection) -> None:
-    """All that is known of it so far came from a sensor that has no names for flows; now another one speaks, too."""
+    """Attribute all evidence so far to a sensor without flow ids, as another sensor now reports the connection too."""
     connection.flow_ids = ("",)
     connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]
     for destination in connection.destinations:
@@ -325,7 +330,7 @@ def _add_hits(hits: list[Hit], more: list[Hit]) -> None:
 
 
 def count_for_its_sensor(connection: Connection, destination: Destination | None, flow_id: str) -> None:
-    """A request that another sensor than the first told of is counted apart: both may have seen it."""
+    """Count a request of a sensor other than the first one separately, as both sensors may have seen it."""
     if destination is not None and flow_id != connection.flow_id:
         kind = kind_of_flow(flow_id)
         destination.requests -= 1
