@@ -1,20 +1,23 @@
-"""Connections that left the state: what is remembered of each, so that a late record makes no second row of it.
+"""Connections that left the state: a tombstone of each, so that a late record makes no second row.
 
-A network sensor writes the record of a flow when the flow is over or its timeout expires. For a connection that was cut that is
-up to ten minutes after its end, long after the connection left the state. Endpoint records may come late as well, and repeats.
+A network sensor writes a flow record when the flow is over or its timeout expires. For a connection that was cut off,
+that is up to ten minutes after its end, long after the connection left the state. Endpoint records and repeats may come late
+as well.
 
     a connection leaves    ──► a tombstone, for `correlation.flow_timeout_secs` more of the device's own clock
-    a record comes that no connection of the state has, and a tombstone fits it
-                           ──► a connection that is marked `late`: it makes no connection row, and no row of a destination that
-                               left before; its other destinations and its verdicts have the departed connection's identity
+    a record fits no connection of the state but a tombstone
+                           ──► a connection that is marked `late`: it makes no connection row, and no row of a destination
+                               whose row was emitted before. Its other destinations and its verdicts have the departed
+                               connection's identity
 
     a tombstone is forgotten at a bound
                            ──► the device notes until when the forgotten connections lasted (`Facts.forgotten_ended`). What
-                               a network sensor reports of that time, and of no connection that is known, is taken for late
-                               evidence of one of them: it makes no row except for verdicts
+                               a network sensor reports for that time, and for no known connection, is late evidence
+                               of one of them: it makes no row except for verdicts
 
-A tombstone fits by the sensor's id of the flow or by the endpoint record's start, else by time: starts at most `APART` apart, or
-activity within the connection's life. A new flow of a sensor that called the departed one differently never fits.
+A tombstone fits by the sensor's flow id or by the endpoint record's start. Otherwise it fits by time: starts at most
+`APART` apart, or activity within the connection's life. A new flow of a sensor that gave the departed connection
+another id never fits.
 """
 
 from __future__ import annotations
@@ -36,31 +39,32 @@ from streams.model.device import DEPARTED_TIMER, Device
 from streams.model.evidence import APART, kind_of_flow
 
 DEPARTED_MAX = 65_536
-"""5-tuples remembered per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""
+"""5-tuples stored per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""
 DEPARTED_TOTAL_MAX = 1_048_576
-"""The same per partition. Beyond it a device forgets its own oldest for each new one, and remembers none if it has none."""
+"""5-tuples stored per partition, counted likewise. Beyond it a device forgets its own oldest for each new one; a device
+without any stores none."""
 PERIOD_SECS = 16
-"""Tombstones expire together in periods of so many seconds: a period is one item of the state, written once."""
+"""Seconds. Tombstones expire together per period: a period is one item of the state, written once."""
 _PERIOD: Micros = PERIOD_SECS * MICROS
 ALL_TOLD = -1
-"""In `Departed.told`: any destination's row may have left."""
+"""In `Departed.told`: the row of any destination may have been emitted."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Departed]).decode
 
 
 class Tombstones:
-    """Keeps the tombstones of one partition's devices and finds the one that a record belongs to."""
+    """Tombstones of one partition's devices."""
 
     def __init__(self, settings: CorrelationSettings) -> None:
         declared = max(dialect.flow_timeout_secs for dialect in dialects().values())
         self.kept: Micros = round((settings.flow_timeout_secs or declared) * MICROS)
-        """How long a connection is remembered after it left."""
+        """Microseconds for which a tombstone is stored after its connection left."""
         self.total = 0
-        """5-tuples remembered of all devices, counted as in `DEPARTED_MAX`."""
+        """5-tuples stored for all devices, counted as in `DEPARTED_MAX`."""
 
     def add(self, device: Device, key: str, connection: Connection) -> int:
-        """Remember a connection that leaves; return how many connections were forgotten at a bound."""
+        """Add the tombstone of a connection that leaves; return how many connections were forgotten at a bound."""
         second = -(-(device.facts.now + self.kept) // _PERIOD) * PERIOD_SECS
         period = device.departed.get(second)
         packed = None if period is None else period.get(key)
@@ -88,7 +92,7 @@ class Tombstones:
         return forgotten
 
     def expire(self, device: Device, second: int) -> None:
-        """Forget what is due by this second."""
+        """Forget the tombstones that are due by this second of the device's clock."""
         for due in [due for due in device.departed if due <= second]:
             self._drop(device, due, len(device.departed.pop(due)))
 
@@ -109,7 +113,7 @@ class Tombstones:
 
 
 def tombstone_of(connection: Connection) -> Departed:
-    """What is remembered of a connection."""
+    """Return the tombstone of a connection."""
     kernel, first = connection.kernel, connection.first
     flow_ids = (connection.flow_id, *connection.flow_ids) if first else ()
     kernels: tuple[tuple[str, Micros], ...] = ()
@@ -138,7 +142,11 @@ def tombstone_of(connection: Connection) -> Departed:
 def departed_flow(
     device: Device, key: str, flow_id: str, started: Micros, since: Micros, until: Micros
 ) -> Departed | None:
-    """The departed connection that a network sensor's evidence is of: its start, 0 where that is unknown, and its time."""
+    """Return the departed connection that a network sensor's evidence belongs to, or None.
+
+    `started` is the flow's start, 0 if unknown. `since` and `until` bound the time of the evidence. All are in
+    microseconds.
+    """
     known = _departed(device, key)
     kind = kind_of_flow(flow_id)
     fitting = []
@@ -153,10 +161,11 @@ def departed_flow(
 def forgotten_flow(
     device: Device, group: Group, flow_id: str, since: Micros, until: Micros, linger: Micros
 ) -> Departed | None:
-    """A stand-in for the departed connection that a network sensor's evidence is of, where that one may have been forgotten.
+    """Return a stand-in for a departed connection that evidence of a network sensor may belong to and whose tombstone is gone.
 
-    The evidence must have ended before the last of the forgotten connections did. It must be older than an ended connection
-    stays in the state, as its connection would otherwise be there; and no connection of the 5-tuple may have lived then.
+    The evidence must have ended before the last of the forgotten connections did. It must be older than the time that
+    an ended connection stays in the state (`linger`, microseconds), as its connection would otherwise still be there.
+    No connection of the 5-tuple may have lived then. Returns None otherwise.
     """
     facts = device.facts
     if not facts.forgotten_ended <= facts.now <= facts.forgotten_until * MICROS:
@@ -170,7 +179,10 @@ def forgotten_flow(
 
 
 def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None:
-    """The departed connection that an endpoint's record is of: the same sensor's of the same start, or another sensor's view."""
+    """Return the departed connection that an endpoint record belongs to, or None.
+
+    It has a record of the same sensor with the same start, or the record is another sensor's view of it.
+    """
     who = speaker(kernel.event_id)
     fitting = []
     for left in _departed(device, key):
@@ -182,22 +194,22 @@ def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None
 
 
 def is_departed(device: Device, key: str) -> bool:
-    """A connection of that 5-tuple left."""
+    """Return whether a tombstone of that 5-tuple is stored."""
     return any(key in period for period in device.departed.values())
 
 
 def was_told(left: Departed, host: str, port: int) -> bool:
-    """A row of that destination left before the connection did, or may have."""
+    """Return whether the destination's row was, or may have been, emitted before the connection left."""
     return ALL_TOLD in left.told or told_as(host, port) in left.told
 
 
 def told_as(host: str, port: int) -> int:
-    """A destination whose row left, as a number."""
+    """Return the number that stands for an emitted destination in `Departed.told`."""
     return zlib.crc32(f"{host} {port}".encode("utf-8", "surrogatepass"))
 
 
 def _note_forgotten(device: Device, second: int, connections: list[Departed]) -> None:
-    """Note until when connections lasted whose tombstones are forgotten, and when these would have expired."""
+    """Note when the last of the forgotten connections ended and when their tombstones would have expired."""
     facts = device.facts
     ended = max(left.ended or left.started for left in connections)
     facts.forgotten_ended = max(facts.forgotten_ended, min(ended, facts.now))
@@ -210,7 +222,7 @@ def _departed(device: Device, key: str) -> list[Departed]:
 
 
 def _is_of(left: Departed, started: Micros, since: Micros, until: Micros) -> bool:
-    """By time it is the departed connection's: it began with it, or it happened in its life."""
+    """Return whether evidence fits the departed connection by time: it began with it, or happened within its life."""
     if started:
         return abs(started - left.started) <= APART and not lives_apart(left.started, left.ended, started, until)
     return left.started - APART <= since and until <= left.ended + APART

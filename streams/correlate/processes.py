@@ -1,12 +1,12 @@
-"""Processes as their own evidence: the start of a process tells what the record of its connection does not.
+"""Process records as evidence: the start of a process provides what the endpoint record of its connection lacks.
 
-    start, end ──► the PID's processes, packed           connection ──► when its rows are made: which of them was it?
+    start, end ──► the PID's processes, packed           connection ──► when its rows are built: which of them was it?
                         │
                         ▼
-          connections of that PID whose process is another one by that: their rows are made anew
+          connections of that PID that are attributed to another process by it: their rows are built again
 
-Either may come first. A connection keeps what was found for it, so the process may be forgotten before it. Devices without
-such records have no PID here and pay nothing.
+Either may come first. A connection stores the process that was found for it, so the process may be forgotten first.
+Devices without such records store no PIDs and have no cost.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from streams.model.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.model.process_table import Run, learnt
 
 PIDS_KEPT = PIDS_MAX * 3 // 4
-"""At the bound so many stay, so that one walk over all makes room for many."""
+"""PIDs kept when the bound `PIDS_MAX` is reached, so that one walk over all makes room for many."""
 _pack = msgspec.msgpack.Encoder().encode
 
 
 class Processes:
-    """Keeps what is told of a device's processes."""
+    """Process records of devices."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self._table = table
         self._kept: Micros = table.patience + table.linger
-        """How long after its end a process is remembered: a connection of it may come late."""
+        """Microseconds for which a process is kept after its end: one of its connections may come late."""
 
     def take(self, device: Device, event: ProcessStarted) -> None:
-        """A process began or ended; what was told before changes nothing."""
+        """Merge the start or end of a process into its PID's history; a repeat changes nothing."""
         pid = event.process.pid
         assert pid is not None, "a process without a PID is nobody's"
         packed = device.processes.get(pid)
@@ -50,7 +50,10 @@ class Processes:
             self._forget(device)
 
     def _forget(self, device: Device) -> None:
-        """Those that are over for a while; at the bound also others: the ended ones first, then the oldest."""
+        """Forget PIDs whose latest process ended more than `_kept` ago.
+
+        At the bound `PIDS_MAX` forget others too: the ended ones first, then the oldest.
+        """
         over = device.facts.now - self._kept
         latest = {pid: unpack_runs(packed)[-1] for pid, packed in device.processes.items()}
         order = sorted(latest, key=lambda pid: (not latest[pid].ended, latest[pid].ended or latest[pid].order, pid))

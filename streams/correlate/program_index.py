@@ -1,8 +1,9 @@
-"""An index of a device's 5-tuples by the program that connected, for verdicts that name a program and no connection.
+"""Index of a device's 5-tuples by the program that connected, for verdicts that name a program but no connection.
 
-Devices without such verdicts have no index and pay nothing. It is built when the first one is decided. From then on each endpoint
-record adds its 5-tuple; what left the state stays listed until the index is dropped for its size and built again. So it may list
-too much and never too little: look at the connections of a 5-tuple before using it.
+Devices without such verdicts have no index and no cost. The index is built when the first such verdict is decided. From
+then on each endpoint record adds its 5-tuple. A 5-tuple that left the state stays listed until the index is dropped for
+its size and built again. So the index may list too much but never too little: check the connections of a 5-tuple before
+using it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from schemas.events import Process
 from streams.model.device import Device, peek
 
 LISTED_MIN = 1_024
-"""Entries up to which the index is kept. A larger one is dropped once it may have four for each of the device's connections."""
+"""Entries up to which the index is kept. A larger one is dropped once it may have four for each of the device's
+connections."""
 
 
 def list_program(device: Device, key: str, process: Process) -> None:
-    """Add a 5-tuple under the process's name and PID, where there is an index."""
+    """Add a 5-tuple under the process's name and PID if the index exists."""
     if device.programs is None:
         return
     _list(device.programs, key, process)
@@ -27,7 +29,7 @@ def list_program(device: Device, key: str, process: Process) -> None:
 
 
 def keys_of(device: Device, process: Process) -> list[str]:
-    """The 5-tuples on which a process of this name or PID may have connected; the first call builds the index."""
+    """Return the 5-tuples on which a process of this name or PID may have connected; the first call builds the index."""
     if device.programs is None:
         device.programs = {}
         for key, group in device.groups.items():

@@ -1,14 +1,14 @@
-"""Lines of proxies' own logs, joined to the connection that they are about.
+"""Access-log entries of proxies, joined to the connection that they are about.
 
-    line ──► waits the device's patience, so that everything in time is there
+    entry ──► waits for the device's patience, so that everything in time is there
        │
        ▼
-    with the client's port     the one connection of that 5-tuple that was open then; it may name the destination by itself
-    without it                 the one destination that was asked for by that client then; it names nothing
-    none, or several           once more after the time that ended connections linger; then nothing, and it is counted
+    with the client's port     the one connection of that 5-tuple that was open then; the entry alone may name the destination
+    without it                 the one destination that this client asked for then; the entry names nothing
+    none, or several           retried after the linger of ended connections; then dropped and counted
 
-A line is written when a request is over, a tunnel's when the tunnel is, so it nearly always comes last. It makes no row of
-its own: without a connection there is nothing to hang it on.
+A proxy writes an entry when a request is over, and a tunnel's entry when the tunnel is over, so it nearly always comes
+last. An entry makes no row of its own: without a connection it appears in no row.
 """
 
 from __future__ import annotations
@@ -39,27 +39,29 @@ from streams.model.device import NEVER, PROXY_TIMER, Device, peek
 from streams.model.evidence import URL_LENGTH_MAX, absolute_target
 
 LINES_MAX = 4_096
-"""Lines that wait per device. Beyond it the oldest are decided at once, `TOGETHER_MAX` of them."""
+"""Entries that wait per device. Beyond it the oldest `TOGETHER_MAX` are decided at once."""
 TOGETHER_MAX = 256
 GROUPS_MAX = 5_000
-"""5-tuples of a device looked at for a line without a port. Of one that has more nobody could say which is the only one."""
+"""5-tuples of a device that are checked for an entry without a port. With more, no match can be shown to be the only
+one."""
 TOLD_MAX = 64
-"""Connections in which the line's host occurs that are looked into for it; of more, likewise."""
+"""Connections containing the entry's host that are checked for it. With more, no match can be shown to be the only one."""
 TEXT_CHARS_MAX = 256
 NOBODY, SEVERAL = "no_connection", "ambiguous"
 Found = tuple[str, int, int]
-"""5-tuple, which connection of it, and which of its destinations was asked for; UNNAMED where the line itself names it."""
+"""5-tuple, index among its connections, and index of the destination; `UNNAMED` if the entry itself names the
+destination."""
 UNNAMED = -1
 
 
 class ProxyLog:
-    """Keeps them, decides when it is time, and puts them to their connection."""
+    """Store of waiting access-log entries, which decides them when they are due and joins them to their connection."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self._table = table
 
     def take(self, device: Device, event: ProxyLogged) -> None:
-        """A line came; one that came before changes nothing."""
+        """Store an entry until it is due; a repeat changes nothing. An entry without a host is only counted."""
         if not event.host:
             self._count(device, "no_destination")
             return
@@ -77,17 +79,17 @@ class ProxyLog:
         )  # fmt: skip
         line.candidates = [(match.indicator, match.partial) for match in matches]
         device.lines[record] = line
-        # A second more: what began with the request settles first.
+        # One second more, so that a connection that began with the request is decided first.
         due = min(event.at, device.facts.now) + self._table.patience + MICROS
         self._wait(device, record, max(due, device.facts.now))
 
     def wake(self, device: Device, second: int) -> None:
-        """Decide what is due."""
+        """Decide entries that are due by a second of the device's clock."""
         for record in _by_time(device, second):
             self._decide(device, record, second * MICROS)
 
     def finish(self, device: Device) -> None:
-        """Decide all of them, as at the end of a recording."""
+        """Decide all entries, as at the end of a recording."""
         for record in _by_time(device):
             self._decide(device, record, device.facts.now, last=True)
 
@@ -100,7 +102,7 @@ class ProxyLog:
     def _decide(self, device: Device, record: str, now: Micros, *, last: bool = False) -> None:
         line = device.lines[record]
         found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
-        # From then on one of several that it may be about is gone, and the other looks like the only one.
+        # From then on one of several candidates may have left the state, so another would look like the only one.
         all_there = line.logged.at - 2 * WRONG_CLOCK + self._table.linger
         doubtful = line.client_port == 0 and now >= all_there
         if len(found) != 1 and not (last or line.last or doubtful):
@@ -116,10 +118,11 @@ class ProxyLog:
             self._count(device, SEVERAL if found else NOBODY)
 
     def _by_port(self, device: Device, line: WaitingEntry) -> list[Found]:
-        """Connections of that client's port that were open then: those that asked for the host, else the only one.
+        """Return the connections of the client's port that were open then: those that asked for the host, else the only one.
 
-        One of which nobody saw where to may have asked for it as well, and one that was open a little before or after may
-        be meant where a clock is wrong: beside these no other is certain.
+        A connection without a known destination may have asked for the host as well. If a clock is wrong, the entry may
+        be about a connection that was open shortly before or after. Such connections are returned too, as none is
+        certain beside them.
         """
         logged = line.logged
         exact = f"{line.client_ip} {line.client_port} {line.proxy_ip} {line.proxy_port}"
@@ -145,16 +148,22 @@ class ProxyLog:
         return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
 
     def _to_known_proxies(self, device: Device, line: WaitingEntry) -> list[str]:
-        """Where the log's own address is not what the client spoke to, or is not told: the proxies that are known."""
+        """Return the 5-tuples from the client's port to known proxies.
+
+        Used if the log's own address is missing or is not the one that the client connects to.
+        """
         known = dict.fromkeys([*device.facts.proxies, *self._table.proxies])
         if f"{line.proxy_ip} {line.proxy_port}" in known:
-            return []  # Clients speak to this one, and no sensor saw that it was done.
+            return []  # Clients connect to this address, and no sensor reported such a connection.
         port = "" if line.proxy_ip or not line.proxy_port else f" {line.proxy_port}"
         keys = (f"{line.client_ip} {line.client_port} {remote}" for remote in known if remote.endswith(port))
         return [key for key in keys if key in device.groups]
 
     def _by_request(self, device: Device, line: WaitingEntry) -> list[Found]:
-        """Destinations that this client asked for then; where one may have been that, too, none is certain."""
+        """Return the destinations that this client asked for then; an empty list if there is none.
+
+        Destinations that the entry may be about as well are appended, as none is certain beside them.
+        """
         found: list[Found] = []
         possible: list[Found] = []
         if len(device.groups) > GROUPS_MAX:
@@ -178,7 +187,10 @@ class ProxyLog:
 
     @staticmethod
     def _that_tell(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
-        """Connections of a client in which a host's name occurs; those at rest are not unpacked to find out."""
+        """Yield a client's connections that contain a host's name, as 5-tuple, index and connection.
+
+        Connections at rest are searched without unpacking them.
+        """
         name, start = host.encode(), f"{client_ip} "
         for key, group in device.groups.items():
             if key.startswith(start) and (not isinstance(group, bytes) or name in group):
@@ -212,10 +224,10 @@ class ProxyLog:
 
     @staticmethod
     def _name(connection: Connection, line: WaitingEntry) -> None:
-        """Nobody else told where it went."""
+        """Name the connection's destination by the entry, as no other evidence names it."""
         logged = line.logged
         for named in connection.destinations:
-            if is_about(logged, named):  # A line named it that fits no more.
+            if is_about(logged, named):  # An entry that no longer fits named it.
                 named.superseded = False
                 named.evidence += 1
                 break
@@ -226,7 +238,8 @@ class ProxyLog:
             named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
             connection.destinations.append(named)
         for guessed in connection.destinations:
-            # What was stopped on a kept connection in plain is not in the proxy's log: other requests say nothing against it.
+            # A proxy does not log a request that was stopped on a persistent plain-text connection: its entries for
+            # other requests do not contradict the verdict.
             if guessed.by == BY_PROCESS and guessed is not named and (logged.tunnel or guessed.host == named.host):
                 supersede(guessed)
         _count_hit(named, line)
@@ -236,7 +249,10 @@ class ProxyLog:
 
 
 def _by_time(device: Device, second: int = NEVER) -> list[str]:
-    """Lines that are due by then, the oldest first: in this order whoever took them in, before or after a restart."""
+    """Return the ids of entries that are due by a second, the oldest first.
+
+    The order does not depend on a restart between their arrivals.
+    """
     due = ((line.due, record) for record, line in device.lines.items() if line.due <= second)
     return [record for _, record in sorted(due)]
 
@@ -249,13 +265,16 @@ def _count_hit(destination: Destination, line: WaitingEntry) -> None:
 
 
 def _may_be_forgotten(destination: Destination, logged: AccessLogEntry) -> bool:
-    """Of so many requests the times of later ones are not remembered: one of those may have been logged."""
+    """Return whether the entry may be about a later request whose time is not stored (`EVENT_IDS_MAX`)."""
     times = destination.event_ids
     return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
 
 
 def _may_name(connection: Connection, logged: AccessLogEntry) -> bool:
-    """A tunnel has one end, and what its sensor saw of that outweighs the log."""
+    """Return whether the entry may name a destination of the connection.
+
+    A tunnel has one end, and a sensor's evidence of that end outweighs the log.
+    """
     named = [d for d in connection.destinations if not d.superseded and d.by < BY_PROXY_LOG]
     if logged.tunnel or connection.connect:
         return not named

@@ -1,4 +1,4 @@
-"""Verdicts of network protection: what they say of a connection, of the request that was judged, and of the device's mode."""
+"""Verdicts of network protection: evidence about a connection, the request with the verdict, and the device's mode."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _BITS = {Action.BLOCKED: BLOCKED, Action.AUDITED: AUDITED, Action.WARNED: WARNED
 
 
 class Verdicts:
-    """Takes them in."""
+    """Handler of verdicts."""
 
     def __init__(self, table: ConnectionTable, process_verdicts: ProcessVerdicts) -> None:
         self._table = table
         self._process_verdicts = process_verdicts
 
     def take(self, device: Device, event: Verdict) -> None:
-        """A verdict that names the connection; one that came before changes nothing."""
+        """Apply a verdict that names the connection; a repeat changes nothing."""
         table = self._table
         key, connection = table.locate(device, event.flow, event.at, event.started)
         table.http_seen(device, event.at)
@@ -104,7 +104,7 @@ class Verdicts:
             table.join_late(device, key, connection, surely=not connection.settled)
 
     def take_of_process(self, device: Device, event: ProcessVerdict) -> None:
-        """A verdict that names a process and a destination, and no connection."""
+        """Apply a verdict that names a process and a destination but no connection."""
         self._table.http_seen(device, event.at)
         self._prove_mode(device, event)
         self._process_verdicts.take(device, event, _BITS[event.action])
@@ -115,7 +115,7 @@ class Verdicts:
 
 
 def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
-    """Another rule of the same sensor stopped this very request."""
+    """Return whether another rule of the same sensor stopped the same request."""
     sensor = kind_of_flow(event.flow.id)
     return any(
         (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
@@ -125,7 +125,10 @@ def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
 
 
 def _count_once(connection: Connection, asked: Destination | None, event: Verdict, *, again: bool) -> None:
-    """A request that was stopped has no record of its own: it is counted by its first verdict, for the sensor that gave it."""
+    """Count a stopped request once, by its first verdict, for the sensor that gave it.
+
+    A stopped request has no record of its own.
+    """
     if asked is None or event.action not in (Action.BLOCKED, Action.WARNED):
         return
     if again:
