@@ -346,7 +346,7 @@ class Correlator:
     def apply_mode_setting(self, device: Device, at: Micros) -> None:
         """Apply the configured mode of a device if it changed.
 
-        The mode is valid since time 0 for a new device, and from `at` on when the setting changes later.
+        The mode is valid since time 0 for a new device, else from `at` (microseconds) on.
         """
         mode = self.policy.mode_of(device)
         facts = device.facts

@@ -1,8 +1,8 @@
 """Connections that left the state: a tombstone of each, so that a late record makes no second row.
 
 A network sensor writes a flow record when the flow is over or its timeout expires. For a connection that was cut off,
-that is up to ten minutes after its end, long after the connection left the state. Endpoint records and repeats may come late
-as well.
+that is up to ten minutes after its end, long after the connection left the state. Endpoint records and
+repeats may come late as well.
 
     a connection leaves    ──► a tombstone, for `correlation.flow_timeout_secs` more of the device's own clock
     a record fits no connection of the state but a tombstone

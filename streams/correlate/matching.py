@@ -41,8 +41,8 @@ OWN_DELAY: Micros = 7_000_000
 check each second."""
 LOGGED_LATE_MAX: Micros = 61_000_000
 """Microseconds after the end of its connection within which a request may be logged at the latest. Suricata logs a
-CONNECT whose answer it did not see together with the flow record. That is 61 s after the end: its packaged timeout
-of closed flows (60 s) and its pass over the flows (1 s)."""
+CONNECT without an observed answer together with the flow record. That is 61 s after the end: its packaged timeout of
+closed flows (60 s) and its pass over the flows (1 s)."""
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
