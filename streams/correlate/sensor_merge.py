@@ -4,9 +4,9 @@ A 5-tuple is used again within milliseconds, and clocks differ by seconds. So ti
 report on one connection. Two views are merged only if neither may belong to another connection; if in doubt, there are
 two rows.
 
-- The first part of an endpoint record's id identifies its sensor. Records of different sensors are one attempt if process and
-  life agree. Times come from the sensor next to the kernel. The process comes from the sensor that reports most of it; the other
-  sensors fill its gaps.
+- The first part of an endpoint record's id identifies its sensor. Records of different sensors are one attempt if process
+  and life agree. Times come from the sensor closest to the kernel. The process comes from the sensor that reports most of it;
+  the other sensors fill its gaps.
 - The flow id identifies the kind of a network sensor. The rows of the second kind's flow wait until the connection is decided
   (`held`), as it is known by then whether the flow is another view of the first one.
 """
@@ -209,7 +209,7 @@ def twin(group: Group, flow: Connection) -> Connection | None:
     if rivals and (not near or any(_is_near(found[0], rival) for rival in rivals)):
         return None
     kernels = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
-    # An endpoint record that neither flow has may belong to either.
+    # If neither flow has an endpoint record, one free record may belong to both.
     if not near and len(kernels) > (found[0].kernel is None and flow.kernel is None):
         return None
     return found[0]
