@@ -1,7 +1,7 @@
-"""The whole path between two topics, without either: messages in, rows, verdicts, alerts and rejects out.
+"""The correlation pipeline: input messages in; rows, verdicts, alerts and rejects out.
 
-One object serves one input partition. The Faust worker, `unproxy replay`, the bench and the tests drive the very same one;
-it knows no broker, no clock and no disk.
+One `Pipeline` serves one input partition. The Faust worker, `unproxy replay`, the benchmarks and the tests drive the same
+class. It uses no broker, no clock and no disk.
 """
 
 from __future__ import annotations
@@ -49,53 +49,54 @@ NUMBER_DIGITS_MAX = 14
 SENSOR_CHARS_MAX = 255
 CLAIMS_CHARS_MAX = 16
 LINE_BYTES_MAX = 1 << 20
-"""A longer line is rejected unread: no sensor record is near it, and reading it would hold up all others."""
+"""Longer lines are rejected without parsing: no sensor record comes near this size, and parsing one would delay all others."""
 MESSAGE_LINES_MAX = 100_000
-"""A message of more is rejected whole: no sensor's lines are so short, and a million rejects would hold up all others."""
+"""A message with more lines is rejected as a whole: no sensor writes lines that short, and a million rejects would delay all
+other messages."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
 _TICKS = {b"", END}
 _CLAIMS = frozenset({Verdict, ProcessVerdict, ModeChanged})
-"""Events that say what a device's protection does: only sensors that may report it are believed."""
+"""Events that report what a device's protection does: accepted only from sensors that may report it."""
 
 DEVICES_EVICTED_SHARE = 64
-"""At the bound this share of the devices is evicted at once."""
+"""At `devices_max` one device in this many is evicted at once."""
 NEAR_BOUND = 0.8
-"""Share of connections_max from which on a device is counted as near its bound."""
+"""Share of `connections_max` above which a device counts as near its bound."""
 MISTAKE = "a mistake of ours, please report it with the line: "
-"""How the detail of a reject begins on which its dialect failed."""
+"""Prefix of the reject detail where the dialect's parser raised an exception."""
 
 
 class Message(NamedTuple):
     """One input message: sensor lines of one dialect, or a tick."""
 
     offset: int
-    """Place in the input partition; grows."""
+    """Offset in the input partition; increases."""
     logged_ms: int
-    """The log's own time, milliseconds since 1970; 0 where there is no log and only the events' times count."""
+    """The log's timestamp, milliseconds since 1970; 0 without a log, where only the events' times count."""
     key: bytes
-    """The device."""
+    """Name of the device."""
     value: bytes
-    """Lines separated by a newline."""
+    """Lines, separated by newlines."""
     dialect: str
     sensor: str = ""
-    """Who wrote them; "" where the producer does not say."""
+    """Name of the sensor that wrote the lines; "" where the producer gives none."""
     seq: int = 0
-    """Number of the first line, counted per device, dialect and sensor; 0 where they are not numbered."""
+    """Sequence number of the first line, counted per device, dialect and sensor; 0 for unnumbered lines."""
     lines: int = 1
-    """How many numbers it takes up."""
+    """Sequence numbers that the message covers."""
     keyed: bool = False
-    """All lines are about the device in the key, whatever they call it: who published them knows better."""
+    """All lines belong to the device in the key: the publisher's key overrides the device names in the lines."""
     claims: str = ""
-    """What its sender may report, by its grant (`schemas.topics.CLAIMS`); "" where it has none."""
+    """What the grant of the sender allows it to report (`schemas.topics.CLAIMS`); "" without a grant."""
     foreign_clock: bool = False
-    """Its sender reports on several devices: its times move a device's clock no further than the log's own time."""
+    """The sender reports on several devices: its times advance a device's clock at most to the log's timestamp."""
 
     @classmethod
     def read(
         cls, offset: int, logged_ms: int, key: bytes | None, value: bytes | None, headers: Mapping[str, object]
     ) -> Message:
-        """A message as it stands in the log; of headers that make no sense it is as if they were not there."""
+        """Build a message from a log record; ignore invalid headers."""
         dialect, sensor = _text(headers.get("dialect")), _text(headers.get("sensor"))[:SENSOR_CHARS_MAX]
         seq, lines = _number(headers.get("seq")), _number(headers.get("lines")) or 1
         keyed = _text(headers.get(DEVICE_FROM)) == FROM_KEY
@@ -118,10 +119,10 @@ class Pipeline:
         self._handlers, self._table = self.correlator.handlers, self.correlator.table
         self._changed: dict[str, Device] = {}
         self.line_at_hand: MutableSequence[int] = [NO_LINE]
-        """One number, the line that is read now; a worker puts a place there that survives it."""
+        """A single item: the index of the line being read. A worker replaces it with storage that outlives the process."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take some devices' state back from all of their entries, in any order."""
+        """Restore the state of devices from all of their entries, in any order."""
         before = len(self.devices)
         self.store.restore(entries)
         for device in islice(self.devices.values(), before, None):
@@ -130,11 +131,14 @@ class Pipeline:
             remember_alerts(device, self.policy.alert_gap)
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
-        """The state entries to write now, once the output was delivered."""
+        """Return the state entries to write once the output is delivered."""
         return self.store.checkpoint()
 
     def take(self, message: Message, refused: Refused | None = None) -> None:
-        """Take one message in, some of its lines rejected unread; one that is in the state already does nothing."""
+        """Process one message; reject its lines in `refused` without parsing.
+
+        A message that is already in the state has no effect.
+        """
         self.policy.logged_ms = message.logged_ms
         if message.dialect == TICK_DIALECT and message.value in _TICKS:
             self._tick(message)
@@ -150,7 +154,7 @@ class Pipeline:
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
         at_hand = self.line_at_hand
-        # Each line's number is put there before the line is read: if that ends the process, it is known which one it was.
+        # The line's index is stored before the line is read: if reading ends the process, the index identifies the line.
         for at_hand[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
@@ -165,17 +169,17 @@ class Pipeline:
     def _rows(
         self, home: Device, split: Callable[[bytes], list[bytes]], message: Message, lines: Iterable[bytes]
     ) -> list[bytes]:
-        """Lines with each export's envelope taken apart into its rows; one on which `split` fails is rejected."""
+        """Split each export's envelope into its rows; reject a line on which `split` raises an exception."""
         rows: list[bytes] = []
         for line in filter(None, lines):
             try:
                 rows += split(line) if len(line) <= LINE_BYTES_MAX else (line,)
-            except Exception as error:  # noqa: BLE001  # no line may stop a fleet
+            except Exception as error:  # noqa: BLE001  # no line may stop the worker fleet
                 self._line(home, _giving(_failed(line, error)), message, line)
         return rows
 
     def _refuse(self, home: Device, message: Message, lines: Sequence[bytes], refused: Refused) -> Iterator[bytes]:
-        """Reject some lines unread; an empty one takes the place of each, so that the others keep their numbers."""
+        """Reject the refused lines without parsing; yield an empty line for each, so that the other lines keep their indices."""
         for number, line in enumerate(lines):
             if number in refused.lines:
                 reject = Reject(Reason.STOPS_WORKER, refused.detail, line)
@@ -185,11 +189,11 @@ class Pipeline:
                 yield line
 
     def drain(self) -> Output:
-        """What the taken messages made, emptied."""
+        """Return the output of the messages processed since the last call, and clear it."""
         return self.emitter.drain()
 
     def finish(self) -> None:
-        """Settle everything that waits, as at the end of a recording."""
+        """Decide all waiting connections and publish all waiting alerts, as at the end of a recording."""
         for device in self.devices.values():
             self._finish(device)
             self.store.changed[device.name] = device
@@ -201,7 +205,7 @@ class Pipeline:
         self.emitter.publish_all(device)
 
     def book(self) -> dict[str, int]:
-        """The balance: what was read, and what became of it."""
+        """Return the counts of all devices: what was read, and what it became."""
         total: dict[str, int] = {}
         for device in self.devices.values():
             for what, count in device.facts.counts.items():
@@ -215,7 +219,7 @@ class Pipeline:
         return {what: count for what, count in total.items() if count or what == "waiting"}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:
-        """The message is in a device's state: its rows leave."""
+        """Complete a message for one device: update presence, offset and counts; emit rows and alerts."""
         facts = device.facts
         if device.times or seq:
             heard = Heard(seq, message.lines, 0, 0, message.logged_ms)
@@ -231,7 +235,7 @@ class Pipeline:
         self._let_go(device, facts.now)
 
     def _let_go(self, device: Device, now: Micros) -> None:
-        """Rows and alerts of a device leave; what changed is to be written."""
+        """Emit a device's rows and alerts; mark the device for the next checkpoint."""
         if device.alerts:
             forget_old(device, now)
         self.emitter.emit(device, now)
@@ -243,7 +247,7 @@ class Pipeline:
         else:
             try:
                 parsed = dialect.parse(line)
-            except Exception as error:  # noqa: BLE001  # no line may stop a fleet; a mistake of ours is told, and mended later
+            except Exception as error:  # noqa: BLE001  # no line may stop the worker fleet; the bug is reported in the reject
                 parsed = _failed(line, error)
         kind = parsed.__class__
         if kind in _CLAIMS and not self._believes(message):
@@ -291,7 +295,7 @@ class Pipeline:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
             self._count(facts.counts, f"ignored:{parsed.kind}")
             if parsed.at and device.name:
-                # Headings and a program's own messages have no time, or are about nobody.
+                # Headings and a program's own messages lack a time or a device.
                 device.times.append(parsed.at)
                 if dialect is not None and dialect.is_network_sensor:
                     self._table.see_sensor(device, parsed.at)
@@ -303,7 +307,7 @@ class Pipeline:
         counts[what] = counts.get(what, 0) + 1
 
     def _change(self, device: Device, home: Device, message: Message) -> None:
-        """Register the device only now, when a line refers to it; a bare message key creates none."""
+        """Register a device when a line refers to it; a bare message key registers none."""
         if device.name not in self.devices:
             if len(self.devices) >= self._devices_max:
                 self._evict_devices(home)
@@ -311,10 +315,11 @@ class Pipeline:
         self.devices[device.name] = self._changed[device.name] = device
 
     def _evict_devices(self, home: Device) -> None:
-        """Make room for new devices: settle and forget those with the shortest history, of these the longest quiet.
+        """Evict devices to make room: devices that are not established first, among them the longest quiet first.
 
-        So a flood of invented names evicts invented names. Many leave at once, as finding one costs as much as finding all.
-        The counts of the evicted devices stay in the book, under the device without a name.
+        A flood of invented names therefore evicts invented names. Many devices are evicted at once, because finding one costs
+        as much as finding all. Waiting connections of an evicted device are decided first. Its counts move to the device
+        without a name.
         """
         spared = {"", home.name, *self._changed}
         room = len(self.devices) - self._devices_max + self._devices_max // DEVICES_EVICTED_SHARE
@@ -331,13 +336,13 @@ class Pipeline:
         self.store.changed[""] = book
 
     def _believes(self, message: Message) -> bool:
-        """Whether verdicts and modes in a message count."""
+        """Return whether verdicts and modes in a message count."""
         if message.claims:
             return message.claims == CLAIMS_VERDICTS
         return self.policy.believes_verdicts(message.dialect, message.sensor)
 
     def _device(self, key: bytes) -> Device:
-        """The device of a message's key; the one without a name where the key cannot be a name: then the lines name theirs."""
+        """Return the device of a message key; for an invalid name the device without a name, whose lines name their device."""
         name = key.decode("utf-8", "replace") if len(key) <= KEY_BYTES_MAX else ""
         known = self.devices.get(name)
         if known is None and device_name_problem(name):
@@ -366,7 +371,7 @@ class Pipeline:
                 self.store.changed[device.name] = device
 
     def _quiet(self, logged_ms: int) -> Iterator[Device]:
-        """Devices that the log's time makes something ripe for."""
+        """Yield the devices for which something is due at this log time."""
         idle = self._table.idle
         for device in self.devices.values():
             facts = device.facts
@@ -382,7 +387,7 @@ class Pipeline:
 
 
 def _worth(device: Device) -> tuple[bool, int, Micros, str]:
-    """Order in which devices are evicted, the first ones first. Without a log only the device's own clock counts."""
+    """Return the eviction order of a device, lowest first. Without a log only the device's own clock counts."""
     facts = device.facts
     return facts.is_established, facts.logged_ms, facts.now, device.name
 
@@ -392,7 +397,7 @@ def _text(header: object) -> str:
 
 
 def _number(header: object) -> int:
-    """A whole number as ASCII; 0 for anything else."""
+    """Return a header's ASCII decimal digits as an integer; 0 for anything else."""
     if isinstance(header, str):
         header = header.encode(errors="replace")
     if isinstance(header, bytes) and header.isdigit() and len(header) <= NUMBER_DIGITS_MAX:
@@ -401,12 +406,12 @@ def _number(header: object) -> int:
 
 
 def _failed(line: bytes, error: Exception) -> Reject:
-    """The reject for a line on which its dialect raised an exception."""
+    """Return the reject for a line on which its dialect raised an exception."""
     return Reject(Reason.MALFORMED, f"{MISTAKE}{error!r}", line)
 
 
 def _refused(message: Message, line: bytes) -> Reject:
-    """The reject for a verdict or a mode of a sensor that may not report it."""
+    """Return the reject for a verdict or a mode from a sensor that may not report it."""
     if message.claims:
         detail = "verdicts and modes of this sender do not count; set verdicts = true in its grant if they should"
     else:
@@ -416,12 +421,12 @@ def _refused(message: Message, line: bytes) -> Reject:
 
 
 def _giving(reject: Reject) -> Dialect:
-    """A dialect that does not look at the line."""
+    """Return a dialect that gives this reject for every line."""
     return Dialect("", lambda _: reject, lambda _: 0, lambda _: "", "", "", lambda _: False)
 
 
 def _unread(message: Message, line: bytes) -> Reject:
-    """The reject for a line that no dialect may read, or for a message of too many lines as if it were one."""
+    """Return the reject for a line that no dialect may read, or for a whole message of too many lines."""
     if b"\n" in line:
         lines = line.count(b"\n") + 1
         detail = f"{lines} lines in one message, envelopes not taken apart; at most {MESSAGE_LINES_MAX} are read"

@@ -1,16 +1,16 @@
-"""Quarantine: a message that ended workers twice goes to `rejects`, so that it cannot stop its partition for ever.
+"""Quarantine: rejection of messages on which workers died twice, so that such a message cannot block its partition.
 
-A death counts when a process ended while a message was at hand (`at_hand.py`), whatever ended it. The worker registers the
-death when it starts again (`deaths.py`), before it joins its group; each worker asks for the deaths in a partition before it
-reads the first message of it. So all workers know them, and whose disk is lost does not matter.
+A death counts when a process ends while it reads a message (`at_hand.py`), whatever the cause. The worker registers the
+death at its next start (`deaths.py`), before it joins its consumer group. Each worker requests the deaths in a partition
+before it reads the partition's first message. All workers therefore know all deaths, even after the loss of a disk.
 
-    deaths at an offset   what is done with the message
-    0 or 1                it is read as always
-    2 or more             the lines at which workers died are rejected, all others are read
-    at three lines        it is rejected whole; also when one of 2 or more was outside of the lines
+    deaths at an offset   treatment of the message
+    0 or 1                read as usual
+    2 or more             lines at which workers died are rejected; all others are read
+    at three lines        rejected as a whole; also when one of 2 or more deaths was outside of the lines
 
-A message of which something is rejected ends its batch and is committed at once, so that the next such message is met with
-nothing of this one left to remember.
+A message with a rejected part ends its batch and is committed at once, so that the next such message starts without any
+state of this one.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 NO_LINE = -1
-"""Before the first line of a message and after the last one."""
+"""Line index before the first line of a message and after the last one."""
 LINES_DEATHS_MIN = 2
-"""Deaths at an offset from which on lines of its message are rejected."""
+"""Minimum number of deaths at an offset for lines of its message to be rejected."""
 WHOLE_LINES_MIN = 3
-"""Lines from which on the message is rejected whole: it has more of them than can be found one by one."""
+"""Minimum number of fatal lines for the whole message to be rejected: it has more than workers can find one by one."""
 
 
 class Death(NamedTuple):
-    """A process ended while it worked here, in some partition."""
+    """The end of a worker process while it read a message of a partition."""
 
     offset: int
     line: int
-    """Index among the lines of the message, an export's envelope taken apart; NO_LINE outside of them."""
+    """Index of the line in the message, after envelopes are split into rows; NO_LINE outside of the lines."""
     exit_code: int
-    """The code with which the worker ended itself; 0 where it had no time to say one."""
+    """Exit code that the worker set itself; 0 where it ended before it could set one."""
 
 
 class Refused(NamedTuple):
-    """What of a message must not be read, and why in words."""
+    """The parts of a message that must not be read, and the reason as text."""
 
     lines: Collection[int]
-    """Indices; NO_LINE among them: the whole message."""
+    """Line indices; NO_LINE stands for the whole message."""
     detail: str
 
     @property
     def whole(self) -> bool:
-        """Nothing of the message may be read."""
+        """Whether the whole message must not be read."""
         return NO_LINE in self.lines
 
 
 def refused_after(deaths: Iterable[Death], start: int) -> Mapping[int, Refused]:
-    """What must not be read of a partition, by offset, where the group goes on at `start`."""
+    """Return what must not be read of a partition, by offset, for a group that resumes at offset `start`."""
     at: dict[int, list[Death]] = {}
     for death in deaths:
         if death.offset >= start:
