@@ -1,4 +1,4 @@
-"""Ways that connections take: past a proxy that a device always uses, or through one that nobody listed."""
+"""Egress baseline: connections that bypass the proxy a device always uses, or that use an unlisted proxy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from streams.model.connection import Connection
 from streams.model.device import Device, Facts
 
 DAYS_MAX = 7
-"""A baseline is what was so on the last days with connections."""
+"""Days with connections that a baseline covers; older days are dropped."""
 PROXIED_MIN = 50
-"""With fewer connections through proxies nothing is a baseline."""
+"""Minimum number of connections through proxies that makes a baseline."""
 DIRECT_SHARE_MAX = 0.01
-"""Who goes outside directly more often than this does not always use a proxy."""
+"""Maximum ratio of direct to proxied connections of a device that always uses a proxy."""
 
 MINUTE: Micros = 60 * MICROS
 
@@ -24,7 +24,10 @@ _INSIDE = frozenset({"Private", "Loopback", "LinkLocal", "Multicast"})
 
 
 def look_at(device: Device, place: Route, connection: Connection, *, listed: bool) -> list[Finding]:
-    """What the way of a connection that has just settled tells, once: what is learnt later takes nothing back."""
+    """Return the findings on the route of a connection that was just decided.
+
+    Runs once per connection; later evidence retracts nothing.
+    """
     connection.looked_at = True
     if place.proxied:
         _count(device.facts, connection, place)
@@ -66,7 +69,10 @@ def _finding(kind: AlertKind, place: Route, connection: Connection, host: str, t
 
 
 def _always_uses_a_proxy(facts: Facts, started: Micros) -> bool:
-    """By the minutes before its own: in which order the lines of one moment came decides nothing."""
+    """Return whether the device always used a proxy before the connection's own minute.
+
+    The order of the lines within a minute therefore has no effect.
+    """
     past = list(facts.baselines.values())
     if facts.baseline_minute < started // MINUTE:
         past.append(facts.baseline_counts)

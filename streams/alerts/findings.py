@@ -1,7 +1,7 @@
-"""What of a connection is worth an alert: judged requests, those that an indicator matches, a name that was not asked for.
+"""Findings of a connection: requests with a verdict, requests that match an indicator, and host mismatches in tunnels.
 
-A request on the wire is one finding, whoever speaks of it: what the device's own protection did outweighs what an indicator
-says should have been done, and a tunnel's CONNECT and the name inside it are one.
+A request on the wire is one finding, however many sensors report it. A verdict of the device's own protection takes
+precedence over an indicator's action. A tunnel's CONNECT and the name inside the tunnel are one request.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from streams.model.device import Device
 from streams.model.protection import HIT_EVENT_IDS_MAX, Hit, day_of, judged_name
 
 NAMED, PLACED, NUMBERED, DESCRIBED = 1, 2, 4, 8
-"""What an alert knows of a finding beside its count: the process's name, the proxy, the process's PID, its own record."""
+"""Bits for what an alert holds besides a finding's count: process name, proxy, PID, the process's own record."""
 
 
 class Finding(NamedTuple):
-    """One thing that an alert counts."""
+    """One item that an alert counts."""
 
     name: str
-    """Tells it from the connection's others."""
+    """Unique among the findings of the connection."""
     kind: AlertKind
     host: str
     port: int
     at: Micros
     last: Micros
     weight: int
-    """Requests that it stands for."""
+    """Number of requests that the finding stands for."""
     evidence: int
     title: str
     category: str
@@ -57,22 +57,22 @@ class Finding(NamedTuple):
     indicator: Indicator | None = None
     partial: bool = False
     deferred: bool = False
-    """It may still turn out to be another kind: what is counted of it already stays, nothing new is."""
+    """The kind may still change: what is already counted stays, and nothing new is counted."""
     more_hosts: tuple[str, ...] = ()
 
     @property
     def alert(self) -> str:
-        """What folds together: kind, domain and UTC day."""
+        """Key of the alert that counts the finding: kind, domain and UTC day."""
         return alert_key(self.kind, registrable_domain(self.host), self.at)
 
 
 def alert_key(kind: AlertKind, domain: str, at: Micros) -> str:
-    """The key of an alert in the state."""
+    """Return the key of an alert in the state."""
     return f"{kind}|{domain}|{iso_micros(at)[:10]}"
 
 
 def kind_of(flags: int) -> AlertKind:
-    """What a request with these bits is told as."""
+    """Return the alert kind of a request with these flags."""
     if flags & BLOCKED:
         return AlertKind.BLOCKED
     if flags & BYPASSED:
@@ -81,7 +81,7 @@ def kind_of(flags: int) -> AlertKind:
 
 
 def findings(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
-    """All that alerts count of a connection."""
+    """Return all findings of a connection."""
     found = [_judged(device, connection, request) for request in requests]
     if connection.hits or any(destination.hits for destination in connection.destinations):
         found += _not_enforced(device, place, connection, requests)
@@ -111,7 +111,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
         judged.confidence or Confidence.EXACT,
         indicator,
         partial,
-        # A device that blocks may let CONNECT pass and stop the name inside a moment later.
+        # A blocking device may let the CONNECT pass and stop the name inside the tunnel a moment later.
         deferred=not request.flags & STOPPED
         and judged.tunnel
         and not connection.settled
@@ -121,7 +121,7 @@ def _judged(device: Device, connection: Connection, request: Request) -> Finding
 
 
 def _not_enforced(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
-    """Requests that an indicator matches and that nobody judged."""
+    """Return findings for the requests that match an indicator and have no verdict."""
     judged = _judged_among_hits(place, connection, requests)
     process, found = process_of(connection), []
     end = tunnel_end(connection) if place.proxied else None
@@ -135,11 +135,11 @@ def _not_enforced(device: Device, place: Route, connection: Connection, requests
     named = any(hit.host for hit in connection.hits) or bool(connection.inner)
     for number, views in _by_meaning(connection.hits):
         host = views[0].host
-        # A name inside a tunnel: the request is the CONNECT's, unless that asked for another host.
+        # A name inside a tunnel belongs to the CONNECT's request, unless the CONNECT names another host.
         if host and end is not None and (end.host == host or end.hits):
             continue
         if not host and named and not place.proxied:
-            continue  # The name was compared together with the address.
+            continue  # The name was matched together with the address.
         left = _not_judged(views, judged)
         shown = views if host else [_at_address(hit, place, connection) for hit in views]
         found += _by_indicator(device, connection, shown, process, f"n{number}", left, outcome_of(live), None)
@@ -147,7 +147,7 @@ def _not_enforced(device: Device, place: Route, connection: Connection, requests
 
 
 def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
-    """Hits that may be the same requests as several sensors saw them, under the number of the first of them."""
+    """Group the hits that may be several sensors' views of the same requests; each group has the index of its first hit."""
     numbers: dict[tuple[str, int, tuple[str, ...]], int] = {}
     views: dict[int, list[Hit]] = {}
     for number, hit in enumerate(hits):
@@ -156,7 +156,7 @@ def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
 
 
 def _not_judged(views: list[Hit], judged: Counter[Whose]) -> int:
-    """Requests that nobody judged, by the sensor that saw most of them; those that were are taken off `judged`."""
+    """Return the number of requests without a verdict, from the sensor with most of them; subtract the others from `judged`."""
     most = 0
     for hit in views:
         whose = hit.sensor, hit.host, day_of(hit.first)
@@ -167,14 +167,14 @@ def _not_judged(views: list[Hit], judged: Counter[Whose]) -> int:
 
 
 Whose = tuple[str, str, int]
-"""Of which sensor a request is, to which host, on which day."""
+"""Sensor, host and UTC day of a request."""
 
 
 def _judged_among_hits(place: Route, connection: Connection, requests: list[Request]) -> Counter[Whose]:
-    """Judged requests that each sensor counted among its hits, by sensor and host.
+    """Count the requests with a verdict that each sensor has among its hits, by sensor, host and day.
 
-    Of one that was stopped most sensors write no record of their own; another sensor may have seen it all the same, under a
-    number of its own.
+    Most sensors write no record of their own for a stopped request. Another sensor may still have seen it, under its own
+    number.
     """
     hits = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
     found: Counter[Whose] = Counter()
@@ -189,7 +189,7 @@ def _judged_among_hits(place: Route, connection: Connection, requests: list[Requ
             )
     for guess in connection.guesses:
         for sensor, host in {(hit.sensor, hit.host) for hit in hits}:
-            # A verdict on the address that a connection goes to directly is one on whatever is spoken there.
+            # A verdict on the remote address of a direct connection covers all requests on it.
             found[sensor, host, day_of(guess.at)] += guess.counted and (
                 host == guess.host or place.remote_ip == guess.host
             )
@@ -197,7 +197,7 @@ def _judged_among_hits(place: Route, connection: Connection, requests: list[Requ
 
 
 def _at_address(hit: Hit, place: Route, connection: Connection) -> Hit:
-    """The request is the connection itself, so its time is that of the connection's row, whoever told of it first."""
+    """Return the hit as a request for the connection itself, at the time of its row, whichever sensor reported it first."""
     at = connection.started
     return Hit(hit.candidates, place.remote_ip, place.remote_port, at, at, hit.count, hit.event_ids)
 
@@ -235,7 +235,7 @@ def _by_indicator(
             _sureness(destination),
             indicator,
             partial,
-            # Whoever protects may still say what it did about it.
+            # Network protection may still report a verdict on it.
             deferred=not connection.settled and mode_at(device.facts, first) is not ProtectionMode.OFF,
         )
     ]
@@ -248,7 +248,7 @@ def _sureness(destination: Destination | None) -> Confidence:
 
 
 def _holds(candidates: list[tuple[Indicator, bool]], process: Process | None) -> tuple[Indicator, bool] | None:
-    """The first whose process is the one that asked."""
+    """Return the first indicator without a process condition or whose condition matches the process; None if none does."""
     for indicator, partial in candidates:
         if not indicator.process:
             return indicator, partial

@@ -1,8 +1,8 @@
-"""Folding of findings into alerts: device + kind + registrable domain + UTC day.
+"""Folding of findings into alerts by device, kind, registrable domain and UTC day.
 
-A request on the wire counts once however many rules, packets or sensors speak of it (`streams.alerts.findings`). What was only
-audited at first and blocked a moment later moves from the audited alert to the blocked one: each alert counts what its
-findings stand for, and a finding that changes its kind is taken from one and given to another.
+A request on the wire counts once, however many rules, packets or sensors report it (`streams.alerts.findings`). Each alert
+counts the requests of its findings. A finding whose kind changes moves from one alert to another: a request that is first
+audited and then blocked moves from the audited alert to the blocked one.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from streams.model.protection import AlertState, Counted
 HOSTS_MAX = 32
 EVENT_IDS_MAX = 32
 KEPT: Micros = 2 * 86_400_000_000
-"""How long an alert's state is kept after its last request, and after it was last published."""
+"""Time for which an alert's state is kept after its last request and after its last publication."""
 WAYS = {AlertKind.UNCONFIRMED_PROXY, AlertKind.PROXY_BYPASS}
 WAY_EVENT_IDS_MAX = 8
-"""Kinds that count connections change with each of them, and their state is written each time: it is kept small."""
+"""Event ids kept for kinds that count connections: each connection rewrites their state, so it is kept small."""
 PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
-"""Kinds that change with each connection: their further versions wait so many times as long."""
+"""Factor on the wait between versions, for kinds that change with each connection."""
 
 
 def fold(
     device: Device, place: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
 ) -> None:
-    """Count findings of one connection, each under the one alert it belongs to; `counted` is what is counted of it so far."""
+    """Count the findings of one connection, each in its alert; `counted` holds and receives what the alerts count for them."""
     moved: dict[str, list[Counted]] = {}
     if counted:
         there = {finding.name for finding in found}
@@ -45,7 +45,7 @@ def fold(
     for finding in found:
         known, key = counted.get(finding.name), finding.alert
         if known is None and moved.get(key):
-            # The same request under another name: a server name that was counted alone is inside a judged tunnel now.
+            # The same request under a new name: a server name that was counted alone is now part of a tunnel with a verdict.
             known = counted[finding.name] = moved[key].pop()
         if finding.deferred:
             continue
@@ -64,7 +64,7 @@ def fold(
         who = _who(_asker(finding, process)) if process is not None else 0
         counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
         if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
-            _forget_process(state)  # It was another's: of this very request the alert told it.
+            _forget_process(state)  # The alert's process came from this request, which now has another one.
         _tell(state, finding, place, process)
         touch(device, key)
     for several in moved.values():
@@ -73,7 +73,7 @@ def fold(
 
 
 def add(device: Device, place: Route, process: Process | None, finding: Finding) -> None:
-    """Count a finding for good: nothing that is learnt later takes it back."""
+    """Count a finding permanently: later evidence does not retract it."""
     state = _state(device, finding.alert)
     state.count += finding.weight
     state.version += 1
@@ -82,14 +82,14 @@ def add(device: Device, place: Route, process: Process | None, finding: Finding)
 
 
 def withdraw(device: Device, counted: Counted) -> None:
-    """What was counted is not so."""
+    """Retract what an alert counts for a finding."""
     state = _part_of(device, counted)
     if state is None:
         return
     state.count -= counted.weight
     state.version += 1
     if not state.count:
-        # What comes next begins anew; of several, those that stay do not say what this one added.
+        # An empty alert starts again. While other findings remain, the state does not show what this one added.
         state.hosts, state.event_ids, state.title = [], [], ""
         state.first = state.last = 0
         _forget_process(state)
@@ -98,7 +98,7 @@ def withdraw(device: Device, counted: Counted) -> None:
 
 
 def _part_of(device: Device, counted: Counted) -> AlertState | None:
-    """The alert that this was counted in; None where that was told and forgotten, whether or not another began since."""
+    """Return the alert that counts this; None if it was published and evicted, even where a later alert has the same key."""
     state = device.alerts.get(counted.alert)
     return state if state is not None and state.number == counted.number else None
 
@@ -107,7 +107,7 @@ def _tell(state: AlertState, finding: Finding, place: Route | None, process: Pro
     state.first = min(state.first or finding.at, finding.at)
     proxied = place is not None and place.proxied
     proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place is not None and proxied else ("", None)
-    # Of requests at the very same time the one that compares highest tells, whichever came first.
+    # Of requests at the same time the highest tuple sets the fields, independent of the order of arrival.
     if (finding.last, finding.title, proxy_ip, proxy_port or 0) >= _told(state):
         state.last, state.title, state.category = finding.last, finding.title, finding.category
         state.proxy_ip, state.proxy_port = proxy_ip, proxy_port
@@ -127,12 +127,12 @@ def _tell(state: AlertState, finding: Finding, place: Route | None, process: Pro
 
 
 def _told(state: AlertState) -> tuple[Micros, str, str, int]:
-    """Of what the latest request told, what decides between two."""
+    """Return the fields of the latest request that rank it against another one."""
     return state.last, state.title, state.proxy_ip, state.proxy_port or 0
 
 
 Asker = tuple[Micros, str, int, str]
-"""Whose request it was, and when: what decides between two."""
+"""Time and process (name, PID, account) of a request; the larger tuple supplies the alert's process."""
 
 
 def _by(state: AlertState) -> Asker:
@@ -144,7 +144,7 @@ def _asker(finding: Finding, process: Process) -> Asker:
 
 
 def _who(asker: Asker) -> int:
-    """The same in every process."""
+    """Return a checksum of the tuple that is the same in every worker process."""
     return zlib.crc32("\0".join(map(str, asker)).encode("utf-8", "surrogatepass"))
 
 
@@ -165,7 +165,7 @@ def _state(device: Device, key: str) -> AlertState:
 
 
 def touch(device: Device, key: str) -> None:
-    """Mark an alert as changed: it is to be published and its state is to be written."""
+    """Mark an alert as changed, for publication and for the next checkpoint."""
     if key not in device.dirty_alerts:
         _mark_dirty(device, key)
         device.held_due = 0
@@ -180,7 +180,7 @@ def _mark_dirty(device: Device, key: str) -> None:
 
 
 def let_go(device: Device, key: str) -> None:
-    """Evict an alert from the state; changes that were not published are published first."""
+    """Evict an alert from the state; queue its unpublished changes for publication."""
     state = device.alerts.pop(key)
     device.dirty_alerts.pop(key, None)
     device.touched_alerts[key] = None
@@ -189,7 +189,7 @@ def let_go(device: Device, key: str) -> None:
 
 
 def _forget_oldest(device: Device) -> None:
-    """Evict the alerts whose latest request is oldest, many at once: finding one costs as much as finding all of them."""
+    """Evict the alerts with the oldest activity, `ALERTS_FORGOTTEN` at once: finding one costs as much as finding all."""
     for key in heapq.nsmallest(
         ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)
     ):
@@ -197,7 +197,7 @@ def _forget_oldest(device: Device) -> None:
 
 
 def forget_old(device: Device, now: Micros) -> None:
-    """Evict alerts whose day is long over; all alerts at `LATEST`. Costs nothing before the first one is due."""
+    """Evict alerts without activity for `KEPT`; all alerts at `LATEST`. Costs nothing before the first one is due."""
     if now <= device.forget_due:
         return
     for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
@@ -206,12 +206,15 @@ def forget_old(device: Device, now: Micros) -> None:
 
 
 def _latest(state: AlertState) -> Micros:
-    """When something became of it last: of one that was withdrawn no request tells, but its next version must be higher."""
+    """Return when the alert last had a request or was published.
+
+    A withdrawn alert has no request left, but its state must stay so that its next version is higher.
+    """
     return max(state.last, state.sent_at)
 
 
 def remember(device: Device, gap: Micros) -> None:
-    """Restore which alerts wait, and until when, exactly as `due` left them."""
+    """Restore which alerts of a restored device wait, and until when, exactly as `due` left them."""
     for key, state in device.alerts.items():
         if _is_worth_telling(state):
             _mark_dirty(device, key)
@@ -219,7 +222,7 @@ def remember(device: Device, gap: Micros) -> None:
 
 
 def _is_worth_telling(state: AlertState) -> bool:
-    """Something is new of it, and it was not taken back before anybody heard of it."""
+    """Return whether an alert has unpublished changes and was not withdrawn before its first publication."""
     return state.version > state.sent and bool(state.count or state.sent_at)
 
 
@@ -230,14 +233,14 @@ def _wait(state: AlertState, gap: Micros) -> Micros:
 def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
     """Return the alerts to publish at this time of the device, in the order in which they changed.
 
-    The other changed alerts wait in a heap, so a call costs what is due and what changed, not what waits. `held_due` is when
-    the next one is due.
+    The other changed alerts wait in a heap, so the cost of a call grows with the due and changed alerts, not with the waiting
+    ones. `held_due` becomes the time at which the next one is due.
     """
     ready, device.last_words = device.last_words, []
     heap = device.held_alerts
     keys = set(device.fresh_alerts)
     device.fresh_alerts.clear()
-    if not gap or device.held_sent > now + gap:  # Nothing waits any more, or the clock was set back.
+    if not gap or device.held_sent > now + gap:  # No alert has to wait, or the clock was set back.
         keys.update(device.dirty_alerts)
         heap.clear()
         device.held_sent = 0

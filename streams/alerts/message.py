@@ -1,4 +1,4 @@
-"""An alert as it is published: what its kind means, how bad it is, which technique it shows, and the KQL that finds its rows."""
+"""Alerts as published: severity, recommended action and technique of each kind, and the KQL query that finds the rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PROOF = {
 
 
 def alert(device: Device, state: AlertState, suppression: Suppression | None) -> Alert:
-    """The message."""
+    """Return the alert to publish from its state."""
     kind, indicator = AlertKind(state.kind), state.indicator
     by_protection = indicator is None or kind not in {AlertKind.AUDITED, AlertKind.NOT_ENFORCED}
     return Alert(
@@ -99,7 +99,7 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
 
 
 def version_of(device: Device, state: AlertState) -> int:
-    """Grows with the evidence, and with what is learnt of the device's mode at the time that the alert names."""
+    """Return the version: grows with the evidence and with changes to the device's mode at the alert's latest time."""
     return EVIDENCE * state.version + mode_changes(device.facts, state.last)
 
 
@@ -122,5 +122,5 @@ def _by_indicator(kind: AlertKind, state: AlertState) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A KQL string literal: JSON's escapes are KQL's (learn.microsoft.com/kusto/query/scalar-data-types/string)."""
+    """Return a KQL string literal: KQL uses JSON's escapes (learn.microsoft.com/kusto/query/scalar-data-types/string)."""
     return json.dumps(text)

@@ -1,7 +1,7 @@
-"""What people say of devices and destinations: groups and modes by the settings, indicators, suppressions.
+"""Policy for devices and destinations: groups and modes from the settings, indicators, suppressions.
 
-One object serves all pipelines of a worker. What holds at a moment is decided by the log's own time of the message at hand
-(`logged_ms`), not by when a change reached this process, so that every worker and every replay decides alike.
+One object serves all pipelines of a worker. The log's timestamp of the current message (`logged_ms`) decides what is valid,
+not the arrival of a change in this process. Every worker and every replay therefore decides alike.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from streams.model.device import Device
 from streams.model.protection import HIT_EVENT_IDS_MAX, AlertState, Hit
 
 HITS_MAX = 64
-"""Hits kept apart of a connection or a destination; further ones are counted with the last."""
+"""Separate hits kept per connection or destination; further ones are counted with the last."""
 HIT_REQUESTS_MAX = 64
 
 
 class Policy:
-    """Indicators and suppressions as they are at the log's time, and what the settings say."""
+    """Indicators and suppressions valid at the log's time, and the protection settings."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Policy:
         self.suppressions = suppressions if suppressions is not None else SuppressionSet()
         self.alert_gap: Micros = int(settings.alert_gap_secs * MICROS)
         self.logged_ms = 0
-        """The log's time of the message at hand; 0 without a log."""
+        """The log's timestamp of the current message, milliseconds since 1970; 0 without a log."""
         sensors = (entry if "@" in entry else f"{entry}@*" for entry in settings.verdict_sensors)
         self._verdict_sensors = re.compile("|".join(map(translate, sensors)) or r"(?!)")
         self._patterns = [entry.partition("=")[::2] for entry in settings.groups]
@@ -46,11 +46,11 @@ class Policy:
         self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
 
     def believes_verdicts(self, dialect: str, sensor: str) -> bool:
-        """Return whether verdicts and modes of a sensor count that has no grant."""
+        """Return whether verdicts and modes from a sensor without a grant count."""
         return self._verdict_sensors.match(f"{dialect}@{sensor}") is not None
 
     def groups_of(self, device: Device) -> tuple[str, ...]:
-        """The groups of a device, as the settings say."""
+        """Return the groups of a device from the settings."""
         if device.groups_in is None:
             name = device.name.lower()
             found = (group.strip() for group, pattern in self._patterns if fnmatchcase(name, pattern.strip().lower()))
@@ -58,7 +58,10 @@ class Policy:
         return device.groups_in
 
     def mode_of(self, device: Device) -> ProtectionMode | None:
-        """The mode that the settings say: by name before by group, the first before later ones."""
+        """Return the mode from the settings; None without one.
+
+        The device's name precedes its groups; earlier groups and entries precede later ones.
+        """
         groups = [f"@{group}" for group in self.groups_of(device)]
         for who in (device.name.lower(), *groups):
             for named, mode in self._modes:
@@ -69,13 +72,13 @@ class Policy:
     def match(
         self, device: Device, host: str, port: int, url: str, ip: str, at: Micros, *, encrypted: bool
     ) -> tuple[Match, ...]:
-        """Indicators that match a request of this device now."""
+        """Return the indicators that match a request of this device at the log's time."""
         if self.indicators.empty:
             return ()
         return self.indicators.match(host, port, url, ip, encrypted, at, self.logged_ms, self.groups_of(device))
 
     def message(self, device: Device, state: AlertState) -> object:
-        """An alert as it is published, with the suppression that hides it."""
+        """Return an alert as it is published, with the suppression that hides it."""
         suppression: Suppression | None = None
         if not self.suppressions.empty:
             indicator = state.indicator.id if state.indicator is not None else ""
@@ -102,7 +105,7 @@ def note_hit(
     request: int = 0,
     sensor: str = "",
 ) -> None:
-    """Count a request under the indicators that matched it, and the kind of sensor that told of it."""
+    """Count a request under the indicators that matched it and the kind of sensor that reported it."""
     hit = Hit([(match.indicator, match.partial) for match in matches], host, port, at, at, sensor=sensor)
     for known in hits:
         if known.sensor == sensor and known.means == hit.means:
