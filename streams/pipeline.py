@@ -193,7 +193,7 @@ class Pipeline:
         return self.emitter.drain()
 
     def finish(self) -> None:
-        """Decide all waiting connections and publish all waiting alerts, as at the end of a recording."""
+        """Decide all waiting connections and emit all rows and alerts, as at the end of a recording."""
         for device in self.devices.values():
             self._finish(device)
             self.store.changed[device.name] = device

@@ -156,7 +156,7 @@ def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
 
 
 def _not_judged(views: list[Hit], judged: Counter[Whose]) -> int:
-    """Return the number of requests without a verdict, from the sensor with most of them; subtract the others from `judged`."""
+    """Return the number of requests without a verdict, from the sensor with most of them; subtract the rest from `judged`."""
     most = 0
     for hit in views:
         whose = hit.sensor, hit.host, day_of(hit.first)

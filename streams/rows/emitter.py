@@ -1,4 +1,4 @@
-"""Reads rows, verdicts and alerts off the devices whose state changed, and books each connection under how it ended."""
+"""Emitter: rows, verdicts and alerts of the devices whose state changed, and the count of each connection by its result."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ from streams.rows.network_events import (
 
 @dataclass(slots=True)
 class Output:
-    """What a batch of input made, encoded as the topics want it."""
+    """Output of a batch of input, encoded for the topics."""
 
     network_events: list[bytes] = field(default_factory=list)
-    """Rows of DeviceNetworkEvents, each JSON without a line end."""
+    """Rows of DeviceNetworkEvents, each as JSON without a line end."""
     device_events: list[bytes] = field(default_factory=list)
-    """Rows of DeviceEvents, likewise."""
+    """Rows of DeviceEvents, in the same format."""
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Key (device) and JSON of each alert."""
+    """Key (device name) and JSON of each alert."""
     rejects: list[Reject] = field(default_factory=list)
     lines: int = 0
-    """Lines read, whatever became of them."""
+    """Lines read, including ignored and rejected ones."""
     sensor_gaps: list[bytes] = field(default_factory=list)
-    """Rows of SensorGaps, as rows are."""
+    """Rows of SensorGaps, in the same format."""
     coverage: list[bytes] = field(default_factory=list)
-    """Rows of DeviceCoverage, likewise."""
+    """Rows of DeviceCoverage, in the same format."""
     modes: list[bytes] = field(default_factory=list)
-    """Rows of ProtectionModes, likewise."""
+    """Rows of ProtectionModes, in the same format."""
 
 
 class Emitter:
-    """Turns what changed into rows: each row at most once a batch, and only when its version has grown."""
+    """Producer of rows from changed state: each row at most once per batch, and only when its version has grown."""
 
     def __init__(self, correlator: Correlator) -> None:
         self.correlator = correlator
@@ -69,12 +69,12 @@ class Emitter:
         correlator.on_leaving = self._emit_last
 
     def drain(self) -> Output:
-        """All that was made since the last time."""
+        """Return the output since the last call, and clear it."""
         done, self.output = self.output, Output()
         return done
 
     def emit(self, device: Device, now: Micros | None = None) -> None:
-        """Rows and alerts of one device for everything that changed; `now` is its time, where that is not its clock's."""
+        """Emit a device's changed rows and its due alerts; `now` (microseconds) replaces the time of the device's clock."""
         for key in list(device.dirty):
             self._emit_group(device, key)
             group = device.groups.get(key)
@@ -93,7 +93,7 @@ class Emitter:
             self._publish(device, at, self.policy.alert_gap)
 
     def publish_all(self, device: Device) -> None:
-        """What waits of a device's alerts, as at the end of a recording."""
+        """Publish all waiting alerts of a device, as at the end of a recording."""
         self._publish(device, device.facts.now, 0)
 
     def _publish(self, device: Device, now: Micros, gap: Micros) -> None:
@@ -116,7 +116,7 @@ class Emitter:
                 self._emit(device, key, group, connection)
 
     def _emit_last(self, device: Device, key: str, connection: Connection) -> None:
-        """Rows of one that leaves; the others of its 5-tuple are in no hurry."""
+        """Emit the rows of a connection that leaves the state; the others of its 5-tuple wait for the next `emit`."""
         if key in device.dirty:
             self._emit(device, key, device.group(key) or [], connection)
 
@@ -167,7 +167,10 @@ class Emitter:
 
     @staticmethod
     def _has_a_name(group: Group, connection: Connection, live: list[Destination]) -> bool:
-        """Its own row may leave: it is settled or known well enough, and it is not another one's other half."""
+        """Return whether the connection row may be emitted.
+
+        The connection is decided or known well enough, and it is not the other half of another connection.
+        """
         if connection.identity != UNDECIDED:
             return True
         if connection.kernel is not None:
@@ -223,7 +226,7 @@ _RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
 
 
 def _outbid(sent: Connection | Destination, version: int) -> int:
-    """A row that was made with another connection's half must lose against the right one."""
+    """Return a version above the one sent, so that the correct row replaces one made with another connection's half."""
     if sent.sent:
         sent.bump += max(sent.sent + 1 - version, 0)
     return max(version, sent.sent + 1) if sent.sent else version

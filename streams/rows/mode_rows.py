@@ -1,4 +1,4 @@
-"""The rows of the history of a device's protection mode (`streams.assess.mode_history`)."""
+"""Rows for the history of a device's protection mode (`streams.assess.mode_history`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.model.protection import Span
 
 
 def mode_row(device: str, span: Span, status: ModeStatus, version: int) -> ModeSpan:
-    """The row of a time in which one mode was in force."""
+    """Return the row for a time span with one protection mode."""
     return ModeSpan(
         DeviceId=device,
         DeviceName=device,

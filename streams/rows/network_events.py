@@ -1,4 +1,4 @@
-"""The rows themselves, from what is known of a connection (`streams.assess.assessment`) and its device's facts."""
+"""Rows of connections, destinations and verdicts, from the assessment (`streams.assess.assessment`) and the device state."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _ACTIONS = {
 def destination_row(
     place: Route, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
 ) -> NetworkEvent:
-    """The row of one real destination on the connection of that name."""
+    """Return the row of one real destination; `name` is the id of its connection."""
     at = time_of(connection, destination)
     flags = destination_flags(connection, destination)
     superseded = destination.superseded
@@ -177,7 +177,7 @@ def destination_row(
 def _as_logged(
     row: NetworkEvent, connection: Connection, destination: Destination, lines: list[AccessLogEntry]
 ) -> NetworkEvent:
-    """A destination's row with what the proxy's own log tells of it."""
+    """Return a destination's row with the values from the proxy's access-log entries added."""
     sent, received = bytes_of(lines, destination.asked)
     address = upstream_of(lines) or row.RemoteIP
     ids = {event_id for _, event_id in destination.event_ids}
@@ -196,7 +196,7 @@ def _as_logged(
     )
 
 
-# Looked up once: an enum's members cost a call each time they are asked for by name.
+# Bound once: each access to an enum member by name costs a call.
 _CONNECTION, _DESTINATION = Layer.CONNECTION, Layer.DESTINATION
 
 
@@ -207,7 +207,7 @@ _UNSURE, _SUPERSEDED, _NO_REASON = Confidence.NONE, UnresolvedReason.SUPERSEDED,
 
 
 def _inside(connection: Connection, destination: Destination) -> dict[str, object]:
-    """The TLS name inside a tunnel that was asked for by address."""
+    """Return the TLS server name inside a tunnel whose CONNECT named an address; empty without one."""
     if not is_ip(destination.host) or destination is not tunnel_end(connection):
         return {}
     names = sorted({i.name for i in connection.inner if i.tls and i.name})
@@ -217,7 +217,7 @@ def _inside(connection: Connection, destination: Destination) -> dict[str, objec
 def connection_row(
     place: Route, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
 ) -> NetworkEvent:
-    """The row of the TCP connection itself, under its name."""
+    """Return the row of the TCP connection itself; `name` is its connection id."""
     kernel = connection.kernel
     process = (
         NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
@@ -306,7 +306,7 @@ def connection_row(
 
 
 def _bytes_of(connection: Connection) -> tuple[int | None, int | None]:
-    """Sent and received: as a network sensor counted them, else the endpoint's payload."""
+    """Return bytes sent and received: a network sensor's counts, else the payload counts of the endpoint record."""
     if connection.summarised:
         return connection.bytes_sent, connection.bytes_received
     kernel = connection.kernel
@@ -327,7 +327,7 @@ def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
 
 
 def _told_by(connection: Connection) -> dict[str, object]:
-    """Which sensors reported a connection, where several of one kind did, which its process, and the program that followed."""
+    """Return the record ids of a connection where several of one kind exist, its process record id and the later program."""
     told: dict[str, object] = {}
     if connection.sensor_records:
         told["ConnectionEventIds"] = [record.event_id for record in connection.sensor_records]
@@ -345,7 +345,7 @@ def _as_text(more: dict[str, object]) -> str:
 
 
 def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object]) -> NetworkEvent:
-    """A row with the columns that only a rich sensor or a rare case fills."""
+    """Return the row with the columns that only detailed sensors or rare cases fill."""
     return replace(
         row,
         InitiatingProcessFolderPath=process.path,
@@ -364,7 +364,7 @@ def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object
 
 
 def judged_row(place: Route, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
-    """The row of one judged request."""
+    """Return the row of one request with a verdict."""
     judged, host, port = request.judged, request.host, request.port
     process = process_of(connection) or NOBODY
     return DeviceEvent(
@@ -398,13 +398,13 @@ def judged_row(place: Route, facts: Facts, connection: Connection, request: Requ
 
 
 def unattributed_version(facts: Facts, unattributed: UnattributedVerdict) -> int:
-    """Version of the row of a verdict that names no connection."""
+    """Return the row version of a process verdict."""
     evidence = 1 + unattributed.decided + (unattributed.flags != unattributed.judged.flags) + unattributed.taken_back
     return EVIDENCE * evidence + mode_changes(facts, unattributed.at)
 
 
 def unattributed_row(device: Device, unattributed: UnattributedVerdict, version: int) -> DeviceEvent:
-    """The row of a verdict that names no connection, joined or standing alone."""
+    """Return the row of a process verdict, which names no connection; it may be joined to one or unattributed."""
     judged, process, host = unattributed.judged, unattributed.process, unattributed.judged.host
     more = (
         {"Confidence": str(Confidence.INFERRED)}
@@ -444,7 +444,7 @@ def unattributed_row(device: Device, unattributed: UnattributedVerdict, version:
 
 
 def _said_of(judged: Judged, flags: int, uri: str, more: dict[str, str]) -> str:
-    """What hunters find in AdditionalFields of a verdict."""
+    """Return the AdditionalFields of a verdict row as JSON."""
     said: dict[str, object] = {
         "IsAudit": kind_of(flags) is AlertKind.AUDITED,
         "ResponseCategory": judged.category,

@@ -1,15 +1,15 @@
-"""Was this device seen? When each of its sensors was heard, what of their lines is missing, when it was silent.
+"""Presence of a device: coverage by its sensors, gaps in their line numbers, and silence.
 
-- **Coverage**: a row for each sensor and five minutes, from the first to the latest event in them. It leaves when the bucket
-  begins, when the next one does, and once or twice when the sensor is quiet; the table merges such rows by minimum and
-  maximum. So lines that come late or twice are in it as well, and nothing but the current bucket is remembered.
-- **Gaps** of the sensors' numbering are in `streams.model.sequence_gaps`.
-- **Silence**: a device has a baseline, the longest it was quiet of late: what it does again and again counts, a single outage
-  does not; it fades within weeks. Quiet for twice its baseline, and for `silence_secs`, it is silent. Quiet is measured by the
-  log, with ticks, and on the device's own clock: a device that was cut off and tells all of it later was not silent, nor
-  was one whose clock was set.
+- **Coverage**: one row per sensor and five-minute bucket, from the first to the latest event in the bucket. The row is
+  emitted when the bucket begins, when the next one begins, and once or twice while the sensor is quiet. The table merges
+  these rows by minimum and maximum. Late and repeated lines are therefore included, and only the current bucket is kept.
+- **Gaps** in the sensors' line numbers are in `streams.model.sequence_gaps`.
+- **Silence**: each device has a baseline, its longest recent quiet time. Recurring quiet times count; a single outage does
+  not. The baseline fades within weeks. A device is silent when it is quiet for twice its baseline and for `silence_secs`.
+  Quiet time is measured both by the log, with ticks, and on the device's own clock. A device that was cut off and reports
+  everything later does not count as silent. Neither does a device whose clock was set.
 
-Only what the log holds decides, so a replay of the log gives the same rows.
+Only the content of the log decides, so a replay of the log gives the same rows.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from streams.rows.network_events import encode
 from streams.rows.presence_rows import BUCKET, coverage_row, gap_row, silence_row
 
 HUSH: Micros = 10 * MICROS
-"""A sensor quiet for so long tells what it has of its bucket."""
+"""Quiet time of a sensor after which the coverage of its current bucket is emitted."""
 FADES: Micros = 7 * 86_400 * MICROS
-"""How long a baseline takes to fade."""
+"""Time over which a baseline fades."""
 
 
 class Presence:
-    """Takes messages of devices as they are heard, and makes the rows of their presence."""
+    """Producer of presence rows from the messages of devices."""
 
     def __init__(self, settings: CorrelationSettings, emitter: Emitter) -> None:
         self._emitter = emitter
@@ -39,7 +39,7 @@ class Presence:
         self._silence = int(settings.silence_secs * MICROS)
 
     def hear(self, device: Device, dialect: str, name: str, heard: Heard) -> None:
-        """A device's lines of one message were taken in; `heard.seq` is 0 where they are not numbered."""
+        """Record a device's lines of one message; `heard.seq` is 0 for unnumbered lines."""
         times = self._believed(device)
         if times:
             heard = heard._replace(first=min(times), last=max(times))
@@ -57,7 +57,7 @@ class Presence:
         device.quiet_due = self._due(device)
 
     def be_quiet(self, device: Device, passed: Micros, logged_ms: int) -> None:
-        """The device has said nothing for so long, as the log tells."""
+        """Emit what is due after the device sent nothing for `passed` microseconds of log time."""
         for key in sorted(device.sensors):
             sensor = device.sensors[key]
             if sensor.untold and passed >= (BUCKET if sensor.hushed else HUSH):
@@ -74,25 +74,25 @@ class Presence:
         device.quiet_due = self._due(device)
 
     def finish(self, device: Device) -> None:
-        """Tell what was not told, as at the end of a recording."""
+        """Emit all pending coverage of a device, as at the end of a recording."""
         for key in sorted(device.sensors):
             if device.sensors[key].untold:
                 self._tell(device, key, device.sensors[key])
 
     def remember(self, device: Device) -> None:
-        """A device was taken back from its entries."""
+        """Schedule the presence check of a device that was restored from its state entries."""
         device.quiet_due = self._due(device)
 
     @staticmethod
     def _believed(device: Device) -> list[Micros]:
-        """Times of the lines at hand; one that the device's clock does not follow says nothing."""
+        """Return the times of the current lines without those ahead of the device's clock, which did not follow them."""
         times, now = device.times, device.facts.now
         if not times or max(times) <= now:
             return times
         return [at for at in times if at <= now]
 
     def _meet(self, device: Device, key: str) -> Sensor:
-        """A sensor that was not heard before. Of too many the one heard longest ago is forgotten."""
+        """Register a new sensor; at `SENSORS_MAX` forget the one with the oldest latest event."""
         if len(device.sensors) >= SENSORS_MAX:
             oldest = min(device.sensors, key=lambda known: (device.sensors[known].last, known))
             left = device.sensors.pop(oldest)
@@ -117,7 +117,7 @@ class Presence:
         self._count(device, "gaps_forgotten", forgotten)
 
     def _see(self, device: Device, key: str, sensor: Sensor, heard: Heard, times: list[Micros]) -> None:
-        """The sensor was heard at these times."""
+        """Record that a sensor reported events at these times."""
         if heard.first // BUCKET == heard.last // BUCKET:
             self._see_span(device, key, sensor, heard.first, heard.last)
             return
@@ -128,7 +128,7 @@ class Presence:
             self._see_span(device, key, sensor, min(some), max(some))
 
     def _see_span(self, device: Device, key: str, sensor: Sensor, first: Micros, last: Micros) -> None:
-        """Within one bucket."""
+        """Record a time span within one bucket."""
         bucket, current = last // BUCKET, sensor.last // BUCKET
         if sensor.last and bucket == current:
             if first < sensor.first or last > sensor.last:
@@ -147,10 +147,10 @@ class Presence:
         sensor.untold = False
 
     def _speak(self, device: Device, heard: Heard) -> None:
-        """A device speaks: was it silent before?"""
+        """End or record a silence before the device's current message, and update its baseline."""
         facts = device.facts
         if not (facts.heard_ms and heard.logged_ms):
-            return  # its first word, or there is no log
+            return  # first message of the device, or no log
         passed = max(0, heard.logged_ms - facts.heard_ms) * 1000
         own = heard.first - facts.heard
         quiet, limit = min(passed, own), self._limit(facts)
@@ -160,7 +160,7 @@ class Presence:
                 self._count(device, "gaps_filled")
             self._say(device, GapStatus.CLOSED if own >= limit else GapStatus.FILLED, heard.first)
             facts.silent_ms = 0
-        elif quiet >= limit:  # no tick came in between
+        elif quiet >= limit:  # no tick arrived in between
             facts.silences += 1
             facts.silent_ms = heard.logged_ms
             self._count(device, f"gaps:{GapKind.SILENCE}")
@@ -176,7 +176,7 @@ class Presence:
         return max(self._silence, 2 * facts.baseline)
 
     def _due(self, device: Device) -> Micros:
-        """How long the device must be quiet until there is something to do."""
+        """Return the quiet time in microseconds after which something is due."""
         facts = device.facts
         due = self._limit(facts) if facts.heard and not facts.silent_ms else NEVER
         for sensor in device.sensors.values():

@@ -1,4 +1,4 @@
-"""The rows of a device's presence: when its sensors were heard, and what is missing (`streams.rows.presence`)."""
+"""Rows of a device's presence: sensor coverage, gaps and silence (`streams.rows.presence`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from streams.model.sequence_gaps import Change, Sensor
 
 BUCKET: Micros = COVERAGE_SECS * MICROS
 VERSION_MAX = 1 << 48
-"""More lines than can be missing: a gap's version grows as it shrinks."""
+"""Above any number of missing lines: the difference is a gap's version, which grows as the gap shrinks."""
 
 
 def coverage_row(device: Device, key: str, first: Micros, last: Micros) -> Coverage:
-    """A sensor was heard in a bucket; `key` is its dialect and name."""
+    """Return the coverage row of a sensor in a bucket; `key` is its dialect and name."""
     dialect, _, name = key.partition("\0")
     bucket = iso_micros(last - last % BUCKET)
     return Coverage(
@@ -31,7 +31,7 @@ def coverage_row(device: Device, key: str, first: Micros, last: Micros) -> Cover
 
 
 def gap_row(device: Device, key: str, sensor: Sensor, change: Change) -> SensorGap:
-    """Lines are missing, fewer of them are, or the numbering began anew."""
+    """Return the row of a gap that opened or shrank, or of a restarted numbering."""
     kind, status, gap, _ = change
     dialect, _, name = key.partition("\0")
     restarted = kind is GapKind.RESTART
@@ -55,7 +55,7 @@ def gap_row(device: Device, key: str, sensor: Sensor, change: Change) -> SensorG
 
 
 def silence_row(device: Device, status: GapStatus, until: Micros) -> SensorGap:
-    """A device is silent, or was; `until` is 0 while it lasts."""
+    """Return the row of a device's silence; `until` is 0 while it lasts."""
     facts = device.facts
     return SensorGap(
         DeviceId=device.name,
@@ -80,5 +80,5 @@ def _time(at: Micros) -> str | None:
 
 
 def _logged(at_ms: int) -> str:
-    """The log's time, whatever some producer made of it."""
+    """Return a log timestamp (milliseconds) as text, clamped to the valid range: producers may set any value."""
     return iso_micros(min(max(0, at_ms * 1000), LATEST))
