@@ -64,7 +64,7 @@ def fold(
         who = _who(_asker(finding, process)) if process is not None else 0
         counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
         if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
-            _forget_process(state)  # The alert's process came from this request, which now has another one.
+            _forget_process(state)  # The alert's process came from this request, whose process or time changed.
         _tell(state, finding, place, process)
         touch(device, key)
     for several in moved.values():
