@@ -1,12 +1,12 @@
-"""The Faust worker: carries messages to the pipelines and what they make to Kafka; decides nothing.
+"""The Faust worker: moves messages between Kafka and the pipelines; contains no correlation rules.
 
     telemetry ── batches ─────► BatchProcessor.handle ──► network-events, device-events, block-alerts, rejects,
         ▲                        ▲   │        sensor-gaps, device-coverage, protection-modes
       Ticker                     │   └──► state: RocksDB, changelog
     indicators ── IndicatorFeed ─┘
 
-Faust brings the group, the assignment, the recovery of the state and the commits; `exit_codes.py` says in which order the
-work is done and why nothing can be lost. Importing this module opens nothing; `run` is the process.
+Faust provides the consumer group, the assignment of partitions, the recovery of the state and the commits. `exit_codes.py`
+documents the order of the steps and why it prevents loss. Importing this module opens nothing; `run` is the process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 BOOKS_SECS_MAX = 2.0
 FEED_SECS_MAX = 300.0
-"""For the indicators to be read; a million take half a minute."""
+"""Timeout for the first read of the indicators. A million of them take half a minute."""
 
 
 class Worker:
@@ -78,7 +78,7 @@ class Worker:
         self._feed = feed
         self._at_hand = at_hand
         self.counters, self.facts = counters, facts
-        # A service without a loop takes one from the thread that asks first; in the pages' and the watchdog's none ever runs.
+        # A service without a loop takes that of the first thread that asks. The threads of pages and watchdog never run one.
         self.app = faust.App(worker.group, loop=loop, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
@@ -91,7 +91,7 @@ class Worker:
             key_type=bytes,
             value_type=bytes,
             partitions=partitions,
-            # For each partition; it is read once, from beginning to end, so there is nothing to keep in a cache.
+            # Bytes per partition. The store is read once, from beginning to end, so a larger cache has no use.
             options={"block_cache_size": 2 << 20, "write_buffer_size": 8 << 20},
         )
         self._data_dir = Path(worker.data_dir)
@@ -117,11 +117,11 @@ class Worker:
         self.app.on_partitions_revoked.connect(self._revoked)
         self._table.on_recover(self._hold_flow)
         tables: Any = self.app.tables
-        tables.sleep = _no_sleep  # a second for tables that are made later; ours is there
+        tables.sleep = _no_sleep  # Faust waits a second for tables created later; this one exists
         tables.loop = tables.recovery.loop = loop
 
     def watch_disk(self) -> None:
-        """Open the table's folder, and end in words when it fails from now on."""
+        """Open the table's store; from now on, end the process with a reason when its disk fails."""
         watch_store(self._table.data, self._data_dir)
 
     async def _correlate(self, stream: Any) -> None:
@@ -136,16 +136,16 @@ class Worker:
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
 
     async def _handle(self, stream: Any, events: list[Any]) -> None:
-        # Nothing is judged by indicators that may have changed meanwhile. Whose the messages are is looked at afterwards: it may
-        # take a while, and a batch that begins under a membership that is over would hold up the next one for ever.
+        # No message is assessed with indicators that may have changed. The membership is read after this wait, which may be
+        # long: a batch that begins under an ended membership blocks the next one forever.
         await self._feed.wait_fresh(max(_logged_ms(event.message) for event in events))
         generation = self._lease.membership().generation
         batch: dict[int, list[Message]] = {}
         for event in events:
             message = event.message
             if message.generation_id != generation:
-                # Read before a rebalance that has happened since; whoever has the partition now reads it again. Faust's
-                # stream holds on to the last message it took: while that counts as unacknowledged, no rebalance ends.
+                # Read before a rebalance; the partition's present owner reads it again. Faust's stream keeps the last
+                # message it took, and no rebalance ends while that message counts as unacknowledged.
                 self.app.consumer.unacked.discard(message)
                 self.counters.messages_stale += 1
                 continue
@@ -176,9 +176,10 @@ class Worker:
         )
 
     async def _hold_flow(self, *_: object) -> None:
-        """After each recovery: drop what was read ahead, as Faust clears its queues only after reading has begun again.
+        """Stop the flow after each recovery, so that records read ahead are dropped.
 
-        Faust resumes both itself, right after it has gone back to the committed offsets.
+        Faust clears its queues only after reading has resumed. Faust itself resumes the consumer and the flow control, right
+        after it has moved back to the committed offsets.
         """
         consumer: Any = self.app.consumer
         consumer.stop_flow()
@@ -199,7 +200,7 @@ class Worker:
         self.counters.rebalances["assigned"] += 1
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
-        self._lease.joining()  # aiokafka tells this right before it asks for partitions, the first time as well
+        self._lease.joining()  # aiokafka calls this right before it requests partitions, also the first time
         self._own = frozenset()
         self._commits.forget()
         self.bench.forget()
@@ -207,7 +208,10 @@ class Worker:
         self.counters.rebalances["revoked"] += 1
 
     def books(self) -> list[dict[str, int]]:
-        """The pipelines' books, for another thread; read in the event loop, where nothing changes them meanwhile."""
+        """Return the pipelines' counters, for another thread; an empty list if the event loop is busy for BOOKS_SECS_MAX.
+
+        The event loop reads them, so nothing changes them meanwhile.
+        """
 
         async def read() -> list[dict[str, int]]:
             return self.bench.books()
@@ -218,25 +222,27 @@ class Worker:
             return []
 
     def own(self) -> frozenset[int]:
-        """Input partitions that are ours at the moment."""
+        """Return the input partitions assigned to this worker now."""
         return self._own
 
     def sign_of_work(self) -> object:
-        """Changes while a recovery or a large batch goes forward, when nothing can be committed."""
+        """Return a value that changes while a recovery or a large batch progresses, when nothing can be committed."""
         tables: Any = self.app.tables
         recovery = tables.recovery
         if not recovery.in_recovery:
             return self.bench.goes_forward()
-        return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
+        return sum(
+            offset or 0 for offset in dict(recovery.active_offsets).values()
+        )  # an offset is None until it is known
 
 
 class FaustProcess(faust.Worker):
-    """Runs the app until a signal; remembers that the stop was wanted."""
+    """Faust's process: runs the app until a signal and records that a stop was requested."""
 
     stop_asked = False
 
     def install_signal_handlers(self) -> None:
-        """Python's own handlers, as asyncio's are not called while the event loop is busy."""
+        """Install Python's own handlers, as asyncio's are not called while the event loop is busy."""
         for wanted in (signal.SIGTERM, signal.SIGINT):
             signal.signal(wanted, self._on_stop_signal)
 
@@ -249,13 +255,16 @@ class FaustProcess(faust.Worker):
         self._schedule_shutdown(signum)
 
     def _shutdown_loop(self) -> None:
-        """The app has stopped and committed; Faust's own then gives tasks a second that nobody waits for any more."""
+        """Raise the reason of a crash, if any; replaces Faust's own shutdown.
+
+        At this point the app has stopped and committed. Faust's own shutdown gives tasks one more second, which no task needs.
+        """
         if self.crash_reason:
             raise self.crash_reason
 
 
 def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
-    """Be a worker until SIGTERM or SIGINT; leaves the process. Raises SettingsError when it cannot begin."""
+    """Run a worker until SIGTERM or SIGINT, then end the process. Raises SettingsError when it cannot start."""
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: end(Exit.DONE, "stopped while it waited for Kafka"))
     quiet_libraries()
@@ -270,7 +279,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     policy = Policy(settings.protection)
     feed = _feed(settings, policy)
     worker: Worker | None = None
-    # Served before Kafka is there: whoever looks in learns what the worker waits for.
+    # Serve the pages before Kafka is reachable: they show what the worker waits for.
     serve_pages(settings.worker, counters, facts, lambda: worker.books() if worker else [], feed.families)
     partitions = wait_for_kafka(settings)
     try:
@@ -292,7 +301,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
     worker.app.finalize()
     worker.app.worker_init()
     worker.watch_disk()
-    # Logging is ours: Faust's own set-up switches the root logger to DEBUG at some levels.
+    # Keep the logging set-up: Faust's own switches the root logger to DEBUG at some levels.
     process = FaustProcess(worker.app, quiet=True, override_logging=False, redirect_stdouts=False, loop=loop)
     process.spinner = None
     Watchdog(
@@ -334,8 +343,8 @@ def _message(raw: Any) -> Message:
 
 
 async def _no_sleep(*_: object) -> None:
-    """Instead of Faust's own where there is nothing to wait for."""
+    """Replace Faust's own sleep where there is nothing to wait for."""
 
 
 async def _no_gap(*_: object) -> None:
-    """Instead of Faust's own: never commit past what was not read (continuity.py looks after holes)."""
+    """Replace Faust's own gap handling: never commit past unread offsets (continuity.py detects holes)."""

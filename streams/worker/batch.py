@@ -1,4 +1,4 @@
-"""One batch after the other: a pipeline per input partition, and the steps in the one safe order (see exit_codes.py)."""
+"""The batch processor: a pipeline per input partition, and the steps of a batch in the one safe order (see exit_codes.py)."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from streams.worker.rocksdb import Entry, StateStore
 log = logging.getLogger(__name__)
 
 PORTION_BYTES = 2 << 20
-"""Input taken before its output is looked at."""
+"""Bytes of input that a pipeline takes before its output is collected."""
 REJECTS_TOGETHER_MAX = 20_000
-"""Beyond it they leave at once: a file that is no sensor's makes a million of them in a batch."""
+"""More rejects than this are delivered at once: a file that no sensor wrote makes a million of them in a batch."""
 
 StandsAt = Callable[[int], int]
-"""Asks the broker for the offset from which the group has to go on in a partition; may block."""
+"""Asks the broker for the offset at which the group resumes in a partition; may block."""
 
 
 DeathsIn = Callable[[int], Iterable[Death]]
-"""Asks the broker for the deaths of workers in a partition; may block."""
+"""Asks the broker for the worker deaths in a partition; may block."""
 
 
 class BatchProcessor:
-    """Where messages are worked on: the pipelines of the partitions that are ours at the moment."""
+    """The pipelines of the assigned partitions, and the processing of their batches."""
 
     def __init__(
         self,
@@ -71,35 +71,35 @@ class BatchProcessor:
         self._rejects = rejects
         self._at_hand = at_hand
         self._refused: dict[int, Mapping[int, Refused]] = {}
-        """What must not be read, by partition and offset."""
+        """Messages and lines that must not be read, by partition and offset."""
         self._long_secs = long_secs
         self._continuity = Continuity()
         self._pipelines: dict[int, PipelineLike] = {}
         self._began = 0.0
         self.busy = False
-        """A batch is at hand."""
+        """A batch is being processed."""
 
     def forget(self) -> None:
-        """Partitions were assigned or taken away: what we know of them may be old."""
+        """Drop all pipelines and offsets: after an assignment or a revocation they may be outdated."""
         self._pipelines.clear()
         self._continuity.forget()
         self._refused.clear()
 
     def books(self) -> list[dict[str, int]]:
-        """What the pipelines of our partitions count."""
+        """Return the counters of the pipelines of the assigned partitions."""
         return [pipeline.book() for pipeline in self._pipelines.values()]
 
     def goes_forward(self) -> int | None:
-        """Changes while a large batch is on its way to Kafka, when nothing can be committed; None at other times."""
+        """Return a number that changes while a large batch is delivered, when nothing can be committed; None at other times."""
         long = self.busy and time.monotonic() - self._began > self._long_secs
-        # A copy, as the watchdog's thread asks while topics may be added.
+        # A copy: the watchdog's thread calls this while topics may be added.
         return sum(tuple(self._counters.delivered.values())) if long else None
 
     async def handle(self, batch: dict[int, list[Message]]) -> None:
-        """Everything from messages to durable outputs and state. When it returns, the messages may be acknowledged.
+        """Turn messages into durable outputs and state. When it returns, the messages may be acknowledged.
 
-        Messages behind one of which something must not be read are taken out of the batch: to be handled when that one is
-        acknowledged.
+        It removes from the batch all messages behind one that must not be read, or not in full. The caller passes them again
+        once that message is acknowledged.
         """
         self.busy, self._began = True, time.monotonic()
         born = self._lease.membership()
@@ -119,7 +119,7 @@ class BatchProcessor:
                 if rejects > REJECTS_TOGETHER_MAX:
                     await self._deliver(made, check)
                     made, rejects = [], 0
-            await asyncio.sleep(0)  # commits and heartbeats get their turn between partitions
+            await asyncio.sleep(0)  # lets commits and heartbeats run between partitions
         await self._deliver(made, check)
         now = time.time()
         for messages in batch.values():
@@ -135,14 +135,14 @@ class BatchProcessor:
         self.busy = False
 
     async def _deliver(self, made: Sequence[tuple[int, Output]], check: Check) -> None:
-        """Outputs by partition, once it is clear that they may leave."""
+        """Deliver outputs, each with its partition, after the reject guard has passed them."""
         self._rejects.judge([output for _, output in made])
         await self._delivery.deliver(
             chain.from_iterable(self._delivery.outgoing_records(*some) for some in made), check
         )
 
     def _take(self, part: int, pipeline: PipelineLike, portion: Sequence[Message]) -> Output:
-        """What a pipeline makes of some messages; what of them ended workers before is rejected instead."""
+        """Return a pipeline's output for some messages; messages and lines that ended workers before are rejected unread."""
         refused, begin = self._refused[part], self._at_hand.begin
         unread: list[Reject] = []
         for message in portion:
@@ -161,7 +161,10 @@ class BatchProcessor:
         return output
 
     async def _pipeline(self, part: int, messages: Sequence[Message]) -> PipelineLike:
-        """The pipeline of a partition; after an assignment with the state that its local store has."""
+        """Return the pipeline of a partition; after an assignment, restore it from the local store.
+
+        Ends the process with Exit.HOLE if offsets are missing before or between the messages.
+        """
         first = messages[0].offset
         if not self._continuity.knows(part):
             loop = asyncio.get_running_loop()
@@ -174,7 +177,7 @@ class BatchProcessor:
             pipeline.line_at_hand = self._at_hand.line
             for some in self._store.pieces(part):
                 pipeline.restore(some)
-                await asyncio.sleep(0)  # a million connections take seconds, and the commits of others go on
+                await asyncio.sleep(0)  # a million connections take seconds; commits of other partitions go on
             self._pipelines[part] = pipeline
         self._stop_at(self._continuity.follow(part, [message.offset for message in messages]))
         return self._pipelines[part]
@@ -184,16 +187,17 @@ class BatchProcessor:
             end(Exit.HOLE, wrong)
 
     async def _save(self, entries: Mapping[int, Sequence[Entry]], check: Check) -> None:
-        """State to the changelog partition of its input partition, then to the local store.
+        """Write state to the changelog partition of its input partition, then to the local store.
 
-        In this order the local store holds nothing that the changelog lacks. What a life that died in between had kept to
-        itself would stand beside what others made of the same input, once its partition came back.
+        In this order the local store holds nothing that the changelog lacks. In the other order, a process that dies in between
+        leaves entries in its local store only. Once its partition came back, they would stand beside what other workers made
+        of the same input.
         """
         outgoing_records = [
             self._delivery.entry(part, key, value) for part, some in entries.items() for key, value in some
         ]
         offsets = await self._delivery.deliver(outgoing_records, check)
-        # A membership that is over may have had its messages put behind those of others: then it must not note how far it is.
+        # Entries of an ended membership may be behind those of other workers in the changelog: then note no offset.
         await check()
         for part, offset in offsets.items():
             self._store.write(part, entries[part])
@@ -203,7 +207,7 @@ class BatchProcessor:
 
 
 def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None:
-    """End a batch with the first message of which something must not be read."""
+    """Cut a batch after the first message that must not be read, or not in full."""
     for number, message in enumerate(messages, 1):
         if message.offset in refused:
             del messages[number:]
@@ -211,13 +215,13 @@ def _cut_behind(messages: list[Message], refused: Mapping[int, Refused]) -> None
 
 
 def _whole(message: Message, refused: Refused) -> Reject:
-    """The reject for a message that is not read at all."""
+    """Return the reject for a message that is not read at all."""
     device, raw = message.key.decode(errors="replace"), masked(message.value)
     return Reject(Reason.STOPS_WORKER, refused.detail, raw, message.dialect, device, message.keyed, message.claims)
 
 
 def _portions(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Messages in order, some at a time."""
+    """Split messages, in order, into portions; each one ends once it has PORTION_BYTES."""
     some: list[Message] = []
     size = 0
     for message in messages:

@@ -1,10 +1,12 @@
-"""Commits: never past what was handled, and back to them wherever what was read is dropped.
+"""Commits: never past the handled messages, and a return to them wherever messages already read are dropped.
 
 While its flow is suspended, or right after a rebalance, Faust's stream skips messages that it still holds and acknowledges
-them, "or the lag would increase"; and before the first commit of a partition it takes any acknowledged offset for a good
-one to begin with. What was skipped so must be read again. So each commit is cut at what the bench has handled since the
-assignment. And where Faust goes back to what is committed, aiokafka stays where it is in a partition without a first
-commit: there we go back to the beginning, from which the group has to go on.
+them, "or the lag would increase". Before the first commit of a partition, Faust accepts any acknowledged offset as a start.
+The skipped messages must be read again. `Commits` therefore limits each commit to what the batch processor has handled since
+the assignment.
+
+Where Faust moves back to the committed offsets, aiokafka keeps its position in a partition without a first commit. There
+`Commits` moves to the beginning, from which the group must resume.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Place(Protocol):
-    """A topic and a partition, as Faust has them."""
+    """A topic and a partition, as Faust represents them."""
 
     @property
     def topic(self) -> str: ...
@@ -28,7 +30,7 @@ class Place(Protocol):
 
 
 class Commits:
-    """Stands between Faust's consumer and its commits."""
+    """The filter between Faust's consumer and its commits."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -36,15 +38,18 @@ class Commits:
         self._consumer: Any = None
 
     def forget(self) -> None:
-        """Partitions were assigned or taken away: nothing was handled yet."""
+        """Drop the handled offsets: after an assignment or a revocation nothing has been handled yet."""
         self._handled.clear()
 
     def handled(self, partition: int, offset: int) -> None:
-        """Everything in this partition up to and with this offset is done."""
+        """Record that everything in this partition up to and including this offset is handled."""
         self._handled[partition] = max(offset + 1, self._handled.get(partition, 0))
 
     def watch(self, consumer: Any) -> None:
-        """Cut this consumer's commits, and make its way back one for every partition (private, so pinned)."""
+        """Limit this consumer's commits, and make its return to committed offsets cover every partition.
+
+        It replaces private methods, so the version of Faust is pinned.
+        """
         if consumer is self._consumer:
             return
         self._consumer = consumer
@@ -74,7 +79,7 @@ class Commits:
             log.warning("could not go back to the beginning", extra={"error": repr(error)})
 
     def cut(self, offsets: Mapping[Place, int]) -> dict[Place, int]:
-        """What of these may be committed."""
+        """Return the offsets that may be committed, each limited to what was handled."""
         safe = {}
         for place, offset in offsets.items():
             if place.topic != self._topic:
@@ -85,7 +90,10 @@ class Commits:
 
 
 async def _go_to_beginning(kafka: Any, places: Collection[Any]) -> None:
-    """Not by `seek_to_beginning`: a position that is not known for a moment crashes Faust's livelock detector."""
+    """Move to the beginning offset of each place that is still assigned.
+
+    `seek_to_beginning` is no alternative: it leaves the position unknown for a moment, which crashes Faust's livelock detector.
+    """
     for place, offset in (await kafka.beginning_offsets(places)).items():
         if place in kafka.assignment():
             kafka.seek(place, offset)

@@ -1,8 +1,8 @@
-"""Delivery: everything that leaves the worker, sent until Kafka has it.
+"""Delivery: sends everything that leaves the worker until Kafka acknowledges it.
 
-`await send()` alone says nothing: it returns before Kafka has the message. So the future of every message is awaited,
-and what failed is sent again with growing pauses, for as long as it takes. Only a message that is too large can never
-be delivered: it goes to `rejects` instead, with its bytes.
+`await send()` returns before Kafka has the message. `Delivery` therefore awaits the future of every message and sends failed
+ones again, with growing pauses and without a time limit. Only a message that is too large can never be delivered: its bytes
+go to `rejects` instead.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ from streams.worker.counters import WorkerCounters
 log = logging.getLogger(__name__)
 
 ROWS_BYTES_MAX = 900_000
-"""Size of a message of rows, unless one row alone is larger."""
+"""Bytes of a message of rows, unless one row alone is larger."""
 DETAIL_CHARS_MAX = 500
 TOGETHER_MAX = 5_000
-"""Messages sent before the first is waited for."""
+"""Messages sent before the first one's delivery is awaited."""
 PAUSE_SECS_FIRST = 0.1
 PAUSE_SECS_MAX = 5.0
 
 
 class OutgoingRecord(NamedTuple):
-    """One message on its way."""
+    """One message to send."""
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes
-    """Empty only for a state entry that is removed."""
+    """Empty for a tick and for the removal of a state entry."""
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Receipt(Protocol):
-    """What Kafka says about a message it has."""
+    """Kafka's acknowledgement of a message."""
 
     @property
     def offset(self) -> int:
-        """Its place in its partition."""
+        """Return the offset of the message in its partition."""
 
 
 Send = Callable[[OutgoingRecord], Awaitable[Awaitable[Receipt]]]
-"""Hand a message to the producer; gives the future of its delivery."""
+"""Hands a message to the producer; returns the future of its delivery."""
 Check = Callable[[], Awaitable[None]]
 """Returns only while writing is safe."""
 
 
 class Delivery:
-    """Delivers the messages of a batch, all of them."""
+    """The delivery of all messages of a batch."""
 
     def __init__(self, settings: Settings, send: Send, counters: WorkerCounters) -> None:
         self._send = send
@@ -81,7 +81,7 @@ class Delivery:
         self._topics = {name: topic_name(settings, name) for name in (*TABLE_OF_TOPIC, STATE_CHANGELOG)}
 
     def outgoing_records(self, partition: int, output: Output) -> Iterator[OutgoingRecord]:
-        """The messages of what a pipeline made; they stay in the partition of their input."""
+        """Yield the messages of a pipeline's output; they stay in the partition of their input."""
         for name, rows in (
             (NETWORK_EVENTS, output.network_events),
             (DEVICE_EVENTS, output.device_events),
@@ -97,11 +97,11 @@ class Delivery:
             yield self._reject(partition, reject)
 
     def entry(self, partition: int, key: bytes, value: bytes) -> OutgoingRecord:
-        """The changelog message of a state entry."""
+        """Return the changelog message of a state entry."""
         return OutgoingRecord(self._topics[STATE_CHANGELOG], partition, key, value)
 
     async def deliver(self, outgoing_records: Iterable[OutgoingRecord], check: Check) -> dict[int, int]:
-        """Return when Kafka has every message: the last offset given out in each partition."""
+        """Deliver every message; return the last offset that Kafka assigned in each partition."""
         last: dict[int, int] = {}
         waiting = iter(outgoing_records)
         while some := list(islice(waiting, TOGETHER_MAX)):
@@ -126,7 +126,7 @@ class Delivery:
                     problems.append(result)
                     behind.add(place)
                 elif place in behind:
-                    # What came after a failed one is sent again with it, so that the order of a partition holds.
+                    # Send again what follows a failed message, to keep the order of the partition.
                     again.append(outgoing)
                 else:
                     self._counters.deliver(outgoing.topic)
@@ -141,7 +141,7 @@ class Delivery:
         return last
 
     async def _try(self, outgoing_records: Sequence[OutgoingRecord]) -> list[Receipt | BaseException]:
-        """Send each message once; the outcome of each, in order."""
+        """Send each message once; return the outcome of each, in order."""
         futures = [await self._hand_over(outgoing) for outgoing in outgoing_records]
         results: list[Receipt | BaseException] = []
         for future in futures:
@@ -155,13 +155,13 @@ class Delivery:
         try:
             return await self._send(outgoing)
         except ProducerSendError as error:
-            # Faust wraps what aiokafka says before it even tries; anything but Kafka's own errors is a mistake of ours.
+            # Faust wraps what aiokafka raises before it sends. A cause other than Kafka's own errors is a bug in this code.
             if isinstance(error.__cause__, KafkaError):
                 return error.__cause__
             raise
 
     def _instead(self, outgoing: OutgoingRecord) -> OutgoingRecord:
-        """What is sent in place of a message that is too large for its topic."""
+        """Return the replacement for a message that is too large for its topic."""
         assert outgoing.topic != self._topics[STATE_CHANGELOG], "state entries are small; the pipeline sees to it"
         self._counters.undeliverable += 1
         if outgoing.topic != self._topics[REJECTS]:
@@ -176,7 +176,7 @@ class Delivery:
                 outgoing.partition,
                 Reject(Reason.NOT_DELIVERABLE, detail, outgoing.value, dialect="unproxy", device=key),
             )
-        # Even rejects has a limit. Half of the bytes with a mark is the best that can be kept; data is lost here.
+        # The topic rejects has a limit, too. Keep half of the bytes, and the full size in a header; the rest is lost.
         log.error(
             "rejected line too large even for rejects, half of it is cut off", extra={"bytes": len(outgoing.value)}
         )
@@ -186,7 +186,7 @@ class Delivery:
         return outgoing._replace(value=outgoing.value[: len(outgoing.value) // 2], headers=headers)
 
     def _reject(self, partition: int, reject: Reject) -> OutgoingRecord:
-        """A line that could not be read: its bytes as they are, the rest in headers."""
+        """Return the message for an unreadable line: its bytes unchanged, the rest in headers."""
         headers = (
             ("reason", reject.reason.encode()),
             ("detail", reject.detail[:DETAIL_CHARS_MAX].encode(errors="replace")),
@@ -199,7 +199,7 @@ class Delivery:
 
 
 def packed(rows: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
-    """Rows joined to messages of JSON lines; a row that is larger by itself makes one of its own."""
+    """Join rows into messages of JSON lines of at most `bytes_max` bytes; a larger row is a message of its own."""
     some: list[bytes] = []
     size = 0
     for row in rows:

@@ -1,7 +1,7 @@
-"""What the agent takes at a time: after a pause a batch has a while to fill, and under load it is what came meanwhile.
+"""Batches of the agent's input: after a pause a batch has time to fill; under load it is what arrived meanwhile.
 
-Faust's `noack_take` lets every batch fill for as long, also one that came while the last was worked on. Under load that is
-time in which nothing is done, and every alert is as much later.
+Faust's `noack_take` gives every batch the time to fill, even if it arrived while the previous one was processed. Under load
+the worker idles in that time, and every alert is late by as much.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 STILL_TURNS_MAX = 10
-"""Turns of the event loop without a message taken. The stream's task needs half of them to go on after a full batch."""
+"""Turns of the event loop without a message taken, after which a batch is complete.
+
+The stream's task needs half of them to resume after a full batch.
+"""
 
 
 async def batches(stream: Any, messages_max: int, wait_secs: float) -> AsyncGenerator[list[Any], None]:
-    """The events of a faust.Stream, not acknowledged, at most so many at a time; each batch is emptied after its use.
+    """Yield the events of a faust.Stream, not acknowledged, in batches of at most `messages_max`.
 
-    Faust's own interface type lacks noack_take; the wait inside it has no name but the stream's `wait_for_stopped`.
+    After a pause a batch has `wait_secs` to fill. Each batch is emptied when the next one is requested. Faust's interface type
+    lacks `noack_take`. The wait inside `noack_take` can be replaced only as the stream's `wait_for_stopped`.
     """
     wait: Any = stream.wait_for_stopped
     worked = False
@@ -33,12 +37,12 @@ async def batches(stream: Any, messages_max: int, wait_secs: float) -> AsyncGene
     stream.wait_for_stopped = fill
     async for events in stream.noack_take(messages_max, within=wait_secs):
         yield events
-        events.clear()  # Faust waits at a rebalance for messages that somebody still holds
+        events.clear()  # at a rebalance Faust waits for messages that are still referenced
         worked = True
 
 
 async def _drained(queue: Queue[Any], full: Event) -> None:
-    """Let the stream's own task take what is there: a message a turn, none while the flow is held."""
+    """Let the stream's own task take what is queued: one message per turn, none while the flow is suspended."""
     still = 0
     while still < STILL_TURNS_MAX and not full.is_set():
         before = queue.qsize()
