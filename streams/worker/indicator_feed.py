@@ -1,19 +1,20 @@
-"""Keeps indicators and suppressions as the topic `indicators` says, in a thread of its own.
+"""The indicator feed: follows the topic `indicators` in its own thread and keeps the sets of indicators and suppressions.
 
-**When a change holds.** From GRACE_MS after the broker appended it, by the log's time of the telemetry at hand
-(`Policy.logged_ms`, the broker's time as well: both topics have LogAppendTime). So every worker judges a message alike, whenever
-it reads it, and so does one that reads it again.
+**When a change takes effect.** A change takes effect GRACE_MS after the broker appended it, compared with the log time of the
+telemetry message (`Policy.logged_ms`). Both times are the broker's: both topics have LogAppendTime. So all workers assess a
+message alike, whenever they read it and however often.
 
-**Fresh.** A worker must not handle a message with log time L while it may have missed a change that holds at L. Such a change
-was appended before L - GRACE_MS, so it was on the topic GRACE_MS before the message was on telemetry, hence GRACE_MS before now.
-Whoever knew less than that ago that nothing was left to read has not missed it. No clock of this machine is compared with a
-broker's. The leaders of the two topics may be two brokers: their clocks may differ by SKEW_MS, which is taken off. Besides, what
-is missed comes after what was read: before the append time of the newest message, and GRACE_MS after it, everything is known.
+**Freshness.** A worker must not handle a message with log time L while it may have missed a change that has effect at L. Such
+a change was appended before L - GRACE_MS. It was on the topic GRACE_MS before the message was on telemetry, hence GRACE_MS
+before now. A feed that reached the end of the topic less than GRACE_MS ago has read it. No clock of this machine is compared
+with a broker's. The leaders of the two topics may be two brokers, so SKEW_MS is subtracted for the difference of their clocks.
+Besides, a missed change comes after those that were read: up to GRACE_MS after the append time of the newest message read, all
+changes are known.
 
-**What does not hold.** With producers' times on either topic (CreateTime, `unproxy check` tells of it), or with brokers' clocks
-further apart or set back, two workers may decide differently about the seconds around a change; nothing else is harmed. After a
-day compaction takes older versions of an indicator away (deploy/topics.toml): a worker that starts later and reads older
-telemetry again judges it by what it finds.
+**Limits.** Two workers may decide differently about the seconds around a change if either topic has producers' times
+(CreateTime, reported by `unproxy check`), or if the brokers' clocks differ by more than SKEW_MS or are set back. Nothing else
+is affected. After a day compaction removes older versions of an indicator (deploy/topics.toml): a worker that starts later and
+reads older telemetry again assesses it with the versions that are left.
 """
 
 from __future__ import annotations
@@ -40,24 +41,24 @@ from streams.indicators.suppressions import SuppressionSet
 log = logging.getLogger(__name__)
 
 GRACE_MS = 5_000
-"""From a change's append time to the log time from which on it holds."""
+"""Milliseconds from the append time of a change to the log time at which it takes effect."""
 SKEW_MS = 1_000
-"""Clocks of two brokers may differ by so much."""
+"""Milliseconds by which the clocks of two brokers may differ."""
 FRESH_SECS = (GRACE_MS - SKEW_MS) / 1_000
 LOOK_SECS = 0.2
 ASK_SECS_MAX = 2.0
-"""Short, as a stop is only heard between two questions."""
+"""Short, as a stop is noticed only between two requests."""
 POLL_SECS = 0.05
 MESSAGES_MAX = 1_000
 SAY_SECS = 10.0
 
 
 class FeedError(Exception):
-    """The indicators could not be read; the message says what to do."""
+    """A failure to read the indicators; the message states what to do."""
 
 
 class IndicatorFeed:
-    """Two sets that follow the topic, once `load` has read it."""
+    """The two sets, which follow the topic once `load` has read it."""
 
     def __init__(self, settings: Settings, indicators: IndicatorSet, suppressions: SuppressionSet) -> None:
         self._kafka = settings.kafka
@@ -66,17 +67,17 @@ class IndicatorFeed:
         self._thread = threading.Thread(target=self._follow, name="indicator-feed", daemon=True)
         self._stop, self._loaded = threading.Event(), threading.Event()
         self._next = 0
-        """The offset that is read next."""
+        """Offset of the next message to read."""
         self._newest_ms = 0
         """Append time of the newest message read."""
         self._complete_at = float("-inf")
-        """Monotonic seconds: what was on the topic then has been read."""
+        """Monotonic time in seconds: everything that was on the topic then has been read."""
         self._trouble = _Trouble(self._kafka, self._topic)
         self.unreadable = 0
-        """Messages that said nothing that can be used."""
+        """Number of messages without a usable indicator or suppression."""
 
     def load(self, timeout_secs: float) -> None:
-        """Read all there is now, and follow from then on. Raises FeedError when that did not succeed in time."""
+        """Read the topic to its present end and follow it from then on. Raises FeedError if that takes longer."""
         self._thread.start()
         if not self._loaded.wait(timeout_secs):
             self.close()
@@ -86,29 +87,29 @@ class IndicatorFeed:
         )
 
     def close(self) -> None:
-        """End the thread; what was read stays."""
+        """End the thread; the sets keep their content."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     @property
     def age_secs(self) -> float:
-        """Since it was last known that nothing was left to read; infinite before."""
+        """Seconds since the feed was last known to be at the end of the topic; infinite before."""
         return time.monotonic() - self._complete_at
 
     def is_fresh(self, logged_ms: int) -> bool:
-        """Whether a telemetry message of this log time, in hand now, can be judged."""
+        """Return whether a telemetry message of this log time can be assessed now."""
         return logged_ms < self._newest_ms + GRACE_MS or self.age_secs < FRESH_SECS
 
     async def wait_fresh(self, logged_ms: int) -> None:
-        """Wait until it can be; while Kafka is away that is until it is back. Raises FeedError when the feed has ended."""
+        """Wait until `is_fresh`; while Kafka is unavailable, until it is back. Raises FeedError when the feed has ended."""
         while not self.is_fresh(logged_ms):
             if not self._thread.is_alive():
                 raise FeedError("indicators are followed no more; the reason is in the log")
             await asyncio.sleep(POLL_SECS)
 
     def families(self) -> Iterator[Family]:
-        """What is counted, as Prometheus wants it."""
+        """Yield the feed's metrics as Prometheus families."""
         yield one(declared.INDICATORS, len(self._indicators))
         yield one(declared.SUPPRESSIONS, len(self._suppressions))
         yield one(declared.INDICATORS_UNREADABLE, self.unreadable)
@@ -119,7 +120,7 @@ class IndicatorFeed:
             {
                 **client_config(self._kafka),
                 "log_level": 0,
-                # The client needs a name; nobody commits to it, and everybody reads everything.
+                # The client requires a group; none commits to it, and every worker reads the whole topic.
                 "group.id": "unproxy-indicators",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -143,14 +144,14 @@ class IndicatorFeed:
             consumer.close()
 
     def _end(self, consumer: Consumer) -> int:
-        """Where the topic ends now; -1 when nobody answers."""
+        """Return the end offset of the topic, -1 when Kafka does not answer; (re)start reading if necessary."""
         try:
             _, end = consumer.get_watermark_offsets(TopicPartition(self._topic, PARTITION), ASK_SECS_MAX)
         except KafkaException as error:
             self._trouble.note(error.args[0])
             return -1
         if not consumer.assignment():
-            # Not before the topic is seen: one that comes later would be met after minutes.
+            # Assign only once the topic exists: the client would notice a topic created later after minutes.
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
         elif end < self._next:
             log.warning(
@@ -165,7 +166,7 @@ class IndicatorFeed:
         error, offset = message.error(), message.offset()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                # Behind the last message there may be what compaction left empty.
+                # Compaction may leave offsets without a message behind the last message.
                 self._next = max(self._next, offset or 0)
             else:
                 self._trouble.note(error)
@@ -176,7 +177,7 @@ class IndicatorFeed:
             self._apply(read(message.key(), message.value()), appended_ms + GRACE_MS)
         except ValueError as wrong:
             self.unreadable += 1
-            if self.unreadable.bit_count() == 1:  # the first, the second, the fourth …
+            if self.unreadable.bit_count() == 1:  # the first, second, fourth, eighth …
                 log.warning(
                     "message left aside, it says nothing that can be used",
                     extra={
@@ -201,7 +202,7 @@ class IndicatorFeed:
 
 
 class _Trouble:
-    """What is wrong with Kafka at the moment, said now and then."""
+    """The latest error from Kafka, logged at most once per SAY_SECS."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._bootstrap, self._topic = kafka.bootstrap, topic
@@ -209,7 +210,7 @@ class _Trouble:
         self._said_at = float("-inf")
 
     def note(self, error: KafkaError) -> None:
-        """Something failed and will be tried again."""
+        """Record an error of a request that will be retried."""
         self._error = error
         if time.monotonic() - self._said_at >= SAY_SECS:
             self._said_at = time.monotonic()
@@ -218,7 +219,7 @@ class _Trouble:
             )
 
     def in_words(self) -> str:
-        """Where, what, and what to do."""
+        """Return the brokers, the topic, the error and what to do."""
         if self._error is None:
             return f"{self._bootstrap}: topic {self._topic} could not be read to its end in time; try again"
         return (

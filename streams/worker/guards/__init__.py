@@ -1,1 +1,1 @@
-"""Guards of the worker: what ends the process before a message could be lost or written twice."""
+"""Guards of the worker: each ends the process before a message can be lost or written twice."""

@@ -1,11 +1,11 @@
-"""The lease: nothing is written unless the group coordinator said a short while ago that our partitions are ours.
+"""The lease: allows writes only shortly after the group coordinator confirmed that this worker owns its partitions.
 
-After a pause of the whole process (swap, SIGSTOP, a sleeping machine) nothing in it knows that its partitions went to
-another worker; only a clock can tell. An accepted heartbeat proves that at the moment it was *sent* nobody else had
-them, and for one session timeout from then on nobody gets them. So each heartbeat's send time is noted, and before each
-write the worker waits for a newer one when the last is older than two thirds of the session. If the membership changed
-meanwhile, what is at hand belongs to somebody else: the process ends, and its local state is put aside, since a write
-may have slipped into it.
+After a pause of the whole process (swap, SIGSTOP, a sleeping machine) only a clock can show that another worker may have
+its partitions. An accepted heartbeat proves that at the moment it was *sent* no other worker had them, and that none gets
+them for one session timeout from then on. The lease therefore records the send time of each accepted heartbeat. Before each
+write the worker waits for a newer one if the last is older than two thirds of the session timeout. If the membership has
+changed meanwhile, the current batch belongs to another worker: the process ends and puts its local state aside, because it
+may contain a late write.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from streams.worker.guards.exit_codes import Exit, end
 log = logging.getLogger(__name__)
 
 WAIT_SECS_MAX = 300.0
-"""Without an accepted heartbeat for this long, starting anew is the better try."""
+"""After this time without an accepted heartbeat the process ends, as a restart is more likely to help than more waiting."""
 POLL_SECS = 0.05
 STALE_MARK = ".stale-"
 
 
 class Membership(NamedTuple):
-    """Our place in the consumer group; any rebalance that concerns us changes it."""
+    """This worker's membership in the consumer group; every rebalance that affects the worker changes it."""
 
     generation: int
     member_id: str
 
 
 class Lease:
-    """Watches one worker's membership in its group."""
+    """The guard of one worker's membership in its group."""
 
     def __init__(self, session_secs: float, data_dir: Path, counters: WorkerCounters) -> None:
         self._secs_max = session_secs * 2 / 3
@@ -48,11 +48,14 @@ class Lease:
         self._coordinator: Any = None
 
     def joining(self) -> None:
-        """We are about to ask for partitions; being given some later is as good as a heartbeat sent now."""
+        """Record that the worker is about to request partitions: their assignment proves as much as a heartbeat sent now."""
         self._join_began_at = time.monotonic()
 
     def watch(self, coordinator: Any) -> None:
-        """Partitions were given to us: listen to the heartbeats of aiokafka's coordinator (private, so pinned)."""
+        """Renew the lease after an assignment, and record the heartbeats of aiokafka's coordinator from now on.
+
+        It replaces a private method, so the version of aiokafka is pinned.
+        """
         self._renewed_at = max(self._renewed_at, self._join_began_at)
         if coordinator is self._coordinator:
             return
@@ -64,7 +67,7 @@ class Lease:
             try:
                 accepted = await beat()
             except Exception as error:
-                # Another process with our name, for one: it never gets better, so the next check ends the process.
+                # For example another process of the same name. Retries do not help, so the next check ends the process.
                 self._fenced = f"the coordinator refused our heartbeat ({error}); is there another worker of this name?"
                 raise
             if accepted:
@@ -74,12 +77,15 @@ class Lease:
         coordinator._do_heartbeat = noted_beat
 
     def membership(self) -> Membership:
-        """What we are in the group right now; remember it when a batch begins."""
+        """Return the present membership; a batch keeps the one under which it begins."""
         assert self._coordinator is not None, "messages arrive only after an assignment, which calls watch()"
         return Membership(self._coordinator.generation, self._coordinator.member_id)
 
     async def check(self, born: Membership) -> None:
-        """Return only if writing is still safe for a batch that began under this membership."""
+        """Return only if writing is still safe for a batch that began under this membership.
+
+        Waits up to WAIT_SECS_MAX for a heartbeat; otherwise ends the process with Exit.LEASE_LOST.
+        """
         since = time.monotonic()
         waited = False
         while time.monotonic() - self._renewed_at > self._secs_max and self.membership() == born and not self._fenced:
@@ -107,6 +113,6 @@ def put_aside(data_dir: Path) -> None:
 
 
 def sweep(data_dir: Path) -> None:
-    """Delete what earlier lives put aside."""
+    """Delete the folders that earlier processes put aside."""
     for stale in data_dir.parent.glob(f"{data_dir.name}{STALE_MARK}*"):
         shutil.rmtree(stale, ignore_errors=True)

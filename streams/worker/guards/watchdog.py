@@ -1,8 +1,8 @@
-"""The watchdog: a thread that ends the process when it stands still although it could go on, or when a stop hangs.
+"""The watchdog: a thread that ends the process when it stalls although it could make progress, or when a stop hangs.
 
-A thread and not a task, as what it watches for includes an event loop that does not come round any more. It is watched itself,
-by a timer of the interpreter that needs no Python to run: where a library holds all threads up, their stacks go to the log
-and the process ends with 1.
+It is a thread and not a task, because it must also detect a blocked event loop. A timer of the interpreter, which runs no
+Python code, watches the watchdog itself: if a library blocks all threads, it dumps their stacks and ends the process with
+exit code 1.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ log = logging.getLogger(__name__)
 ROUND_SECS = 0.25
 ASK_SECS = 2.0
 STOP_GRACE_SECS = 0.5
-"""Time for an orderly stop before the watchdog asks whether Kafka is there at all."""
+"""Time for an orderly stop before the watchdog checks whether Kafka answers."""
 STOP_IDLE_SECS_MAX = 3.0
-"""Time for Faust's farewell when nothing is at hand; a stop while it joins its group can take it for ever."""
+"""Time for Faust's shutdown when no batch is being processed; while Faust joins its group, it may never end."""
 
 
 STUCK_SECS_MAX = 30.0
-"""For one round of its own; each question in it is answered or given up within seconds. A library that never lets another
-thread run stops the heartbeats too, so the next worker has the same message after a session timeout: the sooner it ends the
-fewer workers have it."""
+"""Limit for one round of the watchdog; each request in a round is answered or times out within seconds.
+
+A library that blocks all threads stops the heartbeats, too, so the next worker gets the same message after a session timeout.
+The sooner the process ends, the fewer workers get that message."""
 TURNS = 4
-"""Times the limit for a partition that stands while others of the same worker go on: each has a turn of what was fetched
-of it, a megabyte or two, and on a machine that is short of CPU a turn may take longer than the limit."""
+"""Factor of the limit for a partition that stands still while others of the same worker progress.
+
+The partitions take turns. A turn is the data fetched of a partition, one or two megabytes; on a machine that is short of CPU
+it may take longer than the limit."""
 BEATS = 2
-"""Times the limit for a log in which nobody ticks: a rebalance may take half a minute, and meanwhile nobody does."""
+"""Factor of the limit for a log without ticks: a rebalance may take half a minute, and no worker ticks meanwhile."""
 
 
 class Stall:
-    """Decides whether the group moves: pure, time comes in."""
+    """The decision whether the group makes progress; pure, the caller passes the time in seconds."""
 
     def __init__(self, secs_max: float) -> None:
         self._secs_max = secs_max
@@ -53,15 +56,15 @@ class Stall:
         self._now = 0.0
 
     def forget(self) -> None:
-        """The broker was away or the partitions changed: standing still so far says nothing."""
+        """Start the observation again: after a broker outage or a change of partitions the past standstill proves nothing."""
         self._standstill.forget()
 
     def stalled(
         self, progress: Mapping[int, Progress], now: float, sign: object = None, *, everywhere: bool = False
     ) -> Collection[int]:
-        """Partitions where input waited too long without a commit. A new `sign` of other work counts as moving.
+        """Return the partitions whose input has waited too long without a commit. A new `sign` of work counts as progress.
 
-        They are one worker's, or with `everywhere` the whole group's.
+        `progress` covers one worker's partitions, or with `everywhere` those of the whole group.
         """
         if sign != self._sign:
             self._sign = sign
@@ -74,12 +77,12 @@ class Stall:
         return [partition for partition, since in self._since(everywhere).items() if now - since > self._secs_max]
 
     def standing_since(self, *, everywhere: bool) -> float | None:
-        """Since when some partition's input waits without a commit; or that of every one where input waits."""
+        """Return since when some partition with waiting input has no commit; with `everywhere`, since when none has."""
         since = self._since(everywhere).values()
         return (max if everywhere else min)(since, default=None)
 
     def _since(self, everywhere: bool) -> dict[int, float]:
-        """Since when each of them stands, the time not counted in which it may wait for its turn."""
+        """Return since when each partition stands still, without the time in which it may wait for its turn."""
         since = self._standstill.since
         if everywhere:
             return since
@@ -90,9 +93,9 @@ class Stall:
 
 
 class Pulse:
-    """Decides whether time passes in the log: pure, time comes in.
+    """The decision whether ticks reach the log; pure, the caller passes the time in seconds.
 
-    Whoever has a partition ticks into it every second. Where no partition grows, nobody has any, or no ticker runs.
+    The owner of a partition writes a tick into it every second. If no partition grows, none has an owner, or no ticker runs.
     """
 
     def __init__(self, secs_max: float) -> None:
@@ -102,11 +105,11 @@ class Pulse:
         self._beat_at: float | None = None
 
     def forget(self) -> None:
-        """The broker was away: no growth so far says nothing."""
+        """Start the observation again: after a broker outage missing growth proves nothing."""
         self._beat_at = None
 
     def stopped(self, progress: Mapping[int, Progress], now: float, sign: object = None) -> bool:
-        """Whether none of these partitions has grown for too long. A new `sign` of other work counts as growth."""
+        """Return whether none of these partitions has grown for too long. A new `sign` of work counts as growth."""
         ends = {partition: place.end for partition, place in progress.items()}
         if self._beat_at is None or ends != self._ends or sign != self._sign:
             self._ends, self._sign, self._beat_at = ends, sign, now
@@ -114,7 +117,7 @@ class Pulse:
 
 
 class Watchdog(threading.Thread):
-    """Watches one Faust app from outside its event loop."""
+    """The thread that watches one Faust app from outside its event loop."""
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class Watchdog(threading.Thread):
         self._answered = True
 
     def run(self) -> None:
-        """Look at the process again and again until it ends."""
+        """Check the process every ROUND_SECS until it ends."""
         try:
             self._watch()
         except BaseException as error:  # noqa: BLE001  # whatever it is, without its watchdog the worker must not go on
@@ -177,7 +180,7 @@ class Watchdog(threading.Thread):
         own = self._own_partitions()
         progress = self._group.progress(own or self._all_partitions)
         if progress is None:
-            stall.forget()  # a restart would not bring the broker back
+            stall.forget()  # a restart does not bring the broker back
             pulse.forget()
             if self._answered:
                 log.warning("Kafka does not answer, the worker goes on when it does")
@@ -190,7 +193,7 @@ class Watchdog(threading.Thread):
         sign = self._sign_of_work()
         late = stall.stalled(progress, now, sign, everywhere=not own)
         behind = [place for place in progress.values() if place.committed < place.end]
-        # A spare worker has no partitions; only a group that stands still everywhere concerns it.
+        # A spare worker has no partitions; it reacts only if all of the group's waiting partitions stand still.
         lag = sum(place.end - place.committed for place in behind) if own else 0
         self._looks.answered(lag, stall.standing_since(everywhere=not own), now)
         if late and (own or len(late) == len(behind)):
@@ -201,7 +204,7 @@ class Watchdog(threading.Thread):
             end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s nobody has ticked into {whose}")
 
     def _end_at(self, place: Place) -> NoReturn:
-        """A line does not come to an end. The stacks say where it is worked on."""
+        """End the process at a message that takes too long. The dumped stacks show the code that processes it."""
         self._at_hand.note_exit(Exit.STALLED)
         faulthandler.dump_traceback()
         _, line, _ = place.death
@@ -218,5 +221,5 @@ class Watchdog(threading.Thread):
         if secs > self._stop_secs_max:
             end(Exit.STOP_HANGS, f"the stop did not end within {self._stop_secs_max:.0f} s")
         if secs > STOP_GRACE_SECS and self._stop_asked() and not (self._answered and self._group.progress([0])):
-            # An orderly stop would wait for acknowledgements that cannot come. What was not acknowledged is read again.
+            # An orderly stop would wait for acknowledgements that cannot come. Unacknowledged messages are read again.
             end(Exit.DONE, "stopped without Kafka; what was at hand will be read again")
