@@ -1,8 +1,8 @@
-"""Continuity: each message is the next one, so nothing can be passed over unseen.
+"""Continuity: checks that the offsets of each partition have no holes, so that no message is skipped unnoticed.
 
-A topic without transactions or compaction has no holes in its offsets. Where one shows, messages were lost on the way
-to us or on the broker, and acknowledging what follows would make it final. Faust takes a hole for a compaction gap and
-commits past it; therefore the worker looks itself, and ends before it acknowledges anything behind a hole.
+A topic without transactions or compaction has no holes in its offsets. A hole means that messages were lost on the broker or on
+the way to the worker; acknowledging the messages behind it would make the loss final. Faust treats a hole as a compaction gap
+and commits past it. Therefore the worker checks the offsets itself and ends before it acknowledges anything behind a hole.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from collections.abc import Sequence
 
 
 class Continuity:
-    """Remembers the last offset seen of each partition."""
+    """The last offset read of each partition."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
 
     def forget(self) -> None:
-        """Partitions were assigned or taken away: the next message of each is a first one again."""
+        """Drop all offsets after an assignment or a revocation: the next message of each partition is its first again."""
         self._last.clear()
 
     def knows(self, partition: int) -> bool:
-        """Whether a message of this partition was seen since its assignment."""
+        """Return whether a message of this partition was read since its assignment."""
         return partition in self._last
 
     def begin(self, partition: int, first: int, start: int) -> str:
-        """The first message since an assignment, and where the group stands; says what is wrong, "" if nothing is."""
+        """Check the offset of the first message since an assignment against the group's; return the fault, "" if there is none.
+
+        `start` is the offset at which the group resumes.
+        """
         if first > start:
             return (
                 f"partition {partition}: the group stands at offset {start}, but the first message is {first}: "
@@ -36,10 +39,10 @@ class Continuity:
         return ""
 
     def follow(self, partition: int, offsets: Sequence[int]) -> str:
-        """Further messages of a partition, in the order read; says what is wrong, "" if nothing is."""
+        """Check the offsets of further messages, in the order read; return the fault, "" if there is none."""
         last = self._last[partition]
         for offset in offsets:
-            # Faust may read a stretch again after a seek; only a step forward can skip something.
+            # Faust may read messages again after a seek; only a step forward can skip messages.
             if offset > last + 1:
                 return (
                     f"partition {partition}: offset {offset} follows {last}: {offset - last - 1} messages are missing"

@@ -1,9 +1,9 @@
-"""The deaths of workers, registered where all workers see them: in Kafka, as metadata of a consumer group's offsets.
+"""The register of worker deaths, shared by all workers: metadata of a consumer group's offsets in Kafka.
 
-The group `GROUP-deaths` has no members, so any worker may commit to it at any time, also for a partition that another one has
-now. Its offset in a partition of the input is where the latest death was; the metadata lists the latest deaths. Two workers
-that register at the same moment may lose one of them: then one more death is needed. Kafka forgets the group when nobody
-has died for seven days, unless the brokers say otherwise.
+The group `GROUP-deaths` has no members. So any worker may commit to it at any time, also for a partition that another worker
+has now. The group's offset in an input partition is that of the latest death; the metadata lists the latest deaths. If two
+workers register at the same moment, one death may be lost; then one more death is needed. By the brokers' default Kafka
+deletes the group after seven days without a death.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from streams.quarantine import Death
 log = logging.getLogger(__name__)
 
 DEATHS_MAX = 100
-"""Remembered of a partition, the latest ones: below the 4,096 bytes of metadata that a broker takes."""
+"""Number of latest deaths kept per partition; they fit into the 4,096 bytes of metadata that a broker accepts."""
 ASK_SECS_MAX = 5.0
 REFUSED_TRIES = 3
-"""Timeouts in a row after which the group counts as refused, if Kafka answers other requests."""
+"""Number of consecutive timeouts after which the group counts as refused, if Kafka answers other requests."""
 PAUSE_SECS = 0.5
 
 _encode = msgspec.json.Encoder().encode
@@ -34,17 +34,17 @@ _decode = msgspec.json.Decoder(list[Death]).decode
 
 
 class Deaths:
-    """Reads and writes the register; safe in any thread. Waits while the broker is away."""
+    """The client of the register; safe in any thread. Its methods wait while the broker is unavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._topic = topic_name(settings, TELEMETRY)
         self._group = f"{settings.worker.group}-deaths"
-        # Not an admin client: it aborts the process when the broker dies under its request (librdkafka 2.16).
+        # Not an admin client: that aborts the process when the broker dies during a request (librdkafka 2.16).
         config = client_config(settings.kafka)
         self._consumer = Consumer({**config, "group.id": self._group, "enable.auto.commit": False, "log_level": 0})
 
     def of(self, partition: int) -> list[Death]:
-        """The deaths in a partition, the latest one last."""
+        """Return the deaths in a partition, the latest one last; none if Kafka refuses the group."""
         for tries in count(1):
             try:
                 return self._ask(partition)
@@ -55,7 +55,7 @@ class Deaths:
         return []
 
     def register(self, partition: int, death: Death) -> None:
-        """Add a death, and return when Kafka has it."""
+        """Add a death; return once Kafka has it, or refuses the group."""
         for tries in count(1):
             try:
                 deaths = [*self._ask(partition), death][-DEATHS_MAX:]
@@ -78,10 +78,10 @@ class Deaths:
             return []
 
     def _forbidden(self, error: KafkaException, tries: int) -> bool:
-        """Kafka refuses the group: a worker without quarantine is better than none.
+        """Return whether Kafka refuses the group; then the worker runs without quarantine, which is better than no worker.
 
-        A client that may not find the group's coordinator only times out, so several timeouts while Kafka answers count as a
-        refusal.
+        A client without the right to look up the group's coordinator only times out. So several timeouts while Kafka answers
+        count as a refusal.
         """
         code = error.args[0].code()
         timed_out = code == KafkaError._TIMED_OUT and tries >= REFUSED_TRIES and self._kafka_answers()

@@ -1,8 +1,8 @@
-"""What becomes of the worker when the disk under its local state fails: it ends, in words, and can always begin again.
+"""The guard of the local state's disk: on a failure it ends the worker with a reason, and every restart is safe.
 
-The local state is a copy: everything in it is on the changelog, too.
-So a damaged folder is put aside and recovered from the changelog, and on a full disk the worker is started again and
-again until there is room; neither loses anything.
+The local state is a copy: the changelog holds everything in it.
+A damaged folder is put aside and recovered from the changelog. On a full disk the worker ends and is restarted until there is
+room. Neither loses data.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from streams.worker.guards.lease import put_aside
 
 FULL = ("No space left on device", "Disk quota exceeded")
 DAMAGED = ("Corruption:", "IO error: No such file")
-"""How RocksDB's messages begin; its errors have no type of their own."""
+"""Beginnings of RocksDB's messages; its errors have no types of their own."""
 TOUCHES = ("_open_for_partition", "persisted_offset", "set_persisted_offset", "apply_changelog_batch")
-"""Faust's own ways to the store, from some of which it would only warn and go on."""
+"""Faust's methods that access the store; on errors in some of them Faust would only warn and continue."""
 
 
 def blame_disk(error: BaseException, data_dir: Path) -> None:
-    """End the process when the disk is to blame for an error; return when it is not."""
+    """End the process if an error comes from a full disk or a damaged folder; return for other errors."""
     text = str(error)
     if any(words in text for words in FULL):
         end(Exit.UNEXPECTED, f"the disk of worker.data_dir {data_dir} is full, make room there; nothing is lost")
@@ -32,7 +32,7 @@ def blame_disk(error: BaseException, data_dir: Path) -> None:
 
 
 def watch_store(store: Any, data_dir: Path) -> None:
-    """Have the errors of a Faust store looked at before Faust sees them."""
+    """Pass the errors of a Faust store to `blame_disk` before Faust handles them."""
     for name in TOUCHES:
         setattr(store, name, _watched(getattr(store, name), data_dir))
 

@@ -1,7 +1,7 @@
-"""What the worker does about too many rejected lines: a metric and a log line, and if it is so set, it stops.
+"""The guard against too many rejected lines: it sets a metric, logs and, if `worker.stop_on_rejects` is set, ends the worker.
 
-It stops before anything of the batch at hand is delivered or acknowledged. Whoever runs the worker starts it again, and it
-stops again, until the lines can be read or the setting is another one: the offsets do not move, nothing is rerouted.
+It ends the worker before anything of the current batch is delivered or acknowledged. The supervisor restarts the worker, which
+ends again until the lines can be read or the setting is changed. Meanwhile the offsets do not move and nothing is rerouted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EXAMPLE_CHARS_MAX = 200
 
 
 class RejectGuard:
-    """Looks at each batch of one worker."""
+    """The check of the rejects in each batch of one worker."""
 
     def __init__(self, worker: WorkerSettings, counters: WorkerCounters) -> None:
         self._worker = worker
         self._counters = counters
         folder = Path(worker.data_dir)
         self._mark = folder.with_name(folder.name + ".stopped-on-rejects")
-        """There while the last stop was for rejects and no start since has shown that they have an end."""
+        """Exists from a stop for rejects until a later process finds the share of rejects acceptable again."""
         self._marked = self._mark.exists()
         self._rate = RejectRate(
             worker.reject_rate_max,
@@ -42,9 +42,9 @@ class RejectGuard:
         counters.reject_rate_over = self._rate.doubted
 
     def judge(self, outputs: Sequence[Output]) -> None:
-        """Take note of a batch, before anything of it leaves; does not return when the worker has to stop."""
+        """Count the lines and rejects of outputs before their delivery; end the process if the worker must stop."""
         before, rate = self._rate.over, self._rate
-        # Refused lines do not count as unreadable: otherwise a forger of lines could stop the worker.
+        # Lines refused as not allowed do not count: otherwise forged lines could stop the worker.
         rejects = [one for output in outputs for one in output.rejects if one.reason is not Reason.NOT_ALLOWED]
         over = rate.note(sum(output.lines for output in outputs), len(rejects), time.monotonic())
         self._counters.reject_rate = rate.share
@@ -69,7 +69,7 @@ class RejectGuard:
 
 
 def _example(rejects: Sequence[Reject]) -> str:
-    """One of them, as the topic may not have it yet."""
+    """Return the latest reject in words, as the topic may not have it yet."""
     if not rejects:
         return "see `unproxy rejects`"
     last = rejects[-1]

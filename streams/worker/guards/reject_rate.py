@@ -1,8 +1,8 @@
-"""How many of the lines are rejected lately, and whether that is too many. Pure: time comes in.
+"""The share of rejected lines in a time window, and whether it is too high; pure, the caller passes the time in seconds.
 
-One sensor's broken line is no alarm, so a share counts only once there are enough lines in the window. A worker that has
-stopped for its rejects is doubted when it comes back: what it left is judged at once, however little, or each start would
-let some of it through.
+The share counts only once the window has enough lines: a single broken line must raise no alarm. A worker that stopped for its
+rejects is *doubted* after its restart: then the share counts from the first line. Otherwise each start would let some of the
+rejected lines through.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 SLOTS = 60
-"""The window moves on in so many steps, so that it costs the same whatever the number of batches."""
+"""Number of steps in which the window moves, so that its cost does not depend on the number of batches."""
 
 
 @dataclass(slots=True)
@@ -30,20 +30,20 @@ class RejectRate:
         self._seen = 0
         self.doubted = doubted
         self.lines = self.rejected = 0
-        """Within the window."""
+        """Counts within the window."""
 
     @property
     def share(self) -> float:
-        """Rejected lines of all within the window, 0 to 1."""
+        """Return the share of rejected lines among all lines in the window, 0 to 1."""
         return self.rejected / self.lines if self.lines else 0.0
 
     @property
     def over(self) -> bool:
-        """Whether the share is above its limit, and there are enough lines to say so."""
+        """Return whether the share is above its limit and based on enough lines."""
         return self.lines >= (1 if self.doubted else self._lines_min) and self.share > self._share_max
 
     def note(self, lines: int, rejected: int, now: float) -> bool:
-        """Take in what a batch had; whether the share is above its limit now."""
+        """Add the counts of a batch at time `now`; return whether the share is above its limit."""
         while self._slots and self._slots[0].began <= now - self._window_secs:
             gone = self._slots.popleft()
             self.lines -= gone.lines
