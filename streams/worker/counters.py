@@ -1,4 +1,4 @@
-"""What the worker counts about itself: plain integers, read by the exporter."""
+"""The worker's own counters: plain numbers, read by the exporter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WorkerCounters:
     resends: int = 0
     undeliverable: int = 0
     quarantined: int = 0
-    """Messages of which something was rejected unread."""
+    """Messages rejected unread, in full or in part, because they ended workers."""
     checkpoint_entries: int = 0
     checkpoint_bytes: int = 0
     lease_waits: int = 0
@@ -39,8 +39,11 @@ class WorkerCounters:
         self.delivered[topic] = self.delivered.get(topic, 0) + 1
 
     def note_delivered(self, messages: Iterable[Message], now: float) -> None:
-        """Kafka has everything that was made of these messages, as of now, in seconds since 1970."""
+        """Record the latency of these messages: Kafka has all of their outputs at `now`, in seconds since 1970.
+
+        Ticks do not count.
+        """
         for message in messages:
             if message.dialect != TICK_DIALECT:
-                # Two clocks may differ by a little more than the work took.
+                # The broker's clock may be ahead by more than the processing took.
                 self.latency_secs.add(max(0.0, now - message.logged_ms / 1000))

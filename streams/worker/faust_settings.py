@@ -1,4 +1,4 @@
-"""Our settings as Faust wants them."""
+"""The settings of the Faust app, derived from those of unproxy."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from common import tls
 from schemas.settings import KafkaSettings, Settings, SettingsError
 
 REQUEST_BYTES_MAX = 17 << 20
-"""A rejected line may be as long as a message of the input, 16 MB, plus headers."""
+"""Room for a rejected line, which may be as long as an input message (16 MB), plus headers."""
 BATCH_BYTES_MAX = 1_000_000
-"""Of the producer, per partition; below the smallest max.message.bytes of our topics, 1 MiB."""
+"""Bytes of a producer batch per partition; below the smallest max.message.bytes of unproxy's topics, 1 MiB."""
 
 
 def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
-    """Keyword arguments of the Faust app; docs/decisions/0003 and the measurements behind it say why these."""
+    """Return keyword arguments of the Faust app; docs/decisions/0003 and its measurements explain the values."""
     worker = settings.worker
     return {
         "broker": _broker(settings.kafka),
@@ -48,19 +48,19 @@ def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "web_enabled": False,
-        # Opened by nobody, but Faust's assignor tells workers on one host apart by it.
+        # Never opened, but Faust's assignor distinguishes workers on one host by it.
         "web_port": 20_000 + zlib.crc32(worker.name.encode()) % 40_000,
         "worker_redirect_stdouts": False,
     }
 
 
 def _broker(kafka: KafkaSettings) -> list[str]:
-    """The brokers as Faust wants them."""
+    """Return the brokers as URLs for Faust."""
     return [f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")]
 
 
 def _credentials(kafka: KafkaSettings) -> faust.SASLCredentials | faust.SSLCredentials | None:
-    """How Faust encrypts and logs in; None for a plain connection."""
+    """Return Faust's encryption and login; None for a plain connection. Raises SettingsError without a needed mechanism."""
     encrypted = kafka.security_protocol in ("SSL", "SASL_SSL")
     context = tls.context("kafka.ssl_", kafka.ssl_ca_file, kafka.ssl_client_cert_file) if encrypted else None
     if kafka.security_protocol.startswith("SASL"):

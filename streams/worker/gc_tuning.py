@@ -1,4 +1,4 @@
-"""How the garbage collector treats a pipeline's state: as the plain data it is."""
+"""Tuning of the garbage collector for the state of a pipeline, which is plain data without cycles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ YOUNG_MAX = 100_000
 
 
 def tune_collector() -> None:
-    """Look for cycles seldom. What waits in a pipeline has none, and a walk over a million connections finds nothing.
+    """Make the garbage collector search for cycles rarely.
 
-    In one comparison at 100,000 open connections a collector that was switched off saved a tenth of the cost of an event.
-    Cycles made elsewhere (asyncio, Faust) are still found, only later.
+    A pipeline's state has no cycles, so a walk over a million connections finds nothing. In one comparison at 100,000 open
+    connections, switching the collector off saved a tenth of the cost of an event. Cycles made elsewhere (asyncio, Faust) are
+    still collected, only later.
     """
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, 50, 100)

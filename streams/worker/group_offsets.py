@@ -1,7 +1,7 @@
-"""The group as the broker sees it: committed and end offsets, asked with a client of its own.
+"""The consumer group as the broker sees it: committed and end offsets, read with a separate client.
 
-Faust's own view of these is what the guards check, so it cannot be the sensor_record. The client never subscribes: it is no
-member of the group and moves nothing.
+The guards check Faust's view of these offsets, so that view cannot be the reference. The client never subscribes: it does not
+join the group and moves no offsets.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 
 NO_OFFSET = 0
-"""Committed offsets below this mean that nothing was committed yet."""
+"""A committed offset below this means that nothing was committed yet."""
 
 
 class Progress(NamedTuple):
-    """How far the group is in one partition."""
+    """The group's progress in one partition."""
 
     committed: int
-    """Next offset to handle; the first available one where nothing was committed."""
+    """Next offset to handle; the first available one if nothing was committed."""
     end: int
 
 
 class GroupView:
-    """Asks the broker; safe in any thread. Every question blocks for at most a few seconds."""
+    """The client for the group's offsets; safe in any thread. Each request blocks for at most a few seconds."""
 
     def __init__(self, settings: Settings, timeout_secs: float = 1.0) -> None:
         self._topic = topic_name(settings, TELEMETRY)
@@ -44,7 +44,7 @@ class GroupView:
         )
 
     def progress(self, partitions: Iterable[int]) -> Mapping[int, Progress] | None:
-        """Where the group stands in these partitions; None when the broker does not answer."""
+        """Return the group's progress in these partitions; None when the broker does not answer."""
         asked = [TopicPartition(self._topic, partition) for partition in partitions]
         if not asked:
             return {}
@@ -60,7 +60,7 @@ class GroupView:
         return found
 
     def stands_at(self, partition: int) -> int:
-        """The offset from which the group has to go on in this partition; waits while the broker is away."""
+        """Return the offset at which the group resumes in this partition; wait while the broker is unavailable."""
         while True:
             progress = self.progress([partition])
             if progress is not None:

@@ -1,9 +1,9 @@
-"""Headers with a name that is not UTF-8: the name is read with replacement characters instead of stopping the partition.
+"""Header names that are not UTF-8: aiokafka reads them with replacement characters instead of stopping the partition.
 
-aiokafka decodes header names while it unpacks a fetched batch. At one that is not UTF-8 it raises, before any message of the
-batch reaches the worker, and again after each restart. Every client that may write to the input can send such a header. Only
-the fetched records at which aiokafka failed are unpacked again, by its implementation in Python over a lenient buffer.
-The private names of aiokafka that this needs are in this module.
+aiokafka decodes header names while it unpacks a fetched batch. At a name that is not UTF-8 it raises, before any message of the
+batch reaches the worker, and again after each restart. Every client that may write to the input can send such a header.
+Only the fetched records at which aiokafka fails are unpacked again, by its Python implementation over a lenient buffer.
+This module holds all private names of aiokafka that this needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAGIC_WITH_HEADERS = 2
 
 
 class _LenientBuffer(bytearray):
-    """Bytes of which every slice decodes."""
+    """Bytes of which every slice can be decoded."""
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
@@ -33,7 +33,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # declared fi
     """A batch of records that reads any header name."""
 
     def __iter__(self) -> Any:
-        super().__iter__()  # it decompresses
+        super().__iter__()  # decompresses the batch
         self._buffer = _LenientBuffer(self._buffer)
         return self
 
@@ -48,11 +48,11 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]  # declared final
 
 
 def read_any_header_name() -> None:
-    """Have every consumer of aiokafka in this process read headers whatever their names are."""
+    """Make every consumer of aiokafka in this process accept any header name."""
     fast: Any = fetcher.MemoryRecords
 
     class Records(fast):  # type: ignore[misc]  # a class of an extension
-        """The fast reader, with the bytes it reads."""
+        """The fast reader, which also keeps the bytes it reads."""
 
         def __init__(self, data: bytes) -> None:
             super().__init__(data)
@@ -64,7 +64,7 @@ def read_any_header_name() -> None:
         try:
             yield from unpack(records)
         except UnicodeDecodeError:
-            # What was given already is passed over: its offsets are below next_fetch_offset.
+            # Records already yielded are skipped: their offsets are below next_fetch_offset.
             records._records = _LenientRecords(records._records.data)
             yield from unpack(records)
 

@@ -1,6 +1,6 @@
-"""Whether the worker is well: what the watchdog saw, and where the worker stands in its group; pure, time comes in.
+"""Health of the worker, from the watchdog's observations and the worker's state in its group; pure, the time is an argument.
 
-The watchdog ends a worker that stands still for `worker.stall_secs_max`; its health says so from half of that on.
+The watchdog ends a worker that stands still for `worker.stall_secs_max`. The worker reports unhealthy from half of that on.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from dataclasses import dataclass, field
 from common.health import Looks, Verdict, goes_forward, in_reach
 
 STANDING_SHARE_MAX = 0.5
-"""Of worker.stall_secs_max: input that waits longer than this without a commit is not healthy any more."""
+"""Share of worker.stall_secs_max for which input may wait without a commit before the worker is unhealthy."""
 
 
 @dataclass(slots=True)
 class WorkerFacts:
-    """What its pages know of a worker: written by the watchdog and the app, read by the pages' threads."""
+    """The facts behind a worker's health pages: written by the watchdog and the app, read by the pages' threads."""
 
     looks: Looks = field(default_factory=Looks)
     started: bool = False
-    """Kafka and all topics were there, so that Faust could begin."""
+    """Kafka and all topics were available, so that Faust could start."""
     joined: bool = False
-    """The group gave us partitions, or told that there are none for us."""
+    """The group assigned partitions to the worker, or an empty assignment."""
     recovered: bool = False
-    """The state of these partitions is here."""
+    """The state of these partitions is recovered."""
 
 
 def alive(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
-    """It commits while input waits, or nothing waits, or Kafka is away for not too long."""
+    """Return ok if the worker commits, or no input waits, or Kafka has been unavailable only for a tolerated time."""
     return goes_forward(facts.looks, stall_secs_max * STANDING_SHARE_MAX, now)
 
 
 def ready(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
-    """It is a member of its group, with its state at hand, Kafka answers, and it does not stand still."""
+    """Return ok if the worker is in its group, its state is recovered, Kafka answers, and the worker is alive."""
     if not facts.started:
         return Verdict(False, "waits for Kafka and its topics; the log says what is missing")
     if not facts.joined:

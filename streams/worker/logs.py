@@ -1,6 +1,6 @@
-"""What the libraries below the worker may say: warnings, and each of them once in a while.
+"""Log limits for the worker's libraries: warnings only, and each kind once per interval.
 
-While Kafka is away aiokafka says so thirty times a second, and the line that matters is lost among them.
+While Kafka is unavailable, aiokafka logs thirty lines per second, which bury the relevant one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAUSE_SECS = 10.0
 
 
 class OnceInAWhile(logging.Filter):
-    """Lets each kind of library message pass once in so many seconds; our own pass always."""
+    """A filter that passes each kind of library message once per `pause_secs`, and all messages of unproxy."""
 
     def __init__(self, pause_secs: float = PAUSE_SECS) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class OnceInAWhile(logging.Filter):
         self._said_at: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this record is shown."""
+        """Return whether to log this record."""
         if record.name.partition(".")[0] not in LIBRARIES or record.levelno < logging.WARNING:
             return True
-        # The place in the code stands for the kind: a closed set, whatever the text says.
+        # The kind is the place in the code: a closed set, whatever the text is.
         kind = (record.pathname, record.lineno)
         now = time.monotonic()
         if now - self._said_at.get(kind, float("-inf")) < self._pause_secs:
@@ -36,7 +36,7 @@ class OnceInAWhile(logging.Filter):
 
 
 def quiet_libraries() -> None:
-    """Limit the libraries on every handler; set logging up plainly where the caller has not."""
+    """Add the limit to every handler; set up basic logging if the caller has not."""
     threading.excepthook = _thread_died
     root = logging.getLogger()
     if not root.handlers:
@@ -48,6 +48,6 @@ def quiet_libraries() -> None:
 
 
 def _thread_died(what: threading.ExceptHookArgs) -> None:
-    """Stopped while Kafka is away, Faust's threads are cancelled in the middle of a try: no news."""
+    """Log the death of a thread, except by cancellation: a stop cancels Faust's threads while Kafka is unavailable."""
     if not issubclass(what.exc_type, asyncio.CancelledError):
         threading.__excepthook__(what)

@@ -1,4 +1,4 @@
-"""The worker's pages: its own counters and the pipelines' books, summed, for Prometheus; and its health."""
+"""The worker's HTTP pages: its own counters and the sums of the pipelines' counters for Prometheus, and its health."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streams.worker.counters import WorkerCounters
 from streams.worker.health import WorkerFacts, alive, ready
 
 Books = Callable[[], Iterable[Mapping[str, int]]]
-"""Gives the books of all own partitions; called in the exporter's thread."""
+"""Returns the counters of all own partitions' pipelines; called in the exporter's thread."""
 
 
 def serve_pages(
@@ -26,7 +26,7 @@ def serve_pages(
     books: Books,
     feed: Callable[[], Iterable[Family]],
 ) -> None:
-    """Serve the pages in a thread for the rest of the process, if the settings name a port. Raises SettingsError."""
+    """Serve the pages in a thread until the process ends, if the settings name a port. Raises SettingsError."""
     serve(
         "worker",
         worker.metrics_host,
@@ -40,7 +40,7 @@ def serve_pages(
 
 
 def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
-    """All that a worker counts, as Prometheus wants it."""
+    """Yield all of a worker's metrics as Prometheus families."""
     yield one(declared.WORKER_MESSAGES, own.messages)
     yield one(declared.WORKER_BATCHES, own.batches)
     yield one(declared.WORKER_STALE, own.messages_stale)
@@ -62,7 +62,7 @@ def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, 
 
 
 def book_families(books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
-    """The books of all own partitions, summed, as metrics."""
+    """Yield the counters of all own partitions' pipelines, summed, as Prometheus families."""
     total: Counter[str] = Counter()
     for book in books:
         total.update(book)

@@ -1,4 +1,4 @@
-"""What the worker asks of a pipeline: values in, values out."""
+"""The interface of a pipeline for the worker: values in, values out."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from streams.quarantine import Refused
 
 
 class PipelineLike(Protocol):
-    """One input partition's pipeline; `streams.pipeline.Pipeline` is the real one."""
+    """The pipeline of one input partition; `streams.pipeline.Pipeline` is the implementation."""
 
     line_at_hand: MutableSequence[int]
-    """One number: it says there which line of a message it reads."""
+    """One number, written by the pipeline: the line of a message that it reads now."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over some devices' state of an earlier life."""
+        """Restore the state of some devices from all of their entries."""
 
     def take(self, message: Message, refused: Refused | None = None) -> None:
-        """Handle one message, some of its lines rejected unread; one that is in the state already does nothing."""
+        """Handle one message; reject the `refused` lines unread. A message that the state already contains has no effect."""
 
     def drain(self) -> Output:
-        """What the taken messages made, emptied."""
+        """Return the output of the messages taken since the last call, and empty it."""
 
     def checkpoint(self) -> list[tuple[bytes, bytes]]:
-        """State entries to write now."""
+        """Return the state entries to write now."""
 
     def book(self) -> dict[str, int]:
-        """Counters."""
+        """Return the counters."""
 
 
 MakePipeline = Callable[[CorrelationSettings, Policy], PipelineLike]

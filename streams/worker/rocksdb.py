@@ -1,8 +1,7 @@
-"""Where the state lives: one RocksDB per partition on the local disk, each entry also on the changelog topic.
+"""Local storage of the state: one RocksDB per partition; each entry is also on the changelog topic.
 
-Faust opens, recovers and hands over the stores; reading and writing goes straight to a partition's store, since
-`table[key]` would ask for the partition of the event at hand, and there is none for a batch. All private names of the
-table that this needs are in this module.
+Faust opens, recovers and provides the stores. Reads and writes go directly to a partition's store, because `table[key]` uses
+the partition of the current event, and a batch has none. This module holds all private names of the table that this needs.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ from faust.types import TP
 
 Entry = tuple[bytes, bytes]
 PIECE_BYTES = 2 << 20
-"""Some 20 ms to take back."""
+"""Bytes of a piece; restoring it takes about 20 ms."""
 
 
 class StateStore:
-    """The local half of a Faust table."""
+    """The local part of a Faust table."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
 
     def pieces(self, partition: int) -> Iterator[list[Entry]]:
-        """Everything kept for a partition, without Faust's own note of how far its recovery got, some MB at a time.
+        """Yield all entries of a partition in pieces of about PIECE_BYTES, without Faust's own entry for the recovery offset.
 
-        The store gives entries in the order of their keys, and a key begins with a name and a zero byte: what belongs to
-        one device is never cut. Raises what the store says when a part of it cannot be read.
+        The store returns entries in the order of their keys, and a key begins with a device name and a zero byte. So the
+        entries of one device are always in one piece. Raises the store's error if a part of it cannot be read.
         """
         data = self._table.data
         piece: list[Entry] = []
@@ -46,7 +45,7 @@ class StateStore:
         yield piece
 
     def write(self, partition: int, entries: Iterable[Entry]) -> None:
-        """Keep entries locally, all or none of them; one without a value removes what stands under its key."""
+        """Write entries to the local store, all or none; an entry with an empty value deletes its key."""
         together = rocksdict.WriteBatch(raw_mode=True)
         for key, value in entries:
             if value:
@@ -56,13 +55,13 @@ class StateStore:
         self._table.data._db_for_partition(partition).write(together)
 
     def note_changelog(self, partition: int, offset: int) -> None:
-        """The changelog has everything written up to this offset of its own: a recovery may start behind it."""
+        """Record that store and changelog agree up to this changelog offset; a recovery may start behind it."""
         topic = self._table.changelog_topic.get_topic_name()
         self._table.data.set_persisted_offset(TP(topic, partition), offset)
 
 
 def _every(db: Any) -> Iterator[Entry]:
-    """All entries. Unlike items(), which ends without a word where a block is damaged."""
+    """Yield all entries; raise at a damaged block, where `items()` ends without an error."""
     entries = db.iter()
     entries.seek_to_first()
     while entries.valid():

@@ -1,7 +1,7 @@
-"""Before Faust starts: the data folder is ours alone, and Kafka shows every topic with all its leaders.
+"""Steps before Faust starts: lock the data folder, and wait until Kafka lists every topic with all of its leaders.
 
-A worker that starts while the broker still loads is otherwise assigned nothing and idles for minutes, and one without a
-broker dies after two seconds. So this waits, says what for, and can be interrupted at any moment.
+Otherwise a worker that starts while the broker still loads gets no partitions and idles for minutes, and a worker without a
+broker ends after two seconds. The wait logs what it waits for and can be interrupted at any moment.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ NAMES = (TELEMETRY, *TABLE_OF_TOPIC, STATE_CHANGELOG)
 GOOD_ANSWERS = 3
 ROUND_SECS = 0.2
 ASK_SECS_MAX = 0.5
-"""Short, as signals are only seen between two questions."""
+"""Short, as signals are handled only between two requests."""
 SAY_SECS = 5.0
 
 
 def own_folder(folder: Path) -> int:
-    """Make the data folder and lock it for this process; gives the lock, to be kept open.
+    """Create the data folder and lock it for this process; return the lock's file descriptor, to be kept open.
 
-    What earlier lives put aside goes first: there may be no room for anything before.
+    First delete the folders that earlier processes put aside, as the disk may be full until then. Raises SettingsError if another
+    worker uses the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.with_name(folder.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
@@ -49,7 +50,7 @@ def own_folder(folder: Path) -> int:
 
 
 def wait_for_kafka(settings: Settings) -> int:
-    """Return when all topics are ready: how many partitions they have."""
+    """Wait until all topics are ready; return their number of partitions."""
     door = Door(settings.kafka.bootstrap)
     config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0, "error_cb": door.note}
     admin = AdminClient(config)
@@ -68,7 +69,7 @@ def wait_for_kafka(settings: Settings) -> int:
 
 
 def _look(admin: AdminClient, settings: Settings) -> tuple[int, str]:
-    """The number of partitions, and what is still missing."""
+    """Return the number of partitions, and what is still missing, "" if nothing is."""
     try:
         topics: dict[str, Any] = admin.list_topics(timeout=ASK_SECS_MAX).topics
     except KafkaException as error:

@@ -1,8 +1,9 @@
-"""The ticker: once a second it writes a message without lines into each own input partition, into one after the other.
+"""The ticker: writes a message without lines (a tick) into each own input partition once a second, one after the other.
 
-What the passing time makes ripe is work like any other, and all partitions' at once would hold up the alerts of that moment.
-So time reaches the pipelines through the log, with an offset, and a replay gives the very same rows. The ticker only
-writes input; results are never made from a timer, which has no offset to be replayed from.
+Ticks bring the passing of time to the pipelines through the log, with an offset, so a replay gives the very same rows. The
+ticker only writes input. No results come from a timer, because a timer has no offset to replay from.
+The work that becomes due with a tick is work like any other. Ticks into all partitions at once would delay the alerts of that
+moment, so the ticker spreads them over the second.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TICK_HEADERS = (("dialect", TICK_DIALECT.encode()),)
 
 
 class Ticker:
-    """Ticks into the partitions that are ours at the moment."""
+    """The writer of ticks into the partitions assigned to this worker now."""
 
     def __init__(self, topic: str, send: Send, own: Callable[[], Collection[int]], counters: WorkerCounters) -> None:
         self._topic = topic
@@ -36,7 +37,7 @@ class Ticker:
         self._due = 0.0
 
     async def run(self) -> None:
-        """Tick until cancelled. A tick waits for the one before: while Kafka is away they must not pile up."""
+        """Write ticks until cancelled. Each waits for the delivery of the one before, so that none pile up without Kafka."""
         self._due = time.monotonic()
         while True:
             own = sorted(self._own())
@@ -48,7 +49,7 @@ class Ticker:
                     await self._tick(partition)
 
     async def _pause(self, secs: float) -> None:
-        """Until so long after the last pause had to end; what was missed is not made up for."""
+        """Sleep until `secs` after the end of the last pause was due; missed time is not caught up."""
         self._due = max(self._due + secs, time.monotonic())
         await asyncio.sleep(self._due - time.monotonic())
 
@@ -57,5 +58,5 @@ class Ticker:
             await (await self._send(OutgoingRecord(self._topic, partition, b"", b"", TICK_HEADERS)))
             self._counters.ticks += 1
         except (KafkaError, ProducerSendError, NotReady) as error:
-            # Faust may give out partitions before its producer has started.
+            # Faust may assign partitions before its producer has started.
             log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})

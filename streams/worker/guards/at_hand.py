@@ -35,9 +35,8 @@ class AtHand:
     def __init__(self, data_dir: Path) -> None:
         file = os.open(data_dir.with_name(data_dir.name + ".at-hand"), os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            os.posix_fallocate(
-                file, 0, _RECORD.size
-            )  # a store into a sparse block ends the process when the disk is full
+            # A store into a hole of the file ends the process when the disk is full.
+            os.posix_fallocate(file, 0, _RECORD.size)
             self._map = mmap.mmap(file, _RECORD.size)
         finally:
             os.close(file)
