@@ -78,7 +78,7 @@ class Worker:
         self._feed = feed
         self._at_hand = at_hand
         self.counters, self.facts = counters, facts
-        # A service without a loop takes that of the first thread that asks. The threads of pages and watchdog never run one.
+        # A service without a loop takes that of the first thread that asks; the pages' and watchdog's threads run none.
         self.app = faust.App(worker.group, loop=loop, **faust_settings(settings, partitions))
         self._messages_max = worker.batch_messages_max
         self._wait_secs = worker.batch_wait_secs
@@ -136,8 +136,8 @@ class Worker:
             end(Exit.UNEXPECTED, f"a batch failed: {error!r}")
 
     async def _handle(self, stream: Any, events: list[Any]) -> None:
-        # No message is assessed with indicators that may have changed. The membership is read after this wait, which may be
-        # long: a batch that begins under an ended membership blocks the next one forever.
+        # No message is assessed with indicators that may have changed. The membership is read after this wait, which
+        # may be long: a batch that begins under an ended membership blocks the next one forever.
         await self._feed.wait_fresh(max(_logged_ms(event.message) for event in events))
         generation = self._lease.membership().generation
         batch: dict[int, list[Message]] = {}
@@ -231,9 +231,7 @@ class Worker:
         recovery = tables.recovery
         if not recovery.in_recovery:
             return self.bench.goes_forward()
-        return sum(
-            offset or 0 for offset in dict(recovery.active_offsets).values()
-        )  # an offset is None until it is known
+        return sum(offset or 0 for offset in dict(recovery.active_offsets).values())  # None until it is known
 
 
 class FaustProcess(faust.Worker):

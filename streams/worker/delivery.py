@@ -155,7 +155,7 @@ class Delivery:
         try:
             return await self._send(outgoing)
         except ProducerSendError as error:
-            # Faust wraps what aiokafka raises before it sends. A cause other than Kafka's own errors is a bug in this code.
+            # Faust wraps what aiokafka raises before it sends. A cause other than a KafkaError is a bug in this code.
             if isinstance(error.__cause__, KafkaError):
                 return error.__cause__
             raise
