@@ -1,1 +1,1 @@
-"""The cellar: rows from Kafka into tables and files, once in effect. One file a destination."""
+"""Rows from Kafka into tables, effectively once. One module per destination."""

@@ -1,9 +1,9 @@
-"""What a sink promises, and how it refuses.
+"""The interface of a sink, and its errors.
 
 SinkError
-├── SinkBusy        away or overloaded: write the same again later
-├── SinkRefused     a person must act (table missing, login wrong): the message says how
-└── RowsRefused     these very rows cannot be stored; others can
+├── SinkBusy        unreachable or overloaded: retry the same write later
+├── SinkRefused     an operator must act (table missing, login wrong); the message describes how
+└── RowsRefused     these rows cannot be stored; others can
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Protocol
 
 
 class SinkError(Exception):
-    """A write did not happen."""
+    """A write that failed."""
 
 
 class SinkBusy(SinkError):
-    """Not now: nothing is wrong with the rows, the same write may succeed later."""
+    """A temporary failure: the rows are valid, and the same write may succeed later."""
 
 
 class SinkRefused(SinkError):
-    """Not like this: a person must act, and the message says what to do. The rows are fine and must be kept."""
+    """A failure that an operator must resolve, as the message describes. The rows are valid and must be kept."""
 
 
 class RowsRefused(SinkError):
-    """Something in these rows cannot be stored."""
+    """A failure because some of these rows cannot be stored."""
 
 
 class Sink(Protocol):
-    """Where rows go."""
+    """A destination of rows."""
 
     def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
-        """Write rows whole, or raise a SinkError; writing the same token to a table again is writing it once.
+        """Write all rows or raise a SinkError; repeated writes with the same token to a table count as one.
 
-        Each element is one or more rows as JSON lines, without the last newline. `again` says that this write may have
-        been begun before: where a token alone does not prove that the rows are there, look.
+        Each element holds one or more rows as JSON lines, without the last newline. `again` means that this write may
+        have been started before: if a token alone does not prove that the rows are stored, the sink must check.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; what was written is safe already."""
+        """Close files and connections; completed writes are durable already."""
         ...

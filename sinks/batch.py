@@ -1,6 +1,6 @@
-"""Batches: whole Kafka messages of one partition that go into one insert, and where one ends and the next begins.
+"""Batches: whole Kafka messages of one partition that go into one insert, and where each batch ends.
 
-A batch says when it is time; somebody else writes.
+This module decides when a batch is due; `sinks.writer` writes it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from sinks.plan import Plan
 
 
 class Message(NamedTuple):
-    """A Kafka message as the sink sees it: a piece of JSON lines at a place in its partition."""
+    """A Kafka message as the sink uses it: JSON lines at an offset of a partition."""
 
     offset: int
     timestamp_ms: int
     value: bytes
-    """Empty for a message without rows; it only moves the offset."""
+    """Empty for a message without rows, which only advances the offset."""
 
     @property
     def rows(self) -> int:
-        """How many rows are in it, without reading them."""
+        """Number of rows, counted without parsing them."""
         return self.value.count(b"\n") + 1 if self.value else 0
 
 
 class Limits(NamedTuple):
-    """When a batch ends that nobody has planned yet."""
+    """Limits that end a batch without a planned end."""
 
     rows_max: int
     bytes_max: int
@@ -37,24 +37,24 @@ class Limits(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """Messages of one partition, in order, waiting for one insert."""
+    """Messages of one partition, in order, for one insert."""
 
     topic: str
     partition: int
     limits: Limits
     start: int
-    """The offset from which on it stands for its partition. Its first message may be later: retention deletes."""
+    """First offset that the batch covers. Its first message may be later, because retention deletes messages."""
     end: int | None = None
-    """The offset before which it ends, where it was planned before; then no limits count."""
+    """Planned end of the batch, exclusive. If set, the limits do not apply."""
     messages: list[Message] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
     opened_at: float = 0.0
     abandoned: bool = False
-    """Its partition went to another sink, which reads these messages again."""
+    """The partition was assigned to another sink, which reads these messages again."""
 
     def fits(self, message: Message) -> bool:
-        """Whether this message may still come in. One message alone always may, however large."""
+        """Return whether the batch can take this message. An unplanned batch takes its first message whatever its size."""
         if self.end is not None:
             return message.offset < self.end
         if not self.messages:
@@ -65,7 +65,7 @@ class Batch:
         )
 
     def add(self, message: Message, now: float) -> None:
-        """Take one message; the first one starts the clock."""
+        """Add a message; the first one starts the clock."""
         assert not self.messages or message.offset > self.messages[-1].offset, "messages of a partition come in order"
         if not self.messages:
             self.opened_at = now
@@ -74,7 +74,7 @@ class Batch:
         self.bytes += len(message.value)
 
     def due(self, now: float) -> bool:
-        """Complete as planned; else full, or its first message has waited long enough."""
+        """Return whether the batch is complete as planned; without a plan, whether it is full or old enough."""
         if not self.messages:
             return False
         if self.end is not None:
@@ -84,19 +84,19 @@ class Batch:
 
     @property
     def next_offset(self) -> int:
-        """What to commit once it is written."""
+        """Offset to commit once the batch is written."""
         return self.messages[-1].offset + 1 if self.end is None else self.end
 
 
 class Cutter:
-    """Cuts the messages of one partition into batches: first where its last owner planned to, then by the limits."""
+    """Cuts the messages of one partition into batches: first at the planned ends of the last owner, then by the limits."""
 
     def __init__(self, topic: str, partition: int, limits: Limits, plan: Plan | None) -> None:
         self.open: Batch | None = None
         self.position = plan.written if plan else None
-        """The offset that should come next; None where nothing is known of the partition."""
+        """Expected offset of the next message; None if nothing is known of the partition."""
         self.begun = False
-        """Whether a message came."""
+        """At least one message was taken."""
         self._topic = topic
         self._partition = partition
         self._limits = limits
@@ -104,12 +104,12 @@ class Cutter:
         self._ends = deque(plan.ends if plan else ())
 
     def take(self, message: Message, now: float) -> Batch | None:
-        """Take the next message; gives the batch that ended before it."""
+        """Take the next message; return the batch that it ended, if any."""
         ended = self._close() if self.open and not self.open.fits(message) else None
         if self._start is None:
             self._start = message.offset
         while self._ends and self._ends[0] <= message.offset:
-            # Retention deleted all that was planned there; the next batch begins where it began before.
+            # Retention deleted the whole planned batch. The next batch starts where it was planned to start.
             self._start = self._ends.popleft()
         if self.open is None:
             end = self._ends.popleft() if self._ends else None
@@ -120,15 +120,15 @@ class Cutter:
         return ended
 
     def due(self, now: float) -> Batch | None:
-        """The batch for which it is time."""
+        """Return the open batch if it is due."""
         return self._close() if self.open and self.open.due(now) else None
 
     def planned_since(self) -> float | None:
-        """Since when it waits for the rest of a batch that was planned."""
+        """Return the time at which the open batch started, if its end is planned; else None."""
         return self.open.opened_at if self.open and self.open.end is not None else None
 
     def forget_plan(self) -> None:
-        """What was planned cannot come any more: go on by the limits."""
+        """Drop the planned ends, whose messages no longer exist; the limits apply from here on."""
         self._ends.clear()
         if self.open:
             self.open.end = None
@@ -141,10 +141,10 @@ class Cutter:
 
 
 def token(topic: str, partition: int, start: int, end: int, last: Message) -> str:
-    """The name of an insert: the same piece of a partition always gives the same one.
+    """Return the deduplication token of an insert: the same range of a partition always has the same token.
 
-    A time is in it because offsets start again where a topic is made anew, and the table may remember the old ones. It is
-    the last message's, as retention deletes the first ones first.
+    The token includes a timestamp, because offsets restart when a topic is recreated, and the table may still remember
+    the old tokens. The timestamp is the last message's, because retention deletes the oldest messages first.
     """
     place = f"{topic} {partition} {start} {end} {last.timestamp_ms}"
     return hashlib.sha256(place.encode()).hexdigest()[:32]

@@ -1,8 +1,9 @@
-"""The ClickHouse sink: one insert a write, over HTTP, for a server and for the embedded engine alike.
+"""The ClickHouse sink: one insert per write, over HTTP, for a server and for the embedded engine.
 
-Rows are sent as they are (JSONEachRow). An insert is one block, so it lands whole, and carries its token, so that the
-table drops a repeated one (`non_replicated_deduplication_window`). A repeated one is looked after (`sinks.presence`). It
-is never asynchronous: ClickHouse cannot do both without losing rows.
+Rows are sent unchanged (JSONEachRow). An insert is one block, so it is atomic. It carries its token, so that the table
+drops a repeated one (`non_replicated_deduplication_window`). The rows of a repeated insert are verified
+(`sinks.presence`). Inserts are never asynchronous: ClickHouse cannot combine that with deduplication without losing
+rows.
 """
 
 from __future__ import annotations
@@ -29,27 +30,30 @@ log = logging.getLogger(__name__)
 CONNECT_SECS_MAX = 5
 
 NAMES_MAX = 3
-"""Further tokens tried for one insert: one for each death of ClickHouse at the very worst moment."""
+"""Largest number of further tokens tried for one insert.
 
-# The driver warns at each failed request; whoever writes to a sink tells it once in a while.
+Each covers one crash of ClickHouse between storing a token and placing its rows.
+"""
+
+# The driver warns at each failed request; the caller of a sink logs failures at a limited rate.
 logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 _BLOCK_ROWS = 10_000_000
 _INSERT_SETTINGS = {
-    # One insert, one block: these stop ClickHouse from cutting it, or from parsing and cutting it in parallel.
+    # One insert, one block: keep ClickHouse from splitting it, or from parsing and splitting it in parallel.
     "max_insert_block_size": _BLOCK_ROWS,
     "min_insert_block_size_rows": _BLOCK_ROWS,
     "min_insert_block_size_bytes": 0,
     "input_format_parallel_parsing": 0,
     "async_insert": 0,
     "insert_deduplicate": 1,
-    # Times are ISO 8601 with Z, which "basic" does not read.
+    # Times are ISO 8601 with Z, which "basic" does not parse.
     "date_time_input_format": "best_effort",
-    # A column that the table does not know is a mistake, not something to lose.
+    # A column that the table lacks is an error; its values must not be lost.
     "input_format_skip_unknown_fields": 0,
-    # What a row leaves out is empty or NULL, as the class says; no column has another default.
+    # Fields that a row omits are empty or NULL, as the row class defines; no column has another default.
     "input_format_defaults_for_omitted_fields": 0,
-    # Doubles inside one insert may stay until a merge: readers see the latest version only. A third quicker.
+    # Duplicates within one insert may stay until a merge, as readers see the latest version only. A third faster.
     "optimize_on_insert": 0,
     "wait_end_of_query": 1,
 }
@@ -86,19 +90,20 @@ class ClickHouseSink:
     """Writes rows into the tables of one database."""
 
     def __init__(self, config: ClickHouseSettings) -> None:
-        """Opens nothing. Raises SettingsError."""
+        """Store the settings without connecting. Raises SettingsError."""
         _check_authority(config)
         self._config = config
         self._client: Client | None = None
-        # Locally the wire costs nothing and compression does.
+        # On the local host, bandwidth is free and compression costs CPU time.
         self._compressed = urlsplit(config.url).hostname not in ("127.0.0.1", "localhost", "::1")
 
     def write(self, table: str, rows: Sequence[bytes], token: str, *, again: bool = False) -> None:
-        """Insert the rows, once a token, or raise a SinkError."""
+        """Insert the rows, once per token, or raise a SinkError."""
         try:
             if self._client is None:
                 self._client = connect(self._config)
-            # Of rows that merge, others of the same identity may be there, which say less; twice does no harm.
+            # For tables that merge, a row with the same identity but fewer facts may exist; a repeated insert is
+            # harmless.
             if again and not merges(table) and self._all_there(self._client, table, rows):
                 return
             self._insert(self._client, table, rows, token)
@@ -120,7 +125,7 @@ class ClickHouseSink:
         )
 
     def _look_after(self, client: Client, table: str, rows: Sequence[bytes], token: str) -> None:
-        """Insert rows of which ClickHouse has the token only under further names, the same ones each time."""
+        """Insert rows again if ClickHouse has only their token, under further tokens that are the same at each repetition."""
         if merges(table):
             self._insert(client, table, rows, f"{token}-1")
             return
@@ -138,7 +143,7 @@ class ClickHouseSink:
             )
 
     def _all_there(self, client: Client, table: str, rows: Sequence[bytes]) -> bool:
-        """Whether the table has these rows. Where it cannot be read, nothing is wrong with them."""
+        """Return whether the table has these rows. A failure to read raises SinkBusy or SinkRefused, never RowsRefused."""
         try:
             return all_there(client, self._config.database, table, rows)
         except ClickHouseError as error:
@@ -153,7 +158,7 @@ class ClickHouseSink:
             raise refusal from error
 
     def _behind(self) -> bool:
-        """Whether rows may only be refused because the tables lack a migration."""
+        """Return whether rows may be refused because the tables lack a migration."""
         assert self._client is not None
         try:
             return bool(pending(self._client, self._config.database))
@@ -167,7 +172,7 @@ class ClickHouseSink:
 
 
 def connect(config: ClickHouseSettings) -> Client:
-    """A client of this server that is in no database yet. Raises ClickHouseError when it cannot be reached, SettingsError."""
+    """Return a client of this server with no database selected. Raises ClickHouseError if unreachable, SettingsError."""
     _check_authority(config)
     address = urlsplit(config.url)
     return clickhouse_connect.get_client(
@@ -192,7 +197,7 @@ def _check_authority(config: ClickHouseSettings) -> None:
 
 
 def _grouped(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
-    """The rows in pieces large enough for the wire; the whole is never copied."""
+    """Yield the rows in chunks large enough for the network; the whole is never copied."""
     group: list[bytes] = []
     held = 0
     for piece in rows:

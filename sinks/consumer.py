@@ -1,10 +1,12 @@
-"""The sink's loop: Kafka messages → batches of one partition → their ends to Kafka → one insert each → commit.
+"""The main loop of the sink: Kafka messages → batches of one partition → plan committed to Kafka → insert → commit.
 
-One thread reads and makes batches, others (`sinks.writer`) write them, the batches of one partition always the same
-one, in order. Where they cannot keep up, reading stops, and after a while the partitions are paused and polling goes
-on, so that Kafka does not take a patient sink for a dead one. What was read and not written is never committed, so a
-crash, a stop or a rebalance costs a second read; as the ends of the batches are known (`sinks.plan`), it makes the very
-same inserts with the very same tokens, and the tables drop what they have.
+One thread reads and cuts batches. Other threads (`sinks.writer`) write them; a partition always has the same writer, so
+its batches stay in order. When the writers fall behind, reading stops; after `PAUSE_AFTER_SECS` the partitions are
+paused and polling continues, so that Kafka keeps the consumer in its group.
+
+Messages that are not written are never committed: a crash, a stop or a rebalance repeats the read. The ends of the
+batches are committed before (`sinks.plan`), so the repeated inserts have the same rows and tokens, and the tables drop
+the duplicates.
 """
 
 from __future__ import annotations
@@ -33,37 +35,37 @@ from sinks.writer import WARN_SECS, Refusal, Writer
 log = logging.getLogger(__name__)
 
 MESSAGES_MAX = 64
-"""Messages taken from Kafka at once."""
+"""Largest number of messages taken from Kafka at once."""
 
 BATCHES_WAITING_MAX = 2
-"""Batches at one writer beyond which reading stops; their bytes are bounded alike."""
+"""Batches waiting at one writer at which reading stops; their bytes are bounded by the same factor."""
 
 POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
-"""After so long without room the partitions are paused. Not before: pausing throws away what was fetched ahead."""
+"""Pause the partitions after so long without room. Pausing discards prefetched messages, so it is not done earlier."""
 
 ACKNOWLEDGED_POLL_SECS = 0.005
-"""While nothing is read but batches wait for Kafka's word, as it comes with the messages."""
+"""Interval of polls while reading has stopped and batches await an acknowledgement, which arrives with the messages."""
 
 PLAN_SECS_FIRST, PLAN_SECS_MAX = 0.5, 4.0
-"""How long Kafka is waited for when it is asked for our plans: short, as a stop is heard between two tries only."""
+"""Timeout of a request for the committed plans, first and longest. It is short: a stop takes effect only between two tries."""
 
 PLANNED_SECS_MAX = 10.0
-"""After so long it is asked whether the rest of a planned batch is still there."""
+"""Time after which the loop checks whether the rest of a planned batch still exists."""
 
 STOP_SECS_MAX = 0.6
-"""For the insert under way, and again for leaving the group; the metrics page takes half a second."""
+"""Wait for the insert under way, and again for leaving the group. The metrics page takes another half second."""
 
 _QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
 
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-"""Not every way on which they come says that they are fatal."""
+"""Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 
 
 class SinkLoop:
-    """Carries the rows of all our topics into sinks that lead to the same place; one `run` in its life.
+    """Carries the rows of all topics into sinks with the same destination; `run` is called once.
 
-    So many inserts are under way at once as there are sinks.
+    Each sink has a writer, so `len(sinks)` inserts run in parallel.
     """
 
     def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
@@ -89,7 +91,7 @@ class SinkLoop:
         )
         self._cutters: dict[Key, Cutter] = {}
         self.joined = False
-        """The group gave us partitions, or told that there are none for us."""
+        """The group assigned its partitions, possibly none."""
         self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
         self._paused: set[Key] = set()
@@ -103,65 +105,65 @@ class SinkLoop:
 
     @property
     def rows_read(self) -> int:
-        """Rows in the messages read."""
+        """Rows in the messages read so far."""
         return self.rows_by_topic.total()
 
     @property
     def rows_written(self) -> int:
-        """Rows the sink has."""
+        """Rows written to the sink so far."""
         return sum(writer.rows_written for writer in self._writers)
 
     @property
     def done(self) -> tuple[int, int]:
-        """Batches written, and tries that were put off."""
+        """Number of batches written, and number of writes postponed."""
         return self.batches, self.retries
 
     @property
     def batches(self) -> int:
-        """Batches written."""
+        """Number of batches written."""
         return sum(writer.batches for writer in self._writers)
 
     @property
     def retries(self) -> int:
-        """Writes that were put off."""
+        """Number of writes postponed."""
         return sum(writer.retries for writer in self._writers)
 
     @property
     def refused(self) -> int:
-        """Messages sent on to the rejects topic, as their rows cannot be stored."""
+        """Number of messages sent to the rejects topic because their rows cannot be stored."""
         return sum(writer.refused for writer in self._writers)
 
     @property
     def commit_failures(self) -> int:
-        """Commits that Kafka did not take."""
+        """Number of commits that Kafka rejected."""
         return self._offsets.failures
 
     @property
     def topics(self) -> list[str]:
-        """What it reads."""
+        """Topics that the loop reads."""
         return list(self._tables)
 
     @property
     def own(self) -> set[Key]:
-        """Topics and partitions that are ours at the moment."""
+        """Topics and partitions that are assigned now."""
         return set(self._cutters)
 
     @property
     def failing_since(self) -> float | None:
-        """Since when writes have failed, by the monotonic clock; None while none does."""
+        """Monotonic time since which writes fail; None if no write is failing."""
         return min((since for writer in self._writers if (since := writer.failing_since) is not None), default=None)
 
     @property
     def failed_at(self) -> float:
-        """When a write failed last."""
+        """Monotonic time of the last failed write."""
         return max(writer.failed_at for writer in self._writers)
 
     def written(self) -> Written:
-        """What became of the rows, by table."""
+        """Return the counters of all writers, by table."""
         return sum((writer.counts for writer in self._writers), Written(rows_left=self._rows_left))
 
     def rows_waiting(self) -> Counter[str]:
-        """Rows read and not written yet, by table."""
+        """Return the rows read and not written yet, by table."""
         waiting = zeros(self._tables.values())
         for batch in [*self._open(), *self._offsets.waiting()]:
             waiting[self._tables[batch.topic]] += batch.rows
@@ -170,7 +172,7 @@ class SinkLoop:
         return waiting
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; then end within two seconds. Raises what cannot be retried."""
+        """Work until `stop` is set, then end within two seconds. Raises errors that cannot be retried."""
         self._stop = stop
         self._consumer.subscribe(
             list(self._tables), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -184,7 +186,7 @@ class SinkLoop:
                 writer.stop()
             for writer in self._writers:
                 writer.join(max(0.0, deadline - time.monotonic()))
-            # Leaving the group asks the broker, who may be away.
+            # Leaving the group calls the broker, which may be unreachable.
             leaving = threading.Thread(target=self._consumer.close, daemon=True)
             leaving.start()
             leaving.join(STOP_SECS_MAX)
@@ -201,7 +203,7 @@ class SinkLoop:
             self._take(message, now)
 
     def _read(self, now: float) -> list[confluent_kafka.Message]:
-        """What came, as far as there is room for it."""
+        """Return the messages that arrived, as far as there is room for them."""
         if self._has_room():
             self._resume()
             return self._consumer.consume(MESSAGES_MAX, POLL_SECS)
@@ -223,7 +225,7 @@ class SinkLoop:
         assert offset is not None
         cutter = self._cutters.get((topic, partition))
         if cutter is None:
-            # Fetched before the partition went. Writing it would commit past rows that nobody has written yet.
+            # Fetched before the partition was revoked. Writing it would commit past rows that are not written.
             return
         if cutter.position is not None and cutter.position != offset:
             cutter = self._jump(TopicPartition(topic, partition, offset), cutter)
@@ -234,7 +236,7 @@ class SinkLoop:
             self._offsets.plan(ended)
 
     def _jump(self, place: TopicPartition, cutter: Cutter) -> Cutter:
-        """The next message is not the one after the last."""
+        """Handle a message whose offset does not follow the last one; return the cutter to use. Raises SinkRefused."""
         expected = cutter.position
         assert expected is not None
         if place.offset < expected:
@@ -270,7 +272,7 @@ class SinkLoop:
                 self._offsets.plan(ended)
 
     def _is_cut_short(self, key: Key, cutter: Cutter) -> bool:
-        """Whether the partition ends with what was read, though more was there before."""
+        """Return whether the partition ends at the current position although the plan goes further."""
         _, end = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
         return 0 <= end == cutter.position
 
@@ -293,7 +295,7 @@ class SinkLoop:
         )
 
     def _pause_when_long(self, now: float) -> bool:
-        """Whether the partitions are paused, and polling brings nothing but news of the group."""
+        """Return whether the partitions are paused, so that polling only serves the consumer group."""
         if self._full_since is None:
             self._full_since = now
         if now - self._full_since < PAUSE_AFTER_SECS:
@@ -315,15 +317,16 @@ class SinkLoop:
             return
         for place in known:
             self._begin(_key(place), Plan.read(place.offset, place.metadata))
-        # Explicitly, also where nothing was committed: it begins where the plan says that was just read, and librdkafka does not
-        # ask once more. When its own question meets a coordinator that moves, it never fetches (librdkafka issue 5586).
+        # Assign explicit offsets, also where nothing is committed: reading starts at the plan read above, and
+        # librdkafka does not query the offset again. If its own query meets a coordinator that moves, it never fetches
+        # (librdkafka issue 5586).
         consumer.incremental_assign([_start_of(place) for place in known])
         self.joined = True
         self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
     def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """What was committed of these partitions; without it nothing may be written. None when told to stop."""
+        """Return the committed offsets and plans, which every write needs; retry until they arrive. None if stopping."""
         secs_max = PLAN_SECS_FIRST
         while not self._stop.is_set():
             try:
@@ -356,7 +359,7 @@ class SinkLoop:
         self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)
-        # librdkafka remembers a pause: a partition that comes back would stay silent.
+        # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver nothing.
         self._consumer.resume([place for place in partitions if _key(place) in self._paused])
         for key in keys:
             if (cutter := self._cutters.pop(key, None)) and cutter.open:

@@ -1,4 +1,4 @@
-"""What writers count, by table; plain integers that the metrics page reads from its own thread."""
+"""Counters of the writers, by table: plain integers that the metrics page reads from its own thread."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from schemas.metrics import Metric
 
 @dataclass(slots=True)
 class Written:
-    """What became of batches, by table. Every table is there from the start, so that reading never meets a change."""
+    """Results of batches, by table. All tables are present from the start, so that a reader never meets a resize."""
 
     rows: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
     rows_refused: Counter[str] = field(default_factory=Counter)
     rows_left: Counter[str] = field(default_factory=Counter)
-    """Their partition went to another sink before they were written."""
+    """Rows whose partition was assigned to another sink before they were written."""
     batch_rows: dict[str, Histogram] = field(default_factory=dict)
     latency_secs: dict[str, Histogram] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Iterable[str]) -> Written:
-        """Nothing yet, of these tables."""
+        """Return counters of these tables, all zero."""
         names = list(tables)
         histograms = _empty(declared.SINK_BATCH_ROWS, names), _empty(declared.SINK_LATENCY, names)
         return cls(zeros(names), zeros(names), zeros(names), zeros(names), zeros(names), *histograms)
 
     def __add__(self, other: Written) -> Written:
-        """Both together."""
+        """Return the sum of both."""
         return Written(
             _sum(self.rows, other.rows),
             _sum(self.batches, other.batches),
@@ -45,13 +45,13 @@ class Written:
 
 
 def zeros(names: Iterable[str]) -> Counter[str]:
-    """A counter that knows its labels."""
+    """Return a counter with these labels, all zero."""
     return Counter(dict.fromkeys(names, 0))
 
 
 def _sum(one: Counter[str], other: Counter[str]) -> Counter[str]:
     both = Counter(one)
-    both.update(other)  # `+` would leave out what is still zero
+    both.update(other)  # `+` would drop labels that are still zero
     return both
 
 

@@ -1,4 +1,4 @@
-"""The sink's pages: its numbers for Prometheus, read from its loop, and its health."""
+"""The HTTP pages of the sink: Prometheus metrics, read from its loop, and health."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sinks.health import SinkFacts, alive, ready
 
 
 def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractContextManager[None]:
-    """Have the pages served meanwhile, if the settings name a port. Raises SettingsError."""
+    """Serve the pages within the context, if the settings name a port. Raises SettingsError."""
 
     def facts() -> SinkFacts:
         return SinkFacts(looks, loop.joined, loop.failing_since, loop.failed_at)
@@ -33,7 +33,7 @@ def served_pages(settings: Settings, loop: SinkLoop, looks: Looks) -> AbstractCo
 
 
 def sink_families(loop: SinkLoop) -> Iterator[Family]:
-    """All that a sink counts, as Prometheus wants it."""
+    """Yield all metrics of a sink in Prometheus' families."""
     waiting = loop.rows_waiting()
     written = loop.written()
     yield by_label(declared.SINK_MESSAGES, loop.messages_by_topic)

@@ -1,10 +1,10 @@
-"""Brings a database's tables up to date: applies the numbered migrations that are missing, in order, once.
+"""Applies missing migrations to a database, in order, each once.
 
-What was applied stands in the table `schema_migrations`. Statements are written so that a migration that stopped
-half-way can be applied again, and so that two processes that migrate at once do each other no harm.
+The table `schema_migrations` records the applied ones. The statements are idempotent: an interrupted migration can be
+applied again, and two processes can migrate at the same time.
 
-A view that was lost or changed is only a definition, and is made again. A table that was lost had rows: it is made anew only
-when somebody says so.
+A missing or changed view is only a definition and is recreated. A missing table held rows: it is recreated only on
+request (`make_anew`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ENGINE = ReplacingMergeTree ORDER BY number
 
 
 def pending(client: Client, database: str) -> list[str]:
-    """What is missing in this database, in order; all of it when there is no database. Changes nothing."""
+    """Return the titles of the missing migrations, in order; all if the database does not exist. Changes nothing."""
     return [migration.title for migration in _missing(client, database)]
 
 
 def broken_views(client: Client, database: str) -> list[str]:
-    """Views of applied migrations that are not there, or lack a column, while the table behind them is there."""
+    """Return the views of applied migrations that are missing or lack a column while their underlying table exists."""
     seen = _seen(client, database)
     return [
         name
@@ -45,13 +45,13 @@ def broken_views(client: Client, database: str) -> list[str]:
 
 
 def lost_tables(client: Client, database: str) -> list[str]:
-    """Tables of applied migrations that are not there any more, by what hunters call them."""
+    """Return the tables of applied migrations that no longer exist, by the names that hunters use."""
     seen = _seen(client, database)
     return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
 
 
 def make_anew(client: Client, database: str) -> list[str]:
-    """Make the lost tables anew, empty, and say which."""
+    """Recreate the missing tables, empty, and return their names."""
     lost = lost_tables(client, database)
     for name in lost:
         for statement in ddl.statements(ddl.table(name), database):
@@ -60,7 +60,7 @@ def make_anew(client: Client, database: str) -> list[str]:
 
 
 def migrate(client: Client, database: str) -> list[str]:
-    """Apply what is missing, make broken views again, and say what that was."""
+    """Apply the missing migrations, recreate broken views, and return the titles of both. Raises SinkRefused."""
     missing = _missing(client, database)
     client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}")
     client.command(_BOOK.format(database=quoted(database)))
@@ -79,13 +79,13 @@ def migrate(client: Client, database: str) -> list[str]:
 
 
 def _made(client: Client, database: str) -> list[str]:
-    """What the migrations that were applied here have made."""
+    """Return the tables that the migrations applied here have created."""
     applied = _applied(client, database)
     return [name for one in migrations() if one.number in applied for name in ddl.MADE.get(one.title, ())]
 
 
 def _seen(client: Client, database: str) -> dict[str, set[str]]:
-    """Columns by table or view, as they are."""
+    """Return the existing columns, by table or view."""
     found = client.query(
         "SELECT table, groupArray(name) FROM system.columns WHERE database = {database:String} GROUP BY table",
         parameters={"database": database},

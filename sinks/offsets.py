@@ -1,8 +1,8 @@
-"""What Kafka must know of each partition: up to where it is written, and the batches planned beyond.
+"""Offsets and plans to commit: how far each partition is written, and which batches are planned beyond that.
 
-A batch waits here until Kafka has acknowledged its end (`sinks.plan`); only then it may be written. Writers note what is
-written; the loop alone commits, as two threads hang librdkafka. One commit is under way at a time, so that an older plan
-never comes after a newer one.
+A batch waits here until Kafka has acknowledged its end (`sinks.plan`); only then may it be written. Writers record what
+is written. Only the loop commits, because commits from two threads hang librdkafka. One commit is in flight at a time,
+so that an older plan never overwrites a newer one.
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ from sinks.batch import Batch
 from sinks.plan import ENDS_MAX, Plan
 
 PAUSE_SECS = 0.2
-"""Before a commit that failed is tried again."""
+"""Pause before a failed commit is retried."""
 
 ANSWER_SECS_MAX = 30.0
-"""A commit without any answer for so long is given up; librdkafka answers much earlier, whatever happens."""
+"""Time after which a commit without an answer is given up. librdkafka answers much earlier in every case."""
 
 _USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
-"""Members come and go. Where this one is meant, its partitions are lost at the next heartbeat, and that is told."""
+"""Errors of ordinary membership changes. If this member is affected, the next heartbeat reports its partitions as lost."""
 
 Key = tuple[str, int]
 
 
 @dataclass(slots=True)
 class _Place:
-    """One partition of ours."""
+    """State of one assigned partition."""
 
     written: int | None
     ends: deque[int]
-    """Of batches that are planned and not written."""
+    """Ends of batches that are planned and not written."""
     acknowledged: int
-    """Kafka knows of all planned ends up to here."""
+    """Kafka has all planned ends up to this offset."""
     told: Plan | None
-    """What Kafka has acknowledged last."""
+    """Plan that Kafka acknowledged last."""
     waiting: deque[Batch] = field(default_factory=deque)
 
     def plan(self) -> Plan | None:
-        """What Kafka should know."""
+        """Return the plan that Kafka should have."""
         return None if self.written is None else Plan(self.written, tuple(self.ends)[:ENDS_MAX])
 
     def note(self, offset: int) -> None:
-        """All before this offset is in the sink."""
+        """Record that everything before this offset is in the sink."""
         self.written = offset
         while self.ends and self.ends[0] <= offset:
             self.ends.popleft()
 
     def acknowledge(self, plan: Plan) -> None:
-        """Kafka has this plan."""
+        """Record that Kafka has this plan."""
         self.told = plan
         self.acknowledged = max(self.acknowledged, plan.written, *plan.ends)
 
 
 class Offsets:
-    """The plans of our partitions, and the batches that wait until Kafka has them."""
+    """The plans of the assigned partitions, and the batches that wait for an acknowledgement."""
 
     def __init__(self, write: Callable[[Batch], None], warn: Callable[[str, str], None]) -> None:
         self._write = write
@@ -70,11 +70,11 @@ class Offsets:
         self._sent_at = 0.0
         self._again_at = 0.0
         self.failures = 0
-        """Commits that Kafka did not take."""
+        """Number of commits that Kafka rejected."""
         self._lock = threading.Lock()
 
     def adopt(self, topic: str, partition: int, plan: Plan | None) -> None:
-        """The partition is ours, with the plan that Kafka has of it."""
+        """Add a newly assigned partition with its committed plan."""
         known = Plan(-1) if plan is None else plan
         ends = deque(known.ends)
         place = _Place(plan.written if plan else None, ends, ends[-1] if ends else known.written, plan)
@@ -82,7 +82,7 @@ class Offsets:
             self._places[topic, partition] = place
 
     def plan(self, batch: Batch) -> None:
-        """Have the batch written once Kafka knows where it ends, which may be now."""
+        """Plan a batch; it is written once Kafka knows its end, which may be at once."""
         place = self._places[batch.topic, batch.partition]
         with self._lock:
             if place.written is None:
@@ -93,33 +93,33 @@ class Offsets:
         self._release(place)
 
     def forget_plan(self, topic: str, partition: int) -> None:
-        """The batches that were planned cannot come any more."""
+        """Drop the planned batches of a partition, whose messages no longer exist."""
         place = self._places[topic, partition]
         with self._lock:
             place.ends.clear()
             place.acknowledged = -1 if place.written is None else place.written
 
     def note(self, batch: Batch) -> None:
-        """The batch is in the sink."""
+        """Record that the batch is in the sink."""
         with self._lock:
             if place := self._places.get((batch.topic, batch.partition)):
                 place.note(batch.next_offset)
 
     def waiting(self) -> list[Batch]:
-        """Batches that wait for Kafka's word."""
+        """Return the batches that wait for Kafka's acknowledgement."""
         return [batch for place in list(self._places.values()) for batch in list(place.waiting)]
 
     def commit(self, consumer: Consumer, now: float) -> None:
-        """Send what Kafka does not know yet, without waiting; `answered` hears of it."""
+        """Commit what Kafka does not have yet, without waiting; the answer goes to `answered`."""
         if now >= self._again_at and not (self._sent and now < self._sent_at + ANSWER_SECS_MAX):
             self._sent_at = now
             self._send(consumer, list(self._places))
 
     def leave(self, consumer: Consumer | None, keys: Iterable[Key]) -> list[Batch]:
-        """The partitions go: commit a last time where one still may, and give what waited for it.
+        """Remove revoked partitions: commit a last time if `consumer` is given; return the batches that still waited.
 
-        Without waiting for an answer: librdkafka brings it out before it lets go of the partition, and without it the
-        next owner merely writes the same batches with the same tokens.
+        The commit is not awaited: librdkafka sends it before it gives up the partition. If it is lost, the next owner
+        writes the same batches with the same tokens.
         """
         given = [key for key in keys if key in self._places]
         if consumer is not None:
@@ -131,7 +131,7 @@ class Offsets:
         return [batch for place in left for batch in place.waiting]
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """Kafka's answer to a commit: what waited for it may be written; what failed is sent again."""
+        """Handle the answer to a commit: release the batches that waited for it; send failed plans again."""
         if trouble := error or next((place.error for place in partitions if place.error), None):
             self._again_at = time.monotonic() + PAUSE_SECS
             if trouble.code() not in _USUAL_ERRORS:
@@ -143,7 +143,7 @@ class Offsets:
         for answer in partitions:
             key = answer.topic, answer.partition
             sent, place = self._sent.pop(key, None), self._places.get(key)
-            # An answer from before the partition went and came back says nothing of what it is now.
+            # An answer from before a partition was revoked and assigned again does not apply to its present state.
             if not answer.error and place and sent and sent == Plan.read(answer.offset, answer.metadata):
                 place.acknowledge(sent)
                 self._release(place)

@@ -1,9 +1,9 @@
-"""Whether rows that a table took are there.
+"""Check whether rows that a table accepted are stored.
 
-ClickHouse writes a token down before it puts the rows in place: a write and a rename, some 60 µs apart. Killed between the
-two, it takes the next insert with this token for a repetition, drops it and says that all is well. And it forgets: tokens
-count within a month of writing and for so many inserts, and are not synced to the disk. So whoever repeats an insert looks,
-before and after; only then, as it costs decoding the rows' keys.
+ClickHouse stores a token before it puts the rows in place: a write and a rename, some 60 µs apart. If it is killed
+between the two, it takes the next insert with this token for a duplicate, drops it and reports success. Tokens also
+expire: they are kept for a month and a limited number of inserts, and are not synced to disk. The sink therefore checks
+before and after it repeats an insert. Other inserts are not checked, because the check decodes the keys of the rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clickhouse_connect.driver.client import Client
 from schemas.ddl import VERSIONS, identity, quoted
 
 KEYS_MAX = 5_000
-"""Rows asked for at once."""
+"""Number of rows per query."""
 
 UNREADABLE = frozenset(
     (
@@ -34,7 +34,7 @@ UNREADABLE = frozenset(
         432,  # UNKNOWN_CODEC
     )
 )
-"""What ClickHouse answers to a question about a table that has a damaged part."""
+"""Error codes of ClickHouse for a query on a table with a damaged part."""
 
 _QUERY_BYTES_MAX = 64 * 1024 * 1024
 
@@ -42,7 +42,7 @@ Key = tuple[str, ...]
 
 
 def all_there(client: Client, database: str, table: str, rows: Sequence[bytes]) -> bool:
-    """Whether each of these rows is in the table, in this version or a later one. Raises ClickHouseError."""
+    """Return whether each of these rows is in the table, in this version or a later one. Raises ClickHouseError."""
     wanted = _versions_by_key(table, rows)
     return all(_found(client, f"{quoted(database)}.{quoted(table + VERSIONS)}", table, some) for some in _some(wanted))
 
@@ -68,7 +68,7 @@ def _versions_by_key(table: str, rows: Sequence[bytes]) -> dict[Key, int]:
         try:
             decoded = decoder.decode_lines(piece)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            # ClickHouse reads more than we do; the rest of the batch tells as well, as it lands whole.
+            # ClickHouse parses more than this decoder. The other rows of the batch suffice, as an insert is atomic.
             continue
         for row in decoded:
             key = tuple(getattr(row, column) for column in columns)

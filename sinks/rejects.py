@@ -1,4 +1,4 @@
-"""The rejects topic, both ways: its messages as rows of the Rejects table, and messages the sink must put there."""
+"""Dead letters (rejects), both ways: messages of the topic as rows of the Rejects table, and messages that the sink rejects."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DELIVERY_SECS_MAX = 10.0
 DETAIL_CHARS_MAX = 1_000
 
 RECORD_ID = "record_id"
-"""Header of a reject that may come twice: both are one row."""
+"""Header of a reject that may be sent twice: both copies become one row."""
 
 
 def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes | None]], raw: bytes) -> bytes:
-    """The row of one message on the rejects topic."""
+    """Return the row of one message on the rejects topic."""
     said = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     row = RejectRow(
         RejectedAt=iso_micros(timestamp_ms * 1_000),
@@ -35,14 +35,14 @@ def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes
         Dialect=said.get("dialect", ""),
         Device=said.get("device", ""),
         RawBase64=base64.b64encode(raw).decode("ascii"),
-        # The time is in it because offsets start again where the topic is made anew.
+        # The timestamp is part of it because offsets restart when the topic is recreated.
         RecordId=said.get(RECORD_ID) or f"{place}@{timestamp_ms}",
     )
     return msgspec.json.encode(row)
 
 
 def as_rows(raw: confluent_kafka.Message, rejects_topic: str) -> Message:
-    """A message of any of our topics as the sink writes it."""
+    """Convert a message of any topic to the form that the sink writes."""
     topic, partition, offset = raw.topic(), raw.partition(), raw.offset()
     assert offset is not None
     value, (_, timestamp_ms) = raw.value() or b"", raw.timestamp()
@@ -53,7 +53,7 @@ def as_rows(raw: confluent_kafka.Message, rejects_topic: str) -> Message:
 
 
 class RejectsProducer:
-    """Puts what cannot be stored on the rejects topic."""
+    """Sends messages that cannot be stored to the rejects topic."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._topic = topic
@@ -61,9 +61,9 @@ class RejectsProducer:
         self._producer: Producer | None = None
 
     def send(self, raw: bytes, detail: str, record_id: str) -> None:
-        """Put one message there and wait until Kafka has it. Raises SinkBusy when it does not.
+        """Send one message and wait until Kafka has it. Raises SinkBusy on failure.
 
-        Whoever does not live to know that it is there sends it again, with the same identity.
+        A process that crashes before the answer sends the message again, with the same identity.
         """
         if self._producer is None:
             self._producer = Producer(
@@ -95,5 +95,5 @@ class RejectsProducer:
             raise SinkBusy(f"topic {self._topic} does not take a refused message: {failures[0]}")
 
     def close(self) -> None:
-        """Let go of the connections; what was sent is there already."""
+        """Drop the producer; everything sent is acknowledged already."""
         self._producer = None

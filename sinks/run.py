@@ -1,4 +1,4 @@
-"""A sink as a process runs it: its loop, its health and its metrics page."""
+"""The sink process: loop, health and metrics page."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sinks.metrics import served_pages
 
 
 def run(settings: Settings, stop: threading.Event, started: Callable[[SinkLoop], None] = lambda _: None) -> None:
-    """Carry rows from Kafka into the ClickHouse of these settings until told to stop.
+    """Carry rows from Kafka into the ClickHouse of these settings until `stop` is set.
 
-    `started` is given the loop before it works, to read its counters from another thread.
+    `started` gets the loop before it runs, to read its counters from another thread.
     """
     sinks = [ClickHouseSink(settings.clickhouse) for _ in range(settings.sink.inserts_max)]
     try:

@@ -1,8 +1,8 @@
-"""Brings batches to the sink one after another, in a thread of its own, and keeps on until each is written.
+"""Writes batches to the sink one after another, in its own thread, and retries until each is written.
 
-The offsets of a batch are committed after its insert, never before. Rows the sink cannot store go to the rejects
-topic, message by message, and the rest goes on. Everything else (away, busy, table missing) is tried again with growing
-pauses: nothing is dropped.
+The offsets of a batch are committed after its insert, never before. Messages whose rows the sink cannot store go to the
+rejects topic; the rest of the batch is written. All other errors (unreachable, busy, table missing) are retried with
+growing pauses: nothing is dropped.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECS_FIRST = 0.2
 WARN_SECS = 10.0
-"""How often the same trouble is told at most."""
+"""Shortest interval between two log entries about errors."""
 
 REFUSED_IN_A_ROW_MAX = 100
-"""So many messages refused and none written between: then it is not the rows, and rerouting everything is losing it."""
+"""Number of messages refused without a write in between after which the sink stops: the rows are then not the cause."""
 
 
 class Refusal(NamedTuple):
-    """A message that the sink cannot store, and why."""
+    """A message that the sink cannot store, and the reason."""
 
     message: Message
     detail: str
 
 
 class Writer:
-    """Writes what it is handed, in order. `changed` is notified whenever a batch is finished."""
+    """Writes batches in order. `changed` is notified whenever a batch is finished."""
 
     def __init__(
         self,
@@ -50,19 +50,19 @@ class Writer:
     ) -> None:
         self.counts = Written.of(tables.values())
         self.refused = 0
-        """Messages."""
+        """Number of messages refused."""
         self.failure: BaseException | None = None
         self.waiting = 0
-        """Batches handed over and not finished."""
+        """Number of batches handed over and not finished."""
         self._sink = sink
         self._tables = tables
         self._retry_secs_max = retry_secs_max
         self._commit = commit
         self._reroute = reroute
         self.failing_since: float | None = None
-        """The batch at hand could not be written since then, by the monotonic clock."""
+        """Monotonic time since which the current batch cannot be written; None if it can."""
         self.failed_at = float("-inf")
-        """When a write failed last, likewise."""
+        """Monotonic time of the last failed write."""
         self._refused_in_a_row = 0
         self._warned_at = -WARN_SECS
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -74,21 +74,21 @@ class Writer:
 
     @property
     def rows_written(self) -> int:
-        """Rows the sink has."""
+        """Rows written to the sink."""
         return self.counts.rows.total()
 
     @property
     def batches(self) -> int:
-        """Batches written."""
+        """Number of batches written."""
         return self.counts.batches.total()
 
     @property
     def retries(self) -> int:
-        """Writes that were put off."""
+        """Number of writes postponed."""
         return self.counts.retries.total()
 
     def hand_over(self, batch: Batch) -> None:
-        """Take a batch to write."""
+        """Queue a batch for writing."""
         with self._changed:
             self._held.append(batch)
             self.waiting = len(self._held)
@@ -96,30 +96,30 @@ class Writer:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the batches it holds."""
+        """Bytes of the batches held."""
         with self._changed:
             return sum(batch.bytes for batch in self._held)
 
     def rows_held(self) -> Counter[str]:
-        """Rows of the batches it holds, by table."""
+        """Return the rows of the batches held, by table."""
         with self._changed:
             held = list(self._held)
         return sum((Counter({self._tables[batch.topic]: batch.rows}) for batch in held), Counter())
 
     def abandon(self, topic: str, partition: int) -> None:
-        """Leave this partition's batches: another sink reads them again."""
+        """Abandon the batches of a partition that another sink reads again."""
         with self._changed:
             for batch in self._held:
                 if (batch.topic, batch.partition) == (topic, partition):
                     batch.abandoned = True
 
     def stop(self) -> None:
-        """Start to end; what is not written is left uncommitted."""
+        """Begin to stop; batches that are not written stay uncommitted."""
         self._stopping.set()
         self._batches.put(None)
 
     def join(self, secs_max: float) -> None:
-        """Wait for the end, but no longer than this: an insert that hangs is left behind."""
+        """Wait at most `secs_max` for the thread to end; a hanging insert is abandoned."""
         self._thread.join(secs_max)
 
     def _run(self) -> None:
@@ -174,7 +174,7 @@ class Writer:
         self.counts.batch_rows[table].add(batch.rows - lost)
         now = time.time()
         for message in batch.messages:
-            # Two clocks may differ by a little more than the way took.
+            # The clocks of two machines may differ by more than the latency.
             self.counts.latency_secs[table].add(max(0.0, now - message.timestamp_ms / 1000))
         if not batch.abandoned:
             self._commit(batch)
@@ -190,15 +190,15 @@ class Writer:
 
 
 def write(sink: Sink, table: str, batch: Batch, *, again: bool = False) -> list[Refusal]:
-    """Write the batch whole; where its rows are refused, halve it until the messages at fault stand alone.
+    """Write the batch whole; if its rows are refused, halve it until the refused messages are isolated. Return these.
 
-    Each part has a token of its own, so that doing it all again after a crash adds nothing.
+    Each part has its own token, so that a repetition after a crash adds nothing.
     """
     return _write(sink, table, batch, _Part(batch.start, batch.next_offset, batch.messages), again)
 
 
 class _Part(NamedTuple):
-    """Messages of a batch, and the piece of the partition that they stand for."""
+    """Messages of a batch, and the range of offsets that they cover."""
 
     start: int
     end: int
