@@ -1,1 +1,1 @@
-"""Alerts from Kafka on to a webhook or a syslog receiver, at least once; one target a process."""
+"""Alerts from Kafka to a webhook or a syslog receiver, at least once; one target per process."""

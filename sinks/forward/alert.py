@@ -1,6 +1,6 @@
-"""An alert as the forwarder sees it: what decides whether it goes, and what a line of CEF is made of. Pure.
+"""An alert as the forwarder reads it: the fields that decide whether it is sent, and those of a CEF line. Pure.
 
-Read generously: what is not there is empty, and a kind or a severity that a newer worker invented is passed on, not refused.
+Parsing is lenient: missing fields are empty, and kinds or severities of a newer worker are passed on, not refused.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from schemas.indicators import Severity
 from schemas.settings import ForwardSettings
 
 SEVERITIES = tuple(Severity)
-"""From harmless to bad."""
+"""Severities in ascending order."""
 
 Id = Annotated[str, Meta(pattern="^[!-~]{1,128}$")]
-"""It becomes a header."""
+"""Restricted to visible ASCII because it becomes an HTTP header."""
 
 
 class ForwardedAlert(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """The fields of `schemas.tables.Alert` that are looked at."""
+    """The fields of `schemas.tables.Alert` that the forwarder uses."""
 
     AlertId: Id
     Version: Annotated[int, Meta(ge=0)]
@@ -65,14 +65,14 @@ class Skip(StrEnum):
     SEVERITY = "severity"
     KIND = "kind"
     SUPERSEDED = "superseded"
-    """A newer version of it waits, or is under way already."""
+    """A newer version of the alert waits or is under way already."""
 
 
 _decoder = msgspec.json.Decoder(ForwardedAlert)
 
 
 def read(raw: bytes) -> ForwardedAlert | Reject:
-    """Read one message of block-alerts."""
+    """Parse one message of block-alerts; return a Reject if it is no alert."""
     try:
         return _decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -80,7 +80,7 @@ def read(raw: bytes) -> ForwardedAlert | Reject:
 
 
 def why_not(alert: ForwardedAlert, settings: ForwardSettings) -> Skip | None:
-    """Why this one is not wanted; None when it is. One whose severity nobody knows is."""
+    """Return why the alert is not sent; None if it is. An unknown severity passes the filter."""
     if alert.SuppressedBy:
         return Skip.SUPPRESSED
     if settings.kinds and alert.Kind not in settings.kinds:

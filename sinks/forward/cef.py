@@ -2,8 +2,8 @@
 
     CEF:0|unproxy|unproxy|VERSION|KIND|NAME|SEVERITY|externalId=… cn1=… cn1Label=AlertVersion act=blocked …
 
-The most telling fields come first. A field that does not fit any more is left out as a whole, with its label, and the line
-says how many there were.
+The most informative fields come first. A field that exceeds the limit is omitted as a whole, with its label, and the
+line contains the number of omitted fields.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from schemas.indicators import Severity
 from sinks.forward.alert import ForwardedAlert
 
 CEF_SEVERITY: dict[str, int] = {Severity.INFORMATIONAL: 1, Severity.LOW: 3, Severity.MEDIUM: 6, Severity.HIGH: 8}
-"""Of 0 to 10; CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high."""
+"""Severities from 0 to 10; CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high."""
 SEVERITY_UNKNOWN = 6
 
 NAME_BYTES_MAX = 120
-"""A kind and a title go on to here in the head."""
+"""Largest size of a kind or a title in the header."""
 _CUT = " cn2={} cn2Label=FieldsLeftOut"
 _CUT_BYTES = len(_CUT.format(99))
 
@@ -32,7 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def cef(alert: ForwardedAlert, version: str, bytes_max: int) -> bytes:
-    """One line, no longer than that."""
+    """Return one line of at most `bytes_max` bytes."""
     head = [
         "CEF:0", "unproxy", "unproxy", _in_head(version), _cut(alert.Kind or "unknown"),
         _cut(alert.Title or f"unproxy {alert.Kind}".strip()),
@@ -52,7 +52,7 @@ def cef(alert: ForwardedAlert, version: str, bytes_max: int) -> bytes:
 
 
 def sentence(alert: ForwardedAlert) -> str:
-    """What happened, for a person."""
+    """Describe the alert for a person."""
     process = alert.InitiatingProcessFileName or "an unknown process"
     what = f"{process} on {alert.DeviceName}: {alert.Kind or 'alert'}, {alert.DestinationDomain}"
     times = "withdrawn" if not alert.Count else "once" if alert.Count == 1 else f"{alert.Count} times"
@@ -60,7 +60,7 @@ def sentence(alert: ForwardedAlert) -> str:
 
 
 def _fields(alert: ForwardedAlert) -> Iterator[str]:
-    """Each with its label, so that they stay or go together; empty ones are not there."""
+    """Yield each non-empty field with its label, so that both are kept or omitted together."""
     for key, value in _standard(alert):
         if value not in ("", None):
             yield f"{key}={_in_extension(str(value))}"

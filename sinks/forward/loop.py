@@ -1,8 +1,9 @@
-"""The forwarder's loop: block-alerts → queues → senders → commit.
+"""The main loop of the forwarder: block-alerts → queues → senders → commit.
 
-One thread reads and commits, others send. An offset is committed only after everything before it was delivered, skipped or
-put on the rejects topic; so a crash, a stop or a rebalance sends some alerts again, and none is lost. While the receiver is
-away the queues fills, the partitions are paused, and polling goes on, so that Kafka does not take us for dead.
+One thread reads and commits; other threads send. An offset is committed only after everything before it was delivered,
+skipped or put on the rejects topic. A crash, a stop or a rebalance therefore sends some alerts again and loses none.
+While the receiver is unreachable, the queues fill, the partitions are paused, and polling continues, so that Kafka
+keeps the consumer in its group.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ from sinks.rejects import RejectsProducer
 log = logging.getLogger(__name__)
 
 MESSAGES_MAX = 64
-"""Messages taken from Kafka at once."""
+"""Largest number of messages taken from Kafka at once."""
 POLL_SECS = 0.05
 COMMIT_SECS = 0.2
-"""Time between two commits at least."""
+"""Shortest time between two commits."""
 COMMIT_ANSWER_SECS_MAX = 30.0
-"""A commit without any answer for so long is given up."""
+"""Time after which a commit without an answer is given up."""
 COMMITTED_SECS_MAX = 2.0
-"""How long Kafka is waited for when it is asked where to begin; then it is asked again."""
+"""Timeout of a request for the committed offsets; the request is then repeated."""
 SENDING_SECS_MAX = 4.0
 LEAVING_SECS_MAX = 1.0
-"""A stop waits so long for the requests under way, and then for the group."""
+"""Longest wait of a stop: for the requests under way (`SENDING_SECS_MAX`), then for leaving the group."""
 
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-"""Not every way on which they come says that they are fatal."""
+"""Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 _USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
-"""Of commits: members come and go."""
+"""Commit errors of ordinary membership changes."""
 
 
 class Forwarder:
-    """Carries alerts to one target; one `run` in its life."""
+    """Carries alerts to one target; `run` is called once."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
         self._settings = settings.forward
@@ -59,17 +60,17 @@ class Forwarder:
         self.topic = topic_name(settings, BLOCK_ALERTS)
         self.pending = PendingAlerts(coalesce=settings.forward.coalesce, waiting_max=settings.forward.waiting_max)
         self.missed = 0
-        """Messages that retention deleted before they were read."""
+        """Number of messages that retention deleted before they were read."""
         self.commit_failures = 0
         self.joined = False
-        """The group gave us partitions, or told that there are none for us."""
+        """The group assigned its partitions, possibly none."""
         self._rejects = RejectsProducer(settings.kafka, topic_name(settings, REJECTS))
         self._rerouting = threading.Lock()
         self._own: set[int] = set()
         self._paused: set[int] = set()
         self._committed: dict[int, int] = {}
         self._sent_at: float | None = None
-        """A commit is under way since then."""
+        """Monotonic time at which the commit under way was sent; None if there is none."""
         self._commit_at = 0.0
         self._warned_at = -WARN_SECS
         self._stop = threading.Event()
@@ -86,31 +87,31 @@ class Forwarder:
 
     @property
     def own(self) -> set[Place]:
-        """Our partitions at the moment."""
+        """Topics and partitions that are assigned now."""
         return {(self.topic, partition) for partition in self._own}
 
     @property
     def done(self) -> tuple[int, int]:
-        """Alerts sent or refused, and tries that were put off."""
+        """Number of alerts sent or refused, and number of postponed tries."""
         return self.pending.sent + self.pending.refused, self.pending.retries.total()
 
     @property
     def failing_since(self) -> float | None:
-        """Since when an alert could not be sent, by the monotonic clock; None while none waits for that."""
+        """Monotonic time since which an alert cannot be sent; None if all can."""
         return min((since for sender in self._senders if (since := sender.failing_since) is not None), default=None)
 
     @property
     def failed_at(self) -> float:
-        """When a try failed last."""
+        """Monotonic time of the last failed try."""
         return max(sender.failed_at for sender in self._senders)
 
     @property
     def is_misconfigured(self) -> bool:
-        """The receiver refuses until somebody acts."""
+        """The receiver refuses until an operator acts."""
         return any(sender.answer is Answer.MISCONFIGURED for sender in self._senders)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; then end within six seconds. Raises what cannot be retried."""
+        """Work until `stop` is set, then end within six seconds. Raises errors that cannot be retried."""
         self._stop = stop
         self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -125,7 +126,7 @@ class Forwarder:
             deadline = time.monotonic() + SENDING_SECS_MAX
             for sender in self._senders:
                 sender.join(max(0.0, deadline - time.monotonic()))
-            # Leaving the group commits a last time, and asks the broker, who may be away.
+            # Leaving the group commits a last time and calls the broker, which may be unreachable.
             leaving = threading.Thread(target=self._consumer.close, daemon=True)
             leaving.start()
             leaving.join(LEAVING_SECS_MAX)
@@ -161,7 +162,7 @@ class Forwarder:
         assert offset is not None
         expected = self.pending.expected(partition)
         if expected is None:
-            # Fetched before the partition went.
+            # Fetched before the partition was revoked.
             return
         if 0 <= expected < offset:
             self._miss(partition, expected, offset)
@@ -189,7 +190,7 @@ class Forwarder:
             self._commit(self._own)
 
     def _commit(self, partitions: set[int]) -> None:
-        """Tell Kafka what it does not know yet, without waiting."""
+        """Commit the offsets that Kafka does not have yet, without waiting."""
         fresh = [
             TopicPartition(self.topic, partition, offset)
             for partition, offset in self.pending.committable().items()
@@ -229,7 +230,7 @@ class Forwarder:
         log.info("partitions assigned", extra={"partitions": len(partitions)})
 
     def _where_to_begin(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """What was committed of these partitions, negative for nothing. None when told to stop."""
+        """Return the committed offsets, negative where nothing is committed; retry until they arrive. None if stopping."""
         while not self._stop.is_set():
             try:
                 known = self._consumer.committed(partitions, timeout=COMMITTED_SECS_MAX)
@@ -255,7 +256,8 @@ class Forwarder:
     def _let_go(self, partitions: list[TopicPartition]) -> None:
         gone = {place.partition for place in partitions}
         if paused := gone & self._paused:
-            # librdkafka remembers a pause: a partition that comes back would stay silent.
+            # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver
+            # nothing.
             self._resume(paused)
         self._own = self._own - gone
         for partition in gone:

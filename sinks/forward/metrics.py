@@ -1,4 +1,4 @@
-"""The forwarder's pages: its numbers for Prometheus, and its health."""
+"""The HTTP pages of the forwarder: Prometheus metrics and health."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sinks.forward.loop import Forwarder
 
 
 def served_pages(settings: ForwardSettings, forwarder: Forwarder, looks: Looks) -> AbstractContextManager[None]:
-    """Have the pages served meanwhile, if the settings name a port. Raises SettingsError."""
+    """Serve the pages within the context, if the settings name a port. Raises SettingsError."""
 
     def facts() -> ForwardFacts:
         return ForwardFacts(looks, forwarder.joined, forwarder.failing_since, forwarder.failed_at)
@@ -27,7 +27,7 @@ def served_pages(settings: ForwardSettings, forwarder: Forwarder, looks: Looks) 
 
 
 def forward_families(forwarder: Forwarder, looks: Looks) -> Iterator[Family]:
-    """All that a forwarder counts, as Prometheus wants it."""
+    """Yield all metrics of a forwarder in Prometheus' families."""
     pending = forwarder.pending
     yield one(declared.FORWARD_LAG, sum(looks.lag_by_topic.values()))
     yield one(declared.FORWARD_READ, pending.read)

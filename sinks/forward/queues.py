@@ -1,11 +1,12 @@
-"""Who waits to be sent: each alert's versions in a line of their own, and what may be committed. Pure, for one thread.
+"""Queues of alerts to send, one per AlertId, and the offsets that may be committed. Pure; for one thread.
 
-    message ──► line of its AlertId ──► take: the first of a line, one line at a time ──► done
+    message ──► queue of its AlertId ──► take: the first of a queue, one queue at a time ──► done
                                                                      │
     committable: the lowest offset of a partition that is not done, or the one after the last read
 
-So versions of one alert go out in the order of the topic, whatever happens to other alerts. With coalescing a line holds
-two at most: the first that waits, or is under way, and the newest. The ones between are superseded and done at once.
+Versions of one alert are sent in the order of the topic, independently of other alerts. With coalescing, a queue holds
+at most two: the first, which waits or is under way, and the newest. Versions in between are superseded and count as
+done at once.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ Line = tuple[int, str]
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One message that is to be sent."""
+    """One message to send."""
 
     partition: int
     offset: int
     timestamp_ms: int
     raw: bytes
     alert: ForwardedAlert | None
-    """None for what cannot be read: it goes to the rejects topic."""
+    """None for a message that cannot be read; it goes to the rejects topic."""
     why: str = ""
     """Why it cannot be read."""
     abandoned: bool = False
-    """Its partition went: whoever has it reads the message again."""
+    """Its partition was revoked; the next owner reads the message again."""
 
     @property
     def line(self) -> Line:
-        """What must stay in order among itself."""
-        # No AlertId has a blank in it.
+        """Key of the queue in which messages keep their order."""
+        # An AlertId contains no blank, so the two kinds of key never collide.
         return self.partition, self.alert.AlertId if self.alert is not None else f"offset {self.offset}"
 
     @property
     def version(self) -> int:
-        """Of the alert."""
+        """Version of the alert; 0 if it cannot be read."""
         return self.alert.Version if self.alert is not None else 0
 
 
@@ -62,29 +63,29 @@ class AlertQueues:
 
     def __init__(self, *, coalesce: bool) -> None:
         self.waiting = 0
-        """Messages held, those under way included."""
+        """Number of messages held, including those under way."""
         self.bytes = 0
-        """Of these."""
+        """Bytes of the messages held."""
         self._coalesce = coalesce
         self._lines: dict[Line, deque[Item]] = {}
         self._ready: deque[Line] = deque()
         self._marks: dict[int, _Mark] = {}
 
     def begin(self, partition: int, offset: int) -> None:
-        """A partition is ours; its next message should be this one."""
+        """Add an assigned partition, whose next message should have this offset."""
         self._marks[partition] = _Mark(offset)
 
     def expected(self, partition: int) -> int | None:
-        """Offset of the next message; None for a partition that is not ours."""
+        """Return the expected offset of the next message; None for a partition that is not assigned."""
         mark = self._marks.get(partition)
         return mark.next_offset if mark else None
 
     def skip(self, partition: int, offset: int) -> None:
-        """This message was read, and there is nothing to send."""
+        """Record that a message was read and is not sent."""
         self._marks[partition].next_offset = offset + 1
 
     def add(self, item: Item) -> bool:
-        """Put a message into its line; whether one was superseded: by this, or this one by what is there."""
+        """Append a message to its queue; return whether it superseded another or was itself superseded."""
         mark = self._marks[item.partition]
         mark.next_offset = item.offset + 1
         line = self._lines.get(item.line)
@@ -103,11 +104,11 @@ class AlertQueues:
         return replaced is not None
 
     def take(self) -> Item | None:
-        """The first of the next line of which nothing is under way; None when there is none."""
+        """Return the first message of the next queue that has none under way; None if there is no such queue."""
         return self._lines[self._ready.popleft()][0] if self._ready else None
 
     def done(self, item: Item) -> None:
-        """It was sent, or put aside for good; the next of its line may go."""
+        """Remove a message that was sent or finally rejected; the next of its queue may go."""
         if item.abandoned:
             return
         line = self._lines[item.line]
@@ -120,7 +121,7 @@ class AlertQueues:
             del self._lines[item.line]
 
     def leave(self, partition: int) -> int:
-        """The partition is not ours any more; gives how many of its messages are left to another."""
+        """Remove a revoked partition; return how many of its messages are left to the next owner."""
         self._marks.pop(partition, None)
         left = [item for line, items in self._lines.items() if line[0] == partition for item in items]
         for item in left:
@@ -131,7 +132,7 @@ class AlertQueues:
         return len(left)
 
     def committable(self) -> Iterator[tuple[int, int]]:
-        """Partition, and the offset before which everything is done."""
+        """Yield each partition with the offset before which everything is done."""
         for partition, mark in self._marks.items():
             yield partition, mark.committable
 

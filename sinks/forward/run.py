@@ -1,4 +1,4 @@
-"""A forwarder as a process runs it, and the one alert that tries a receiver out."""
+"""The forwarder process, and the sample alert that tests a receiver."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, stop: threading.Event, started: Callable[[Forwarder], None] = lambda _: None) -> None:
-    """Send alerts on to the target of these settings until told to stop. Raises SettingsError and SinkRefused.
+    """Send alerts to the target of these settings until `stop` is set. Raises SettingsError and SinkRefused.
 
-    `started` is given the forwarder before it works, to read its counters from another thread.
+    `started` gets the forwarder before it runs, to read its counters from another thread.
     """
     target = open_target(settings.forward)
     try:
@@ -50,7 +50,7 @@ def run(settings: Settings, stop: threading.Event, started: Callable[[Forwarder]
 
 
 def try_out(settings: ForwardSettings, now: float) -> tuple[str, Reply]:
-    """Send the sample alert once; the target's name, and what it answered. Raises SettingsError."""
+    """Send the sample alert once; return the target's name and its answer. Raises SettingsError."""
     target = open_target(settings)
     try:
         alert = sample(round(now * MICROS))
@@ -61,7 +61,7 @@ def try_out(settings: ForwardSettings, now: float) -> tuple[str, Reply]:
 
 
 def open_target(settings: ForwardSettings) -> Target:
-    """The receiver that the settings name. Raises SettingsError."""
+    """Return the receiver that the settings name. Raises SettingsError."""
     if settings.target == "syslog":
         return Syslog(settings)
     webhook = Webhook(settings)
@@ -71,7 +71,7 @@ def open_target(settings: ForwardSettings) -> Target:
 
 
 def sample(at: int) -> Alert:
-    """An alert that says of itself that it is none; `at` in microseconds."""
+    """Return an alert that is marked as a test; `at` is in microseconds."""
     when = iso_micros(at)
     return Alert(
         AlertId=f"test-{at}",

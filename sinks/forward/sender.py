@@ -1,4 +1,4 @@
-"""Sends what the pending gives out, in a thread of its own, and keeps on until each alert is delivered or refused for good."""
+"""Sends pending alerts in its own thread and retries until each is delivered or finally refused."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECS_FIRST = 0.25
 WARN_SECS = 10.0
-"""How often the same trouble is told at most."""
+"""Shortest interval between two log entries about errors."""
 
 Reroute = Callable[[Item, str], None]
-"""Puts an alert on the rejects topic, with why. Raises SinkBusy."""
+"""Puts an alert on the rejects topic, with the reason. Raises SinkBusy."""
 
 
 class Sender(threading.Thread):
-    """One of those that send."""
+    """One of the sending threads."""
 
     def __init__(self, pending: PendingAlerts, target: Target, reroute: Reroute, retry_secs_max: float) -> None:
         super().__init__(name="forward-sender", daemon=True)
         self.failing_since: float | None = None
-        """The alert at hand could not be sent since then, by the monotonic clock."""
+        """Monotonic time since which the current alert cannot be sent; None if it can."""
         self.failed_at = float("-inf")
-        """When a try failed last, likewise."""
+        """Monotonic time of the last failed try."""
         self.answer: Answer | None = None
-        """To the try that failed last, while the alert at hand is not delivered."""
+        """Answer to the last failed try, while the current alert is not delivered."""
         self.failure: BaseException | None = None
-        """A mistake of ours that ended the thread."""
+        """Unexpected exception that ended the thread."""
         self._pending = pending
         self._target = target
         self._reroute = reroute
@@ -43,7 +43,7 @@ class Sender(threading.Thread):
         self._warned_at = -WARN_SECS
 
     def run(self) -> None:
-        """Send until the pending gives out nothing more."""
+        """Send until there are no more messages because the forwarder stops."""
         try:
             while (item := self._pending.take()) is not None:
                 self._bring(item)
@@ -63,13 +63,13 @@ class Sender(threading.Thread):
                 self._pending.rerouted(item)
                 return
             self._note(item, reply)
-            # Not all at the same moment: those who wait for one receiver would knock together.
+            # Randomise the pause, so that the senders do not all retry at the same moment.
             self._pending.stopping.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, self._retry_secs_max)
         self.failing_since = self.answer = None
 
     def _try(self, item: Item) -> Reply:
-        """One try; REFUSED means that the rejects topic has it."""
+        """Try once; REFUSED means that the rejects topic has the alert."""
         reply = Reply(Answer.REFUSED, item.why) if item.alert is None else self._target.send(item.raw, item.alert)
         if reply.answer is not Answer.REFUSED:
             return reply

@@ -1,8 +1,9 @@
-"""A syslog receiver: RFC 5424 messages with CEF in them, by TCP with octet counting (RFC 6587), TLS (RFC 5425) or UDP.
+"""A syslog receiver: RFC 5424 messages with CEF in them, over TCP with octet counting (RFC 6587), TLS (RFC 5425) or UDP.
 
-Syslog answers nothing. Over TCP and TLS an alert counts as delivered once the receiver's machine has acknowledged its bytes,
-where the system tells (Linux does). What that machine still holds for a receiver that dies is lost to it: a connection that
-ends without having been closed is a reason to send the latest messages again on the next one. UDP promises nothing at all.
+Syslog has no replies. Over TCP and TLS, an alert counts as delivered once the receiver's machine has acknowledged its
+bytes, on systems that report this (Linux does). Bytes that the machine still buffers are lost if the receiver dies.
+Therefore, after a connection that ended without being closed, the latest messages are sent again on the next one. UDP
+guarantees nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SYSLOG_SEVERITY: dict[str, int] = {
 SEVERITY_UNKNOWN = 4
 
 AGAIN_MAX = 100
-"""So many messages are sent again when a connection broke that carried them."""
+"""Largest number of messages sent again after the connection that carried them broke."""
 
 HOST_CHARS_MAX = 64
 KIND_CHARS_MAX = 32
@@ -44,7 +45,7 @@ POLL_SECS = 0.002
 
 
 class Syslog:
-    """Sends one message after another, on a connection that is kept."""
+    """Sends one message after another on a persistent connection."""
 
     parallel = 1
 
@@ -62,7 +63,7 @@ class Syslog:
         self._host = socket.gethostname()
         self._connection: socket.socket | None = None
         self._sent: deque[bytes] = deque(maxlen=AGAIN_MAX)
-        """Frames of this connection; of a broken one until they were sent again."""
+        """Frames sent on this connection; those of a broken one are kept until they are sent again."""
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
         """Try once."""
@@ -94,7 +95,7 @@ class Syslog:
 
     def _write(self, frame: bytes) -> None:
         if self._connection is not None and _closed(self._connection):
-            # Properly closed: whoever closes with something unread breaks the connection instead.
+            # Closed properly by the receiver: a peer that closes with unread bytes resets the connection instead.
             self.close()
             self._sent.clear()
         again = [] if self._connection is not None else list(self._sent)
@@ -123,13 +124,16 @@ class Syslog:
             return plain
         try:
             return self._context.wrap_socket(plain, server_hostname=self._place[0])
-        except BaseException:  # whatever it was, nobody else closes it
+        except BaseException:  # whatever it was, no other code closes it
             plain.close()
             raise
 
 
 def syslog_message(alert: ForwardedAlert, facility: int, host: str, bytes_max: int) -> bytes:
-    """One message, no longer than that. Its time is that of the latest request; no byte order mark, as CEF readers stumble."""
+    """Return one message of at most `bytes_max` bytes.
+
+    Its time is that of the latest request. It has no byte order mark, because CEF parsers fail on it.
+    """
     priority = 8 * facility + SYSLOG_SEVERITY.get(alert.Severity, SEVERITY_UNKNOWN)
     kind = _printable(alert.Kind, KIND_CHARS_MAX)
     head = f"<{priority}>1 {_time(alert.LastTime)} {_printable(host, HOST_CHARS_MAX)} unproxy - {kind} - ".encode()
@@ -138,7 +142,7 @@ def syslog_message(alert: ForwardedAlert, facility: int, host: str, bytes_max: i
 
 @cache
 def installed_version() -> str:
-    """Ours."""
+    """Return the version of this program; "0" if it is not installed."""
     try:
         return version("unproxy")
     except PackageNotFoundError:
@@ -158,7 +162,7 @@ def _printable(text: str, chars_max: int) -> str:
 
 
 def _closed(connection: socket.socket) -> bool:
-    """Whether the other side has closed it. Raises OSError when it is broken."""
+    """Return whether the other side has closed the connection. Raises OSError if it is broken."""
     before = connection.gettimeout()
     connection.settimeout(0)
     try:
@@ -170,7 +174,7 @@ def _closed(connection: socket.socket) -> bool:
 
 
 def _tells() -> bool:
-    """Whether the system tells what the other side has acknowledged (Linux: SIOCOUTQ, see tcp(7))."""
+    """Return whether the system reports what the other side has acknowledged (Linux: SIOCOUTQ, see tcp(7))."""
     return sys.platform == "linux"
 
 

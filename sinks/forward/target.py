@@ -1,12 +1,12 @@
-"""What a receiver is to the forwarder, and the words for what it answers.
+"""The interface of a receiver, and the kinds of its answers.
 
 DELIVERED       it has the alert
-REFUSED         it will never take this alert; others it may
+REFUSED         it will never accept this alert; it may accept others
 UNREACHABLE     no connection, or it broke       ┐
-TIMEOUT         no answer in time                │ the same again, later
-BUSY            it asks for patience             │
-FAILED          it is broken                     ┘
-MISCONFIGURED   the same again, and a person must act: login, address, certificate
+TIMEOUT         no answer in time                │ retry later
+BUSY            it requests a pause              │
+FAILED          it has an internal error         ┘
+MISCONFIGURED   retry, and an operator must act: login, address, certificate
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sinks.forward.alert import ForwardedAlert
 
 
 class Answer(StrEnum):
-    """What became of one try."""
+    """The result of one try."""
 
     DELIVERED = "delivered"
     REFUSED = "refused"
@@ -32,36 +32,36 @@ class Answer(StrEnum):
 
 
 class Reply(NamedTuple):
-    """An answer, and more of it."""
+    """An answer with its details."""
 
     answer: Answer
     said: str
-    """In words of ours; nothing secret is in them."""
+    """Description for logs, without secrets."""
     pause_secs: float = 0.0
-    """The receiver asks not to be tried before."""
+    """Pause in seconds that the receiver requests."""
     body: str = ""
-    """The beginning of what the receiver wrote: for whoever tries it out, not for a log."""
+    """Beginning of the receiver's response, for the operator who tests the receiver; not for logs."""
 
 
 class Target(Protocol):
-    """Where alerts go."""
+    """A receiver of alerts."""
 
     name: str
-    """Without secrets, for logs."""
+    """Name for logs, without secrets."""
     parallel: int
-    """How many threads may send at once."""
+    """Number of threads that may send at once."""
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
-        """Try once. Raises nothing that a receiver or a network can cause."""
+        """Try once. Errors of the receiver and the network become replies, not exceptions."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
 
 def content_of(key: str, path: str) -> str:
-    """A text file that a setting names. Raises SettingsError."""
+    """Return the content of a text file that a setting names. Raises SettingsError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:

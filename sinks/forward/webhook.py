@@ -1,4 +1,4 @@
-"""A webhook: each version of an alert is one POST, signed; the body is the message of `block-alerts`, byte for byte."""
+"""A webhook: one signed POST per version of an alert; the body is the message of `block-alerts`, byte for byte."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ TIMESTAMP_HEADER = "X-Unproxy-Timestamp"
 SIGNATURE_HEADER = "X-Unproxy-Signature"
 
 REFUSED = frozenset({400, 409, 413, 422})
-"""It is the alert that is not wanted."""
+"""Statuses that reject the alert itself."""
 BUSY = frozenset({408, 425, 429, 503})
 
 PAUSE_SECS_MAX = 600.0
-"""A Retry-After asks for no more than this."""
+"""Upper bound for the seconds of a Retry-After."""
 BODY_BYTES_MAX = 2_048
-"""So much of an answer is looked at; of a longer one the connection is closed."""
+"""Largest part of a response that is read; the connection of a longer one is closed."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {"content-type", "content-length", "transfer-encoding", "host", "connection"}
 
 
 class Webhook:
-    """Sends by HTTP, on connections that are kept."""
+    """Sends over HTTP on persistent connections."""
 
     def __init__(self, settings: ForwardSettings) -> None:
         url = settings.url.get_secret_value()
@@ -68,7 +68,7 @@ class Webhook:
         return bool(self._secret)
 
     def send(self, raw: bytes, alert: ForwardedAlert) -> Reply:
-        """One POST; redirects are not followed."""
+        """Send one POST; redirects are not followed."""
         now = time.time()
         headers = {**self._headers, ID_HEADER: alert.AlertId, VERSION_HEADER: str(alert.Version)}
         headers |= signed(self._secret, int(now), raw)
@@ -82,12 +82,12 @@ class Webhook:
         return reply_of(response.status, response.headers.get("Retry-After", ""), now)._replace(body=body)
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the connections."""
         self._pool.close()
 
 
 def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
-    """Headers that prove who sends and when: HMAC-SHA256 over `timestamp.body`; without a secret none."""
+    """Return headers that prove sender and time: HMAC-SHA256 over `timestamp.body`; none without a secret."""
     if not secret:
         return {}
     digest = hmac.new(secret, b"%d.%b" % (timestamp, body), hashlib.sha256).hexdigest()
@@ -95,7 +95,7 @@ def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
 
 
 def reply_of(status: int, retry_after: str, now: float) -> Reply:
-    """What a status means."""
+    """Return the meaning of a status."""
     try:
         said = f"answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -114,7 +114,7 @@ def reply_of(status: int, retry_after: str, now: float) -> Reply:
 
 
 def pause_of(retry_after: str, now: float) -> float:
-    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3): a number, or a date; 0 when it says neither."""
+    """Return the seconds that a Retry-After requests (RFC 9110 section 10.2.3), given as a number or a date; 0 if neither."""
     try:
         secs = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else _until(retry_after) - now
     except (ValueError, OverflowError):
@@ -123,7 +123,7 @@ def pause_of(retry_after: str, now: float) -> float:
 
 
 def secret_of(settings: ForwardSettings) -> bytes:
-    """What to sign with; empty for nothing. Raises SettingsError."""
+    """Return the secret to sign with; empty if there is none. Raises SettingsError."""
     if not settings.secret_file:
         return settings.secret.get_secret_value().encode()
     secret = content_of("secret_file", settings.secret_file).strip()
@@ -133,7 +133,7 @@ def secret_of(settings: ForwardSettings) -> bytes:
 
 
 def headers_of(settings: ForwardSettings) -> dict[str, str]:
-    """Headers to add. Raises SettingsError, which names the line and not what is in it."""
+    """Return the headers to add. Raises SettingsError, which names the line but not its content."""
     found: dict[str, str] = {}
     content = content_of("headers_file", settings.headers_file) if settings.headers_file else ""
     for number, line in enumerate(content.splitlines(), 1):
@@ -155,7 +155,7 @@ def _until(date: str) -> float:
 
 
 def _beginning(response: BaseHTTPResponse) -> str:
-    """Read the answer to its end, so that the connection can be used again, but not a long one."""
+    """Read the response to its end, so that the connection can be reused; close the connection of a long one."""
     body = response.read(BODY_BYTES_MAX + 1, decode_content=False)
     if len(body) > BODY_BYTES_MAX:
         response.close()
