@@ -1,1 +1,1 @@
-"""What several packages need and no outsider relies on: Kafka clients, TLS, exporters, health, consumer groups."""
+"""Code shared by several packages, internal to this project: Kafka clients, TLS, exporters, health, consumer groups."""

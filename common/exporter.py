@@ -1,7 +1,7 @@
-"""The pages of a process: /metrics, plain integers read when somebody asks, so that no hot path knows of it; and its health.
+"""The HTTP pages of a process. Metrics are plain integers, read per request, so that no hot path depends on this module.
 
 /metrics   for Prometheus
-/healthz   200 while the process is alive and goes forward, else 503; one line of JSON says why
+/healthz   200 while the process is alive and makes progress, else 503; one line of JSON gives the reason
 /readyz    200 while it can do work, likewise
 """
 
@@ -32,13 +32,13 @@ from schemas.settings import SettingsError
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labelled = Mapping[tuple[str, ...], float]
 Families = Callable[[], Iterable[Family]]
-"""Reads the numbers as they are now; called in the page's own thread."""
+"""Returns the current metrics; called in the thread of the page."""
 
 STARTED_AT = time.time()
 
 
 def family(metric: Metric, values: Labelled) -> Family:
-    """One declared metric with its values."""
+    """Return a declared metric with its values."""
     make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
     made = make(metric.name, metric.about, labels=metric.labels)
     for labels, value in values.items():
@@ -47,17 +47,17 @@ def family(metric: Metric, values: Labelled) -> Family:
 
 
 def one(metric: Metric, value: float) -> Family:
-    """One declared metric without labels."""
+    """Return a declared metric without labels."""
     return family(metric, {(): value})
 
 
 def by_label(metric: Metric, counts: Mapping[str, int]) -> Family:
-    """One declared metric with one label."""
+    """Return a declared metric with one label."""
     return family(metric, {(label,): count for label, count in dict(counts).items()})
 
 
 def spread(metric: Metric, histograms: Mapping[tuple[str, ...], Histogram]) -> Family:
-    """One declared histogram, by its labels' values."""
+    """Return a declared histogram, by its label values."""
     made = HistogramMetricFamily(metric.name, metric.about, labels=metric.labels)
     for labels, histogram in histograms.items():
         bounds = [*map(str, histogram.bounds), "+Inf"]
@@ -67,7 +67,7 @@ def spread(metric: Metric, histograms: Mapping[tuple[str, ...], Histogram]) -> F
 
 
 def process_families(health: Health) -> Iterator[Family]:
-    """What every process tells of itself."""
+    """Yield the metrics that every process has."""
     try:
         installed = version("unproxy")
     except PackageNotFoundError:
@@ -79,9 +79,9 @@ def process_families(health: Health) -> Iterator[Family]:
 
 
 def serve(section: str, host: str, port: int, families: Families, health: Health) -> Callable[[], None]:
-    """Serve the pages in a thread until what this gives is called; port 0 is for none.
+    """Serve the pages in a thread; return a function that stops it. Port 0 serves nothing.
 
-    Raises SettingsError, naming the section of the settings, when nobody can listen there.
+    Raises SettingsError, which names the section of the settings, if the address cannot be bound.
     """
     if not port:
         return lambda: None
@@ -107,7 +107,7 @@ def serve(section: str, host: str, port: int, families: Families, health: Health
 
 @contextmanager
 def served(section: str, host: str, port: int, families: Families, health: Health) -> Iterator[None]:
-    """Have the pages served meanwhile."""
+    """Serve the pages within the context."""
     stop = serve(section, host, port, families, health)
     try:
         yield
@@ -126,7 +126,7 @@ class _Page(Collector):
 
 
 def _pages(metrics: WSGIApplication, health: Health) -> WSGIApplication:
-    """Which page answers."""
+    """Return the application that dispatches to the pages."""
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -152,11 +152,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Who asks for a page is no news."""
+        """Do not log scrapes."""
 
 
 def _server(host: str, port: int) -> _Server:
-    """Listens already."""
+    """Return a server that is listening already."""
     found, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
 
     class OfFamily(_Server):

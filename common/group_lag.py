@@ -1,4 +1,4 @@
-"""How far a group is behind: messages on each topic that it has not done yet, as the broker has it."""
+"""The lag of a consumer group: messages per topic that it has not committed, as reported by the broker."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Place = tuple[str, int]
 
 
 class Progress(NamedTuple):
-    """How far the group is in one partition."""
+    """Progress of the group in one partition."""
 
     committed: int
-    """Next offset to do; the first one there where nothing was committed."""
+    """Offset of the next message to process; the first existing one if nothing is committed."""
     end: int
 
 
 class GroupView:
-    """Asks the broker with a client of its own that joins no group; for one thread."""
+    """Queries the broker with its own client, which joins no group; for one thread."""
 
     def __init__(
         self, kafka: KafkaSettings, group: str, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2
@@ -36,16 +36,16 @@ class GroupView:
         self._consumer = Consumer({**config, "enable.auto.commit": False, "log_level": log_level})
 
     def places(self, topics: Iterable[str]) -> list[Place]:
-        """The partitions of these topics, of those that exist. Raises KafkaException."""
+        """Return the partitions of those of these topics that exist. Raises KafkaException."""
         known = self._consumer.list_topics(timeout=self._timeout_secs).topics
         return [(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions]
 
     def progress(self, places: Iterable[Place]) -> dict[Place, Progress]:
-        """Where the group stands there. Raises KafkaException."""
+        """Return the group's progress in these partitions. Raises KafkaException."""
         asked = list(places)
         if not asked:
             return {}
-        # Asked for the offset of the time "end", the broker answers with the end: all partitions in one request.
+        # A query for the timestamp "end" returns the end offsets of all partitions in one request.
         ends = self._consumer.offsets_for_times(
             [TopicPartition(*place, OFFSET_END) for place in asked], timeout=self._timeout_secs
         )
@@ -63,12 +63,12 @@ class GroupView:
         return first
 
     def close(self) -> None:
-        """Ask no more."""
+        """Close the client."""
         self._consumer.close()
 
 
 def lag(settings: Settings) -> dict[str, int]:
-    """Messages not written yet, by topic. Raises KafkaException when Kafka does not answer."""
+    """Return the messages that are not written yet, by topic. Raises KafkaException if Kafka does not answer."""
     names = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
     group = GroupView(settings.kafka, settings.sink.group)
     try:
@@ -78,7 +78,7 @@ def lag(settings: Settings) -> dict[str, int]:
 
 
 def by_topic(names: Iterable[str], progress: dict[Place, Progress]) -> dict[str, int]:
-    """What is left, summed."""
+    """Return the remaining messages, summed by topic."""
     behind = dict.fromkeys(names, 0)
     for (topic, _), place in progress.items():
         behind[topic] += max(0, place.end - place.committed)

@@ -1,4 +1,4 @@
-"""Looks after a group's member from outside: how far it is in our partitions, as the broker has it, every few seconds."""
+"""Watches a member of a consumer group: reads its progress from the broker every few seconds."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from schemas.settings import KafkaSettings
 ASK_SECS = 2.0
 ANSWER_SECS_MAX = 1.0
 STOP_SECS_MAX = 0.1
-"""Asking may take longer; then the thread is left behind."""
+"""Longest wait for the thread to stop. A query may take longer; the thread is then abandoned."""
 
 
 class Member(Protocol):
-    """Who is watched, read from another thread."""
+    """The watched member, read from another thread."""
 
     @property
     def own(self) -> Collection[Place]:
-        """Its partitions at the moment."""
+        """Partitions that are assigned to it now."""
 
     @property
     def joined(self) -> bool:
-        """The group gave it partitions, or told that there are none for it."""
+        """The group assigned its partitions, possibly none."""
 
     @property
     def done(self) -> Hashable:
-        """A count of what it has done."""
+        """Counter of its work; any change counts as progress."""
 
     @property
     def failing_since(self) -> float | None:
-        """Since when it waits for whoever takes what it has; None while it does not."""
+        """Time since which it waits for an unreachable receiver of its output; None if it does not."""
 
 
 class Watch(threading.Thread):
-    """Writes down what it sees, for the health pages; ends the process when it stands still for longer than it may."""
+    """Records its observations for the health pages; ends the process if it stalls for longer than allowed."""
 
     def __init__(
         self,
@@ -66,14 +66,14 @@ class Watch(threading.Thread):
         looks.lag_by_topic = dict.fromkeys(self._topics, 0)
 
     def run(self) -> None:
-        """Look again and again until told to stop."""
+        """Observe repeatedly until stopped."""
         while not self._stopped.is_set():
             self.look()
             self._stopped.wait(ASK_SECS)
         self._group.close()
 
     def look(self) -> None:
-        """Ask once."""
+        """Observe once."""
         own = self._member.own
         try:
             progress = self._group.progress(own or [(self._topics[0], 0)])
@@ -93,6 +93,6 @@ class Watch(threading.Thread):
             self._end(why)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop observing."""
         self._stopped.set()
         self.join(STOP_SECS_MAX)

@@ -1,10 +1,10 @@
-"""Whether a process is well, decided from plain facts: whoever looks writes them down, the pages /healthz and /readyz read.
+"""Decisions about the health of a process, from recorded observations; the pages /healthz and /readyz show them.
 
-    alive   it goes forward, or has nothing to do, or waits for somebody who is away, and not for longer than a bound
-    ready   it can do work right now
+    alive   it makes progress, or has nothing to do, or waits, within a bound, for an unreachable service
+    ready   it can do work now
 
-What is alive and not ready is left alone: starting it again brings nobody back. What is not alive needs a person, or a
-restart.
+A process that is alive and not ready needs no restart: a restart does not bring the other service back. A process that
+is not alive needs an operator or a restart.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 AWAY_SECS_MAX = 300.0
-"""Kafka or ClickHouse may be away for so long; beyond it, whoever waits for them is not alive any more."""
+"""Seconds that Kafka or ClickHouse may be unreachable; beyond, the waiting process is no longer alive."""
 LOOK_SECS_MAX = 30.0
-"""Nobody looking for so long is a fault of its own: then nothing is known."""
+"""Seconds without an observation after which the watch itself has failed, and the state is unknown."""
 
 Place = TypeVar("Place", bound=Hashable)
 
 
 class Verdict(NamedTuple):
-    """Yes or no, and why, in words."""
+    """A boolean and its reason as text."""
 
     ok: bool
     why: str
 
 
 class Health(NamedTuple):
-    """What the pages ask of a process; called in a thread of their own."""
+    """Health checks of a process; the pages call them in their own thread."""
 
     alive: Callable[[], Verdict]
     ready: Callable[[], Verdict]
 
 
 class Standstill(Generic[Place]):
-    """Since when input waits without a commit, place by place."""
+    """Records, per partition, since when input waits without a commit."""
 
     def __init__(self) -> None:
         self._moved: dict[Place, tuple[int, float]] = {}
 
     def forget(self) -> None:
-        """Standing still so far says nothing."""
+        """Discard the times recorded so far."""
         self._moved.clear()
 
     def look(self, places: Mapping[Place, tuple[int, int]], now: float) -> None:
-        """See the committed and the end offset of every place that is ours."""
+        """Record the committed and the end offset of every assigned partition."""
         for place in self._moved.keys() - places.keys():
             del self._moved[place]
         for place, (committed, end) in places.items():
@@ -57,38 +57,41 @@ class Standstill(Generic[Place]):
 
     @property
     def since(self) -> dict[Place, float]:
-        """Places whose input waits: when their commit was first seen where it still is."""
+        """Return, for each partition with waiting input, when its present committed offset was first seen."""
         return {place: at for place, (_, at) in self._moved.items()}
 
 
 @dataclass(slots=True)
 class Looks:
-    """What the last look at the group, as the broker has it, brought. One thread writes, others read."""
+    """Results of the last query of the group's state at the broker. One thread writes, others read."""
 
     silent_since: float | None = None
-    """Kafka has not answered since then; None: it answered the last time. A process begins in silence."""
+    """Time since which Kafka has not answered; None if it answered last time.
+
+    Initially, it is the start of the process.
+    """
     looked_at: float | None = None
-    """None before the first look."""
+    """Time of the last query; None before the first one."""
     lag: int = 0
-    """Messages of ours that are not committed yet."""
+    """Messages in assigned partitions that are not committed yet."""
     standing_since: float | None = None
-    """Input waits, and its commit has been where it is since then."""
+    """Time since which input waits and its committed offset has not changed; None if no input waits."""
     lag_by_topic: dict[str, int] = field(default_factory=dict)
 
     def silent(self, now: float) -> None:
-        """Kafka did not answer."""
+        """Record that Kafka did not answer."""
         self.looked_at = now
         self.silent_since = now if self.silent_since is None else self.silent_since
         self.standing_since = None
 
     def answered(self, lag: int, standing_since: float | None, now: float) -> None:
-        """It did."""
+        """Record an answer of Kafka."""
         self.looked_at = now
         self.silent_since, self.lag, self.standing_since = None, lag, standing_since
 
 
 def goes_forward(looks: Looks, standing_secs_max: float, now: float) -> Verdict:
-    """Alive: offsets are committed while input waits, or nothing waits, or Kafka is away for not too long."""
+    """Return whether it is alive: offsets are committed, or no input waits, or Kafka is away for a limited time."""
     silent_since, standing_since = looks.silent_since, looks.standing_since
     if looks.looked_at is not None and now - looks.looked_at > LOOK_SECS_MAX:
         return Verdict(False, f"nobody has looked at the group for {now - looks.looked_at:.0f} s")
@@ -102,7 +105,7 @@ def goes_forward(looks: Looks, standing_secs_max: float, now: float) -> Verdict:
 
 
 def in_reach(looks: Looks, now: float) -> Verdict:
-    """Ready, as far as Kafka goes."""
+    """Return whether it is ready as far as Kafka is concerned."""
     if looks.silent_since is not None:
         return Verdict(False, f"Kafka has not answered for {now - looks.silent_since:.0f} s")
     return Verdict(True, "Kafka answers")

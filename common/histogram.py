@@ -1,4 +1,4 @@
-"""A histogram in plain integers: how many values fell into which bucket. The exporter reads it when somebody asks."""
+"""A histogram of plain integers: the number of values per bucket. The exporter reads it per scrape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Histogram:
-    """Counts values into buckets that are fixed from the start; a value at a bound belongs below it."""
+    """Counts values in fixed buckets; upper bounds are inclusive."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -16,7 +16,7 @@ class Histogram:
         assert list(bounds) == sorted(set(bounds)), "bounds grow"
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """Values in each bucket; the last one is for what is beyond all bounds."""
+        """Number of values in each bucket; the last bucket holds those above all bounds."""
         self.total = 0.0
         """Sum of all values."""
 
@@ -27,7 +27,7 @@ class Histogram:
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """All of them together; there is at least one, and their bounds are the same."""
+    """Return the sum of at least one histogram; all have the same bounds."""
     first, *others = histograms
     whole = Histogram(first.bounds)
     for one in (first, *others):

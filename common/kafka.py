@@ -1,4 +1,4 @@
-"""How every librdkafka client of ours reaches the cluster; what is special to one of them is added by that one."""
+"""Settings that all librdkafka clients share; each client adds its own."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""The largest message of any topic (deploy/topics.toml), headers and framing included."""
+"""Largest message of any topic (deploy/topics.toml), including headers and framing."""
 LISTENS_SECS_MAX = 1.0
 ONCE_IN_ORDER: dict[str, object] = {
     "enable.idempotence": True,
     "acks": "all",
-    # Of several requests in flight a partition that just got its leader may refuse the first and take the second, as Kafka
-    # accepts any first sequence number of a producer it knows nothing of. librdkafka (2.16) then takes the first for done, too.
+    # With several requests in flight, a partition with a new leader may reject the first and accept the second, because
+    # Kafka accepts any first sequence number of an unknown producer. librdkafka (2.16) then treats the first as done,
+    # too.
     "max.in.flight.requests.per.connection": 1,
 }
-"""How a Producer is set up that must lose nothing and write nothing twice."""
+"""Settings of a Producer that must neither lose nor duplicate messages."""
 
 
 def client_config(kafka: KafkaSettings, settings: str = "kafka.ssl_") -> dict[str, object]:
-    """Settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster. Raises SettingsError.
+    """Return settings of a confluent-kafka Producer, Consumer or AdminClient for this cluster. Raises SettingsError.
 
-    `settings` is how the names of those begin that tell the files for encryption.
+    `settings` is the common prefix of the settings that name the TLS files.
     """
     config: dict[str, object] = {
         "bootstrap.servers": kafka.bootstrap,
         "client.id": "unproxy",
         "security.protocol": kafka.security_protocol,
-        # A broker that comes back should be met within a second or two, not after librdkafka's ten.
+        # Reconnect to a restarted broker within two seconds instead of librdkafka's ten.
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 2_000,
-        # Nor should one that takes the connection and says nothing be waited for half a minute.
+        # Do not wait half a minute for a broker that accepts the connection but does not answer.
         "socket.connection.setup.timeout.ms": 5_000,
         "api.version.request.timeout.ms": 5_000,
         "socket.keepalive.enable": True,
-        # An idle connection that the broker closes is no news.
+        # Do not log idle connections that the broker closes.
         "log.connection.close": False,
     }
     if kafka.sasl_mechanism:
@@ -48,7 +49,7 @@ def client_config(kafka: KafkaSettings, settings: str = "kafka.ssl_") -> dict[st
         config["sasl.username"] = kafka.sasl_username
         config["sasl.password"] = kafka.sasl_password.get_secret_value()
     if kafka.security_protocol.endswith("SSL") and (kafka.ssl_ca_file or kafka.ssl_client_cert_file):
-        # Of a file that cannot be used librdkafka says less.
+        # This check gives a better message for an unusable file than librdkafka does.
         tls.context(settings, kafka.ssl_ca_file, kafka.ssl_client_cert_file)
     if kafka.ssl_ca_file:
         config["ssl.ca.location"] = kafka.ssl_ca_file
@@ -58,7 +59,7 @@ def client_config(kafka: KafkaSettings, settings: str = "kafka.ssl_") -> dict[st
 
 
 def what_to_do(error: KafkaError, bootstrap: str) -> str:
-    """What a person should look at when a client of ours meets this error and goes on trying."""
+    """Return what an operator should check when a client meets this error and keeps retrying."""
     name = error.name()
     if "UNKNOWN_TOPIC" in name or "UNKNOWN_PARTITION" in name:
         return "run `unproxy topics --create`"
@@ -66,9 +67,9 @@ def what_to_do(error: KafkaError, bootstrap: str) -> str:
 
 
 class Door:
-    """Why somebody who is there does not answer a client: login, encryption. Its `note` is the client's `error_cb`.
+    """Explains why a reachable server does not answer a client: login or encryption. `note` is the client's `error_cb`.
 
-    Of each of them the client's own calls tell only that the connection failed; `poll` the client before asking for words.
+    The client's own calls only report that the connection failed. Call the client's `poll` before `words`.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -76,16 +77,19 @@ class Door:
         self._error: KafkaError | None = None
 
     def note(self, error: KafkaError) -> None:
-        """Keep what a person can mend."""
+        """Keep an error that an operator can fix."""
         if _at_the_door(error):
             self._error = error
 
     def words(self) -> str:
-        """What was wrong since this was asked last, and what to do; "" where nobody is there. Takes a second at most."""
+        """Return what has failed since the last call and what to do; "" if nothing listens there.
+
+        Blocks for a second at most per broker.
+        """
         error, self._error = self._error, None
         if error is not None:
             return f"{error.str()}; {_at_the_door(error)}"
-        # Who is spoken to with another protocol than he expects closes the connection, or waits; no client is told why.
+        # A server that expects another protocol closes the connection or waits; the client gets no reason.
         if any(_listens(address.strip()) for address in self._bootstrap.split(",")):
             return (
                 "somebody listens there and gives no answer; "

@@ -1,4 +1,4 @@
-"""How a process of ours leaves at once when going on would be wrong."""
+"""Immediate exit of a process that must not continue."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NoReturn
 log = logging.getLogger(__name__)
 
 STALLED = 76
-"""Exit code of a process that stood still although it could go on; whatever runs it starts it again."""
+"""Exit code of a process that stalled although it could continue; its supervisor restarts it."""
 
 
 def leave(code: int, who: str, why: str) -> NoReturn:
-    """Leave from any thread: no finalizer and no acknowledgement runs after this."""
+    """Exit from any thread; no finalizer and no acknowledgement runs after this."""
     if code:
         log.error("%s ends itself with exit code %d: %s", who, code, why, exc_info=sys.exc_info()[0] is not None)
     else:

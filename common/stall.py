@@ -1,7 +1,7 @@
-"""Whether a member of a group does nothing although it could: pure, time comes in.
+"""Detection of a group member that makes no progress although it could. Pure: the time is an argument.
 
-librdkafka (2.16.0) may lose its partitions while the broker is away and never ask for any again, without a word; so does every
-member that lost them in the same moment. Starting the process again is what helps.
+While the broker is unreachable, librdkafka (2.16.0) may lose its partitions and never request any again, without an
+error. All members that lose theirs at the same moment are affected. A restart of the process fixes it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from common.group_lag import Place, Progress
 
 
 class Sign(NamedTuple):
-    """What would have changed if anything had been done."""
+    """State of a member that changes when any work is done."""
 
     joined: bool
-    """The group gave it partitions, or told that there are none for it."""
+    """The group assigned its partitions, possibly none."""
     committed: Mapping[Place, Progress]
-    """Of its own partitions, as the broker has it."""
+    """Progress in its own partitions, as reported by the broker."""
     done: Hashable
-    """A count of what it has done."""
+    """Counter of its work."""
     failing: bool
-    """It waits for whoever takes what it has, who is away."""
+    """It waits for an unreachable receiver of its output."""
 
 
 class Stall:
-    """Since when nothing has changed."""
+    """Tracks since when nothing has changed."""
 
     def __init__(self, secs_max: float) -> None:
         self.secs_max = secs_max
@@ -34,11 +34,11 @@ class Stall:
         self._before: Hashable = None
 
     def forget(self) -> None:
-        """Kafka was away: standing still so far says nothing."""
+        """Discard the time recorded so far, because Kafka was unreachable."""
         self._since = None
 
     def look(self, sign: Sign, now: float) -> str:
-        """Why it stands still, "" when it does not."""
+        """Return why the member is stalled; "" if it is not."""
         waits = any(place.committed < place.end for place in sign.committed.values())
         committed = frozenset((place, progress.committed) for place, progress in sign.committed.items())
         before, self._before = self._before, (sign.joined, committed, sign.done)

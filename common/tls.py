@@ -1,4 +1,4 @@
-"""Encrypted connections as all our clients make them: certificates and names are always verified."""
+"""TLS settings of all clients: certificates and host names are always verified."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from schemas.settings import SettingsError
 
 
 def context(settings: str, ca_file: str, client_cert_file: str = "") -> ssl.SSLContext:
-    """Trust the authorities of a PEM file, or the system's; show a client's certificate, if any.
+    """Return a context that trusts the CAs of a PEM file, or of the system, and presents a client certificate, if given.
 
-    `settings` is how the names of both settings begin, as in `kafka.ssl_`. Raises SettingsError.
+    `settings` is the common prefix of both settings' names, such as `kafka.ssl_`. Raises SettingsError.
     """
     name, file = "ca_file", ca_file
     try:
