@@ -1,4 +1,4 @@
-"""One producer: sources → batches → Kafka → kept position, until the files end or somebody says stop."""
+"""The main loop of a producer: sources → batches → Kafka → saved position, until the files end or a stop is requested."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ log = logging.getLogger(__name__)
 
 IDLE_SECS = 0.05
 TELL_SECS = 5.0
-"""How often files are looked at, and waiting lines are."""
+"""Interval between two log entries about the progress of learning addresses."""
 STOP_SECS_MAX = 8.0
-"""How long a stop waits for Kafka; what is not acknowledged by then is sent again next time."""
+"""Longest wait of a stop for Kafka; messages not acknowledged by then are sent again by the next run."""
 STOP_SECS_QUIET = 0.8
-"""And how long for its next acknowledgement: a cluster that is away, or hangs, is not waited for."""
+"""Longest wait for the next acknowledgement during a stop, so that an unreachable or hanging cluster does not delay it."""
 STOP_SECS_QUIET_ONCE = 5.0
-"""The same where something would be lost, as it cannot be read again."""
+"""The same while lines that cannot be read again are not acknowledged."""
 SAVE_SECS_MIN = 1.0
 SAVE_SECS_MIN_OF_INPUTS = 0.1
-"""Sources on the network wait for it, before they answer whoever sent."""
+"""Network sources wait for the save before they answer their clients."""
 SAVE_SHARE_MAX = 0.05
-"""Saving the position takes at most this share of the time, however many devices there are."""
+"""Largest share of the time spent saving the position, whatever the number of devices."""
 
 _INPUTS: dict[Scheme, type[KafkaInput | HttpInput]] = {
     Scheme.KAFKA: KafkaInput,
@@ -69,7 +69,7 @@ def produce(
     progress: Callable[[Report], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Publish the sources. Raises SourceError (the call is wrong) and PublisherFailed (start again)."""
+    """Publish the sources. Raises SourceError (invalid call) and PublisherFailed (restart to continue)."""
     grants, failures = Grants(settings.inputs), DialectFailures(clock)
     given = [replace(source, grants=grants, failures=failures) for source in sources]
     positions = Positions(Path(settings.publisher.state_dir))
@@ -100,9 +100,10 @@ def publish(
     failures: DialectFailures,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Publish lines that are in no file, until they end; None is no line yet. `families` are shown beside the producer's own.
+    """Publish lines that come from no file until they end; None means no line yet.
 
-    Raises SourceError (another producer runs here) and PublisherFailed (start again).
+    `families` are exported beside the producer's own. Raises SourceError (another producer uses the position folder)
+    and PublisherFailed (restart to continue).
     """
     positions = Positions(Path(settings.publisher.state_dir))
     try:
@@ -117,7 +118,7 @@ def publish(
 def _inputs(settings: Settings, sources: list[Source], report: Report, clock: Callable[[], float]) -> Iterator[Input]:
     for source in sources:
         if source.endpoint is not None:
-            # From zero on, as Prometheus sees an increase only between two readings.
+            # Start at zero, because Prometheus sees an increase only between two samples.
             report.received.update(dict.fromkeys(map(str, outcomes_of(source.endpoint.scheme)), 0))
             yield _INPUTS[source.endpoint.scheme](
                 source,
@@ -166,7 +167,7 @@ def _stream(
 
 
 def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Callable[[], float]) -> Learning:
-    """Who has which address, from the files as a whole: of followed ones, and of the network, nobody knows what will come."""
+    """Return who has which address, learnt from complete files; followed files and network sources are incomplete."""
     due = clock()
 
     def tell(done: int, of: int) -> None:
@@ -179,7 +180,7 @@ def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Cal
 
 
 class _Producer:
-    """The loop and what it holds."""
+    """The loop and its state."""
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class _Producer:
         self._save_at = 0.0
         self._inputs: list[tuple[Input, Iterator[Line | None]]] = []
         self.report = Report(failures_by_dialect=failures.by_dialect)
-        # From zero on, as Prometheus sees an increase only between two readings.
+        # Start at zero, because Prometheus sees an increase only between two samples.
         self.report.not_allowed.update(dict.fromkeys(settings.inputs.grants, 0))
         self._devices = Devices(
             settings.identity,
@@ -225,13 +226,13 @@ class _Producer:
         )
 
     def families(self) -> Iterator[Family]:
-        """Its numbers for Prometheus."""
+        """Yield the producer's metrics in Prometheus' families."""
         self.report.identity_unusable = self._devices.unusable
         waiting = self._batcher.waiting_bytes + sum(batch.size_bytes for batch in list(self._due))
         return publisher_families(self.report, self._publisher.resends, waiting + self._publisher.unacknowledged_bytes)
 
     def health(self) -> Health:
-        """What its pages ask."""
+        """Return the checks for the health pages."""
         publisher = self._publisher
         return Health(
             lambda: with_dialects(alive(publisher.facts(), self._clock()), dict(self.report.by_dialect)),
@@ -239,7 +240,7 @@ class _Producer:
         )
 
     def run(self, stream: Iterator[Line | None], inputs: list[tuple[Input, Iterator[Line | None]]]) -> Report:
-        """Publish everything, or until stopped; then wait for Kafka and keep the position."""
+        """Publish until the lines end or a stop is requested; then wait for Kafka and save the position."""
         self._inputs = inputs
         try:
             self._publish(stream)
@@ -281,14 +282,14 @@ class _Producer:
             return
 
     def _take_rest(self) -> None:
-        """What was read already, and perhaps cannot be read again."""
+        """Take the lines that inputs have read already and that may not be readable again."""
         for one, lines in self._inputs:
             one.stop()
             while (line := next(lines)) is not None:
                 self._take(line, self._clock())
 
     def _finish(self) -> None:
-        """Wait for Kafka, and hand it what there was no room for."""
+        """Wait for Kafka, and send the batches that had no room before."""
         began = self._clock()
         while True:
             would_be_lost = any(batch.file.once for batch in self._outstanding())
@@ -326,7 +327,7 @@ class _Producer:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
     def _tell_what_is_lost(self) -> None:
-        """Report lines of standard input and of the sensor that Kafka did not acknowledge: neither can be read again."""
+        """Log lines of standard input and of the sensor that Kafka did not acknowledge, as neither can be read again."""
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)
         if lines:

@@ -1,1 +1,1 @@
-"""Messages to Kafka: batches, delivery, metrics and health."""
+"""Messages to Kafka: delivery, reports, metrics and health."""

@@ -1,4 +1,4 @@
-"""Whether a producer is well: pure, time comes in."""
+"""The health of a producer. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import NamedTuple
 from common.health import AWAY_SECS_MAX, Verdict
 
 QUIET_SECS_MAX = 10.0
-"""Messages may wait for so long for Kafka's acknowledgement before the producer does not count as ready any more."""
+"""Seconds that messages may wait for Kafka's acknowledgement before the producer is no longer ready."""
 
 
 DIALECTS_TOLD_MAX = 20
-"""So many are named in a sentence."""
+"""Largest number of dialects in the text."""
 
 
 class PublisherFacts(NamedTuple):
-    """What its pages know of a producer."""
+    """State of a producer that its health pages use."""
 
     waiting: int
-    """Messages that Kafka has not acknowledged."""
+    """Number of messages that Kafka has not acknowledged."""
     quiet_since: float | None
-    """Nothing has been acknowledged since then although something waits; None while nothing does."""
+    """Time since which messages wait and none is acknowledged; None if none wait."""
 
 
 def alive(facts: PublisherFacts, now: float) -> Verdict:
-    """What it sends is acknowledged, or nothing is to be sent, or Kafka is away for not too long."""
+    """Return whether it is alive: messages are acknowledged, or none wait, or Kafka is away for a limited time."""
     if facts.quiet_since is None:
         return Verdict(True, "nothing waits for Kafka")
     quiet_secs = now - facts.quiet_since
@@ -34,7 +34,7 @@ def alive(facts: PublisherFacts, now: float) -> Verdict:
 
 
 def with_dialects(verdict: Verdict, lines: Mapping[str, int]) -> Verdict:
-    """The same, and which dialects the lines read so far were written in, the most frequent first."""
+    """Return the verdict with the dialects of the lines read so far, the most frequent first."""
     if not lines:
         return verdict
     first = sorted(lines.items(), key=lambda one: (-one[1], one[0]))[:DIALECTS_TOLD_MAX]
@@ -42,7 +42,7 @@ def with_dialects(verdict: Verdict, lines: Mapping[str, int]) -> Verdict:
 
 
 def ready(facts: PublisherFacts, kafka_answers: bool, now: float) -> Verdict:
-    """Kafka answers, and acknowledges what it is sent."""
+    """Return whether it is ready: Kafka answers and acknowledges messages."""
     if not kafka_answers:
         return Verdict(False, "Kafka does not answer")
     if facts.quiet_since is not None and now - facts.quiet_since > QUIET_SECS_MAX:

@@ -1,4 +1,4 @@
-"""The publisher's page for Prometheus, read from its report."""
+"""The publisher's Prometheus metrics, read from its report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from producers.publish.report import Report
 
 
 def publisher_families(report: Report, resends: int, bytes_waiting: int) -> Iterator[Family]:
-    """All that a publisher counts, as Prometheus wants it."""
+    """Yield all metrics of a publisher in Prometheus' families."""
     yield by_label(declared.PUBLISHER_LINES_READ, report.by_dialect)
-    # From zero on, as Prometheus sees an increase only between two readings.
+    # Start at zero, because Prometheus sees an increase only between two samples.
     yield by_label(declared.PUBLISHER_LINES_CUT, dict.fromkeys(report.by_dialect, 0) | report.cut_by_dialect)
     yield by_label(declared.PUBLISHER_FAILURES, dict.fromkeys(report.by_dialect, 0) | report.failures_by_dialect)
     yield by_label(declared.PUBLISHER_NOT_ALLOWED, report.not_allowed)

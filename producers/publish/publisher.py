@@ -1,15 +1,15 @@
-"""Carries batches to Kafka: acknowledged by all replicas, in order, and without loss whatever the broker does.
+"""Sends batches to Kafka: acknowledged by all replicas, in order, without loss.
 
-    send     waits while too much is unacknowledged (the file is read later, nothing is dropped)
-    broker   away or refusing: the batch is sent again for as long as it takes, with a warning now and then
-    fatal    the client's own guarantees are broken: PublisherFailed; a restart goes on from the kept position
+    send     blocks while too much is unacknowledged (reading is delayed, nothing is dropped)
+    broker   unreachable or refusing: the batch is resent until accepted, with warnings at intervals
+    fatal    the client's own guarantees are broken: PublisherFailed; a restart continues from the saved position
 
-A line that is too long to publish, one that its sender may not write, and a message that Kafka finds too large go to
-`rejects` instead.
+A line that is too long to publish, a line that its sender may not report, and a message that Kafka finds too large go
+to `rejects` instead.
 
-Lines are counted from 1 for each device, dialect and sensor. `seq` is the number of a message's first line, `lines` how many
-it has: whoever reads them knows how many lines are missing. A line sent again after a restart may have another number, but
-no number is left out.
+Lines are numbered from 1 per device, dialect and sensor. `seq` is the number of a message's first line, `lines` the
+number of its lines; a consumer can thus compute how many lines are missing. A line that is sent again after a restart
+may get another number, but no number is skipped.
 """
 
 from __future__ import annotations
@@ -46,33 +46,36 @@ from schemas.topics import (
 log = logging.getLogger(__name__)
 
 WARNING_SECS_MIN = 10.0
-"""Between two warnings of the same trouble."""
+"""Shortest interval between two warnings about the same error."""
 POLL_SECS = 0.05
 RETRY_SECS_MAX = 2.0
-"""The longest pause before a refused batch is sent again."""
+"""Longest pause before a refused batch is sent again."""
 ANSWER_SECS_MAX = 1.0
 MESSAGES_MAX = 100_000
-"""Messages that the client holds at most."""
+"""Largest number of messages that the client holds."""
 
 
 class PublisherFailed(Exception):
-    """Publishing cannot go on in this process; start it again and it goes on from the kept position."""
+    """Publishing cannot continue in this process; a restart continues from the saved position."""
 
 
 @dataclass(slots=True, eq=False)
 class Sending:
-    """A batch on its way to Kafka."""
+    """A batch that is being sent."""
 
     batch: Batch
     number: int
     suspect: bool = False
-    """Kafka found the group it was sent in too large, so it is sent again alone."""
+    """Kafka found its request too large, so it is sent again alone."""
     refusals: int = 0
-    """How often Kafka found it too large when it was alone: it goes to `rejects`, each time shorter."""
+    """How often Kafka found it too large when sent alone. It then goes to `rejects`, shorter each time."""
 
 
 class Publisher:
-    """One connection to Kafka. `stopping` ends every wait; what is not acknowledged then stays in `outstanding`."""
+    """One connection to Kafka.
+
+    `stopping` ends every wait; unacknowledged batches then stay in `outstanding`.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class Publisher:
         self._bootstrap = settings.kafka.bootstrap
         raw = settings.publisher.topic
         self._telemetry = topic_name(settings, raw or TELEMETRY)
-        # Who writes to a raw topic may write nowhere else; what is cut is rejected by the producer that follows it.
+        # A producer for a raw topic may write to no other topic; the producer that follows the topic rejects cut lines.
         self._rejects = topic_name(settings, raw or REJECTS)
         self._bytes_max = settings.publisher.queue_bytes_max
         self._clock, self._stopping = clock, stopping
@@ -104,7 +107,7 @@ class Publisher:
         self._producer = Producer(producer_config(settings, self.on_error))
 
     def send(self, batch: Batch) -> bool:
-        """Hand over a batch, waiting for room; False (and not taken) if told to stop before there was any."""
+        """Send a batch, waiting for room; return False, without taking it, if stopped before there was room."""
         while not self._has_room(batch):
             if self._stopping():
                 return False
@@ -120,7 +123,7 @@ class Publisher:
         return True
 
     def serve(self, wait_secs: float = 0.0) -> None:
-        """Take delivery reports, and send again what was refused. Raises PublisherFailed."""
+        """Process delivery reports and resend refused batches. Raises PublisherFailed."""
         self._producer.poll(wait_secs)
         if self._fatal:
             raise PublisherFailed(f"publishing to {self._telemetry} failed: {self._fatal}; start again to go on")
@@ -135,9 +138,9 @@ class Publisher:
                 self._produce(sending)
 
     def flush(self, timeout_secs: float, *, quiet_secs: float | None = None) -> bool:
-        """Wait until Kafka has everything; False when time is over, or Kafka acknowledged nothing for `quiet_secs`.
+        """Wait until Kafka has everything; return False after a timeout or `quiet_secs` without an acknowledgement.
 
-        Without `quiet_secs` the wait ends, too, when we are told to stop.
+        Without `quiet_secs`, a stop request also ends the wait.
         """
         began = heard = self._clock()
         left = len(self._flying)
@@ -152,16 +155,16 @@ class Publisher:
         return True
 
     def outstanding(self) -> Iterable[Batch]:
-        """The batches that Kafka has not acknowledged."""
+        """Return the batches that Kafka has not acknowledged."""
         return [sending.batch for sending in self._flying.values()]
 
     def facts(self) -> PublisherFacts:
-        """How it stands with Kafka; for another thread."""
+        """Return the state of the connection; for another thread."""
         waiting = len(self._flying)
         return PublisherFacts(waiting, self._heard_at if waiting else None)
 
     def answers(self) -> bool:
-        """Ask Kafka whether it is there; for another thread."""
+        """Return whether Kafka answers a query; for another thread."""
         try:
             self._producer.list_topics(self._telemetry, timeout=ANSWER_SECS_MAX)
         except KafkaException:
@@ -169,21 +172,21 @@ class Publisher:
         return True
 
     def close(self) -> None:
-        """Drop what was not acknowledged and let go of Kafka."""
+        """Drop unacknowledged batches and close the client."""
         self._flying.clear()
         self._failed.clear()
         self._producer.purge()
         self._producer.flush(1.0)
 
     def on_error(self, error: KafkaError) -> None:
-        """The client's own news: the cluster is out of reach, or it gave up for good."""
+        """Handle an error of the client: the cluster is unreachable, or the client failed permanently."""
         if error.fatal():
             self._fatal = self._fatal or error.str()
         else:
             self._warn("kafka is out of reach, waiting for it", error)
 
     def _count(self, batch: Batch) -> int:
-        """Number its lines; gives the first one's."""
+        """Number the lines of the batch; return the number of the first."""
         key = (batch.device, batch.dialect, batch.sensor)
         last = self._seqs.pop(key, 0) or self._last_seq(key)
         self._seqs[key] = last + len(batch.lines)
@@ -192,12 +195,12 @@ class Publisher:
         return last + 1
 
     def _has_room(self, batch: Batch) -> bool:
-        """A single batch larger than the limit still passes, alone."""
+        """Return whether the batch can be sent; one larger than the limit is sent alone."""
         waiting = self.unacknowledged_bytes
         return not self._failed and (not waiting or waiting + batch.size_bytes <= self._bytes_max)
 
     def _send_one_alone(self) -> None:
-        """The client groups what is there; only a message sent by itself is known to be too large by itself."""
+        """Resend one batch alone, because the client groups messages, and only a single message is surely too large itself."""
         if len(self._flying) == len(self._failed):
             first = min(self._failed, key=_by_number)
             self._failed.remove(first)
@@ -313,12 +316,12 @@ def _by_number(sending: Sending) -> int:
 
 
 def producer_config(settings: Settings, on_error: Callable[[KafkaError], None]) -> dict[str, object]:
-    """How the client is set up: duplicates, loss and reordering are excluded by Kafka's own means."""
+    """Return the client's settings: Kafka's own mechanisms exclude duplicates, loss and reordering."""
     return {
         **client_config(settings.kafka),
         **ONCE_IN_ORDER,
         "compression.type": "zstd",
-        # Faust and Java hash keys so; librdkafka's own default would put a device elsewhere.
+        # Faust and Java hash keys this way; librdkafka's default would choose another partition for a device.
         "partitioner": "murmur2_random",
         "message.max.bytes": MESSAGE_BYTES_MAX,
         "message.timeout.ms": 0,  # never give up
@@ -326,6 +329,6 @@ def producer_config(settings: Settings, on_error: Callable[[KafkaError], None]) 
         "batch.size": 1024 * 1024,
         "queue.buffering.max.messages": MESSAGES_MAX,
         "queue.buffering.max.kbytes": settings.publisher.queue_bytes_max // 1024 + 2 * MESSAGE_BYTES_MAX // 1024,
-        "log_level": 2,  # troubles come to on_error
+        "log_level": 2,  # errors are delivered to on_error
         "error_cb": on_error,
     }

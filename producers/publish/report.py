@@ -1,4 +1,4 @@
-"""What a producer did so far: plain integers, for whoever started it and for its metrics page."""
+"""Counters of a producer: plain integers, for its caller and its metrics page."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Report:
-    """What a producer did so far."""
+    """Counters of a producer since its start."""
 
     lines: int = 0
     bytes: int = 0
     messages: int = 0
     bytes_before: int = 0
-    """Of the files that are read to their end: what the kept positions say an earlier run has published."""
+    """For files that are read to their end: bytes that an earlier run published according to the saved positions."""
     by_dialect: Counter[str] = field(default_factory=Counter)
-    """Lines of each dialect."""
+    """Lines by dialect."""
     identified: Counter[str] = field(default_factory=Counter)
     """Lines by how their device was found."""
     learnt: Counter[str] = field(default_factory=Counter)
-    """Addresses that devices say they have: `learnt` where one does, `ambiguous` where several do."""
+    """Addresses that devices report as their own: `learnt` if one device does, `ambiguous` if several do."""
     identity_unusable: int = 0
-    """Lines of the identity table's files that were left out when they were last read."""
+    """Lines of the identity table's files that were skipped in the last read."""
     cut_by_dialect: Counter[str] = field(default_factory=Counter)
     """Lines of which only the beginning was kept, in `rejects`."""
     failures_by_dialect: Counter[str] = field(default_factory=Counter)
     """Exceptions in the dialects' code."""
     not_allowed: Counter[str] = field(default_factory=Counter)
-    """Lines that went to `rejects` as their sender may not report on their device, by grant."""
+    """Lines that went to `rejects` because their sender may not report on their device, by grant."""
     acknowledged_by_dialect: Counter[str] = field(default_factory=Counter)
-    """Messages that Kafka has."""
+    """Messages that Kafka acknowledged."""
     acknowledged_bytes_by_dialect: Counter[str] = field(default_factory=Counter)
     """Bytes of the lines in them."""
     received: Counter[str] = field(default_factory=Counter)
-    """What came over the network, by what became of it."""
+    """Network messages and requests, by outcome."""
     damage: str = ""
-    """What could not be read, in words."""
+    """Description of what could not be read."""
 
     @property
     def too_long(self) -> int:
-        """Lines that were cut."""
+        """Number of lines that were cut."""
         return self.cut_by_dialect.total()
 
     @property
     def acknowledged_messages(self) -> int:
-        """Messages that Kafka has."""
+        """Number of messages that Kafka acknowledged."""
         return self.acknowledged_by_dialect.total()
 
     @property
     def unacknowledged_messages(self) -> int:
-        """Messages that Kafka did not confirm: they are sent again next time."""
+        """Number of messages that Kafka did not acknowledge; the next run sends them again."""
         return self.messages - self.acknowledged_messages
