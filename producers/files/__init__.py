@@ -1,1 +1,1 @@
-"""Files as sources: reading, following and replaying them, and the position that is kept."""
+"""Files as sources: reading, following and replaying them, batching their lines, and saving the position."""

@@ -1,10 +1,9 @@
-"""Groups lines into messages: many lines of one device, one file and one dialect make one message.
+"""Groups lines into messages: each message holds lines of one device, one file and one dialect.
 
-A message costs a worker fifty times what a line costs, so lines wait for company, up to a size and an age. A device's
-lines keep the order they came in. Lines of one file keep it exactly; lines of two files of the same device (a network
-sensor's and the kernel's), or of two dialects in one file, are in two messages, so later lines of one may come before
-earlier lines of the other, by at most `disorder_secs_max` of the sensors' own time. With 0 every change of file begins a
-new message.
+A message costs a worker fifty times as much as a line, so lines are collected up to a size and an age. Lines of one
+file keep their order exactly. Lines of two files of the same device (a network sensor's and the kernel's), or of two
+dialects in one file, go into different messages; later lines of one may therefore precede earlier lines of the other,
+by at most `disorder_secs_max` of the sensors' own time. With 0, every change of file starts a new message.
 
     opened first   A: 0.0  0.1  0.3         sent as  A(0.0 0.1 0.3) B(0.2): the line at 0.2 comes 0.1 s late
     opened next    B:          0.2
@@ -23,35 +22,35 @@ from schemas.events import Micros, Reason
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Lines waiting to become one message."""
+    """Lines that become one message."""
 
     device: str
     dialect: str
     sensor: str
     file: SourceFile
     start: int
-    """Offset of the first line: until the message is acknowledged, a restart begins there."""
+    """Offset of the first line. A restart begins there until the message is acknowledged."""
     written: Micros
     opened_at: float
     reason: Reason | None = None
-    """Why its one line goes to `rejects`; None: its lines are published."""
+    """Why its only line goes to `rejects`; None if its lines are published."""
     detail: str = ""
-    """The same in words."""
+    """The reason as text."""
     told: bool = True
-    """All lines are about `device`; else it is only who stands in for those that do not say."""
+    """All lines are about `device`; else `device` is a substitute for lines that name none."""
     seq: int = 0
-    """Number of its first line once it is on its way; 0 before, and for what is not counted."""
+    """Number of its first line once it is sent; 0 before, and for lines that are not numbered."""
     lines: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
 
     def add(self, value: bytes) -> None:
-        """Take one line."""
+        """Append one line."""
         self.lines.append(value)
         self.size_bytes += len(value) + 1
 
 
 class Batcher:
-    """All open batches. Says which are due; somebody else sends them, in the order given."""
+    """All open batches. Returns the batches that are due; the caller sends them in this order."""
 
     def __init__(self, *, bytes_max: int, age_secs_max: float, disorder_secs_max: float, total_bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -63,9 +62,10 @@ class Batcher:
         self.waiting_bytes = 0
 
     def add(self, line: Line, device: str, now: float, *, told: bool = True, refused: str = "") -> list[Batch]:
-        """Take one line, `told` if it names its device itself; returns the batches that are due because of it.
+        """Add a line, `told` if it names its device itself; return the batches that become due.
 
-        A line of which `refused` says why its sender may not write it is a batch of its own, for `rejects`.
+        `refused` is the reason why the sender may not report the line; such a line becomes a batch of its own, for
+        `rejects`.
         """
         if line.too_long:
             return [*self._close_device(device), _alone(line, device, now, told, Reason.TOO_LONG, line.too_long)]
@@ -90,7 +90,7 @@ class Batcher:
         return due
 
     def due(self, now: float) -> list[Batch]:
-        """Batches whose first line has waited long enough."""
+        """Return the batches whose first line has waited long enough."""
         due: list[Batch] = []
         while self._by_age:
             oldest = next(iter(self._by_age))
@@ -100,7 +100,7 @@ class Batcher:
         return due
 
     def drain(self) -> list[Batch]:
-        """Everything that waits."""
+        """Close and return all open batches."""
         due = list(self._by_age)
         self._by_age.clear()
         self._by_device.clear()
@@ -108,7 +108,7 @@ class Batcher:
         return due
 
     def waiting(self) -> Iterable[Batch]:
-        """The open batches, oldest first."""
+        """Return the open batches, oldest first."""
         return self._by_age.keys()
 
     def _of(self, device: str, line: Line, told: bool) -> Batch | None:
@@ -118,7 +118,7 @@ class Batcher:
         return None
 
     def _overtakes(self, line: Line, batch: Batch) -> bool:
-        """Whether the line would come too long before lines that were there earlier, in batches sent after its own."""
+        """Return whether the line would precede, by too much time, earlier lines in batches that are sent after its own."""
         batches = self._by_device[batch.device]
         if batches[-1] is batch:
             return False
@@ -136,7 +136,7 @@ class Batcher:
         return self._close(batches[-1]) if batches else []
 
     def _close(self, batch: Batch) -> list[Batch]:
-        """Close a batch and, as its lines may not overtake, those of the device that were opened before it."""
+        """Close a batch and, to keep the order of lines, those of the device that were opened before it."""
         batches = self._by_device[batch.device]
         count = batches.index(batch) + 1
         closed, rest = batches[:count], batches[count:]
@@ -151,7 +151,7 @@ class Batcher:
 
 
 def _alone(line: Line, device: str, now: float, told: bool, reason: Reason, detail: str) -> Batch:
-    """A batch of one line that is not published but rejected."""
+    """Return a batch of one line that is rejected, not published."""
     batch = Batch(
         device, line.dialect, line.sensor, line.file, line.start, line.written, now, reason, detail, told=told
     )

@@ -1,7 +1,7 @@
-"""Year and zone for sensors' times that have neither: the file's last change tells the year, this machine's settings the zone.
+"""Year and zone for timestamps that lack both: the year from the file's modification time, the zone of this machine.
 
-A line cannot be younger than its file's last change. So the year is the latest in which it is not, and a line that would be
-younger by a little shows that the zone, or a clock, is another one: then nothing is certain.
+A line cannot be younger than its file's last change. The year is therefore the latest one that satisfies this. A line
+that would be slightly younger shows that the zone or a clock differs; its time is then unknown.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 CLOCKS: Micros = 2 * MICROS
-"""How much younger than its file's last change a line may look."""
+"""Tolerance by which a line may look younger than its file's last change."""
 ZONES: Micros = 26 * 3_600 * MICROS
-"""No two zones are further apart: what looks younger by more is of another year."""
+"""Largest distance between two zones; a line that looks younger by more is of another year."""
 _TIME = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 class FileDates:
-    """The dates of one file's lines."""
+    """Parser of the timestamps of one file."""
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
 
     def __call__(self, text: str) -> Micros:
-        """The time of a line."""
+        """Return the time of a line."""
         return dated(text, self._file.changed)
 
 
 def dated(text: str, changed: Micros) -> Micros:
-    """The time that `Nov 24 19:07:24.258` is in this machine's zone and a file that was last changed then.
+    """Return the time of a stamp such as `Nov 24 19:07:24.258` in this machine's zone, for a file last changed at `changed`.
 
-    0 where that is not certain.
+    The result is 0 if the time is not certain.
     """
     found = _TIME.fullmatch(text)
     if found is None or not changed or found[1] not in _MONTHS:
@@ -50,7 +50,7 @@ def dated(text: str, changed: Micros) -> Micros:
             continue  # 29 February
         at = int(local.timestamp()) * MICROS + decimals
         if at <= changed + ZONES:
-            # An hour that is there twice when summer ends, or not at all when it begins, is two times.
+            # An hour that occurs twice when summer time ends, or not at all when it begins, is ambiguous.
             is_one = local.timestamp() == local.replace(fold=1).timestamp()
             return at if is_one and 0 < at <= changed + CLOCKS else 0
     return 0

@@ -1,4 +1,4 @@
-"""Cuts a file's bytes into lines with a bound on memory, whatever the file holds."""
+"""Splits the bytes of a file into lines within bounded memory, whatever the file contains."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from schemas.parsers.recognition import candidates, dialect_of_each
 
 CHUNK_BYTES = 256 * 1024
 KEPT_BYTES_OF_TOO_LONG = 1024 * 1024
-"""So much of a line over the limit is kept, for `rejects`."""
+"""Size of the beginning that is kept of a line over the limit, for `rejects`."""
 _NO_CONTEXT = b" "
-"""Stands for the beginning of a line that is longer than any that tells how others are to be read."""
+"""Placeholder for the beginning of a line that is longer than any context line."""
 
 
 class Lines:
-    """The lines of one file: feed it bytes in order, get whole lines; `finish` gives the last one without newline.
+    """The lines of one file: `feed` takes bytes in order and yields whole lines; `finish` yields the last one without newline.
 
-    Empty lines say nothing and are passed over. An export's envelope is taken apart into its rows, each a line of its own; a
-    restart in the middle of it begins with its first row again. Where lines cannot be read alone, the dialect's framing makes
-    lines that can: `start` and `end` then tell before which offset everything was given. Of a line longer than `line_bytes_max`
-    only the beginning is kept, with the length and the hash of the whole: it cannot be published, but it does not vanish.
+    Empty lines are skipped. The envelope of an export is split into its rows, each a line of its own; a restart in the
+    middle of an envelope begins with its first row again. If lines cannot be parsed alone, the dialect's framing turns
+    them into lines that can; `start` and `end` then give the offset before which everything was yielded. Of a line
+    longer than `line_bytes_max`, only the beginning is kept, with the length and the hash of the whole: the line cannot
+    be published, but goes to `rejects`.
 
-    Exceptions in a dialect's code are added to `failures`; the line is given as it is. A framing that raises in `take` releases
-    what it holds back; one that raises in `let_go` or `held` is replaced by a new one, and what it held back is lost.
+    Exceptions in a dialect's code are added to `failures`, and the line is yielded unchanged. A framing that raises in
+    `take` releases the lines that it holds back. A framing that raises in `let_go` or `held` is replaced by a new one,
+    and the lines that it held back are lost.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Lines:
         self._hash: hashlib._Hash | None = None
 
     def recall(self, read: Callable[[int], bytes]) -> None:
-        """Where reading goes on in the middle: what lines before say of later ones. `read` begins at the file's beginning."""
+        """Restore the context of the framings before reading resumes mid-file. `read` starts at the file's beginning."""
         framings = [framing for one in self._candidates if (framing := self._framing_of(one)) is not None]
         contexts = tuple(framing.context for framing in framings if framing.context)
         reach = max((framing.reach for framing in framings), default=0)
@@ -69,7 +71,9 @@ class Lines:
             rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
 
     def _remind(self, line: bytes, left: int) -> None:
-        """Feed a line from before to whom it tells something, given how many bytes there are from its block to where we go on."""
+        """Pass an earlier line to its framing if it is context; `left` is the number of bytes from its block to the
+        resume offset.
+        """
         dialect = self._dialect_of(line)
         framing = self._framing_of(dialect)
         if framing is not None and (left <= framing.reach or (framing.context and line.startswith(framing.context))):
@@ -79,7 +83,7 @@ class Lines:
                 self._failures.add(dialect, error)
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
-        """The lines that end in this chunk. Use up the iterator before feeding more."""
+        """Yield the lines that end in this chunk. Exhaust the iterator before the next call."""
         self.fed_to += len(chunk)
         *ended, rest = chunk.split(b"\n")
         for part in ended:
@@ -93,9 +97,10 @@ class Lines:
         self._grow(rest)
 
     def message(self, value: bytes) -> Iterator[Line]:
-        """The lines of a message, which ends its last line with or without a newline. Use up the iterator before the next one.
+        """Yield the lines of a message; its last line may lack a newline. Exhaust the iterator before the next call.
 
-        A part at a time: a message of nothing but newlines would become a list eight times its size.
+        The message is split in parts, because one that consists of newlines only would become a list eight times its
+        size.
         """
         if value and not value.endswith(b"\n"):
             value += b"\n"
@@ -104,24 +109,24 @@ class Lines:
         self.file.taken = self.given_to
 
     def finish(self) -> Iterator[Line]:
-        """What is left after the last newline, as a line."""
+        """Yield the bytes after the last newline as a line."""
         if self._length:
             yield from self._whole(newline=0)
         yield from self.let_go()
 
     def let_go(self) -> Iterator[Line]:
-        """What the framings hold back, as nothing more may come: at the end, or when the file is quiet."""
+        """Yield the lines that the framings hold back, at the end of the file or when it has been quiet."""
         for dialect, _ in list(self._framings.values()):
             done = self._done()
             yield from self._given(dialect, self._released(dialect), done)
 
     @property
     def given_to(self) -> int:
-        """Everything before this offset was given, once the iterators are used up."""
+        """Offset before which everything was yielded, once the iterators are exhausted."""
         return self._done()
 
     def unfinished_bytes(self) -> int:
-        """Bytes after the last newline so far."""
+        """Number of bytes after the last newline so far."""
         return self._length
 
     def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:
@@ -140,7 +145,7 @@ class Lines:
         return self._given(dialect, rows, done)
 
     def _framing_of(self, dialect: Dialect) -> Framing | None:
-        """What this file's lines of a dialect go through; None where they can be read alone."""
+        """Return this file's framing of a dialect; None if the dialect's lines can be parsed alone."""
         if dialect.framing is None:
             return None
         if dialect.name not in self._framings:
@@ -152,7 +157,10 @@ class Lines:
         return self._framings[dialect.name][1]
 
     def _released(self, dialect: Dialect) -> list[bytes]:
-        """What the framing of a dialect held back; a framing that raises is dropped, and the next line begins a new one."""
+        """Return the lines that a dialect's framing holds back.
+
+        A framing that raises is dropped; the next line creates a new one.
+        """
         _, framing = self._framings.get(dialect.name, (dialect, None))
         try:
             return framing.let_go() if framing is not None and framing.held is not None else []
@@ -162,7 +170,7 @@ class Lines:
             return []
 
     def _done(self) -> int:
-        """Everything before this offset was given."""
+        """Return the offset before which everything was yielded."""
         done = self._start
         for dialect, framing in list(self._framings.values()) if self._framings else ():
             try:

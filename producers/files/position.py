@@ -1,9 +1,9 @@
-"""How far each file was published, kept over restarts: only what Kafka acknowledged counts.
+"""Positions of files, kept across restarts: how far Kafka has acknowledged each file.
 
-A file is known by its content (device, inode and a hash of its first KB), so a rotated file is the same one under
-another name, and a truncated or replaced file is a new one. The offset that is kept is the start of the oldest line
-without acknowledgement: a restart may send lines again, it never forgets one. The count that is kept goes with it: no
-number is given to nobody.
+A file is identified by its content (device, inode and a hash of its first KB). A rotated file is therefore the same one
+under another name, and a truncated or replaced file is a new one. The saved offset is the start of the oldest
+unacknowledged line: a restart may send lines again, but never skips one. The saved line numbers belong to these
+offsets, so that no number is skipped either.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from producers.files.batcher import Batch
 from producers.sources.source import Source, SourceError, SourceFile, describe
 
 FILES_KEPT_MAX = 10_000
-"""Beyond it the file opened longest ago is forgotten: were it given again, it would be published again."""
+"""Largest number of files.
+
+Beyond, the file opened longest ago is forgotten and would be published again if it were given again.
+"""
 SEQS_KEPT_MAX = 100_000
-"""Beyond it the count of the device silent for longest is forgotten and begins again at 1."""
+"""Largest number of counters. Beyond, the counter of the device silent for longest is forgotten and restarts at 1."""
 
 SeqKey = tuple[str, str, str]
-"""Device, dialect, sensor: what lines are counted by."""
+"""Device, dialect, sensor: the key of a line counter."""
 
 
 class _KeptFile(msgspec.Struct):
@@ -46,7 +49,7 @@ class _Kept(msgspec.Struct):
 
 
 class Positions:
-    """The positions in one folder. One process at a time may hold a folder; raises SourceError when it is taken."""
+    """The positions in one folder, which one process at a time may lock. Raises SourceError if it is locked."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -65,15 +68,15 @@ class Positions:
             file.taken = one.offset
             self._files[file.identity] = file
         self.seqs: dict[SeqKey, int] = {(device, dialect, sensor): seq for device, dialect, sensor, seq in kept.seqs}
-        """The number of the last acknowledged line of each count."""
+        """Number of the last acknowledged line of each counter."""
         self.saved_at_ns = self._path.stat().st_mtime_ns if self._path.exists() else 0
-        """When the positions were written by the process before."""
+        """Time at which the previous process saved the positions."""
         self._saved = b""
 
     def adopt(self, source: Source, path: str, stream: BinaryIO, *, growing: bool = True) -> SourceFile:
-        """The file behind an open stream, with the offset to go on from.
+        """Return the file behind an open stream, with the offset to resume at.
 
-        A `growing` file that is shorter than its offset was truncated; of a compressed one the size says nothing.
+        A `growing` file that is shorter than its offset was truncated. The size of a compressed file proves nothing.
         """
         fresh = describe(source, path, stream)
         known = self._files.pop(fresh.identity, None)
@@ -88,15 +91,15 @@ class Positions:
         return fresh
 
     def last_known_as(self, source: Source, path: str) -> list[SourceFile]:
-        """The files that had this path when they were last read."""
+        """Return the files that had this path when they were last read."""
         return [file for file in self._files.values() if file.path == path and file.dialect == source.dialect.name]
 
     def forget(self, file: SourceFile) -> None:
-        """The file is gone, or its content is."""
+        """Remove a file that is gone or truncated."""
         self._files.pop(file.identity, None)
 
     def acknowledge(self, batch: Batch) -> None:
-        """Kafka has the lines of this batch."""
+        """Record that Kafka has the lines of this batch."""
         key = _count_of(batch)
         last = self.seqs.pop(key, 0)
         self.seqs[key] = max(batch.seq + len(batch.lines) - 1, last)
@@ -104,9 +107,9 @@ class Positions:
             del self.seqs[next(iter(self.seqs))]
 
     def save(self, outstanding: Iterable[Batch]) -> dict[SourceFile, int]:
-        """Write down how far it went, given every batch that Kafka has not acknowledged.
+        """Save the positions, given every batch that Kafka has not acknowledged.
 
-        Gives the offset before which all is published, of each file that is not published as far as it was taken.
+        Return, for each file that is not published as far as it was read, the offset before which all is published.
         """
         offsets: dict[SourceFile, int] = {}
         seqs = dict(self.seqs)
@@ -132,7 +135,7 @@ class Positions:
         return offsets
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Unlock the folder for other processes."""
         os.close(self._lock)
 
 
@@ -164,7 +167,7 @@ def _read(path: Path) -> _Kept:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All or nothing, and on the disk: a torn file would make a restart forget."""
+    """Write atomically and durably: a torn file would lose positions at a restart."""
     new = path.with_suffix(".new")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:

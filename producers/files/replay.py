@@ -1,8 +1,8 @@
-"""Reads recorded files, and merges the lines of several as they would have arrived.
+"""Reads recorded files and merges the lines of several in the order in which they would have arrived.
 
-`unproxy replay` and `unproxy produce` read through the very same merge: by the time the sensors wrote the lines, each
-file's own order kept. A line's time counts only as far as the line after it allows: a single line with its clock in the
-future does not hold the rest of its file back.
+`unproxy replay` and `unproxy produce` use the same merge: by the time when the sensors wrote the lines, with each
+file's own order kept. A line's time is capped by that of the next line: a single line with its clock in the future does
+not delay the rest of its file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from schemas.clock import MICROS
 
 LINE_BYTES_MAX = 12 * 1024 * 1024
 PAUSE_SECS_MAX = 60.0
-"""At the recorded pace: a longer silence, or a clock that leaps, is cut to this."""
+"""Longest pause at the recorded pace; longer silences and clock jumps are cut to this."""
 QUIET_ROUNDS = 20
-"""How often standard input has nothing, a moment apart, before lines that are held back for others are given."""
+"""Number of polls without input, a moment apart, after which lines held back from standard input are yielded."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 Adopt = Callable[[Source, str, BinaryIO, bool], SourceFile]
-"""Tells where to go on in an open file, given whether its size is that of its content (not so when compressed)."""
+"""Returns the file with the offset to resume at; the flag says whether its size is that of its content (not if compressed)."""
 
 
 def from_the_beginning(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:
-    """For who keeps no positions: every file from its first byte."""
+    """Return the file with offset 0, for callers that save no positions."""
     del growing
     return describe(source, path, stream)
 
@@ -43,9 +43,9 @@ def from_the_beginning(source: Source, path: str, stream: BinaryIO, growing: boo
 def replay(
     sources: Iterable[Source], *, adopt: Adopt = from_the_beginning, line_bytes_max: int = LINE_BYTES_MAX
 ) -> Iterator[Line]:
-    """All lines of the sources, as they would have arrived.
+    """Yield all lines of the sources in the order of arrival.
 
-    Raises SourceError at once for what is not there, and SourceDamaged after everything that could be read.
+    Raises SourceError at once for a missing file, and SourceDamaged after everything that could be read.
     """
     damage: list[str] = []
     with ExitStack() as opened:
@@ -59,12 +59,12 @@ def replay(
 
 
 def merge(files: Iterable[Iterator[Line]]) -> Iterator[Line]:
-    """Lines of several files in the order the sensors wrote them; of each file in its own order."""
+    """Merge lines of several files by the time of writing; each file keeps its own order."""
     return heapq.merge(*(_not_after_the_next(lines) for lines in files), key=attrgetter("written"))
 
 
 def paced(lines: Iterable[Line], speed: float, clock: Callable[[], float]) -> Iterator[Line | None]:
-    """The lines at `speed` times the pace they were written at; None while there is nothing to do but wait."""
+    """Yield the lines at `speed` times the recorded pace; None while waiting."""
     due, shown = clock(), 0
     for line in lines:
         step = (line.written - shown) / MICROS if shown else 0.0
@@ -77,7 +77,7 @@ def paced(lines: Iterable[Line], speed: float, clock: Callable[[], float]) -> It
 
 
 def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[Line | None]:
-    """Lines from standard input as they come; None while there are none, so that the reader is never held up."""
+    """Yield lines from standard input as they arrive; None while there are none, so that the caller never blocks."""
     with open_file(STDIN) as stream:
         lines = Lines(describe(source, STDIN, stream), source.dialect, line_bytes_max, source.failures)
         quiet = 0
@@ -96,14 +96,14 @@ def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[L
 
 
 def is_gzip(stream: BinaryIO) -> bool:
-    """Whether an open file, at its beginning, holds gzip."""
+    """Return whether an open file, at its beginning, holds gzip."""
     magic = stream.read(len(_GZIP_MAGIC))
     stream.seek(0)
     return magic == _GZIP_MAGIC
 
 
 def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
-    """Each file once, even where patterns overlap."""
+    """Return each file once, even if patterns overlap. Raises SourceError if no file matches."""
     found: dict[tuple[str, str], tuple[Source, str]] = {}
     for source in sources:
         paths = source.paths()
@@ -115,7 +115,7 @@ def existing(sources: Iterable[Source]) -> list[tuple[Source, str]]:
 
 
 def open_file(path: str) -> BufferedReader:
-    """A file, or standard input. Raises SourceError."""
+    """Open a file or standard input. Raises SourceError."""
     if path == STDIN:
         return open(sys.stdin.fileno(), "rb", closefd=False)
     try:
@@ -138,7 +138,7 @@ def _recorded(
         if lines.fed_to:
             lines.recall(content.read)
             content.seek(lines.fed_to)
-        # read() would throw away what it has when the rest turns out to be damaged; read1() gives it first.
+        # read() discards its data if a later part is damaged; read1() returns it first.
         while chunk := content.read1(CHUNK_BYTES):
             yield from lines.feed(chunk)
     except (OSError, EOFError, zlib.error) as error:

@@ -1,13 +1,13 @@
-"""Follows growing files: new lines as they come, through rotation, truncation and restarts.
+"""Follows growing files through rotation, truncation and restarts.
 
-    renamed, a new file in its place   the old one is read on until it is quiet, then the new one alone
-    truncated (copytruncate)           told by its size or its first bytes; read again from the beginning
-    rotated while nobody looked        found beside it by its inode, and its rest is read first; so are the files that
-                                       came and were rotated in between (`log.1`, `log-20261124`), told by their times
-    not there yet, or a pattern        looked for at each round
+    renamed, a new file in its place   the old file is read until it is quiet, then only the new one
+    truncated (copytruncate)           detected by size or first bytes; read again from the beginning
+    rotated while not observed         found in the same folder by its inode; its rest is read first. Files created and
+                                       rotated in between (`log.1`, `log-20261124`) are found by their times
+    not there yet, or a pattern        searched in each round
 
-Lines that belong to one event are held back until it is whole, or until the file is quiet for a moment (`HELD_SECS_MAX`).
-A last line without newline is held back until the newline comes, or until its file is rotated away or truncated.
+Lines of a multi-line event are held back until the event is complete or the file has been quiet for `HELD_SECS_MAX`. A
+last line without newline is held back until the newline arrives, or until its file is rotated or truncated.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from producers.sources.source import Line, Source, SourceFile, changed_at
 log = logging.getLogger(__name__)
 
 HELD_SECS_MAX = 1.0
-"""Of a file that did not grow for this long nothing is held back: what belongs together is written together."""
+"""Seconds without growth after which nothing of a file is held back, as lines of one event are written together."""
 _ROTATED_ENDING = re.compile(r"[.-][0-9.-]+")
 ROTATED_QUIET_SECS = 5.0
-"""A rotated file that did not grow for this long is finished: its writer has moved on to the new one."""
+"""Seconds without growth after which a rotated file is finished: its writer uses the new file."""
 
 
 class Tail:
-    """All followed files. `lines` never ends; it gives None when everything there is was given."""
+    """All followed files. `lines` never ends; it yields None when all available lines were yielded."""
 
     def __init__(
         self, sources: Iterable[Source], positions: Positions, *, line_bytes_max: int, clock: Callable[[], float]
@@ -50,7 +50,7 @@ class Tail:
         self._complained: set[str] = set()
 
     def lines(self) -> Iterator[Line | None]:
-        """New lines, merged over the files as their sensors wrote them; None at the end of each round."""
+        """Yield new lines, merged over the files by the time of writing; None at the end of each round."""
         try:
             while True:
                 for source in self._sources:
@@ -65,7 +65,7 @@ class Tail:
                 followed.stream.close()
 
     def _round(self) -> list[Iterator[Line]]:
-        """What each path has to give now, the rest of its rotated files first."""
+        """Return the new lines of each path, those of its rotated files first."""
         now = self._clock()
         by_place: dict[tuple[str, str], list[Iterator[Line]]] = {}
         for followed in self._rotated:
@@ -75,7 +75,7 @@ class Tail:
         return [chain(*parts) for parts in by_place.values()]
 
     def _look(self, source: Source) -> None:
-        """Notice what is new, replaced, truncated or gone."""
+        """Detect new, replaced, truncated and missing files."""
         paths = source.paths()
         for path in paths:
             place = (source.dialect.name, path)
@@ -131,7 +131,7 @@ class Tail:
             self._rotated.append(followed)
 
     def _find_rotated(self, source: Source, path: str) -> None:
-        """The file that was read under this path before the last stop may have another name by now."""
+        """Open the file that was read under this path before the last stop, if it was rotated since."""
         if (source.dialect.name, path) in self._looked_for:
             return
         self._looked_for.add((source.dialect.name, path))
@@ -150,7 +150,7 @@ class Tail:
             self._open_between(source, path, max(since, default=self._positions.saved_at_ns))
 
     def _open_between(self, source: Source, path: str, since_ns: int) -> None:
-        """Files that came under this path after the last one and were rotated away before anyone saw them."""
+        """Open files that were created under this path after the last known one and rotated before they were seen."""
         later = [entry for entry in _beside(path) if entry.stat().st_mtime_ns >= since_ns]
         for entry in sorted(later, key=lambda entry: entry.stat().st_mtime_ns):
             ending = entry.name.removeprefix(Path(path).name)
@@ -168,7 +168,7 @@ class Tail:
 
 
 def _beside(path: str) -> list[os.DirEntry[str]]:
-    """What is in the file's folder and called like it or begins so."""
+    """Return the entries of the file's folder whose names begin with the file's name."""
     try:
         with os.scandir(Path(path).parent) as entries:
             return [entry for entry in entries if entry.name.startswith(Path(path).name)]
@@ -177,7 +177,7 @@ def _beside(path: str) -> list[os.DirEntry[str]]:
 
 
 def _begins(path: str, file: SourceFile) -> bool:
-    """Whether the file at this path is that one."""
+    """Return whether the file at this path is the given one."""
     try:
         with open(path, "rb") as stream:
             return os.fstat(stream.fileno()).st_ino == file.inode and file.begins_like(stream)
@@ -195,7 +195,7 @@ class _Followed:
         self.file = lines.file
         self.finished = False
         self.gone = False
-        """Its content was truncated away."""
+        """Its content was truncated."""
         self.quiet_since = 0.0
         self._lines = lines
 
@@ -204,14 +204,14 @@ class _Followed:
         return self.source.dialect.name, self.path
 
     def was_truncated(self) -> bool:
-        """Shorter than what was read, or another beginning: also told when it has grown again."""
+        """Return whether it is shorter than what was read or has another beginning, which detects files that grew again."""
         return os.fstat(self.stream.fileno()).st_size < self._lines.fed_to or not self.file.begins_like(self.stream)
 
     def new_lines(self, now: float) -> Iterator[Line]:
-        """Whole lines up to the present end."""
+        """Yield whole lines up to the present end."""
         while chunk := os.pread(self.stream.fileno(), CHUNK_BYTES, self._lines.fed_to):
             if self.was_truncated():
-                return  # the chunk may be of the new content; the next round sees to it
+                return  # the chunk may be of the new content; the next round handles it
             self.quiet_since = now
             self.file.remember_head(self.stream)
             self.file.changed = changed_at(os.fstat(self.stream.fileno()))
@@ -220,7 +220,7 @@ class _Followed:
             yield from self._lines.let_go()
 
     def last_lines(self, now: float) -> Iterator[Line]:
-        """Lines of a file that was rotated away or truncated; once it is quiet, what is left without newline, too."""
+        """Yield lines of a rotated or truncated file; once it is quiet, also the rest without newline."""
         if not self.gone:
             yield from self.new_lines(now)
         if self.gone or now - self.quiet_since >= ROTATED_QUIET_SECS:
