@@ -1,1 +1,1 @@
-"""Sources as given on the command line: what they name, who may report through them, and failures while reading."""
+"""Sources as given on the command line: their paths, the grants of their senders, and failures while reading."""

@@ -1,8 +1,8 @@
-"""Where on the network lines come from, as a source's path spells it.
+"""Network endpoints as spelled in the path of a source.
 
-kafka://broker-1:9092,broker-2:9092/topic    follow a topic of another Kafka, or an Event Hub
-https://0.0.0.0:8443/                        take POSTed lines over TLS
-http://127.0.0.1:8088/                       take POSTed lines without TLS
+kafka://broker-1:9092,broker-2:9092/topic    follow a topic of another Kafka cluster, or an Event Hub
+https://0.0.0.0:8443/                        accept POSTed lines over TLS
+http://127.0.0.1:8088/                       accept POSTed lines without TLS
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from schemas.address import split_authority
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-"""What Kafka allows as a topic's name."""
+"""Kafka's rules for a topic name."""
 
 
 class Scheme(StrEnum):
-    """What a path begins with, before `://`."""
+    """The scheme of a path, before `://`."""
 
     KAFKA = "kafka"
     HTTPS = "https"
@@ -35,24 +35,24 @@ _REMOVED = ("syslog+tcp", "syslog+udp")
 
 
 class EndpointError(ValueError):
-    """A path is spelled like an endpoint, but is none; the message says what to write."""
+    """A path has the form of an endpoint but is none; the message gives the correct form."""
 
 
 class Endpoint(NamedTuple):
-    """One place on the network."""
+    """One network endpoint."""
 
     scheme: Scheme
     places: tuple[str, ...]
-    """host:port; of Kafka as many as were given."""
+    """host:port; for Kafka, all that were given."""
     name: str
-    """Of Kafka the topic, of HTTP the path without its first slash."""
+    """For Kafka the topic, for HTTP the path without its first slash."""
 
     def __str__(self) -> str:
         return f"{self.scheme}://{','.join(self.places)}/{self.name}"
 
 
 def parse_endpoint(path: str) -> Endpoint | None:
-    """Read a source's path; None where it is one of a file. Raises EndpointError."""
+    """Parse a source's path; None if it is a file's. Raises EndpointError."""
     written, sign, rest = path.partition("://")
     if sign and written in _REMOVED:
         raise EndpointError(

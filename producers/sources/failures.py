@@ -1,8 +1,8 @@
 """Counts and logs exceptions in a dialect's code, so that no line stops a producer.
 
-A line on which a dialect fails is published as it is: without a time where `written_at` raises, under the device that stands in
-for an unnamed one where `device_of` raises, and unframed where `framing` or `split` raises. The worker rejects what its dialect
-cannot read, with the raw line. An exception is always a bug in the dialect.
+A line on which a dialect fails is published unchanged: without a time if `written_at` raises, under the substitute for
+unnamed devices if `device_of` raises, and unframed if `framing` or `split` raises. The worker rejects, with the raw
+line, what its dialect cannot parse. An exception is always a bug in the dialect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.events import Dialect, Micros
 log = logging.getLogger(__name__)
 
 LOG_SECS_MIN = 60.0
-"""Between two log records of the same dialect."""
+"""Shortest interval between two log entries about the same dialect."""
 
 
 class DialectFailures:
@@ -30,7 +30,7 @@ class DialectFailures:
         self._log_at: dict[str, float] = {}
 
     def add(self, dialect: Dialect, error: Exception) -> None:
-        """Count an exception, and log where it was raised. Its message is not logged, as it may quote the line."""
+        """Count an exception, and log where it was raised, without its message, which may quote the line."""
         self.by_dialect[dialect.name] += 1
         now = self._clock()
         if now >= self._log_at.get(dialect.name, now):
@@ -42,7 +42,7 @@ class DialectFailures:
             )
 
     def written_at(self, dialect: Dialect, value: bytes) -> Micros:
-        """Return when a line was written; 0 if it does not say so or its dialect fails."""
+        """Return when a line was written; 0 if it contains no time or its dialect fails."""
         try:
             return dialect.written_at(value)
         except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
@@ -51,7 +51,7 @@ class DialectFailures:
 
 
 def _place(error: Exception) -> str:
-    """The type of an exception and the place in the code that raised it."""
+    """Return the type of an exception and the place in the code that raised it."""
     trace = error.__traceback__
     assert trace is not None, "the exception was raised"
     while trace.tb_next is not None:

@@ -1,11 +1,11 @@
-"""Which devices a sender may report on, and whether its verdicts count: the grants of the settings. Pure.
+"""Grants from the settings: which devices a sender may report on, and whether its verdicts count. Pure.
 
     [inputs.grants.ws-1]      token = "…"                                  the endpoint ws-1 reports on itself
     [inputs.grants.proxy]     addresses = ["10.1.0.7"]  devices = ["*"]    a proxy's log is about every client
     [inputs.grants.edr]       sources = ["kafka://broker/edr"]  devices = ["ws-*"]  verdicts = true
 
-A client must match a grant. A file or a topic is named by the operator on the command line, so it is unrestricted unless
-a grant names it as well.
+A client must match a grant. The operator names files and topics on the command line, so they are unrestricted unless a
+grant names them as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.address import canonical_ip
 from schemas.settings import GrantSettings, InputSettings, network
 
 _WILD = frozenset("*?[")
-"""A name with one of these is a pattern."""
+"""A name with one of these characters is a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Grant:
     devices: tuple[str, ...]
     """Patterns of DeviceIds, lower case."""
     verdicts: bool
-    """Verdicts and protection modes count."""
+    """Whether its verdicts and protection modes count."""
     only: str = field(init=False, compare=False)
-    """The one device it may report on; "" where it may be several."""
+    """The only device it may report on; "" if there may be several."""
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -45,17 +45,17 @@ class Grant:
         object.__setattr__(self, "_pattern", re.compile("|".join(map(translate, self.devices))))
 
     def allows(self, device: str) -> bool:
-        """Whether it may report on a device, given by its DeviceId."""
+        """Return whether the sender may report on a device, given by its DeviceId."""
         return self._pattern.match(device.lower()) is not None
 
     @property
     def unrestricted(self) -> bool:
-        """It may report on every device."""
+        """Whether the sender may report on every device."""
         return "*" in self.devices
 
     @classmethod
     def of(cls, name: str, settings: GrantSettings) -> Grant:
-        """Read one from the settings."""
+        """Create a grant from the settings."""
         devices = tuple(pattern.strip().rstrip(".").lower() for pattern in settings.devices)
         return cls(name, devices or (name,), settings.verdicts)
 
@@ -63,8 +63,8 @@ class Grant:
 class Grants:
     """All grants.
 
-    A client must fulfil every condition of a grant. Of several grants that match, one with certificates goes before one
-    without, then the one written first holds. A client that sends a token matches grants with that token only.
+    A client must fulfil every condition of a grant. If several grants match, one with certificates precedes one
+    without; then the order of the settings applies. A client that sends a token matches only grants with that token.
     """
 
     def __init__(self, settings: InputSettings) -> None:
@@ -82,11 +82,11 @@ class Grants:
             clients.sort(key=lambda client: not client.certificates)
 
     def has_clients(self, *, certificates: bool) -> bool:
-        """Whether a client can have a grant where certificates are verified or not; else an input can take nothing."""
+        """Return whether any client can have a grant, given whether certificates are verified; if not, an input is useless."""
         return any(certificates or not one.certificates for clients in self._clients.values() for one in clients)
 
     def for_client(self, *, token: str = "", certificate_names: Sequence[str] = (), address: str = "") -> Grant | None:
-        """Return the grant of a client, None if it has none and may not send.
+        """Return the grant of a client; None if it has none and may not send.
 
         `certificate_names` are those of a verified certificate; `address` is an IP address, "" if there is none.
         """
@@ -101,11 +101,11 @@ class Grants:
         return None
 
     def for_source(self, path: str) -> Grant | None:
-        """Return the grant of a file or a topic, spelled as on the command line; None if no grant names it: unrestricted."""
+        """Return the grant of a file or topic, spelled as on the command line; None (unrestricted) if no grant names it."""
         return next((grant for pattern, grant in self._sources if fnmatchcase(path, pattern)), None)
 
     def hidden(self) -> Iterator[tuple[str, str]]:
-        """Give each client's grant that can never match, with the grant that matches all of its clients before."""
+        """Yield each client grant that can never match, with the earlier grant that matches all of its clients."""
         for clients in self._clients.values():
             for place, client in enumerate(clients):
                 first = next((one for one in clients[:place] if one.covers(client)), None)
@@ -113,26 +113,26 @@ class Grants:
                     yield client.grant.name, first.grant.name
 
     def _hash(self, token: str) -> bytes:
-        """A keyed hash: the time that looking it up takes says nothing about the tokens."""
+        """Return a keyed hash, so that the time of a look-up reveals nothing about the tokens."""
         return hmac.digest(self._key, token.encode("utf-8", "surrogateescape"), "sha256")
 
 
 class _Client(NamedTuple):
-    """How one grant recognises its client."""
+    """The conditions under which a client has a grant."""
 
     grant: Grant
     certificates: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     def covers(self, other: _Client) -> bool:
-        """Whether every client that matches the other one matches this one."""
+        """Return whether every client that matches the other one also matches this one."""
         certificates = not self.certificates or (bool(other.certificates) and other.certificates <= self.certificates)
         within = all(any(_lies_in(one, wide) for wide in self.networks) for one in other.networks)
         return certificates and (not self.networks or (bool(other.networks) and within))
 
 
 def wrong_names(settings: InputSettings, device_id: Callable[[str], str]) -> Iterator[tuple[str, str, str]]:
-    """Give each name in a grant that is not the DeviceId of its device: grant, name, DeviceId."""
+    """Yield each name in a grant that is not the DeviceId of its device: grant, name, DeviceId."""
     for name, one in settings.grants.items():
         for device in Grant.of(name, one).devices:
             if not set(device) & _WILD and (right := device_id(device)) != device:

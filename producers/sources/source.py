@@ -1,4 +1,4 @@
-"""What a producer reads: sources as given on the command line, the files behind them, and the lines in the files."""
+"""Sources as given on the command line, the files behind them, and the lines in the files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from schemas.parsers.recognition import AUTO, NOBODYS
 
 STDIN = "-"
 SENSOR = "sensor"
-"""Stands for a path where lines come from our own sensor."""
+"""Placeholder for a path if lines come from the project's own sensor."""
 HEAD_BYTES_MAX = 1024
-"""So much of a file's beginning is remembered to tell it from another one with the same inode."""
+"""Size of a file's beginning that is remembered, to distinguish it from another file with the same inode."""
 
 
 class SourceError(Exception):
@@ -35,33 +35,33 @@ class SourceDamaged(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`DIALECT:PATH` on the command line; the path may be a pattern, - for standard input, or a place on the network.
+    """`DIALECT:PATH` on the command line; the path may be a pattern, - for standard input, or a network endpoint.
 
-    With `auto` for a dialect each line tells its own.
+    With the dialect `auto`, the dialect of each line is recognised.
     """
 
     dialect: Dialect
     path: str
     endpoint: Endpoint | None = None
-    """Where on the network it is; None for files."""
+    """Its network endpoint; None for files."""
     grants: Grants | None = field(default=None, compare=False)
-    """Where the grant of each of its files is looked up; None: they are unrestricted."""
+    """Where the grants of its files are looked up; None if they are unrestricted."""
     failures: DialectFailures = field(default_factory=DialectFailures, compare=False)
-    """Where exceptions in its dialects' code are counted."""
+    """Counter of exceptions in its dialects' code."""
 
     def grant_of(self, path: str) -> Grant | None:
-        """Return what the sender of a file, or of a topic, may report; None if that is not restricted."""
+        """Return what the sender of a file or topic may report; None if that is not restricted."""
         return self.grants.for_source(path) if self.grants is not None else None
 
     def paths(self) -> list[str]:
-        """The files that are there now; a path that is no pattern whether it is there or not."""
+        """Return the existing files of a pattern; a path that is no pattern is returned even if it does not exist."""
         if self.endpoint is not None:
             return []
         return sorted(glob.glob(self.path)) if glob.has_magic(self.path) else [self.path]
 
 
 def parse_source(text: str) -> Source:
-    """Read `DIALECT:PATH`. Raises SourceError."""
+    """Parse `DIALECT:PATH`. Raises SourceError."""
     name, colon, path = text.partition(":")
     known = dialects() | {AUTO: NOBODYS}
     if not colon or not path or name not in known:
@@ -74,7 +74,7 @@ def parse_source(text: str) -> Source:
 
 @dataclass(slots=True, eq=False)
 class SourceFile:
-    """One file as its content, whatever it is called by now: told by device, inode and its first bytes."""
+    """A file identified by its content, whatever its present name: by device, inode and first bytes."""
 
     dialect: str
     path: str
@@ -84,31 +84,31 @@ class SourceFile:
     head_bytes: int = 0
     head_sha256: str = ""
     taken: int = 0
-    """Everything before this (uncompressed) offset was handed on; reading begins here."""
+    """Offset (uncompressed) before which everything was handed on; reading begins here."""
     once: bool = False
-    """It cannot be read again: what Kafka does not acknowledge before we end is lost."""
+    """It cannot be read again: what Kafka does not acknowledge before the process ends is lost."""
     changed: Micros = 0
-    """When it was last written to: no line of it is younger. 0: nothing tells, as of what is no file."""
+    """Time of its last modification; no line of it is younger. 0 if unknown, as for sources that are no file."""
     grant: Grant | None = None
-    """What its sender may report; None: the source is unrestricted."""
+    """What its sender may report; None if the source is unrestricted."""
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """What is known of the file without opening it."""
+        """Identity of the file that is known without opening it."""
         return self.dialect, self.device_number, self.inode
 
     def begins_like(self, stream: BinaryIO) -> bool:
-        """Whether an open file still has the first bytes that were remembered."""
+        """Return whether an open file still has the remembered first bytes."""
         return self.head_sha256 == _head(stream, self.head_bytes)[1]
 
     def remember_head(self, stream: BinaryIO) -> None:
-        """Remember more of the beginning of a file that was shorter before."""
+        """Extend the remembered beginning of a file that was shorter before."""
         if self.head_bytes < HEAD_BYTES_MAX:
             self.head_bytes, self.head_sha256 = _head(stream, HEAD_BYTES_MAX)
 
 
 def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
-    """A file seen for the first time, to be read from its beginning."""
+    """Describe a file seen for the first time, to be read from its beginning."""
     status = os.fstat(stream.fileno())
     shown = "stdin" if path == STDIN else str(Path(path).absolute())
     file = SourceFile(source.dialect.name, path, f"{socket.gethostname()}:{shown}", status.st_dev, status.st_ino)
@@ -121,12 +121,12 @@ def describe(source: Source, path: str, stream: BinaryIO) -> SourceFile:
 
 
 def changed_at(status: os.stat_result) -> Micros:
-    """When a file was last written to; 0 for a pipe."""
+    """Return the time of a file's last modification; 0 for a pipe."""
     return status.st_mtime_ns // 1_000 if stat.S_ISREG(status.st_mode) else 0
 
 
 class Line(NamedTuple):
-    """One line without its newline, and where it is from: as much as the merge, the batcher and the position need."""
+    """One line without its newline, and its origin, as the merge, the batcher and the positions need it."""
 
     dialect: str
     sensor: str
@@ -134,11 +134,11 @@ class Line(NamedTuple):
     file: SourceFile
     start: int
     end: int
-    """Offset after the newline; of a row before the last one of its envelope still the envelope's beginning."""
+    """Offset after the newline; for rows before the last one of an envelope, the beginning of the envelope."""
     written: Micros
-    """When the sensor wrote it; the time of the line before where it does not say."""
+    """Time at which the sensor wrote it; if the line has none, that of the line before."""
     too_long: str = ""
-    """Length and hash of the whole line where `value` is only its beginning."""
+    """Length and hash of the whole line if `value` is only its beginning."""
 
 
 def _head(stream: BinaryIO, size: int) -> tuple[int, str]:
