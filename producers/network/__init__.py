@@ -1,1 +1,1 @@
-"""Sources on the network: HTTP and Kafka."""
+"""Network sources: HTTP and Kafka."""

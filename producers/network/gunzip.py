@@ -1,4 +1,4 @@
-"""Unpacks a gzip body (RFC 1952) piece by piece: in linear time, with bounds on its members and on how tight it is packed."""
+"""Decompresses a gzip body (RFC 1952) in pieces: in linear time, with bounds on its members and its compression ratio."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from producers.network.pending_requests import Refused
 from schemas.settings import InputSettings
 
 PIECE_BYTES = 256 * 1024
-"""Unpacked at once: about a millisecond, after which other requests have their turn."""
+"""Bytes decompressed at once: about a millisecond, after which other requests get their turn."""
 RATIO_FREE_BYTES = 1024 * 1024
-"""A body that unpacks to less may be packed as tight as it likes."""
+"""Decompressed size up to which any compression ratio is accepted."""
 
 
 class Gunzip:
-    """One body. Raises Refused for what is not gzip, and beyond the bounds."""
+    """One body. Raises Refused if it is not gzip or exceeds the bounds."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._members_max, self._ratio_max = settings.http_gzip_members_max, settings.http_gzip_ratio_max
@@ -25,7 +25,7 @@ class Gunzip:
         self._members = self._packed_bytes = self._unpacked_bytes = 0
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
-        """Yield what the next part of the body unpacks to, in pieces of at most PIECE_BYTES."""
+        """Yield the decompressed next part of the body, in pieces of at most PIECE_BYTES."""
         self._packed_bytes += len(packed)
         while packed:
             if self._members == 0 or self._member.eof:
@@ -43,7 +43,7 @@ class Gunzip:
             yield piece
 
     def finish(self) -> None:
-        """Raise Refused if the last member is not whole."""
+        """Raise Refused if the last member is incomplete."""
         if self._members and not self._member.eof:
             raise Refused(HTTPStatus.BAD_REQUEST, Outcome.HTTP_WRONG, "the gzip body ended early")
 

@@ -1,12 +1,13 @@
-"""Takes POSTed lines, and answers only once Kafka has all of them.
+"""Accepts POSTed lines, and answers only once Kafka has all of them.
 
     204    Kafka has every line of the body
-    400 401 404 405 411 413 415    the request is wrong: the answer says how; sending it again as it is changes nothing
+    400 401 404 405 411 413 415    the request is wrong: the answer gives the reason; an unchanged retry fails again
     408    the body did not arrive in time
-    429 503    there is no room, no answer of Kafka, or the producer stops: Retry-After says when to send the whole body again
+    429 503    no room, no answer of Kafka, or a stop: send the whole body again after the time in Retry-After
 
-A client that got no answer sends its body again. What Kafka had by then is there twice and is one row, as identity comes from
-content. Each address with its grant is a sensor of its own, in the order its bodies came.
+A client that got no answer sends its body again. Lines that Kafka already had are then published twice but become one
+row, because identity derives from content. Each pair of address and grant is a sensor of its own; its bodies keep their
+order.
 
     server's thread (http_server, http_requests)          producer's thread (HttpInput)
     header, grant, body ──► PendingRequests ─────────────► lines ──► Kafka
@@ -35,13 +36,13 @@ from schemas.settings import InputSettings
 log = logging.getLogger(__name__)
 
 CLIENTS_MAX = 1_000
-"""Senders whose lines are remembered as one file; beyond it those that wait for nothing are forgotten."""
+"""Number of clients that are remembered as virtual files; beyond, clients without a waiting body are evicted."""
 HELD_SECS_MAX = 1.0
-"""After so long without a body, lines of a client are no longer held back for others that may belong to them."""
+"""Seconds without a body after which a client's lines are no longer held back for related ones."""
 
 
 class HttpInput:
-    """One address that takes lines. Raises SourceError when it cannot be listened on, or no grant lets a client send."""
+    """One listening address. Raises SourceError if it cannot be bound or no grant lets a client send."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class HttpInput:
         log.info("listening", extra={"source": str(endpoint)})
 
     def lines(self) -> Iterator[Line | None]:
-        """Lines of the bodies, each client's in the order they came. Raises PublisherFailed when the server ended."""
+        """Yield the lines of the bodies, in order per client. Raises PublisherFailed if the server ended."""
         while True:
             body = self._pending.next_body() if not self._stopped else None
             if body is not None:
@@ -85,18 +86,18 @@ class HttpInput:
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
-        """Answer the requests whose lines are published as a whole."""
+        """Answer the requests whose bodies are completely published."""
         for client in self._clients.values():
             for body in client.done(published_before(client.lines.file, before)):
                 body.answer(True)
         self._counts.update(self._pending.take_counts())
 
     def stop(self) -> None:
-        """Begin no other body; the one that was begun is given."""
+        """Begin no further body; the current one is completed."""
         self._stopped = True
 
     def close(self) -> None:
-        """Take nothing more, and answer clients that still wait to send again."""
+        """Stop accepting, and tell waiting clients to send again."""
         self._pending.close()
         self._server.close()
         self._counts.update(self._pending.take_counts())
@@ -124,7 +125,7 @@ class _Mark(NamedTuple):
 
 
 class _Client:
-    """The bodies of one client, one after the other, as if they were a file."""
+    """The bodies of one client, concatenated into a virtual file."""
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
@@ -132,7 +133,7 @@ class _Client:
         self.waiting: deque[_Mark] = deque()
 
     def take(self, body: Body, now: float) -> Iterator[Line | None]:
-        """Its lines."""
+        """Yield the lines of a body."""
         self.quiet_since = now
         given = False
         for line in self.lines.message(body.value):
@@ -140,9 +141,9 @@ class _Client:
             yield line
         self.waiting.append(_Mark(self.lines.fed_to, body))
         if not given:
-            yield None  # bodies without a line, one after the other, must not keep the producer from all else
+            yield None  # a sequence of bodies without lines must not block the producer
 
     def done(self, before: int) -> Iterator[Body]:
-        """The bodies that are published as a whole."""
+        """Yield the bodies that are completely published."""
         while self.waiting and self.waiting[0].end <= before:
             yield self.waiting.popleft().body

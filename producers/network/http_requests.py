@@ -1,4 +1,4 @@
-"""Answers requests: checks who sends, reads the body within its bounds, waits for Kafka; statuses: `producers.network.http`."""
+"""Answers requests: checks the grant, reads the body within its bounds, waits for Kafka. Statuses: `producers.network.http`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.address import canonical_ip
 from schemas.settings import InputSettings
 
 RETRY_SECS = 2
-"""After so long a client may send a refused body again."""
+"""Seconds after which a client may send a refused body again."""
 _RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _JSON_ARRAY = re.compile(rb"\s*\[\s*\{")
 
@@ -30,7 +30,7 @@ class Requests:
         self._path, self._settings, self._grants, self._pending = path, settings, grants, pending
 
     async def answer(self, request: web.BaseRequest, known: Callable[[], None]) -> web.Response:
-        """Answer one request; `known` is called once it has shown a grant."""
+        """Answer one request; call `known` once it has shown a grant."""
         try:
             await self._take(request, known)
         except Refused as refused:
@@ -114,7 +114,7 @@ class Requests:
         async for chunk in request.content.iter_any():
             for piece in gunzip.feed(chunk):
                 yield piece
-                await asyncio.sleep(0)  # others have their turn between two pieces
+                await asyncio.sleep(0)  # let other tasks run between two pieces
         gunzip.finish()
 
     def _too_large(self) -> Refused:
@@ -127,7 +127,7 @@ class Requests:
 
 
 def refusal(refused: Refused) -> web.Response:
-    """The answer to a request that is not taken. Only a client that is to send it again keeps its connection."""
+    """Return the answer to a refused request. The connection stays open only if the client must send the request again."""
     headers: dict[str, str] = {}
     if refused.status in _RETRIED:
         headers[hdrs.RETRY_AFTER] = str(RETRY_SECS)
@@ -146,7 +146,7 @@ def _wrong(status: HTTPStatus, words: str) -> Refused:
 
 
 def _names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Whom a verified certificate names: its DNS names, else its common name (RFC 6125 section 6.4.4)."""
+    """Return the subjects of a verified certificate: its DNS names, else its common name (RFC 6125 section 6.4.4)."""
     if not certificate:
         return ()
     names = tuple(name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS")

@@ -1,7 +1,8 @@
-"""An HTTP server in a thread of its own: takes connections within bounds, and has `answer` answer their requests.
+"""An HTTP server in its own thread: accepts connections within bounds, and passes requests to `answer`.
 
-A connection can be opened without a grant. So a client has to send its request's header in time, there are bounds for each
-address and for all, and where there is no room the oldest connection that showed no grant is closed for the new one.
+Opening a connection requires no grant. Therefore, a client must send its request header in time, connections are
+bounded per address and in total, and if there is no room, the oldest connection that has shown no grant is closed for
+the new one.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ Answer = Callable[[web.BaseRequest, Callable[[], None]], Awaitable[web.Response]
 
 BACKLOG = 128
 HEADER_LINE_BYTES_MAX, HEADERS_MAX = 4_096, 64
-"""So a header has at most 256 KiB."""
+"""Bounds of a header, at most 256 KiB in total."""
 LINGER_SECS = 2.0
-"""For what a refused client still sends, so that it reads the answer (RFC 9112 section 9.6), and for the end of TLS."""
+"""Time to read what a refused client still sends, so that it reads the answer (RFC 9112 section 9.6), and to close TLS."""
 ACCEPT_PAUSE_SECS = 0.1
-"""Before the next try where a connection could not be accepted: it went away, or no file descriptor is left."""
+"""Pause after a connection could not be accepted, because it was gone or no file descriptor is left."""
 STOP_SECS_MAX = 0.5
-"""For the answers under way when the server stops."""
+"""Time for the answers under way when the server stops."""
 NETWORK_BITS_IPV6 = 64
-"""One subscriber usually has all addresses of such a network (RFC 6177)."""
+"""Prefix length of a network whose addresses usually all belong to one subscriber (RFC 6177)."""
 
 
 class HttpServer:
-    """Serves from when it is made until `close`. Raises SourceError when it cannot be listened there."""
+    """Serves from its creation until `close`. Raises SourceError if the address cannot be bound."""
 
     def __init__(self, endpoint: Endpoint, settings: InputSettings, answer: Answer, pending: PendingRequests) -> None:
         self._settings, self._answer, self._pending = settings, answer, pending
@@ -56,7 +57,7 @@ class HttpServer:
         self._connections: dict[_Connection, str] = {}
         self._per_network: Counter[str] = Counter()
         self._unknown: dict[_Connection, None] = {}
-        """Those that showed no grant yet, the oldest first."""
+        """Connections that have shown no grant yet, the oldest first."""
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http-input", daemon=True)
@@ -64,7 +65,7 @@ class HttpServer:
 
     @property
     def serves(self) -> bool:
-        """False once the thread has ended."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ class HttpServer:
         stopped = asyncio.create_task(self._stopped.wait())
         await asyncio.wait({accepting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if accepting.done():
-            accepting.result()  # raises what went wrong
+            accepting.result()  # raises the exception of the task
         accepting.cancel()
         server.pre_shutdown()
         await server.shutdown(STOP_SECS_MAX)
@@ -93,7 +94,7 @@ class HttpServer:
 
     async def _accept(self, server: web.Server) -> None:
         while True:
-            # Connections begun have their turn, and in a flood of them all else.
+            # Let accepted connections run, and in a flood of connections all other tasks.
             await asyncio.sleep(0)
             try:
                 stream, place = await self._loop.sock_accept(self._listener)
@@ -121,11 +122,11 @@ class HttpServer:
             }
         try:
             await self._loop.connect_accepted_socket(lambda: connection, stream, **tls)
-        except OSError:  # it went away, or its handshake failed
+        except OSError:  # it closed, or its handshake failed
             self._forget(connection)
 
     def _make_room(self, network: str) -> bool:
-        """Close the oldest connection without a grant if there is no room for one more; False if all have shown one."""
+        """Close the oldest connection without a grant if there is no room for one more; return False if all have shown one."""
         if self._per_network[network] >= self._settings.http_connections_per_address_max:
             oldest = next((one for one in self._unknown if self._connections[one] == network), None)
         elif len(self._connections) >= self._settings.http_connections_max:
@@ -149,7 +150,7 @@ class HttpServer:
 
 
 class _Connection(web.RequestHandler):
-    """One connection. Closed when no whole request header came in time since it began, or since its last answer."""
+    """One connection. Closed if no whole request header arrives in time after its start or its last answer."""
 
     beginning: asyncio.Task[None]
 
@@ -162,7 +163,7 @@ class _Connection(web.RequestHandler):
         ended: Callable[[_Connection], None],
     ) -> None:
         options: dict[str, Any] = {
-            # Bytes that come do not put it off: it is the deadline of the header, too.
+            # Arriving bytes do not extend it, so it is also the deadline of the header.
             "keepalive_timeout": settings.http_header_secs_max,
             "max_line_size": HEADER_LINE_BYTES_MAX,
             "max_field_size": HEADER_LINE_BYTES_MAX,
@@ -175,7 +176,7 @@ class _Connection(web.RequestHandler):
         self._pending, self._ended = pending, ended
 
     def data_received(self, data: bytes) -> None:
-        """Close the connection on a request target that breaks the parser: asyncio would log each with its traceback."""
+        """Close the connection on a request target that breaks the parser; asyncio would log each with its traceback."""
         try:
             super().data_received(data)
         except (ValueError, LookupError):
@@ -183,12 +184,12 @@ class _Connection(web.RequestHandler):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give its place back."""
+        """Release its place."""
         super().connection_lost(exc)
         self._ended(self)
 
     def abort(self) -> None:
-        """End it at once, be it in its TLS handshake."""
+        """End the connection at once, even during its TLS handshake."""
         if self.transport is not None:
             self.transport.abort()
         else:
@@ -201,7 +202,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, and our own mistakes."""
+        """Answer malformed HTTP and internal errors."""
         del request, message
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed", exc_info=exc)
@@ -212,7 +213,7 @@ class _Connection(web.RequestHandler):
 
 
 def network_of(address: str) -> str:
-    """The address, or the network of an IPv6 address, whose connections are counted together."""
+    """Return the IPv4 address, or the network of an IPv6 address, whose connections are counted together."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip)
@@ -260,6 +261,6 @@ def _tls(endpoint: Endpoint, settings: InputSettings) -> ssl.SSLContext:
             " PEM file that this user can read"
         ) from None
     if settings.http_tls_client_ca_file:
-        # A client without one may still have the token of another grant; one that shows one has to prove it.
+        # A client without a certificate may have the token of another grant; a certificate that is shown must be valid.
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -1,7 +1,8 @@
-"""Follows a topic of another Kafka, or an Event Hub through its Kafka endpoint; each message holds one line or several.
+"""Follows a topic of another Kafka cluster, or an Event Hub by its Kafka endpoint; each message holds one or more lines.
 
-Offsets are committed only behind what our own Kafka acknowledged, so whoever goes on after a crash, or after the group gave a
-partition away, reads some messages again and misses none. What waits is bounded: while ours takes nothing, nothing is read.
+Offsets are committed only after our own Kafka has acknowledged the lines. After a crash or a rebalance, the next owner
+of a partition therefore reads some messages again and misses none. The buffers are bounded: while our Kafka accepts
+nothing, nothing is read.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from schemas.settings import InputSettings, KafkaSettings
 log = logging.getLogger(__name__)
 
 MESSAGES_MAX = 64
-"""Messages taken from Kafka at once."""
+"""Largest number of messages taken from Kafka at once."""
 FRUITLESS_MAX = 1_000
-"""Messages without a line after which other sources, commits and a stop have their turn."""
+"""Number of messages without a line after which other sources, commits and a stop get their turn."""
 HELD_SECS_MAX = 1.0
-"""Of a partition that had nothing for this long no line is held back for others that may belong to it."""
+"""Seconds without messages of a partition after which its lines are no longer held back for related ones."""
 ASK_SECS_MAX = 5.0
-"""How long the cluster is waited for at the start; then it is followed from when it is there."""
+"""Longest wait for the cluster at the start; afterwards, following begins when it is reachable."""
 STOP_SECS_MAX = 0.8
-"""For the last commit and leaving the group."""
+"""Time for the last commit and for leaving the group."""
 WARNING_SECS_MIN = 10.0
-"""Between two warnings of the same trouble."""
+"""Shortest interval between two warnings about the same error."""
 
 _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-"""Not every way on which they come says that they are fatal."""
+"""Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 
 
 class KafkaInput:
-    """One topic. Raises SourceError when the settings cannot be, or the cluster is there and the topic is not."""
+    """One topic. Raises SourceError if the settings are invalid, or if the cluster is reachable and the topic does not exist."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class KafkaInput:
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
         self._stopped = False
-        # Numbers are counted by each producer for itself, so each is a sensor of its own.
+        # Each producer numbers lines for itself, so each is a sensor of its own.
         self._sensor = f"{settings.kafka_name or socket.gethostname()}:{endpoint}"
         config = {**consumer_config(endpoint, settings), "error_cb": self._on_error, "on_commit": self._on_commit}
         try:
@@ -74,7 +75,7 @@ class KafkaInput:
         )
 
     def lines(self) -> Iterator[Line | None]:
-        """Lines of the messages, each partition in its order. Raises PublisherFailed when another took our place."""
+        """Yield the lines of the messages, in order per partition. Raises PublisherFailed if another took its place."""
         fruitless = 0
         while True:
             messages = self._messages()
@@ -96,7 +97,7 @@ class KafkaInput:
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
-        """Commit what is published; Kafka's answer is not waited for."""
+        """Commit what is published, without waiting for Kafka's answer."""
         offsets = []
         for number, partition in self._partitions.items():
             done = partition.done(published_before(partition.lines.file, before))
@@ -110,12 +111,12 @@ class KafkaInput:
                 self._warn("offsets were not committed, messages may be read again", error.args[0].str())
 
     def stop(self) -> None:
-        """Read nothing more; of the messages that were read, only the one that was begun is given."""
+        """Stop reading; of the messages already read, only the current one is completed."""
         self._stopped = True
 
     def close(self) -> None:
         """Leave the group, once the commits under way are answered."""
-        # The cluster may be away; a stop does not wait for it.
+        # The cluster may be unreachable; a stop does not wait for it.
         leaving = threading.Thread(target=self._consumer.close, daemon=True)
         leaving.start()
         leaving.join(STOP_SECS_MAX)
@@ -142,7 +143,7 @@ class KafkaInput:
             return
         number, offset = message.partition(), message.offset()
         partition = self._partitions.get(number) if number is not None else None
-        if partition is None or offset is None:  # given away since
+        if partition is None or offset is None:  # revoked since
             self._counts[Outcome.KAFKA_LEFT] += 1
             return
         partition.quiet_since = self._clock()
@@ -201,14 +202,14 @@ class KafkaInput:
 
 
 class _Mark(NamedTuple):
-    """Where a message ends among its partition's bytes, and what is to be committed once all before is published."""
+    """End of a message in its partition's bytes, and the offset to commit once all before is published."""
 
     end: int
     next_offset: int
 
 
 class _Partition:
-    """The messages of a partition, one after the other, as if they were a file."""
+    """The messages of a partition, concatenated into a virtual file."""
 
     def __init__(self, lines: Lines, now: float) -> None:
         self.lines = lines
@@ -216,12 +217,12 @@ class _Partition:
         self.waiting: deque[_Mark] = deque()
 
     def take(self, value: bytes, next_offset: int) -> Iterator[Line]:
-        """Its lines."""
+        """Yield the lines of a message."""
         yield from self.lines.message(value)
         self.waiting.append(_Mark(self.lines.fed_to, next_offset))
 
     def done(self, before: int) -> list[_Mark]:
-        """The messages that are published as a whole, as far as no earlier one is missing."""
+        """Return the messages that are completely published, up to the first that is not."""
         found = []
         while self.waiting and self.waiting[0].end <= before:
             found.append(self.waiting.popleft())
@@ -229,7 +230,7 @@ class _Partition:
 
 
 def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, Any]:
-    """How the client is set up; callbacks are added by whoever has them. Raises SettingsError."""
+    """Return the settings of the client; the caller adds callbacks. Raises SettingsError."""
     kafka = KafkaSettings(
         bootstrap=",".join(endpoint.places),
         security_protocol=settings.kafka_security_protocol,
@@ -247,12 +248,12 @@ def consumer_config(endpoint: Endpoint, settings: InputSettings) -> dict[str, An
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": round(settings.kafka_session_timeout_secs * 1_000),
-        # So long ours may take nothing before another member of the group is asked to try.
+        # Time that our Kafka may accept nothing before the partitions go to another member of the group.
         "max.poll.interval.ms": 600_000,
         "queued.max.messages.kbytes": 32_768,
         "fetch.wait.max.ms": 100,
-        # A full queue would otherwise put off the next fetch for a whole second.
+        # By default, a full queue delays the next fetch by a whole second.
         "fetch.queue.backoff.ms": 10,
-        # Errors come to error_cb; the library's own log would tell each try to reconnect.
+        # Errors are delivered to error_cb; the library's own log would add an entry per reconnect.
         "log_level": 2,
     }

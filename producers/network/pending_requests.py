@@ -1,4 +1,4 @@
-"""Requests that wait for Kafka: bodies go from the server's loop to the producer's, answers come back, and both are bounded."""
+"""Requests that wait for Kafka: bodies go from the server's loop to the producer's, answers come back; both are bounded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.settings import InputSettings
 
 
 class Refused(Exception):
-    """A request that is not taken: the status, what it counts as, and what to do."""
+    """A refused request: the status, the outcome that it counts as, and what the client should do."""
 
     def __init__(self, status: HTTPStatus, outcome: Outcome, words: str) -> None:
         super().__init__(words)
@@ -33,7 +33,7 @@ class Body:
     published: asyncio.Future[bool]
 
     def answer(self, published: bool) -> None:
-        """Let the request answer. Called from the producer's thread."""
+        """Complete the request. Called from the producer's thread."""
         loop = self.published.get_loop()
         if not loop.is_closed():  # the server may have ended
             loop.call_soon_threadsafe(self._set, published)
@@ -44,7 +44,7 @@ class Body:
 
 
 class PendingRequests:
-    """Bodies between the two loops. What both threads touch is behind a lock that is held for moments only."""
+    """Bodies between the two loops. A lock, held for moments only, protects what both threads use."""
 
     def __init__(self, settings: InputSettings) -> None:
         self._requests_max, self._bytes_max = settings.http_requests_waiting_max, settings.http_waiting_bytes_max
@@ -58,9 +58,10 @@ class PendingRequests:
 
     @contextmanager
     def admitted(self, size: int) -> Iterator[Callable[[int], None]]:
-        """Admit a request that announces `size` bytes; gives what reserves its bytes as they come.
+        """Admit a request that announces `size` bytes; yield the function that reserves bytes as they arrive.
 
-        Bytes are reserved when they are there, so a slow client holds no room for what it does not send. Both raise Refused.
+        Bytes are reserved on arrival, so that a slow client occupies no room for bytes that it does not send. Both
+        raise Refused.
         """
         held = 0
 
@@ -87,7 +88,7 @@ class PendingRequests:
             self._bytes -= held
 
     async def publish(self, body: Body) -> None:
-        """Hand a body to the producer and wait until Kafka has it. Raises Refused when it does not get it in time."""
+        """Pass a body to the producer and wait until Kafka has it. Raises Refused after a timeout or when stopping."""
         with self._lock:
             if self._closed:
                 raise _stopping()
@@ -111,23 +112,23 @@ class PendingRequests:
             raise _stopping()
 
     def count(self, outcome: Outcome) -> None:
-        """Count what became of a request or a connection."""
+        """Count the outcome of a request or a connection."""
         with self._lock:
             self._counts[outcome] += 1
 
     def take_counts(self) -> Counter[str]:
-        """Return what was counted since the last call."""
+        """Return the counts since the last call."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         return counts
 
     def next_body(self) -> Body | None:
-        """Return the body that waits longest; called by the producer."""
+        """Return the body that waits longest, None if there is none; called by the producer."""
         with self._lock:
             return self._queue.popleft() if self._queue else None
 
     def close(self) -> None:
-        """Take nothing more, and answer what waits that the producer stops."""
+        """Refuse further requests, and answer waiting ones that the producer stops."""
         with self._lock:
             self._closed = True
             for body in self._unanswered:
