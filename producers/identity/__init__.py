@@ -1,1 +1,1 @@
-"""Devices of lines: identity tables, sightings and grants."""
+"""Devices of lines: identity tables and learnt addresses."""

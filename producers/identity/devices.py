@@ -1,4 +1,4 @@
-"""Names the device of each line: what the line says, by the identity table, and what stands in where it says nothing."""
+"""Names the device of each line: from the line and the identity table, or a substitute if the line names none."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Named(NamedTuple):
 
     device: str
     told: bool
-    """The line itself names it, so all that comes out of the line is its; else it only says where the line came from."""
+    """The line itself names the device, so everything in the line belongs to it; else the device is only the line's origin."""
     refused: str = ""
-    """Why the line's sender may not report on it; "" if it may."""
+    """Why the line's sender may not report on the device; "" if it may."""
 
 
 class Devices:
-    """Finds the device of each line and counts how. Raises SourceError when the table cannot be read.
+    """Finds the device of each line and counts how. Raises SourceError if the table cannot be read.
 
-    With recorded files to learn from, they are read when the first line tells an address that the table does not know; `learnt`
-    then has the numbers of `Report.learnt`. Where all lines name their devices that is never.
+    With `learning`, the recorded files are read when the first line has only an address that the table lacks; `learnt`
+    then gets the numbers of `Report.learnt`. If all lines name their devices, they are never read.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class Devices:
 
     @property
     def unusable(self) -> int:
-        """Lines of the table's files that were left out when they were last read."""
+        """Lines of the table's files that were skipped in the last read."""
         return self._files.unusable
 
     def look(self, now: float) -> None:
-        """Follow the table's files."""
+        """Reload the table if its files changed."""
         if self._files.look(now):
             self._table = self._files.table
             self._table.learn(self._entries)
 
     def of(self, line: Line) -> Named:
-        """The device that a line is about; for one that does not say the given one, else the sensor.
+        """Return the device that a line is about; if the line names none, the given one, else the sensor.
 
-        Raises LearningStopped: the line is then to be read again.
+        Raises LearningStopped; the line must then be read again.
         """
         named, grant = self._named(line), line.file.grant
         return named if grant is None or grant.unrestricted else _within(grant, named)
@@ -102,9 +102,9 @@ class Devices:
 
 
 def _within(grant: Grant, named: Named) -> Named:
-    """The device as far as a grant allows it.
+    """Return the device as far as a grant allows it.
 
-    An allowed line counts as naming its device: the worker, which reads the whole line, could find another name in it.
+    An allowed line counts as naming its device: the worker, which parses the whole line, could find another name in it.
     """
     if grant.only and not named.told:
         return Named(grant.only, True)

@@ -1,12 +1,11 @@
-"""The identity table's files: JSON lines or CSV of names and leases, read again when they change.
+"""Files of the identity table: names and leases as JSON lines or CSV, reloaded when they change.
 
     {"device": "ws-042", "address": "10.0.3.17", "from": "2026-11-24T08:00:00Z", "until": "2026-11-24T16:00:00Z"}
 
     device,name,address,from,until
     ws-042,3f9a1c6e2b8d4f70a5e1c9b3d7f2a6e4c8b0d1f5,,,
 
-A line that cannot be used is left out and told, as if it had never been written. A last line without its newline is still
-being written: it is read the next time.
+An invalid line is logged and skipped. A last line without newline is still being written and is read the next time.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("device", "name", "address", "from", "until")
 ENTRIES_MAX = 2_000_000
-"""More of them in a file are not read: some 500 bytes each."""
+"""Largest number of entries per file, at some 500 bytes each."""
 LOOK_SECS = 0.5
-"""How often files are looked at; a line of a new lease that is read before still has the address for its device."""
+"""Interval of checks for changed files; a line read before its new lease still has the address as its device."""
 LOOK_SHARE_MAX = 0.05
-"""Reading them again takes at most this share of the time, however long they are."""
+"""Largest share of the time spent reloading, whatever the size of the files."""
 TOLD_MAX = 20
-"""So many lines of a file that cannot be used are told one by one."""
+"""Largest number of invalid lines of a file that are logged."""
 
 _Stamp = tuple[int, int, int, int]
 
@@ -53,7 +52,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 class IdentityFiles:
-    """Makes the table of the settings and their files. Raises SourceError for a file that cannot be read at all."""
+    """Builds the table from the settings and their files. Raises SourceError for an unreadable file."""
 
     def __init__(self, settings: IdentitySettings, clock: Callable[[], float]) -> None:
         self._settings, self._clock = settings, clock
@@ -61,11 +60,11 @@ class IdentityFiles:
         self._complained = ""
         self._look_at = 0.0
         self.unusable = 0
-        """Lines left out when the files were last read."""
+        """Lines skipped in the last read."""
         self.table = self._read()
 
     def look(self, now: float) -> bool:
-        """Read the files again if one of them changed; whether there is another table now."""
+        """Reload the files if one of them changed; return whether there is a new table."""
         if now < self._look_at or not self._settings.files:
             return False
         self._look_at = now + LOOK_SECS
@@ -84,7 +83,7 @@ class IdentityFiles:
         return True
 
     def _read(self) -> IdentityTable:
-        # Looked at before they are read: what comes in between is read again.
+        # Stamps are taken before reading, so that a change in between causes another read.
         stamps = {path: _stamp(path) for path in self._settings.files}
         entries, unusable = list(_of_settings(self._settings)), 0
         for path in self._settings.files:
@@ -97,7 +96,7 @@ class IdentityFiles:
 
 
 def read_file(path: str) -> tuple[list[Entry], int]:
-    """The entries of a file, and how many of its lines cannot be used; those are logged. Raises SourceError."""
+    """Return the entries of a file, and the number of invalid lines, which are logged. Raises SourceError."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
@@ -162,7 +161,7 @@ def _entry(line: _Line) -> Entry:
 
 
 def _time(written: str | float | None, missing: Micros) -> Micros:
-    """ISO 8601, without zone UTC, or seconds since 1970. Raises ValueError."""
+    """Parse ISO 8601 (UTC if without zone) or seconds since 1970. Raises ValueError."""
     if written is None or written == "":
         return missing
     if isinstance(written, str):

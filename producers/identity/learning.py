@@ -1,8 +1,9 @@
-"""Reads recorded files beforehand, for the addresses that endpoints say of themselves they have.
+"""Reads recorded files in advance, for the addresses that endpoints report as their own.
 
-An endpoint's own record of a connection (`Dialect.own_marks`) names the device and its end of the connection. A network sensor
-or a proxy knows the address alone, so with the pair its lines are the device's too. Everything is read before the first line is
-named, so that a restart in the middle names the rest by the same table. Lines without a mark cost a search of their bytes.
+An endpoint's own record of a connection (`Dialect.own_marks`) names the device and its end of the connection. A network
+sensor or a proxy knows only the address; the pair assigns its lines to the device, too. All files are read before the
+first line is named, so that a restart in the middle names the rest by the same table. Lines without a mark cost only a
+search of their bytes.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from schemas.parsers.recognition import candidates
 log = logging.getLogger(__name__)
 
 OWN = tuple(dialect for dialect in dialects().values() if dialect.own_marks)
-"""Dialects in which endpoints write of themselves."""
+"""Dialects in which endpoints report on themselves."""
 LEARNT_FROM = frozenset({How.NAMED, How.TABLE})
-"""A device that is only known by an address, or is several, teaches nothing."""
+"""Ways of finding a device that make a sighting valid; devices known only by address, or ambiguous, are not learnt."""
 
 Progress = Callable[[int, int], None]
-"""Hears how many bytes of how many were read."""
+"""Receives the number of bytes read and their total."""
 
 
 class LearningStopped(Exception):
-    """Somebody said stop: what was learnt so far must not be used."""
+    """A stop was requested: what was learnt so far must not be used."""
 
 
 class Learning:
-    """What can be learnt from recorded files, when it is needed."""
+    """Addresses to learn from recorded files when they are needed."""
 
     def __init__(
         self,
@@ -56,10 +57,10 @@ class Learning:
         self._stopped, self._progress = stopped, progress
 
     def sightings(self, table: IdentityTable) -> Sightings:
-        """Who had which address in all of the files; devices by the names that the table gives them.
+        """Return who had which address in all of the files; devices have the names that the table gives them.
 
-        Nothing where one of them can be read only once (a pipe): another device with the same address may be in there.
-        Raises LearningStopped, and SourceError for a file that is not there.
+        The result is empty if a file can be read only once (a pipe), as it may contain another device with the same
+        address. Raises LearningStopped, and SourceError for a missing file.
         """
         seen = Sightings()
         files = [(source, path, _size(path)) for source, path in existing(self._sources)]
@@ -79,7 +80,7 @@ class Learning:
         return seen
 
     def _lines(self, stream: BufferedReader, own: list[Dialect], done: int, of: int) -> Iterator[bytes]:
-        """The lines with a mark. What is damaged, or too long to be published, teaches nothing."""
+        """Yield the lines of blocks with a mark. Damaged parts and lines that are too long to be published are skipped."""
         marks = [mark for dialect in own for mark in dialect.own_marks]
         content: BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if is_gzip(stream) else stream
         rest, skipping = b"", False
@@ -98,13 +99,13 @@ class Learning:
                 if any(mark in ended for mark in marks):
                     yield from (line for line in ended.split(b"\n") if len(line) <= self._line_bytes_max)
         except (OSError, EOFError, zlib.error):
-            return  # told when the file is read for good
+            return  # reported when the file is read for publishing
         if not skipping and len(rest) <= self._line_bytes_max:
             yield rest
 
 
 def _opened(line: bytes, own: list[Dialect], failures: DialectFailures) -> list[ConnectionOpened]:
-    """The connections of a line; none if its dialect fails."""
+    """Return the connections of a line; none if its dialect fails."""
     for dialect in own:
         try:
             if any(mark in line for mark in dialect.own_marks) and (len(own) == 1 or dialect.claims(line)):
@@ -124,7 +125,7 @@ def _take(event: ConnectionOpened, table: IdentityTable, seen: Sightings) -> Non
 
 
 def _size(path: str) -> int:
-    """Bytes of a file that can be read twice; -1 of what cannot."""
+    """Return the bytes of a file that can be read twice; -1 for others."""
     if path == STDIN:
         return -1
     try:

@@ -1,10 +1,10 @@
-"""Which device was seen with which address, and when: what endpoints' own records teach. Pure.
+"""Which device was seen with which address and when, from the endpoints' own records. Pure.
 
     dev-a had 10.0.3.17 at   ·  · ··· ·                    · ·
-    so it is dev-a's      ├──────────────┤              ├───────┤     an hour more at each end; a long silence is nobody's
+    so it is dev-a's      ├──────────────┤              ├───────┤     an hour more at each end; none in a long silence
 
-An address that two devices were seen with, whenever, is neither's: nothing tells when the one lost it and the other got it, nor
-whether both have it at once, in two networks.
+An address that two devices were seen with, at any times, belongs to neither: no record shows when one lost it and the
+other got it, nor whether both have it at once in two networks.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 AROUND = 3_600 * MICROS
-"""So long before and after it was seen with it, an address is still the device's: no DHCP server that is not short of addresses
-gives it away sooner, and a proxy logs a tunnel when it is closed."""
+"""Time before and after a sighting during which the address is still the device's.
+
+A DHCP server that has enough addresses does not reassign one sooner, and a proxy logs a tunnel when it is closed.
+"""
 SILENCE_MAX = 12 * AROUND
-"""Seen again after no more than that, the device had the address meanwhile: a working day, not a night."""
+"""Longest gap between two sightings over which the device kept the address: a working day, not a night."""
 ADDRESSES_MAX = 500_000
-"""Of more addresses none is learnt: some 500 bytes each."""
+"""Largest number of addresses learnt, at some 500 bytes each."""
 SPANS_MAX = 100
-"""Of one address so many times between silences are kept."""
+"""Largest number of spans kept per address."""
 
 
 class Sightings:
-    """Collects who was seen with which address. The same sightings in any order give the same, up to the bounds."""
+    """Collects sightings of devices with addresses. The order of the sightings does not matter, up to the bounds."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
@@ -38,7 +40,7 @@ class Sightings:
         """There were more addresses than are kept."""
 
     def saw(self, device: str, address: str, at: Micros) -> None:
-        """The device had the address (canonical) at this time."""
+        """Record that the device had the (canonical) address at this time."""
         if address in self._several:
             return
         held = self._held.get(address)
@@ -55,16 +57,19 @@ class Sightings:
 
     @property
     def learnt(self) -> int:
-        """Addresses that one device had."""
+        """Number of addresses that one device had."""
         return len(self._held)
 
     @property
     def ambiguous(self) -> int:
-        """Addresses that several devices had."""
+        """Number of addresses that several devices had."""
         return len(self._several)
 
     def entries(self) -> Iterator[Entry]:
-        """What the identity table makes of it: an address of several is always all of theirs, so nobody's."""
+        """Yield entries for the identity table.
+
+        An address of several devices is assigned to all for all times, so it is ambiguous.
+        """
         for address, held in self._held.items():
             for first, last in held.spans:
                 yield Entry(held.device, address, max(first - AROUND, 0), last + AROUND + 1)
@@ -74,7 +79,7 @@ class Sightings:
 
 @lru_cache(maxsize=65_536)
 def is_of_one_machine(address: str) -> bool:
-    """Whether an address can tell machines apart: not loopback, link-local, multicast, unspecified or reserved (RFC 6890)."""
+    """Return whether an address can identify a machine: not loopback, link-local, multicast, unspecified, reserved (RFC 6890)."""
     ip = ip_address(address)
     return not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved)
 
@@ -90,7 +95,7 @@ class _Held:
 
     def add(self, at: Micros) -> None:
         first, last = self.spans[-1]
-        if first <= at <= last + SILENCE_MAX:  # nearly always
+        if first <= at <= last + SILENCE_MAX:  # the usual case
             self.spans[-1] = first, max(at, last)
             return
         near = [span for span in self.spans if span[0] - SILENCE_MAX <= at <= span[1] + SILENCE_MAX]

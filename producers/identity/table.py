@@ -1,12 +1,13 @@
-"""Which names and addresses are one device: the identity table. Pure.
+"""The identity table: which names and addresses are one device. Pure.
 
     ws-042.corp.example ─┐ domain cut off
     WS-042               ├──► ws-042        the DeviceId: partition key, and the device of every row
     3f9a1c6e2b8d…        ┤ a name of it
     10.0.3.17            ┘ leased to it when the line was written
 
-Names are equalities, so a name of a name is followed. Nothing is guessed: what two devices have at a time is nobody's then,
-and stays what the line says. An address that a device had before or after says nothing of now.
+Names are equalities, so a name of a name is followed. Nothing is guessed: a name or address that two devices have at a
+time belongs to neither then, and is kept as the line has it. An address that a device had earlier or later proves
+nothing about the present.
 """
 
 from __future__ import annotations
@@ -23,39 +24,41 @@ from schemas.clock import LATEST
 from schemas.events import DEVICE_CHARS_MAX, Micros, device_name_problem
 
 ALWAYS = LATEST + 1
-"""The end of what has none."""
+"""End of an entry without an end."""
 REMEMBERED_MAX = 100_000
-"""Answers that do not depend on the time are kept; beyond it they are worked out anew."""
+"""Largest number of cached answers, which do not depend on the time; beyond, the cache is cleared."""
 ADDRESS_CHARS_MAX = 64
-"""No address is longer, its zone included."""
+"""Largest length of an address, including its zone."""
 
 
 class How(StrEnum):
-    """How the device of a line was found: a small closed set, as it becomes a metric label."""
+    """How the device of a line was found: a small closed set, because it becomes a metric label."""
 
     NAMED = "named"
-    """The line's own name, in lower case and without a known domain."""
+    """By the line's own name, in lower case and without a known domain."""
     TABLE = "table"
-    """The table knows the name or the address."""
+    """By a name or an address in the table."""
     LEARNT = "learnt"
-    """The address is one that the device said it has, in its own records."""
+    """By an address that the device reported in its own records."""
     ADDRESS = "address"
-    """The line tells only an address, and no device is known to have had it then: it stands for the device."""
+    """The line has only an address, and no device is known to have had it then; the address is used as the device."""
     AMBIGUOUS = "ambiguous"
-    """Several devices had the name or the address then: it stands for none of them, and stays as it is."""
+    """Several devices had the name or the address then; it is kept unchanged and assigned to none of them."""
     UNTOLD = "untold"
-    """The line names no device, or nothing that can be a device's name: that of its grant is taken if it is only one, then
-    that given with `--device`, then the sensor."""
+    """The line names no device, or nothing that can be a device's name.
+
+    The substitute is the device of its grant if that is only one, then that given with `--device`, then the sensor.
+    """
 
 
 class Entry(NamedTuple):
-    """A device has a name, or an address, for a while."""
+    """A name or address of a device for a period."""
 
     device: str
     known_as: str
     since: Micros = 0
     until: Micros = ALWAYS
-    """From then on not any more."""
+    """End of the period, exclusive."""
 
 
 class Found(NamedTuple):
@@ -67,15 +70,15 @@ class Found(NamedTuple):
 
 UNTOLD = Found("", How.UNTOLD)
 AMBIGUOUS = ""
-"""In place of a device: several."""
+"""In place of a device: several devices."""
 
 
 class IdentityTable:
-    """Finds the device that a name or an address stands for at a time.
+    """Finds the device that a name or an address belongs to at a time.
 
-    Of entries for the same device, name and beginning the last one holds, and one that begins later tells the end of the one
-    before, unless that holds since ever: so a lease is renewed, or ended early, by telling it again. Raises ValueError for an
-    entry that names nothing.
+    Of entries with the same device, name and beginning, the last one holds. An entry that begins later ends the one
+    before, unless that one has no beginning. A lease is therefore renewed, or ended early, by another entry. Raises
+    ValueError for an entry with an empty name or device.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), domains: Sequence[str] = ()) -> None:
@@ -94,7 +97,7 @@ class IdentityTable:
         self._remembered: dict[str, Found] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
-        """Who had which addresses (canonical) by devices' own records. Of an address that the table knows, it alone counts."""
+        """Set the (canonical) addresses from devices' own records. The table takes precedence for addresses that it has."""
         told: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
             if entry.known_as not in self._histories:
@@ -103,7 +106,7 @@ class IdentityTable:
         self._remembered.clear()
 
     def find(self, told: str, written_at: Callable[[], Micros]) -> Found:
-        """The device that `told` stands for; when the line was written (0: it does not say) is asked only if it matters."""
+        """Return the device that `told` belongs to; `written_at` (0 if unknown) is called only if the time matters."""
         found = self._remembered.get(told)
         if found is not None:
             return found
@@ -132,7 +135,7 @@ class IdentityTable:
             if device == AMBIGUOUS:
                 return Found(itself, How.AMBIGUOUS)
             if device in seen:
-                # A device may be listed under its own name; a longer circle says that several are each other's.
+                # A device may be listed under its own name; a longer circle makes several devices names of each other.
                 if device == name:
                     break
                 return Found(itself, How.AMBIGUOUS)
@@ -143,7 +146,7 @@ class IdentityTable:
         return Found(itself, How.ADDRESS if is_address else How.NAMED)
 
     def _holder(self, name: str, walk: _Walk) -> str | None:
-        """Whose name or address it is at the time: the whole name counts before what is left of it without its domain."""
+        """Return the device that has the name or address then; the whole name precedes the name without its domain."""
         history = self._histories.get(name)
         device = history.at(walk) if history is not None else None
         if device is None and (short := self._short(name)) != name and (history := self._histories.get(short)):
@@ -174,15 +177,15 @@ class _Walk:
 
 
 class _History(NamedTuple):
-    """Who had a name or an address when: from each time on one device, AMBIGUOUS, or None for nobody."""
+    """The holders of a name or an address over time: from each time on one device, AMBIGUOUS, or None."""
 
     times: list[Micros]
     holders: list[str | None]
 
     @classmethod
     def of(cls, told: Mapping[tuple[str, Micros], Micros]) -> _History:
-        """From device and beginning, and the end."""
-        if len(told) == 1:  # nearly always
+        """Create a history from the ends, by device and beginning."""
+        if len(told) == 1:  # the usual case
             (((device, since), until),) = told.items()
             return cls([since, until], [device, None])
         held: Counter[str] = Counter()
@@ -206,13 +209,13 @@ class _History(NamedTuple):
         if walk.at:
             place = bisect_right(self.times, walk.at)
             return self.holders[place - 1] if place else None
-        # A line without a time may be of any: it is nobody's where that makes a difference.
+        # A line without a time may be of any time: the name is ambiguous if its history is not constant.
         known = {holder for holder in self.holders if holder is not None}
         return AMBIGUOUS if known else None
 
 
 def _changes(told: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros, int, str]]:
-    """When a device begins (1) and ceases (-1) to have it; a beginning tells the end of what began before, not of ever."""
+    """Yield when a device gets (1) and loses (-1) it; a beginning ends the entry before, unless that has no beginning."""
     before: dict[str, Micros] = {}
     for device, since in sorted(told, reverse=True):
         until = told[device, since]
@@ -226,9 +229,9 @@ def _changes(told: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros
 
 @lru_cache(maxsize=65_536)
 def _plain(name: str) -> tuple[str, bool]:
-    """A name as all dialects that tidy names have it, and whether it is an address.
+    """Return a name as all dialects normalise it, and whether it is an address.
 
-    A name is lower case, without trailing dot; an address has its one spelling.
+    A name is in lower case without trailing dot; an address has its canonical form.
     """
     plain = name.strip().rstrip(".").lower()
     if len(plain) <= ADDRESS_CHARS_MAX and (":" in plain or plain.replace(".", "").isdigit()):
