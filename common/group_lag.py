@@ -26,7 +26,7 @@ class Progress(NamedTuple):
 
 
 class GroupView:
-    """Queries the broker with its own client, which joins no group; for one thread."""
+    """Queries of the broker by a client that joins no group; for one thread."""
 
     def __init__(
         self, kafka: KafkaSettings, group: str, timeout_secs: float = ANSWER_SECS_MAX, log_level: int = 2

@@ -1,4 +1,4 @@
-"""Watches a member of a consumer group: reads its progress from the broker every few seconds."""
+"""A watch over a member of a consumer group, which reads its progress from the broker every few seconds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Member(Protocol):
 
 
 class Watch(threading.Thread):
-    """Records its observations for the health pages; ends the process if it stalls for longer than allowed."""
+    """A thread that records observations for the health pages and ends the process if it stalls for too long."""
 
     def __init__(
         self,

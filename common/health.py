@@ -36,7 +36,7 @@ class Health(NamedTuple):
 
 
 class Standstill(Generic[Place]):
-    """Records, per partition, since when input waits without a commit."""
+    """The times, per partition, since when input waits without a commit."""
 
     def __init__(self) -> None:
         self._moved: dict[Place, tuple[int, float]] = {}

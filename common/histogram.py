@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class Histogram:
-    """Counts values in fixed buckets; upper bounds are inclusive."""
+    """Counts of values in fixed buckets; upper bounds are inclusive."""
 
     __slots__ = ("bounds", "counts", "total")
 

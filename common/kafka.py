@@ -67,7 +67,7 @@ def what_to_do(error: KafkaError, bootstrap: str) -> str:
 
 
 class Door:
-    """Explains why a reachable server does not answer a client: login or encryption. `note` is the client's `error_cb`.
+    """Diagnosis of a reachable server that does not answer a client: login or encryption. `note` is the client's `error_cb`.
 
     The client's own calls only report that the connection failed. Call the client's `poll` before `words`.
     """

@@ -26,7 +26,7 @@ class Sign(NamedTuple):
 
 
 class Stall:
-    """Tracks since when nothing has changed."""
+    """The time since which nothing has changed."""
 
     def __init__(self, secs_max: float) -> None:
         self.secs_max = secs_max

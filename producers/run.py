@@ -167,7 +167,7 @@ def _stream(
 
 
 def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Callable[[], float]) -> Learning:
-    """Return who has which address, learnt from complete files; followed files and network sources are incomplete."""
+    """Return which device has which address, learnt from complete files; followed files and network sources are incomplete."""
     due = clock()
 
     def tell(done: int, of: int) -> None:

@@ -89,7 +89,7 @@ class Batch:
 
 
 class Cutter:
-    """Cuts the messages of one partition into batches: first at the planned ends of the last owner, then by the limits."""
+    """A splitter of one partition into batches: first at the planned ends of the last owner, then by the limits."""
 
     def __init__(self, topic: str, partition: int, limits: Limits, plan: Plan | None) -> None:
         self.open: Batch | None = None

@@ -87,7 +87,7 @@ _DETAIL_CHARS_MAX = 300
 
 
 class ClickHouseSink:
-    """Writes rows into the tables of one database."""
+    """A sink for the tables of one database."""
 
     def __init__(self, config: ClickHouseSettings) -> None:
         """Store the settings without connecting. Raises SettingsError."""

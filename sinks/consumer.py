@@ -63,7 +63,7 @@ _FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 class SinkLoop:
-    """Carries the rows of all topics into sinks with the same destination; `run` is called once.
+    """The loop from all topics to sinks with the same destination; `run` is called once.
 
     Each sink has a writer, so `len(sinks)` inserts run in parallel.
     """

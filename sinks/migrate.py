@@ -1,4 +1,4 @@
-"""Applies missing migrations to a database, in order, each once.
+"""The application of missing migrations to a database, in order, each once.
 
 The table `schema_migrations` records the applied ones. The statements are idempotent: an interrupted migration can be
 applied again, and two processes can migrate at the same time.

@@ -1,4 +1,4 @@
-"""Check whether rows that a table accepted are stored.
+"""The check whether rows that a table accepted are stored.
 
 ClickHouse stores a token before it puts the rows in place: a write and a rename, some 60 µs apart. If it is killed
 between the two, it takes the next insert with this token for a duplicate, drops it and reports success. Tokens also

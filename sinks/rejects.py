@@ -53,7 +53,7 @@ def as_rows(raw: confluent_kafka.Message, rejects_topic: str) -> Message:
 
 
 class RejectsProducer:
-    """Sends messages that cannot be stored to the rejects topic."""
+    """A producer of messages that cannot be stored, to the rejects topic."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._topic = topic

@@ -1,4 +1,4 @@
-"""Writes batches to the sink one after another, in its own thread, and retries until each is written.
+"""The writer thread: it writes batches to the sink one after another and retries until each is written.
 
 The offsets of a batch are committed after its insert, never before. Messages whose rows the sink cannot store go to the
 rejects topic; the rest of the batch is written. All other errors (unreachable, busy, table missing) are retried with
@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
 
 
 class Writer:
-    """Writes batches in order. `changed` is notified whenever a batch is finished."""
+    """A thread that writes batches in order. `changed` is notified whenever a batch is finished."""
 
     def __init__(
         self,

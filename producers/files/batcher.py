@@ -1,9 +1,10 @@
-"""Groups lines into messages: each message holds lines of one device, one file and one dialect.
+"""The grouping of lines into messages: each message holds lines of one device, one file and one dialect.
 
 A message costs a worker fifty times as much as a line, so lines are collected up to a size and an age. Lines of one
-file keep their order exactly. Lines of two files of the same device (a network sensor's and the kernel's), or of two
-dialects in one file, go into different messages; later lines of one may therefore precede earlier lines of the other,
-by at most `disorder_secs_max` of the sensors' own time. With 0, every change of file starts a new message.
+file keep their order exactly. Lines of two files of the same device (one of a network sensor, one of an endpoint
+sensor), or of two dialects in one file, go into different messages; later lines of one may therefore precede earlier
+lines of the other, by at most `disorder_secs_max` of the sensors' own time. With 0, every change of file starts a new
+message.
 
     opened first   A: 0.0  0.1  0.3         sent as  A(0.0 0.1 0.3) B(0.2): the line at 0.2 comes 0.1 s late
     opened next    B:          0.2

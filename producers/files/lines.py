@@ -1,4 +1,4 @@
-"""Splits the bytes of a file into lines within bounded memory, whatever the file contains."""
+"""A splitter of bytes into lines within bounded memory, whatever the file contains."""
 
 from __future__ import annotations
 

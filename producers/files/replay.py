@@ -1,4 +1,4 @@
-"""Reads recorded files and merges the lines of several in the order in which they would have arrived.
+"""Recorded files, with the lines of several merged in the order in which they would have arrived.
 
 `unproxy replay` and `unproxy produce` use the same merge: by the time when the sensors wrote the lines, with each
 file's own order kept. A line's time is capped by that of the next line: a single line with its clock in the future does
@@ -31,7 +31,7 @@ QUIET_ROUNDS = 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 Adopt = Callable[[Source, str, BinaryIO, bool], SourceFile]
-"""Returns the file with the offset to resume at; the flag says whether its size is that of its content (not if compressed)."""
+"""Returns the file with the offset to resume at; the flag is whether its size is that of its content (not if compressed)."""
 
 
 def from_the_beginning(source: Source, path: str, stream: BinaryIO, growing: bool) -> SourceFile:

@@ -1,4 +1,4 @@
-"""Follows growing files through rotation, truncation and restarts.
+"""Growing files, followed through rotation, truncation and restarts.
 
     renamed, a new file in its place   the old file is read until it is quiet, then only the new one
     truncated (copytruncate)           detected by size or first bytes; read again from the beginning

@@ -1,4 +1,4 @@
-"""Names the device of each line: from the line and the identity table, or a substitute if the line names none."""
+"""The device of each line: from the line and the identity table, or a substitute if the line names none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Named(NamedTuple):
 
 
 class Devices:
-    """Finds the device of each line and counts how. Raises SourceError if the table cannot be read.
+    """A finder of each line's device, which counts how it was found. Raises SourceError if the table cannot be read.
 
     With `learning`, the recorded files are read when the first line has only an address that the table lacks; `learnt`
     then gets the numbers of `Report.learnt`. If all lines name their devices, they are never read.

@@ -52,7 +52,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 class IdentityFiles:
-    """Builds the table from the settings and their files. Raises SourceError for an unreadable file."""
+    """A builder of the table from the settings and their files. Raises SourceError for an unreadable file."""
 
     def __init__(self, settings: IdentitySettings, clock: Callable[[], float]) -> None:
         self._settings, self._clock = settings, clock

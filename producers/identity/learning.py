@@ -1,4 +1,4 @@
-"""Reads recorded files in advance, for the addresses that endpoints report as their own.
+"""Addresses that endpoints report as their own, learnt from recorded files in advance.
 
 An endpoint's own record of a connection (`Dialect.own_marks`) names the device and its end of the connection. A network
 sensor or a proxy knows only the address; the pair assigns its lines to the device, too. All files are read before the
@@ -57,7 +57,7 @@ class Learning:
         self._stopped, self._progress = stopped, progress
 
     def sightings(self, table: IdentityTable) -> Sightings:
-        """Return who had which address in all of the files; devices have the names that the table gives them.
+        """Return which device had which address in all of the files; devices have the names that the table gives them.
 
         The result is empty if a file can be read only once (a pipe), as it may contain another device with the same
         address. Raises LearningStopped, and SourceError for a missing file.

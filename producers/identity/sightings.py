@@ -31,7 +31,7 @@ SPANS_MAX = 100
 
 
 class Sightings:
-    """Collects sightings of devices with addresses. The order of the sightings does not matter, up to the bounds."""
+    """A collection of sightings of devices with addresses. The order of the sightings does not matter, up to the bounds."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}

@@ -74,7 +74,7 @@ AMBIGUOUS = ""
 
 
 class IdentityTable:
-    """Finds the device that a name or an address belongs to at a time.
+    """A table of the devices that names and addresses belong to at a time.
 
     Of entries with the same device, name and beginning, the last one holds. An entry that begins later ends the one
     before, unless that one has no beginning. A lease is therefore renewed, or ended early, by another entry. Raises

@@ -1,4 +1,4 @@
-"""Decompresses a gzip body (RFC 1952) in pieces: in linear time, with bounds on its members and its compression ratio."""
+"""Decompression of a gzip body (RFC 1952) in pieces: in linear time, with bounds on its members and compression ratio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accepts POSTed lines, and answers only once Kafka has all of them.
+"""The HTTP input: it accepts POSTed lines and answers only once Kafka has all of them.
 
     204    Kafka has every line of the body
     400 401 404 405 411 413 415    the request is wrong: the answer gives the reason; an unchanged retry fails again
@@ -97,7 +97,7 @@ class HttpInput:
         self._stopped = True
 
     def close(self) -> None:
-        """Stop accepting, and tell waiting clients to send again."""
+        """Stop accepting, and answer waiting clients to send again."""
         self._pending.close()
         self._server.close()
         self._counts.update(self._pending.take_counts())

@@ -1,4 +1,4 @@
-"""Answers requests: checks the grant, reads the body within its bounds, waits for Kafka. Statuses: `producers.network.http`."""
+"""Request handling: grant, body within its bounds, wait for Kafka. `producers.network.http` lists the statuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _JSON_ARRAY = re.compile(rb"\s*\[\s*\{")
 
 
 class Requests:
-    """Answers the requests of one HTTP input."""
+    """The request handler of one HTTP input."""
 
     def __init__(self, path: str, settings: InputSettings, grants: Grants, pending: PendingRequests) -> None:
         self._path, self._settings, self._grants, self._pending = path, settings, grants, pending

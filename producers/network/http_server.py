@@ -1,4 +1,4 @@
-"""An HTTP server in its own thread: accepts connections within bounds, and passes requests to `answer`.
+"""An HTTP server in its own thread, which accepts connections within bounds and passes requests to `answer`.
 
 Opening a connection requires no grant. Therefore, a client must send its request header in time, connections are
 bounded per address and in total, and if there is no room, the oldest connection that has shown no grant is closed for
@@ -48,7 +48,7 @@ NETWORK_BITS_IPV6 = 64
 
 
 class HttpServer:
-    """Serves from its creation until `close`. Raises SourceError if the address cannot be bound."""
+    """A server that runs from its creation until `close`. Raises SourceError if the address cannot be bound."""
 
     def __init__(self, endpoint: Endpoint, settings: InputSettings, answer: Answer, pending: PendingRequests) -> None:
         self._settings, self._answer, self._pending = settings, answer, pending

@@ -1,4 +1,4 @@
-"""Follows a topic of another Kafka cluster, or an Event Hub by its Kafka endpoint; each message holds one or more lines.
+"""The Kafka input: a topic of another cluster, or an Event Hub by its Kafka endpoint. A message holds one or more lines.
 
 Offsets are committed only after our own Kafka has acknowledged the lines. After a crash or a rebalance, the next owner
 of a partition therefore reads some messages again and misses none. The buffers are bounded: while our Kafka accepts

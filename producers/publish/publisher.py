@@ -1,4 +1,4 @@
-"""Sends batches to Kafka: acknowledged by all replicas, in order, without loss.
+"""The delivery of batches to Kafka: acknowledged by all replicas, in order, without loss.
 
     send     blocks while too much is unacknowledged (reading is delayed, nothing is dropped)
     broker   unreachable or refusing: the batch is resent until accepted, with warnings at intervals
@@ -56,7 +56,7 @@ MESSAGES_MAX = 100_000
 
 
 class PublisherFailed(Exception):
-    """Publishing cannot continue in this process; a restart continues from the saved position."""
+    """A failure after which this process cannot publish; a restart continues from the saved position."""
 
 
 @dataclass(slots=True, eq=False)

@@ -35,7 +35,7 @@ _REMOVED = ("syslog+tcp", "syslog+udp")
 
 
 class EndpointError(ValueError):
-    """A path has the form of an endpoint but is none; the message gives the correct form."""
+    """A path that has the form of an endpoint but is none; the message gives the correct form."""
 
 
 class Endpoint(NamedTuple):

@@ -1,4 +1,4 @@
-"""Counts and logs exceptions in a dialect's code, so that no line stops a producer.
+"""Counting and logging of exceptions in a dialect's code, so that no line stops a producer.
 
 A line on which a dialect fails is published unchanged: without a time if `written_at` raises, under the substitute for
 unnamed devices if `device_of` raises, and unframed if `framing` or `split` raises. The worker rejects, with the raw

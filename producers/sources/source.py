@@ -26,11 +26,11 @@ HEAD_BYTES_MAX = 1024
 
 
 class SourceError(Exception):
-    """A source cannot be read as given; the message says which, why and what to do."""
+    """A source that cannot be read as given; the message names it, the reason and the remedy."""
 
 
 class SourceDamaged(SourceError):
-    """Part of a source could not be read; everything before the damage was."""
+    """A source of which a part could not be read; everything before the damage was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ _USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION
 
 
 class Forwarder:
-    """Carries alerts to one target; `run` is called once."""
+    """The loop from Kafka to one target; `run` is called once."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
         self._settings = settings.forward

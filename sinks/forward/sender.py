@@ -1,4 +1,4 @@
-"""Sends pending alerts in its own thread and retries until each is delivered or finally refused."""
+"""The sender thread: it sends pending alerts and retries until each is delivered or finally refused."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ POLL_SECS = 0.002
 
 
 class Syslog:
-    """Sends one message after another on a persistent connection."""
+    """A syslog receiver on a persistent connection; one message is sent at a time."""
 
     parallel = 1
 

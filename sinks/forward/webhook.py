@@ -40,7 +40,7 @@ _OURS = {"content-type", "content-length", "transfer-encoding", "host", "connect
 
 
 class Webhook:
-    """Sends over HTTP on persistent connections."""
+    """A receiver over HTTP, on persistent connections."""
 
     def __init__(self, settings: ForwardSettings) -> None:
         url = settings.url.get_secret_value()
