@@ -71,9 +71,7 @@ class Lines:
             rest = rest if len(rest) <= CHUNK_BYTES else _NO_CONTEXT
 
     def _remind(self, line: bytes, left: int) -> None:
-        """Pass an earlier line to its framing if it is context; `left` is the number of bytes from its block to the
-        resume offset.
-        """
+        """Pass an earlier line to its framing if it is context, given the bytes from its block to the resume offset (`left`)."""
         dialect = self._dialect_of(line)
         framing = self._framing_of(dialect)
         if framing is not None and (left <= framing.reach or (framing.context and line.startswith(framing.context))):
@@ -126,7 +124,7 @@ class Lines:
         return self._done()
 
     def unfinished_bytes(self) -> int:
-        """Number of bytes after the last newline so far."""
+        """Return the number of bytes after the last newline so far."""
         return self._length
 
     def _short(self, value: bytes, newline: int = 1) -> Iterator[Line]:
