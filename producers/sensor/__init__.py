@@ -1,37 +1,46 @@
-"""Our own sensor for Linux endpoints: the kernel's tracepoint `sock:inet_sock_set_state` and /proc become lines of `sockets`.
+"""Unproxy's sensor for Linux endpoints.
 
-tracefs       an ftrace instance of our own
-ring          its pages, as the kernel lays them out
-order         records of several CPUs in the order of their times
-clock         the trace's clock in UTC
-processes     what is known of who connects
-connections   changes of sockets folded into connections
-counts        bytes of those that have ended
-spelling      a connection as a line
-queue         lines that wait
-run           the thread that reads, the queue behind it, and what is told of it
-errors        what an error in one record costs: that record
-privileges    what is given up once the sockets are open
+    run             the reading thread, its metrics, and the loop that writes or publishes lines
+    queue           the bounded queue of lines
+    errors          the context that skips a record after an error
+    privileges      dropping of capabilities once the sockets are open
 
-What it does about listed destinations, each a line of `sensor`:
+`kernel/` turns the tracepoint `sock:inet_sock_set_state` and /proc into lines of the dialect `sockets`:
 
-listed        the sensor's own list, read again when the file changes
-enforce       what becomes of a listed request, and the lines that tell of it
-diag          sockets destroyed, and what the kernel tells of their ends
-inline        packets held until it is known that they may go on
-rules         the rules that lead them there
-enforcement   the mode in force and all that it takes
+    tracefs         the sensor's own ftrace instance
+    trace_ring      the page layout of the trace buffer
+    order           merging of the CPUs' records by time
+    clock           conversion of the trace clock to UTC
+    processes       the process of each connecting thread
+    connections     socket state changes folded into connections
+    byte_counts     byte counts of ended connections
+    socket_lines    a connection as a line
+    sock_diag       socket destruction, and the kernel's notifications of socket ends
+    netlink         netlink messages
+    nft_rules       nftables rules that send packets to the queue
+    owner           names of kernel objects by the process that owns them
 
-Its HTTP level: packets to and from the proxies become lines of `sensor`.
+`enforce/` enforces the sensor's deny list and writes lines of the dialect `sensor`:
 
-filter        which of them the kernel gives us
-capture       the ring that it puts them in
-packets       TCP segments out of them
-segments      a client's segments in order
-hosts         hosts as proxies read them
-heads, hello  requests, answers and client hellos, and how much of them is told
-reader        what one client sends, read on and on
-http_level    what is said on each connection
-said          it as a line
-hearing       the thread that reads packets, and whoever acts on what is said
+    deny_list       the list, reloaded when its file changes
+    watched_file    reloading of a file on change
+    enforcer        the decision on a listed request, and its verdict lines
+    inline          packets held until the decision
+    mode            the mode in effect, with its rules and threads
+
+`http/` turns packets to and from proxies into lines of the dialect `sensor`:
+
+    packet_filter   the BPF filter that selects packets
+    capture         the packet ring
+    packets         TCP segments parsed from packets
+    segments        reassembly of a client's segments
+    hosts           host names as proxies parse them
+    heads           HTTP request and response heads, and which fields are reported
+    client_hello    TLS client hellos
+    socks           SOCKS requests
+    reader          the parser of a client's byte stream
+    level           requests and responses of each connection
+    request_lines   a request or response as a line
+    learning        proxies learnt from traffic
+    observer        the thread that reads packets and passes requests to their consumers
 """

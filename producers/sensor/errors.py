@@ -1,4 +1,4 @@
-"""Errors caused by one connection, process or packet: counted, logged at a limited rate, and never the end of a thread."""
+"""Handling of errors caused by one connection, process or packet: count, log at a limited rate, keep the thread running."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class Errors:
-    """A context that skips what raises an exception inside it.
+    """A reusable context manager that suppresses and counts exceptions.
 
-    Every such exception is a defect of the sensor. It is logged the first, second, fourth, eighth … time, so that input which
-    provokes it cannot flood the log. The context may be entered again and again; `KeyboardInterrupt` and the like pass through.
+    Every such exception is a defect of the sensor. The first, second, fourth, eighth … is logged, so that input which provokes
+    it cannot flood the log. Exceptions that are no `Exception`, such as `KeyboardInterrupt`, propagate.
     """
 
     def __init__(self, skipped: str) -> None:

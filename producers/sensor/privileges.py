@@ -1,12 +1,12 @@
-"""Gives up what the sensor needs only to start: capabilities, the bounding set, and the way to gain any by running a program.
+"""Dropping of the privileges that only the start needs: capabilities, the bounding set, and privilege gain through execve.
 
-    CAP_NET_RAW      the packet socket: at the start only
-    CAP_SYS_NICE     the priority of the threads that read, inherited from the thread that starts them: at the start only
-    CAP_NET_ADMIN    rules, the queue and destroyed sockets: kept where there is a mode, as requests may be blocked
-    CAP_SYS_PTRACE   /proc/PID/exe, and the addresses in /proc/PID/stat, of other users' processes: always kept
+    CAP_NET_RAW      opens the packet socket; dropped after the start
+    CAP_SYS_NICE     sets the reading threads' priority, which they inherit from their starter; dropped after the start
+    CAP_NET_ADMIN    rules, queue and socket destruction; kept when a mode is configured, as requests may be blocked
+    CAP_SYS_PTRACE   /proc/PID/exe, and the addresses in /proc/PID/stat, of other users' processes; always kept
 
-The user stays root, to whom tracefs belongs. Permissions of other users' files hold for it from then on: the list, the mode file,
-certificates and `publisher.state_dir` have to belong to root, or to be open to all.
+The user stays root, which owns tracefs. From then on file permissions apply to the sensor: the list, the mode file, certificates
+and `publisher.state_dir` must belong to root or be accessible to all users.
 
 Sources: capabilities(7), capset(2), prctl(2), setpriority(2); include/uapi/linux/capability.h.
 """
@@ -24,27 +24,26 @@ from pathlib import Path
 from producers.sensor.kernel.tracefs import SensorError
 
 NICENESS = -10
-"""Of the threads that read: they are to be there before a short-lived process has gone."""
+"""Niceness of the reading threads, which must look up a short-lived process before it exits."""
 _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")
 _SETS = struct.Struct("=6I")
-"""Effective, permitted and inheritable: first the lower 32 bits of each, then the upper ones."""
+"""Effective, permitted and inheritable sets: first the lower 32 bits of each, then the upper 32 bits."""
 _CAPBSET_READ, _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 23, 24, 38, 47, 4
 _SETPCAP = 8
 
 
 class Capability(IntEnum):
-    """Those that are kept."""
+    """The capabilities that the sensor may keep."""
 
     NET_ADMIN = 12
     SYS_PTRACE = 19
 
 
 def keep_only(kept: Iterable[Capability]) -> None:
-    """Give up all capabilities but these, for good. Raises SensorError.
+    """Drop all capabilities except `kept` permanently. Raises SensorError.
 
-    The kernel keeps capabilities for each thread, and a new thread has those of the one that starts it: so this is called
-    before any other thread starts.
+    Capabilities are per thread, and a new thread inherits those of its starter. Call this before any other thread starts.
     """
     wanted = sum(1 << capability for capability in set(kept))
     if len(list(Path("/proc/self/task").iterdir())) > 1:
@@ -56,7 +55,7 @@ def keep_only(kept: Iterable[Capability]) -> None:
     permitted |= permitted_upper << 32
     _done(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _done(libc.prctl(_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0))
-    # Without CAP_SETPCAP the bounding set stays; it gives nothing to a process that cannot gain privileges.
+    # Without CAP_SETPCAP the bounding set stays. It is without effect in a process that cannot gain privileges.
     capability = 0
     while permitted >> _SETPCAP & 1 and libc.prctl(_CAPBSET_READ, capability, 0, 0, 0) >= 0:
         if not wanted >> capability & 1:
@@ -69,7 +68,7 @@ def keep_only(kept: Iterable[Capability]) -> None:
 
 @contextmanager
 def prioritised() -> Iterator[None]:
-    """Threads that are started inside, and those that they start, have the priority `NICENESS` where the process may give it."""
+    """Start threads inside the block, and their children, with niceness `NICENESS`; unchanged without permission."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, min(before, NICENESS))

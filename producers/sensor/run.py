@@ -1,7 +1,7 @@
-"""The sensor at work: one thread reads the kernel's buffer and asks /proc, the caller writes or publishes the lines.
+"""The running sensor: one thread reads the kernel's buffer and /proc; the caller writes or publishes the lines.
 
-The thread never waits for the caller: what /proc knows is gone in a moment, and the kernel's buffer is small. Lines wait in a
-queue with a bound; beyond it the newest are dropped. An error in one record skips that record. All that is lost is counted.
+The thread never waits for the caller, because /proc entries are short-lived and the kernel's buffer is small. Lines wait in
+a bounded queue; when it is full, new lines are dropped. An error in one record skips that record. Every loss is counted.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ from schemas.settings import Settings
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 1.0
-"""Between two looks at the kernel's counters and at the clocks."""
+"""Interval between two checks of the kernel's counters and the clocks."""
 TAKE_SECS = 0.05
 HELD_SECS = 0.001
-"""Until the next look while records are held back as too new to be in order."""
+"""Poll timeout while records are held back because older ones may still arrive."""
 SETTLED_NS = 100_000
-"""A record's time is taken before it can be read, mostly less than 1 µs; one this old is there to be read."""
+"""Age at which a record is certainly readable. The kernel stamps a record before it is readable, mostly by less than 1 µs."""
 LAST_SECS = 2.0
-"""So long a stop takes in what is left; then the publisher waits for Kafka, as for all that cannot be read again."""
+"""How long a stop reads the remaining lines. Then the publisher waits for Kafka, as for any source that cannot be read again."""
 PAGE_BYTES = 65_536
 ROUND_PAGES_MAX = 16
-"""Of each CPU: however fast records come, a round ends, and with it the memory that it takes."""
+"""Pages per CPU and round. The limit bounds a round's duration and memory at any record rate."""
 LAST_PAGES_MAX = tracefs.BUFFER_KB_MAX * 1_024 // mmap.PAGESIZE
-"""Of each CPU in the last round: all that its buffer can hold."""
+"""Pages per CPU in the last round: the capacity of the CPU's buffer."""
 NO_HTTP = Plan()
 SOCKETS, SAID = "sockets", "sensor"
-"""The dialects of its lines: what the kernel tells of connections, and what is said on them."""
+"""The dialects of the lines: endpoint records of connections, and HTTP events and verdicts on them."""
 
 
 class Sensor:
-    """Reads an instance until it is told to stop. Its numbers may be read at any time, by any thread."""
+    """A reader of an ftrace instance, running until stopped. Any thread may read its counters at any time."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class Sensor:
         self.errors = Errors("a record of the kernel's")
         self.lines = 0
         self.lost = 0
-        """Records for which the kernel had no room."""
+        """Records that the kernel dropped because its buffer was full."""
         self.process_gone = 0
-        """Lines without the process's name, or of a process that had ended when it was looked at."""
+        """Lines without a process name, or whose process had ended before /proc was read."""
         self.hearing: Hearing | None = None
-        """The HTTP level, where it is wanted."""
+        """The HTTP level; None when it is not configured."""
         self.enforcement: Enforcement[Packet, Said] | None = None
         self._failure: BaseException | None = None
         self._told = 0
@@ -104,27 +104,27 @@ class Sensor:
 
     @property
     def jumps(self) -> int:
-        """How often the wall clock was set."""
+        """Return how often the wall clock was set."""
         return self.clock.jumps
 
     @property
     def error_ns(self) -> int:
-        """How far the clocks' distance may be from the true one, by its measurement."""
+        """Return the measurement error of the distance between the clocks, in nanoseconds."""
         return self.clock.distance.error_ns
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended one of its threads, if something did."""
+        """Return the exception that ended one of the sensor's threads, or None."""
         return self._failure or (self.hearing.failure if self.hearing is not None else None)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         self._thread.start()
         if self.hearing is not None:
             self.hearing.start()
 
     def stop(self) -> None:
-        """Read what is there and end."""
+        """Read the available records and end the threads."""
         if self.hearing is not None:
             self.hearing.stop()
         with suppress(BlockingIOError):  # asked often enough
@@ -132,7 +132,7 @@ class Sensor:
         self._thread.join()
 
     def close(self) -> None:
-        """End, and let go of what it holds."""
+        """Stop and release all resources."""
         self.stop()
         if self.hearing is not None:
             self.hearing.close()
@@ -141,7 +141,7 @@ class Sensor:
         os.close(self._wake_write)
 
     def families(self) -> Iterator[Family]:
-        """Its numbers for Prometheus."""
+        """Yield the Prometheus metrics."""
         connections = self.connections
         yield by_label(
             declared.SENSOR_CONNECTIONS,
@@ -163,7 +163,7 @@ class Sensor:
             yield from self.enforcement.families()
 
     def summary(self) -> dict[str, int]:
-        """What it did, for its last word."""
+        """Return the totals for the final log message."""
         connections = self.connections
         return {
             "attempts": connections.attempts,
@@ -182,7 +182,7 @@ class Sensor:
 
     @property
     def _skipped(self) -> int:
-        """Records, packets and requests that were left out because of an error."""
+        """Return the number of records, packets and requests that were skipped after an error."""
         count = self.errors.count
         if self.hearing is not None:
             count += self.hearing.skipped
@@ -206,7 +206,7 @@ class Sensor:
                 ready = poll.poll(HELD_SECS if self._ordered or self._begun else LOOK_SECS)
                 asked = any(handle == self._wake_read for handle, _ in ready)
                 if asked:
-                    # The last round is of records that are settled: their processes are looked at before it.
+                    # Take twice: the processes of all records are looked up before the last round.
                     self._take(last=False)
                     time.sleep(HELD_SECS)
                 self._take(last=asked)
@@ -222,23 +222,23 @@ class Sensor:
             read, is_drained = self._records_of(pipe, LAST_PAGES_MAX if last else ROUND_PAGES_MAX)
             records += read
             if not is_drained and read:
-                # Its next records may be older than what other CPUs have told by now.
+                # The next records of this CPU may be older than those already read from other CPUs.
                 known_ns = min(known_ns, read[-1].at_ns)
         ends = list(self._ends.take())
         begun = [record for record in records if not isinstance(record, Change)]
         for begin in self._begun.take(begun, None if last else known_ns):
             with self.errors:
                 self._begin(begin)
-        # Only now: changes wait for what began after them.
+        # Set this after all begins: changes wait for the processes that began after them.
         self.processes.known_ns = known_ns
         until_ns = None if last else self.processes.settled_ns()
         followed = [record for record in records if isinstance(record, Change | Program)]
-        # The edge: whatever the records hold, the next ones are read.
+        # Catch all errors here, so that the next records are read.
         with self.errors:
             self._tell(self._ordered.take(followed, until_ns), ends, last)
 
     def _records_of(self, pipe: int, pages_max: int) -> tuple[list[Record], bool]:
-        """What a CPU has told, at most so many pages; whether that was all."""
+        """Read up to `pages_max` pages of a CPU; return the records and whether the buffer is drained."""
         records: list[Record] = []
         with suppress(BlockingIOError):
             for _ in range(pages_max):
@@ -303,9 +303,9 @@ def sensing(
     buffer_kb: int = tracefs.BUFFER_KB,
     plan: Plan = NO_HTTP,
 ) -> Iterator[Sensor]:
-    """A sensor at work until the block is left; then nothing of it is left in the kernel. Raises SensorError.
+    """Run a sensor inside the block and remove everything from the kernel afterwards. Raises SensorError.
 
-    The process gives up most of its capabilities, for good.
+    The process gives up most of its capabilities permanently.
     """
     name = device or socket.gethostname()
     if problem := device_name_problem(name):
@@ -317,7 +317,7 @@ def sensing(
         instance = undo.enter_context(tracefs.opened(tracefs.place(place), buffer_kb))
         sensor = Sensor(instance, name, command_lines=command_lines)
         with prioritised():
-            # All sockets are open, and no thread has started.
+            # At this point all sockets are open and no thread has started.
             keep_only([Capability.SYS_PTRACE] if plan.mode is None else [Capability.SYS_PTRACE, Capability.NET_ADMIN])
             if plan.mode is not None:
                 holds_all = learner is not None and plan.hold_unknown
@@ -340,7 +340,7 @@ def sensing(
 
 
 def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
-    """Write its lines until told to stop."""
+    """Write the sensor's lines to `out` until `stop` is set."""
     asked = False
     while not asked:
         asked = stop.wait(TAKE_SECS)
@@ -353,7 +353,10 @@ def write(sensor: Sensor, out: BinaryIO, stop: threading.Event) -> None:
 
 
 def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Report:
-    """Publish its lines until asked to stop, then what is left by `LAST_SECS` later. Raises as `producers.run`; SensorError."""
+    """Publish the sensor's lines until `asked` is set, then the remaining ones for up to `LAST_SECS` seconds.
+
+    Raises SensorError, and what `producers.run.publish` raises.
+    """
     stop = threading.Event()
 
     def give_up() -> None:
@@ -379,7 +382,7 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
 
 
 def _lines_of(sensor: Sensor, asked: threading.Event, failures: DialectFailures) -> Iterator[Line | None]:
-    """Its lines for the publisher, None while there are none; when asked, what is left."""
+    """Yield the sensor's lines for the publisher, and None after each batch; after `asked`, yield the remaining lines."""
     known = {name: dialects()[name] for name in (SOCKETS, SAID)}
     sensor_name = f"{socket.gethostname()}:{SENSOR}"
     files = {name: SourceFile(name, SENSOR, sensor_name, once=True) for name in known}
@@ -394,7 +397,7 @@ def _lines_of(sensor: Sensor, asked: threading.Event, failures: DialectFailures)
 
 
 def _taken(sensor: Sensor) -> list[tuple[str, bytes]]:
-    """What waits; raises what ended the thread, if something did."""
+    """Take the queued lines; raise the exception that ended a thread, if there is one."""
     if sensor.failure is not None:
         raise sensor.failure
     return sensor.queue.take()
