@@ -1,1 +1,1 @@
-"""Enforcement of the sensor's list: rules, held packets and destroyed sockets."""
+"""Enforcement of the sensor's deny list: rules, held packets and destroyed sockets."""

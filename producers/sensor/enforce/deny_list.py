@@ -1,14 +1,14 @@
-"""The sensor's own list of destinations: a file with one a line, and what in it speaks of a host and port.
+"""The sensor's deny list: a file with one destination per line, and the lookup of a host and port in it.
 
     bad.example            # the name and all names below it, as with indicators
-    *.worse.example        # says the same
+    *.worse.example        # the same, with a wildcard
     mail.example:8443      # only this port
     203.0.113.9            # also [2001:db8::9]:443
     198.51.100.0/24
 
-Names are taken in any spelling (upper case, international, trailing dot). A public suffix alone is refused, and so are paths:
-of what goes through a tunnel only host and port are seen. A line that cannot be used is told with its number and the reason;
-the others hold. Addresses hold for requests that name an address; what a name resolves to is the proxy's to know.
+Names are accepted in any spelling (upper case, international, trailing dot). A public suffix alone is rejected. Paths are
+rejected too, because only host and port of tunnelled traffic are visible. An unusable line is logged with its number and the
+reason; the other lines apply. An address matches only requests that name an address, because the proxy resolves names.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from schemas.indicators import IndicatorType
 log = logging.getLogger(__name__)
 
 ENTRIES_MAX = 1_000_000
-"""More of them are not taken, some 400 bytes each in memory; that is told."""
+"""Maximum number of entries, some 400 bytes each in memory. Further lines are logged as unusable."""
 FILE_BYTES_MAX = 64 * 1024 * 1024
 TOLD_MAX = 20
-"""So many lines that cannot be used are told one by one, the rest by their number."""
+"""Unusable lines that are logged one by one; the log gives only the number of all when there are more."""
 _WORDS_MAX = 200
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -39,14 +39,14 @@ class Entry(NamedTuple):
     """A line of the list."""
 
     text: str
-    """As it was written, without comment."""
+    """As written in the file, without the comment."""
     number: int
     port: int
-    """0 for any."""
+    """0 means any port."""
 
 
 class Unusable(NamedTuple):
-    """A line that cannot be used."""
+    """A line that is not a valid entry."""
 
     number: int
     text: str
@@ -54,15 +54,15 @@ class Unusable(NamedTuple):
 
 
 class Listed:
-    """What is listed, looked up by name, by each name above it, and by the networks around an address."""
+    """The entries of a list, indexed by name, address and network; a lookup includes parent domains and enclosing networks."""
 
     def __init__(self, file: str, lines: Iterable[str] = ()) -> None:
         self.file = file
         self.unusable: list[Unusable] = []
         self._named: dict[str, tuple[Entry, ...]] = {}
-        """By name, or by address."""
+        """Keyed by name or address."""
         self._networks: dict[tuple[int, int], dict[int, tuple[Entry, ...]]] = {}
-        """By version and length of prefix, then by the prefix's bits."""
+        """Keyed by IP version and prefix length, then by the prefix bits."""
         self._count = 0
         for number, line in enumerate(lines, 1):
             self._take(number, line.partition("#")[0].strip())
@@ -71,7 +71,7 @@ class Listed:
         return self._count
 
     def find(self, host: str, port: int) -> Entry | None:
-        """The nearest entry that speaks of this host and port; the host is normalised (`schemas.address`)."""
+        """Return the most specific entry for a host and port, or None. `host` is normalised (`schemas.address`)."""
         if not host or not self._count:
             return None
         for entries in self._around(host):
@@ -81,7 +81,7 @@ class Listed:
         return None
 
     def title_of(self, entry: Entry) -> str:
-        """What a hunter reads of it."""
+        """Return the entry's title as shown to an analyst."""
         return f"listed by {self.file}'s entry {entry.text}"
 
     def _around(self, host: str) -> Iterator[tuple[Entry, ...]]:
@@ -125,14 +125,14 @@ _Key = TypeVar("_Key")
 
 
 def _add(entries: dict[_Key, tuple[Entry, ...]], key: _Key, entry: Entry) -> None:
-    """Unless it says what an earlier line said."""
+    """Add an entry, unless an earlier line has the same key and port."""
     there = entries.get(key, ())
     if all(other.port != entry.port for other in there):
         entries[key] = (*there, entry)
 
 
 def list_file(path: Path) -> Watched[Listed]:
-    """The list in this file, read again when the file changes. Raises Unreadable when it cannot be read at all."""
+    """Load the list from a file and reload it when the file changes. Raises Unreadable when the file is unreadable now."""
     return Watched(path, _read, FILE_BYTES_MAX)
 
 

@@ -1,29 +1,29 @@
-"""What becomes of a listed request: nothing, a mark, or an end.
+"""The decision on listed requests, by mode: ignore, audit or block.
 
-    off      there is no HTTP level: nothing is looked at
-    audit    it goes on and is marked: a line `verdict` with the action `audited`
-    block    it does not get through: `blocked`, and the line says how
+    off      the HTTP level does not run, and no request is inspected
+    audit    the request proceeds and is reported: a line `verdict` with the action `audited`
+    block    the request is stopped: action `blocked`, with the method in the line
 
-    inline             the packet that would have completed the request was dropped before it left the machine, then the
+    inline             the packet that would have completed the request was dropped before it left the machine; then the
                        connection was destroyed, so that the client fails at once
-    socket_destroyed   the connection was destroyed when the request was seen on its way. The proxy may have got the request;
-                       the client gets no answer
+    socket_destroyed   the connection was destroyed when the capture saw the request. The proxy may have received the request;
+                       the client receives no response
 
-Inline is used where it is available. A listed request that is seen on its way has passed it by (no room, rules taken away,
-another mode a moment ago, a proxy that was not known), so its connection is destroyed.
+Inline is used where it is available. A listed request that reaches the capture has bypassed inline (no room in the queue, rules
+removed, a recent mode change, an unknown proxy). Its connection is destroyed.
 
-`blocked` takes proof. The kernel ends a destroyed connection with a reset, which it makes while it holds the socket, and which
-acknowledges all bytes that the socket had received by then. If that is no more than the client had acknowledged when it began
-to send the request, the client has not received a byte since. To read the socket's counters (sock_diag) before destroying it
-proves less: bytes may arrive in between. Without proof the line says `audited` and why:
+`blocked` requires proof. The kernel ends a destroyed connection with a reset. It creates the reset while it holds the socket,
+and the reset acknowledges all bytes that the socket had received by then. If it acknowledges no more than the client had
+acknowledged when it began to send the request, the client has received no byte since. Reading the socket's counters (sock_diag)
+before destruction proves less, because bytes may arrive in between. Without proof the line has the action `audited` and a reason:
 
-    answer_received    bytes of the proxy, or its end, had arrived when the socket was destroyed
-    socket_gone        there was no such socket: it was closed before, or belongs to another network namespace
+    answer_received    bytes of the proxy, or its FIN, had arrived when the socket was destroyed
+    socket_gone        the socket did not exist: it was closed before, or belongs to another network namespace
     not_destroyed      the kernel refused
-    unproven           no reset was seen: lost in the packet ring, or the process had closed the socket
+    unproven           no reset was seen: it was lost in the packet ring, or the process had closed the socket
 
-A line `mode` tells of the mode in force, at the start and whenever it changes; where nothing could be blocked, that is `audit`,
-whatever was asked for.
+A line `mode` reports the mode in effect, at the start and on each change. If the host cannot block, the reported mode is `audit`
+even if `block` is configured.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ from schemas.sensor_line import Http, Mode, Verdict
 log = logging.getLogger(__name__)
 
 ENDED_MAX = 65_536
-"""Connections that are remembered as ended by us; of more the oldest is forgotten, whose rest then is judged by itself."""
+"""Maximum number of remembered ended connections. Beyond it the oldest is evicted; its later packets get their own decision."""
 DESTROYED_MICROS = 2 * MICROS
-"""So long packets of a destroyed connection may still come by; later ones with its ports are of another."""
+"""How long packets of a destroyed connection may still appear. Later packets with its ports belong to another connection."""
 KEPT_MICROS = 1_000 * MICROS
-"""So long TCP sends again what was dropped, where the connection could not be destroyed (net.ipv4.tcp_retries2)."""
+"""How long TCP retransmits dropped packets of a connection that could not be destroyed (net.ipv4.tcp_retries2)."""
 _REQUEST, _TLS = "request", "tls"
 MARKED_MAX = 65_536
-"""Tunnels that are remembered as marked; of more the oldest's name is told as well."""
+"""Maximum number of remembered audited tunnels. Beyond it the oldest is evicted; its TLS name is then reported as well."""
 JUDGED = frozenset({_REQUEST, _TLS})
-"""Of what the HTTP level tells: who is asked for, in a request or in a client hello. The answer comes too late."""
+"""The kinds of HTTP-level events that name a destination: requests and client hellos. A response comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 ANSWER_RECEIVED, SOCKET_GONE, NOT_DESTROYED, UNPROVEN = "answer_received", "socket_gone", "not_destroyed", "unproven"
 PROOF_MICROS = 2 * MICROS
-"""So long the reset of a destroyed connection is waited for."""
+"""How long to wait for the reset of a destroyed connection."""
 AWAITED_MAX = 64
-"""Requests of one destroyed connection that wait for its reset; further ones are unproven."""
+"""Maximum number of requests per destroyed connection that wait for its reset. Further requests are unproven."""
 UNREADABLE = "proxies may read the request in several ways, or it is none (block_unreadable)"
-"""Title of a verdict on a request that is not listed."""
+"""Title of a verdict on an unreadable request that is not listed."""
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
 class Request(Protocol):
-    """What the HTTP level tells; the flow is the client's side first."""
+    """An event of the HTTP level. The flow starts with the client's address."""
 
     @property
     def kind(self) -> str: ...
@@ -135,16 +135,16 @@ Emit = Callable[[bytes], None]
 
 
 class _Cause(NamedTuple):
-    """Why a request is judged."""
+    """The reason for a verdict on a request."""
 
     host: str
-    """The listed one; "" where the request cannot be read."""
+    """The listed host. For an unreadable request that is not listed: its host, "" if unreadable."""
     port: int
     title: str
 
 
 class Level(Protocol[Taken, Given]):
-    """The HTTP level: segments in, requests out."""
+    """The HTTP level: converts segments to requests."""
 
     def packet(self, at: Micros, packet: Taken, /) -> Iterable[Given]: ...
 
@@ -153,31 +153,31 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class _End(NamedTuple):
-    """A connection that was ended by us."""
+    """A connection that the sensor ended."""
 
     until: Micros
-    """What has its ports is taken for its rest until then."""
+    """Until then packets with its ports belong to this connection."""
     is_destroyed: bool
-    """Otherwise only its packets are dropped."""
+    """False: only its packets are dropped."""
     reset: int | None = None
-    """What its reset acknowledged, once that was seen."""
+    """The acknowledgement number of its reset; None before the reset is seen."""
 
 
 @dataclass(slots=True)
 class _Awaited:
-    """A request whose connection was destroyed, until the reset proves that it was blocked."""
+    """A request of a destroyed connection, waiting for the reset that proves the block."""
 
     request: Request
     cause: _Cause
     how: str
     due: Micros = 0
-    """Given at the first look."""
+    """The deadline, set by the first call of `advance`."""
     line: bytes = b""
-    """The request's own line, if it came meanwhile."""
+    """The request's own line, if it arrives during the wait."""
 
 
 class Enforcer:
-    """Decides about requests and reports it. Called by two threads: the one that sees packets, the one that holds them."""
+    """The component that decides on requests and reports the decision. Two threads call it: capture thread and gate thread."""
 
     def __init__(
         self,
@@ -189,9 +189,10 @@ class Enforcer:
         block_unreadable: bool = False,
         named: Container[ProxyAddress] = (),
     ) -> None:
-        """`block_unreadable`: stop what cannot be read as well; what is no request at all only at proxies that are `named`.
+        """Create an enforcer that reports events of `device` to `emit`.
 
-        Any process may have an address learnt as a proxy, but not have other processes' connections to it stopped.
+        `block_unreadable` also stops unreadable requests. It stops bytes that are no request only at `named` proxies: any process
+        can cause an address to be learnt as a proxy, but must not get other processes' connections to it stopped.
         """
         self._device, self._listed, self._destroy, self._emit = device, listed, destroy, emit
         self._block_unreadable, self._named = block_unreadable, named
@@ -205,10 +206,10 @@ class Enforcer:
         self.blocked_inline = 0
         self.destroyed = 0
         self.passed = 0
-        """Listed requests that could not be stopped although they should, or not provably."""
+        """Listed requests that should have been stopped but were not, or not provably."""
 
     def enters(self, mode: ProtectionMode, at: Micros) -> None:
-        """From now on this mode is in force; reported if it is another one."""
+        """Set the mode in effect and report it if it changed."""
         before, self.mode = self.mode, mode
         if mode is not ProtectionMode.BLOCK:
             with self._lock:
@@ -217,7 +218,7 @@ class Enforcer:
             self._emit(_ENCODE(Mode(self._device, iso_micros(at), mode, before)))
 
     def saw(self, at: Micros, request: Request) -> bool:
-        """A request was seen on its way; whether one went by that should have been stopped."""
+        """Handle a request seen by the capture; return whether it should have been stopped before."""
         mode = self.mode
         if mode is None or mode is ProtectionMode.OFF or request.kind not in JUDGED:
             return False
@@ -234,21 +235,21 @@ class Enforcer:
         return True
 
     def stops(self, at: Micros, request: Request) -> bool:
-        """A request is held; whether it is not to go on. Then its connection is ended."""
+        """Decide on a held request; return whether to drop it. If so, end its connection."""
         if self.mode is not ProtectionMode.BLOCK or request.kind not in JUDGED:
             return False
         cause = self._cause(request, self.mode)
         if cause is None:
             return False
-        # Of a connection that is older than the queue this may be a copy: the first may have left.
+        # On a connection older than the queue this may be a retransmission: the first copy may have left.
         how = INLINE if request.from_begin else SOCKET_DESTROYED
         self._stop(at, request, cause, how, is_held=True)
         return True
 
     def keeps(self, request: Request, line: bytes) -> bool:
-        """Whether a request's own line is not to be written: its verdict carries the request, or is not decided yet.
+        """Return whether to suppress a request's own line: its verdict includes the request, or is undecided.
 
-        In the latter case the line follows the verdict if the request was not blocked.
+        An undecided request's line is stored and follows the verdict if the request was not blocked.
         """
         if request.kind == _TLS:
             return False
@@ -260,7 +261,7 @@ class Enforcer:
             return (request.flow_id, request.tx) in self._stopped
 
     def reset(self, packet: Packet) -> None:
-        """A client's packet was seen: if it is the reset of a connection that was destroyed, it says what was received."""
+        """Handle a client's packet: if it is the reset of a destroyed connection, decide on the waiting requests."""
         if packet.flags & (_RST | _ACK) != _RST | _ACK:
             return
         flow = flow_of(packet)
@@ -273,7 +274,7 @@ class Enforcer:
             self._decide(one, packet.ack)
 
     def advance(self, now: Micros) -> None:
-        """It is that late: requests whose connection's reset was not seen are unproven."""
+        """Advance the time: requests whose reset is overdue are unproven."""
         overdue: list[_Awaited] = []
         with self._lock:
             for flow, awaited in list(self._awaited.items()):
@@ -285,7 +286,7 @@ class Enforcer:
             self._decide(one, None)
 
     def finish(self) -> None:
-        """Nothing more is seen."""
+        """Handle the end of input: all waiting requests are unproven."""
         with self._lock:
             left = [one for awaited in self._awaited.values() for one in awaited]
             self._awaited.clear()
@@ -293,7 +294,7 @@ class Enforcer:
             self._decide(one, None)
 
     def held_back(self, requests: Iterable[Request]) -> None:
-        """Report requests of a packet that is dropped for another request in it: the capture does not see them."""
+        """Report the other requests of a dropped packet, which the capture does not see."""
         for one in requests:
             self._emit(
                 _ENCODE(
@@ -306,7 +307,10 @@ class Enforcer:
             )  # fmt: skip
 
     def may_go_on(self, at: Micros, packet: Packet) -> bool:
-        """Nothing more of a connection that was ended goes out, but what closes it; one that begins anew is another."""
+        """Return False for a packet with payload of an ended connection.
+
+        Packets without payload, which close the connection, pass. A SYN starts another connection and passes.
+        """
         flow = flow_of(packet)
         if not self._is_ended(at, flow):
             return True
@@ -317,7 +321,7 @@ class Enforcer:
         return not packet.payload
 
     def _cause(self, request: Request, mode: ProtectionMode) -> _Cause | None:
-        """Why a request is to be marked or stopped; None where it is not."""
+        """Return the reason to audit or block a request, or None."""
         listed = self._listed()
         for host, port in ((request.host, request.port), *request.others):
             entry = listed.find(host, port)
@@ -332,7 +336,7 @@ class Enforcer:
         return flow[2:] in self._named or ("", flow[3]) in self._named
 
     def _is_marked(self, request: Request) -> bool:
-        """A tunnel's name says again what its CONNECT said."""
+        """Return whether a tunnel's TLS name repeats the host of its CONNECT; record the host of a CONNECT."""
         if request.kind == _TLS:
             return self._marked.get(request.flow_id) == request.host
         if request.method == "CONNECT":
@@ -346,7 +350,7 @@ class Enforcer:
         return end is not None and at < end.until
 
     def _stop(self, at: Micros, request: Request, cause: _Cause, how: str, *, is_held: bool) -> None:
-        """End the request's connection, and report it once the proof is there, or cannot come."""
+        """End the request's connection and report it once the proof is available or impossible."""
         one, reset = _Awaited(request, cause, how), None
         with self._lock:
             why = self._end(at, request.flow)
@@ -355,19 +359,19 @@ class Enforcer:
                     return
                 reset = self._ended[request.flow].reset
             elif is_held:
-                # TCP sends the packet again, and it is dropped each time.
+                # TCP retransmits the packet, and each copy is dropped.
                 self._remember(request.flow, at + KEPT_MICROS, is_destroyed=False)
         if not why:
             self._decide(one, reset)
         elif how == INLINE and not request.in_pieces:
-            # No byte of it left, so there is no answer to it.
+            # No byte of the request left the machine, so no response exists.
             self.blocked_inline += 1
             self._tell(request, Action.BLOCKED, cause, how)
         else:
             self._pass(request, cause, why)
 
     def _end(self, at: Micros, flow: FiveTuple) -> str:
-        """Destroy the connection, with the lock held, as its reset comes at once; why that could not be done, "" if it was."""
+        """Destroy the connection; return the reason of a failure, "" on success. Hold the lock, as the reset follows at once."""
         why = SOCKET_GONE
         try:
             if self._destroy(flow):
@@ -378,7 +382,7 @@ class Enforcer:
         return "" if self._is_ended(at, flow) and self._ended[flow].is_destroyed else why
 
     def _awaits(self, one: _Awaited) -> bool:
-        """Let it wait for the reset; False where that was seen already, or will not be waited for. With the lock held."""
+        """Queue a request until the reset; return False if the reset was seen or a bound is reached. Hold the lock."""
         flow = one.request.flow
         awaited = self._awaited.setdefault(flow, [])
         if self._ended[flow].reset is not None or len(awaited) >= AWAITED_MAX or len(self._awaited) > ENDED_MAX:
@@ -389,14 +393,14 @@ class Enforcer:
         return True
 
     def _remember(self, flow: FiveTuple, until: Micros, *, is_destroyed: bool) -> None:
-        """With the lock held."""
+        """Record an ended connection. Hold the lock."""
         self._ended[flow] = _End(until, is_destroyed)
         self._ended.move_to_end(flow)
         if len(self._ended) > ENDED_MAX:
             self._ended.popitem(last=False)
 
     def _decide(self, one: _Awaited, reset: int | None) -> None:
-        """Report a request whose connection was destroyed: `reset` is what its reset acknowledged, None without one."""
+        """Report a request of a destroyed connection. `reset` is its reset's acknowledgement number, None without a reset."""
         request = one.request
         if reset != request.acked:
             self._pass(request, one.cause, UNPROVEN if reset is None else ANSWER_RECEIVED)
@@ -442,9 +446,9 @@ def passes(
     now: Callable[[], Micros],
     is_proxied: Callable[[Asked], bool] = lambda _: True,
 ) -> Callable[[bytes], bool]:
-    """The question of the gate: may this packet go on? What is no TCP segment of ours may.
+    """Return the gate's predicate: whether a packet may pass. A packet that `parse` rejects passes.
 
-    Where packets to others than proxies are held as well, `is_proxied` says whether a request was made to a proxy.
+    If packets to other addresses than proxies are held too, `is_proxied` returns whether a request is to a proxy.
     """
 
     def may_pass(ip_bytes: bytes) -> bool:
@@ -461,7 +465,7 @@ def passes(
             if not is_proxied(request):
                 continue
             if request.flow != flow:
-                # Of packets that went on before, while it was not whole.
+                # The request is of earlier packets, which passed while it was incomplete.
                 enforcer.saw(at, request)
             elif enforcer.stops(at, request):
                 may = False
@@ -475,5 +479,5 @@ def passes(
 
 
 def flow_of(packet: Packet) -> FiveTuple:
-    """Whose packet it is, when a client sent it."""
+    """Return the flow of a packet that the client sent."""
     return packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port

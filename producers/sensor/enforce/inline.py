@@ -1,8 +1,8 @@
-"""Packets held by the kernel until we say whether they may go: nfnetlink_queue, bounded and open when it fails.
+"""Packets held by the kernel until the sensor's verdict: nfnetlink_queue, bounded and fail-open.
 
-Source: include/uapi/linux/netfilter/nfnetlink_queue.h. What the kernel cannot hand over for want of room goes on unseen
-(`NFQA_CFG_F_FAIL_OPEN`); it is counted by the gaps in the packets' numbers. When the socket is closed, what is held is
-dropped and sent again by TCP, and by the rules' `bypass` nothing is held any more.
+Source: include/uapi/linux/netfilter/nfnetlink_queue.h. When the queue is full, packets pass unseen (`NFQA_CFG_F_FAIL_OPEN`). Gaps
+in the packet numbers give their count. When the socket closes, the kernel drops the held packets and TCP retransmits them; the
+`bypass` flag of the rules then lets all packets pass.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from producers.sensor.kernel.netlink import (
 log = logging.getLogger(__name__)
 
 QUEUE_FIRST, QUEUES = 21_840, 64
-"""The first of these numbers that nobody has; another sensor's inline mode mostly begins with 0."""
+"""The range of queue numbers; the first free one is used. Inline modes of other products mostly begin with 0."""
 HELD_MAX = 65_536
-"""Packets; before that the socket's buffer is full, where what has no room can be counted."""
+"""Maximum number of held packets. The socket's buffer is full before that, and its overflow can be counted."""
 HELD_BYTES = 8 * 1024 * 1024
 BATCH_MAX = 64
-"""Packets that are judged before their verdicts are given."""
+"""Maximum number of packets to decide on before verdicts are sent."""
 _QUEUE = 3 << 8
 _PACKET, _VERDICT, _CONFIG, _VERDICT_BATCH = _QUEUE, _QUEUE | 1, _QUEUE | 2, _QUEUE | 3
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
@@ -60,11 +60,11 @@ class Held(NamedTuple):
 
     number: int
     ip_bytes: bytes
-    """From the IP header on."""
+    """The packet from its IP header on."""
 
 
 class Queue:
-    """A queue of the kernel's with a number of its own. Raises OSError where it cannot be had."""
+    """A kernel packet queue with its own number. The constructor raises OSError if the queue is unavailable."""
 
     def __init__(self, receive_bytes: int = HELD_BYTES) -> None:
         self._link = opened(NETFILTER, receive_bytes=receive_bytes)
@@ -78,19 +78,19 @@ class Queue:
                 + attribute(_CFG_MASK, flags)
             )
             self._link.setblocking(False)
-        except BaseException:  # whatever it is, the socket is let go and it goes on up
+        except BaseException:  # close the socket on any exception
             self._link.close()
             raise
         self.passed_unseen = 0
-        """Packets that the kernel let go for want of room."""
+        """Packets that passed because the queue was full."""
         self._last = 0
 
     def fileno(self) -> int:
-        """To wait for more."""
+        """Return the descriptor to poll."""
         return self._link.fileno()
 
     def take(self) -> list[Held]:
-        """Those that are there, at most `BATCH_MAX`."""
+        """Read the available packets, at most `BATCH_MAX`."""
         held: list[Held] = []
         with suppress(BlockingIOError):
             while len(held) < BATCH_MAX:
@@ -104,7 +104,7 @@ class Queue:
         return held
 
     def held(self, raw: bytes) -> list[Held]:
-        """Those of one datagram."""
+        """Parse the packets of one datagram."""
         found = []
         for one in messages(raw):
             told = attributes(one.body[_GENERAL.size :]) if one.kind == _PACKET else {}
@@ -118,7 +118,7 @@ class Queue:
         return found
 
     def judge(self, held: Sequence[Held], dropped: frozenset[int] | set[int]) -> None:
-        """Drop those with these numbers, let the rest go."""
+        """Drop the packets whose number is in `dropped` and accept the others."""
         for one in held:
             if one.number in dropped:
                 self._say(_VERDICT, _DROP, one.number)
@@ -126,12 +126,12 @@ class Queue:
             self._say(_VERDICT_BATCH, _ACCEPT, held[-1].number)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the socket."""
         self._link.close()
 
     def _say(self, kind: int, verdict: int, number: int) -> None:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number)
-        # Without ACK: what is gone meanwhile, as with its interface, is no matter.
+        # No ACK: the packet may be gone, for example with its interface, and that is no error.
         self._link.send(message(kind, body + attribute(_VERDICT_HDR, struct.pack("!II", verdict, number))))
 
     def _bind(self) -> int:
@@ -141,7 +141,7 @@ class Queue:
             try:
                 self._configure(attribute(_CFG_CMD, struct.pack("!BBH", _BIND, 0, socket.AF_UNSPEC)))
             except OSError as error:
-                # A queue that another has is refused with EPERM, as a missing right is.
+                # The kernel returns EPERM both for a queue in use and for a missing capability.
                 if error.errno not in (errno.EBUSY, errno.EPERM):
                     raise
                 refused = error
@@ -161,38 +161,38 @@ class Queue:
 
 
 class Gate:
-    """A thread that asks about each packet of a queue and gives the verdicts. What it cannot judge, it lets go."""
+    """A thread that decides on each packet of a queue and sends the verdicts. On an error the packet passes."""
 
     def __init__(self, queue: Queue, may_pass: Callable[[bytes], bool]) -> None:
         self._queue, self._may_pass = queue, may_pass
         self.packets = 0
         self.dropped = 0
         self.failed = 0
-        """Packets that went on because judging them failed: a fault of ours."""
+        """Packets that passed because the decision failed, a defect of the sensor."""
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor-gate", daemon=True)
 
     @property
     def running(self) -> bool:
-        """It gives verdicts."""
+        """Return whether the thread is alive and sends verdicts."""
         return self._thread.is_alive()
 
     @property
     def queue_number(self) -> int:
-        """Where the rules have to lead."""
+        """Return the queue number for the rules."""
         return self._queue.number
 
     @property
     def passed_unseen(self) -> int:
-        """Packets that the kernel let go for want of room."""
+        """Return the number of packets that passed because the queue was full."""
         return self._queue.passed_unseen
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Judge what is there and end. The rules have to be gone before, or what comes meanwhile is sent again by TCP."""
+        """Decide on the available packets and end. Remove the rules first; otherwise TCP retransmits packets that arrive now."""
         with suppress(BlockingIOError):  # asked often enough
             os.write(self._wake_write, b".")
         self._thread.join()
@@ -210,15 +210,15 @@ class Gate:
                     asked = any(handle == self._wake_read for handle, _ in poll.poll())
                     while self.step():
                         pass
-        except Exception as error:  # the edge: what is held must not wait for a thread that is no more
+        except Exception as error:  # catch all: held packets must not wait for a dead thread
             log.error(
                 "inline blocking ended, sockets are destroyed instead", extra={"error": str(error)}, exc_info=error
             )
-            # The rules' bypass lets everything pass from here on.
+            # From here on the rules' bypass lets all packets pass.
             self._queue.close()
 
     def step(self) -> int:
-        """Judge what is there; how many that were."""
+        """Decide on the available packets; return their number."""
         held = self._queue.take()
         if held:
             self.packets += len(held)
@@ -230,7 +230,7 @@ class Gate:
     def _passes(self, held: Held) -> bool:
         try:
             return self._may_pass(held.ip_bytes)
-        except Exception:  # the edge: a fault of ours must not hold up the machine's traffic
+        except Exception:  # catch all: a defect of the sensor must not stop the machine's traffic
             self.failed += 1
             if self.failed & (self.failed - 1) == 0:
                 log.exception("a packet could not be judged and goes on", extra={"failed": self.failed})

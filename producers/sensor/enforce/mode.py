@@ -1,4 +1,4 @@
-"""The mode in force, and what it takes: list and mode file are looked at, rules and gate put up and taken away."""
+"""The mode in effect: reloads of list and mode file, and setup and removal of rules and gate."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from schemas.events import Micros, ProtectionMode
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 1.0
-"""Between two looks at the list and at the mode."""
+"""Interval between two checks of the list and the mode file."""
 AGAIN_SECS = 30.0
-"""Before inline is tried again that broke, was passed by, or could not be had."""
+"""Delay before a retry of inline after it failed, was bypassed, or was unavailable."""
 MODE_FILE_BYTES_MAX = 64
 
 
 class Enforcement(Generic[Segment, Asked]):
-    """Keeps the mode in force, and what it takes: list, mode file, rules, gate. A thread looks after them each second.
+    """The manager of the mode, list, mode file, rules and gate. A thread checks them every second.
 
-    With `is_proxied`, which says whether a request was made to a proxy, packets to every address are held.
+    With `is_proxied`, which returns whether a request is to a proxy, packets to all addresses are held.
     """
 
     def __init__(
@@ -77,40 +77,40 @@ class Enforcement(Generic[Segment, Asked]):
 
     @property
     def mode(self) -> ProtectionMode:
-        """The mode in force. While it is off, nothing of the HTTP level is to be read."""
+        """Return the mode in effect. While it is off, callers must not process HTTP-level events."""
         return self.enforcer.mode or ProtectionMode.OFF
 
     @property
     def inline(self) -> bool:
-        """Requests are held until it is known that they may go on."""
+        """Return whether requests are held until the decision on them."""
         return self._gate is not None and self._gate.running
 
     def heard(self, said: Iterable[Request]) -> None:
-        """Something was said, by whoever sees packets on their way."""
+        """Handle requests that the capture has seen."""
         for request in said:
             with self._errors_seen:
                 if self.enforcer.saw(request.at, request) and self._gate is not None:
                     self._passed_by = True
 
     def keeps(self, request: Request, line: bytes) -> bool:
-        """Whether a request's own line is not to be written, or later."""
+        """Return whether to suppress a request's own line; see `Enforcer.keeps`."""
         return self.enforcer.keeps(request, line)
 
     def reset(self, packet: Segment) -> None:
-        """A client's reset was seen on its way."""
+        """Handle a client's reset that the capture has seen."""
         self.enforcer.reset(packet)
 
     def finish(self) -> None:
-        """Nothing more is seen."""
+        """Handle the end of input."""
         self.enforcer.finish()
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
-        """These are the proxies from now on."""
+        """Replace the set of proxies."""
         self._proxies = frozenset(proxies)
         self._wake.set()
 
     def start(self) -> None:
-        """Bring the mode into force, and keep it."""
+        """Remove rules of killed sensors, apply the mode and start the thread."""
         with suppress(NoRules), closing(self._rules_of()) as rules:
             if left := rules.remove_left():
                 log.warning("rules of a killed sensor were removed", extra={"names": left})
@@ -118,7 +118,7 @@ class Enforcement(Generic[Segment, Asked]):
         self._thread.start()
 
     def look(self) -> None:
-        """Take up what has changed."""
+        """Apply changes of list, mode file and proxies."""
         self.enforcer.advance(_now())
         if self._watched is not None:
             self._watched.look()
@@ -133,7 +133,7 @@ class Enforcement(Generic[Segment, Asked]):
         self._wanted = wanted
 
     def close(self) -> None:
-        """End; nothing of it is left in the kernel."""
+        """Stop the thread and remove everything from the kernel."""
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -145,15 +145,15 @@ class Enforcement(Generic[Segment, Asked]):
 
     @property
     def skipped(self) -> int:
-        """Errors in requests and in looks at mode and list."""
+        """Return the number of errors in requests and in checks of mode and list."""
         return self._errors.count + self._errors_seen.count
 
     def families(self) -> Iterator[Family]:
-        """Its numbers for Prometheus."""
+        """Yield the Prometheus metrics."""
         yield by_label(declared.SENSOR_LISTED, self.summary())
 
     def summary(self) -> dict[str, int]:
-        """What it did, for the sensor's last word."""
+        """Return the totals for the sensor's final log message."""
         enforcer, gate = self.enforcer, self._gate
         unseen, failed = (gate.passed_unseen, gate.failed) if gate else (0, 0)
         return {
@@ -175,7 +175,7 @@ class Enforcement(Generic[Segment, Asked]):
 
     @property
     def _held(self) -> frozenset[ProxyAddress]:
-        """Where packets go that are held."""
+        """Return the destinations whose packets are held."""
         return self._proxies if self._is_proxied is None else frozenset({ANY})
 
     def _is_due(self) -> bool:
@@ -185,7 +185,7 @@ class Enforcement(Generic[Segment, Asked]):
         return broken and time.monotonic() >= self._again_at
 
     def _hold(self) -> ProtectionMode:
-        """Bring blocking into force as far as it can be had; the mode that comes of it."""
+        """Set up blocking as far as available; return the resulting mode."""
         self._again_at, self._passed_by, self._ruled = time.monotonic() + AGAIN_SECS, False, self._held
         no_destroy = self._open_destroyer()
         no_inline = self._hold_inline()
@@ -208,7 +208,7 @@ class Enforcement(Generic[Segment, Asked]):
         return ProtectionMode.AUDIT if no_inline and no_destroy else ProtectionMode.BLOCK
 
     def _hold_inline(self) -> str:
-        """Why requests cannot be held; "" when they are."""
+        """Hold requests inline; return the reason of a failure, "" on success."""
         if self._gate is not None and not self._gate.running:
             self._release()
         if not self._held:
@@ -232,7 +232,7 @@ class Enforcement(Generic[Segment, Asked]):
         return ""
 
     def _release(self) -> None:
-        """Hold nothing any more: first the rules go, then who listens."""
+        """Stop holding packets: remove the rules first, then close the gate."""
         self._remove_rules()
         gate, self._gate = self._gate, None
         if gate is not None:
@@ -246,7 +246,7 @@ class Enforcement(Generic[Segment, Asked]):
             rules.close()
 
     def _open_destroyer(self) -> str:
-        """Why sockets cannot be destroyed; "" when they can."""
+        """Open the destroyer; return the reason why sockets cannot be destroyed, "" if they can."""
         reason = why_not_destroy()
         if not reason and self._destroyer is None:
             self._destroyer = Destroyer()
@@ -271,10 +271,10 @@ def enforcing(
     is_proxied: Callable[[Asked], bool] | None = None,
     block_unreadable: bool = False,
 ) -> Iterator[Enforcement[Segment, Asked]]:
-    """The mode in force until the block is left; then nothing of it is left in the kernel. Raises SensorError.
+    """Enforce the mode inside the block and remove everything from the kernel afterwards. Raises SensorError.
 
-    `mode` is in force where no file tells one. `level` makes an HTTP level of its own for what is held: packets to the proxies,
-    with `is_proxied` all. Lines of verdicts and modes go to `emit`, from several threads.
+    `mode` applies without a mode file. `level` creates a separate HTTP level for held packets: those to the proxies, or all with
+    `is_proxied`. Several threads call `emit` with lines of verdicts and modes.
     """
     try:
         listed = list_file(list_path) if list_path else None

@@ -1,6 +1,6 @@
-"""A file that is read again when it changes; what cannot be read leaves in force what was.
+"""A file that is reloaded when it changes; when reading fails, the previous content stays valid.
 
-It is read once it has been the same at two looks in a row: what is still being written is not taken for the whole.
+A changed file is read once two checks in a row see it unchanged, so that a file still being written is not read in part.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Content = TypeVar("Content")
 
 
 class Unreadable(Exception):
-    """The file does not hold what it should, or is not there; the message says which, why and what to do."""
+    """The file is missing or its content is invalid; the message gives the file, the reason and the remedy."""
 
 
 class Watched(Generic[Content]):
-    """What a file says. Raises Unreadable when it cannot be read at the start."""
+    """The parsed content of a file. The constructor raises Unreadable when the file cannot be read."""
 
     def __init__(self, path: Path, read: Callable[[Path, bytes], Content], bytes_max: int) -> None:
         self.path = path
         self._read, self._bytes_max = read, bytes_max
         self._complained = ""
-        # Looked at before it is read: what comes in between is read again.
+        # Take the stamp before reading: a change in between causes another read.
         self._stamp = self._seen = _stamp(path)
         self.content = self._taken()
 
     def look(self) -> bool:
-        """Read it again if it changed; whether it says something else now."""
+        """Reload the file if it changed; return whether new content was loaded."""
         stamp, before = _stamp(self.path), self._seen
         self._seen = stamp
         if stamp == self._stamp or stamp != before:
