@@ -1,1 +1,1 @@
-"""HTTP level: packets to and from proxies, and the requests in them."""
+"""The HTTP level: packets to and from proxies, and the requests in them."""

@@ -1,7 +1,7 @@
-"""The HTTP level at work: one thread reads packets, puts lines into the queue, and passes requests to the enforcer.
+"""The running HTTP level: one thread reads packets, queues lines and passes requests to the enforcer.
 
-The thread never waits. An error in one packet skips that packet. What the ring had no room for, and what could not be followed,
-is counted.
+The thread never waits for a consumer. An error in one packet skips that packet. Packets that the ring dropped, and data that
+could not be followed, are counted.
 """
 
 from __future__ import annotations
@@ -34,56 +34,56 @@ from schemas.settings import Settings, proxy_address
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 0.2
-"""Between two looks at what waits no longer."""
+"""Interval between two checks for expired waits."""
 TELL_SECS = 1.0
-"""Between two looks at the kernel's counters."""
+"""Interval between two checks of the kernel's counters."""
 
 
 class Enforcer(Protocol):
-    """Who acts on what is asked for."""
+    """The component that acts on requests."""
 
     @property
     def mode(self) -> ProtectionMode:
-        """In force; while it is off, nothing is told of what is said."""
+        """Return the mode in effect. While it is off, no events are reported."""
 
     def keeps(self, request: Said, line: bytes) -> bool:
-        """Whether a request's own line is not to be written, as what was done about it carries the request, or is undecided."""
+        """Return whether to suppress a request's own line, because its verdict includes the request or is undecided."""
 
     def reset(self, packet: Packet) -> None:
-        """A client's reset was seen."""
+        """Handle a client's reset."""
 
     def finish(self) -> None:
-        """Nothing more is seen."""
+        """Handle the end of input."""
 
     def heard(self, said: Sequence[Said]) -> None:
-        """Something was said, requests at once. Called before there is a line, in the thread that reads: must not wait."""
+        """Handle events, requests as soon as they are seen. The reading thread calls this before it queues lines: do not block."""
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
-        """These are the proxies from now on. Must not wait either."""
+        """Replace the set of proxies. Do not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Whom to listen to, and what to do about what is heard."""
+    """The configuration of the HTTP level: the proxies to observe and the actions on requests."""
 
     mode: ProtectionMode | None = None
-    """None: nobody asked for the HTTP level, so nothing is said about it either."""
+    """None: the HTTP level is not configured, and no mode is reported."""
     proxies: tuple[tuple[str, int], ...] = ()
     urls: Urls = Urls.PATH
     list_path: Path | None = None
     mode_file: Path | None = None
     learns: bool = False
-    """Who is asked as a proxy is listened to as well."""
+    """Learn proxies from requests and observe them too."""
     denied: tuple[tuple[str, int], ...] = ()
-    """These never."""
+    """Addresses that are never learnt."""
     hold_unknown: bool = False
-    """In block mode packets to every address are held, so that nothing passes to a proxy before it is learnt."""
+    """In block mode hold packets to all addresses, so that no request reaches a proxy before it is learnt."""
     block_unreadable: bool = True
-    """In `block` what cannot be read is stopped as well."""
+    """In block mode also stop unreadable requests."""
 
     @property
     def listens(self) -> bool:
-        """Packets are read."""
+        """Return whether packets are captured."""
         return self.mode_file is not None or self.mode in (ProtectionMode.AUDIT, ProtectionMode.BLOCK)
 
 
@@ -96,10 +96,10 @@ def plan_of(
     mode_file: Path | None = None,
     learn: bool | None = None,
 ) -> Plan:
-    """What the command line says, else the settings. Raises SensorError.
+    """Merge command line and settings; the command line has precedence. Raises SensorError.
 
-    Without a word about it the mode is audit where proxies are known or are to be learnt; and they are to be learnt where a mode
-    was asked for and none is known.
+    The mode defaults to audit if proxies are known or are to be learnt. Learning defaults to on if a mode is configured and no
+    proxy is known.
     """
     own = settings.sensor
     chosen = mode or own.mode
@@ -138,18 +138,18 @@ def plan_of(
 
 
 def level_of(plan: Plan, learner: Learner | None) -> HttpLevel:
-    """An HTTP level for these proxies, and for those that are learnt, from then on."""
+    """Create an HTTP level for the configured proxies and for those that are learnt later."""
     addresses = frozenset(plan.proxies) if learner is None else learner.proxies
     return HttpLevel({port for _, port in plan.proxies}, addresses, urls=plan.urls)
 
 
 def level_of_all(plan: Plan) -> HttpLevel:
-    """An HTTP level for packets to every address."""
+    """Create an HTTP level for packets to all addresses."""
     return HttpLevel(range(1, 65_536), urls=plan.urls)
 
 
 class Hearing:
-    """Reads a capture until it is told to stop. Its numbers may be read at any time, by any thread."""
+    """A reader of a capture, running until stopped. Any thread may read its counters at any time."""
 
     def __init__(
         self,
@@ -172,28 +172,28 @@ class Hearing:
         self._thread = threading.Thread(target=self._run, name="sensor-http", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read what is there, tell what still waits, and end."""
+        """Read the available packets, report waiting events and end the thread."""
         with suppress(BlockingIOError):  # asked often enough
             os.write(self._wake_write, b".")
         self._thread.join()
 
     def close(self) -> None:
-        """End, and let go of what it holds."""
+        """Stop and close the wake-up pipe."""
         self.stop()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     @property
     def skipped(self) -> int:
-        """Packets and connections that were left out because of an error."""
+        """Return the number of packets and connections that were skipped after an error."""
         return self._errors.count + self.level.errors.count
 
     def lost(self) -> dict[str, int]:
-        """What could not be told, by where."""
+        """Return the number of losses by place."""
         level = self.level
         return {
             "packet_ring": self._capture.dropped,
@@ -205,7 +205,7 @@ class Hearing:
         }
 
     def families(self) -> Iterator[Family]:
-        """Its numbers for Prometheus, without what was lost."""
+        """Yield the Prometheus metrics, except losses."""
         level = self.level
         yield by_label(
             declared.SENSOR_HEARD,
@@ -218,7 +218,7 @@ class Hearing:
             yield by_label(declared.SENSOR_LEARNING, self._learner.counted())
 
     def summary(self) -> dict[str, int]:
-        """What it did, for the sensor's last word."""
+        """Return the totals for the sensor's final log message."""
         learnt = {} if self._learner is None else {"proxies_learnt": self._learner.learnt}
         said = {"requests": self.level.requests, "names": self.level.names}
         return {**said, "lost_packets": self._capture.dropped, **learnt}
@@ -238,7 +238,7 @@ class Hearing:
             while not asked:
                 asked = any(handle == self._wake_read for handle, _ in poll.poll(LOOK_SECS))
                 if asked:
-                    # The block that the kernel still fills is given within its time.
+                    # The kernel retires the block that it is filling within this time.
                     time.sleep(self._capture.retire_secs)
                 begun = time.time_ns() // 1_000
                 self._take()
@@ -246,7 +246,7 @@ class Hearing:
                 if now >= look_at and self._capture.is_drained:
                     look_at = now + LOOK_SECS
                     with self._errors:
-                        # What waits to be read may be an answer: no later than what was read for certain.
+                        # An unread packet may be a response: advance only to the time up to which all packets were read.
                         self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
                 if now >= tell_at or asked:
                     tell_at = now + TELL_SECS
@@ -260,7 +260,7 @@ class Hearing:
         learner = self._learner if self._enforcer is None or self._enforcer.mode is not ProtectionMode.OFF else None
         for at, packet in self._capture.read():
             self.packets += 1
-            # The edge: whatever a packet holds, the next ones are read.
+            # Catch all errors here, so that the next packets are read.
             with self._errors:
                 asked = learner.hears(at, packet) if learner is not None else None
                 if learner is not None and asked is Asked.LEARNT:

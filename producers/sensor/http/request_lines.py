@@ -1,4 +1,4 @@
-"""What is said on a connection to a proxy, as lines of the dialect `sensor`."""
+"""Requests, responses and TLS names on connections to proxies, as lines of the dialect `sensor`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from schemas.sensor_line import Http, Socks, Tls
 
 
 class Kind(StrEnum):
-    """What is said."""
+    """The kind of an event on a connection."""
 
     REQUEST = "request"
-    """Somebody asks, told as the request is sent."""
+    """A request, reported when it is sent."""
     EXCHANGE = "exchange"
-    """The same request with its status, told once it is answered or will not be."""
+    """The same request with its status, reported after the response, or once no response can come."""
     TLS = "tls"
-    """A client hello, which mostly names a server."""
+    """A client hello, which usually names a server."""
 
 
 class FlowKey(NamedTuple):
-    """A connection's ends."""
+    """The two endpoints of a connection."""
 
     client_ip: str
     client_port: int
@@ -34,53 +34,53 @@ class FlowKey(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Something that was said on a connection."""
+    """A request, exchange or TLS name on a connection."""
 
     kind: Kind
     at: Micros
-    """When it was sent; of an exchange when it was answered, or given up."""
+    """Send time; for an exchange, the time of the response or of giving up on it."""
     flow: FlowKey
     flow_id: str
     tx: int
-    """Which request of its connection, from 0; of a name how many there were before."""
+    """Index of the request on its connection, from 0; for a TLS name, the number of requests before it."""
     method: str
     target: str
-    """As far as it may be told: cut, and never with credentials."""
+    """The reported part of the target: truncated, and without credentials."""
     host: str
-    """The host that is asked for, normalised: of target or Host field, or the server name; "" where none is certain."""
+    """The requested host, normalised: from target, Host field or server name; "" if no host is certain."""
     port: int
     named: str = ""
-    """What the Host field says, normalised."""
+    """The host in the Host field, normalised."""
     status: int | None = None
     user_agent: str = ""
     tunnelled: bool = False
-    """A name that was spoken in a tunnel, not to the proxy itself."""
+    """The TLS name was sent inside a tunnel, not to the proxy itself."""
     encrypted_hello: bool = False
-    """The name may be only the outer one of an encrypted client hello."""
+    """The TLS name may be only the outer name of an encrypted client hello."""
     socks: int = 0
-    """The version, where it is a SOCKS request; then method and target are those of a CONNECT to the same host and port."""
+    """The version of a SOCKS request, else 0. Method and target of a SOCKS request are those of an equivalent CONNECT."""
     granted: bool | None = None
-    """What the SOCKS server answered."""
+    """Whether the SOCKS server granted the request."""
     acked: int = 0
-    """What the client acknowledged of the proxy's bytes with the packet in which the request, or the hello, begins; of a SOCKS
-    request with the one that completes it, as the server answers the greeting before."""
+    """The client's acknowledgement number in the packet in which the request or hello begins. For a SOCKS request: in the packet
+    that completes it, because the server answers the greeting before."""
     from_begin: bool = False
-    """All packets of its connection were seen, from the SYN on, as far as they came by."""
+    """The connection was observed from its SYN on."""
     in_pieces: bool = False
-    """Its first bytes came in an earlier packet, so the proxy may have answered them already."""
+    """Its first bytes were in an earlier packet, so the proxy may have answered them already."""
     started: Micros = 0
-    """When its connection began; 0 where that was not seen."""
+    """Start time of its connection; 0 if not observed."""
     others: tuple[Authority, ...] = ()
-    """Each other host that the proxy may go to."""
+    """Other hosts that the proxy may connect to."""
     is_readable: bool = True
-    """False: proxies may read it in several ways, or it is no request at all."""
+    """False: proxies may parse it in several ways, or it is no request."""
 
 
 _ENCODE = msgspec.json.Encoder().encode
 
 
 def line_of(said: Said, device: str) -> bytes:
-    """The line of an exchange or a name, without a newline."""
+    """Encode an exchange or TLS name as a line without newline."""
     assert said.kind is not Kind.REQUEST, "a request is told with its answer"
     ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
     attempt = iso_micros(said.started) if said.started else ""
