@@ -1,1 +1,1 @@
-"""Connections from the kernel: tracefs, sock_diag and /proc."""
+"""Connections and processes from the kernel: tracefs, sock_diag and /proc."""

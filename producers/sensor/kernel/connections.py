@@ -1,14 +1,14 @@
-"""Changes of sockets folded into outgoing connections: pure, and bounded.
+"""Socket state changes folded into outgoing connections: pure and bounded.
 
-    CLOSE → SYN_SENT         in the process's own context: the attempt; who it is must be asked now. The port is not chosen yet
-    SYN_SENT → ESTABLISHED   the answer, in whatever context the packet came; the socket's address says whose it is
+    CLOSE → SYN_SENT         the attempt, in the process's context. Look up the process now; no local port is chosen yet
+    SYN_SENT → ESTABLISHED   the response, in the context of any packet; the socket's address identifies the connection
     SYN_SENT → CLOSE         refused, timed out or given up
-    … → CLOSE                the end. A socket that is not known is a server's, or older than the sensor
+    … → CLOSE                the end. An unknown socket is a server's, or older than the sensor
 
-A change may be read before the one that it follows, when they are of different CPUs: it waits a moment for it.
+A change may be read before its predecessor if they are of different CPUs. It then waits briefly for the predecessor.
 
-A process that runs another program (exec) soon after its attempt may hand it the connection, as a reverse shell does: the first
-such program is noted with the connection.
+A process that runs another program (exec) soon after its attempt may pass the connection to it, as a reverse shell does. The
+connection records the first such program.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from producers.sensor.kernel.processes import Who
 from producers.sensor.kernel.trace_ring import CLOSE, ESTABLISHED, SYN_RECV, SYN_SENT, Change, Program
 
 OPEN_MAX = 65_536
-"""Connections followed at a time; beyond it the oldest is forgotten: its end is not told, and that is counted."""
+"""Maximum number of open connections. Beyond it the oldest is evicted and counted; its end is not reported."""
 EARLY_MAX = 1_024
-"""Changes that wait for the one before them."""
+"""Maximum number of changes that wait for their predecessor."""
 EARLY_NS_MAX = 1_000_000_000
 EXEC_NS_MAX = 1_000_000_000
-"""A program that begins this long after the attempt is noted with the connection."""
+"""Maximum time from the attempt to an exec that the connection records."""
 RECENT_MAX = 16_384
-"""Attempts remembered for that; beyond it the oldest is forgotten, and a program that follows it is not noted."""
+"""Maximum number of attempts remembered for that. Beyond it the oldest is evicted; an exec after it is not recorded."""
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """An outgoing connection, as far as it is known."""
+    """An outgoing connection with the facts known so far."""
 
     thread: int
     who: Who | None
@@ -43,21 +43,21 @@ class Connection:
     local: bytes
     remote: bytes
     distance_ns: int
-    """Wall clock minus trace clock at the attempt: all its times are told by it, so none of them lies before another."""
+    """Wall clock minus trace clock at the attempt. It converts all times of the connection, which keeps their order."""
     local_port: int = 0
     established_ns: int = 0
     closed_ns: int = 0
     failed: bool = False
     ended_in: int = 0
-    """The state that it was in before its end."""
+    """The state before the end."""
     bytes_sent: int | None = None
     bytes_received: int | None = None
     exec_after: bytes = b""
-    """The program that its process began to run within `EXEC_NS_MAX` after the attempt, as it was given to exec."""
+    """The program that the process executed within `EXEC_NS_MAX` after the attempt, as passed to exec."""
 
 
 class Connections:
-    """The connections that are open. Counts what it cannot follow."""
+    """The open connections, with counters of those that could not be followed."""
 
     def __init__(self, who: Callable[[int, int], Who | None]) -> None:
         self._who = who
@@ -65,25 +65,25 @@ class Connections:
         self._early: dict[int, Change] = {}
         self._recent: deque[tuple[int, Connection]] = deque()
         self._recent_of: dict[int, deque[Connection]] = {}
-        """The same by process, without those whose process has run another program since."""
+        """The same keyed by process, without those whose process has executed another program since."""
         self.attempts = 0
         self.established = 0
         self.failed = 0
         self.closed = 0
         self.forgotten = 0
-        """Left for want of room before they ended."""
+        """Connections evicted before their end."""
         self.unpaired = 0
-        """Answers without an attempt: older than the sensor, or the kernel's record of it was lost."""
+        """Responses without an attempt: the attempt is older than the sensor, or its record was lost."""
         self.unended = 0
-        """Sockets used again though nothing told of their end."""
+        """Sockets reused without a record of their previous end."""
         self.unsent = 0
-        """Given up before a port was chosen: nothing was sent."""
+        """Attempts given up before a port was chosen; no packet was sent."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def take(self, records: Iterable[Change | Program], distance_ns: int) -> list[Connection]:
-        """Take what was read at once, in order; return each connection of which there is something new to report, once."""
+        """Apply a batch of records, in order; return each connection with something new to report, once."""
         told: dict[Connection, None] = {}
         newest = 0
         for record in records:
@@ -114,7 +114,7 @@ class Connections:
                     self.unpaired += 1
             return
         if change.at_ns < connection.attempt_ns:
-            # Of the connection that had the socket before, read too late.
+            # The change belongs to the socket's previous connection and was read late.
             return
         if change.local_port:
             connection.local_port, connection.local, connection.remote = change.local_port, change.local, change.remote
@@ -158,7 +158,7 @@ class Connections:
         for connection in self._recent_of.pop(program.pid, ()):
             if program.at_ns - connection.attempt_ns <= EXEC_NS_MAX:
                 connection.exec_after = program.path
-                # Others are reported with it, once they are answered or have failed.
+                # The other connections are reported with the program once they are established or have failed.
                 if connection.local_port and (connection.established_ns or connection.closed_ns):
                     yield connection
 

@@ -1,15 +1,15 @@
-"""What /proc says of the process behind a thread, read as soon as the kernel's record of its connection is read.
+"""The process of a thread, from /proc, read as soon as the kernel's record of the thread's connection is read.
 
-Name, path and command line are of one program: the one that connected. A process may run another program (exec) at any time,
-also between two reads of its files. So each look at /proc is noted with its time, and is believed only once all programs that
-began until then are known, and none of them is that process's. Otherwise the look at the beginning of the program that connected
-counts, by the same rule; else its name is the one that the kernel's own record gives it, and path and command line are empty.
+Name, path and command line belong to one program: the one that connected. A process may run another program (exec) at any time,
+even between two reads of its files. Each snapshot of /proc is therefore stored with its time. It is valid only once all execs up
+to that time are known and none is of that process. Otherwise the snapshot from the start of the program that connected is used,
+under the same condition. If neither is valid, the name comes from the kernel's record, and path and command line are empty.
 
-A process that started after the connection has only inherited the PID: nothing of it is reported.
+A process that started after the connection has reused the PID and is not reported.
 
-PID, UID, parent and start are the kernel's word. Name and command line are whatever the process wrote there, the path is the one
-that its own mount namespace shows, and a container's id is the name of a cgroup, which a user may choose below a cgroup that is
-delegated to them. All of them may hold any bytes, and stay bytes until `_text` decodes them with replacement.
+The kernel sets PID, UID, parent and start time. The process can write any name and command line. The path is the one in the
+process's mount namespace. A container id is a cgroup name, which a user can choose below a cgroup delegated to that user. All
+these texts may contain any bytes; `_text` decodes them with replacement.
 """
 
 from __future__ import annotations
@@ -27,68 +27,68 @@ from producers.sensor.kernel.trace_ring import Leaving, Program, Record, Task
 from schemas.logins import without_logins
 
 KEPT_MAX = 4_096
-"""Processes remembered; beyond it the one that connected longest ago is looked at again next time."""
+"""Maximum number of cached processes. Beyond it the least recently used is evicted and read again next time."""
 KEPT_NS_MAX = 1_000_000_000
-"""So long a look at a process is used again: a process may change its user, or its words, without being another."""
+"""How long a snapshot is reused. A process may change its user or command line without an exec."""
 LOOKS_MAX = 65_536
-"""Looks that wait for their record's turn; beyond it the oldest is dropped, and that connection's process is not read."""
+"""Maximum number of snapshots that wait for their record's turn. Beyond it the oldest is dropped; its connection has none."""
 PROGRAMS_MAX = 16
-"""Beginnings and ends of programs remembered of one process, the latest. What ran before them is unknown."""
+"""The number of latest program starts and ends remembered per process. Earlier programs are unknown."""
 EXEC_NS = 30_000_000
-"""So long before the kernel's record of a program /proc may show parts of it, where no record tells that it is about to begin."""
+"""How long before an exec record /proc may show parts of the new program, on kernels without a record of the exec's begin."""
 COMMAND_LINE_CHARS_MAX = 1_024
 NAME_BYTES_MAX = 15
-"""Of a name that the kernel keeps (`TASK_COMM_LEN` in linux/sched.h)."""
+"""Maximum length of a process name in the kernel (`TASK_COMM_LEN` in linux/sched.h)."""
 READ_BYTES_MAX = 8_192
-"""Of a file in /proc: `stat`, `cgroup`, and `status` up to its user, are shorter; a command line may have megabytes."""
+"""Bytes read of a /proc file. `stat`, `cgroup`, and `status` up to the user are shorter; a command line may have megabytes."""
 USERS_KEPT_MAX = 1_024
 THREADS_KEPT_MAX = 65_536
-"""Threads whose process is remembered though they may be gone."""
+"""Maximum number of threads whose process is remembered, including threads that have ended."""
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _CONTAINER = re.compile(rb"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.MULTILINE)
-"""Docker, containerd, CRI-O and Podman name a container's cgroup by its id of 64 digits."""
+"""Docker, containerd, CRI-O and Podman name a container's cgroup by its id of 64 hexadecimal digits."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _TICK_NS = 1_000_000_000 // _TICKS
-# Places in /proc/PID/stat behind the name (proc(5)), counted from the state.
+# Indices of fields in /proc/PID/stat behind the name (proc(5)), counted from the state.
 _STATE, _PARENT, _STARTED, _STACK, _ARGUMENTS = 0, 1, 19, 25, 45
 _ENDED = (b"Z", b"X")
-"""States of a process that has ended and was not waited for (zombie)."""
+"""States of a process that has ended and has not been waited for (zombie)."""
 
 
 class _Stat(NamedTuple):
-    """What is used of /proc/PID/stat."""
+    """The used fields of /proc/PID/stat."""
 
     name: bytes
     parent: int
     started_ns: int
     program: tuple[bytes, bytes]
-    """Where stack and arguments lie in memory: differs between two programs of one process."""
+    """Memory addresses of stack and arguments. They differ between two programs of one process."""
     ended: bool
 
 
 class Who(NamedTuple):
-    """A process, as far as /proc tells."""
+    """A process with the facts from /proc."""
 
     pid: int
-    """Of the process, not of the thread that connected."""
+    """PID of the process, not of the thread that connected."""
     name: str = ""
     path: str = ""
     command_line: str = ""
     uid: int | None = None
     user: str = ""
-    """"" in a container, whose names are its own."""
+    """"" in a container, which has its own user names."""
     parent_pid: int | None = None
     parent_name: str = ""
     started_ns: int | None = None
-    """By the boot clock; whole ticks of the kernel, mostly 10 ms."""
+    """Boot clock time, in whole kernel ticks, usually 10 ms."""
     container: str = ""
     ended: bool = False
-    """It had ended when it was looked at (zombie): it has a name, but neither path nor command line any more."""
+    """The process had ended before /proc was read (zombie): its name is known, path and command line are not."""
 
 
 class _Look(NamedTuple):
-    """What /proc said, and when, by the boot clock."""
+    """A snapshot of /proc with the boot clock times of its begin and end."""
 
     who: Who | None
     begin_ns: int
@@ -96,17 +96,17 @@ class _Look(NamedTuple):
 
 
 class _Began(NamedTuple):
-    """A process began to run a program, or began with that of the process that made it; or it is about to run another one."""
+    """The start of a program in a process (by exec, or inherited at the process's creation), or the begin of an exec."""
 
     at_ns: int
     name: str
-    """Of the program that began, or that is left; "" where it is not known."""
+    """Name of the program that began, or that ends with the exec; "" if unknown."""
     look: _Look | None = None
     is_left: bool = False
 
 
 class Processes:
-    """Looks processes up, remembering them for a moment. `see` takes records as they are read, the other methods in order."""
+    """A short-lived cache of processes. `see` takes records as they are read; the other methods take them in time order."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Processes:
         command_lines: bool = True,
         exec_ns: int = 0,
     ) -> None:
-        """`exec_ns` is 0 where the kernel tells that a program is about to begin, else `EXEC_NS`."""
+        """Create the cache. `exec_ns` is 0 if the kernel reports the begin of an exec, else `EXEC_NS`."""
         self._root = os.fsencode(root)
         self._boot = boot
         self._command_lines, self._exec_ns = command_lines, exec_ns
@@ -126,12 +126,12 @@ class Processes:
         self._programs: OrderedDict[int, tuple[_Began, ...]] = OrderedDict()
         self._looks: OrderedDict[tuple[int, int], _Look] = OrderedDict()
         self.known_ns = 0
-        """All programs that began until then are known once the records at hand were given in order."""
+        """Boot clock time up to which all execs are known, once the records read so far were passed in order."""
 
     def see(self, record: Record) -> None:
-        """Look at the process of an attempt or a program, as soon as the record is read: it may soon be gone or another one.
+        """Read the process of an attempt or exec from /proc. Call it as soon as the record is read: the process may soon end.
 
-        Of changes only attempts are to be given.
+        Of socket changes, pass attempts only.
         """
         if isinstance(record, Task):
             if record.is_thread:
@@ -140,7 +140,7 @@ class Processes:
         if isinstance(record, Program):
             self._kept.pop(record.pid, None)
             look = self._look(record.pid, record.at_ns)
-            # Many a program changes its user before it connects, so it is read again then.
+            # Programs often change their user before they connect, so read the process again then.
             self._kept.pop(record.pid, None)
         elif not isinstance(record, Leaving):
             look = self._look(record.pid, record.at_ns)
@@ -152,7 +152,7 @@ class Processes:
         _cut(self._looks, LOOKS_MAX)
 
     def settled_ns(self) -> int:
-        """Until when records can be given in order: the looks of those before it ended by `known_ns`."""
+        """Return the time up to which records can be passed in order: their snapshots ended by `known_ns`."""
         until_ns = self.known_ns
         for (at_ns, _), look in reversed(self._looks.items()):
             if look.end_ns + self._exec_ns <= self.known_ns:
@@ -161,21 +161,21 @@ class Processes:
         return until_ns
 
     def began(self, task: Task) -> None:
-        """A process or a thread began: what is remembered under its number is another's. To be called in turn with `runs`."""
+        """Apply the start of a process or thread: forget the previous user of its number. Call in time order with `runs`."""
         self._programs.pop(task.new, None)
         if not task.is_thread:
             self._threads.pop(task.new, None)
             self._remember(task.new, _Began(task.at_ns, _text(task.name)))
 
     def leaves(self, leaving: Leaving) -> None:
-        """A process is about to run another program. To be called in turn with `runs`."""
+        """Apply the begin of an exec. Call in time order with `runs`."""
         process = self._threads.get(leaving.pid, leaving.pid)
-        # A thread has a name of its own.
+        # A thread has its own name.
         name = _text(leaving.name) if process == leaving.pid else ""
         self._remember(process, _Began(leaving.at_ns, name, is_left=True))
 
     def runs(self, program: Program) -> None:
-        """A process began to run a program. To be called before `of` for all attempts that may have been before it."""
+        """Apply an exec. Call it before `of` for all attempts that may precede the exec."""
         name = (
             _text(program.path.rpartition(b"/")[2][:NAME_BYTES_MAX]) if not program.path.startswith(b"/dev/fd/") else ""
         )
@@ -183,7 +183,7 @@ class Processes:
         self._remember(program.pid, _Began(program.at_ns, name, look))
 
     def of(self, thread: int, at_ns: int) -> Who | None:
-        """The process of a thread that connected at that time of the boot clock; None where it is not known."""
+        """Return the process of a thread that connected at `at_ns` (boot clock); None if unknown."""
         look = self._looks.pop((at_ns, thread), None)
         who = look.who if look is not None else None
         process = who.pid if who is not None else self._threads.get(thread, thread)
@@ -192,7 +192,7 @@ class Processes:
         ran = next((began for began in reversed(programs[:before]) if not began.is_left), None)
         after = programs[before] if before < len(programs) else None
         if ran is None and len(programs) == PROGRAMS_MAX:
-            look = None  # Of what ran then, and how long, nothing is remembered.
+            look = None  # The program of that time is no longer remembered.
         sure = self._believed(look, ran, after)
         if sure is not None and sure.path:
             return sure
@@ -209,13 +209,13 @@ class Processes:
         return Who(process, named.name if named is not None else "")
 
     def forget(self) -> None:
-        """Records were lost: what was heard may be of others by now."""
+        """Clear the state after a loss of records: PIDs and threads may have been reused."""
         self._threads.clear()
         self._programs.clear()
         self._looks.clear()
 
     def _believed(self, look: _Look | None, ran: _Began | None, after: _Began | None) -> Who | None:
-        """What a look says, where the program that connected ran from its beginning to its end."""
+        """Return a snapshot's process if the program that connected ran during the whole snapshot, else None."""
         if look is None or look.end_ns + self._exec_ns > self.known_ns:
             return None
         if (ran is not None and look.begin_ns < ran.at_ns) or (
@@ -256,14 +256,14 @@ class Processes:
         if process is None:
             return None
         if process != thread:
-            # A thread has a name and a start of its own.
+            # A thread has its own name and start time.
             leader = _stat(self._read(process, b"stat"))
             if leader is None:
                 return None
             stat = leader
         container = _CONTAINER.search(self._read(process, b"cgroup"))
         found = container[1].decode() if container else ""
-        # Both go with the process's memory: a path that is still there afterwards vouches for the words.
+        # Both vanish with the process's memory: a path that still exists afterwards proves the command line valid.
         command_line = self._command_line(process) if self._command_lines else ""
         path = self._path(process)
         return Who(
@@ -288,12 +288,12 @@ class Processes:
     def _path(self, process: int) -> str:
         try:
             link = os.readlink(b"%s/%d/exe" % (self._root, process))
-        except OSError:  # gone, a thread of the kernel, or a path longer than the kernel gives
+        except OSError:  # ended, a kernel thread, or a path longer than the kernel returns
             return ""
         return _text(link.removesuffix(b" (deleted)"))
 
     def _read(self, process: int, name: bytes) -> bytes:
-        """The first `READ_BYTES_MAX` of a file of the process; empty where it cannot be read."""
+        """Read the first `READ_BYTES_MAX` bytes of a process's file; empty if unreadable."""
         try:
             handle = os.open(b"%s/%d/%s" % (self._root, process, name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -321,9 +321,9 @@ def _cut(kept: OrderedDict[_Key, _Value], most: int) -> None:
 
 
 def _stat(raw: bytes) -> _Stat | None:
-    """Read /proc/PID/stat; None where the process is gone or the text is cut short.
+    """Parse /proc/PID/stat; None if the process has ended or the text is truncated.
 
-    The name may hold brackets, spaces and newlines: it ends at the last bracket.
+    The name may contain brackets, spaces and newlines; it ends at the last bracket.
     """
     name, _, rest = raw.rpartition(b")")
     words = rest.split()
@@ -340,7 +340,7 @@ def _stat(raw: bytes) -> _Stat | None:
 
 
 def _number(status: bytes, before: bytes) -> int | None:
-    """The number behind these bytes; None where there is none."""
+    """Return the number after `before`; None if there is none."""
     try:
         return int(status.partition(before)[2].split(None, 1)[0])
     except (IndexError, ValueError):
