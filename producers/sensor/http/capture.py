@@ -1,7 +1,7 @@
-"""Packets to and from the proxies as this machine's devices see them: an AF_PACKET socket with a ring shared with the kernel.
+"""The capture of packets to and from proxies on this machine's devices: an AF_PACKET socket with a ring shared with the kernel.
 
-The kernel fills blocks of the ring and wakes us for each, at latest after `RETIRE_MILLIS`: no call into the kernel for a packet.
-All devices are read, also those that come later. Sources: Documentation/networking/packet_mmap.rst (TPACKET_V3), packet(7),
+The kernel fills blocks of the ring and wakes the reader for each, after at most `RETIRE_MILLIS`; there is no system call per
+packet. All devices are captured, including later ones. Sources: Documentation/networking/packet_mmap.rst (TPACKET_V3), packet(7),
 include/uapi/linux/if_packet.h. Needs CAP_NET_RAW.
 """
 
@@ -23,17 +23,17 @@ from schemas.events import Micros
 
 BLOCK_BYTES = 64 * 1024
 BLOCKS = 512
-"""32 MiB of the kernel's memory: beyond it packets are dropped, and counted. However few packets come, a block is done with after
-`RETIRE_MILLIS`: so many blocks give whoever reads 5 s to come back."""
+"""Number of blocks: 32 MiB of kernel memory. When the ring is full, packets are dropped and counted. A block is retired after
+`RETIRE_MILLIS` even with few packets, so the ring lets the reader pause for 5 s."""
 FRAME_BYTES = 2_048
-"""Only how the ring's size is told to the kernel; packets take the room they need."""
+"""Used only to declare the ring's size to the kernel; packets take the room they need."""
 RETIRE_MILLIS = 10
 ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 263, 5, 6, 10
 SO_ATTACH_FILTER = 26
 TPACKET_V3 = 2
 _OURS = 1
-"""TP_STATUS_USER: the kernel is done with the block."""
+"""TP_STATUS_USER: the kernel has released the block to the reader."""
 _INSTRUCTION_BYTES = 8
 _BLOCK = struct.Struct("=8xIII")
 _STATUS = struct.Struct("=I")
@@ -43,10 +43,10 @@ _STATISTICS = struct.Struct("=III")
 
 
 class Capture:
-    """The socket and its ring. Raises OSError where the kernel does not let us."""
+    """The socket and its ring. The constructor raises OSError if the kernel refuses."""
 
     def __init__(self, ports: Iterable[int], *, learns: bool = False) -> None:
-        """Packets of these ports; where it `learns` also what tells of other proxies."""
+        """Capture packets of these ports; with `learns`, also those from which other proxies are learnt."""
         self._ports, self._learns = frozenset(ports), learns
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
         try:
@@ -56,36 +56,36 @@ class Capture:
             ring = struct.pack("=7I", BLOCK_BYTES, BLOCKS, FRAME_BYTES, frames, RETIRE_MILLIS, 0, 0)
             self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, ring)
             self._ring = mmap.mmap(self._socket.fileno(), BLOCK_BYTES * BLOCKS)
-            # Only now is it heard of anything: nothing comes by that the filter did not see.
+            # Bind last, so that every captured packet has passed the filter.
             self._listen()
-        except BaseException:  # whatever it is, the socket is let go and it goes on up
+        except BaseException:  # close the socket on any exception
             self._socket.close()
             raise
         self._block = 0
         self.errors = Errors("a packet")
         self.is_drained = True
-        """All that was there was read the last time."""
+        """Whether the last read took all available packets."""
         self.dropped = 0
-        """Packets for which the ring had no room, as far as was looked."""
+        """Packets that the ring dropped, as of the last `look`."""
 
     @property
     def retire_secs(self) -> float:
-        """What came is there to be read after so long, and the time it takes to be woken."""
+        """Return the time in seconds after which a packet is readable, including the wake-up."""
         return 3 * RETIRE_MILLIS / 1_000
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """Return the descriptor to poll."""
         return self._socket.fileno()
 
     def follow(self, learnt: Iterable[ProxyAddress] = ()) -> None:
-        """From now on see packets of these proxies, too; no others that were given before. Nothing is missed meanwhile."""
+        """Replace the learnt proxies whose packets are captured too. No packet is missed during the change."""
         program = program_of(self._ports, learnt, learns=self._learns)
         kept = ctypes.create_string_buffer(program, len(program))
         given = struct.pack("HP", len(program) // _INSTRUCTION_BYTES, ctypes.addressof(kept))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, given)
 
     def read(self) -> Iterator[tuple[Micros, Packet]]:
-        """The segments that wait, each with the kernel's time of it; at most a ring full."""
+        """Yield the available segments with the kernel's timestamps, at most one full ring."""
         for _ in range(BLOCKS):
             begin = self._block * BLOCK_BYTES
             status, packets, first = _BLOCK.unpack_from(self._ring, begin)
@@ -105,18 +105,18 @@ class Capture:
             self._block = (self._block + 1) % BLOCKS
 
     def look(self) -> int:
-        """How many packets were dropped so far."""
+        """Read the kernel's counter; return the number of packets dropped so far."""
         counts = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
         self.dropped += _STATISTICS.unpack(counts)[1]
         return self.dropped
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the ring and the socket."""
         self._ring.close()
         self._socket.close()
 
     def _listen(self) -> None:
-        """Bind to all devices, which the standard library has no address for."""
+        """Bind to all devices, for which the standard library has no address format."""
         libc = ctypes.CDLL(None, use_errno=True)
         address = struct.pack("=HHi12x", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0)
         if libc.bind(self._socket.fileno(), address, len(address)):
@@ -126,7 +126,7 @@ class Capture:
 
 @contextmanager
 def capturing(ports: Iterable[int], *, learns: bool = False) -> Iterator[Capture]:
-    """A capture until the block is left. Raises SensorError."""
+    """Provide a capture inside the block. Raises SensorError."""
     wanted = frozenset(ports)
     if len(wanted) > PORTS_MAX:
         raise SensorError(f"{len(wanted)} ports of proxies; the sensor follows at most {PORTS_MAX}")

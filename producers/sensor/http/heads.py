@@ -1,10 +1,10 @@
-"""Heads of HTTP requests and answers as they go to a proxy, and how much of them is reported: pure, and safe against any bytes.
+"""Heads of HTTP requests and responses to and from proxies, and which fields are reported: pure, and safe against any bytes.
 
 Sources: RFC 9112 sections 2, 3, 5 and 6 (request line, target, fields, framing), RFC 9110 section 9.3.6 (CONNECT), RFC 1945
-section 4.1 (simple requests of HTTP/0.9). Proxies accept more than these allow, so heads are read as leniently as proxies read
-them. A host is reported only where proxies agree on it; a head that two proxies read in two ways has none, and `others` has each
-host that may be meant. Nothing of a head is reported but the method, the target without credentials and, unless it is asked for,
-without its query, the host and the user agent.
+section 4.1 (simple requests of HTTP/0.9). Proxies accept more than these allow, so the parser is as lenient as proxies are. A
+host is reported only if proxies agree on it. A head that two proxies parse differently has no host, and `others` contains each
+possible host. The only reported parts of a head are the method, the target, the host and the user agent. The target has no
+credentials, and no query unless configured.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from schemas.logins import without_logins
 TARGET_CHARS_MAX = 2_048
 USER_AGENT_CHARS_MAX = 256
 CHUNKED, UNKNOWN = -1, -2
-"""In place of a body's length: in chunks, or not known."""
+"""Values in place of a body's length: chunked, or unknown."""
 LENGTH_MAX = 2**62
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 TUNNEL_PORTS = (443, 80)
-"""Where a CONNECT without a port goes to: squid, tinyproxy, privoxy and proxy.py take the first one, goproxy the second one."""
+"""Ports for a CONNECT without a port: squid, tinyproxy, privoxy and proxy.py use the first one, goproxy the second one."""
 NO_METHOD = "?"
-"""In place of a method: these bytes are no request."""
+"""Value in place of a method: these bytes are no request."""
 HTTP_2_PREFACE_METHOD = b"PRI"
-"""RFC 9113 section 3.4: what follows is HTTP/2, which is not read."""
+"""RFC 9113 section 3.4: the following bytes are HTTP/2, which is not parsed."""
 _REQUEST = re.compile(rb"([A-Z][A-Z0-9_-]{0,31}) ([!-~\x80-\xff]+) (HTTP/1\.[0-9])")
 REQUEST_BEGINS = re.compile(_REQUEST.pattern + rb"\r?\n")
 FOUND_REQUEST = re.compile(rb"(?=(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE) )" + REQUEST_BEGINS.pattern)
-"""One that is found after a gap: its method is no other one's end, such as PATCH of PROPPATCH."""
+"""A request found after a gap. None of these methods is the end of another one, as PATCH is of PROPPATCH."""
 MAY_BEGIN = re.compile(rb"[\t\x0b\x0c\r -~]")
-"""The first byte of what some proxy takes for a request."""
+"""The first bytes that some proxy accepts as the begin of a request."""
 _METHOD = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 _VERSION = re.compile(rb"HTTP/[!-~]{0,16}", re.IGNORECASE)
@@ -51,11 +51,11 @@ _BETWEEN = re.compile(r"([/?&=])")
 _HOST, _LENGTH, _CODING = b"host", b"content-length", b"transfer-encoding"
 _WANTED = frozenset({_HOST, b"user-agent", _LENGTH, _CODING})
 _DOUBTFUL = b""
-"""In place of the value of a field that proxies read in several ways: no host, no length and no coding."""
+"""Value of a field that proxies parse in several ways. It is not a valid host, length or coding."""
 
 
 class Urls(StrEnum):
-    """How much of a URL is reported."""
+    """The reported part of a URL."""
 
     FULL = "full"
     PATH = "path"
@@ -63,38 +63,38 @@ class Urls(StrEnum):
 
 
 class Request(NamedTuple):
-    """What a request's head says."""
+    """The parsed head of a request."""
 
     method: str
     target: str
-    """As it is reported; `UNNAMED_TARGET` where proxies do not agree on the host."""
+    """The target as reported; `UNNAMED_TARGET` if proxies do not agree on the host."""
     host: str
-    """The host that it is for: of the target, or of the Host field where the target has none; normalised, "" where proxies do not
-    agree on it, or there is none."""
+    """The destination host, normalised: of the target, or of the Host field if the target has none. "" if proxies do not agree on
+    it, or there is none."""
     port: int
     named: str
-    """What the Host field says, normalised."""
+    """The host in the Host field, normalised."""
     user_agent: str
     body: int
-    """Bytes of the body, or CHUNKED or UNKNOWN."""
+    """Length of the body in bytes, or CHUNKED or UNKNOWN."""
     others: tuple[Authority, ...] = ()
-    """Each other host that a proxy may go to."""
+    """Other hosts that a proxy may connect to."""
     is_readable: bool = True
-    """False: the line, the host or the length of the body is read in several ways, or not at all."""
+    """False: the request line, the host or the length of the body is ambiguous or unparseable."""
 
     def in_doubt(self) -> Request:
-        """Return the same request where the proxy may have got other bytes than were read."""
+        """Return the request as unreadable, for use when the proxy may have received other bytes than were read."""
         others = ((self.host, self.port), *self.others) if self.host else self.others
         return self._replace(target=UNNAMED_TARGET, host="", port=0, others=others, is_readable=False)
 
 
 class First(Enum):
-    """What a line is with which a client begins."""
+    """The kind of the first line that a client sends."""
 
     HEAD = auto()
-    """The first one of a head, which an empty line ends."""
+    """The first line of a head, which ends with an empty line."""
     ALONE = auto()
-    """A request without a head: proxies act on it at once."""
+    """A request without further head lines; proxies act on it at once."""
     FOREIGN = auto()
     """No request."""
 
@@ -103,7 +103,7 @@ class _Line(NamedTuple):
     method: bytes
     target: bytes
     version: bytes
-    """b"" without one."""
+    """b"" if the line has no version."""
 
 
 class _Target(NamedTuple):
@@ -115,13 +115,13 @@ class _Target(NamedTuple):
 
 
 def status_of(answer: bytes) -> int | None:
-    """The status of an answer that begins here; None where none does."""
+    """Return the status of a response that begins here, or None."""
     found = _STATUS.match(answer)
     return int(found[1]) if found else None
 
 
 def first_of(line: bytes, *, in_tunnel: bool = False) -> First:
-    """Tell what a line is, without the newline at its end; `in_tunnel`: it may as well be of another protocol."""
+    """Classify a client's first line, passed without its newline. `in_tunnel`: the line may be of another protocol."""
     read = _line_of(line)
     if read is None or read.method == HTTP_2_PREFACE_METHOD:
         return First.FOREIGN
@@ -132,7 +132,7 @@ def first_of(line: bytes, *, in_tunnel: bool = False) -> First:
 
 
 def request_of(head: bytes, urls: Urls) -> Request:
-    """Read a head, without the empty line at its end."""
+    """Parse a head, passed without its final empty line."""
     first, *lines = _LINE_END.split(head)
     usual = _REQUEST.fullmatch(first)
     line = _Line(*usual.groups()) if usual else _line_of(first)
@@ -164,7 +164,10 @@ def request_of(head: bytes, urls: Urls) -> Request:
 
 
 def foreign(begin: bytes) -> Request:
-    """Return what stands for bytes that are no request, or for a head that is too long; `others` is what its line may name."""
+    """Return a placeholder for bytes that are no request, or for a head that is too long.
+
+    `others` contains the hosts that the first line may name.
+    """
     line = begin.partition(b"\n")[0]
     read = _line_of(line)
     method = NO_METHOD
@@ -176,7 +179,7 @@ def foreign(begin: bytes) -> Request:
 
 
 def _named(hosts: list[bytes]) -> Authority:
-    """What the Host field says, if all of them say the same; it has no user information (RFC 9110 section 7.2)."""
+    """Parse the Host fields; ("", 0) if they differ or contain user information, which RFC 9110 section 7.2 excludes."""
     host = _text(hosts[0]).lower()
     if "@" in host or any(_text(other).lower() != host for other in hosts[1:]):
         return "", 0
@@ -184,7 +187,7 @@ def _named(hosts: list[bytes]) -> Authority:
 
 
 def _line_of(line: bytes) -> _Line | None:
-    """Split a request line at any white space; None where there is no target."""
+    """Split a request line at any white space; None if there is no target."""
     words = line.split(None, 1)
     if len(words) != 2:
         return None
@@ -196,7 +199,7 @@ def _line_of(line: bytes) -> _Line | None:
 
 
 def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
-    """Those fields that are read, names in lower case. What is not well-formed counts only where it may be one of them."""
+    """Parse the wanted fields, with lower-case names. A malformed line counts only if it may be one of them."""
     found: dict[bytes, list[bytes]] = {}
     name = b""
     for line in lines:
@@ -211,14 +214,17 @@ def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
 
 
 def _doubt(found: dict[bytes, list[bytes]], continued: bytes, line: bytes) -> None:
-    """A line that is no field: it goes on with the one before it (RFC 9112 section 5.2), or proxies may take it for another."""
+    """Mark the fields made ambiguous by a malformed line, which proxies may take for a field or for a continuation.
+
+    Source: RFC 9112 section 5.2 (line folding).
+    """
     for name in (_HOST, _LENGTH, _CODING):
         if name == continued or name in line or (name is _LENGTH and not line.strip()):
             found.setdefault(name, []).append(_DOUBTFUL)
 
 
 def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: bool) -> _Target:
-    """Read a target. `is_usual`: the method is in upper case; some proxies do not know it otherwise, and go by the Host field."""
+    """Parse a target. `is_usual`: the method is in upper case; some proxies do not know others and use the Host field."""
     text = _text(raw)
     if method == "CONNECT":
         host, port = authority_of(text, 0)
@@ -234,7 +240,7 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
         told = _told(origin[1], origin[2], urls)
         if not text.startswith("//"):
             return _Target(told, *named)
-        # Some proxies take what follows for an authority. The target stays: an ordinary server is asked so as well.
+        # Some proxies parse the text after `//` as an authority. Keep the target: ordinary servers receive this form too.
         return _unnamed(raw, named)._replace(text=told)
     absolute = _ABSOLUTE.fullmatch(text)
     scheme = absolute[1].lower() if absolute else ""
@@ -243,21 +249,21 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
         return _unnamed(raw, named)
     host, port = authority_of(absolute[2], usual)
     if not host or (not absolute[3] and "@" in text[absolute.end(2) :].partition("/")[0]):
-        # Some proxies let an authority go on to the first slash: http://a.example?@b.example/
+        # Some proxies parse an authority up to the first slash: http://a.example?@b.example/
         return _unnamed(raw, named)
     place = _spelled(host, 0 if port == usual else port)
     told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
     if named[0] == host or not named[0]:
         return _Target(told, host, port)
     if scheme != "http":
-        # tinyproxy goes by the Host field where it does not know the scheme.
+        # tinyproxy uses the Host field if it does not know the scheme.
         return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
-    # RFC 9112 section 3.2.2 has the target decide; nginx can be set up to go by the Host field all the same.
+    # By RFC 9112 section 3.2.2 the target decides; nginx can be configured to use the Host field instead.
     return _Target(told, host, port, (named,))
 
 
 def _unnamed(raw: bytes, named: Authority, default_ports: tuple[int, ...] = (80,)) -> _Target:
-    """A target that proxies may read in several ways: each host that they may find in it, or in the Host field."""
+    """Return an unnamed target with each host that proxies may find in an ambiguous target or in the Host field."""
     region = raw[:TARGET_CHARS_MAX].decode("utf-8", "replace")
     scheme = _SCHEME.match(region)
     place = (region[scheme.end() :] if scheme else region).partition("/")[0]
@@ -273,7 +279,7 @@ def _told(path: str, query: str | None, urls: Urls) -> str:
 
 
 def _without_user_names(path: str) -> str:
-    """The path without what looks like a login and need not be one: `x//user@host/`, `/user:password@host/`."""
+    """Remove possible logins from a path: `x//user@host/`, `/user:password@host/`."""
     parts = _BETWEEN.split(path)
     for place, part in enumerate(parts):
         login, at, host = part.rpartition("@")
@@ -301,6 +307,6 @@ def _body(fields: dict[bytes, list[bytes]], *, is_1_0: bool) -> int:
 
 
 def _text(raw: bytes) -> str:
-    """Bytes of a head as text; what is no UTF-8, or cannot be seen, in escapes."""
+    """Decode bytes of a head; escape invalid UTF-8 and non-printable characters."""
     text = raw.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

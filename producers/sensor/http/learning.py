@@ -1,13 +1,13 @@
-"""Proxies that nobody named, learnt from what they are asked: pure but for one question to the kernel, and bounded.
+"""Unconfigured proxies, learnt from the requests that clients send to them: bounded, and pure except for one system call.
 
-Only a proxy is asked with CONNECT (RFC 9110 section 9.3.6), or for a target with scheme and host (RFC 9112 section 3.2.2), and
-only a SOCKS server is greeted as one (RFC 1928). It has to be the first that a connection says, as uploads may have anything in
-their middle: so beginnings of connections are remembered. And the connection has to be this machine's own: what others ask a
-proxy that runs here is not this device's.
+Only proxies receive CONNECT (RFC 9110 section 9.3.6) or a target with scheme and host (RFC 9112 section 3.2.2), and only SOCKS
+servers receive a SOCKS greeting (RFC 1928). The request must be the first data of its connection, because uploads may contain any
+bytes later; the learner therefore remembers connection starts. The connection must be this machine's own: requests of other hosts
+to a proxy on this machine are not this device's.
 
-A process that sends CONNECT to any address has it learnt. That costs no more than to read what is sent there, and nothing else:
-at most `LEARNT_MAX` are known at once, those that are named always. A proxy in use is not evicted. The request itself is reported
-whether or not its proxy is remembered: a connection to a proxy is never taken for a direct one.
+Any process can cause an address to be learnt by sending CONNECT to it. The only cost is that traffic to it is read. At most
+`LEARNT_MAX` learnt proxies are known at once; configured ones are always known. A proxy in use is not evicted. The request itself
+is reported even if its proxy is not remembered, so that a connection to a proxy is never taken for a direct one.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 
 BEGUN_MAX = 16_384
-"""Connections whose beginning is remembered. Beyond it the oldest is forgotten; its HTTP request to a proxy is reported without a
-destination, and a SOCKS request is not recognised."""
+"""Maximum number of remembered connection starts. Beyond it the oldest is evicted: its HTTP request to a proxy is reported
+without a destination, and a SOCKS request is not recognised."""
 IN_USE_MICROS = 60 * MICROS
-"""So long after it was spoken to a proxy makes no room for another."""
+"""How long after its last packet from a client a proxy is not evicted for another."""
 KEPT_MICROS = 24 * 3_600 * MICROS
-"""One that nobody spoke to for so long is forgotten."""
+"""A learnt proxy without packets for this long is forgotten."""
 _SEQUENCE = 1 << 32
 _ANY_PORT = 9
 
 
 def asks_proxy(payload: bytes) -> bool:
-    """Whether a client that begins so takes the other side for a proxy.
+    """Return whether a client's first bytes are a request to a proxy.
 
-    It sends a whole request line whose target names a host, with its scheme or after CONNECT, or a SOCKS greeting or request and
-    nothing else. Proxies need not agree on which host the target names.
+    They must be a complete request line whose target names a host, with its scheme or after CONNECT, or exactly a SOCKS greeting
+    or request. The target's host may be ambiguous.
     """
     if asks_socks(payload):
         return True
@@ -55,7 +55,10 @@ def asks_proxy(payload: bytes) -> bool:
 
 
 def is_own(ip: str) -> bool:
-    """Whether an address is this machine's, in its network namespace: what goes there would come from there. Nothing is sent."""
+    """Return whether an address is this machine's, in its network namespace. Sends nothing.
+
+    An address is own if it is in 127.0.0.0/8, or if the kernel selects it as the source address for packets to it.
+    """
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.connect((ip, _ANY_PORT))
@@ -64,18 +67,18 @@ def is_own(ip: str) -> bool:
 
 
 class Asked(Enum):
-    """What is known of a packet that asks a proxy which was not known before."""
+    """The result for a packet with a request to an unknown proxy."""
 
     LEARNT = auto()
-    """The proxy is remembered from now on."""
+    """The proxy is now known."""
     NO_ROOM = auto()
-    """The first request of its connection; too many proxies are in use to remember this one."""
+    """The first request of its connection; the proxy is not learnt, as too many are in use."""
     NOT_FIRST = auto()
-    """The connection did not begin with it, as far as was seen: it may be part of an upload."""
+    """Not observed as the start of its connection; the request may be part of an upload."""
 
 
 class Learner:
-    """Knows whom clients take for a proxy. Its numbers may be read at any time, by any thread."""
+    """The set of configured and learnt proxies. Any thread may read its counters at any time."""
 
     def __init__(
         self,
@@ -85,19 +88,19 @@ class Learner:
     ) -> None:
         self.named, self._denied, self._is_own = frozenset(named), frozenset(denied), is_own
         self.proxies: set[ProxyAddress] = set(self.named)
-        """Named and learnt; others may ask whether one is in it."""
+        """Configured and learnt proxies. Other threads may test membership."""
         self.last: dict[ProxyAddress, Micros] = {}
-        """Those that are learnt, and when each was spoken to last."""
+        """Learnt proxies with the time of the last packet to each."""
         self._begun: OrderedDict[tuple[str, int, str, int], int] = OrderedDict()
         self.learnt = 0
         self.forgotten = 0
         self.no_room = 0
-        """Connections that asked one that was not learnt, as too many are in use."""
+        """Connections to proxies that were not learnt because too many are in use."""
         self.not_begun = 0
-        """Requests of a proxy that are not the first of their connection, as far as was seen."""
+        """Requests to a proxy that were not observed as the start of their connection."""
 
     def hears(self, at: Micros, packet: Packet) -> Asked | None:
-        """Take a packet; return what it asks an unknown proxy, None for any other packet."""
+        """Process a packet; return the result for a request to an unknown proxy, None for any other packet."""
         proxy = packet.dst_ip, packet.dst_port
         if proxy in self.last:
             self.last[proxy] = at
@@ -116,14 +119,14 @@ class Learner:
         is_first = self._begun.pop(flow, None) == first
         self.not_begun += not is_first
         if not self._is_own(packet.src_ip) or (not is_first and asks_socks(packet.payload)):
-            # In the middle of a connection, the few bytes of a SOCKS greeting may be part of any binary protocol.
+            # Within a connection, the few bytes of a SOCKS greeting may be part of any binary protocol.
             return None
         if not is_first:
             return Asked.NOT_FIRST
         return Asked.LEARNT if self._learns(at, proxy) else Asked.NO_ROOM
 
     def is_asked(self, request: Said) -> bool:
-        """Whether a request goes to a proxy: one that is known, or that its client takes for one. Any thread may ask."""
+        """Return whether a request is to a known proxy, or is of a form that only proxies receive. Thread-safe."""
         proxy = request.flow.proxy_ip, request.flow.proxy_port
         if proxy in self.proxies:
             return True
@@ -132,7 +135,7 @@ class Learner:
         return request.tunnelled or (request.kind is Kind.REQUEST and not request.target.startswith(("/", "*")))
 
     def counted(self) -> dict[str, int]:
-        """What became of those that were asked as a proxy, for Prometheus."""
+        """Return the learning counters for Prometheus."""
         return {
             "learnt": self.learnt,
             "forgotten": self.forgotten,
@@ -141,7 +144,7 @@ class Learner:
         }
 
     def forget(self, at: Micros) -> list[ProxyAddress]:
-        """It is that late: those that nobody spoke to for long, which are known no more."""
+        """Forget the proxies unused for `KEPT_MICROS` at time `at`, and return them."""
         unused = [proxy for proxy, last in self.last.items() if last + KEPT_MICROS <= at]
         for proxy in unused:
             self._forget(proxy)

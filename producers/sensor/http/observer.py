@@ -56,7 +56,7 @@ class Enforcer(Protocol):
         """Handle the end of input."""
 
     def heard(self, said: Sequence[Said]) -> None:
-        """Handle events, requests as soon as they are seen. The reading thread calls this before it queues lines: do not block."""
+        """Handle events, requests as soon as they are seen. The reading thread calls it before it queues lines: do not block."""
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """Replace the set of proxies. Do not block."""
@@ -246,7 +246,7 @@ class Hearing:
                 if now >= look_at and self._capture.is_drained:
                     look_at = now + LOOK_SECS
                     with self._errors:
-                        # An unread packet may be a response: advance only to the time up to which all packets were read.
+                        # An unread packet may be a response: advance only to the time until which all were read.
                         self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
                 if now >= tell_at or asked:
                     tell_at = now + TELL_SECS
