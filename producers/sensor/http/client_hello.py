@@ -1,7 +1,7 @@
 """The server name of a TLS client hello: pure, bounded, and safe against any bytes.
 
 Sources: RFC 8446 sections 4.1.2 and 5.1 (client hello, records), RFC 6066 section 3 (server name), RFC 9849 (encrypted client
-hello: the name outside is then another than the one that is asked for; browsers send the extension as grease, too).
+hello: the outer name then differs from the requested one; browsers also send the extension as GREASE).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.address import HOST_LENGTH_MAX, canonical_host
 HELLO_BYTES_MAX = 32_768
 RECORDS_MAX = 16
 HELLO_BEGINS = re.compile(rb"\x16\x03[\x00-\x04]..\x01\x00", re.DOTALL)
-"""A record of a handshake with which a segment begins, and in it a client hello."""
+"""A handshake record with a client hello at the begin of a segment."""
 HANDSHAKE = 0x16
 _CLIENT_HELLO = 1
 _RECORD_HEAD, _MESSAGE_HEAD = 5, 4
@@ -24,20 +24,20 @@ _SERVER_NAME, _ENCRYPTED_HELLO = 0x0000, 0xFE0D
 
 
 class Hello(NamedTuple):
-    """What a client hello says."""
+    """The parsed client hello."""
 
     name: str
-    """The server's name, normalised; "" without one."""
+    """The server name, normalised; "" if there is none."""
     encrypted: bool
-    """It has the extension for an encrypted client hello: the name may be only the outer one."""
+    """The hello has the encrypted_client_hello extension: the name may be only the outer one."""
 
 
 class NotTls(ValueError):
-    """These bytes are no client hello."""
+    """The bytes are no client hello."""
 
 
 def hello_of(stream: bytes | bytearray) -> Hello | None:
-    """Read a client hello that begins here, over several records; None while it is not whole. Raises NotTls."""
+    """Parse a client hello, possibly over several records; None while it is incomplete. Raises NotTls."""
     message = bytearray()
     at = 0
     for _ in range(RECORDS_MAX):
@@ -95,7 +95,7 @@ def _name(content: bytes) -> str:
 
 
 def _vector(body: bytes, at: int, width: int) -> tuple[bytes, int]:
-    """A vector whose length is written before it, and where it ends. Raises NotTls where it goes beyond the end."""
+    """Parse a length-prefixed vector; return it and its end. Raises NotTls if it extends beyond the body."""
     begin = at + width
     end = begin + int.from_bytes(body[at:begin], "big")
     if begin > len(body) or end > len(body):

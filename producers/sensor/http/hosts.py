@@ -1,8 +1,8 @@
-"""Hosts as proxies read them in what a client sends: user information, percent-encoding, every spelling of an IPv4 address.
+"""Hosts as proxies parse them: user information, percent-encoding, every spelling of an IPv4 address.
 
-Sources: RFC 3986 sections 2.1 and 3.2, inet_aton(3): an IPv4 address is one to four numbers, decimal, octal (`0` in front) or
-hexadecimal (`0x` in front), of which the last one fills the bytes that are left. Most proxies read addresses so, as
-getaddrinfo(3) does. A host that proxies read in two ways, such as `203.0.113.010`, has none here.
+Sources: RFC 3986 sections 2.1 and 3.2, inet_aton(3): an IPv4 address is one to four numbers, decimal, octal (prefix `0`) or
+hexadecimal (prefix `0x`); the last number fills the remaining bytes. Most proxies parse addresses this way, as getaddrinfo(3)
+does. A host that proxies parse in two ways, such as `203.0.113.010`, yields no host.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from urllib.parse import unquote
 from schemas.address import HOST_LENGTH_MAX, canonical_host, is_ip, split_authority
 
 Authority = tuple[str, int]
-"""Host, normalised (`schemas.address`), and port."""
+"""Normalised host (`schemas.address`) and port."""
 
 AUTHORITY_CHARS_MAX = 2 * HOST_LENGTH_MAX
-"""A longer one is not read."""
+"""Maximum length; a longer authority is not parsed."""
 AUTHORITIES_MAX = 8
-"""So many parts of an ambiguous target are taken for hosts; further ones are not looked at."""
+"""Maximum number of parts of an ambiguous target that are parsed as hosts. Further parts are ignored."""
 PORTS = 65_536
 _ADDRESS_NUMBERS_MAX = 4
 _DELIMITERS = frozenset('/\\?#%@:[] "<>|;,')
-"""Delimiters of RFC 3986 and what never stands in a host."""
+"""Delimiters of RFC 3986 and other characters that never occur in a host."""
 _AROUND = frozenset("/\\?# ")
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 _PARTS = re.compile(r'[^\x00-\x20\x7f@/?#\\;,|"<>]+')
@@ -32,18 +32,18 @@ _PORT = re.compile(r"\+?([0-9]{1,9})")
 
 
 def authority_of(text: str, default_port: int) -> Authority:
-    """Return host and port of an authority that all proxies read alike, else ("", 0). User information is passed over."""
+    """Return host and port of an authority, ignoring user information; ("", 0) if proxies parse it differently."""
     return _authority_of(text, default_port) if len(text) <= AUTHORITY_CHARS_MAX else ("", 0)
 
 
 def host_of(name: str) -> str:
-    """Return the host that a bare name means, an IPv4 address in its usual spelling; "" where servers differ."""
+    """Return the host of a bare name, an IPv4 address in canonical form; "" if servers differ."""
     readings = () if "%" in name else _readings(name)
     return canonical_host(readings[0]) if len(readings) == 1 else ""
 
 
 def authorities_in(text: str, default_port: int) -> tuple[Authority, ...]:
-    """Return each host with its port that a proxy may find in what should be one authority, at most `AUTHORITIES_MAX`."""
+    """Return each host and port that a proxy may find in an ambiguous authority, from at most `AUTHORITIES_MAX` parts."""
     found: dict[Authority, None] = {}
     for part in _PARTS.findall(text[:AUTHORITY_CHARS_MAX])[:AUTHORITIES_MAX]:
         if part.startswith("["):
@@ -51,7 +51,7 @@ def authorities_in(text: str, default_port: int) -> tuple[Authority, ...]:
             continue
         name, _, port_text = part.partition(":")
         digits = _PORT.match(port_text)
-        # Some proxies cut a port to 16 bits, and take 0 for none.
+        # Some proxies truncate a port to 16 bits and use the default port for 0.
         port = int(digits[1]) % PORTS if digits else 0
         for reading in _readings(name):
             found[canonical_host(reading), port or default_port] = None
@@ -76,7 +76,7 @@ def _authority_of(text: str, default_port: int) -> Authority:
 
 
 def _readings(name: str) -> tuple[str, ...]:
-    """What proxies take a host for: mostly itself, of an IPv4 address its usual spelling; several where they differ."""
+    """Return proxies' readings of a host: usually the name, or the canonical IPv4 address; several if proxies differ."""
     if "%" in name:
         try:
             name = unquote(name, errors="strict")
@@ -94,7 +94,7 @@ def _readings(name: str) -> tuple[str, ...]:
     except OSError:
         found = []
     if len(numbers) == _ADDRESS_NUMBERS_MAX and all(map(str.isdecimal, numbers)):
-        # Some proxies know decimal numbers only.
+        # Some proxies parse decimal numbers only.
         decimal = ".".join(str(int(number)) for number in numbers)
         found += [decimal] if is_ip(decimal) and decimal not in found else []
     return tuple(found)

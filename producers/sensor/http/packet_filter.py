@@ -1,15 +1,15 @@
-"""The kernel's filter for what the HTTP level needs, in classic BPF: most packets to and from a proxy never reach us.
+"""The packet filter of the HTTP level in classic BPF: most packets to and from a proxy never leave the kernel.
 
-Of the client's packets to one of the ports: those with payload, and beginnings and ends. Of the proxy's: ends, those whose
-payload begins with `HTTP`, of which the first bytes do, and short ones that begin as a SOCKS reply; bodies stay in the kernel.
-On the loopback device, where each packet is seen as it leaves and as it comes in, only as it comes in.
+Of the client's packets to one of the ports, it accepts those with payload, SYN, FIN or RST. Of the proxy's packets, it accepts
+those with FIN or RST, the first bytes of those whose payload begins with `HTTP`, and short ones that begin as a SOCKS reply. Bodies
+stay in the kernel. The loopback device delivers each packet as outgoing and as incoming; the filter accepts only the incoming one.
 
-Proxies that were learnt are known by address and port, in one number: one learnt by mistake lets through what goes there, and not
-all of a busy port. Where proxies are to be learnt, of all else that leaves this machine the beginnings of connections are let
-through, and what begins as only a proxy is asked; the rest takes some comparisons in the kernel.
+Learnt proxies are matched by address and port, combined to one number. A proxy learnt by mistake therefore adds only the traffic
+to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts these packets that leave this
+machine: connection starts, and payload that begins as only requests to proxies do. All others cost some comparisons in the kernel.
 
-Sources: Documentation/networking/filter.rst of the kernel and include/uapi/linux/filter.h (places beyond `SKF_AD_OFF` are not of
-the packet but of its device).
+Sources: Documentation/networking/filter.rst of the kernel and include/uapi/linux/filter.h (offsets beyond `SKF_AD_OFF` refer to
+metadata such as the device, not to the packet).
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from producers.sensor.http.packets import ACK, EXTENSIONS, FIN, RST, SYN, TCP
 from producers.sensor.http.socks import REPLY_BYTES_MAX, REQUEST_BYTES_MAX, VERSIONS
 
 PORTS_MAX = 64
-"""A jump goes no further than 255 instructions."""
+"""Maximum number of ports, as a jump spans at most 255 instructions."""
 LEARNT_MAX = 32
-"""Likewise; and each packet of the machine is compared with all of them."""
+"""Maximum number of learnt proxies, for the same reason, and because each of the machine's packets is compared with all."""
 CLIENT_BYTES = 32_768
-"""So much of a client's packet is looked at: a head fits, and segments that the card cuts later are longer."""
+"""Captured bytes of a client's packet. A head fits in; segments that the network card splits later may be longer."""
 PROXY_BYTES = 256
 _LD_W, _LD_H, _LD_B = 0x20, 0x28, 0x30
 _LD_LEN = 0x80
 _LD_X_W, _LD_X_H, _LD_X_B = 0x40, 0x48, 0x50
-"""From the place in X on."""
+"""Loads relative to X."""
 _LDX_IMM, _LDX_V4_HEAD = 0x01, 0xB1
 _ST, _STX, _LDX_KEPT = 0x02, 0x03, 0x61
-"""Into and out of what the filter keeps of a packet."""
+"""Stores to and loads from the filter's scratch memory."""
 _AND, _RSH, _ADD_X, _SUB_X, _TAX, _MUL, _XOR_X = 0x54, 0x74, 0x0C, 0x1C, 0x07, 0x24, 0xAC
 _JEQ, _JSET, _JGT, _JGT_X = 0x15, 0x45, 0x25, 0x2D
 _RET = 0x06
 _AD_PKTTYPE, _AD_HATYPE = 0xFFFFF000 + 4, 0xFFFFF000 + 28
 _OUTGOING, _LOOPBACK = 4, 772
 _TCP_AT, _SRC, _DST = 0, 1, 2
-"""What is kept: where TCP begins, and each address in a word."""
+"""Scratch memory: the offset of TCP, and each address folded to a word."""
 _V4_AT, _V6_AT = ((_SRC, 12), (_DST, 16)), ((_SRC, 8), (_DST, 24))
 _WORD_BYTES, _V6_BYTES = 4, 16
 _SPREAD = 0x9E3779B1
-"""Odd and large: ports come to differ in the bits in which addresses of one network do not."""
+"""An odd and large factor, so that ports differ in those bits in which addresses of one network do not."""
 _BEHIND = ""
-"""The instruction behind the jump."""
+"""Jump target: the next instruction."""
 
 
 class _Step(NamedTuple):
@@ -60,9 +60,9 @@ class _Step(NamedTuple):
 
 
 def program_of(ports: Iterable[int], learnt: Iterable[tuple[str, int]] = (), *, learns: bool = False) -> bytes:
-    """The filter's instructions for a packet that begins with its IP header.
+    """Return the filter's instructions for a packet that begins with its IP header.
 
-    For these ports, these addresses with their ports, and where it `learns` for what others are learnt from.
+    The filter accepts packets of the ports and the learnt addresses, and with `learns` those from which proxies are learnt.
     """
     wanted, known = sorted(set(ports)), sorted({_key(ip, port) for ip, port in learnt})
     assert len(wanted) <= PORTS_MAX, "the caller knows how many ports there may be"
@@ -72,7 +72,7 @@ def program_of(ports: Iterable[int], learnt: Iterable[tuple[str, int]] = (), *, 
 
 
 def _key(ip: str, port: int) -> int:
-    """An address and port in one number; some share it, which whoever reads the packets tells apart."""
+    """Hash an address and port to one number. The reader of the packets handles collisions."""
     packed = ip_address(ip).packed
     key = port * _SPREAD & 0xFFFFFFFF
     for at in range(0, len(packed), _WORD_BYTES):
@@ -94,7 +94,7 @@ def _steps(ports: list[int], learnt: list[int], *, learns: bool) -> Iterable[_St
 
 
 def _to_tcp(*, addresses: bool) -> Iterable[_Step]:
-    """X goes to TCP's header; that is kept, and if they are wanted the addresses, too."""
+    """Set X to the TCP header and store it; with `addresses` store the addresses too."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, no="ip")
     yield _Step(_LD_W, _AD_HATYPE)
@@ -115,7 +115,7 @@ def _to_tcp(*, addresses: bool) -> Iterable[_Step]:
 
     yield _Step(_LD_B, 6, label="v6")
     yield _Step(_JEQ, TCP, yes="tcp of v6")
-    # What stands behind other headers is told by whoever reads the packet: hardly any come.
+    # The reader parses the rare packets with extension headers.
     for number, header in enumerate(EXTENSIONS, 1):
         yield _Step(_JEQ, header, yes="unread", no="drop" if number == len(EXTENSIONS) else _BEHIND)
     yield _Step(_RET, 0, label="drop")
@@ -130,7 +130,7 @@ def _to_tcp(*, addresses: bool) -> Iterable[_Step]:
 
 
 def _folded(at: int) -> Iterable[_Step]:
-    """The words of an IPv6 address in one."""
+    """Fold an IPv6 address to one word."""
     yield _Step(_LD_W, at)
     for word in range(_WORD_BYTES, _V6_BYTES, _WORD_BYTES):
         yield _Step(_TAX)
@@ -158,7 +158,7 @@ def _of_learnt(keys: list[int]) -> Iterable[_Step]:
 
 
 def _keyed(port_at: int, address: int) -> Iterable[_Step]:
-    """A goes to the number of port and address."""
+    """Set A to the hash of port and address, as `_key` computes it."""
     yield _Step(_LD_X_H, port_at)
     yield _Step(_MUL, _SPREAD)
     yield _Step(_LDX_KEPT, address)
@@ -166,7 +166,7 @@ def _keyed(port_at: int, address: int) -> Iterable[_Step]:
 
 
 def _both_sides(whose: str) -> Iterable[_Step]:
-    """What is let through of a client's packets, and of a proxy's."""
+    """Accept packets of a client and of a proxy."""
     yield _Step(_LDX_KEPT, _TCP_AT, label=f"to {whose}")
     yield _Step(_LD_X_B, 13)
     yield _Step(_JSET, FIN | SYN | RST, yes=f"client of {whose}")
@@ -188,8 +188,8 @@ def _both_sides(whose: str) -> Iterable[_Step]:
 
 
 def _of_others() -> Iterable[_Step]:
-    """Of what leaves this machine the beginnings, and payload that begins with CONNECT or as SOCKS, or names a scheme behind the
-    method."""
+    """Accept packets that leave this machine: connection starts, and payload that begins with CONNECT, as SOCKS, or with a method
+    and a scheme."""
     yield _Step(_LD_W, _AD_PKTTYPE)
     yield _Step(_JEQ, _OUTGOING, yes="leaves")
     yield _Step(_LD_W, _AD_HATYPE)
@@ -211,7 +211,10 @@ def _of_others() -> Iterable[_Step]:
 
 
 def _short(bytes_max: int, first: Iterable[int], *, yes: str, no: str) -> Iterable[_Step]:
-    """Go to `yes` if the payload, at which X is, has at most so many bytes and begins with one of these; behind it otherwise."""
+    """Jump to `yes` if the payload at X has at most `bytes_max` bytes and begins with a byte of `first`.
+
+    Jump to `no` if the payload is longer; otherwise continue with the next instruction.
+    """
     yield _Step(_LD_LEN)
     yield _Step(_SUB_X)
     yield _Step(_JGT, bytes_max, yes=no)
@@ -221,14 +224,14 @@ def _short(bytes_max: int, first: Iterable[int], *, yes: str, no: str) -> Iterab
 
 
 def _any_of(values: list[int], *, yes: str, no: str = _BEHIND) -> Iterable[_Step]:
-    """Go there if A is one of these."""
+    """Jump to `yes` if A is one of the values, else to `no`."""
     for value in values[:-1]:
         yield _Step(_JEQ, value, yes=yes)
     yield _Step(_JEQ, values[-1], yes=yes, no=no)
 
 
 def _to_payload() -> Iterable[_Step]:
-    """X goes from TCP's header to what is behind it."""
+    """Move X from the TCP header to the payload."""
     yield _Step(_LD_X_B, 12)
     yield _Step(_AND, 0xF0)
     yield _Step(_RSH, 2)

@@ -1,7 +1,7 @@
-"""TCP segments out of IP packets: pure, and safe against any bytes.
+"""TCP segments parsed from IP packets: pure, and safe against any bytes.
 
 Sources: RFC 791 (IPv4), RFC 8200 section 4 (IPv6 and its extension headers), RFC 4302 section 2.2 (authentication header),
-RFC 9293 section 3.1 (TCP). Checksums are not looked at: of packets that this machine sends they are often filled in by the card.
+RFC 9293 section 3.1 (TCP). Checksums are not verified, because the network card often computes those of sent packets.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _TCP_HEAD = struct.Struct("!HHIIBB")
 _URGENT_POINTER_AT = 18
 _V4_BYTES_MIN, _V6_BYTES, _TCP_BYTES_MIN = 20, 40, 20
 _FRAGMENTED = 0x3FFF
-"""More fragments follow, or others came before; the upper bit, "may not be fragmented", does not matter."""
+"""Mask of "more fragments" and fragment offset, without the bit "don't fragment"."""
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS = 0, 43, 44, 51, 60
 EXTENSIONS = (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS)
-"""Headers of IPv6 behind which TCP may stand."""
+"""IPv6 extension headers that may precede TCP."""
 EXTENSIONS_MAX = 8
 _V6_FRAGMENTED = 0xFFF9
 
@@ -40,17 +40,17 @@ class Packet(NamedTuple):
     flags: int
     payload: bytes
     cut: int = 0
-    """Bytes of the payload's end that were not captured."""
+    """Number of bytes at the payload's end that were not captured."""
     ack: int = 0
-    """The sequence number that its sender wants next: all before it was received. Holds with the flag ACK only."""
+    """Acknowledgement number: the next sequence number that the sender expects. Valid only with the flag ACK."""
     urgent: int = 0
-    """Which byte from the payload's begin on is urgent, 1 for the first; 0 without one. Receivers take it out of the stream."""
+    """Position of the urgent byte in the payload, from 1; 0 if there is none. Receivers remove it from the stream."""
 
 
 def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
-    """Read a packet that begins with its IP header; None for what is no whole TCP segment, such as a fragment.
+    """Parse a packet that begins with its IP header; None if it is no complete TCP segment, for example a fragment.
 
-    `wire_bytes` is its length where not all of it was captured.
+    `wire_bytes` is the packet's length on the wire if it was captured in part.
     """
     if len(ip) < _V4_BYTES_MIN:
         return None
@@ -60,7 +60,7 @@ def parse_packet(ip: bytes, wire_bytes: int = 0) -> Packet | None:
         at = (first & 15) * 4
         if protocol != TCP or fragment & _FRAGMENTED or at < _V4_BYTES_MIN:
             return None
-        # 0: longer than the field can say, as the kernel cuts it later (BIG TCP).
+        # 0: the length exceeds the field, as the kernel segments the packet later (BIG TCP).
         end = total or max(len(ip), wire_bytes)
     elif version == _V6 and len(ip) >= _V6_BYTES:
         _, length, following, src, dst = _V6_HEAD.unpack_from(ip)
@@ -85,14 +85,14 @@ def _segment(ip: bytes, at: int, end: int, src: bytes, dst: bytes) -> Packet | N
         _spelled(src), src_port, _spelled(dst), dst_port, seq, flags, payload, end - begin - len(payload), ack
     )
     if flags & URG:
-        # The pointer goes to the byte behind the urgent one; Linux takes 0 for 1.
+        # The pointer refers to the byte behind the urgent one; Linux treats 0 as 1.
         pointer = int.from_bytes(ip[at + _URGENT_POINTER_AT : at + _URGENT_POINTER_AT + 2], "big")
         return packet._replace(urgent=max(pointer, 1))
     return packet
 
 
 def _behind_extensions(ip: bytes, following: int) -> int:
-    """Where TCP begins behind IPv6's extension headers; 0 where it does not."""
+    """Return the offset of TCP behind IPv6 extension headers; 0 if there is no TCP."""
     at = _V6_BYTES
     for _ in range(EXTENSIONS_MAX):
         if following == TCP:

@@ -1,8 +1,8 @@
-"""One direction of a TCP connection put in order: pure, and bounded. What comes twice is taken once, the first of it.
+"""Reassembly of one direction of a TCP connection: pure and bounded. Of duplicate bytes the first copy is used.
 
-Places are counted from the first byte of the connection, or from the first that was seen. They are computed from sequence numbers
-(RFC 9293 section 3.4) by the furthest that was seen, so that bodies of any length may be passed over. An urgent byte is left out:
-what a program reads does not contain it (RFC 6093 section 4; Linux, unless the program sets SO_OOBINLINE).
+Offsets count from the first byte of the connection, or from the first one observed. They are computed from sequence numbers
+(RFC 9293 section 3.4) relative to the highest offset observed, so that bodies of any length can be skipped. An urgent byte is
+removed, because the data that a program reads does not contain it (RFC 6093 section 4; Linux, unless SO_OOBINLINE is set).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from schemas.events import Micros
 
 EARLY_SEGMENTS_MAX = 64
 EARLY_BYTES_MAX = 512 * 1024
-"""Of segments that wait for one before them, each with `SEGMENT_BYTES`."""
+"""Maximum bytes of segments that wait for a predecessor, including `SEGMENT_BYTES` each."""
 SEGMENT_BYTES = 256
-"""What a segment that waits takes beside its content: many that hold a byte each are no way around the bounds."""
+"""Overhead per waiting segment, so that many one-byte segments cannot evade the bounds."""
 WINDOW_BYTES_MAX = 1 << 26
-"""64 MiB: what is further away from all that was seen is not of this connection, or very much was missed."""
+"""64 MiB. A segment further away from the observed data belongs to another connection, or much data was missed."""
 URGENT_MAX = 8
-"""Urgent bytes that are known before they are taken; further ones stay in the stream."""
+"""Maximum number of pending urgent bytes. Further ones stay in the stream."""
 _SEQUENCE = 1 << 32
 _BY_PLACE = itemgetter(0)
 
 
 class Segments:
-    """What is wanted next, and what came before it was."""
+    """The next expected offset, and the segments that arrived early."""
 
     __slots__ = (
         "_early",
@@ -45,27 +45,27 @@ class Segments:
         self.first_seq = first_seq
         self.early_bytes = 0
         self.early_since: Micros = 0
-        """When the first of those came that wait."""
+        """Arrival time of the first waiting segment."""
         self._want = self._seen = self._taken_to = 0
         self._early: list[tuple[int, bytes, int]] = []
         self._urgent: list[int] = []
         self.urgents = 0
-        """Urgent bytes so far. Whether one before another is left out depends on when the receiver reads."""
+        """Number of urgent bytes so far. With several, the receiver's timing decides whether an earlier one is removed."""
 
     @property
     def has_early(self) -> bool:
-        """Some wait for one before them."""
+        """Return whether segments wait for a predecessor."""
         return bool(self._early)
 
     @property
     def is_full(self) -> bool:
-        """More wait than may."""
+        """Return whether the waiting segments exceed a bound."""
         return len(self._early) > EARLY_SEGMENTS_MAX or self.early_bytes > EARLY_BYTES_MAX
 
     def put(self, at: Micros, seq: int, content: bytes, cut: int, urgent: int = 0) -> bool:
-        """Take a segment, `cut` bytes of its end left out, and of its bytes the one with the number `urgent`, from 1, urgent.
+        """Add a segment that lacks `cut` bytes at its end; `urgent` is the position of its urgent byte from 1, 0 for none.
 
-        False where it is too far away to be of this connection.
+        Returns False if the segment is too far away to belong to this connection.
         """
         further = (seq - self.first_seq - self._seen) % _SEQUENCE
         if further >= _SEQUENCE // 2:
@@ -85,9 +85,9 @@ class Segments:
         return True
 
     def taken(self) -> Iterator[tuple[bytes, bool, int]]:
-        """What follows on what was taken before: bytes, whether a segment begins with them, how many at its end are missing.
+        """Yield the next bytes in order, whether a segment begins with them, and the number of bytes missing at its end.
 
-        The next ones are worked out after `pass_over`.
+        The generator is lazy: calls of `pass_over` between two steps take effect.
         """
         while self._early and self._early[0][0] <= self._want:
             begin, content, cut = self._early.pop(0)
@@ -103,24 +103,24 @@ class Segments:
             yield fresh, is_begin, end - self._want
 
     def lacks(self, missing: int) -> bool:
-        """Of the missing bytes at the end of what was taken last, whether some are wanted; they are not any more."""
+        """Return whether bytes missing at the end of the last taken segment are still expected, and skip them."""
         end = self._taken_to + missing
         is_wanted, self._want = self._want < end, max(self._want, end)
         return is_wanted
 
     def pass_over(self, count: int) -> None:
-        """So many bytes, urgent ones not counted, need not be seen."""
+        """Skip `count` expected bytes, not counting urgent ones."""
         begin, self._want = self._want, self._want + count
         for place in self._urgent:
             self._want += begin <= place < self._want
 
     def skip_to_early(self) -> None:
-        """What is wanted will not come."""
+        """Skip the missing bytes up to the first waiting segment."""
         if self._early:
             self._want = max(self._want, self._early[0][0])
 
     def drop_early(self) -> None:
-        """None of those is wanted any more."""
+        """Drop the waiting segments."""
         self._early.clear()
         self.early_bytes = 0
 
@@ -129,7 +129,7 @@ class Segments:
             return
         self._urgent = sorted([one for one in self._urgent if one >= self._taken_to] + [place])[:URGENT_MAX]
         self.urgents += 1
-        # Of what need not be seen it is one byte more.
+        # An urgent byte in the skipped range extends it by one byte.
         self._want += place < self._want
 
     def _without_urgent(self, content: bytes, begin: int) -> bytes:

@@ -1,8 +1,8 @@
-"""Requests to SOCKS servers as clients send them: pure, bounded, and safe against any bytes.
+"""Requests of clients to SOCKS servers: pure, bounded, and safe against any bytes.
 
 Sources: RFC 1928 (version 5), RFC 1929 (user name and password), the protocol notes "SOCKS: A protocol for TCP proxy across
-firewalls" (version 4) and "SOCKS 4A". The target stands in clear text, unless GSSAPI (RFC 1961) hides it. User names and
-passwords are passed over: nothing of them is returned.
+firewalls" (version 4) and "SOCKS 4A". The target is in clear text unless GSSAPI (RFC 1961) encrypts it. User names and passwords
+are skipped and never returned.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from producers.sensor.http.hosts import host_of
 from producers.sensor.kernel.trace_ring import spelled
 
 VERSIONS = frozenset({4, 5})
-"""First bytes of a connection to a SOCKS server."""
+"""Possible first bytes of a connection to a SOCKS server."""
 REQUEST_BYTES_MAX = 1_032
-"""The longest greeting (257), user name with password (513) and request (262)."""
+"""Total of the longest greeting (257), user name with password (513) and request (262)."""
 REPLY_BYTES_MAX = 262
 _CONNECT, _BIND = 1, 2
 _NO_LOGIN, _GSSAPI, _PASSWORD = 0, 1, 2
@@ -27,24 +27,24 @@ _V4_GRANTED, _V4_REPLIES = 90, range(90, 94)
 
 
 class Socks(NamedTuple):
-    """What a SOCKS request asks for."""
+    """A parsed SOCKS request."""
 
     version: int
     host: str
-    """Normalised; "" where the request names no usable target: another command than CONNECT, a login that hides it."""
+    """Normalised host; "" if there is no usable target: the command is not CONNECT, or the login method hides the target."""
     port: int
     length: int
-    """Bytes from the begin of the connection to the end of the request."""
+    """Bytes from the start of the connection to the end of the request."""
 
 
 class NotSocks(ValueError):
-    """These bytes are no SOCKS request."""
+    """The bytes are no SOCKS request."""
 
 
 def socks_of(stream: bytes | bytearray) -> Socks | None:
-    """Read a client's bytes from the begin of its connection on; None while the request is not whole. Raises NotSocks.
+    """Parse a client's bytes from the start of its connection; None while the request is incomplete. Raises NotSocks.
 
-    None comes for less than `REQUEST_BYTES_MAX` bytes only.
+    Returns None only for less than `REQUEST_BYTES_MAX` bytes.
     """
     if stream[:1] == b"\x04":
         return _version_4(stream)
@@ -54,12 +54,12 @@ def socks_of(stream: bytes | bytearray) -> Socks | None:
 
 
 def is_greeted(stream: bytes | bytearray) -> bool:
-    """Whether these bytes begin with a whole greeting of version 5."""
+    """Return whether the bytes begin with a complete greeting of version 5."""
     return len(stream) > 2 and stream[0] == 5 and 0 < stream[1] <= len(stream) - 2
 
 
 def asks_socks(payload: bytes) -> bool:
-    """Whether a client that begins so takes the other side for a SOCKS server: a greeting or a request, and nothing else."""
+    """Return whether a client's first bytes are exactly a SOCKS greeting or request."""
     try:
         asked = socks_of(payload)
     except NotSocks:
@@ -68,7 +68,7 @@ def asks_socks(payload: bytes) -> bool:
 
 
 def is_granted(reply: bytes, version: int) -> bool | None:
-    """Whether the server's reply to a request grants it; None for what is no such reply."""
+    """Return whether the server's reply grants the request; None if the bytes are no such reply."""
     if version == 4:
         return reply[1] == _V4_GRANTED if len(reply) >= 8 and reply[0] == 0 and reply[1] in _V4_REPLIES else None
     is_reply = len(reply) >= 7 and reply[0] == 5 and reply[2] == 0 and reply[3] in (_V4, _NAME, _V6)
@@ -76,7 +76,7 @@ def is_granted(reply: bytes, version: int) -> bool | None:
 
 
 def _is_greeting(stream: bytes | bytearray) -> bool:
-    """Whether these bytes are a whole greeting of version 5, and nothing else, that offers a method in use."""
+    """Return whether the bytes are exactly a greeting of version 5 that offers a method in use."""
     offered = stream[2:]
     return (
         stream[:1] == b"\x05"
@@ -106,7 +106,7 @@ def _version_4(stream: bytes | bytearray) -> Socks | None:
 
 
 def _until_zero(stream: bytes | bytearray, begin: int) -> tuple[bytes, int]:
-    """A text that ends with a zero byte and where what follows begins, 0 while it is not whole. Raises NotSocks."""
+    """Parse a zero-terminated text; return it and the offset behind it, 0 while it is incomplete. Raises NotSocks."""
     end = stream.find(0, begin, begin + _TEXT_BYTES_MAX + 1)
     if end < 0:
         if len(stream) > begin + _TEXT_BYTES_MAX:
@@ -125,7 +125,7 @@ def _version_5(stream: bytes | bytearray) -> Socks | None:
     if stream[at : at + 1] == b"\x01":
         if len(stream) < at + 2:
             return None
-        # A token of GSSAPI begins so, too, where a user name has one letter.
+        # A GSSAPI token and a login with a one-letter user name begin with the same two bytes.
         if _PASSWORD not in offered or (_GSSAPI in offered and stream[at + 1] == 1):
             return Socks(5, "", 0, len(stream))
         password_at = at + 2 + stream[at + 1]
@@ -156,5 +156,5 @@ def _asked(version: int, command: int, host: str, port: bytes | bytearray, lengt
 
 
 def _host(name: bytes) -> str:
-    """The name, normalised; "" where servers might read it in several ways, as with a zero byte in its middle."""
+    """Normalise a name; "" if servers may parse it in several ways, for example with a zero byte inside."""
     return host_of(name.decode("ascii")) if all(0x20 < byte < 0x7F for byte in name) else ""
