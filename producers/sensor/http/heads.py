@@ -240,7 +240,7 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
         told = _told(origin[1], origin[2], urls)
         if not text.startswith("//"):
             return _Target(told, *named)
-        # Some proxies parse the text after `//` as an authority. Keep the target: ordinary servers receive this form too.
+        # Some proxies parse the text after `//` as an authority. Keep the target: ordinary servers get this form too.
         return _unnamed(raw, named)._replace(text=told)
     absolute = _ABSOLUTE.fullmatch(text)
     scheme = absolute[1].lower() if absolute else ""

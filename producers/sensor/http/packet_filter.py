@@ -1,12 +1,13 @@
 """The packet filter of the HTTP level in classic BPF: most packets to and from a proxy never leave the kernel.
 
 Of the client's packets to one of the ports, it accepts those with payload, SYN, FIN or RST. Of the proxy's packets, it accepts
-those with FIN or RST, the first bytes of those whose payload begins with `HTTP`, and short ones that begin as a SOCKS reply. Bodies
-stay in the kernel. The loopback device delivers each packet as outgoing and as incoming; the filter accepts only the incoming one.
+those with FIN or RST, the first bytes of those whose payload begins with `HTTP`, and short ones that begin as a SOCKS reply.
+Bodies stay in the kernel. The loopback device delivers each packet as outgoing and as incoming; only the latter is accepted.
 
 Learnt proxies are matched by address and port, combined to one number. A proxy learnt by mistake therefore adds only the traffic
-to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts these packets that leave this
-machine: connection starts, and payload that begins as only requests to proxies do. All others cost some comparisons in the kernel.
+to its address, not all traffic of a busy port. If proxies are to be learnt, the filter also accepts these packets that leave
+this machine: connection starts, and payload that begins as only requests to proxies do. All other packets cost some comparisons
+in the kernel.
 
 Sources: Documentation/networking/filter.rst of the kernel and include/uapi/linux/filter.h (offsets beyond `SKF_AD_OFF` refer to
 metadata such as the device, not to the packet).
