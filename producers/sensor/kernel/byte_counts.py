@@ -1,12 +1,12 @@
-"""Bytes of connections that have ended: the kernel's word on its sockets put to the connections. Pure, and bounded.
+"""Byte counts of ended connections, merged from the kernel's socket notifications: pure and bounded.
 
-The kernel lets go of a socket after the change of state that ends the connection, mostly at once; where the process does not
-close what has ended, later. Both are read by different ways, in any order. So an end waits a moment for its bytes, and is told
-again when they come later still.
+The kernel destroys a socket after the state change that ends the connection: usually at once, later if the process keeps the
+socket open. The two records come through different channels, in any order. An ended connection therefore waits briefly for its
+byte counts, and is reported again if they come later.
 
-The kernel counts the other side's end (FIN) as a byte received, where it came while the socket was there. That is told by the
-state that the connection was in before its end; after FIN_WAIT2, which TIME_WAIT without the socket may follow, by what nobody
-read. Where a process closed only its own direction and then read to the end, the count is one too many.
+The kernel counts the peer's FIN as a received byte if it arrived while the socket existed. The connection's state before its end
+shows whether it did. After FIN_WAIT2, which TIME_WAIT without the socket may follow, the unread bytes show it. If a process
+closed only its own direction and then read to the end, the count is one too high.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from producers.sensor.kernel.sock_diag import Ended, FiveTuple
 from producers.sensor.kernel.trace_ring import CLOSE_WAIT, CLOSING, FIN_WAIT2, LAST_ACK, spelled
 
 WAIT_NS = 50_000_000
-"""So long an end waits for its bytes."""
+"""How long an ended connection waits for its byte counts."""
 LATER_MAX = 65_536
-"""Connections whose sockets processes still hold; of more the bytes of the oldest are not told."""
+"""Maximum number of ended connections whose socket still exists. Beyond it the byte counts of the oldest are not reported."""
 EARLY_NS_MAX = 1_000_000_000
 EARLY_MAX = 65_536
-"""Bytes without a connection wait so long, and so many: they are of servers' sockets, or of older ones than the sensor."""
+"""Bounds on time and number of byte counts without a connection: of servers' sockets, or of sockets older than the sensor."""
 
 
 class Counts:
-    """Ends and bytes that wait for each other. Times are of the kernel's boot clock."""
+    """The merge of connection ends and byte counts. Times are of the kernel's boot clock."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, Connection]] = deque()
         self._ended: OrderedDict[FiveTuple, Connection] = OrderedDict()
         self._early: OrderedDict[FiveTuple, tuple[int, Ended]] = OrderedDict()
         self.unmet = 0
-        """Connections that were forgotten before their bytes came."""
+        """Connections evicted before their byte counts came."""
 
     def __len__(self) -> int:
         return len(self._ended)
 
     def take(self, connections: Iterable[Connection], now_ns: int) -> list[Connection]:
-        """Those of which is to be told now."""
+        """Take changed connections; return those to report now."""
         told = []
         for connection in connections:
             flow = _flow_of(connection)
             if connection.bytes_sent is not None or self._ended.get(flow) is connection:
-                # Its end was taken before, and something else of it is new.
+                # The end was taken before, and another fact of the connection is new.
                 told.append(connection)
                 continue
-            # Its ports are used again: bytes could be of either.
+            # The ports were reused: later byte counts could be of either connection.
             self.unmet += self._ended.pop(flow, None) is not None
             if not connection.closed_ns or connection.failed:
                 told.append(connection)
@@ -66,7 +66,7 @@ class Counts:
         return told
 
     def ended(self, ends: Iterable[Ended], now_ns: int) -> list[Connection]:
-        """Bytes have come; gives the connections whose they are."""
+        """Take byte counts; return the connections that they belong to."""
         told = []
         for end in ends:
             connection = self._ended.pop(end.flow, None)
@@ -83,7 +83,7 @@ class Counts:
         return told
 
     def due(self, now_ns: int) -> list[Connection]:
-        """Those that have waited long enough; they are told without bytes, and again when those come."""
+        """Return the connections whose wait is over. They are reported without byte counts, and again when those come."""
         told = []
         while self._waiting and self._waiting[0][0] <= now_ns:
             _, connection = self._waiting.popleft()

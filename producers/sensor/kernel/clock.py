@@ -1,7 +1,7 @@
-"""The trace's clock in UTC: the kernel's boot clock, and how far it is from the wall clock.
+"""Conversion of the trace clock to UTC: the trace uses the kernel's boot clock, whose distance from the wall clock is measured.
 
-Both run at the same rate (adjtime moves both), so the distance changes only when somebody sets the wall clock. It is measured
-again now and then; less than `STEP_NS_MIN` is taken for the measurement's own error and changes nothing.
+Both run at the same rate (adjtime moves both), so the distance changes only when the wall clock is set. It is measured
+periodically. A change of less than `STEP_NS_MIN` counts as measurement error and is ignored.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 STEP_NS_MIN = 100_000
-"""100 µs: a smaller difference between two measurements is not looked at. With the measurement's width the error of all times."""
+"""100 µs. A smaller difference between two measurements is ignored. All times have this error plus the measurement's error."""
 JUMP_NS_MIN = 1_000_000
-"""1 ms: from here on the wall clock was set, and it is told."""
+"""1 ms. A difference from this size on means that the wall clock was set, and is reported."""
 LOOKS = 5
 
 
 class Distance(NamedTuple):
-    """Wall clock minus boot clock, and at most how wrong that is."""
+    """Wall clock minus boot clock, with the maximum error; both in nanoseconds."""
 
     ns: int
     error_ns: int
@@ -27,7 +27,7 @@ class Distance(NamedTuple):
 def measured(
     wall: Callable[[], int] = time.time_ns, boot: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 ) -> Distance:
-    """The best of a few looks: the wall clock read between two readings of the boot clock."""
+    """Return the best of `LOOKS` measurements, each a wall clock reading between two boot clock readings."""
     looks = []
     for _ in range(LOOKS):
         before, now, after = boot(), wall(), boot()
@@ -36,14 +36,14 @@ def measured(
 
 
 class Clock:
-    """Keeps the distance and counts the jumps."""
+    """The current distance, with a counter of jumps."""
 
     def __init__(self, first: Distance) -> None:
         self.distance = first
         self.jumps = 0
 
     def look(self, now: Distance) -> int:
-        """Take a new measurement; gives by how many ns the wall clock jumped, 0 if it did not."""
+        """Apply a measurement; return the wall clock's jump in nanoseconds, 0 without one."""
         moved = now.ns - self.distance.ns
         if abs(moved) <= max(STEP_NS_MIN, now.error_ns + self.distance.error_ns):
             return 0

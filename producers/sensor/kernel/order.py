@@ -1,8 +1,9 @@
-"""Records of several CPUs in the order of their times: pure.
+"""Records of several CPUs in time order: pure.
 
-CPUs are read one after the other, so what a later one says may be newer than what an earlier one has not said yet: the end of a
-socket on one CPU, and its next attempt on another. So only what is older than the whole round of reading is given. Under a flood
-a round does not read a CPU's buffer to its end; then only what is older than the last record read of it is given.
+The CPUs' buffers are read one after the other. A record of a later CPU may therefore be newer than an unread record of an
+earlier one, for example the end of a socket on one CPU and its next attempt on another. Only records older than the whole read
+round are returned. Under a flood a round does not drain a CPU's buffer; then only records older than the last one read from it
+are returned.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ _BY_TIME = itemgetter(0)
 
 
 HELD_MAX = 65_536
-"""Records held back; beyond it all are given, and those of a CPU that is read late may come in the wrong order."""
+"""Maximum number of records held back. Beyond it all are returned, and records of a CPU that is read late may be out of order."""
 
 
 class Ordered(Generic[Kind]):
-    """Holds back what is too new."""
+    """A sorting buffer that holds back records that are too new."""
 
     def __init__(self) -> None:
         self._held: list[Kind] = []
@@ -31,7 +32,7 @@ class Ordered(Generic[Kind]):
         return len(self._held)
 
     def take(self, records: list[Kind], until_ns: int | None) -> list[Kind]:
-        """Take what one round of reading gave; gives what is not newer than `until_ns`, or everything."""
+        """Take the records of one round; return those not newer than `until_ns`, all if it is None, in time order."""
         held = sorted([*self._held, *records], key=_BY_TIME)
         count = len(held) if until_ns is None else bisect_right(held, until_ns, key=_BY_TIME)
         if len(held) - count > HELD_MAX:

@@ -40,7 +40,7 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 def line_of(connection: Connection, device: str) -> bytes:
-    """The line, without a newline. Where the process is not known, `pid` is that of the thread, `process` empty."""
+    """Encode a connection as a line without newline. If the process is unknown, `pid` is the thread's and `process` is empty."""
     who, distance = connection.who, connection.distance_ns
     line = _Line(
         device,

@@ -1,8 +1,8 @@
-"""Reads pages of the kernel's trace buffer: pure, bytes in, changes of sockets out.
+"""A parser for pages of the kernel's trace buffer: pure; converts bytes to records of socket changes and processes.
 
-The binary pages (`trace_pipe_raw`) are read, not the text, as only they have the socket's address: the one thing that ties a
-change in an interrupt to the process that began the connection. Layouts come from the kernel's own `format` files, as they
-differ between versions. Sources, in Linux: Documentation/trace/ring-buffer-design.rst, include/linux/ring_buffer.h.
+The parser reads the binary pages (`trace_pipe_raw`), because the text form has no socket address. Only the address links a change
+in an interrupt to the process that began the connection. Layouts come from the kernel's `format` files, as they differ between
+versions. Sources, in Linux: Documentation/trace/ring-buffer-design.rst, include/linux/ring_buffer.h.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 SYN_SENT, ESTABLISHED, SYN_RECV, CLOSE = 2, 1, 3, 7
 FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 5, 8, 9, 11
-"""States of TCP as the kernel numbers them (include/net/tcp_states.h)."""
+"""TCP states with the kernel's numbers (include/net/tcp_states.h)."""
 AF_INET, AF_INET6 = 2, 10
 
 _COMMITTED = 0x000F_FFFF
-"""The commit field's upper bits say that records before this page were overwritten; the statistics count them."""
+"""Mask of the commit field's length. The upper bits flag overwritten records before this page, which the statistics count."""
 _LENGTH_BITS, _LENGTH_MASK = 5, 31
 _DELTA_BITS = 27
 _LENGTH_BEHIND, _PADDING, _TIME_EXTEND, _TIME_STAMP = 0, 29, 30, 31
@@ -31,7 +31,7 @@ _FIELD = re.compile(r"field:(?P<what>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?
 _ENDIAN = "<" if sys.byteorder == "little" else ">"
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _HEAD = struct.Struct(f"{_ENDIAN}H2xI")
-"""What all records begin with: the event's number and the thread that was running."""
+"""The begin of every record: event number and running thread."""
 _PLACE_BITS, _PLACE = 16, 0xFFFF
 _NONE = -1
 _CLONE_THREAD = 0x0001_0000
@@ -40,22 +40,22 @@ _ADDRESSES = ("saddr", "daddr", "saddr_v6", "daddr_v6")
 
 
 class FormatError(Exception):
-    """The kernel lays its records out in a way that we do not know."""
+    """The kernel's record layout is not supported."""
 
 
 class Change(NamedTuple):
-    """A TCP socket went from one state to another."""
+    """A state change of a TCP socket."""
 
     at_ns: int
-    """By the trace's clock."""
+    """Trace clock time."""
     pid: int
-    """The thread that was running; whose the socket is only where it begins to connect."""
+    """The running thread. It owns the socket only at an attempt."""
     sk: int
     """The kernel's address of the socket."""
     old: int
     new: int
     local_port: int
-    """0 at the attempt, as the port is chosen after it."""
+    """0 at the attempt, because the kernel chooses the port afterwards."""
     remote_port: int
     family: int
     local: bytes
@@ -63,41 +63,41 @@ class Change(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A process or a thread of one began."""
+    """The start of a process or thread."""
 
     at_ns: int
     pid: int
-    """The thread that made it."""
+    """The thread that created it."""
     new: int
     is_thread: bool
     name: bytes = b""
-    """As it inherits it from that thread."""
+    """The name inherited from that thread."""
 
 
 class Program(NamedTuple):
-    """A process began to run another program (exec)."""
+    """An exec: a process began to run another program."""
 
     at_ns: int
     pid: int
     path: bytes = b""
-    """The path that was given to exec: a link's own, and a script's rather than its interpreter's."""
+    """The path passed to exec: of a link the link itself, of a script the script, not its interpreter."""
 
 
 class Leaving(NamedTuple):
-    """A process is about to run another program: from now on /proc may show parts of it (Linux 6.10 and later)."""
+    """The begin of an exec. From now on /proc may show parts of the new program (Linux 6.10 and later)."""
 
     at_ns: int
     pid: int
     """The thread that called exec."""
     name: bytes = b""
-    """As it is called until then."""
+    """The thread's name before the exec."""
 
 
 Record = Change | Task | Program | Leaving
 
 
 def spelled(address: bytes) -> str:
-    """An address in words; IPv4 spoken through a socket of IPv6 as what it is."""
+    """Format an address; an IPv4-mapped IPv6 address as IPv4."""
     if len(address) == _V4_BYTES:
         return str(IPv4Address(address))
     whole = IPv6Address(address)
@@ -106,7 +106,7 @@ def spelled(address: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things stand in a page and in a record."""
+    """The layout of pages and records."""
 
     event_id: int
     commit: struct.Struct
@@ -116,20 +116,23 @@ class Layout:
     v4: tuple[int, int]
     v6: tuple[int, int]
     task_id: int
-    """No record's number where the kernel does not tell of tasks, or programs."""
+    """Event number of tasks; a number that no record has if the kernel has no such event."""
     task: tuple[struct.Struct, ...]
     task_name: tuple[int, int]
-    """Place and size."""
+    """Offset and size."""
     program_id: int
     program_path: struct.Struct | None
-    """Where the kernel says where the text stands (`__data_loc`)."""
+    """Location of the text's offset and length (`__data_loc`)."""
     leaving_id: int
     leaving_name: struct.Struct | None
 
     @classmethod
     def of(cls, event: str, page: str, task: str = "", program: str = "", leaving: str = "") -> Layout:
-        """From `events/sock/inet_sock_set_state/format` and `events/header_page`, and where they are there the formats of
-        `task/task_newtask`, `sched/sched_process_exec` and `sched/sched_prepare_exec`. Raises FormatError."""
+        """Parse the layout from the texts of `format` files. Raises FormatError.
+
+        `event` is `events/sock/inet_sock_set_state/format`, `page` is `events/header_page`. The optional others are the formats
+        of `task/task_newtask`, `sched/sched_process_exec` and `sched/sched_prepare_exec`.
+        """
         fields, header = _fields(event), _fields(page)
         missing = [name for name in (*_NEEDED, *_ADDRESSES) if name not in fields]
         missing += [name for name in ("commit", "data") if name not in header]
@@ -165,7 +168,7 @@ class Layout:
         )
 
     def records(self, page: bytes) -> Iterator[Record]:
-        """The records of one page, in order. What is cut short ends it."""
+        """Yield the records of a page, in order. A truncated record ends the iteration."""
         if len(page) < self.data:
             return
         at_ns, commit = self.commit.unpack_from(page)
@@ -184,7 +187,7 @@ class Layout:
                 at += _WORD
                 continue
             if kind == _TIME_STAMP:
-                # 59 bits of the whole time; the upper ones are as they were.
+                # The lower 59 bits of the absolute time; the upper bits are unchanged.
                 at_ns = (at_ns >> 59 << 59) + (more << _DELTA_BITS) + delta
                 at += _WORD
                 continue
@@ -246,12 +249,12 @@ class Layout:
 
 
 def _place_of(text: str, name: str) -> struct.Struct | None:
-    """Where the kernel says where a text stands, by the format of its records; None without one."""
+    """Return the location of a text field's `__data_loc`, from the event's format; None without a format."""
     return struct.Struct(f"{_ENDIAN}{_fields(text)[name][0]}xI") if text else None
 
 
 def _text_of(record: bytes, place: struct.Struct | None) -> bytes:
-    """A text whose place and length stand in one number (include/trace/trace_events.h, `__data_loc`)."""
+    """Read a text whose offset and length are packed in one number (include/trace/trace_events.h, `__data_loc`)."""
     if place is None or len(record) < place.size:
         return b""
     (where,) = place.unpack_from(record)
@@ -260,20 +263,20 @@ def _text_of(record: bytes, place: struct.Struct | None) -> bytes:
 
 
 def _parts(head: int) -> tuple[int, int]:
-    """Kind or length, and time since the record before: bit fields, which lie the other way round on big-endian machines."""
+    """Split a record's head into kind or length, and time since the previous record. Big-endian reverses the bit fields."""
     if _ENDIAN == "<":
         return head & _LENGTH_MASK, head >> _LENGTH_BITS
     return head >> _DELTA_BITS, head & (1 << _DELTA_BITS) - 1
 
 
 def _number(event: str) -> int:
-    """By which an event's records are told from others."""
+    """Return an event's number, which identifies its records; `_NONE` without a format."""
     found = re.search(r"^ID: (\d+)$", event, re.MULTILINE)
     return int(found[1]) if found else _NONE
 
 
 def _fields(text: str) -> dict[str, tuple[int, int]]:
-    """Offset and size of each field, by its name."""
+    """Parse a format; return offset and size of each field by name."""
     return {
         re.sub(r"\[.*", "", found["what"].split()[-1]): (int(found["offset"]), int(found["size"]))
         for found in _FIELD.finditer(text)

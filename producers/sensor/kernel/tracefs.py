@@ -1,6 +1,6 @@
-"""An ftrace instance of our own: its buffer, filter and counters are nobody else's, and it is gone when we are.
+"""The sensor's own ftrace instance, with its own buffer, filter and counters; removed when the sensor ends.
 
-Source: Documentation/trace/ftrace.rst of the kernel. Needs the kernel's init namespace of PIDs, as the trace's PIDs are of it.
+Source: Documentation/trace/ftrace.rst of the kernel. Needs the kernel's initial PID namespace, to which the trace's PIDs belong.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from producers.sources.source import SourceError
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 BUFFER_KB = 4_096
-"""Memory of the kernel for records, over all CPUs: some 50,000 changes. Beyond it the oldest are overwritten, and counted."""
+"""Kernel memory for records of all CPUs: some 50,000 changes. When it is full, the oldest are overwritten and counted."""
 BUFFER_KB_MIN, BUFFER_KB_MAX = 64, 2_048
-"""Of each CPU."""
+"""Bounds of the buffer per CPU."""
 FILTER = "protocol == 6 && (newstate == 2 || oldstate == 2 || (newstate == 7 && oldstate != 10))"
-"""TCP: attempts, what becomes of them, and ends; not those of listening sockets."""
+"""TCP only: attempts, their outcomes, and ends, except ends of listening sockets."""
 _EVENT = "events/sock/inet_sock_set_state"
 _TASK, _PROGRAM = "events/task/task_newtask", "events/sched/sched_process_exec"
 _LEAVING = "events/sched/sched_prepare_exec"
-"""Which process a thread is of, and what programs run: for those that are gone, or another program, before they are looked at."""
+"""Events of threads and programs, for processes that end or execute another program before /proc is read."""
 _INIT_PIDS = "pid:[4026531836]"
-"""The kernel's first namespace of PIDs always has this number (PROC_PID_INIT_INO)."""
+"""The kernel's initial PID namespace always has this number (PROC_PID_INIT_INO)."""
 _LOST = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.MULTILINE)
 
 
 class SensorError(SourceError):
-    """The sensor cannot run here; the message says why and what to do."""
+    """The sensor cannot run here; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What is open of it."""
+    """An open ftrace instance."""
 
     folder: Path
     layout: Layout
     pipes: tuple[int, ...]
-    """One of each CPU, not blocking: a read gives a page, or nothing."""
+    """One non-blocking descriptor per CPU; a read returns a page or nothing."""
 
     def lost(self) -> int:
-        """Records that the kernel had no room for so far, of those that passed the filter."""
+        """Return the number of records lost so far because the buffer was full, of those that passed the filter."""
         return sum(
             int(count)
             for stats in self.folder.glob("per_cpu/cpu*/stats")
@@ -55,7 +55,7 @@ class Instance:
 
 
 def place(given: Path | None = None) -> Path:
-    """Where tracefs is. Raises SensorError."""
+    """Return the directory of tracefs. Raises SensorError."""
     for folder in (given,) if given else PLACES:
         try:
             if (folder / "instances").is_dir():
@@ -70,7 +70,7 @@ def place(given: Path | None = None) -> Path:
 
 @contextmanager
 def opened(folder: Path, buffer_kb: int = BUFFER_KB) -> Iterator[Instance]:
-    """An instance in this tracefs, tracing, until the block is left. Raises SensorError."""
+    """Provide a tracing instance in this tracefs inside the block. Raises SensorError."""
     if os.readlink("/proc/self/ns/pid") != _INIT_PIDS:
         raise SensorError(
             "the sensor is in a PID namespace of its own, where the kernel's PIDs are other processes;"
@@ -105,7 +105,7 @@ def opened(folder: Path, buffer_kb: int = BUFFER_KB) -> Iterator[Instance]:
 
 
 def remove_stale(folder: Path) -> list[str]:
-    """Remove what sensors left behind that were killed; gives the names."""
+    """Remove the instances of killed sensors; return their names."""
     removed = []
     for one in sorted((folder / "instances").glob("unproxy-*-*")):
         if is_left(one.name):
@@ -119,13 +119,13 @@ def _set_up(own: Path, buffer_kb: int) -> None:
     cpus = len(list(own.glob("per_cpu/cpu*")))
     each = min(BUFFER_KB_MAX, max(BUFFER_KB_MIN, buffer_kb // max(1, cpus)))
     _write(own / "buffer_size_kb", str(each))
-    with suppress(FileNotFoundError):  # older than Linux 5.0, which wakes its readers at once anyhow
+    with suppress(FileNotFoundError):  # Linux before 5.0, which always wakes readers at once
         _write(own / "buffer_percent", "0")
     _write(own / _EVENT / "filter", FILTER)
 
 
 def _remove(own: Path) -> None:
-    """The kernel refuses while somebody reads it: then it is left to the next start."""
+    """Remove an instance. The kernel refuses while a process reads it; the next start then removes it."""
     with suppress(OSError):
         _write(own / "events/enable", "0")
         own.rmdir()
