@@ -1,7 +1,8 @@
-"""Netlink messages, as sock_diag and nfnetlink_queue speak them: built, taken apart, asked and answered.
+"""Netlink messages for sock_diag, nfnetlink_queue and nf_tables: encoding, parsing, and requests with their responses.
 
-Source: RFC 3549; netlink(7); include/uapi/linux/netlink.h. A message that is not whole ends the reading, none raises. Datagrams
-of other senders than the kernel are left out: a process with CAP_NET_ADMIN in the same network namespace may send some.
+Source: RFC 3549; netlink(7); include/uapi/linux/netlink.h. An incomplete message ends the parsing; no message raises an
+exception. Datagrams from other senders than the kernel are ignored: processes with CAP_NET_ADMIN in the same network namespace
+may send such datagrams.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SOCK_DIAG, NETFILTER = 4, 12
-"""Protocols of the family."""
+"""Protocols of the netlink address family."""
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 NOOP, ERROR, DONE = 1, 2, 3
 SOL_NETLINK, ADD_MEMBERSHIP, NO_ENOBUFS = 270, 1, 5
 SO_RCVBUFFORCE = 33
 RECEIVE_BYTES = 1 << 18
-"""More than the largest message: a packet of 64 KiB and what is said of it."""
+"""More than the largest message, a packet of 64 KiB with its attributes."""
 KERNEL = 0
-"""The kernel's address."""
+"""The kernel's netlink address."""
 ANSWER_SECS = 2.0
-"""The kernel answers at once, or never."""
+"""Response timeout. The kernel responds at once or never."""
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _KIND_BITS = 0x3FFF
-"""The upper two bits tell of nesting and of byte order."""
+"""Mask of the attribute type; the upper two bits are the flags for nesting and byte order."""
 
 
 class Message(NamedTuple):
-    """One message without its header."""
+    """A message without its header."""
 
     kind: int
     number: int
@@ -41,17 +42,17 @@ class Message(NamedTuple):
 
 
 def message(kind: int, body: bytes, flags: int = REQUEST, number: int = 0) -> bytes:
-    """A message of this kind."""
+    """Encode a message."""
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """An attribute, padded to whole words."""
+    """Encode an attribute, padded to a multiple of 4 bytes."""
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def messages(raw: bytes) -> Iterator[Message]:
-    """The messages of a datagram."""
+    """Yield the messages of a datagram."""
     at = 0
     while len(raw) - at >= _HEADER.size:
         length, kind, _, number, _ = _HEADER.unpack_from(raw, at)
@@ -62,7 +63,7 @@ def messages(raw: bytes) -> Iterator[Message]:
 
 
 def attributes(raw: bytes) -> dict[int, bytes]:
-    """The attributes by their kind; of several of one kind the last."""
+    """Parse attributes by kind; of several of one kind, the last one is returned."""
     found: dict[int, bytes] = {}
     at = 0
     while len(raw) - at >= _ATTRIBUTE.size:
@@ -75,12 +76,12 @@ def attributes(raw: bytes) -> dict[int, bytes]:
 
 
 def error_of(body: bytes) -> int:
-    """The error number in a message of the kind ERROR; 0 is an acknowledgement."""
+    """Return the error number of a message of the kind ERROR; 0 is an acknowledgement."""
     return -int.from_bytes(body[:4], "little" if struct.pack("=H", 1)[0] else "big", signed=True)
 
 
 def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) -> socket.socket:
-    """A socket of this protocol, in these multicast groups. Raises OSError."""
+    """Open a socket of a protocol and join multicast groups. Raises OSError."""
     link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         if receive_bytes:
@@ -88,20 +89,20 @@ def opened(protocol: int, groups: tuple[int, ...] = (), receive_bytes: int = 0) 
         link.bind((0, 0))
         for group in groups:
             link.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
-    except BaseException:  # whatever it is, the socket is let go and it goes on up
+    except BaseException:  # close the socket on any exception
         link.close()
         raise
     return link
 
 
 def received(link: socket.socket) -> bytes:
-    """One datagram; empty where it is not the kernel's. Raises OSError as `recv`."""
+    """Receive a datagram; return b"" if it is not the kernel's. Raises OSError as `recv` does."""
     raw, (sender, _) = link.recvfrom(RECEIVE_BYTES)
     return raw if sender == KERNEL else b""
 
 
 class Asker:
-    """Asks one thing at a time and waits for its answer. Not to be shared by threads."""
+    """A client that sends one request at a time and waits for its response. Not thread-safe."""
 
     def __init__(self, protocol: int) -> None:
         self._link = opened(protocol)
@@ -109,7 +110,7 @@ class Asker:
         self._number = 0
 
     def ask(self, kind: int, body: bytes, flags: int = REQUEST) -> Message:
-        """The first message of the answer. Raises OSError with the kernel's reason, TimeoutError without an answer."""
+        """Return the first message of the response. Raises OSError with the kernel's reason, TimeoutError without a response."""
         self._number = self._number % 0x7FFFFFFF + 1
         self._link.send(message(kind, body, flags, self._number))
         while True:
@@ -121,10 +122,10 @@ class Asker:
                 return answer
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._link.close()
 
 
 def is_loss(error: OSError) -> bool:
-    """The kernel had no room for what it would have told."""
+    """Return whether the error means that the kernel dropped messages because the receive buffer was full."""
     return error.errno == errno.ENOBUFS

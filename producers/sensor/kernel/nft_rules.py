@@ -1,13 +1,13 @@
-"""Rules of the packet filter that lead what goes to the proxies into our queue, and nothing else.
+"""nf_tables rules that send packets to the proxies, and no others, to the sensor's queue.
 
-A table of nf_tables of our own (for IPv4, and for IPv6 where the machine has it), written over netlink: no program is needed.
-The kernel removes it when the sensor ends, however that comes, and lets nobody else change it (`NFT_TABLE_F_OWNER`, Linux
-5.12). Before that the table's name tells whose it is: the sensor removes it at its end, and what a killed sensor left at its
-start. Nobody else's rules are touched.
+The sensor has its own table (for IPv4, and for IPv6 if the machine has it), written over netlink without an external program.
+The kernel removes the table when the sensor ends in any way, and lets no other process change it (`NFT_TABLE_F_OWNER`, Linux
+5.12). On older kernels the table's name identifies its owner: the sensor removes its table at its end, and those of killed
+sensors at its start. The rules of other programs are never changed.
 
-The rules stand before address translation (priority of `mangle`), so that a packet has the addresses that its socket has. With
-`bypass` the kernel lets everything pass while nobody listens to the queue: a sensor that is dead blocks nothing. A kernel
-without the expression `queue` may have iptables' NFQUEUE, which serves as well.
+The rules precede address translation (priority of `mangle`), so that a packet has its socket's addresses. With `bypass` the kernel
+lets all packets pass while no process listens to the queue: a dead sensor blocks nothing. A kernel without the expression `queue`
+may have iptables' NFQUEUE, which is used instead.
 
 Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables,nf_tables_compat,xt_NFQUEUE}.h.
 """
@@ -42,7 +42,7 @@ from producers.sensor.kernel.netlink import (
 from producers.sensor.kernel.owner import is_left, own_name
 
 ProxyAddress = tuple[str, int]
-"""A canonical address, "" for any, and a port, 0 for any."""
+"""A canonical address ("" for any) and a port (0 for any)."""
 ANY: ProxyAddress = ("", 0)
 
 _GENERAL = struct.Struct("!BBH")
@@ -65,11 +65,11 @@ _NO_SUCH_EXPRESSION = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class NoRules(Exception):
-    """The rules cannot be had; the message says why."""
+    """The rules are unavailable; the message gives the reason."""
 
 
 class Rules:
-    """Our table, while it is open. Raises NoRules. Not to be shared by threads."""
+    """The sensor's table, until closed. The constructor raises NoRules. Not thread-safe."""
 
     def __init__(self, *, owned: bool = True) -> None:
         try:
@@ -84,7 +84,7 @@ class Rules:
         self._there = False
 
     def put(self, proxies: Iterable[ProxyAddress], queue: int) -> None:
-        """Put the rules in, in place of earlier ones of ours, all at once. Raises NoRules, and then all is as it was."""
+        """Replace the sensor's rules atomically. Raises NoRules, and then changes nothing."""
         wanted = sorted(proxies)
         tries: list[tuple[bool, Callable[[int], bytes]]] = [
             (owned, way) for owned in ((True, False) if self._owned else (False,)) for way in (_queue, _target)
@@ -103,7 +103,7 @@ class Rules:
         raise NoRules(f"nf_tables: {refused.strerror or refused}" if refused else "nf_tables: nothing to be put in")
 
     def remove(self) -> None:
-        """Take the table out; where there is none it is no matter."""
+        """Remove the table, if it exists."""
         if self._there:
             self._there = False
             for family in self._families:
@@ -111,7 +111,7 @@ class Rules:
                     self._commit([(_DELETE_TABLE, 0, _general(family) + _text(1, self.name))])
 
     def remove_left(self) -> list[str]:
-        """Take out tables of killed sensors; gives their names."""
+        """Remove the tables of killed sensors; return their names."""
         removed: dict[str, None] = {}
         with suppress(OSError):
             for family, name in self.tables():
@@ -121,7 +121,7 @@ class Rules:
         return list(removed)
 
     def tables(self) -> list[tuple[int, str]]:
-        """Family and name of every table, whoever made it. Raises OSError."""
+        """Return family and name of every table, of any owner. Raises OSError."""
         self._number += 1
         self._link.send(message(_GET_TABLE, _general(socket.AF_UNSPEC), REQUEST | DUMP, self._number))
         found: list[tuple[int, str]] = []
@@ -135,7 +135,7 @@ class Rules:
                 found.append((answer.body[0] if answer.body else 0, name.decode(errors="replace")))
 
     def close(self) -> None:
-        """Take the table out, and let go."""
+        """Remove the table and close the socket."""
         self.remove()
         self._link.close()
 
@@ -158,7 +158,7 @@ class Rules:
         return batch
 
     def _commit(self, batch: list[tuple[int, int, bytes]]) -> None:
-        """All of it, or nothing. Raises OSError with the kernel's reason."""
+        """Apply a batch atomically. Raises OSError with the kernel's reason."""
         edge = _GENERAL.pack(socket.AF_UNSPEC, 0, _NFTABLES)
         first = self._number + 1
         raw = message(_BATCH_BEGIN, edge, REQUEST, first)
@@ -176,7 +176,7 @@ class Rules:
 
 
 def _goes_to(family: int, address: str, port: int) -> bytes:
-    """Expressions: TCP, to this port, to this address, each unless it stands for any."""
+    """Encode the expressions that match TCP, the port and the address; port 0 and address "" match any."""
     said = _is_equal(
         "meta", attribute(1, struct.pack("!I", _REGISTER)) + attribute(2, struct.pack("!I", _META_PROTOCOL)),
         bytes([socket.IPPROTO_TCP]),
@@ -207,7 +207,7 @@ def _queue(number: int) -> bytes:
 
 
 def _target(number: int) -> bytes:
-    """The same in the form of iptables' NFQUEUE, revision 3."""
+    """Encode the queue expression as iptables' NFQUEUE, revision 3."""
     told = struct.pack("=HHH", number, 1, _BYPASS)
     return _expression("target", _text(1, "NFQUEUE") + attribute(2, struct.pack("!I", 3)) + attribute(3, told))
 

@@ -1,9 +1,9 @@
-"""sock_diag: a TCP connection destroyed in the kernel, and the bytes of connections that end by themselves.
+"""sock_diag: destruction of TCP connections in the kernel, and byte counts of connections that end.
 
-Source: sock_diag(7); include/uapi/linux/{sock_diag,inet_diag,tcp}.h. Destroying (`SOCK_DESTROY`, Linux 4.9) takes
-CAP_NET_ADMIN and a kernel built with INET_DIAG_DESTROY; the process that has the socket sees ECONNABORTED at once, the other
-side a reset. What ends is told to the multicast groups SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY with a
-`struct tcp_info`, whose `tcpi_bytes_sent` is there since Linux 4.19. Both know the sockets of their network namespace only.
+Source: sock_diag(7); include/uapi/linux/{sock_diag,inet_diag,tcp}.h. Destruction (`SOCK_DESTROY`, Linux 4.9) requires
+CAP_NET_ADMIN and a kernel built with INET_DIAG_DESTROY. The process that owns the socket gets ECONNABORTED at once, the peer a
+reset. The kernel sends the end of a socket to the multicast groups SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY with a
+`struct tcp_info`, which has `tcpi_bytes_sent` since Linux 4.19. Both features cover only sockets of their network namespace.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from producers.sensor.kernel.netlink import (
 from producers.sensor.kernel.trace_ring import spelled
 
 FiveTuple = tuple[str, int, str, int]
-"""Own address and port, the other side's: canonical (`schemas.address`)."""
+"""Local address and port, remote address and port; addresses are canonical (`schemas.address`)."""
 
 ENDS_BYTES = 4 * 1024 * 1024
-"""Of the kernel's memory for ends that are not read yet: some 3,000."""
+"""Kernel memory for unread notifications of socket ends: some 3,000."""
 TAKE_MAX = 1_024
 _BY_FAMILY, _DESTROY = 20, 21
 _TCP_GROUPS = (1, 3)
@@ -47,27 +47,28 @@ _COUNT = struct.Struct("=Q")
 
 
 class Ended(NamedTuple):
-    """A connection that the kernel let go of."""
+    """A connection whose socket the kernel has destroyed."""
 
     flow: FiveTuple
     sent: int
-    """Payload bytes, each once however often it went."""
+    """Payload bytes without retransmissions."""
     received: int
-    """Payload bytes in order; one more where the other side's end (FIN) came while the socket was there."""
+    """Payload bytes received in order, plus one if the peer's FIN arrived while the socket existed."""
     unread: int
-    """Of those, what nobody read; the end counts here, too, while nobody met it."""
+    """The part of `received` that the process did not read. The FIN counts here too until the process reads to the end."""
 
 
 class Destroyer:
-    """Destroys connections. Not to be shared by threads. Raises OSError where the kernel has no sock_diag."""
+    """A client that destroys connections. Not thread-safe. The constructor raises OSError if the kernel has no sock_diag."""
 
     def __init__(self) -> None:
         self._asker = Asker(SOCK_DIAG)
 
     def destroy(self, flow: FiveTuple) -> bool:
-        """Destroy the connection; False when there is none (any more). Raises OSError, EOPNOTSUPP or EPERM where it cannot.
+        """Destroy a connection; False if it does not exist. Raises OSError, with EOPNOTSUPP or EPERM if that is unavailable.
 
-        The kernel falls back to whoever listens on the port: so it is asked first, and then destroyed by its cookie.
+        The kernel's lookup falls back to a listening socket of the port. Therefore look up the connection first and destroy it by
+        its cookie.
         """
         try:
             found = _shown(self._asker.ask(_BY_FAMILY, _request(flow, _NO_COOKIE)).body)
@@ -81,18 +82,18 @@ class Destroyer:
         return True
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the netlink socket."""
         self._asker.close()
 
 
 def why_not_destroy() -> str:
-    """Why this machine's kernel would not destroy a connection; "" when it would."""
+    """Return the reason why this machine's kernel cannot destroy connections; "" if it can."""
     try:
         asker = Asker(SOCK_DIAG)
     except OSError as error:
         return f"no sock_diag: {error.strerror}"
     try:
-        # Port 0 is nobody's: where it can be done, nothing is found.
+        # No socket has port 0: if destruction is available, the result is "not found".
         asker.ask(_DESTROY, _request(("127.0.0.1", 0, "127.0.0.1", 0), _NO_COOKIE), REQUEST | ACK)
     except OSError as error:
         if error.errno == errno.ENOENT:
@@ -106,22 +107,22 @@ def why_not_destroy() -> str:
 
 
 class Ends:
-    """What ends, as the kernel tells it: to be polled. Raises OSError where the kernel does not tell."""
+    """The kernel's notifications of socket ends, for polling. The constructor raises OSError if they are unavailable."""
 
     def __init__(self, receive_bytes: int = ENDS_BYTES) -> None:
         self._link = opened(SOCK_DIAG, _TCP_GROUPS, receive_bytes)
         self._link.setblocking(False)
         self.lost = 0
-        """How often the kernel had no room; how many ends that were it does not say."""
+        """How often the receive buffer overflowed. The kernel does not report how many notifications were lost."""
         self.without_bytes = 0
-        """Ends of which the kernel gives no count: it is older than Linux 4.19."""
+        """Notifications without byte counts, from kernels before Linux 4.19."""
 
     def fileno(self) -> int:
-        """To wait for more."""
+        """Return the descriptor to poll."""
         return self._link.fileno()
 
     def take(self) -> Iterator[Ended]:
-        """Those that are there to be read, of at most `TAKE_MAX` datagrams: sockets may end as fast as they are read."""
+        """Yield the available notifications of at most `TAKE_MAX` datagrams, as sockets may end as fast as they are read."""
         with suppress(BlockingIOError):
             for _ in range(TAKE_MAX):
                 try:
@@ -134,7 +135,7 @@ class Ends:
                 yield from self.ends(raw)
 
     def ends(self, raw: bytes) -> Iterator[Ended]:
-        """Those of one datagram."""
+        """Yield the notifications of one datagram."""
         for message in messages(raw):
             shown = _shown(message.body) if message.kind == _BY_FAMILY else None
             if shown is None or not shown.flow[3]:
@@ -146,7 +147,7 @@ class Ends:
                 yield Ended(shown.flow, *counts, shown.unread)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the netlink socket."""
         self._link.close()
 
 
@@ -163,7 +164,7 @@ _BODY = struct.Struct("=IIIII")
 
 
 def _shown(body: bytes) -> _Shown | None:
-    """A `struct inet_diag_msg` with its attributes."""
+    """Parse a `struct inet_diag_msg` with its attributes."""
     if len(body) < _HEAD_BYTES + _ID.size + _BODY.size:
         return None
     family, state = body[0], body[1]
@@ -182,7 +183,7 @@ def _shown(body: bytes) -> _Shown | None:
 
 
 def _request(flow: FiveTuple, cookie: bytes) -> bytes:
-    """A `struct inet_diag_req_v2`. An IPv6 socket that speaks IPv4 is found under its IPv4 addresses."""
+    """Encode a `struct inet_diag_req_v2`. The kernel finds an IPv6 socket with IPv4 traffic by its IPv4 addresses."""
     local, remote = ip_address(flow[0]), ip_address(flow[2])
     family = socket.AF_INET6 if isinstance(local, IPv6Address) else socket.AF_INET
     head = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, _ALL_STATES)
