@@ -5,9 +5,9 @@ The kernel removes the table when the sensor ends in any way, and lets no other 
 5.12). On older kernels the table's name identifies its owner: the sensor removes its table at its end, and those of killed
 sensors at its start. The rules of other programs are never changed.
 
-The rules precede address translation (priority of `mangle`), so that a packet has its socket's addresses. With `bypass` the kernel
-lets all packets pass while no process listens to the queue: a dead sensor blocks nothing. A kernel without the expression `queue`
-may have iptables' NFQUEUE, which is used instead.
+The rules precede address translation (priority of `mangle`), so that a packet has its socket's addresses. With `bypass` the
+kernel lets all packets pass while no process listens to the queue: a dead sensor blocks nothing. A kernel without the
+expression `queue` may have iptables' NFQUEUE, which is used instead.
 
 Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables,nf_tables_compat,xt_NFQUEUE}.h.
 """
