@@ -20,6 +20,7 @@ SQUID := $(VENV)/squid/usr/sbin/squid
 SQUID_PACKAGES := squid squid-common squid-langpack libecap3 libltdl7 libnetfilter-conntrack3 libnfnetlink0
 
 EDGES := $(VENV)/edges/.made
+GOPROXY := $(VENV)/edges/goproxy
 EDGES_PACKAGES := tinyproxy-bin privoxy nginx apache2-bin haproxy dante-server microsocks libapr1 libaprutil1 libjansson4 liblua5.3-0 \
 	libmbedcrypto7 libmbedtls14 libmbedx509-1 libnghttp2-14 libopentracing-c-wrapper0 libopentracing1 libpcre3 libwrap0
 
@@ -57,7 +58,7 @@ fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipelin
 browser: $(MADE)  ## A web page in Chromium against a running `up`: it must read and change nothing; needs chromium.
 	$(BIN)/python -m tests.live.browser $(ARGS)
 
-live: $(MADE) $(SQUID) $(EDGES)  ## The sensor beside real proxies and real clients, as root; a part with ARGS="--mode block --rate 0" or ARGS=--edges.
+live: $(MADE) $(SQUID) $(EDGES) $(GOPROXY)  ## The sensor beside real proxies and real clients, as root; a part with ARGS="--mode block --rate 0" or ARGS=--edges.
 	$(BIN)/python -m tests.live $(ARGS)
 
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
@@ -134,8 +135,8 @@ $(SQUID):
 	@for package in $(VENV)/squid/*.deb; do dpkg -x $$package $(VENV)/squid || exit 2; done
 	@rm $(VENV)/squid/*.deb && touch $@
 
-# Likewise: the proxies of the edge lab; one of them is a Python package, one a Go module that is built where there is Go.
-$(EDGES): tests/live/edges/requirements.txt tests/live/edges/goproxy/main.go
+# Likewise: the proxies of the edge lab; one of them is a Python package, in a folder of its own.
+$(EDGES): tests/live/edges/requirements.txt
 	@command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo >&2 "the proxies are Debian's here, and there is no apt-get to fetch them"; exit 2; }
 	@mkdir -p $(VENV)/edges
 	@cd $(VENV)/edges && rm -f *.deb \
@@ -144,9 +145,12 @@ $(EDGES): tests/live/edges/requirements.txt tests/live/edges/goproxy/main.go
 	@for package in $(VENV)/edges/*.deb; do dpkg -x $$package $(VENV)/edges || exit 2; done
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
 		--target $(VENV)/edges/python -r tests/live/edges/requirements.txt
-	@if command -v go > /dev/null; then cd tests/live/edges/goproxy && CGO_ENABLED=0 go build -o $(CURDIR)/$(VENV)/edges/goproxy . > $(CURDIR)/$(VENV)/edges/go.log 2>&1 \
-	|| { tail -3 $(CURDIR)/$(VENV)/edges/go.log >&2; echo >&2 "goproxy could not be built; the lab runs without it"; }; fi
 	@rm $(VENV)/edges/*.deb && touch $@
+
+# A proxy of Go modules, where there is Go; the edge lab runs without it where there is none.
+$(GOPROXY): tests/live/edges/goproxy/main.go $(EDGES)
+	@if command -v go > /dev/null; then cd tests/live/edges/goproxy && CGO_ENABLED=0 go build -o $(CURDIR)/$@ . ; \
+	else echo >&2 "no go here: the edge lab runs without goproxy"; fi
 
 # Likewise: rsyslog with its Kafka output. The test of deploy/shippers/rsyslog.conf has it made.
 $(RSYSLOG):

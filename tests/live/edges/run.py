@@ -36,7 +36,7 @@ def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, shor
     """Run all scenarios in both modes and print a line for each; whether all of them are good."""
     names = QUICK if short else available(packages.others)
     if "goproxy" not in names and not short:
-        print("without goproxy: put go on PATH and remove .venv/edges/.made to have it built", flush=True)
+        print("without goproxy: `make live` builds it where go is on PATH", flush=True)
     _use_name_server(folder)
     for base in (PLAIN, LISTED):
         stage.own_in_far(f"{base}/16")

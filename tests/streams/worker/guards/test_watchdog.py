@@ -107,7 +107,7 @@ def test_an_absence_of_kafka_is_no_standstill(monkeypatch: pytest.MonkeyPatch, t
 STUCK = """
 import sys, threading
 from pathlib import Path
-from streams import watchdog
+from streams.worker.guards import watchdog
 from streams.worker.guards.at_hand import AtHand
 from common.health import Looks
 watchdog.STUCK_SECS_MAX = 1.0
@@ -138,7 +138,7 @@ import sys, threading
 from common.health import Looks
 from schemas.settings import Settings
 from pathlib import Path
-from streams import watchdog
+from streams.worker.guards import watchdog
 from streams.worker.guards.at_hand import AtHand
 from streams.worker.group_offsets import GroupView
 settings = Settings.model_validate_json(sys.stdin.read())
