@@ -36,6 +36,9 @@ LOGGING_DELAY: Micros = 20_000
 """Microseconds after the close within which a record is still logged in the ordinary way."""
 OWN_FLOWS = "u-"
 """Prefix of flow ids of `unproxy sensor`. Its `http` records and its connections have times of one clock."""
+OWN_SKEW: Micros = 1_000
+"""Microseconds by which the first packet of a flow of `unproxy sensor` may precede its connection's attempt: two readings of
+one clock. The attempt itself comes first."""
 OWN_DELAY: Micros = 7_000_000
 """Microseconds after the close within which `unproxy sensor` still reports a request: 5 s without an answer, and a
 check each second."""
@@ -43,6 +46,16 @@ LOGGED_LATE_MAX: Micros = 61_000_000
 """Microseconds after the end of its connection within which a request may be logged at the latest. Suricata logs a
 CONNECT without an observed answer together with the flow record. That is 61 s after the end: its packaged timeout of
 closed flows (60 s) and its pass over the flows (1 s)."""
+
+
+def _distance(kernel: Kernel, started: Micros, flow_id: str) -> Micros:
+    """Return how far an endpoint record's start and a flow's start are apart; beyond every tolerance where they contradict.
+
+    An attempt that came after the first packet of a flow of `unproxy sensor` belongs to a later connection of the 5-tuple.
+    """
+    if kernel.started > started + OWN_SKEW and flow_id.startswith(OWN_FLOWS):
+        return APART + kernel.started - started
+    return abs(kernel.started - started)
 
 
 def _open_at(kernel: Kernel, at: Micros) -> bool:
@@ -69,7 +82,7 @@ def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> 
     if flow_id.startswith(OWN_FLOWS):
         free = [c for c in free if c.kernel is not None and not _is_over(c.kernel, at, started)]
     if started:
-        return _nearest(free, started, SAME_START)
+        return _nearest(free, started, SAME_START, flow_id)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
     if len(before) != 1 or _may_be_of_told(group, before[0], flow_id, at):
         return None
@@ -97,9 +110,9 @@ def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) ->
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
     """Return the connection with only a flow that this endpoint record belongs to (rules 1 and 2), or None."""
     free = [c for c in group if c.kernel is None and not c.held]
-    near = [c for c in free if c.flow_started and abs(kernel.started - c.flow_started) <= SAME_START]
+    near = [c for c in free if c.flow_started and _distance(kernel, c.flow_started, c.flow_id) <= SAME_START]
     if near:
-        return min(near, key=lambda c: (abs(kernel.started - c.flow_started), c.flow_id))
+        return min(near, key=lambda c: (_distance(kernel, c.flow_started, c.flow_id), c.flow_id))
     current = [c for c in free if not c.flow_started and _open_at(kernel, c.first)]
     return current[0] if len(current) == 1 else None
 
@@ -108,24 +121,27 @@ def better_kernel(group: Group, flow: Connection) -> Connection | None:
     """Return the connection whose endpoint record fits this flow's start better than its present one (rule 1), or None."""
     if flow.kernel is None or not flow.flow_started:
         return None
-    own, started = flow.kernel.started, flow.flow_started
-    others = [c for c in group if c is not flow and c.kernel is not None and _fits_exchanged(c, own, started)]
-    best = _nearest(others, started, START_TOLERANCE)
+    started = flow.flow_started
+    others = [c for c in group if c is not flow and _fits_exchanged(c, flow)]
+    best = _nearest(others, started, START_TOLERANCE, flow.flow_id)
     if best is None or best.kernel is None:
         return None
-    return best if abs(best.kernel.started - started) < abs(own - started) else None
+    is_better = _distance(best.kernel, started, flow.flow_id) < _distance(flow.kernel, started, flow.flow_id)
+    return best if is_better else None
 
 
-def _fits_exchanged(other: Connection, own: Micros, started: Micros) -> bool:
-    """Return whether two connections fit better after exchanging their endpoint records.
+def _fits_exchanged(other: Connection, flow: Connection) -> bool:
+    """Return whether a connection and a flow with a known start fit better after exchanging their endpoint records.
 
-    One is the flow that began at `started` and has the record that began at `own`; the other is `other`. A connection
-    without a known start fits any record.
+    A connection without a known start fits any record.
     """
-    if not other.flow_started or other.kernel is None:
+    if other.kernel is None or flow.kernel is None:
+        return False
+    if not other.flow_started:
         return True
-    now = abs(own - started) + abs(other.kernel.started - other.flow_started)
-    return abs(other.kernel.started - started) + abs(own - other.flow_started) < now
+    ends = ((flow.flow_started, flow.flow_id), (other.flow_started, other.flow_id))
+    now = _distance(flow.kernel, *ends[0]) + _distance(other.kernel, *ends[1])
+    return _distance(other.kernel, *ends[0]) + _distance(flow.kernel, *ends[1]) < now
 
 
 def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
@@ -135,8 +151,9 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
         if old is None or not connection.flow_id:
             continue
         if connection.flow_started:
-            distance = abs(kernel.started - connection.flow_started)
-            if distance <= START_TOLERANCE and distance < abs(old.started - connection.flow_started):
+            started, flow_id = connection.flow_started, connection.flow_id
+            distance = _distance(kernel, started, flow_id)
+            if distance <= START_TOLERANCE and distance < _distance(old, started, flow_id):
                 return connection
         elif old.started < kernel.started and _fits_better(kernel, old, connection.first):
             return connection
@@ -211,7 +228,7 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     """Return the one endpoint record without a flow that this flow may belong to (rules 1, 3 and 4); None if not exactly one."""
     free = _free_before(group, flow)
     if flow.flow_started:
-        nearest = _nearest(free, flow.flow_started, START_TOLERANCE)
+        nearest = _nearest(free, flow.flow_started, START_TOLERANCE, flow.flow_id)
         # With one clock for both, a start that is not near belongs to another connection.
         return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
     if len(free) != 1:
@@ -231,11 +248,11 @@ def _only_one_near(group: Group, flow: Connection) -> Connection | None:
     return None if rivals else free[0]
 
 
-def _nearest(connections: list[Connection], started: Micros, tolerance: Micros) -> Connection | None:
+def _nearest(connections: list[Connection], started: Micros, tolerance: Micros, flow_id: str) -> Connection | None:
     """Return the connection whose endpoint record began nearest to a flow's start, within the tolerance, or None."""
-    best, distance = None, tolerance + 1
+    best, nearest = None, tolerance + 1
     for connection in connections:
         kernel = connection.kernel
-        if kernel is not None and abs(kernel.started - started) < distance:
-            best, distance = connection, abs(kernel.started - started)
+        if kernel is not None and (distance := _distance(kernel, started, flow_id)) < nearest:
+            best, nearest = connection, distance
     return best

@@ -219,3 +219,16 @@ def test_records_of_the_kernel_that_come_late_leave_no_two_requests_exchanged() 
         found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in seen(order).destinations}
 
         assert found == {"0.example": 1_001, "1.example": 1_002, "2.example": 1_003}, order
+
+
+def test_an_attempt_after_a_flow_began_is_of_a_later_connection() -> None:
+    """The first packet left 13 ms after its attempt, the next attempt came 12 ms after it: the nearer one is the wrong one."""
+    opened = [kernel(1_001, 0, 14), kernel(1_002, 25, 27)]
+    requests = [
+        asked(14, began=13).replace(b"a.example", b"0.example"),
+        asked(26, began=25).replace(b'"u-1"', b'"u-2"').replace(b"a.example", b"1.example"),
+    ]
+    for order in permutations(opened + requests):
+        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in seen(order).destinations}
+
+        assert found == {"0.example": 1_001, "1.example": 1_002}, order
