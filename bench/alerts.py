@@ -31,8 +31,8 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from bench.child import child
 from bench.cluster import SECS_MAX, ToSend, cpu_secs, environment, part_of, publish
 from bench.figures import Case, tell
-from bench.fleet import START, Fleet
-from bench.hits import Asking, Way, domain, listed
+from bench.fleet import Fleet
+from bench.hits import START, Asking, Way, domain, listed
 from bench.worker import DEVICES, at_full_speed, lines
 from common.kafka import client_config
 from producers.publish.publisher import producer_config

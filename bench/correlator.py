@@ -39,7 +39,7 @@ WARM_ROUNDS = 4
 """Until as many connections leave the state as come into it: a flow record after one, and two to linger."""
 TICK_MESSAGES = 2_500
 """Between two ticks: a second's messages at 250,000 events a second."""
-SETTLE_MS = 60_000
+REST_MS = 60_000
 PRELOAD_MESSAGES, PRELOAD_MS = 400, 10_000
 """While tunnels are opened ahead, 10 s go by for each 400 messages: long ago most of them came to rest."""
 
@@ -140,7 +140,7 @@ def measure(open_connections: int, devices: int, events: int, repeats: int) -> C
     tune_collector()  # as the worker does
     Run(Settings()).preload(Fleet(1), 100)  # what Python needs once is not the state's
     run = Run(Settings())
-    fleet, active = Fleet(devices), Fleet(min(devices, ACTIVE_MAX))
+    fleet = Fleet(devices, active_max=ACTIVE_MAX)
     figures: dict[str, float] = {"open connections": open_connections, "devices": devices}
 
     begun = time.monotonic()
@@ -148,21 +148,18 @@ def measure(open_connections: int, devices: int, events: int, repeats: int) -> C
     before = process.memory_info().rss
     run.preload(fleet, open_connections)
     figures["durable bytes/connection"] = sum(run.first_bytes.values()) / open_connections
-    run.pass_time(SETTLE_MS)
+    run.pass_time(REST_MS)
     gc.collect()
     figures["resident bytes/connection"] = (process.memory_info().rss - before) / open_connections
     figures["preload seconds"] = time.monotonic() - begun
     resolved = run.book().get("resolved:connect", 0)
     assert resolved == open_connections, f"{resolved} of {open_connections} tunnels were resolved"
 
-    run.feed(active.rounds(0, WARM_ROUNDS))
+    run.feed(fleet.rounds(WARM_ROUNDS))
     run.keep_rows = True
-    number = WARM_ROUNDS
-    rounds = active.rounds_for(events)
     best: dict[str, float] = {}
     for _ in range(repeats):
-        messages = list(active.rounds(number, rounds))
-        number += rounds
+        messages = list(fleet.at_least(events))
         run.reset()
         for part in _with_ticks(run, messages):
             run.feed(part)

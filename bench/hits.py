@@ -10,14 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.fleet import FLOW_AFTER, START
-from schemas.clock import MICROS, iso_micros
+from producers.simulation import WorldSettings, eve
+from producers.simulation.exchanges import HTTP
+from producers.simulation.fleet import PROXIES, TOOLS, Listed, remote
+from schemas.clock import MICROS
+from schemas.events import Micros
 from schemas.indicator_input import Given, Refused, indicator_of
 from schemas.indicators import Indicator
 from schemas.tables import AlertKind
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message
 
+START = WorldSettings().begin
+FLOW_AFTER = 61 * MICROS
+AGENT = TOOLS[0].agent
 LOGGED_MS = START // 1_000
 """The log's time when the storm begins: the devices' clocks are right."""
 TAIL_SECS = 120
@@ -49,60 +55,38 @@ def listed(domains: int) -> list[Indicator]:
     return [one for one in found if isinstance(one, Indicator)]
 
 
-@dataclass(frozen=True, slots=True)
 class Asking:
-    """A connection of a device to its proxy, and who is asked for on it; `number` counts within the device."""
+    """A connection of a device to its proxy and the domain requested on it; `number` counts within the device."""
 
-    device: str
-    client_ip: str
-    number: int
-    at: int
-    domain: str
+    def __init__(self, device: str, client_ip: str, number: int, at: Micros, domain: str) -> None:
+        self.domain, self._at, self._number = domain, at, number
+        self._host = f"www.{domain}"
+        port = 1_024 + number % 64_000
+        pair = eve.Pair(remote(client_ip, 0), PROXIES[0])
+        self._wire = eve.Wire(f',"host":"{device}"}}', '"in_iface":"eth0",', 10**12 + number, pair, port, at)
 
     def connect(self, way: Way) -> bytes:
-        """A tunnel is asked for."""
-        more = f'"hostname":"www.{self.domain}","http_port":443,"url":"www.{self.domain}:443","http_method":"CONNECT"'
-        return self._request(way, 0, more)
+        """Return the record of a CONNECT."""
+        status = None if way is Way.BLOCKED else 200
+        return self._request(way, 0, "CONNECT", eve.connect(self._host, 443, AGENT, status))
 
     def get(self, way: Way, tx: int = 0) -> bytes:
-        """Something is asked for over plain HTTP."""
-        more = (
-            f'"hostname":"www.{self.domain}","url":"http://www.{self.domain}/page/{self.number}/{tx}","http_method":"GET",'
-            '"http_content_type":"text/html"'
-        )
-        return self._request(way, tx, more)
+        """Return the record of a plain HTTP request."""
+        url = f"http://{self._host}/page/{self._number}/{tx}"
+        status = None if way is Way.BLOCKED else 200
+        return self._request(way, tx, "host", eve.get(self._host, url, AGENT, "text/html", status, 51))
 
     def flow(self) -> bytes:
-        """The connection's end, told long after it."""
-        begin, end = iso_micros(self.at)[:-1], iso_micros(self.at + 300_000)[:-1]
-        more = (
-            f'"app_proto":"http","flow":{{"pkts_toserver":13,"pkts_toclient":14,"bytes_toserver":2739,'
-            f'"bytes_toclient":4731,"start":"{begin}+0000","end":"{end}+0000","state":"closed","reason":"timeout"}},'
-            '"tcp":{"tcp_flags_ts":"1b","tcp_flags_tc":"1b","state":"closed"}'
-        )
-        return self._eve("flow", 300_000 + FLOW_AFTER, more)
+        """Return the flow record."""
+        end = self._at + 300_000
+        return self._wire.flow(end + FLOW_AFTER, end, HTTP, eve.FINISHED, "timeout", 2_739, 4_731).encode()
 
-    def _request(self, way: Way, tx: int, http: str) -> bytes:
-        after = 1_500 + 2_000 * tx
+    def _request(self, way: Way, tx: int, rule: str, exchange: str) -> bytes:
+        at = self._at + 1_500 + 2_000 * tx
         if way is not Way.BLOCKED:
-            return self._eve(
-                "http", after, f'"tx_id":{tx},"http":{{{http},"protocol":"HTTP/1.1","status":200,"length":51}}'
-            )
-        more = (
-            f'"tx_id":{tx},"alert":{{"action":"blocked","gid":1,"signature_id":9000001,"rev":1,"signature":"listed domain '
-            f'{self.domain}","category":"Potential Corporate Privacy Violation","severity":1}},"http":{{{http},"protocol":'
-            f'"HTTP/1.1","length":0}},"app_proto":"http","direction":"to_server","flow":{{"start":"{iso_micros(self.at)[:-1]}'
-            f'+0000"}}'
-        )
-        return self._eve("alert", after, more)
-
-    def _eve(self, kind: str, after: int, more: str) -> bytes:
-        return (
-            f'{{"timestamp":"{iso_micros(self.at + after)[:-1]}+0000","flow_id":{10**12 + self.number},"in_iface":"eth0",'
-            f'"event_type":"{kind}","src_ip":"{self.client_ip}","src_port":{1_024 + self.number % 64_000},'
-            f'"dest_ip":"10.250.0.1","dest_port":3128,"proto":"TCP","pkt_src":"wire/pcap",'
-            f'"community_id":"1:WENz7KXQZOOvKEclYV9kzV0NIrs=",{more},"host":"{self.device}"}}'
-        ).encode()
+            return self._wire.http(at, tx, exchange).encode()
+        listed = Listed(self._host, self.domain, 9_000_000, "drop", "drop", "drop")
+        return self._wire.alert(at, tx, listed, rule, "drop", f'"http":{{{exchange}}}').encode()
 
 
 @dataclass(frozen=True, slots=True)

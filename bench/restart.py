@@ -18,7 +18,8 @@ import psutil
 
 from bench.cluster import POLL_SECS, SECS_MAX, ToSend, committed, part_of, publish
 from bench.figures import Case, tell
-from bench.fleet import Fleet, name
+from bench.fleet import Fleet
+from producers.simulation.fleet import device_name
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 
@@ -70,7 +71,7 @@ def _again(what: str, settings: Settings, folder: Path, before: dict[str, float]
     tell(f"restart: {what}")
     ends = committed(settings)
     waiting = [
-        ToSend(name(number).encode(), b"{}", 1, {"dialect": "sockets"}, partition)
+        ToSend(device_name(number).encode(), b"{}", 1, {"dialect": "sockets"}, partition)
         for number, partition in enumerate(ends)
     ]
     published = publish(settings, topic_name(settings, TELEMETRY), waiting)

@@ -31,9 +31,8 @@ def row_messages(settings: Settings, fleet: Fleet, rows: int) -> list[bytes]:
     pipeline = Pipeline(settings.correlation)
     made: list[bytes] = []
     count = offset = 0
-    number = 0
     while count < rows:
-        for packed in fleet.rounds(number, 1):
+        for packed in fleet.rounds(1):
             offset += 1
             pipeline.take(Message(offset, 1_800_000_000_000, packed.device.encode(), packed.value, packed.dialect))
             some = pipeline.drain().network_events
@@ -41,7 +40,6 @@ def row_messages(settings: Settings, fleet: Fleet, rows: int) -> list[bytes]:
             if some:
                 made.append(b"\n".join(some))
                 count += len(some)
-        number += 1
     return made
 
 

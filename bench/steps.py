@@ -19,7 +19,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from bench.correlator import SETTLE_MS, WARM_ROUNDS, Run
+from bench.correlator import REST_MS, WARM_ROUNDS, Run
 from bench.fleet import Fleet
 from schemas.settings import Settings
 
@@ -45,9 +45,9 @@ def measure() -> dict[str, float]:
     """Return bytecodes per event of each layer, and `calls`, Python function calls per event."""
     run, fleet = Run(Settings()), Fleet(DEVICES)
     run.preload(fleet, OPEN)
-    run.pass_time(SETTLE_MS)
-    run.feed(fleet.rounds(0, WARM_ROUNDS))
-    messages = fleet.rounds(WARM_ROUNDS, WARM_ROUNDS)
+    run.pass_time(REST_MS)
+    run.feed(fleet.rounds(WARM_ROUNDS))
+    messages = fleet.rounds(WARM_ROUNDS)
     run.feed(islice(messages, WARM_MESSAGES))
     counted = list(islice(messages, MESSAGES))
     run.reset()

@@ -25,7 +25,7 @@ SAMPLE_ROWS = 5_000
 def lines(fleet: Fleet, events: int) -> Iterator[ToSend]:
     """What the fleet's publishers send, in as many rounds as have so many lines."""
     sent: dict[tuple[str, str], int] = {}
-    for one in fleet.rounds(0, fleet.rounds_for(events)):
+    for one in fleet.at_least(events):
         before = sent.get((one.device, one.dialect), 0)
         sent[one.device, one.dialect] = before + one.lines
         headers: dict[str, str | bytes | None] = {"dialect": one.dialect, "sensor": "bench"}

@@ -83,7 +83,7 @@ def load(settings: Settings) -> Iterator[None]:
 
     def go_on() -> None:
         producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
-        for seq, one in enumerate(Fleet(DEVICES, LINES_PER_MESSAGE).rounds(0, ROUNDS_MAX)):
+        for seq, one in enumerate(Fleet(DEVICES, LINES_PER_MESSAGE).rounds(ROUNDS_MAX)):
             if seq % (2 * partitions) == 0 and enough.wait(PAUSE_SECS):
                 break
             device = int(one.device.rpartition("-")[2])

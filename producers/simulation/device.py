@@ -46,6 +46,7 @@ class Device:
         self.profile = profile = profile_of(world, number, chance)
         self.name = profile.name
         self.end = world.end + profile.skew
+        self.open_max = round(world.open_secs_max * MICROS)
         self._pairs: dict[Remote, eve.Pair] = {}
         self._tail = f',"host":"{self.name}"}}'
         self.interface = "" if profile.inline else '"in_iface":"eth0",'
@@ -170,6 +171,10 @@ class Device:
         if cut < self.end and cut < end:
             self._half_seen(connection, cut, end, sent, received)
         return told
+
+    def keep_open(self, connection: Connection) -> None:
+        """Write the endpoint records of a connection that does not end: there is no flow record."""
+        self._kernel(connection, self.end)
 
     def old_tunnel(self, began: Micros, end: Micros, remote: Remote, program: Program) -> Connection:
         """A connection that is older than the sensors: the network sensor sees packets of it, the kernel's nothing."""

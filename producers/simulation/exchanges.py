@@ -25,15 +25,17 @@ def ask(device: Device, at: Micros) -> tuple[Micros, Micros]:
 
 
 def length(device: Device) -> Micros:
-    """How long something stays open: most for seconds, some for hours."""
+    """Draw how long something stays open: most for seconds, some for hours, none longer than the world allows."""
     luck, more = device.draw(), device.draw()
     if luck < 0.55:
-        return 20_000 + int(more * more * 3 * MICROS)
-    if luck < 0.9:
-        return int((3 + 57 * more) * MICROS)
-    if luck < 0.985:
-        return int((60 + 840 * more) * MICROS)
-    return int((900 + 20_000 * more) * MICROS)
+        drawn = 20_000 + int(more * more * 3 * MICROS)
+    elif luck < 0.9:
+        drawn = int((3 + 57 * more) * MICROS)
+    elif luck < 0.985:
+        drawn = int((60 + 840 * more) * MICROS)
+    else:
+        drawn = int((900 + 20_000 * more) * MICROS)
+    return min(drawn, device.open_max)
 
 
 def plain_exchange(

@@ -114,6 +114,11 @@ PATHS = (
 )
 
 
+def device_name(number: int) -> str:
+    """Return the name of a device; devices are numbered from 0."""
+    return f"ws-{number:05d}"
+
+
 def confirmed_proxies() -> tuple[str, ...]:
     """The proxies that the company knows, as `correlation.proxies` wants them."""
     known = [*PROXIES, *PROXIES_V6]
@@ -167,7 +172,7 @@ def profile_of(world: WorldSettings, number: int, chance: Random) -> Profile:
             since = world.begin + skew + int((0.1 + 0.8 * draw()) * (world.end - world.begin))
             modes.append((since, _FIRST_MODES[int(draw() * 4)]))
     return Profile(
-        f"ws-{number:05d}",
+        device_name(number),
         (remote(f"10.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}", 0), v6),
         f"user{int(draw() * 10_000):04d}",
         skew,

@@ -86,6 +86,15 @@ class Journal:
         network.sort(key=_WHEN)
         return kernel, network
 
+    def written_before(self, until: Micros) -> tuple[list[Written], list[Written]]:
+        """Return what arrives from each of the sensors in all slices before a time, in order."""
+        self._next = (until - self._begin) // SLICE
+        kernel, network = (
+            [one for index in sorted(slices) if index < self._next for one in sorted(slices.pop(index), key=_WHEN)]
+            for slices in self._lines
+        )
+        return kernel, network
+
     def told(self, index: int) -> list[Told]:
         """What was really done in this slice."""
         return self._told.pop(index, [])

@@ -37,6 +37,8 @@ class WorldSettings:
     """How much later than it was written a late line arrives, at most. The correlator allows `correlation.lateness_secs`."""
     late_share: float = 0.01
     doubled_share: float = 0.005
+    open_secs_max: float = 20_900.0
+    """How long a connection stays open after its last request, at most."""
     flow_timeout_secs: float = 60.0
     """How long after its end a flow is logged, at the earliest: Suricata's own default."""
     skew_secs_max: float = 3.0

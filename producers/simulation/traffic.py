@@ -28,6 +28,8 @@ from producers.simulation.fleet import (
 from schemas.clock import MICROS
 from schemas.events import Micros
 
+OPEN_PORT_FIRST = 1_024
+
 
 class Ending(NamedTuple):
     """How the last request of a connection went: noticed by network protection, stopped by it, and when it was over."""
@@ -82,6 +84,17 @@ def tunnel(
     end = hello + length(device)
     device.close(connection, end, TUNNELLED, 2_600 + int(draw() * 3_000), 3_700 + int(draw() * 90_000))
     device.tally[f"connections: {scenario}"] += 1
+
+
+def open_tunnel(device: Device, start: Micros, number: int) -> None:
+    """CONNECT, then TLS that does not end; `number` counts such tunnels of a device and gives each a port below the others'."""
+    host, program = SITES[int(device.draw() * len(SITES))], BROWSERS[1]
+    connection = device.connect(start, device.proxy(), program, port=OPEN_PORT_FIRST + number)
+    wire = connection.wire
+    _, answered = ask(device, connection.established)
+    device.say(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
+    device.say(connection, answered + 900, wire.tls(answered + 900, host, tunnelled=True))
+    device.keep_open(connection)
 
 
 def keep_alive(
