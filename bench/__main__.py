@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench import alerts, correlator, dialects, indicators, recovery, restart, sink, storm, worker
-from bench.figures import Case, as_json, table, tell
+from bench.figures import Case, as_json, report_progress, table
 from schemas.settings import Settings
 from schemas.topics import topics
 from unproxy.local.servers.broker import Broker, create_topics
@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cases = run(parts, quick=given.quick, samples=given.samples)
     except KeyboardInterrupt:
-        tell("stopped")
+        report_progress("stopped")
         return 130
     except (EmbeddedError, RuntimeError) as error:
-        tell(str(error))
+        report_progress(str(error))
         return 1
     print(table(cases))
     if given.json:
@@ -47,17 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(parts: Sequence[str], *, quick: bool, samples: Path | None = None) -> list[Case]:
-    """All cases of these parts, in the order of the data's walk."""
-    cases: list[Case] = []
+    """Return all cases of these parts, those without servers first."""
     less = QUICK if quick else 1
-    if "dialects" in parts:
-        cases += dialects.run_cases(dialects.LINES // less, samples)
-    if "correlator" in parts:
-        cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
-    if "indicators" in parts:
-        cases += indicators.run_cases([size // less for size in INDICATORS])
-    if "storm" in parts:
-        cases += storm.run_cases(storm.HITS // less)
+    cases = _pure_cases(parts, less, samples, quick=quick)
     if "worker" in parts:
         for lines in LINES_PER_MESSAGE:
             with _folder() as folder, _broker(folder) as settings:
@@ -79,6 +71,20 @@ def run(parts: Sequence[str], *, quick: bool, samples: Path | None = None) -> li
     return cases
 
 
+def _pure_cases(parts: Sequence[str], less: int, samples: Path | None, *, quick: bool) -> list[Case]:
+    """Return the cases that need no server."""
+    cases: list[Case] = []
+    if "dialects" in parts:
+        cases += dialects.run_cases(dialects.LINES // less, samples)
+    if "correlator" in parts:
+        cases += correlator.run_cases(SIZES[:-1] if quick else SIZES, correlator.EVENTS // less)
+    if "indicators" in parts:
+        cases += indicators.run_cases([size // less for size in INDICATORS])
+    if "storm" in parts:
+        cases += storm.run_cases(storm.HITS // less)
+    return cases
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     with TemporaryDirectory(prefix="unproxy-bench-") as folder:
@@ -87,7 +93,7 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _server(folder: Path) -> Iterator[Broker]:
-    tell("starting Kafka")
+    report_progress("starting Kafka")
     broker = Broker(folder / "kafka", for_bench=True, login=False)
     try:
         broker.start()
@@ -108,7 +114,7 @@ def _broker(folder: Path) -> Iterator[Settings]:
 
 @contextmanager
 def _engine(folder: Path) -> Iterator[Engine]:
-    tell("starting the ClickHouse engine")
+    report_progress("starting the ClickHouse engine")
     engine = Engine(folder / "clickhouse")
     try:
         engine.start()

@@ -30,7 +30,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from bench.child import child
 from bench.cluster import SECS_MAX, ToSend, cpu_secs, environment, part_of, publish
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.fleet import Fleet
 from bench.hits import START, Asking, Way, domain, listed
 from bench.worker import DEVICES, at_full_speed, lines
@@ -58,14 +58,14 @@ ENDLESS = 10**12
 
 
 class Raised(NamedTuple):
-    """An alert, as it is told from all others."""
+    """What distinguishes an alert from all others."""
 
     device: str
     domain: str
     way: str
 
 
-class _Told(msgspec.Struct):
+class AlertMessage(msgspec.Struct):
     Kind: str
     DeviceId: str
     DestinationDomain: str
@@ -103,13 +103,13 @@ class Watch:
             time.sleep(0.05)
 
     def _read(self) -> None:
-        decode = msgspec.json.Decoder(_Told).decode
+        decode = msgspec.json.Decoder(AlertMessage).decode
         while not self._enough.is_set():
             message = self._consumer.poll(0.1)
             now = time.monotonic()
             if message is not None and message.error() is None:
-                told = decode(message.value() or b"")
-                self.seen.setdefault(Raised(told.DeviceId, told.DestinationDomain, told.Kind), now)
+                alert = decode(message.value() or b"")
+                self.seen.setdefault(Raised(alert.DeviceId, alert.DestinationDomain, alert.Kind), now)
 
 
 class Askers:
@@ -117,7 +117,7 @@ class Askers:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = topic_name(settings, TELEMETRY)
-        self._producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
+        self._producer = Producer(producer_config(settings, lambda error: report_progress(f"kafka: {error.str()}")))
         self._numbers = count()
         self.sent: dict[Raised, float] = {}
         self.acknowledged: dict[Raised, float] = {}
@@ -166,14 +166,14 @@ def run_cases(
         askers = Askers(own)
         watch.await_all(askers.ask(RATE), worker)
         for name, rate in (("idle", 0.0), ("half load", SHARE * speed)):
-            tell(f"alerts: {name}: {rate:,.0f} lines a second, {how_many:,} alerts")
+            report_progress(f"alerts: {name}: {rate:,.0f} lines a second, {how_many:,} alerts")
             with _load(own, folder, rate, devices, WARM_SECS + how_many / RATE) as load:
                 time.sleep(WARM_SECS)
                 before, begun = cpu_secs(worker), time.monotonic()
                 asked = askers.ask(how_many)
                 cores = (cpu_secs(worker) - before) / (time.monotonic() - begun)
                 watch.await_all(asked, worker)
-                sent = _said(load)
+                sent = _achieved_rate(load)
             figures = _figures(asked, askers, watch)
             if cases:
                 figures |= {
@@ -198,8 +198,8 @@ def _prepared(settings: Settings, folder: Path, how_many: int) -> Settings:
     )
     create_topics(own.kafka, topics(own))
     domains = (RATE + 2 * how_many) // ASKING_DEVICES + 1
-    said = (ToSend(key_of(one), value_of(one), 1, {}, PARTITION) for one in listed(domains))
-    publish(own, topic_name(own, INDICATORS), said)
+    output = (ToSend(key_of(one), value_of(one), 1, {}, PARTITION) for one in listed(domains))
+    publish(own, topic_name(own, INDICATORS), output)
     time.sleep(2 * GRACE_MS / 1_000)  # what is published before they hold raises no alert
     return own
 
@@ -250,20 +250,20 @@ def _load(
         yield process
 
 
-def _said(load: subprocess.Popen[bytes] | None) -> float:
+def _achieved_rate(load: subprocess.Popen[bytes] | None) -> float:
     """The lines a second that the load really was."""
     if load is None:
         return 0.0
-    said, _ = load.communicate()
+    output, _ = load.communicate()
     if load.returncode:
         raise RuntimeError("the load failed; its words are above")
-    return float(said)
+    return float(output)
 
 
 def send_load(settings: Settings, rate: float, devices: int, secs: float) -> float:
     """Lines at a steady rate for so long; gives the rate that it came to."""
     topic = topic_name(settings, TELEMETRY)
-    producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
+    producer = Producer(producer_config(settings, lambda error: report_progress(f"kafka: {error.str()}")))
     sent, begun = 0, time.monotonic()
     for one in lines(Fleet(devices, LINES_PER_MESSAGE), ENDLESS):
         while (wait := begun + sent / rate - time.monotonic()) > 0:
@@ -282,7 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.alerts", description="The load of the alerts' bench.")
     parser.add_argument("--rate", type=float, required=True, help="lines a second")
     parser.add_argument("--secs", type=float, default=60.0, help="for so long (default %(default)s)")
-    parser.add_argument("--devices", type=int, default=DEVICES, help="devices that say them (default %(default)s)")
+    parser.add_argument("--devices", type=int, default=DEVICES, help="devices that send them (default %(default)s)")
     given = parser.parse_args()
     print(send_load(Settings(), given.rate, given.devices, given.secs))
     return 0

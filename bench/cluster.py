@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from pydantic import SecretStr
 
 from bench.child import child
-from bench.figures import tell
+from bench.figures import report_progress
 from common.kafka import client_config
 from producers.publish.publisher import producer_config
 from schemas.settings import PREFIX, Settings
@@ -68,7 +68,7 @@ def publish(settings: Settings, topic: str, messages: Iterable[ToSend]) -> Publi
         assert offset is not None
         published.weights.setdefault(partition, {})[offset] = weight
 
-    producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
+    producer = Producer(producer_config(settings, lambda error: report_progress(f"kafka: {error.str()}")))
     for one in messages:
         then = partial(delivered, weight=one.weight)
         while True:
@@ -123,8 +123,8 @@ def work_off(
         with part_of(settings, verb, folder) as part:
             while True:
                 if time.monotonic() > deadline or part.status() == psutil.STATUS_ZOMBIE:
-                    said = _log(folder, verb).read_text(errors="replace")
-                    raise RuntimeError(f"{verb} ended, or was not done after {SECS_MAX:g} s: {said[-2_000:]}")
+                    output = _log(folder, verb).read_text(errors="replace")
+                    raise RuntimeError(f"{verb} ended, or was not done after {SECS_MAX:g} s: {output[-2_000:]}")
                 now = Used(time.monotonic(), cpu_secs(part), cpu_secs(server) if server else 0.0)
                 if begin is None or now.cpu_secs <= start_secs:
                     begin = now
@@ -132,7 +132,7 @@ def work_off(
                 if published.done({place.partition: place.offset for place in committed}):
                     took = [end - beginning for end, beginning in zip(now, begin, strict=True)]
                     took[1] = now.cpu_secs - start_secs
-                    return Used(*(max(secs, POLL_SECS) for secs in took))  # nothing shorter can be told apart
+                    return Used(*(max(secs, POLL_SECS) for secs in took))  # shorter times cannot be measured
                 time.sleep(POLL_SECS)
     finally:
         asker.close()
@@ -205,6 +205,6 @@ def environment(settings: Settings) -> dict[str, str]:
     for section, values in settings.model_dump(mode="json", exclude_unset=True).items():
         for name, value in values.items():
             given = getattr(getattr(settings, section), name)
-            said = given.get_secret_value() if isinstance(given, SecretStr) else str(value)
-            kept[f"{PREFIX}{section.upper()}__{name.upper()}"] = said
+            output = given.get_secret_value() if isinstance(given, SecretStr) else str(value)
+            kept[f"{PREFIX}{section.upper()}__{name.upper()}"] = output
     return kept

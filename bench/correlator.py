@@ -22,7 +22,7 @@ import psutil
 
 from bench import floor
 from bench.child import child
-from bench.figures import Case, per_event, tell
+from bench.figures import Case, per_event, report_progress
 from bench.fleet import Fleet, Packed
 from schemas.settings import Settings
 from schemas.topics import TICK_DIALECT
@@ -192,7 +192,7 @@ def run_cases(sizes: Sequence[int], events: int = EVENTS, repeats: int = REPEATS
     """Each size in a process of its own, one after the other."""
     cases = []
     for size in sizes:
-        tell(f"correlator: {size:,} open connections on {devices_for(size):,} devices")
+        report_progress(f"correlator: {size:,} open connections on {devices_for(size):,} devices")
         command = [sys.executable, "-m", "bench.correlator", "--open", str(size), "--events", str(events)]
         command += ["--repeats", str(repeats)]
         with child(command, stdout=subprocess.PIPE, cwd=HOUSE) as process:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.child import child
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from producers.files.lines import Lines
 from producers.sources.source import SourceFile
 from schemas.events import Dialect, Ignored, Reject
@@ -98,7 +98,7 @@ def run_cases(
     """Each dialect in a process of its own, one after the other."""
     cases: list[Case] = []
     for name in sorted(names or dialects()):
-        tell(f"dialects: {name}")
+        report_progress(f"dialects: {name}")
         command = [sys.executable, "-m", "bench.dialects", "--dialect", name]
         command += ["--lines", str(count), "--repeats", str(repeats)]
         command += ["--samples", str(samples.resolve())] if samples is not None else []

@@ -47,7 +47,7 @@ def as_json(cases: Sequence[Case]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(cases), indent=2) + b"\n"
 
 
-def tell(what: str) -> None:
+def report_progress(what: str) -> None:
     """A line of progress."""
     print(what, file=sys.stderr, flush=True)
 

@@ -61,7 +61,7 @@ class Fleet:
             open_secs_max=2.0,
         )
         tally = Counter[str]()
-        self._devices = [Device(world, number, tally, tells=False) for number in range(devices)]
+        self._devices = [Device(world, number, tally, keeps_truth=False) for number in range(devices)]
         self._active = self._devices[:active_max]
         self._now = world.begin
         self._opened = 0

@@ -13,7 +13,7 @@ from schemas.parsers.network import suricata
 from schemas.tables import NetworkEvent
 
 DECODERS: dict[str, msgspec.json.Decoder[Any]] = {"suricata": suricata._EVE, "sockets": sockets._LINE}
-"""The very decoders of the dialects; their names are private as nobody else should need them."""
+"""The very decoders of the dialects; their names are private as no other module should need them."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_row = msgspec.json.Decoder(NetworkEvent).decode

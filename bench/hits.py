@@ -1,6 +1,6 @@
 """Requests that raise alerts, as lines of Suricata: refused by the device itself, or let through and meant by an indicator.
 
-A storm is many of them, the same domains over and over. The same requests for hosts that nobody lists are its floor.
+A storm is many of them, the same domains over and over. The same requests for unlisted hosts are its floor.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Way(StrEnum):
     BLOCKED = AlertKind.BLOCKED
     """The device's protection stops it."""
     NOT_ENFORCED = AlertKind.NOT_ENFORCED
-    """An indicator says block, and it goes through."""
+    """An indicator with the action block matches, and the request proceeds."""
     HARMLESS = "harmless"
-    """Nobody means its host."""
+    """Its host is not listed."""
 
 
 def domain(number: int) -> str:
@@ -47,7 +47,7 @@ def domain(number: int) -> str:
 
 
 def listed(domains: int) -> list[Indicator]:
-    """Indicators that say: block these domains."""
+    """Return indicators with the action block for these domains."""
     found = [
         indicator_of(Given(domain(number), title="Campaign 7", severity="high"), START) for number in range(domains)
     ]
@@ -109,7 +109,7 @@ class Storm:
         return self.hits_each // self.REQUESTS
 
     def messages(self, *, twice: bool = False) -> Iterator[Message]:
-        """All there is on the log, with a tick each second; `twice` says every line twice."""
+        """All there is on the log, with a tick each second; `twice` repeats every line."""
         offset, second = 0, 0
         step = self.secs * MICROS // self.connections
         for number in range(self.connections):

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from bench.child import child
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from schemas.indicators import Indicator, IndicatorAction, IndicatorType, indicator_id
 from streams.indicators.index import IndicatorSet
 from streams.worker.gc_tuning import tune_collector
@@ -30,7 +30,7 @@ SEED = 7
 DESTINATIONS = 200_000
 REPEATS = 5
 HIT_SHARE = 0.05
-"""Of the destinations so many are ones that an indicator means; the others are like them, and nobody's."""
+"""Of the destinations so many are ones that an indicator means; the others are like them, and match none."""
 KINDS = (IndicatorType.DOMAIN,) * 12 + (IndicatorType.IP,) * 4 + (IndicatorType.URL,) * 3 + (IndicatorType.CIDR,)
 """Of twenty: what lists are made of."""
 
@@ -132,7 +132,7 @@ def run_cases(counts: Sequence[int], destinations: int = DESTINATIONS, repeats: 
     """Each number of indicators in a process of its own, one after the other."""
     cases = []
     for count in counts:
-        tell(f"indicators: {count:,}")
+        report_progress(f"indicators: {count:,}")
         command = [sys.executable, "-m", "bench.indicators", "--count", str(count)]
         command += ["--destinations", str(destinations), "--repeats", str(repeats)]
         with child(command, stdout=subprocess.PIPE, cwd=HOUSE) as process:

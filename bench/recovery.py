@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster import committed
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.worker_fleet import RESTART_SECS, Seen, WorkerFleet, await_progress, load
 from schemas.settings import Settings
 from schemas.topics import topics
@@ -84,7 +84,7 @@ def _kill_and_restart(worker_fleet: WorkerFleet) -> float:
 
 
 def _broker_again(broker: Broker) -> float:
-    """The moment when the broker answers again; nobody can do anything before."""
+    """The moment when the broker answers again; no client can do anything before."""
     broker.kill()
     broker.start()
     return time.time()
@@ -94,7 +94,7 @@ def _after(
     name: str, broker: Broker, folder: Path, breaks: Callable[[WorkerFleet], float], *, size: int = 1, **worker: Any
 ) -> Case:
     """One fault; from the moment that it gives to progress everywhere."""
-    tell(f"recovery: {name}")
+    report_progress(f"recovery: {name}")
     with _worker_fleet(broker, folder, size, **worker) as worker_fleet:
         began = time.time()
         moment = breaks(worker_fleet)
@@ -115,7 +115,7 @@ def _after(
 
 def _rolling(name: str, broker: Broker, folder: Path, size: int) -> Case:
     """All workers, one after the other, as a new version is brought out."""
-    tell(f"recovery: {name}")
+    report_progress(f"recovery: {name}")
     stops = []
     with _worker_fleet(broker, folder, size, standby_replicas=1) as worker_fleet:
         began = time.time()

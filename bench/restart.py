@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from bench.cluster import POLL_SECS, SECS_MAX, ToSend, committed, part_of, publish
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.fleet import Fleet
 from producers.simulation.fleet import device_name
 from schemas.settings import Settings
@@ -26,9 +26,9 @@ from schemas.topics import TELEMETRY, topic_name
 OPEN = 1_000_000
 DEVICES = 10_000
 AHEAD_MESSAGES = 2_000
-"""As the publishers are never far ahead, the log's time passes between the messages and connections settle meanwhile."""
+"""As the publishers are never far ahead, the log's time passes between the messages and connections are decided meanwhile."""
 REST_SECS = 25.0
-"""Until the connections have settled, which writes them once more, and lie still."""
+"""Until the connections are decided, which writes them once more, and no timer is due."""
 LATER_SECS = 5.0
 """After it goes on: memory is looked at for so long, as a restart is done when everything runs again."""
 
@@ -36,7 +36,7 @@ LATER_SECS = 5.0
 def run_cases(settings: Settings, folder: Path, connections: int = OPEN, devices: int = DEVICES) -> list[Case]:
     """Fill once, then end it in three ways; the topics of these settings are there and empty."""
     topic = topic_name(settings, TELEMETRY)
-    tell(f"restart: {connections:,} connections open on {devices:,} devices")
+    report_progress(f"restart: {connections:,} connections open on {devices:,} devices")
     filling = _filling(Fleet(devices), connections)
     cases = []
     with part_of(settings, "worker", folder) as worker:
@@ -68,7 +68,7 @@ def _filling(fleet: Fleet, connections: int) -> Iterator[ToSend]:
 
 def _again(what: str, settings: Settings, folder: Path, before: dict[str, float]) -> Case:
     """Start the worker over input that waits; it is killed when it was measured."""
-    tell(f"restart: {what}")
+    report_progress(f"restart: {what}")
     ends = committed(settings)
     waiting = [
         ToSend(device_name(number).encode(), b"{}", 1, {"dialect": "sockets"}, partition)
@@ -105,7 +105,7 @@ def _peak(worker: psutil.Process) -> float:
     for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("the kernel tells no VmHWM")
+    raise RuntimeError("the kernel reports no VmHWM")
 
 
 def _megabytes(folder: Path) -> float:

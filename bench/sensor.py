@@ -1,9 +1,9 @@
-"""What `unproxy sensor` costs and loses: so many connections a second for so long, against what the client says it did.
+"""What `unproxy sensor` costs and loses: so many connections a second for so long, against the client's own counts.
 
     python -m bench.sensor [CONNECTIONS_A_SECOND] [SECONDS] [http] [learn]
 
 As root, on Linux. The client connects to its own loopback device, in a network namespace that it shares with the sensor; tracefs
-is mounted in a mount namespace of its own. With `http` each connection asks for a tunnel and says a name in it, and the sensor
+is mounted in a mount namespace of its own. With `http` each connection asks for a tunnel and sends a name in it, and the sensor
 listens. With `learn` no proxy is named, and it learns who is one. One JSON object on stdout.
 """
 
@@ -30,7 +30,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 def client(rate: int, secs: int, *, http: bool) -> None:
-    """Connect and close at that rate, as far as the machine allows; says how many it made, in how long."""
+    """Connect and close at that rate, as far as the machine allows; print how many were made, in how long."""
     servers = [socket.create_server(("127.0.0.1", port), backlog=4_096) for port in PORTS]
     for server in servers:
         threading.Thread(target=accept, args=(server, http), daemon=True).start()
@@ -51,7 +51,7 @@ def client(rate: int, secs: int, *, http: bool) -> None:
 
 
 def hello(name: str) -> bytes:
-    """What a TLS client says first."""
+    """Return a TLS client hello."""
     outgoing = ssl.MemoryBIO()
     connection = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
     with suppress(ssl.SSLWantReadError):
@@ -113,27 +113,27 @@ def main(rate: int, secs: int, *, http: bool, learn: bool) -> None:
         )
         spent, rss_kb = cpu_secs(sensor.pid) - before, rss(sensor.pid)
         sensor.send_signal(signal.SIGTERM)
-        last_words = sensor.communicate(timeout=60)[1]
+        last_report = sensor.communicate(timeout=60)[1]
         did = json.loads(load.stdout)
         written = [json.loads(line) for line in out.read_text().splitlines()]
         lines = [line for line in written if line.get("pid") == did["pid"]]
-        said = [line for line in written if "kind" in line]
-        told = {(line["local_port"], line["remote_port"], line["ts_attempt"]) for line in lines}
+        http_lines = [line for line in written if "kind" in line]
+        reported = {(line["local_port"], line["remote_port"], line["ts_attempt"]) for line in lines}
         ended = [line for line in lines if "ts_closed" in line]
-        facts = dict(word.split("=", 1) for word in last_words.split() if "=" in word)
+        facts = dict(word.split("=", 1) for word in last_report.split() if "=" in word)
         print(
             json.dumps(
                 {
                     **did,
-                    "told": len(told),
-                    "missing": did["made"] - len(told),
-                    "without_end": len(told) - len(ended),
+                    "reported": len(reported),
+                    "missing": did["made"] - len(reported),
+                    "without_end": len(reported) - len(ended),
                     "without_process": sum(not line.get("path") for line in lines),
                     "lost_in_kernel": int(facts["lost_in_kernel"]),
                     "lost_in_queue": int(facts["lost_in_queue"]),
-                    "requests_told": sum(line["kind"] == "http" for line in said),
-                    "with_status": sum("status" in line for line in said),
-                    "names_told": sum(line["kind"] == "tls" for line in said),
+                    "requests_reported": sum(line["kind"] == "http" for line in http_lines),
+                    "with_status": sum("status" in line for line in http_lines),
+                    "names_reported": sum(line["kind"] == "tls" for line in http_lines),
                     "packets_lost": int(facts.get("lost_packets", 0)),
                     "attempts_on_the_machine": int(facts["attempts"]),
                     "cpu_us_a_connection": round(1e6 * spent / int(facts["attempts"]), 1),

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.cluster import ToSend, Used, cpu_secs, publish, work_off
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.fleet import Fleet
 from schemas.ddl import VERSIONS, quoted
 from schemas.settings import ClickHouseSettings, Settings
@@ -45,21 +45,21 @@ def row_messages(settings: Settings, fleet: Fleet, rows: int) -> list[bytes]:
 
 def run_case(settings: Settings, folder: Path, engine_pid: int, rows: int, devices: int = DEVICES) -> Case:
     """One sink over a topic that was filled before; topics and database of these settings are there and empty."""
-    tell(f"sink: making {rows:,} rows")
+    report_progress(f"sink: making {rows:,} rows")
     values = row_messages(settings, Fleet(devices), rows)
     partitions = next(t.partitions for t in topics(settings) if t.name == topic_name(settings, NETWORK_EVENTS))
     topic = topic_name(settings, NETWORK_EVENTS)
     to_send = [ToSend(None, value, _rows(value), {}, number % partitions) for number, value in enumerate(values)]
     _migrate(settings.clickhouse)
     engine = psutil.Process(engine_pid)
-    tell("sink: starting once, to know what a start takes")
+    report_progress("sink: starting once, to know what a start takes")
     start = work_off(settings, "sink", folder, publish(settings, topic, to_send[:partitions]), server=engine)
     published = publish(settings, topic, to_send)
 
-    tell("sink: the sink works")
+    report_progress("sink: the sink works")
     used = work_off(settings, "sink", folder, published, start_secs=start.cpu_secs, server=engine)
 
-    tell("sink: the floor")
+    report_progress("sink: the floor")
     bare = _bare_inserts(settings, values, engine)
     total = published.total
     size = sum(len(value) for value in values) / total

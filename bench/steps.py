@@ -129,7 +129,10 @@ def main() -> int:
     for line in wrong:
         print(line, file=sys.stderr)
     if wrong:
-        print("save the steps elsewhere, or raise the budget with --write and say why in the commit", file=sys.stderr)
+        print(
+            "save the steps elsewhere, or raise the budget with --write and give the reason in the commit",
+            file=sys.stderr,
+        )
     return 1 if wrong else 0
 
 

@@ -3,7 +3,7 @@
     python -m bench.storm --way blocked --each 1
 
 runs one case and writes it as JSON. Each case is a process of its own: its memory is then its own, too. The floor is the same
-number of the same lines for hosts that nobody lists, with the same indicators on the list.
+number of the same lines for unlisted hosts, with the same indicators on the list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 import psutil
 
 from bench.child import child
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.hits import Storm, Way, listed
 from schemas.settings import Settings
 from schemas.tables import AlertKind
@@ -37,7 +37,7 @@ GAP_SECS_MIN = 60.0
 """Between two messages of one alert."""
 
 
-class Told(msgspec.Struct):
+class AlertMessage(msgspec.Struct):
     """What is looked at of an alert."""
 
     AlertId: str
@@ -53,28 +53,28 @@ class Seen:
     """Alerts of one kind, as they left."""
 
     kind: str
-    latest: dict[str, Told] = field(default_factory=dict)
+    latest: dict[str, AlertMessage] = field(default_factory=dict)
     messages: Counter[str] = field(default_factory=Counter)
     """By AlertId."""
     shortest_gap_ms: float = float("inf")
     """Of the log's time, between two messages of one alert."""
     _at: dict[str, int] = field(default_factory=dict)
-    _decode: msgspec.json.Decoder[Told] = field(default_factory=lambda: msgspec.json.Decoder(Told))
+    _decode: msgspec.json.Decoder[AlertMessage] = field(default_factory=lambda: msgspec.json.Decoder(AlertMessage))
 
     def take(self, message: bytes, logged_ms: int) -> None:
         """One left at this time of the log. A version that was there before, as after a crash, is no news."""
-        told = self._decode.decode(message)
-        before = self.latest.get(told.AlertId)
-        if told.Kind != self.kind or (before is not None and told.Version <= before.Version):
+        alert = self._decode.decode(message)
+        before = self.latest.get(alert.AlertId)
+        if alert.Kind != self.kind or (before is not None and alert.Version <= before.Version):
             return
         if before is not None:
-            self.shortest_gap_ms = min(self.shortest_gap_ms, logged_ms - self._at[told.AlertId])
-        self.latest[told.AlertId], self._at[told.AlertId] = told, logged_ms
-        self.messages[told.AlertId] += 1
+            self.shortest_gap_ms = min(self.shortest_gap_ms, logged_ms - self._at[alert.AlertId])
+        self.latest[alert.AlertId], self._at[alert.AlertId] = alert, logged_ms
+        self.messages[alert.AlertId] += 1
 
     def counts(self) -> dict[tuple[str, str], int]:
         """What is counted in the end for each device and domain."""
-        return {(told.DeviceId, told.DestinationDomain): told.Count for told in self.latest.values()}
+        return {(alert.DeviceId, alert.DestinationDomain): alert.Count for alert in self.latest.values()}
 
 
 def pipeline_for(storm: Storm) -> Pipeline:
@@ -136,7 +136,7 @@ def run_cases(hits: int = HITS, devices: int = DEVICES, domains: int = DOMAINS) 
     for each in (1, domains):
         bare: Case | None = None
         for way in (Way.HARMLESS, Way.BLOCKED, Way.NOT_ENFORCED):
-            tell(f"storm: {_name(way, each)}")
+            report_progress(f"storm: {_name(way, each)}")
             command = [sys.executable, "-m", "bench.storm", "--way", way, "--each", str(each)]
             command += ["--hits", str(hits), "--devices", str(devices), "--domains", str(domains)]
             with child(command, stdout=subprocess.PIPE, cwd=HOUSE) as process:

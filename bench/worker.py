@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import floor
 from bench.cluster import Published, ToSend, Used, publish, read_all, work_off
-from bench.figures import Case, tell
+from bench.figures import Case, report_progress
 from bench.fleet import Fleet
 from schemas.settings import Settings
 from schemas.topics import NETWORK_EVENTS, TELEMETRY, topic_name
@@ -17,7 +17,7 @@ from schemas.topics import NETWORK_EVENTS, TELEMETRY, topic_name
 EVENTS = 1_000_000
 DEVICES = 200
 STARTERS = 8
-"""Devices that speak once before it is measured."""
+"""Devices whose messages are processed once before the measurement."""
 SAMPLE_ROWS = 5_000
 """Rows of the run that the floor encodes over and over."""
 
@@ -39,7 +39,7 @@ def run_case(settings: Settings, folder: Path, lines_per_message: int, events: i
     start, published, used = at_full_speed(
         settings, folder, f"worker: {name}", Fleet(devices, lines_per_message), events
     )
-    tell(f"worker: {name}: the floors")
+    report_progress(f"worker: {name}: the floors")
     rows, sample = _rows(settings)
     total = published.total
     bare = _bare(settings, published)
@@ -69,12 +69,12 @@ def at_full_speed(
 ) -> tuple[Used, Published, Used]:
     """What a start takes; what lay there then, and what it took to work it off."""
     topic = topic_name(settings, TELEMETRY)
-    tell(f"{who}: starting once, to know what a start takes")
+    report_progress(f"{who}: starting once, to know what a start takes")
     first = publish(settings, topic, lines(Fleet(STARTERS), 1))
     start = work_off(settings, "worker", folder, first)
-    tell(f"{who}: publishing {events:,} events")
+    report_progress(f"{who}: publishing {events:,} events")
     published = publish(settings, topic, lines(fleet, events))
-    tell(f"{who}: the worker works")
+    report_progress(f"{who}: the worker works")
     return start, published, work_off(settings, "worker", folder, published, start_secs=start.cpu_secs)
 
 

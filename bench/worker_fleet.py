@@ -17,7 +17,7 @@ import psutil
 from confluent_kafka import KafkaException, Producer
 
 from bench.cluster import POLL_SECS, SECS_MAX, committed, part_of, read_all
-from bench.figures import tell
+from bench.figures import report_progress
 from bench.fleet import Fleet
 from producers.publish.publisher import producer_config
 from schemas.settings import Settings
@@ -82,7 +82,7 @@ def load(settings: Settings) -> Iterator[None]:
     partitions = len(committed(settings))
 
     def go_on() -> None:
-        producer = Producer(producer_config(settings, lambda error: tell(f"kafka: {error.str()}")))
+        producer = Producer(producer_config(settings, lambda error: report_progress(f"kafka: {error.str()}")))
         for seq, one in enumerate(Fleet(DEVICES, LINES_PER_MESSAGE).rounds(ROUNDS_MAX)):
             if seq % (2 * partitions) == 0 and enough.wait(PAUSE_SECS):
                 break

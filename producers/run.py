@@ -37,7 +37,7 @@ from schemas.settings import Settings
 log = logging.getLogger(__name__)
 
 IDLE_SECS = 0.05
-TELL_SECS = 5.0
+REPORT_SECS = 5.0
 """Interval between two log entries about the progress of learning addresses."""
 STOP_SECS_MAX = 8.0
 """Longest wait of a stop for Kafka; messages not acknowledged by then are sent again by the next run."""
@@ -170,13 +170,15 @@ def _learning(settings: Settings, sources: list[Source], stop: Event, clock: Cal
     """Return which device has which address, learnt from complete files; followed files and network sources are incomplete."""
     due = clock()
 
-    def tell(done: int, of: int) -> None:
+    def report_progress(done: int, of: int) -> None:
         nonlocal due
         if clock() >= due:
-            due = clock() + TELL_SECS
+            due = clock() + REPORT_SECS
             log.info("learning addresses", extra={"bytes": done, "of": of})
 
-    return Learning(sources, line_bytes_max=settings.publisher.line_bytes_max, stopped=stop.is_set, progress=tell)
+    return Learning(
+        sources, line_bytes_max=settings.publisher.line_bytes_max, stopped=stop.is_set, progress=report_progress
+    )
 
 
 class _Producer:
@@ -253,7 +255,7 @@ class _Producer:
             self._finish()
         finally:
             self._save()
-            self._tell_what_is_lost()
+            self._report_losses()
             self._publisher.close()
         self._progress(self.report)
         return self.report
@@ -301,7 +303,9 @@ class _Producer:
 
     def _take(self, line: Line, now: float) -> None:
         named = self._devices.of(line)
-        self._due.extend(self._batcher.add(line, named.device, now, told=named.told, refused=named.refused))
+        self._due.extend(
+            self._batcher.add(line, named.device, now, names_device=named.names_device, refused=named.refused)
+        )
         line.file.taken = line.end
         report = self.report
         report.lines += 1
@@ -326,7 +330,7 @@ class _Producer:
     def _outstanding(self) -> Iterator[Batch]:
         return chain(self._batcher.waiting(), self._due, self._publisher.outstanding())
 
-    def _tell_what_is_lost(self) -> None:
+    def _report_losses(self) -> None:
         """Log lines of standard input and of the sensor that Kafka did not acknowledge, as neither can be read again."""
         lost = [batch for batch in self._outstanding() if batch.file.once]
         lines = sum(len(batch.lines) for batch in lost)

@@ -17,7 +17,7 @@ from tests.sample import Score, score
 
 TICKS_EVERY = MICROS // SLICE
 AFTERWARDS_SECS = 200
-"""The log goes on for so long when all is said."""
+"""The log goes on for so long after the last line."""
 
 
 @dataclass
@@ -48,8 +48,8 @@ def play(settings: WorldSettings, correlation: CorrelationSettings | None = None
         played.rows.extend(map(json.loads, output.network_events))
         played.rejects += len(output.rejects)
 
-    for number, (until, said) in enumerate(world.slices(), 1):
-        for one in said:
+    for number, (until, by_device) in enumerate(world.slices(), 1):
+        for one in by_device:
             for stream, lines in zip(one.streams, one.lines, strict=True):
                 if lines:
                     offset += 1

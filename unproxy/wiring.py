@@ -334,7 +334,7 @@ def recorded_messages(
             if line.too_long:
                 yield Reject(Reason.TOO_LONG, line.too_long, masked(line.value), line.dialect, named.device)
             else:
-                yield from grouping.add(line, named.device, named.told)
+                yield from grouping.add(line, named.device, named.names_device)
     except SourceDamaged as error:
         damage = str(error)
     yield from grouping.drain()

@@ -37,7 +37,7 @@ class Batch:
     """Why its only line goes to `rejects`; None if its lines are published."""
     detail: str = ""
     """The reason as text."""
-    told: bool = True
+    names_device: bool = True
     """All lines are about `device`; else `device` is a substitute for lines that name none."""
     seq: int = 0
     """Number of its first line once it is sent; 0 before, and for lines that are not numbered."""
@@ -62,26 +62,29 @@ class Batcher:
         self._by_age: OrderedDict[Batch, None] = OrderedDict()
         self.waiting_bytes = 0
 
-    def add(self, line: Line, device: str, now: float, *, told: bool = True, refused: str = "") -> list[Batch]:
-        """Add a line, `told` if it names its device itself; return the batches that become due.
+    def add(self, line: Line, device: str, now: float, *, names_device: bool = True, refused: str = "") -> list[Batch]:
+        """Add a line, `names_device` if it names its device itself; return the batches that become due.
 
         `refused` is the reason why the sender may not report the line; such a line becomes a batch of its own, for
         `rejects`.
         """
         if line.too_long:
-            return [*self._close_device(device), _alone(line, device, now, told, Reason.TOO_LONG, line.too_long)]
+            return [
+                *self._close_device(device),
+                _alone(line, device, now, names_device, Reason.TOO_LONG, line.too_long),
+            ]
         if refused:
-            return [_alone(line, device, now, told, Reason.NOT_ALLOWED, refused)]
+            return [_alone(line, device, now, names_device, Reason.NOT_ALLOWED, refused)]
 
         due: list[Batch] = []
-        batch = self._of(device, line, told)
+        batch = self._of(device, line, names_device)
         if batch is not None:
             if self._overtakes(line, batch):
                 due, batch = self._close_device(device), None
             elif batch.size_bytes + len(line.value) > self._bytes_max:
                 due, batch = self._close(batch), None
         if batch is None:
-            batch = self._open(line, device, now, told)
+            batch = self._open(line, device, now, names_device)
         batch.add(line.value)
         self.waiting_bytes += len(line.value) + 1
         if batch.size_bytes >= self._bytes_max:
@@ -112,9 +115,9 @@ class Batcher:
         """Return the open batches, oldest first."""
         return self._by_age.keys()
 
-    def _of(self, device: str, line: Line, told: bool) -> Batch | None:
+    def _of(self, device: str, line: Line, names_device: bool) -> Batch | None:
         for batch in self._by_device.get(device, ()):
-            if batch.file is line.file and batch.dialect == line.dialect and batch.told == told:
+            if batch.file is line.file and batch.dialect == line.dialect and batch.names_device == names_device:
                 return batch
         return None
 
@@ -126,8 +129,10 @@ class Batcher:
         later = batches[batches.index(batch) + 1 :]
         return any(abs(line.written - other.written) > self._disorder_max for other in later)
 
-    def _open(self, line: Line, device: str, now: float, told: bool) -> Batch:
-        batch = Batch(device, line.dialect, line.sensor, line.file, line.start, line.written, now, told=told)
+    def _open(self, line: Line, device: str, now: float, names_device: bool) -> Batch:
+        batch = Batch(
+            device, line.dialect, line.sensor, line.file, line.start, line.written, now, names_device=names_device
+        )
         self._by_device.setdefault(device, []).append(batch)
         self._by_age[batch] = None
         return batch
@@ -151,10 +156,19 @@ class Batcher:
         return closed
 
 
-def _alone(line: Line, device: str, now: float, told: bool, reason: Reason, detail: str) -> Batch:
+def _alone(line: Line, device: str, now: float, names_device: bool, reason: Reason, detail: str) -> Batch:
     """Return a batch of one line that is rejected, not published."""
     batch = Batch(
-        device, line.dialect, line.sensor, line.file, line.start, line.written, now, reason, detail, told=told
+        device,
+        line.dialect,
+        line.sensor,
+        line.file,
+        line.start,
+        line.written,
+        now,
+        reason,
+        detail,
+        names_device=names_device,
     )
     batch.add(line.value)
     return batch

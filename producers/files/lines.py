@@ -110,9 +110,9 @@ class Lines:
         """Yield the bytes after the last newline as a line."""
         if self._length:
             yield from self._whole(newline=0)
-        yield from self.let_go()
+        yield from self.release()
 
-    def let_go(self) -> Iterator[Line]:
+    def release(self) -> Iterator[Line]:
         """Yield the lines that the framings hold back, at the end of the file or when it has been quiet."""
         for dialect, _ in list(self._framings.values()):
             done = self._done()

@@ -85,7 +85,7 @@ def piped(source: Source, *, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[L
             if not select.select([stream], [], [], 0)[0]:
                 quiet += 1
                 if quiet == QUIET_ROUNDS:
-                    yield from lines.let_go()
+                    yield from lines.release()
                 yield None
             elif chunk := os.read(stream.fileno(), CHUNK_BYTES):
                 quiet = 0

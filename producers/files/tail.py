@@ -217,7 +217,7 @@ class _Followed:
             self.file.changed = changed_at(os.fstat(self.stream.fileno()))
             yield from self._lines.feed(chunk)
         if now - self.quiet_since >= HELD_SECS_MAX:
-            yield from self._lines.let_go()
+            yield from self._lines.release()
 
     def last_lines(self, now: float) -> Iterator[Line]:
         """Yield lines of a rotated or truncated file; once it is quiet, also the rest without newline."""

@@ -22,7 +22,7 @@ class Named(NamedTuple):
     """The device of a line."""
 
     device: str
-    told: bool
+    names_device: bool
     """The line itself names the device, so everything in the line belongs to it; else the device is only the line's origin."""
     refused: str = ""
     """Why the line's sender may not report on the device; "" if it may."""
@@ -78,17 +78,17 @@ class Devices:
     def _named(self, line: Line) -> Named:
         dialect = self._dialects[line.dialect]
         try:
-            told = dialect.device_of(line.value)
+            names_device = dialect.device_of(line.value)
         except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
             self._failures.add(dialect, error)
-            told = ""
+            names_device = ""
         written_at = partial(self._failures.written_at, dialect, line.value)
-        found = self._table.find(told, written_at)
+        found = self._table.find(names_device, written_at)
         if found.how is How.ADDRESS and self._learning is not None:
             self._learn(self._learning)
-            found = self._table.find(told, written_at)
+            found = self._table.find(names_device, written_at)
         self._counts[found.how] += 1
-        if found.how is not How.UNTOLD:
+        if found.how is not How.UNNAMED:
             return Named(found.device, True)
         given = self._table.find(self._given, written_at).device
         return Named(given or line.sensor, False)
@@ -106,7 +106,7 @@ def _within(grant: Grant, named: Named) -> Named:
 
     An allowed line counts as naming its device: the worker, which parses the whole line, could find another name in it.
     """
-    if grant.only and not named.told:
+    if grant.only and not named.names_device:
         return Named(grant.only, True)
     if grant.allows(named.device):
         return Named(named.device, True)

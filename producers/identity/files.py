@@ -34,7 +34,7 @@ LOOK_SECS = 0.5
 """Interval of checks for changed files; a line read before its new lease still has the address as its device."""
 LOOK_SHARE_MAX = 0.05
 """Largest share of the time spent reloading, whatever the size of the files."""
-TOLD_MAX = 20
+REPORTED_MAX = 20
 """Largest number of invalid lines of a file that are logged."""
 
 _Stamp = tuple[int, int, int, int]
@@ -112,7 +112,7 @@ def read_file(path: str) -> tuple[list[Entry], int]:
             entries.append(_entry(line()))
         except (ValueError, msgspec.MsgspecError) as error:
             unusable += 1
-            if unusable <= TOLD_MAX:
+            if unusable <= REPORTED_MAX:
                 log.error("line of an identity file is left out", extra={"at": f"{path}:{number}", "error": str(error)})
         if len(entries) > ENTRIES_MAX:
             raise SourceError(f"{path}: has more than {ENTRIES_MAX:,} entries; leave out what is long over")

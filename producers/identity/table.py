@@ -44,7 +44,7 @@ class How(StrEnum):
     """The line has only an address, and no device is known to have had it then; the address is used as the device."""
     AMBIGUOUS = "ambiguous"
     """Several devices had the name or the address then; it is kept unchanged and assigned to none of them."""
-    UNTOLD = "untold"
+    UNNAMED = "untold"
     """The line names no device, or nothing that can be a device's name.
 
     The substitute is the device of its grant if that is only one, then that given with `--device`, then the sensor.
@@ -68,7 +68,7 @@ class Found(NamedTuple):
     how: How
 
 
-UNTOLD = Found("", How.UNTOLD)
+UNNAMED = Found("", How.UNNAMED)
 AMBIGUOUS = ""
 """In place of a device: several devices."""
 
@@ -84,46 +84,46 @@ class IdentityTable:
     def __init__(self, entries: Iterable[Entry] = (), domains: Sequence[str] = ()) -> None:
         domains = [domain.strip().strip(".").lower() for domain in domains]
         self._domains = tuple(sorted((f".{domain}" for domain in domains if domain), key=len, reverse=True))
-        told: dict[str, dict[tuple[str, Micros], Micros]] = {}
+        named: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
             known_as, device = _plain(entry.known_as)[0], self._short(_plain(entry.device)[0])
             if not known_as or not device:
                 raise ValueError(f"device {entry.device!r} known as {entry.known_as!r}: one of them is empty")
-            told.setdefault(known_as, {})[device, entry.since] = entry.until
+            named.setdefault(known_as, {})[device, entry.since] = entry.until
             if (short := self._short(known_as)) != known_as:
-                told.setdefault(short, {})[device, entry.since] = entry.until
-        self._histories = {known_as: _History.of(some) for known_as, some in told.items()}
+                named.setdefault(short, {})[device, entry.since] = entry.until
+        self._histories = {known_as: _History.of(some) for known_as, some in named.items()}
         self._learnt: dict[str, _History] = {}
         self._remembered: dict[str, Found] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Set the (canonical) addresses from devices' own records. The table takes precedence for addresses that it has."""
-        told: dict[str, dict[tuple[str, Micros], Micros]] = {}
+        named: dict[str, dict[tuple[str, Micros], Micros]] = {}
         for entry in entries:
             if entry.known_as not in self._histories:
-                told.setdefault(entry.known_as, {})[entry.device, entry.since] = entry.until
-        self._learnt = {address: _History.of(some) for address, some in told.items()}
+                named.setdefault(entry.known_as, {})[entry.device, entry.since] = entry.until
+        self._learnt = {address: _History.of(some) for address, some in named.items()}
         self._remembered.clear()
 
-    def find(self, told: str, written_at: Callable[[], Micros]) -> Found:
-        """Return the device that `told` belongs to; `written_at` (0 if unknown) is called only if the time matters."""
-        found = self._remembered.get(told)
+    def find(self, named: str, written_at: Callable[[], Micros]) -> Found:
+        """Return the device that `named` belongs to; `written_at` (0 if unknown) is called only if the time matters."""
+        found = self._remembered.get(named)
         if found is not None:
             return found
-        if len(told) > DEVICE_CHARS_MAX:
-            return UNTOLD
+        if len(named) > DEVICE_CHARS_MAX:
+            return UNNAMED
         walk = _Walk(written_at)
-        found = self._follow(told, walk)
+        found = self._follow(named, walk)
         if not walk.timed:
             if len(self._remembered) >= REMEMBERED_MAX:
                 self._remembered.clear()
-            self._remembered[told] = found
+            self._remembered[named] = found
         return found
 
-    def _follow(self, told: str, walk: _Walk) -> Found:
-        plain, is_address = _plain(told)
+    def _follow(self, named: str, walk: _Walk) -> Found:
+        plain, is_address = _plain(named)
         if not plain or device_name_problem(plain):
-            return UNTOLD
+            return UNNAMED
         itself = plain if is_address else self._short(plain)
         name, seen, how = plain, {plain}, How.TABLE
         while True:
@@ -183,15 +183,15 @@ class _History(NamedTuple):
     holders: list[str | None]
 
     @classmethod
-    def of(cls, told: Mapping[tuple[str, Micros], Micros]) -> _History:
+    def of(cls, named: Mapping[tuple[str, Micros], Micros]) -> _History:
         """Create a history from the ends, by device and beginning."""
-        if len(told) == 1:  # the usual case
-            (((device, since), until),) = told.items()
+        if len(named) == 1:  # the usual case
+            (((device, since), until),) = named.items()
             return cls([since, until], [device, None])
         held: Counter[str] = Counter()
         times: list[Micros] = []
         holders: list[str | None] = []
-        for at, more, device in sorted(_changes(told)):
+        for at, more, device in sorted(_changes(named)):
             held[device] += more
             if not held[device]:
                 del held[device]
@@ -214,11 +214,11 @@ class _History(NamedTuple):
         return AMBIGUOUS if known else None
 
 
-def _changes(told: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros, int, str]]:
+def _changes(named: Mapping[tuple[str, Micros], Micros]) -> Iterator[tuple[Micros, int, str]]:
     """Yield when a device gets (1) and loses (-1) it; a beginning ends the entry before, unless that has no beginning."""
     before: dict[str, Micros] = {}
-    for device, since in sorted(told, reverse=True):
-        until = told[device, since]
+    for device, since in sorted(named, reverse=True):
+        until = named[device, since]
         if since:
             until = min(until, before.get(device, until))
         before[device] = since

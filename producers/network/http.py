@@ -82,7 +82,7 @@ class HttpInput:
                 now = self._clock()
                 for client in self._clients.values():
                     if now - client.quiet_since >= HELD_SECS_MAX:
-                        yield from client.lines.let_go()
+                        yield from client.lines.release()
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:

@@ -93,7 +93,7 @@ class KafkaInput:
                 now = self._clock()
                 for partition in list(self._partitions.values()):
                     if now - partition.quiet_since >= HELD_SECS_MAX:
-                        yield from partition.lines.let_go()
+                        yield from partition.lines.release()
                 yield None
 
     def acknowledged(self, before: Mapping[SourceFile, int]) -> None:
@@ -194,11 +194,11 @@ class KafkaInput:
             todo = f"start Kafka at {','.join(self._endpoint.places)}, or name another one"
         self._warn("the kafka to follow does not answer as it should, trying again", f"{error.str()}; {todo}")
 
-    def _warn(self, what: str, said: str) -> None:
+    def _warn(self, what: str, detail: str) -> None:
         now = self._clock()
         if now - self._warned_at.get(what, -WARNING_SECS_MIN) >= WARNING_SECS_MIN:
             self._warned_at[what] = now
-            log.warning(what, extra={"topic": self._endpoint.name, "error": said})
+            log.warning(what, extra={"topic": self._endpoint.name, "error": detail})
 
 
 class _Mark(NamedTuple):

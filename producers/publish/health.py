@@ -11,7 +11,7 @@ QUIET_SECS_MAX = 10.0
 """Seconds that messages may wait for Kafka's acknowledgement before the producer is no longer ready."""
 
 
-DIALECTS_TOLD_MAX = 20
+DIALECTS_REPORTED_MAX = 20
 """Largest number of dialects in the text."""
 
 
@@ -37,7 +37,7 @@ def with_dialects(verdict: Verdict, lines: Mapping[str, int]) -> Verdict:
     """Return the verdict with the dialects of the lines read so far, the most frequent first."""
     if not lines:
         return verdict
-    first = sorted(lines.items(), key=lambda one: (-one[1], one[0]))[:DIALECTS_TOLD_MAX]
+    first = sorted(lines.items(), key=lambda one: (-one[1], one[0]))[:DIALECTS_REPORTED_MAX]
     return Verdict(verdict.ok, f"{verdict.why}; lines read: {', '.join(f'{name} {count:,}' for name, count in first)}")
 
 

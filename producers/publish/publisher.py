@@ -101,7 +101,7 @@ class Publisher:
         self._sent = 0
         self._warned_at: dict[str, float] = {}
         self._fatal = ""
-        self._heard_at = 0.0
+        self._progress_at = 0.0
         self.unacknowledged_bytes = 0
         self.resends = 0
         self._producer = Producer(producer_config(settings, self.on_error))
@@ -113,7 +113,7 @@ class Publisher:
                 return False
             self.serve(POLL_SECS)
         if not self._flying:
-            self._heard_at = self._clock()
+            self._progress_at = self._clock()
         self._sent += 1
         batch.seq = 0 if batch.reason is not None else self._count(batch)
         sending = Sending(batch, self._sent)
@@ -142,13 +142,13 @@ class Publisher:
 
         Without `quiet_secs`, a stop request also ends the wait.
         """
-        began = heard = self._clock()
+        began = progress_at = self._clock()
         left = len(self._flying)
         while self._flying:
             now = self._clock()
             if len(self._flying) < left:
-                left, heard = len(self._flying), now
-            quiet = self._stopping() if quiet_secs is None else now - heard >= quiet_secs
+                left, progress_at = len(self._flying), now
+            quiet = self._stopping() if quiet_secs is None else now - progress_at >= quiet_secs
             if quiet or now - began >= timeout_secs:
                 return False
             self.serve(POLL_SECS)
@@ -161,7 +161,7 @@ class Publisher:
     def facts(self) -> PublisherFacts:
         """Return the state of the connection; for another thread."""
         waiting = len(self._flying)
-        return PublisherFacts(waiting, self._heard_at if waiting else None)
+        return PublisherFacts(waiting, self._progress_at if waiting else None)
 
     def answers(self) -> bool:
         """Return whether Kafka answers a query; for another thread."""
@@ -233,7 +233,7 @@ class Publisher:
     def _message(self, sending: Sending) -> tuple[str, bytes, list[tuple[str, str | bytes | None]]]:
         batch = sending.batch
         value = b"\n".join(batch.lines)
-        keyed = [(DEVICE_FROM, FROM_KEY)] if batch.told else []
+        keyed = [(DEVICE_FROM, FROM_KEY)] if batch.names_device else []
         grant = batch.file.grant
         claims = [(CLAIMS, CLAIMS_VERDICTS if grant.verdicts else CLAIMS_NONE)] if grant is not None else []
         if batch.reason is not None or sending.refusals:
@@ -276,7 +276,7 @@ class Publisher:
             self._undelivered(sending, error)
             return
         self._retry_secs = POLL_SECS
-        self._heard_at = self._clock()
+        self._progress_at = self._clock()
         del self._flying[sending.number]
         self.unacknowledged_bytes -= sending.batch.size_bytes
         self._acknowledged(sending.batch)
@@ -307,8 +307,8 @@ class Publisher:
         now = self._clock()
         if now - self._warned_at.get(what, -WARNING_SECS_MIN) >= WARNING_SECS_MIN:
             self._warned_at[what] = now
-            said = f"{error.str()}; {what_to_do(error, self._bootstrap)}"
-            log.warning(what, extra={"error": said, "unacknowledged": len(self._flying)})
+            detail = f"{error.str()}; {what_to_do(error, self._bootstrap)}"
+            log.warning(what, extra={"error": detail, "unacknowledged": len(self._flying)})
 
 
 def _by_number(sending: Sending) -> int:

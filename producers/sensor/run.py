@@ -28,7 +28,7 @@ from producers.sensor.http.capture import capturing
 from producers.sensor.http.learning import Learner
 from producers.sensor.http.observer import Hearing, Plan, level_of, level_of_all
 from producers.sensor.http.packets import Packet, parse_packet
-from producers.sensor.http.request_lines import Said
+from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel import tracefs
 from producers.sensor.kernel.byte_counts import WAIT_NS, Counts
 from producers.sensor.kernel.clock import Clock, measured
@@ -54,7 +54,7 @@ LOOK_SECS = 1.0
 TAKE_SECS = 0.05
 HELD_SECS = 0.001
 """Poll timeout while records are held back because older ones may still arrive."""
-SETTLED_NS = 100_000
+STABLE_NS = 100_000
 """Age at which a record is certainly readable. The kernel stamps a record before it is readable, mostly by less than 1 µs."""
 LAST_SECS = 2.0
 """How long a stop reads the remaining lines. Then the publisher waits for Kafka, as for any source that cannot be read again."""
@@ -64,7 +64,7 @@ ROUND_PAGES_MAX = 16
 LAST_PAGES_MAX = tracefs.BUFFER_KB_MAX * 1_024 // mmap.PAGESIZE
 """Pages per CPU in the last round: the capacity of the CPU's buffer."""
 NO_HTTP = Plan()
-SOCKETS, SAID = "sockets", "sensor"
+SOCKETS, HTTP = "sockets", "sensor"
 """The dialects of the lines: endpoint records of connections, and HTTP events and verdicts on them."""
 
 
@@ -96,9 +96,9 @@ class Sensor:
         """Lines without a process name, or whose process had ended before /proc was read."""
         self.hearing: Hearing | None = None
         """The HTTP level; None when it is not configured."""
-        self.enforcement: Enforcement[Packet, Said] | None = None
+        self.enforcement: Enforcement[Packet, HttpEvent] | None = None
         self._failure: BaseException | None = None
-        self._told = 0
+        self._reported = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor", daemon=True)
 
@@ -193,7 +193,7 @@ class Sensor:
     def _run(self) -> None:
         try:
             self._read()
-        except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that takes the lines
             self._failure = error
 
     def _read(self) -> None:
@@ -216,7 +216,7 @@ class Sensor:
                     self._look()
 
     def _take(self, last: bool) -> None:
-        known_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - SETTLED_NS
+        known_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - STABLE_NS
         records: list[Record] = []
         for pipe in self._instance.pipes:
             read, is_drained = self._records_of(pipe, LAST_PAGES_MAX if last else ROUND_PAGES_MAX)
@@ -231,11 +231,11 @@ class Sensor:
                 self._begin(begin)
         # Set this after all begins: changes wait for the processes that began after them.
         self.processes.known_ns = known_ns
-        until_ns = None if last else self.processes.settled_ns()
+        until_ns = None if last else self.processes.stable_ns()
         followed = [record for record in records if isinstance(record, Change | Program)]
         # Catch all errors here, so that the next records are read.
         with self.errors:
-            self._tell(self._ordered.take(followed, until_ns), ends, last)
+            self._report(self._ordered.take(followed, until_ns), ends, last)
 
     def _records_of(self, pipe: int, pages_max: int) -> tuple[list[Record], bool]:
         """Read up to `pages_max` pages of a CPU; return the records and whether the buffer is drained."""
@@ -263,12 +263,12 @@ class Sensor:
         else:
             self.processes.runs(record)
 
-    def _tell(self, records: list[Change | Program], ends: list[Ended], last: bool) -> None:
+    def _report(self, records: list[Change | Program], ends: list[Ended], last: bool) -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        told = self.counts.take(self.connections.take(records, self.clock.distance.ns), now_ns) if records else []
-        told += self.counts.ended(ends, now_ns)
-        told += self.counts.due(now_ns + WAIT_NS if last else now_ns)
-        for connection in told:
+        reported = self.counts.take(self.connections.take(records, self.clock.distance.ns), now_ns) if records else []
+        reported += self.counts.ended(ends, now_ns)
+        reported += self.counts.due(now_ns + WAIT_NS if last else now_ns)
+        for connection in reported:
             with self.errors:
                 self.queue.put(line_of(connection, self.device), SOCKETS)
                 self.lines += 1
@@ -289,9 +289,9 @@ class Sensor:
             self.processes.forget()
         self.lost = lost
         gone = self.lost + self.queue.dropped
-        if gone > self._told:
+        if gone > self._reported:
             log.error("connections were lost", extra={"in_kernel": self.lost, "in_queue": self.queue.dropped})
-            self._told = gone
+            self._reported = gone
 
 
 @contextmanager
@@ -323,7 +323,7 @@ def sensing(
                 holds_all = learner is not None and plan.hold_unknown
                 sensor.enforcement = undo.enter_context(
                     enforcing(
-                        sensor.device, lambda line: sensor.queue.put(line, SAID), mode=plan.mode, mode_file=plan.mode_file,
+                        sensor.device, lambda line: sensor.queue.put(line, HTTP), mode=plan.mode, mode_file=plan.mode_file,
                         list_path=plan.list_path, proxies=plan.proxies, parse=parse_packet,
                         level=lambda: level_of_all(plan) if holds_all else level_of(plan, learner),
                         is_proxied=learner.is_asked if learner is not None and holds_all else None,
@@ -383,7 +383,7 @@ def publish(sensor: Sensor, settings: Settings, asked: threading.Event) -> Repor
 
 def _lines_of(sensor: Sensor, asked: threading.Event, failures: DialectFailures) -> Iterator[Line | None]:
     """Yield the sensor's lines for the publisher, and None after each batch; after `asked`, yield the remaining lines."""
-    known = {name: dialects()[name] for name in (SOCKETS, SAID)}
+    known = {name: dialects()[name] for name in (SOCKETS, HTTP)}
     sensor_name = f"{socket.gethostname()}:{SENSOR}"
     files = {name: SourceFile(name, SENSOR, sensor_name, once=True) for name in known}
     last = False

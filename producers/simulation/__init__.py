@@ -25,7 +25,7 @@ def simulate(settings: WorldSettings) -> Iterator[SimulatedLine]:
 
 def truth(settings: WorldSettings) -> Iterator[dict[str, object]]:
     """Every proxied request of a world, as it is asked. To have lines and truth in one go: `World(settings, truth=…)`."""
-    told: list[dict[str, object]] = []
-    for _ in World(settings, truth=told.append).slices():
-        yield from told
-        told.clear()
+    truths: list[dict[str, object]] = []
+    for _ in World(settings, truth=truths.append).slices():
+        yield from truths
+        truths.clear()

@@ -1,4 +1,4 @@
-"""A connection as it really is, whoever sees it."""
+"""A connection as it really is, whichever sensor sees it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LONG: Micros = 30 * MICROS
 REMEMBERED: Micros = 15 * MICROS
 """A flow is logged up to so long after its timeout; then its 5-tuple may come again."""
 FOLDED: Micros = 50_000
-"""A connection that is over so soon makes one line of the kernel sensor, not two."""
+"""A connection that is over so soon makes one endpoint record, not two."""
 SHUTDOWN: Micros = 300_000
 """A sensor that is stopped takes so long to write what it knows."""
 LOOKED_UP: Micros = 10_000
@@ -37,9 +37,9 @@ STATS: Micros = 8 * MICROS
 
 
 class Device:
-    """Opens connections and writes what its sensors say of them."""
+    """Opens connections and writes its sensors' lines."""
 
-    def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
+    def __init__(self, world: WorldSettings, number: int, tally: Counter[str], *, keeps_truth: bool) -> None:
         chance = Random(f"{world.seed}/{number}")
         self.draw = chance.random
         self.tally = tally
@@ -54,7 +54,7 @@ class Device:
         self._timeout = round(world.flow_timeout_secs * MICROS)
         self.journal = Journal(world, self.draw, tally)
         self._put, self._put_oddly = self.journal.put, self.journal.put_oddly
-        self._truth = tells
+        self._truth = keeps_truth
         self._requests = 0
         self._port = int(self.draw() * PORT_COUNT)
         self._busy: dict[int, Micros] = {}
@@ -95,7 +95,7 @@ class Device:
     def connect(
         self, start: Micros, remote: Remote, program: Program, *, port: int = 0, answer: bool = True
     ) -> Connection:
-        """Open a connection; `close` must be called for it in the end, as it writes the kernel's lines.
+        """Open a connection; `close` must be called for it in the end, as it writes the endpoint records.
 
         A program that was started for it looks up the proxy's name first, unless it has a `port` of its own and the address, too.
         """
@@ -123,8 +123,8 @@ class Device:
             draw() < self.journal.odd_share,
         )
 
-    def say(self, connection: Connection, at: Micros, line: str) -> bool:
-        """The network sensor writes of a connection, unless it is away; whether it did."""
+    def emit(self, connection: Connection, at: Micros, line: str) -> bool:
+        """Write a line of the network sensor, unless it is away; return whether it was written."""
         if at >= connection.cut or (self._lost and is_in(self._lost, at)):
             return False
         if connection.odd:
@@ -137,7 +137,7 @@ class Device:
         self,
         connection: Connection,
         end: Micros,
-        spoken: str,
+        app_proto: str,
         sent: int,
         received: int,
         *,
@@ -147,9 +147,9 @@ class Device:
         logged: Micros = 0,
         unanswered: str = "",
     ) -> bool:
-        """The connection ends: the kernel's lines and the flow record, `logged` earlier when the 5-tuple is used again.
+        """The connection ends: the endpoint records and the flow record, `logged` earlier when the 5-tuple is used again.
 
-        `unanswered` is a request that the sensor logs only now, as no answer came; whether it did.
+        `unanswered` is a request that the sensor logs only now, as no answer came; return whether it was logged.
         """
         self._kernel(connection, end)
         if end - connection.start > LONG:
@@ -160,24 +160,24 @@ class Device:
             due, reason = cut + int(self.draw() * SHUTDOWN), "shutdown"
             if end >= cut:
                 seen_until, state = cut, eve.ESTABLISHED
-        told = False
+        logged_now = False
         if connection.start < cut and not (self._lost and is_in(self._lost, due)):
             wire, write = connection.wire, self._put_oddly if connection.odd else self._put
             if unanswered:
-                told = True
+                logged_now = True
                 write(SURICATA, due - self._skew, wire.http(due, 0, unanswered))
-            record = wire.flow(due, seen_until, spoken, state, reason, sent, received, alerted, dropped)
+            record = wire.flow(due, seen_until, app_proto, state, reason, sent, received, alerted, dropped)
             write(SURICATA, due - self._skew, record)
         if cut < self.end and cut < end:
             self._half_seen(connection, cut, end, sent, received)
-        return told
+        return logged_now
 
     def keep_open(self, connection: Connection) -> None:
         """Write the endpoint records of a connection that does not end: there is no flow record."""
         self._kernel(connection, self.end)
 
     def old_tunnel(self, began: Micros, end: Micros, remote: Remote, program: Program) -> Connection:
-        """A connection that is older than the sensors: the network sensor sees packets of it, the kernel's nothing."""
+        """Open a connection older than the sensors: the network sensor sees packets of it, the endpoint sensor nothing."""
         connection = self.connect(began, remote, program)
         connection.cut = began
         if end - began > LONG:
@@ -185,7 +185,7 @@ class Device:
         self._half_seen(connection, began, end, 4_000, 30_000)
         return connection
 
-    def tell(
+    def record_request(
         self,
         connection: Connection,
         at: Micros,
@@ -206,24 +206,29 @@ class Device:
         connection.requests = seq + 1
         self._requests += 1
         self.tally["requests"] += 1
-        self.tally["requests that nobody could see"] += not seen
+        self.tally["requests that no sensor could see"] += not seen
         if not self._truth:
             return
-        told = truth.request(
+        logged_now = truth.request(
             connection, self.profile, self._local(connection.remote).ip, at, method, host, port, url, status, verdict
         )
-        told |= {"mode": str(self.mode(at)), "rid": f"{self.name}/{self._requests}", "scenario": scenario, "seq": seq}
-        told |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
-        self.journal.tell(at - self._skew, PROXIED, told)
+        logged_now |= {
+            "mode": str(self.mode(at)),
+            "rid": f"{self.name}/{self._requests}",
+            "scenario": scenario,
+            "seq": seq,
+        }
+        logged_now |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
+        self.journal.record(at - self._skew, PROXIED, logged_now)
 
-    def tell_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
+    def record_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
         """A connection that went past the proxies, for the truth."""
         if self._truth:
-            told = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
-            self.journal.tell(at - self._skew, DIRECT, told)
+            logged_now = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
+            self.journal.record(at - self._skew, DIRECT, logged_now)
 
     def look_up(self, at: Micros, name: str, address: str) -> None:
-        """A name is resolved: lines that say nothing to us."""
+        """Write the lines of a DNS look-up, which the parser ignores."""
         cut = self._cut(at)
         if at >= cut or is_in(self._lost, at):
             return
@@ -263,7 +268,7 @@ class Device:
                 return
 
     def _kernel(self, connection: Connection, end: Micros) -> None:
-        """What the kernel sensor says: once in all when it was quickly over, else at the beginning and at the end."""
+        """Write the endpoint records: one if it was over quickly, else one at the beginning and one at the end."""
         start, established, remote = connection.start, connection.established, connection.remote
         head = sockets.head(
             self.name,

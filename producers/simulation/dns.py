@@ -1,4 +1,4 @@
-"""How a name is looked up: what a real network is full of, and what says nothing to us.
+"""DNS look-ups: frequent in a real network, and ignored by the parser.
 
 A resolver asks for both kinds of address at once and gets an answer to each. The flow is logged like any other.
 """
@@ -24,7 +24,7 @@ class Lookup:
         self._ends = f"{pair.before}{port}{pair.after.replace('TCP', 'UDP')}"
 
     def lines(self, name: str, address: str) -> list[tuple[Micros, str]]:
-        """Two queries and two answers, of which one says that there is no such address, and when each was logged."""
+        """Two queries and two answers, of which one is NXDOMAIN, and when each was logged."""
         at, done, number = self._at, self._at + self._took, self._number
         middle = (
             f'{self._head}dns{self._ends}"pkt_src":"wire/pcap","community_id":"{self._community}","dns":{{"version":2,'

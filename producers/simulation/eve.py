@@ -110,20 +110,20 @@ class Wire:
             f"{self._tail}"
         )
 
-    def alert(self, at: Micros, tx: int, listed: Listed, rule: str, deed: str, spoken: str) -> str:
-        """A verdict; `rule` is where the name stood, `deed` what the rule does, `spoken` the http or tls object."""
+    def alert(self, at: Micros, tx: int, listed: Listed, rule: str, deed: str, content: str) -> str:
+        """A verdict; `rule` is where the name stood, `deed` what the rule does, `content` the http or tls object."""
         verdict = {
             "alert": '"action":"alert"',
             "drop": '"action":"drop"',
             "reject": '"action":"drop","reject-target":"to_client","reject":["tcp-reset"]',
         }[deed]
-        inside = spoken.startswith('"tls"')
+        inside = content.startswith('"tls"')
         protocol = '"app_proto":"tls","app_proto_orig":"http"' if inside else '"app_proto":"http"'
         sent, received = (2067, 2789) if inside else (396, 245)
         local, other = self._pair.local, self._pair.other
         return (
             f'{{"timestamp":"{stamp(at)}{self._head}alert{self._there}"tx_id":{tx},{_rule(listed, rule, deed, True)},'
-            f'{spoken},{protocol},"direction":"to_server","flow":{{"pkts_toserver":4,"pkts_toclient":3,"bytes_toserver":{sent},'
+            f'{content},{protocol},"direction":"to_server","flow":{{"pkts_toserver":4,"pkts_toclient":3,"bytes_toserver":{sent},'
             f'"bytes_toclient":{received},"start":"{stamp(self.start)}","src_ip":"{local.full_ip}",'
             f'"dest_ip":"{other.full_ip}","src_port":{self._port},"dest_port":{other.port}}},'
             f'"verdict":{{{verdict}}}{self._tail}'
@@ -144,7 +144,7 @@ class Wire:
         self,
         at: Micros,
         end: Micros,
-        spoken: str,
+        content: str,
         state: str,
         reason: str,
         sent: int,
@@ -154,7 +154,7 @@ class Wire:
         *,
         turned: bool = False,
     ) -> str:
-        """What is known of the flow when it leaves the sensor's table; `spoken` is app_proto with its comma, or empty."""
+        """What is known of the flow when it leaves the sensor's table; `content` is app_proto with its comma, or empty."""
         name, flags = _STATES[state]
         ends = f'{self._pair.back}{self._port},"proto":"TCP",' if turned else self._ends
         if turned:
@@ -162,7 +162,7 @@ class Wire:
         tcp = f"{flags}{_REGIONS}" if flags else '"tcp_flags":"00","tcp_flags_ts":"00","tcp_flags_tc":"00"'
         more = ',"action":"drop"' if dropped else ""
         return (
-            f'{{"timestamp":"{stamp(at)}{self._head}flow{ends}{spoken}"flow":{{"pkts_toserver":{2 + sent // 400},'
+            f'{{"timestamp":"{stamp(at)}{self._head}flow{ends}{content}"flow":{{"pkts_toserver":{2 + sent // 400},'
             f'"pkts_toclient":{received // 400 + (state != MIDSTREAM)},"bytes_toserver":{sent},"bytes_toclient":{received},'
             f'"start":"{stamp(self.start)}","end":"{stamp(end)}","age":{(end - self.start) // MICROS},"state":"{name}",'
             f'"reason":"{reason}","alerted":{"true" if alerted else "false"}{more}}},'
@@ -203,7 +203,7 @@ def tls_object(name: str, *, blocked: bool) -> str:
 
 
 def stats(device: str, at: Micros, uptime: int) -> str:
-    """A sensor's own numbers, cut short: nobody of us reads them."""
+    """Return a sensor's statistics, shortened: the parser ignores them."""
     packets = 90 * uptime
     return (
         f'{{"timestamp":"{stamp(at)}","event_type":"stats","stats":{{"uptime":{uptime},"capture":{{"kernel_packets":{packets},'

@@ -13,7 +13,7 @@ HTTP, TLS, TUNNELLED, NOTHING = (
     '"app_proto":"tls","app_proto_orig":"http",',
     "",
 )
-"""What a flow record says was spoken."""
+"""The application protocols of a flow record."""
 
 
 def ask(device: Device, at: Micros) -> tuple[Micros, Micros]:
@@ -39,19 +39,19 @@ def length(device: Device) -> Micros:
 
 
 def plain_exchange(
-    device: Device, connection: Connection, at: Micros, tx: int, spoken: str, path: str, size: int
+    device: Device, connection: Connection, at: Micros, tx: int, content: str, path: str, size: int
 ) -> bool:
     """A request and the body of its answer: a sensor in the path logs the body first."""
     if at >= connection.cut:
         return False
-    http = connection.wire.http(at, tx, spoken)
+    http = connection.wire.http(at, tx, content)
     if size == 0:
-        return device.say(connection, at, http)
+        return device.emit(connection, at, http)
     if device.profile.inline:
-        device.say(connection, at, connection.wire.fileinfo(at, tx, spoken, path, size))
-        return device.say(connection, at, http)
-    seen = device.say(connection, at, http)
+        device.emit(connection, at, connection.wire.fileinfo(at, tx, content, path, size))
+        return device.emit(connection, at, http)
+    seen = device.emit(connection, at, http)
     later = at + 800 + size // 8
     if later < connection.cut:
-        device.say(connection, later, connection.wire.fileinfo(later, tx, spoken, path, size))
+        device.emit(connection, later, connection.wire.fileinfo(later, tx, content, path, size))
     return seen

@@ -1,4 +1,4 @@
-"""Who is in the world: proxies, sites, programs, and what each device is like. Names and addresses are reserved ones.
+"""What is in the world: proxies, sites, programs, and what each device is like. Names and addresses are reserved ones.
 
 proxies    confirmed   to be named in `correlation.proxies` (`confirmed_proxies`)
            learnt      the company's as well, found out by what they are asked
@@ -35,7 +35,7 @@ class Program(NamedTuple):
     name: str
     agent: str
     stays: bool
-    """It lives long and keeps its process id; others are started anew for each errand."""
+    """It lives long and keeps its process id; others are started again for each errand."""
 
 
 class Listed(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a device's sensors have written and nobody has read yet, by the slice of time in which it arrives."""
+"""Lines of a device's sensors that are not read yet, by the slice of time in which they arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ODD_LINES_SHARE = 0.2
 
 Written = tuple[Micros, bytes]
 """When a line arrives, by a right clock, and the line."""
-Told = tuple[Micros, int, dict[str, object]]
+TimedTruth = tuple[Micros, int, dict[str, object]]
 """When something was done, by a right clock; PROXIED or DIRECT; the truth of it."""
 _WHEN = itemgetter(0)
 
@@ -39,7 +39,7 @@ class Journal:
         self._odd_lines = odd / self.odd_share if odd else 0.0
         self._late_lines = world.late_share / self.odd_share if odd else 0.0
         self._lines: tuple[dict[int, list[Written]], dict[int, list[Written]]] = ({}, {})
-        self._told: dict[int, list[Told]] = {}
+        self._truths: dict[int, list[TimedTruth]] = {}
         self._next = 0
 
     @property
@@ -74,9 +74,9 @@ class Journal:
                 self.put(sensor, at + delay, line)
         self.put(sensor, at, line)
 
-    def tell(self, at: Micros, kind: int, truth: dict[str, object]) -> None:
-        """Something is done at a time; what was done before the world began is told with its first slice."""
-        self._told.setdefault(max(0, (at - self._begin) // SLICE), []).append((at, kind, truth))
+    def record(self, at: Micros, kind: int, truth: dict[str, object]) -> None:
+        """Record what was done at a time; what was done before the world began is given with its first slice."""
+        self._truths.setdefault(max(0, (at - self._begin) // SLICE), []).append((at, kind, truth))
 
     def written(self, index: int) -> tuple[list[Written], list[Written]]:
         """What arrives in this slice from each of the sensors, in order. Ask for each slice once, in order."""
@@ -95,6 +95,6 @@ class Journal:
         )
         return kernel, network
 
-    def told(self, index: int) -> list[Told]:
+    def truths(self, index: int) -> list[TimedTruth]:
         """What was really done in this slice."""
-        return self._told.pop(index, [])
+        return self._truths.pop(index, [])

@@ -50,25 +50,25 @@ def _listed_request(device: Device, connection: Connection, listed: Listed, at: 
     url = f"http://{listed.host}/status/404?r={asked % 1_000_000}"
     deed = listed.plain if mode is ProtectionMode.BLOCK else "alert"
 
-    def tell(status: int | None, verdict: str, *, seen: bool) -> None:
-        device.tell(
+    def record_request(status: int | None, verdict: str, *, seen: bool) -> None:
+        device.record_request(
             connection, asked, "GET", listed.host, 80, url, status, verdict, "listed_plain", seen=seen, listed=True
         )
 
     if mode is not ProtectionMode.OFF and deed != "alert":
-        spoken = f'"http":{{{eve.get(listed.host, url, program.agent, "", None, 0)}}}'
-        seen = device.say(connection, asked, wire.alert(asked, tx, listed, "host", deed, spoken))
+        content = f'"http":{{{eve.get(listed.host, url, program.agent, "", None, 0)}}}'
+        seen = device.emit(connection, asked, wire.alert(asked, tx, listed, "host", deed, content))
         end = _drops(device, connection, asked, listed, "host", deed)
-        tell(None, "blocked_on_device", seen=seen)
+        record_request(None, "blocked_on_device", seen=seen)
         device.tally["requests blocked"] += 1
         return Ending(True, True, end)
     exchange = eve.get(listed.host, url, program.agent, "text/html", 404, 153)
     if mode is not ProtectionMode.OFF:
-        spoken = f'"http":{{{eve.get(listed.host, url, program.agent, "text/html", 404, 0)}}}'
-        device.say(connection, answered, wire.alert(answered, tx, listed, "host", "alert", spoken))
+        content = f'"http":{{{eve.get(listed.host, url, program.agent, "text/html", 404, 0)}}}'
+        device.emit(connection, answered, wire.alert(answered, tx, listed, "host", "alert", content))
         device.tally["requests audited"] += 1
     seen = plain_exchange(device, connection, answered, tx, exchange, "/status/404", 153)
-    tell(404, "allowed", seen=seen)
+    record_request(404, "allowed", seen=seen)
     return Ending(mode is not ProtectionMode.OFF, False, answered)
 
 
@@ -81,56 +81,56 @@ def _try_listed(device: Device, start: Micros, listed: Listed, program: Program,
     mode = device.mode(asked)
     device.tally["connections: listed_tunnel"] += 1
 
-    def tell(status: int | None, verdict: str, *, seen: bool) -> None:
+    def record_request(status: int | None, verdict: str, *, seen: bool) -> None:
         if asked < device.end:
-            device.tell(
+            device.record_request(
                 connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "listed_tunnel", seen=seen,
                 listed=True,
             )  # fmt: skip
 
-    blocks, judged = mode is ProtectionMode.BLOCK, mode is not ProtectionMode.OFF
+    blocks, with_verdict = mode is ProtectionMode.BLOCK, mode is not ProtectionMode.OFF
     if blocks and listed.connect != "alert":
-        spoken = f'"http":{{{eve.connect(host, 443, program.agent, None)}}}'
-        seen = device.say(connection, asked, wire.alert(asked, 0, listed, "CONNECT", listed.connect, spoken))
+        content = f'"http":{{{eve.connect(host, 443, program.agent, None)}}}'
+        seen = device.emit(connection, asked, wire.alert(asked, 0, listed, "CONNECT", listed.connect, content))
         end = _drops(device, connection, asked, listed, "CONNECT", listed.connect)
-        tell(None, "blocked_on_device", seen=seen)
+        record_request(None, "blocked_on_device", seen=seen)
         device.close(connection, end, HTTP, 1_400, 60, state=eve.ESTABLISHED, alerted=True, dropped=True)
         device.tally["requests blocked"] += 1
         return end, True
     line = wire.http(answered, 0, eve.connect(host, 443, program.agent, 200))
     seen = False
-    if judged and device.profile.inline:
-        spoken = f'"http":{{{eve.connect(host, 443, program.agent, None)}}}'
-        seen = device.say(connection, asked, wire.alert(asked, 0, listed, "CONNECT", "alert", spoken))
-    seen = device.say(connection, answered, line) or seen
-    if judged and not device.profile.inline:
-        spoken = f'"http":{{{eve.connect(host, 443, program.agent, 200)}}}'
-        device.say(connection, answered, wire.alert(answered, 0, listed, "CONNECT", "alert", spoken))
+    if with_verdict and device.profile.inline:
+        content = f'"http":{{{eve.connect(host, 443, program.agent, None)}}}'
+        seen = device.emit(connection, asked, wire.alert(asked, 0, listed, "CONNECT", "alert", content))
+    seen = device.emit(connection, answered, line) or seen
+    if with_verdict and not device.profile.inline:
+        content = f'"http":{{{eve.connect(host, 443, program.agent, 200)}}}'
+        device.emit(connection, answered, wire.alert(answered, 0, listed, "CONNECT", "alert", content))
     hello = answered + 900 + int(draw() * 4_000)
     if blocks and listed.inside != "alert" and hello < device.end:
         alert = wire.alert(hello, 0, listed, "tls", listed.inside, eve.tls_object(host, blocked=True))
-        device.say(connection, hello, alert)
+        device.emit(connection, hello, alert)
         end = _drops(device, connection, hello, listed, "tls", listed.inside)
-        tell(200, "blocked_in_tunnel", seen=seen)
+        record_request(200, "blocked_in_tunnel", seen=seen)
         device.close(connection, end, TUNNELLED, 11_194, 255, state=eve.ESTABLISHED, alerted=True, dropped=True)
         device.tally["requests blocked"] += 1
         return end, True
     if hello < device.end:
-        if judged:
+        if with_verdict:
             alert = wire.alert(hello, 0, listed, "tls", "alert", eve.tls_object(host, blocked=False))
-            device.say(connection, hello, alert)
-        device.say(connection, hello, wire.tls(hello, host, tunnelled=True))
-    tell(200, "allowed", seen=seen)
+            device.emit(connection, hello, alert)
+        device.emit(connection, hello, wire.tls(hello, host, tunnelled=True))
+    record_request(200, "allowed", seen=seen)
     end = hello + length(device)
-    device.close(connection, end, TUNNELLED, 2_722, 3_725, alerted=judged)
-    device.tally["requests audited"] += judged
+    device.close(connection, end, TUNNELLED, 2_722, 3_725, alerted=with_verdict)
+    device.tally["requests audited"] += with_verdict
     return end, False
 
 
 def _drops(device: Device, connection: Connection, at: Micros, listed: Listed, rule: str, deed: str) -> Micros:
     """The packets of a stopped flow, each twice as late as the one before; when the program gave up."""
     wire, wait = connection.wire, 200_000
-    device.say(connection, at, wire.drop(at, 177, listed, rule, deed, first=True))
+    device.emit(connection, at, wire.drop(at, 177, listed, rule, deed, first=True))
     if deed == "reject":
         return at + 300
     for _ in range(1 + int(device.draw() * DROPS_MAX)):
@@ -138,5 +138,5 @@ def _drops(device: Device, connection: Connection, at: Micros, listed: Listed, r
         wait *= 2
         if at >= device.end:
             break
-        device.say(connection, at, wire.drop(at, 177, listed, rule, deed, first=False))
+        device.emit(connection, at, wire.drop(at, 177, listed, rule, deed, first=False))
     return at + 1_000

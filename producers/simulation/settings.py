@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WorldError(ValueError):
-    """Such a world cannot be; the message says why, and what to choose instead."""
+    """Such a world cannot be; the message gives the reason and an alternative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class WorldSettings:
     """How long the fleet works; then its network sensors are stopped, and write what they know of every flow."""
     start: datetime = DEFAULT_START
     gaps: bool = False
-    """Sensors restart, lose lines and are switched off for a while; what they missed nobody can tell."""
+    """Sensors restart, lose lines and are switched off for a while; what they missed cannot be known."""
     disorder_secs_max: float = 2.0
     """How much later than it was written a late line arrives, at most. The correlator allows `correlation.lateness_secs`."""
     late_share: float = 0.01
@@ -56,7 +56,7 @@ class WorldSettings:
             raise WorldError("lines_per_sec and duration_secs must be more than 0")
         if self.lines_per_sec > self.devices * LINES_PER_SEC_AND_DEVICE_MAX:
             raise WorldError(
-                f"{self.lines_per_sec:g} lines/s are too many for {self.devices} devices, a device says at most"
+                f"{self.lines_per_sec:g} lines/s are too many for {self.devices} devices, a device has at most"
                 f" {LINES_PER_SEC_AND_DEVICE_MAX:g}; take {-(-self.lines_per_sec // LINES_PER_SEC_AND_DEVICE_MAX):g} or more"
             )
         if self.disorder_secs_max < 0 or self.flow_timeout_secs < 0 or self.skew_secs_max < 0:

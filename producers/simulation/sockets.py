@@ -1,4 +1,4 @@
-"""Lines of the kernel sensor: one when a connection is established, once more when it is over."""
+"""Endpoint records: one when a connection is established, once more when it is over."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def head(device: str, pid: int, process: str, local_ip: str, local_port: int, re
 
 
 def attempted(head: str, attempt: str) -> str:
-    """Nobody has answered yet."""
+    """Return the record of a connection without an answer so far."""
     return f'{head}open", "ts_attempt": "{attempt}", "ts_established": null, "ts_closed": null}}'
 
 

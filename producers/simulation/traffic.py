@@ -1,7 +1,7 @@
 """The ordinary things: pages, tunnels, several hosts over one connection, and what goes past the proxies.
 
-Each function is one errand of a program, from its first connection to its last. It writes what the sensors would say of it
-(`Device.say`, `Device.close`) and what was really done (`Device.tell`).
+Each function is one errand of a program, from its first connection to its last. It writes the sensors' lines
+(`Device.emit`, `Device.close`) and the truth (`Device.record_request`).
 """
 
 from __future__ import annotations
@@ -75,12 +75,14 @@ def tunnel(
     connection = device.connect(start, proxy, program)
     wire, host = connection.wire, host or SITES[int(draw() * len(SITES))]
     asked, answered = ask(device, connection.established)
-    seen = device.say(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
+    seen = device.emit(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
     hello = answered + 900 + int(draw() * 4_000)
     if hello < device.end:
-        device.say(connection, hello, wire.tls(hello, host, tunnelled=True))
+        device.emit(connection, hello, wire.tls(hello, host, tunnelled=True))
     if asked < device.end:
-        device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", scenario, seen=seen)
+        device.record_request(
+            connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", scenario, seen=seen
+        )
     end = hello + length(device)
     device.close(connection, end, TUNNELLED, 2_600 + int(draw() * 3_000), 3_700 + int(draw() * 90_000))
     device.tally[f"connections: {scenario}"] += 1
@@ -92,8 +94,8 @@ def open_tunnel(device: Device, start: Micros, number: int) -> None:
     connection = device.connect(start, device.proxy(), program, port=OPEN_PORT_FIRST + number)
     wire = connection.wire
     _, answered = ask(device, connection.established)
-    device.say(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
-    device.say(connection, answered + 900, wire.tls(answered + 900, host, tunnelled=True))
+    device.emit(connection, answered, wire.http(answered, 0, eve.connect(host, 443, program.agent, 200)))
+    device.emit(connection, answered + 900, wire.tls(answered + 900, host, tunnelled=True))
     device.keep_open(connection)
 
 
@@ -124,7 +126,7 @@ def keep_alive(
         exchange = eve.get(host, url, program.agent, kind, status, size)
         seen = plain_exchange(device, connection, at, tx, exchange, path, size if status != 304 else 0)
         verdict = "failed" if status == 503 else "allowed"
-        device.tell(connection, asked, "GET", host, 80, url, status, verdict, scenario, seen=seen)
+        device.record_request(connection, asked, "GET", host, 80, url, status, verdict, scenario, seen=seen)
         sent, received = sent + 330, received + 300 + size
         at += int(draw() * draw() * 2 * MICROS)
     alerted = dropped = False
@@ -143,9 +145,11 @@ def plain_in_tunnel(device: Device, start: Micros) -> None:
     connection = device.connect(start, device.proxy(), program)
     asked, at = ask(device, connection.established)
     line = connection.wire.http(at, 0, eve.connect(host, 80, program.agent, 200))
-    seen = device.say(connection, at, line)
+    seen = device.emit(connection, at, line)
     if asked < device.end:
-        device.tell(connection, asked, "CONNECT", host, 80, f"{host}:80", 200, "allowed", "plain_in_tunnel", seen=seen)
+        device.record_request(
+            connection, asked, "CONNECT", host, 80, f"{host}:80", 200, "allowed", "plain_in_tunnel", seen=seen
+        )
     for tx in range(1 + int(draw() * 3)):
         _, at = ask(device, at)
         (path, kind), size = PATHS[int(draw() * len(PATHS))], 50 + int(draw() * 5_000)
@@ -156,14 +160,14 @@ def plain_in_tunnel(device: Device, start: Micros) -> None:
 
 
 def address_asked(device: Device, start: Micros) -> None:
-    """CONNECT to an address; only the name inside the tunnel tells more."""
+    """CONNECT to an address; only the name inside the tunnel adds to it."""
     draw = device.draw
     program, server = TOOLS[int(draw() * len(TOOLS))], SERVERS[int(draw() * len(SERVERS))]
     tunnel(device, start, program, device.proxy(), host=server.ip, scenario="address")
 
 
 def stranger(device: Device, start: Micros) -> None:
-    """A program uses a proxy that nobody knows; on most devices nobody does."""
+    """A program uses an unknown proxy; on most devices none does."""
     proxy = STRANGERS[int(device.draw() * len(STRANGERS))]
     if device.profile.knows_stranger:
         tunnel(device, start, TOOLS[0], proxy, scenario="stranger")
@@ -178,9 +182,9 @@ def direct_tls(device: Device, start: Micros) -> None:
     device.look_up(start, host, server.ip)
     connection = device.connect(start + LOOKED_UP, server, BROWSERS[1])
     _, hello = ask(device, connection.established)
-    device.say(connection, hello, connection.wire.tls(hello, host, tunnelled=False))
+    device.emit(connection, hello, connection.wire.tls(hello, host, tunnelled=False))
     end = hello + length(device)
-    device.tell_direct(connection, start, end, host)
+    device.record_direct(connection, start, end, host)
     device.close(connection, end, TLS, 3_500, 12_000)
     device.tally["connections: direct"] += 1
 
@@ -196,7 +200,7 @@ def direct_http(device: Device, start: Micros) -> None:
     exchange = eve.get(host, path, program.agent, kind, 200, 512)
     plain_exchange(device, connection, at, 0, exchange, path, 512)
     end = at + 1_000 + int(draw() * 60_000)
-    device.tell_direct(connection, start, end, host)
+    device.record_direct(connection, start, end, host)
     device.close(connection, end, HTTP, 420, 1_300)
     device.tally["connections: direct"] += 1
 
@@ -208,5 +212,7 @@ def older_tunnel(device: Device, begin: Micros) -> None:
     host = SITES[int(draw() * len(SITES))]
     connection = device.old_tunnel(began, begin + int((2 + 600 * draw()) * MICROS), device.proxy(), AGENT)
     at = connection.established
-    device.tell(connection, at, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "older_than_sensor", seen=False)
+    device.record_request(
+        connection, at, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "older_than_sensor", seen=False
+    )
     device.tally["connections: older_than_sensor"] += 1

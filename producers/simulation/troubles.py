@@ -1,4 +1,4 @@
-"""What goes wrong or is out of the way: refusals, silence, 5-tuples used again, and what nobody on the device can see."""
+"""What goes wrong or is out of the way: refusals, silence, 5-tuples used again, and what no sensor on the device can see."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ def asked_to_log_in(device: Device, start: Micros) -> None:
     for tx, status in enumerate((407, 200)):
         asked, at = ask(device, at)
         line = connection.wire.http(at, tx, eve.connect(host, 443, program.agent, status))
-        seen = device.say(connection, at, line)
+        seen = device.emit(connection, at, line)
         if asked < device.end:
             verdict = "auth_required" if status == 407 else "allowed"
-            device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "log_in", seen=seen)
+            device.record_request(
+                connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "log_in", seen=seen
+            )
     device.close(connection, at + length(device), HTTP, 3_407, 7_861)
     device.tally["connections: log_in"] += 1
 
@@ -39,10 +41,12 @@ def refused(device: Device, start: Micros) -> None:
         status = (403, 502, 503, 504)[int(draw() * 4)]
         asked, answered = ask(device, connection.established)
         line = connection.wire.http(answered, 0, eve.connect(host, 443, program.agent, status))
-        seen = device.say(connection, answered, line)
+        seen = device.emit(connection, answered, line)
         if asked < device.end:
             verdict = "denied" if status == 403 else "failed"
-            device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "refused", seen=seen)
+            device.record_request(
+                connection, asked, "CONNECT", host, 443, f"{host}:443", status, verdict, "refused", seen=seen
+            )
         end = answered + 500 + int(draw() * 20_000)
         device.close(connection, end, HTTP, 480, 3_600)
         device.tally["connections: refused"] += 1
@@ -60,7 +64,9 @@ def unanswered(device: Device, start: Micros) -> None:
     end = asked + int((2 + 28 * draw()) * MICROS)
     seen = device.close(connection, end, HTTP, 380, 140, unanswered=eve.connect(host, 443, program.agent, None))
     if asked < device.end:
-        device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", None, "aborted", "unanswered", seen=seen)
+        device.record_request(
+            connection, asked, "CONNECT", host, 443, f"{host}:443", None, "aborted", "unanswered", seen=seen
+        )
     device.tally["connections: unanswered"] += 1
 
 
@@ -82,7 +88,7 @@ def same_port(device: Device, start: Micros) -> None:
         if lost:
             exchange, seen = eve.get(host, url, program.agent, kind, None, 0), False
         else:
-            seen = device.say(
+            seen = device.emit(
                 connection,
                 answered,
                 connection.wire.http(answered, 0, eve.get(host, url, program.agent, kind, 200, 153)),
@@ -91,7 +97,9 @@ def same_port(device: Device, start: Micros) -> None:
         late = device.close(connection, end, HTTP, 372, 452, state=eve.RESET, logged=again, unanswered=exchange)
         if asked < device.end:
             status, verdict = (None, "aborted") if lost else (200, "allowed")
-            device.tell(connection, asked, "GET", host, 80, url, status, verdict, "same_port", seen=seen or late)
+            device.record_request(
+                connection, asked, "GET", host, 80, url, status, verdict, "same_port", seen=seen or late
+            )
         device.tally["connections: same_port"] += 1
 
 
@@ -103,12 +111,12 @@ def fronted(device: Device, start: Micros) -> None:
     connection = device.connect(start, device.proxy(), program)
     asked, answered = ask(device, connection.established)
     line = connection.wire.http(answered, 0, eve.connect(host, 443, program.agent, 200))
-    seen = device.say(connection, answered, line)
+    seen = device.emit(connection, answered, line)
     hello = answered + 900 + int(draw() * 4_000)
     if hello < device.end:
-        device.say(connection, hello, connection.wire.tls(hello, inner, tunnelled=True))
+        device.emit(connection, hello, connection.wire.tls(hello, inner, tunnelled=True))
     if asked < device.end:
-        device.tell(
+        device.record_request(
             connection,
             asked,
             "CONNECT",
@@ -126,14 +134,16 @@ def fronted(device: Device, start: Micros) -> None:
 
 
 def encrypted(device: Device, start: Micros) -> None:
-    """TLS is spoken to the proxy itself: nobody on the device can see inside."""
+    """TLS to the proxy itself: no sensor on the device can see inside."""
     draw = device.draw
     program, host = TOOLS[int(draw() * len(TOOLS))], SITES[int(draw() * len(SITES))]
     connection = device.connect(start, TLS_PROXY, program)
     hello, asked = ask(device, connection.established)
-    device.say(connection, hello, connection.wire.tls(hello, PROXY_NAME, tunnelled=False))
+    device.emit(connection, hello, connection.wire.tls(hello, PROXY_NAME, tunnelled=False))
     if asked < device.end:
-        device.tell(connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "tls_to_proxy", seen=False)
+        device.record_request(
+            connection, asked, "CONNECT", host, 443, f"{host}:443", 200, "allowed", "tls_to_proxy", seen=False
+        )
     device.close(connection, asked + length(device), TLS, 3_100, 9_900)
     device.tally["connections: tls_to_proxy"] += 1
 

@@ -73,7 +73,7 @@ def direct(
 
 
 class TruthFile:
-    """Writes what it is told."""
+    """Writes requests to a file."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -86,7 +86,7 @@ class TruthFile:
     ) -> None:
         self._file.close()
 
-    def tell(self, truth: dict[str, object]) -> None:
+    def write(self, truth: dict[str, object]) -> None:
         """Keep one request."""
         self._file.write(json.dumps(truth).encode() + b"\n")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from producers.simulation.device import Device
 from producers.simulation.errands import ERRANDS, LINES_PER_ERRAND
-from producers.simulation.journal import DIRECT, PROXIED, SLICE, Told, Written
+from producers.simulation.journal import DIRECT, PROXIED, SLICE, TimedTruth, Written
 from producers.simulation.settings import SimulatedLine, WorldSettings
 from producers.simulation.traffic import older_tunnel
 from schemas.clock import MICROS
@@ -18,7 +18,7 @@ from schemas.events import Micros
 OLDER_SHARE = 0.25
 """Devices with a tunnel that is older than their sensors."""
 
-Tell = Callable[[dict[str, object]], None]
+Record = Callable[[dict[str, object]], None]
 
 
 class Stream(NamedTuple):
@@ -28,7 +28,7 @@ class Stream(NamedTuple):
     sensor: str
 
 
-class Said(NamedTuple):
+class DeviceLines(NamedTuple):
     """What one device's sensors wrote in one slice of time, each in order."""
 
     device: str
@@ -37,7 +37,7 @@ class Said(NamedTuple):
 
 
 class World:
-    """Some of a world's devices: every `shards`-th from `shard` on. Run through it once; `tally` then says what was in it.
+    """Some of a world's devices: every `shards`-th from `shard` on. Iterate over it once; `tally` then has its counts.
 
     `truth` is called with each proxied request and `direct` with each connection past the proxies, when it begins.
     """
@@ -48,15 +48,15 @@ class World:
         *,
         shard: int = 0,
         shards: int = 1,
-        truth: Tell | None = None,
-        direct: Tell | None = None,
+        truth: Record | None = None,
+        direct: Record | None = None,
     ) -> None:
         self.settings = settings
         self.tally: Counter[str] = Counter()
-        self._tell = {PROXIED: truth, DIRECT: direct}
+        self._recorders = {PROXIED: truth, DIRECT: direct}
         self._wants_truth = truth is not None or direct is not None
         self._residents = [
-            _Resident(settings, number, self.tally, tells=self._wants_truth)
+            _Resident(settings, number, self.tally, keeps_truth=self._wants_truth)
             for number in range(shard, settings.devices, shards)
         ]
 
@@ -65,32 +65,32 @@ class World:
         """How many lines are written and have not arrived: those of what is open or remembered by a sensor."""
         return sum(resident.device.journal.waiting for resident in self._residents)
 
-    def slices(self) -> Iterator[tuple[Micros, list[Said]]]:
-        """For each slice of time its end, and what each device wrote; devices without a word are left out."""
+    def slices(self) -> Iterator[tuple[Micros, list[DeviceLines]]]:
+        """For each slice of time its end, and what each device wrote; devices without lines are left out."""
         index, begin, end = 0, self.settings.begin, self.settings.end
         while begin + index * SLICE < end or any(resident.device.journal.waits for resident in self._residents):
-            said = []
-            told: list[Told] = []
+            by_device = []
+            truths: list[TimedTruth] = []
             kernel = network = 0
             for resident in self._residents:
                 written = resident.written(index)
                 if any(written):
                     kernel, network = kernel + len(written[0]), network + len(written[1])
-                    said.append(Said(resident.device.name, resident.streams, written))
+                    by_device.append(DeviceLines(resident.device.name, resident.streams, written))
                 if self._wants_truth:
-                    told += resident.device.journal.told(index)
-            self._tell_in_order(told)
+                    truths += resident.device.journal.truths(index)
+            self._record_in_order(truths)
             self.tally["lines: sockets"] += kernel
             self.tally["lines: suricata"] += network
             index += 1
-            yield begin + index * SLICE, said
+            yield begin + index * SLICE, by_device
 
     def lines(self) -> Iterator[SimulatedLine]:
         """All lines as they arrive; of those that arrive at once, each sensor's in its own order."""
-        for _, said in self.slices():
+        for _, by_device in self.slices():
             arrived = [
                 (at, one.device, stream, line)
-                for one in said
+                for one in by_device
                 for stream, lines in zip(one.streams, one.lines, strict=True)
                 for at, line in lines
             ]
@@ -98,18 +98,18 @@ class World:
             for at, device, (dialect, sensor), line in arrived:
                 yield SimulatedLine(at, device, sensor, dialect, line)
 
-    def _tell_in_order(self, told: list[Told]) -> None:
-        for _, kind, truth in sorted(told, key=itemgetter(0)):
-            tell = self._tell[kind]
-            if tell is not None:
-                tell(truth)
+    def _record_in_order(self, truths: list[TimedTruth]) -> None:
+        for _, kind, truth in sorted(truths, key=itemgetter(0)):
+            record = self._recorders[kind]
+            if record is not None:
+                record(truth)
 
 
 class _Resident:
     """A device at work: errand after errand until the end."""
 
-    def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, tells: bool) -> None:
-        self.device = device = Device(settings, number, tally, tells=tells)
+    def __init__(self, settings: WorldSettings, number: int, tally: Counter[str], *, keeps_truth: bool) -> None:
+        self.device = device = Device(settings, number, tally, keeps_truth=keeps_truth)
         self.streams = (
             Stream("sockets", f"{device.name}:/var/log/sockets.jsonl"),
             Stream("suricata", f"{device.name}:/var/log/suricata/eve.json"),

@@ -141,11 +141,11 @@ def test_storm_runs() -> None:
     cases = storm.run_cases(hits=1_200, devices=3, domains=2)
 
     assert [case.figures["times harmless"] for case in cases if case.name.startswith("harmless")] == [1, 1]
-    told = [case.figures for case in cases if "hits" in case.figures]
-    assert [figures["hits counted"] for figures in told] == [1_200] * 4
-    assert [figures["alerts"] for figures in told] == [3, 3, 6, 6]
-    assert all(figures["messages of an alert at most"] <= 11 for figures in told)
-    assert all(figures["shortest gap of an alert, s"] >= storm.GAP_SECS_MIN for figures in told)
+    alert = [case.figures for case in cases if "hits" in case.figures]
+    assert [figures["hits counted"] for figures in alert] == [1_200] * 4
+    assert [figures["alerts"] for figures in alert] == [3, 3, 6, 6]
+    assert all(figures["messages of an alert at most"] <= 11 for figures in alert)
+    assert all(figures["shortest gap of an alert, s"] >= storm.GAP_SECS_MIN for figures in alert)
 
 
 def test_alerts_run(kafka_settings_for: SettingsFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_restart_runs(
 
 
 def test_recovery_runs(broker: Broker, tmp_path: Path) -> None:
-    """Workers that are stopped and started in turn leave a short gap, and say hardly anything twice."""
+    """Workers that are stopped and started in turn leave a short gap, and write hardly any row twice."""
     (case,) = recovery.run_cases(broker, tmp_path, ["rolling 2"])
 
     assert 0 < case.figures["longest gap in a partition, s"] < 30
@@ -212,7 +212,7 @@ def test_recovery_runs(broker: Broker, tmp_path: Path) -> None:
     assert case.figures["rows"] > 100
 
 
-def test_table_and_json_say_the_same() -> None:
+def test_table_and_json_are_equal() -> None:
     """Cases of a part stand side by side, a figure that one lacks is a dash; JSON brings them back as they were."""
     cases = [Case("worker", "a", {"events/s": 123_456.0, "ratio": 0.5}), Case("worker", "b", {"events/s": 1.0})]
 
@@ -223,7 +223,7 @@ def test_table_and_json_say_the_same() -> None:
     assert msgspec.json.decode(as_json(cases), type=list[Case]) == cases
 
 
-def test_unknown_part_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_part_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A part that is not there is a wrong call, and the help has an example."""
     with pytest.raises(SystemExit) as ended:
         command.main(["windmill"])
@@ -241,7 +241,7 @@ def test_interrupt_ends_it() -> None:
     begun = process.stderr.readline()
     assert b"1,000" in begun, begun
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, output = process.communicate(timeout=20)
 
     assert process.returncode == 130
-    assert said.splitlines() == [b"stopped"]
+    assert output.splitlines() == [b"stopped"]

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.disk import enter_namespaces
-from tests.faults.report import judged, table
+from tests.faults.report import table, verdict_line
 from tests.faults.worker import BREAKS
 from unproxy.local.servers.jars import kafka_jars
 
@@ -77,7 +77,7 @@ def _one(out: Path, given: argparse.Namespace) -> int:
     result = run(seed, folder, kinds=kinds, keep=given.keep, planned=planned, damages=given.damage)
     with (out / "results.jsonl").open("a") as file:
         file.write(json.dumps(result.plain()) + "\n")
-    print(judged(result.plain()), flush=True)
+    print(verdict_line(result.plain()), flush=True)
     if not result.good:
         print(f"again with: python -m {MODULE} --seed {seed}; its logs are in {folder / 'kept'}", flush=True)
     return 0 if result.good else 1
@@ -87,8 +87,8 @@ def _alone(arguments: list[str], out: Path, name: str) -> int:
     """A run in a process of its own, so that whatever happens to it is its own."""
     command = [sys.executable, "-m", MODULE, "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
-    said = done.stdout.strip()
-    print(said or f"{name}: the run itself died: {done.stderr[-2000:]}", flush=True)
+    output = done.stdout.strip()
+    print(output or f"{name}: the run itself died: {done.stderr[-2000:]}", flush=True)
     return done.returncode
 
 

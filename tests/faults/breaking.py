@@ -59,7 +59,7 @@ PLANS = {
 }
 DEVICES, LINES_PER_SEC = 300, 900
 QUIET_DEVICES = 1_500
-"""Many devices that say little: a lost entry of one's state is not made good a moment later by its next snapshot."""
+"""Many devices with few lines each: a lost entry of one's state is not made good a moment later by its next snapshot."""
 
 
 class Caught(NamedTuple):
@@ -97,5 +97,5 @@ def caught_by(name: str, result: Result) -> str:
         "wrong": result.verdict.wrong,
         "devices with a wrong state": result.verdict.wrong_state,
     }
-    said = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
-    return f"the oracle: {said}" if said else ""
+    counts = ", ".join(f"{count} {what}" for what, count in counted.items() if count)
+    return f"the oracle: {counts}" if counts else ""

@@ -43,7 +43,7 @@ class Cure:
         found = {part for table in TABLE_OF_TOPIC.values() for part in damaged(client, table)}
         if found - self._known:
             self._refill()
-            # What ClickHouse put aside by itself is told each time, and needs no second cure.
+            # What ClickHouse put aside by itself is reported each time, and needs no second cure.
             self._known = found
         self._looked_at = time.monotonic()
 
@@ -63,6 +63,6 @@ class Cure:
         )
         if done.returncode:
             raise RuntimeError(f"unproxy refill ended with {done.returncode}: {done.stderr}")
-        told = [json.loads(line) for line in done.stdout.splitlines()]
-        parts = [f"{one['Table']} {one['Part']} ({one['Why'][:80]})" for one in told if "Part" in one]
+        reported = [json.loads(line) for line in done.stdout.splitlines()]
+        parts = [f"{one['Table']} {one['Part']} ({one['Why'][:80]})" for one in reported if "Part" in one]
         self.parts.extend(part for part in parts if part not in self.parts)

@@ -47,7 +47,7 @@ class Load:
 
     @property
     def sources(self) -> list[str]:
-        """What the producer is told to follow."""
+        """The sources that the producer follows."""
         return sorted({f"{line.dialect}:{self._file(line)}" for line in self.lines})
 
     @property

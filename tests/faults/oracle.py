@@ -80,7 +80,7 @@ class Verdict:
             or self.details
         )
 
-    def say(self, what: str, examples: Iterable[object]) -> None:
+    def add(self, what: str, examples: Iterable[object]) -> None:
         """Note some examples of what is wrong."""
         self.details.extend(
             f"{what}: {str(example)[:EXAMPLE_CHARS_MAX]}"
@@ -108,8 +108,8 @@ def judge(settings: Settings, written: Counter[bytes]) -> Verdict:
     strange = [line for line in found_lines if line not in written]
     verdict.lost += lost.total()
     verdict.extra += len(strange)
-    verdict.say("line not in the log", lost)
-    verdict.say("line in the log that no sensor wrote", strange)
+    verdict.add("line not in the log", lost)
+    verdict.add("line in the log that no sensor wrote", strange)
     must, may = _undisturbed(settings)
     _same_state(settings, verdict)
     for topic, table in TABLE_OF_TOPIC.items():
@@ -120,8 +120,8 @@ def judge(settings: Settings, written: Counter[bytes]) -> Verdict:
         verdict.lost += len(missing)
         verdict.extra += len(extra)
         verdict.published_twice += found.total() - len(found)
-        verdict.say(f"missing on {topic}", missing)
-        verdict.say(f"strange on {topic}", extra)
+        verdict.add(f"missing on {topic}", missing)
+        verdict.add(f"strange on {topic}", extra)
         if topic == REJECTS:
             _same_number(settings, table, read_all(settings, topic), verdict)
         else:
@@ -171,7 +171,7 @@ def _same_state(settings: Settings, verdict: Verdict) -> None:
         one, other = state_of(found), state_of(wanted)
         wrong = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
         verdict.wrong_state += len(wrong)
-        verdict.say("state of a device differs", [_apart(one.get(name), other.get(name)) for name in wrong])
+        verdict.add("state of a device differs", [_apart(one.get(name), other.get(name)) for name in wrong])
 
 
 def _apart(one: tuple[object, ...] | None, other: tuple[object, ...] | None) -> str:
@@ -182,8 +182,8 @@ def _apart(one: tuple[object, ...] | None, other: tuple[object, ...] | None) -> 
     assert isinstance(items, dict)
     assert isinstance(wanted, dict)
     named = [name for name in items.keys() | wanted.keys() if items.get(name) != wanted.get(name)]
-    told = [f"{name}: {items.get(name)!r} INSTEAD OF {wanted.get(name)!r}" for name in sorted(named)]
-    return "; ".join([*told, f"facts {rest} INSTEAD OF {facts}"] if rest != facts else told)
+    differences = [f"{name}: {items.get(name)!r} INSTEAD OF {wanted.get(name)!r}" for name in sorted(named)]
+    return "; ".join([*differences, f"facts {rest} INSTEAD OF {facts}"] if rest != facts else differences)
 
 
 def _by_topic(output: Output) -> Iterator[tuple[str, Iterable[bytes]]]:
@@ -215,8 +215,8 @@ def _same_for_hunters(settings: Settings, table: str, found: Counter[bytes], ver
     verdict.doubled_for_hunters += len(doubled)
     verdict.differing_for_hunters += len(apart)
     verdict.stored_twice += max(int(stored) - found.total(), 0)
-    verdict.say(f"twice in {table}", doubled)
-    verdict.say(f"differs in {table}", [(wanted.get(identity), seen.get(identity)) for identity in apart])
+    verdict.add(f"twice in {table}", doubled)
+    verdict.add(f"differs in {table}", [(wanted.get(identity), seen.get(identity)) for identity in apart])
 
 
 def _seen(table: str, rows: list[Row], key: str, verdict: Verdict) -> list[Row]:
@@ -239,7 +239,7 @@ def _latest(rows: list[Row], key: str, verdict: Verdict) -> list[Row]:
         old = found.get(row[key])
         if old is not None and old != row and old["Version"] == row["Version"]:
             verdict.extra += 1
-            verdict.say("one version, two contents", [(old, row)])
+            verdict.add("one version, two contents", [(old, row)])
         if old is None or row["Version"] >= old["Version"]:
             found[row[key]] = row
     return list(found.values())
@@ -250,7 +250,7 @@ def _same_number(settings: Settings, table: str, messages: list[Any], verdict: V
     seen = int(str(ask(settings, f"select count() as n from {table}")[0]["n"]))
     if seen != len(messages):
         verdict.differing_for_hunters += abs(seen - len(messages))
-        verdict.say(f"{table} has {seen} rows, the topic {len(messages)}", [""])
+        verdict.add(f"{table} has {seen} rows, the topic {len(messages)}", [""])
 
 
 def judge_truth(settings: Settings, truth: list[Row], verdict: Verdict) -> None:

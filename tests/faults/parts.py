@@ -23,7 +23,7 @@ STACKS_SECS_MAX = 5.0
 
 
 class Part:
-    """One process that is kept running until it is told to stop."""
+    """One process that is kept running until it is asked to stop."""
 
     def __init__(self, name: str, command: Sequence[str], config: Path, own: Mapping[str, str], log: Path) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Part:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signum)
 
-    def say_where_it_stands(self) -> None:
+    def report_where_it_stands(self) -> None:
         """Have it write the stacks of its threads into its log, and end: of one that goes on no more nothing else is left."""
         with self._lock:
             self._wanted = False

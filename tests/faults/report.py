@@ -10,7 +10,7 @@ Plain = dict[str, Any]
 WRONGS = ("lost", "extra", "doubled_for_hunters", "differing_for_hunters", "wrong", "wrong_state")
 
 
-def judged(result: Plain) -> str:
+def verdict_line(result: Plain) -> str:
     """One run in a line, and what is wrong below it."""
     verdict = result["verdict"]
     counted = ", ".join(f"{name} {verdict[name]}" for name in WRONGS)

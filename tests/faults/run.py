@@ -24,7 +24,7 @@ from tests.faults.schedule import FIRST_SECS, Fault, Kind, Schedule, schedule
 from tests.faults.stage import Stage
 from tests.faults.stubborn import know_stubborn, reject
 from tests.faults.watch import PARTITIONS, Watch, caught_up_after, went_on_after
-from tests.faults.wishes import say_in_the_middle
+from tests.faults.wishes import publish_in_the_middle
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ LINES_PER_SEC = 800
 FIRST_COMMIT_SECS_MAX = 120.0
 LOGGED_SECS_MAX = 60.0
 STANDING_SECS_MAX = 90.0
-"""Whoever has not gone on for so long is not waited for; whoever goes on is."""
+"""How long to wait for a part without progress; one with progress is waited for."""
 STOP_SECS_MAX = 10.0
 TICKS_SECS = 3.0
 OUTAGE_CALM_SECS = 150.0
@@ -68,7 +68,7 @@ class Result:
     """Parts that a full disk under ClickHouse left damaged, and that `unproxy refill` made good before the verdict."""
     secs: float = 0.0
     trouble: str = ""
-    """Why the run could not be judged, or what else is not as promised."""
+    """Why there is no verdict on the run, or what else is not as promised."""
 
     @property
     def good(self) -> bool:
@@ -106,7 +106,7 @@ def run(
         _play(stage, load, plan, result)
     except Exception as error:  # noqa: BLE001  # a run that fails in any way is a result, with its traceback
         result.trouble = f"{error!r}\n{traceback.format_exc()}"
-        stage.say_where_they_stand()
+        stage.report_where_they_stand()
     finally:
         result.exits = {part.name: part.exits for part in stage.parts}
         if strange := [
@@ -148,7 +148,7 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
         "first commits",
     )
     load.begin()
-    middle = threading.Timer(plan.load_secs / 2, say_in_the_middle, [stage.direct])
+    middle = threading.Timer(plan.load_secs / 2, publish_in_the_middle, [stage.direct])
     middle.start()
     ended = _disturb(stage, plan, time.monotonic())
     load.join()
@@ -159,7 +159,7 @@ def _play(stage: Stage, load: Load, plan: Schedule, result: Result) -> None:
     _until(lambda: not missing_lines(stage.direct, written), LOGGED_SECS_MAX, "all lines in the log", fatal=False)
     stage.producer.stop()
     correlation = stage.settings.correlation
-    # Nothing tells from outside that all is settled: the ticks of so many seconds see to it.
+    # From outside it cannot be seen when everything is decided; ticks of so many seconds ensure it.
     time.sleep(correlation.patience_secs + correlation.lateness_secs + TICKS_SECS)
     _drained(stage.direct, stage.settings.worker.group, [TELEMETRY])
     stops = [worker.stop() for worker in stage.workers]
@@ -204,7 +204,7 @@ class _Ender(threading.Thread):
         time.sleep(self._fault.secs)
         try:
             self._end()
-        except Exception as error:  # noqa: BLE001  # told by the main thread
+        except Exception as error:  # noqa: BLE001  # reported by the main thread
             self.problem = repr(error)
         self.over_at = time.monotonic()
 

@@ -25,7 +25,7 @@ from tests.faults.parts import Keeper, Part
 from tests.faults.schedule import Fault, Kind
 from tests.faults.stubborn import POISON, STALL_SECS_MAX, STUBBORN, message
 from tests.faults.tcp_proxy import TcpProxy
-from tests.faults.wishes import PROTECTION, say_before
+from tests.faults.wishes import PROTECTION, publish_before
 from tests.sinks.sink_world import damage
 from tests.streams.worker.worker_process import PARTITIONS
 from unproxy.local.parts import write_settings
@@ -45,7 +45,7 @@ PROXIED = "PROXIED"
 
 
 class ProxiedBroker(Broker):
-    """A broker that tells the parts to come through a proxy; we ourselves go straight to it."""
+    """A broker that advertises a proxy's address to the parts; the run itself connects directly."""
 
     def __init__(self, folder: Path, inner_port: int, proxy_port: int) -> None:
         super().__init__(folder, login=False)
@@ -118,7 +118,7 @@ class Stage:
         )
         """The same, past the proxies."""
         create_topics(self.broker.settings, topics(self.settings))
-        say_before(self.direct)
+        publish_before(self.direct)
         client = connect(self.direct.clickhouse)
         migrate(client, self.settings.clickhouse.database)
         client.close()
@@ -155,13 +155,13 @@ class Stage:
         for disk in (*self.worker_disks, self.engine_disk):
             disk.close()
 
-    def say_where_they_stand(self) -> None:
+    def report_where_they_stand(self) -> None:
         """Our own parts write their stacks into their logs, and end."""
         for part in self.parts:
-            part.say_where_it_stands()
+            part.report_where_it_stands()
 
     def keep_logs(self, folder: Path) -> None:
-        """Copy what was said to where it is kept."""
+        """Copy the output to where it is kept."""
         shutil.copytree(self.logs, folder, dirs_exist_ok=True)
         for server in (self.broker, self.engine):
             if server.log_file.exists():
@@ -184,7 +184,7 @@ class Stage:
                 return lambda: self.workers[worker].signal(signal.SIGCONT)
             case Kind.WORKER_JOINS:
                 self.workers[WORKERS].start()
-                return lambda: self._let_go(self.workers[WORKERS])
+                return lambda: self._release(self.workers[WORKERS])
             case Kind.WORKER_LEAVES:
                 return self._leave(self.workers[worker])
             case Kind.WORKER_DISK_LOST:
@@ -236,7 +236,7 @@ class Stage:
         return part.start
 
     @staticmethod
-    def _let_go(part: Part) -> None:
+    def _release(part: Part) -> None:
         part.stop()
 
     def _free_and_damage(self) -> None:
@@ -271,7 +271,7 @@ class Stage:
 
         def live_again() -> None:
             dead.wait(INSERT_SECS_MAX)
-            # Else an insert that comes later would end an engine that nobody starts again.
+            # Else an insert that comes later would end an engine that is not started again.
             self.to_clickhouse.forget_upload()
             self._start_again(self.engine)
 

@@ -38,7 +38,7 @@ def test_a_part_damaged_by_a_full_disk_is_cured(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
-    """The oracle is not blind: a worker that acknowledges before it delivers loses rows, and is told."""
+    """The oracle is not blind: a worker that acknowledges before it delivers loses rows, and the oracle finds it."""
     done = harness(tmp_path, "--broken", "ack-before-delivery")
 
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"

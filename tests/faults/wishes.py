@@ -1,4 +1,4 @@
-"""What the people of a run say of destinations and devices, before and in the middle of it, and what holds of that when."""
+"""Indicators and suppressions that a run publishes before it and in the middle of it, and when each is valid."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SUPPRESSION = Suppression(
 )
 
 
-def say_before(settings: Settings) -> None:
+def publish_before(settings: Settings) -> None:
     """What holds from the beginning."""
     _publish(settings, [(key_of(one), value_of(one)) for one in map(indicator, BEFORE)])
 
 
-def say_in_the_middle(settings: Settings) -> None:
+def publish_in_the_middle(settings: Settings) -> None:
     """Something is added, something taken back, something suppressed."""
     put: list[Indicator | Suppression] = [*map(indicator, IN_THE_MIDDLE), SUPPRESSION]
     removed: list[tuple[bytes, bytes | None]] = [(key_of(one), None) for one in map(indicator, TAKEN_BACK)]
@@ -54,14 +54,14 @@ def policy_of(settings: Settings) -> Policy:
     """What a worker knows that has read all of it, each change with the time from which on it holds."""
     policy = Policy(settings.protection)
     for raw in read_all(settings, INDICATORS, partitions=1):
-        said, since_ms = read(raw.key(), raw.value()), raw.timestamp()[1] + GRACE_MS
-        if isinstance(said, Indicator):
-            policy.indicators.put(said, since_ms)
-        elif isinstance(said, Suppression):
-            policy.suppressions.put(said, since_ms)
+        given, since_ms = read(raw.key(), raw.value()), raw.timestamp()[1] + GRACE_MS
+        if isinstance(given, Indicator):
+            policy.indicators.put(given, since_ms)
+        elif isinstance(given, Suppression):
+            policy.suppressions.put(given, since_ms)
         else:
-            assert isinstance(said, Removed)
-            (policy.indicators if said.mark == INDICATOR_MARK else policy.suppressions).remove(said.id, since_ms)
+            assert isinstance(given, Removed)
+            (policy.indicators if given.mark == INDICATOR_MARK else policy.suppressions).remove(given.id, since_ms)
     return policy
 
 

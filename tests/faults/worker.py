@@ -2,7 +2,7 @@
 
     python -m tests.faults.worker [BREAK]
 
-Each break takes away one thing that the worker must not lack (see BREAKS), to see that a run tells.
+Each break takes away one thing that the worker must not lack (see BREAKS), to see that a run finds it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def local_state_first() -> None:
 
 
 def no_lease() -> None:
-    """Nobody asks whether the partitions are still ours."""
+    """The check that the partitions are still ours is left out."""
 
     async def never(*_: object) -> None:
         return None
@@ -187,8 +187,8 @@ def take_much_at_once() -> None:
     _replace(Worker, "__init__", make_patient)
 
 
-def tell_where_it_stands() -> None:
-    """When the watchdog ends the worker, say where each of its tasks waits."""
+def report_where_it_stands() -> None:
+    """When the watchdog ends the worker, print where each of its tasks waits."""
     make, stalled = Worker.__init__, end
     made: list[Worker] = []
 
@@ -196,14 +196,14 @@ def tell_where_it_stands() -> None:
         make(worker, *arguments)
         made.append(worker)
 
-    def tell_and_end(code: Exit, why: str) -> NoReturn:
+    def report_and_end(code: Exit, why: str) -> NoReturn:
         if code is Exit.STALLED:
             for task in asyncio.all_tasks(made[0].app.loop):
                 print("stands:", " < ".join(_awaited(task.get_coro())), file=sys.stderr)
         stalled(code, why)
 
     _replace(Worker, "__init__", make_and_keep)
-    _replace(watchdog, "end", tell_and_end)
+    _replace(watchdog, "end", report_and_end)
 
 
 def _awaited(waits: Any) -> list[str]:
@@ -228,5 +228,5 @@ if __name__ == "__main__":
         _steps = (STEP_OF_BREAK.get(sys.argv[1], STEPS[0]),)
     know_stubborn(hang)
     end_between_steps()
-    tell_where_it_stands()
+    report_where_it_stands()
     run(load())

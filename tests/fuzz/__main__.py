@@ -33,7 +33,7 @@ from tests.fuzz.long_lines import slowest
 from tests.fuzz.world import MESSAGE_MS_MAX, WORLD_LINES, Found, Verdict, run_world
 
 FOLDER = Path(".unproxy/fuzz")
-SAY_SECS = 5.0
+REPORT_SECS = 5.0
 ALL = "all"
 """In place of a dialect's name: one after the other."""
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = [fuzz(name, given.lines, given.seed, given.jobs, given.out) for name in names]
     except KeyboardInterrupt:
-        _say("stopped")
+        _report("stopped")
         return 130
     return 1 if any(results) else 0
 
@@ -64,8 +64,8 @@ def fuzz(dialect: str, lines: int, seed: int, jobs: int, out: Path) -> bool:
         total.add(verdict)
         if verdict.found is not None:
             place = save(out, verdict.found)
-            _say(f"found in world {verdict.world}: {verdict.found.problem}")
-            _say(f"the message is in {place}; again with: python -m tests.fuzz --replay {place}")
+            _report(f"found in world {verdict.world}: {verdict.found.problem}")
+            _report(f"the message is in {place}; again with: python -m tests.fuzz --replay {place}")
             break
     if total.slowest is not None and total.slowest.slowest is not None:
         slowest = Found(seed, total.slowest.world, "the slowest", total.slowest.slowest, dialect)
@@ -105,10 +105,10 @@ class Total:
     cpu_secs: float = 0.0
     memory_bytes: int = 0
     slowest: Verdict | None = None
-    said_at: float = field(default_factory=time.monotonic)
+    reported_at: float = field(default_factory=time.monotonic)
 
     def add(self, verdict: Verdict) -> None:
-        """Take in one world's verdict; says now and then how far it is."""
+        """Add one world's verdict; report progress at intervals."""
         self.worlds += 1
         self.lines += verdict.lines
         self.messages += verdict.messages
@@ -118,10 +118,10 @@ class Total:
         self.found |= verdict.found is not None
         if self.slowest is None or verdict.slowest_ms > self.slowest.slowest_ms:
             self.slowest = verdict
-        if time.monotonic() - self.said_at >= SAY_SECS:
-            self.said_at = time.monotonic()
+        if time.monotonic() - self.reported_at >= REPORT_SECS:
+            self.reported_at = time.monotonic()
             slowest = self.slowest.slowest_ms
-            _say(f"{self.lines:,} of {self.wanted:,} lines, {self.worlds} worlds, slowest message {slowest:.1f} ms")
+            _report(f"{self.lines:,} of {self.wanted:,} lines, {self.worlds} worlds, slowest message {slowest:.1f} ms")
 
     def table(self, seed: int, secs: float) -> Iterator[str]:
         """What was done and what came of it."""
@@ -228,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(what: str) -> None:
+def _report(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 

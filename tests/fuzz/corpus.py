@@ -60,7 +60,7 @@ class Corpus:
     values: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
 
     def values_of(self, dialect: str, key: str) -> list[bytes]:
-        """What real lines say under a key."""
+        """Return the values of a key in real lines."""
         return self.values[dialect, key]
 
 

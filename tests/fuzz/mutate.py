@@ -1,4 +1,4 @@
-"""Damage, cheaply: real lines with members exchanged for anything, and bytes flipped, cut, joined and coded anew."""
+"""Damage, cheaply: real lines with members exchanged for anything, and bytes flipped, cut, joined and coded again."""
 
 from __future__ import annotations
 

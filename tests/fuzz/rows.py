@@ -1,4 +1,4 @@
-"""Whether what left the pipeline can be stored: each row as its class says, each number within its column's type."""
+"""Whether what left the pipeline can be stored: each row as its class requires, each number within its column's type."""
 
 from __future__ import annotations
 

@@ -60,19 +60,19 @@ def test_a_world_of_one_dialect() -> None:
 
 
 def test_an_exception_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the pipeline raises is told, with the message."""
+    """What the pipeline raises is reported, with the message."""
     take = Pipeline.take
 
     def fail(pipeline: Pipeline, message: Message) -> None:
         if message.offset > 100:
-            raise ZeroDivisionError("told to fail")
+            raise ZeroDivisionError("fails on purpose")
         take(pipeline, message)
 
     monkeypatch.setattr(Pipeline, "take", fail)
     found = run_world(1, 0, FEW).found
 
     assert found is not None
-    assert found.problem == "ZeroDivisionError: told to fail"
+    assert found.problem == "ZeroDivisionError: fails on purpose"
     assert found.message.offset > 100
 
 
@@ -80,14 +80,14 @@ def test_a_dialect_that_raises_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     """Though the pipeline goes on."""
 
     def fail(_line: bytes) -> Parsed:
-        raise ZeroDivisionError("told to fail")
+        raise ZeroDivisionError("fails on purpose")
 
     failing = {**dialects(), "squid": replace(dialects()["squid"], parse=fail)}
     monkeypatch.setattr("streams.pipeline.dialects", lambda: failing)
     found = run_world(1, 0, FEW, "squid").found
 
     assert found is not None
-    assert found.problem.startswith("squid: ZeroDivisionError('told to fail'): b'")
+    assert found.problem.startswith("squid: ZeroDivisionError('fails on purpose'): b'")
 
 
 def test_a_line_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_line_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_reject_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reject whose bytes are not those of its line is told."""
+    """A reject whose bytes are not those of its line is reported."""
     drain = Pipeline.drain
 
     def change(pipeline: Pipeline) -> Output:
@@ -122,7 +122,7 @@ def test_a_changed_reject_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_slow_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that takes long each time is told; one that took long once is not."""
+    """A message that takes long each time is reported; one that took long once is not."""
     take = Pipeline.take
     slow = {"times": 1}
 
@@ -144,7 +144,7 @@ def test_a_slow_line_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """It tells the verdict; what it found lies in a file that can be tried again."""
+    """It prints the verdict; what it found lies in a file that can be tried again."""
     monkeypatch.setattr(program, "WORLD_LINES", FEW)
     monkeypatch.setattr(program, "verdicts", lambda *_: iter([run_world(1, number, FEW) for number in range(3)]))
 
@@ -163,7 +163,7 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_program_takes_one_dialect_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With `all` each has so many lines and a table of its own; what is found says of whose lines its world was."""
+    """With `all` each has so many lines and a table of its own; what is found names the dialect of its world."""
     monkeypatch.setattr(program, "WORLD_LINES", FEW)
     asked = []
 

@@ -3,7 +3,7 @@
     no exception                  whatever comes in
     the book balances             read = parsed + ignored + rejected, and read is what was fed
     rejects keep their bytes      each is one of the lines, untouched but for logins in URLs
-    rows can be stored            as their class and their column's type say
+    rows can be stored            as their class and their column's type require
     state is bounded              no entry above its limit, no device above its bounds, and it comes back whole after a crash
     time is bounded               no message takes more CPU time than `MESSAGE_MS_MAX`
 

@@ -99,7 +99,7 @@ class Site(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Visit)
         self.page = page
         self.visits = 0
-        self.told: dict[str, object] = {}
+        self.report: dict[str, object] = {}
         self.done = threading.Event()
 
 
@@ -114,7 +114,7 @@ class _Visit(BaseHTTPRequestHandler):
         self.wfile.write(self.server.page.encode())
 
     def do_POST(self) -> None:
-        self.server.told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.report = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(200)
         self.end_headers()
         self.server.done.set()
@@ -138,10 +138,10 @@ def attack(chromium: str, data: Path) -> list[str]:
             finished = site.done.wait(PAGE_SECS_MAX)
             browser.terminate()
         site.shutdown()
-    print(json.dumps({"visits": site.visits, **site.told}))
+    print(json.dumps({"visits": site.visits, **site.report}))
     after = (_tables(client), client.rows("SELECT count() AS n FROM Rejects_versions"))
     found = [] if finished else [f"the page was not done within {PAGE_SECS_MAX} s"]
-    read = site.told.get("read")
+    read = site.report.get("read")
     assert isinstance(read, list)
     # Without CORS a page sees neither status nor text of an answer, only that one came.
     found += [f"read: {one}" for one in read if one[1] or one[2]]

@@ -108,8 +108,8 @@ def browser(diary: Diary, times: int) -> None:
             lambda: one_tunnel(Wire(diary), API, pieces=True),
             lambda: one_tunnel(Wire(diary, PROXY_BY_6), PAGES[2]),
             partial(small, diary, LISTED_BELOW),
-            lambda: Wire(diary).say(b""),
-            lambda: Wire(diary).say(b"CONNECT bank.exam"),
+            lambda: Wire(diary).send_bytes(b""),
+            lambda: Wire(diary).send_bytes(b"CONNECT bank.exam"),
             lambda: Wire(diary).leave_after_connect(PARTS[1]),
             lambda: Wire(diary).leave_in_the_middle(PAGES[0], 0.3),
         ]
@@ -144,7 +144,7 @@ WRITE_OUT = (
     '{"url":"%{url}","local_ip":"%{local_ip}","local_port":%{local_port},"remote_ip":"%{remote_ip}","new":%{num_connects},'
     '"status":"%{response_code}","tunnel":"%{http_connect}","exit":%{exitcode},"own":"%header{x-squid-error}"}\\n'
 )
-"""What curl tells of each transfer (curl(1), --write-out)."""
+"""What curl reports of each transfer (curl(1), --write-out)."""
 MANNER = "http://{}:{}".format
 OVER_4, OVER_6 = MANNER(PROXY, PROXY_PORT), MANNER(f"[{PROXY_6}]", PROXY_PORT)
 
@@ -187,27 +187,27 @@ def curl(diary: Diary, times: int, folder: Path) -> None:
 
 
 def one_curl(diary: Diary, words: list[str], user: int) -> None:
-    """Run it and write down what it said of its transfers."""
+    """Run it and write down what it reported of its transfers."""
     opened = time.time()
     running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, user=user, group=user, extra_groups=[])
-    said, _ = running.communicate()
-    transfers = [json.loads(line) for line in said.splitlines()]
+    written, _ = running.communicate()
+    transfers = [json.loads(line) for line in written.splitlines()]
     connection = 0
-    for told in transfers:
-        connection += told["new"]
-        scheme, _, rest = told["url"].partition("://")
+    for transfer in transfers:
+        connection += transfer["new"]
+        scheme, _, rest = transfer["url"].partition("://")
         host, _, port = rest.partition("/")[0].partition(":")
         tunnel = scheme == "https" or "--proxytunnel" in words
-        if told["new"] == 0 and tunnel:
+        if transfer["new"] == 0 and tunnel:
             # Another request in the tunnel that is there.
             continue
         diary.write(
             client="curl", pid=running.pid, user=pwd.getpwuid(user).pw_name, command_line=" ".join(words),
             connection=f"{running.pid}-{connection}", opened=opened, connected=time.time(), at=opened,
-            local_ip=told["local_ip"], local_port=max(told["local_port"], 0), remote_ip=told["remote_ip"],
-            remote_port=PROXY_PORT, result=result_of(told, tunnel), status=int(told["tunnel" if tunnel else "status"]),
+            local_ip=transfer["local_ip"], local_port=max(transfer["local_port"], 0), remote_ip=transfer["remote_ip"],
+            remote_port=PROXY_PORT, result=result_of(transfer, tunnel), status=int(transfer["tunnel" if tunnel else "status"]),
             method="CONNECT" if tunnel else method_of(words), host=host, inside=host if scheme == "https" else "",
-            port=int(port or (443 if scheme == "https" else 80)), url="" if tunnel else told["url"],
+            port=int(port or (443 if scheme == "https" else 80)), url="" if tunnel else transfer["url"],
         )  # fmt: skip
 
 
@@ -216,13 +216,13 @@ def method_of(words: Iterable[str]) -> str:
     return "POST" if "--data" in words else "HEAD" if "--head" in words else "GET"
 
 
-def result_of(told: dict[str, object], tunnel: bool) -> Result:
+def result_of(transfer: dict[str, object], tunnel: bool) -> Result:
     """What became of a transfer, by curl's exit code and the proxy's words."""
-    if told["exit"] == 0:
-        return Result.REFUSED if told["own"] else Result.DONE
-    if tunnel and told["tunnel"] not in ("000", "200"):
+    if transfer["exit"] == 0:
+        return Result.REFUSED if transfer["own"] else Result.DONE
+    if tunnel and transfer["tunnel"] not in ("000", "200"):
         return Result.REFUSED
-    return Result.ABORTED if str(told["url"]).endswith("/slow") else Result.CUT
+    return Result.ABORTED if str(transfer["url"]).endswith("/slow") else Result.CUT
 
 
 def main(kind: str, log: Path, times: int) -> None:

@@ -1,4 +1,4 @@
-"""What a client says it did: one JSON object a request, written by the client itself. Rows are held against it."""
+"""What a client reports: one JSON object a request, written by the client itself. Rows are held against it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Result(StrEnum):
     REFUSED = "refused"
     """The proxy answered with a refusal or an error of its own."""
     CUT = "cut"
-    """Somebody else ended it: reset, closed, or no answer."""
+    """Another party ended it: reset, closed, or no answer."""
     ABORTED = "aborted"
     """The client left after it had asked."""
     NOTHING_ASKED = "nothing_asked"
@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     command_line: str
     connection: str
-    """The client's name for the connection, so that two on the same port are told apart."""
+    """The client's name for the connection, so that two on the same port are distinguished."""
     opened: float
     """Before the connection was asked for."""
     connected: float
@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     """Of a request that was not CONNECT."""
     inside: str = ""
-    """TLS name spoken within the tunnel."""
+    """TLS name sent within the tunnel."""
     status: int = 0
 
 
@@ -71,7 +71,7 @@ class Diary:
         }
 
     def write(self, **facts: object) -> None:
-        """Add one; what is said overrules what is known of the client itself."""
+        """Add one; what is reported overrules what is known of the client itself."""
         entry = msgspec.convert({"ended": time.time(), **self._own, **facts}, Entry)
         self._file.write(msgspec.json.encode(entry) + b"\n")
 

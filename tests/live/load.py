@@ -37,9 +37,9 @@ GRACE_SECS = 120.0
 READY = "load proxy: ready"
 ANSWER = b"HTTP/1.1 200 Connection established\r\n\r\n"
 LOST = (Wrong.MISSING, Wrong.NO_HOST)
-IN_DOUBT = (Wrong.TWICE, Wrong.NOBODYS)
-"""Two connections between the same ends within a millisecond, which is no time to tell them apart by: each is told, and what was
-asked on it in a row of its own."""
+IN_DOUBT = (Wrong.TWICE, Wrong.UNKNOWN)
+"""Two connections between the same ends within a millisecond, which is no time to distinguish them by: each has a
+row, and what was asked on it a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Figures:
 
     @property
     def doubt(self) -> float:
-        """Rows that nobody knows to belong together, for each connection."""
+        """Rows of which it is unknown whether they belong together, for each connection."""
         return sum(self.kinds[kind] for kind in IN_DOUBT) / max(self.connections, 1)
 
     @property
     def counted(self) -> int:
-        """What the sensor itself says it lost."""
+        """What the sensor counts as lost."""
         return sum(count for name, count in self.sensed.counters.items() if "lost" in name)
 
     @property
@@ -116,7 +116,7 @@ def load(stage: Stage, tracefs: Path, mode: ProtectionMode, rate: int, secs: int
     folder.mkdir()
     for _ in range(PROCESSES):
         stage.far(module("load", "proxy"), "load-proxy")
-    await_that(lambda: stage.said("load-proxy").count(READY) == PROCESSES, "the load's proxies start")
+    await_that(lambda: stage.output("load-proxy").count(READY) == PROCESSES, "the load's proxies start")
     diaries = [folder / f"client-{number}.diary" for number in range(PROCESSES)]
     with sensing(stage, folder, tracefs, mode, [(address, PORT) for address in LOAD_PROXIES]) as sensed:
         began = time.monotonic()
@@ -124,7 +124,7 @@ def load(stage: Stage, tracefs: Path, mode: ProtectionMode, rate: int, secs: int
         running = [stage.near(module("load", "client", path, share, str(secs)), path.stem) for path in diaries]
         for path, process in zip(diaries, running, strict=True):
             if process.wait(secs + GRACE_SECS):
-                raise WentWrong(f"the load ended with {process.returncode}: {stage.said(path.stem)[-1000:]}")
+                raise WentWrong(f"the load ended with {process.returncode}: {stage.output(path.stem)[-1000:]}")
         average = os.getloadavg()[0]
         took = time.monotonic() - began
     entries = [entry for path in diaries for entry in diary.read(path)]

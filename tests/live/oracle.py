@@ -1,4 +1,4 @@
-"""Holds rows and the proxy's log against what the clients say they did: pure.
+"""Holds rows and the proxy's log against what the clients report: pure.
 
 Every connection of theirs has one row, with the process that made it; every request a destination on it, with the right host and
 outcome; nothing stands on their connections that they did not ask for. What the mode promises of listed destinations is
@@ -26,7 +26,7 @@ OURS = (NEAR, NEAR_6)
 SLACK_SECS = 0.005
 """The client reads its clock before and after; the row's time lies between, but for the clocks' own error."""
 ANSWER_SECS = 4.9
-"""The sensor waits 5 s for an answer; of one that takes longer it tells no status."""
+"""The sensor waits 5 s for an answer; of one that takes longer it reports no status."""
 MARKS = {ProtectionMode.BLOCK: "blocked", ProtectionMode.AUDIT: "audited"}
 VERDICTS = {
     ProtectionMode.BLOCK: "ExploitGuardNetworkProtectionBlocked",
@@ -45,13 +45,13 @@ class Wrong(StrEnum):
 
     MISSING = "connection without a row"
     TWICE = "connection with several rows"
-    NOBODYS = "row of a connection that nobody made"
+    UNKNOWN = "row of a connection that no client made"
     PID = "another PID"
     USER = "another user"
     COMMAND_LINE = "another command line"
     PROXY = "another proxy"
     NO_HOST = "request without a row"
-    INVENTED = "destination that nobody asked for"
+    INVENTED = "destination that no client asked for"
     COUNT = "another number of requests"
     OUTCOME = "another outcome"
     MODE = "another mode"
@@ -60,7 +60,7 @@ class Wrong(StrEnum):
     GOT_THROUGH = "listed, and got through"
     STOPPED = "stopped, and should not have been"
     NOT_LOGGED = "done, and not in the proxy's log"
-    SECRET = "told what nobody asked for"
+    SECRET = "reported what no client asked for"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def judge(mode: ProtectionMode, entries: Sequence[Entry], rows: Rows, logged: Se
             _connection(connection, row, rows, judgement)
     for row in rows.all_connections():
         if row["RecordId"] not in seen:
-            judgement.wrong(Wrong.NOBODYS, _named(row))
+            judgement.wrong(Wrong.UNKNOWN, _named(row))
     verdicts = sum(map(len, rows.verdicts.values()))
     if verdicts != judgement.counts["verdicts"]:
         judgement.wrong(
@@ -193,8 +193,8 @@ def _destination(entries: Sequence[Entry], row: Row, verdicts: Sequence[Row], ju
         row.get("InitiatingProcessAccountName"),
         row.get("InitiatingProcessCommandLine"),
     )
-    told = zip(("pid", "user", "command_line"), process, (first.pid, first.user, first.command_line), strict=True)
-    for name, on_row, own in told:
+    compared = zip(("pid", "user", "command_line"), process, (first.pid, first.user, first.command_line), strict=True)
+    for name, on_row, own in compared:
         counts[name] += len(entries) * (on_row == own)
         if on_row != own:
             judgement.wrong(Wrong[name.upper()], f"{_spelled(first)}: destination with {on_row!r}")
@@ -236,7 +236,7 @@ def _process(entry: Entry, row: Row, judgement: Judgement) -> None:
 
 
 def _proxy_log(entries: Sequence[Entry], logged: Sequence[Logged], judgement: Judgement) -> None:
-    """What the proxy says of the same."""
+    """What the proxy reports of the same."""
     done = {(line.client_ip, line.client_port, line.host) for line in logged if line.done}
     hosts = {host for _, _, host in done}
     for entry in entries:

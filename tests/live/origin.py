@@ -23,7 +23,7 @@ READY = "origin: ready"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Keeps connections alive, and says nothing on stderr."""
+    """Keeps connections alive, and writes nothing to stderr."""
 
     protocol_version = "HTTP/1.1"
 
@@ -75,7 +75,7 @@ class TlsServer(Server):
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that nobody signed but itself, and its key."""
+    """A self-signed certificate and its key."""
     key, file = folder / "origin.key", folder / "origin.crt"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=origin.example"
     subprocess.run(["openssl", *words.split(), "-keyout", key, "-out", file], check=True, stderr=subprocess.DEVNULL)

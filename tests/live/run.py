@@ -30,7 +30,7 @@ def run(stage: Stage, squid: Squid, tracefs: Path, mode: ProtectionMode, times: 
         }
         for kind, process in running.items():
             if process.wait(CLIENT_SECS):
-                raise WentWrong(f"client {kind} ended with {process.returncode}: {stage.said(names[kind])[-2000:]}")
+                raise WentWrong(f"client {kind} ended with {process.returncode}: {stage.output(names[kind])[-2000:]}")
             stage.stop(process, signal.SIGTERM)
         logged = squid.log()
     entries = [entry for kind in CLIENTS for entry in diary.read(folder / f"{kind}.diary")]

@@ -58,19 +58,19 @@ def sensing(
 
     def started() -> bool:
         if process.poll() is not None:
-            raise WentWrong(f"the sensor ended with {process.returncode}: {stage.said(name).strip()[-1000:]}")
-        return STARTED in stage.said(name)
+            raise WentWrong(f"the sensor ended with {process.returncode}: {stage.output(name).strip()[-1000:]}")
+        return STARTED in stage.output(name)
 
     await_that(started, "the sensor starts")
     before = cpu_secs(process.pid)
     yield sensed
     if process.poll() is not None:
-        raise WentWrong(f"the sensor ended by itself: {stage.said(name).strip()[-1000:]}")
+        raise WentWrong(f"the sensor ended by itself: {stage.output(name).strip()[-1000:]}")
     sensed.cpu_secs, sensed.rss_kb = cpu_secs(process.pid) - before, rss(process.pid)
     code = stage.stop(process)
     if code:
-        raise WentWrong(f"the sensor ended with {code}: {stage.said(name).strip()[-1000:]}")
-    sensed.counters = {word: int(number) for word, number in re.findall(r"(\w+)=(\d+)(?=\s)", stage.said(name))}
+        raise WentWrong(f"the sensor ended with {code}: {stage.output(name).strip()[-1000:]}")
+    sensed.counters = {word: int(number) for word, number in re.findall(r"(\w+)=(\d+)(?=\s)", stage.output(name))}
 
 
 def rows_of(sensed: Sensed, folder: Path) -> Rows:

@@ -1,4 +1,4 @@
-"""Squid as Debian builds it, unpacked and not installed: its configuration, and what its log tells."""
+"""Squid as Debian builds it, unpacked and not installed: its configuration, and what its log shows."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Squid:
             proxy=PROXY, proxy_6=PROXY_6, port=PROXY_PORT, folder=user, place=place, forbidden=FORBIDDEN
         )
         (user / "squid.conf").write_text(settings)
-        self._log, self._told = user / "access.jsonl", 0
+        self._log, self._reported = user / "access.jsonl", 0
         words: list[str | Path] = [
             "env",
             f"LD_LIBRARY_PATH={place / 'lib'}",
@@ -107,18 +107,18 @@ class Squid:
 
         def listens() -> bool:
             if process.poll() is not None:
-                raise WentWrong(f"squid ended with {process.returncode}: {stage.said('squid')[-500:]}")
+                raise WentWrong(f"squid ended with {process.returncode}: {stage.output('squid')[-500:]}")
             return cache_log.exists() and cache_log.read_text(errors="replace").count("Accepting HTTP") == 2
 
         await_that(listens, "squid listens")
 
     def log(self) -> list[Logged]:
-        """What it logged since last asked, once it has no more to say."""
+        """What it logged since last asked, once it has no more to log."""
         size = -1
         while size != (size := self._log.stat().st_size if self._log.exists() else 0):
             time.sleep(QUIET_SECS)
         lines = list(logged(self._log)) if size else []
-        new, self._told = lines[self._told :], len(lines)
+        new, self._reported = lines[self._reported :], len(lines)
         return new
 
 

@@ -41,11 +41,11 @@ TOOLS = ("ip", "unshare", "nsenter", "setpriv", "openssl", "curl", "mount")
 _LISTEN, _TIME_WAIT = "0A", "06"
 """States in /proc/net/tcp."""
 
-Words = Sequence[str | Path]
+Arguments = Sequence[str | Path]
 
 
 class CannotRun(Exception):
-    """Something is missing that a live run needs; says what to do."""
+    """Something is missing that a live run needs; the message names the remedy."""
 
 
 class WentWrong(Exception):
@@ -81,16 +81,16 @@ class Stage:
         self._far = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         self._lay_wire()
 
-    def near(self, words: Words, name: str) -> subprocess.Popen[bytes]:
-        """Begin a program in the clients' namespace; what it says is in NAME.log."""
+    def near(self, words: Arguments, name: str) -> subprocess.Popen[bytes]:
+        """Begin a program in the clients' namespace; its output is in NAME.log."""
         return self._begin([*TIED, *words], name)
 
-    def far(self, words: Words, name: str, *, user: int = 0) -> subprocess.Popen[bytes]:
+    def far(self, words: Arguments, name: str, *, user: int = 0) -> subprocess.Popen[bytes]:
         """Begin a program in the proxy's namespace."""
         as_user = [f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
         return self._begin([*self._in_far(), TIED[0], *as_user, *TIED[1:], *words], name)
 
-    def far_family(self, words: Words, name: str) -> subprocess.Popen[bytes]:
+    def far_family(self, words: Arguments, name: str) -> subprocess.Popen[bytes]:
         """Begin a program there that starts others, or changes its user: in a PID namespace, so that all end with the run.
 
         The namespace's first process is a shell: a program that changes its user would no longer be tied to the run.
@@ -115,8 +115,8 @@ class Stage:
         lines = Path(f"/proc/{self._far.pid}/net/tcp").read_text().splitlines()[1:]
         return any(line.split()[3] not in (_LISTEN, _TIME_WAIT) for line in lines)
 
-    def said(self, name: str) -> str:
-        """What a program of that name said."""
+    def output(self, name: str) -> str:
+        """Return the output of the program of that name."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def stop(self, process: subprocess.Popen[bytes], asked_with: int = signal.SIGTERM) -> int:
@@ -140,7 +140,7 @@ class Stage:
         self._far.stdin.close()
         self._far.wait()
 
-    def _begin(self, words: Words, name: str) -> subprocess.Popen[bytes]:
+    def _begin(self, words: Arguments, name: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 words, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -194,7 +194,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
 
 
-def module(name: str, *words: str | Path) -> Words:
+def module(name: str, *words: str | Path) -> Arguments:
     """The command that runs one of our modules."""
     return [sys.executable, "-m", f"{MODULE}.{name}", *words]
 

@@ -1,4 +1,4 @@
-"""The oracle of the live run: silent where rows are right, and heard where one is not. The run itself is `make live`."""
+"""The oracle of the live run: no finding where rows are right, and one where a row is not. The run itself is `make live`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def log(host: str = "news.example", tag: str = "TCP_MISS", status: int = 200) ->
     return Logged(NEAR, 40_000, "GET", f"http://{host}/", status, tag)
 
 
-def judged(
+def judgement_of(
     rows: list[Row],
     entries: list[Entry] | None = None,
     mode: ProtectionMode = AUDIT,
@@ -112,9 +112,12 @@ def judged(
     logged: list[Logged] | None = None,
 ) -> Judgement:
     """Rows as the files have them, held against one request."""
-    lines, told = ([json.dumps(row).encode() for row in them] for them in (rows, verdicts or []))
+    lines, verdict_lines = ([json.dumps(row).encode() for row in them] for them in (rows, verdicts or []))
     return judge(
-        mode, [entry()] if entries is None else entries, Rows.of(lines, told), [log()] if logged is None else logged
+        mode,
+        [entry()] if entries is None else entries,
+        Rows.of(lines, verdict_lines),
+        [log()] if logged is None else logged,
     )
 
 
@@ -125,7 +128,7 @@ def kinds(judgement: Judgement) -> set[Wrong]:
 
 def test_right_rows_are_right() -> None:
     """Nothing is found, and each count is there."""
-    judgement = judged([connection(), destination()])
+    judgement = judgement_of([connection(), destination()])
 
     assert judgement.findings == []
     named = ("connections", "requests", "host", "pid", "user", "command_line", "done", "listed")
@@ -133,10 +136,10 @@ def test_right_rows_are_right() -> None:
 
 
 def test_the_latest_version_counts() -> None:
-    """What a row said before is not looked at, in whatever order it stands."""
+    """What a row reported before is not looked at, in whatever order it stands."""
     old = destination(InitiatingProcessId=7, Version=1)
 
-    assert judged([connection(), destination(Version=2), old]).findings == []
+    assert judgement_of([connection(), destination(Version=2), old]).findings == []
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_another_process_is_found(make: Callable[..., Row], column: str, value: 
     rows = [connection(), destination()]
     rows[rows.index(make())][column] = value
 
-    assert kinds(judged(rows)) == {wrong}
+    assert kinds(judgement_of(rows)) == {wrong}
 
 
 @pytest.mark.parametrize(
@@ -167,31 +170,31 @@ def test_another_process_is_found(make: Callable[..., Row], column: str, value: 
     ],
 )
 def test_another_destination_is_found(column: str, value: object, wrong: set[Wrong]) -> None:
-    """A wrong host is one that is missing and one that nobody asked for."""
-    assert kinds(judged([connection(), {**destination(), column: value}])) == wrong
+    """A wrong host is one that is missing and one that no one asked for."""
+    assert kinds(judgement_of([connection(), {**destination(), column: value}])) == wrong
 
 
 def test_what_is_missing_is_found() -> None:
     """A connection, a request, a line of the proxy's."""
-    assert kinds(judged([])) == {Wrong.MISSING}
-    assert kinds(judged([connection()])) == {Wrong.NO_HOST}
-    assert kinds(judged([connection(), destination()], logged=[])) == {Wrong.NOT_LOGGED}
+    assert kinds(judgement_of([])) == {Wrong.MISSING}
+    assert kinds(judgement_of([connection()])) == {Wrong.NO_HOST}
+    assert kinds(judgement_of([connection(), destination()], logged=[])) == {Wrong.NOT_LOGGED}
 
 
 def test_what_is_too_much_is_found() -> None:
-    """A second row of a connection, a row of nobody's, a destination of a client that asked for nothing."""
+    """A second row of a connection, a row of no connection, a destination of a client that asked for nothing."""
     second = connection(RecordId="connection-2", ConnectionId="c2")
     later = connection(RecordId="connection-2", ConnectionId="c2", ConnectionTime=iso_micros(int((BEGAN + 9) * MICROS)))
     nothing = entry("", result=Result.NOTHING_ASKED)
 
-    assert Wrong.TWICE in kinds(judged([connection(), second, destination()]))
-    assert kinds(judged([connection(), later, destination()])) == {Wrong.NOBODYS}
-    assert kinds(judged([connection(), destination()], [nothing])) == {Wrong.INVENTED}
-    assert kinds(judged([connection()], [nothing])) == set()
+    assert Wrong.TWICE in kinds(judgement_of([connection(), second, destination()]))
+    assert kinds(judgement_of([connection(), later, destination()])) == {Wrong.UNKNOWN}
+    assert kinds(judgement_of([connection(), destination()], [nothing])) == {Wrong.INVENTED}
+    assert kinds(judgement_of([connection()], [nothing])) == set()
 
 
 def test_a_port_used_again_is_another_connection() -> None:
-    """Rows are told apart by the time of the connection."""
+    """Rows are distinguished by the time of the connection."""
     again = entry(connection="41-2", opened=BEGAN + 5, connected=BEGAN + 5.01)
     stamp = iso_micros(int((BEGAN + 5.005) * MICROS))
     second = [
@@ -199,17 +202,17 @@ def test_a_port_used_again_is_another_connection() -> None:
         for row in (connection(), destination())
     ]
 
-    assert judged([connection(), destination(), *second], [entry(), again]).findings == []
+    assert judgement_of([connection(), destination(), *second], [entry(), again]).findings == []
 
 
 def test_a_client_that_does_not_know_its_port() -> None:
     """It has the connection of its PID at its time, and only that."""
     unknown = entry(local_port=0)
 
-    assert judged([connection(), destination()], [unknown]).findings == []
-    assert kinds(judged([connection(InitiatingProcessId=7), destination()], [unknown])) == {
+    assert judgement_of([connection(), destination()], [unknown]).findings == []
+    assert kinds(judgement_of([connection(InitiatingProcessId=7), destination()], [unknown])) == {
         Wrong.MISSING,
-        Wrong.NOBODYS,
+        Wrong.UNKNOWN,
     }
 
 
@@ -219,20 +222,20 @@ def test_a_listed_name_inside_a_tunnel_is_listed() -> None:
     row = destination("front.example", DestinationPort=443, Outcome="blocked", ProtectionMode="block")
     rows = [connection(ProtectionMode="block"), row]
 
-    assert judged(rows, [asked], BLOCK, [verdict("Blocked", DestinationPort=443)], []).findings == []
-    assert kinds(judged(rows, [asked], BLOCK, [], [])) == {Wrong.VERDICT}
+    assert judgement_of(rows, [asked], BLOCK, [verdict("Blocked", DestinationPort=443)], []).findings == []
+    assert kinds(judgement_of(rows, [asked], BLOCK, [], [])) == {Wrong.VERDICT}
 
 
 def test_an_answer_may_come_too_late_for_the_sensor() -> None:
-    """Then nobody knows the outcome; else it is known."""
+    """Then the outcome is unknown; else it is known."""
     rows = [connection(), destination(Outcome="unknown")]
 
-    assert judged(rows, [entry(ended=BEGAN + 6)]).findings == []
-    assert kinds(judged(rows)) == {Wrong.OUTCOME}
+    assert judgement_of(rows, [entry(ended=BEGAN + 6)]).findings == []
+    assert kinds(judgement_of(rows)) == {Wrong.OUTCOME}
 
 
 def test_a_port_may_lead_to_several_proxies() -> None:
-    """Rows are told apart by the proxy where the time does not do it; where it does, another proxy is found."""
+    """Rows are distinguished by the proxy where the time does not do it; where it does, another proxy is found."""
     other = {"RemoteIP": "198.51.100.81"}
     second = [
         connection(RecordId="connection-2", ConnectionId="c2", **other),
@@ -240,27 +243,27 @@ def test_a_port_may_lead_to_several_proxies() -> None:
     ]
     both = [entry(), entry(connection="41-2", remote_ip="198.51.100.81")]
 
-    assert judged([connection(), destination(), *second], both).findings == []
-    assert kinds(judged([connection(**other), destination()])) == {Wrong.PROXY}
+    assert judgement_of([connection(), destination(), *second], both).findings == []
+    assert kinds(judgement_of([connection(**other), destination()])) == {Wrong.PROXY}
 
 
 def test_audit_marks_and_lets_through() -> None:
     """The listed one is marked on its row and by a verdict, and done by the proxy's log."""
     rows, asked, done = [connection(), destination(LISTED, Outcome="audited")], [entry(LISTED)], [log(LISTED)]
-    good = judged(rows, asked, verdicts=[verdict("Audited")], logged=done)
+    good = judgement_of(rows, asked, verdicts=[verdict("Audited")], logged=done)
 
     assert good.findings == []
     assert (good.counts["listed"], good.counts["marked"], good.counts["done"]) == (1, 1, 1)
-    assert kinds(judged(rows, asked, logged=done)) == {Wrong.VERDICT}
-    assert kinds(judged(rows, asked, verdicts=[verdict("Blocked")], logged=done)) == {Wrong.VERDICT}
+    assert kinds(judgement_of(rows, asked, logged=done)) == {Wrong.VERDICT}
+    assert kinds(judgement_of(rows, asked, verdicts=[verdict("Blocked")], logged=done)) == {Wrong.VERDICT}
     twice = [verdict("Audited"), verdict("Audited", RecordId="verdict-2", ConnectionId="")]
-    assert kinds(judged(rows, asked, verdicts=twice, logged=done)) == {Wrong.VERDICT}
+    assert kinds(judgement_of(rows, asked, verdicts=twice, logged=done)) == {Wrong.VERDICT}
     others = [verdict("Audited", InitiatingProcessId=7)]
-    assert kinds(judged(rows, asked, verdicts=others, logged=done)) == {Wrong.PID}
-    assert kinds(judged([connection(), destination(LISTED)], asked, verdicts=[verdict("Audited")], logged=done)) == {
-        Wrong.OUTCOME
-    }
-    assert kinds(judged(rows, [entry(LISTED, result=Result.CUT)], verdicts=[verdict("Audited")], logged=[])) == {
+    assert kinds(judgement_of(rows, asked, verdicts=others, logged=done)) == {Wrong.PID}
+    assert kinds(
+        judgement_of([connection(), destination(LISTED)], asked, verdicts=[verdict("Audited")], logged=done)
+    ) == {Wrong.OUTCOME}
+    assert kinds(judgement_of(rows, [entry(LISTED, result=Result.CUT)], verdicts=[verdict("Audited")], logged=[])) == {
         Wrong.STOPPED
     }
 
@@ -270,26 +273,26 @@ def test_block_stops() -> None:
     columns = {"ProtectionMode": "block"}
     rows = [connection(**columns), destination(LISTED, Outcome="blocked", **columns)]
     cut, through = entry(LISTED, result=Result.CUT), entry(LISTED)
-    told = [verdict("Blocked")]
+    verdict_lines = [verdict("Blocked")]
 
-    good = judged(rows, [cut], BLOCK, told, [])
+    good = judgement_of(rows, [cut], BLOCK, verdict_lines, [])
     assert (good.findings, good.counts["inline"]) == ([], 1)
-    assert judged(rows, [cut], BLOCK, told, [log(LISTED, "TCP_MISS_ABORTED", 0)]).findings == []
-    assert kinds(judged(rows, [cut], BLOCK, told, [log(LISTED)])) == {Wrong.GOT_THROUGH}
-    assert Wrong.GOT_THROUGH in kinds(judged(rows, [through], BLOCK, told, []))
+    assert judgement_of(rows, [cut], BLOCK, verdict_lines, [log(LISTED, "TCP_MISS_ABORTED", 0)]).findings == []
+    assert kinds(judgement_of(rows, [cut], BLOCK, verdict_lines, [log(LISTED)])) == {Wrong.GOT_THROUGH}
+    assert Wrong.GOT_THROUGH in kinds(judgement_of(rows, [through], BLOCK, verdict_lines, []))
     other = [connection(**columns), destination(Outcome="unknown", **columns)]
-    assert kinds(judged(other, [entry(result=Result.CUT)], BLOCK, [], [])) == {Wrong.STOPPED}
+    assert kinds(judgement_of(other, [entry(result=Result.CUT)], BLOCK, [], [])) == {Wrong.STOPPED}
 
 
 def test_off_names_nothing() -> None:
-    """The connection says protection_off, and no destination stands on it."""
+    """The connection states protection_off, and no destination stands on it."""
     row = connection(ProtectionMode="off", UnresolvedReason="protection_off")
 
-    assert judged([row], mode=OFF).findings == []
-    assert kinds(judged([{**row, "UnresolvedReason": "no_http_event"}], mode=OFF)) == {Wrong.REASON}
-    assert kinds(judged([{**row, "ProtectionMode": "audit"}], mode=OFF)) == {Wrong.MODE}
-    assert kinds(judged([row, destination()], mode=OFF)) == {Wrong.INVENTED}
-    assert kinds(judged([row], mode=OFF, verdicts=[verdict("Audited")])) == {Wrong.VERDICT}
+    assert judgement_of([row], mode=OFF).findings == []
+    assert kinds(judgement_of([{**row, "UnresolvedReason": "no_http_event"}], mode=OFF)) == {Wrong.REASON}
+    assert kinds(judgement_of([{**row, "ProtectionMode": "audit"}], mode=OFF)) == {Wrong.MODE}
+    assert kinds(judgement_of([row, destination()], mode=OFF)) == {Wrong.INVENTED}
+    assert kinds(judgement_of([row], mode=OFF, verdicts=[verdict("Audited")])) == {Wrong.VERDICT}
 
 
 @pytest.mark.parametrize(

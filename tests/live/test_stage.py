@@ -1,4 +1,4 @@
-"""Parts of the live run that need no root: how squid's log is read, and what is said where it cannot run."""
+"""Parts of the live run that need no root: how squid's log is read, and what is reported where it cannot run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_lines_of_squid(tmp_path: Path, facts: dict[str, str], host: str, done: 
 
 
 @pytest.mark.parametrize(
-    ("told", "tunnel", "result"),
+    ("transfer", "tunnel", "result"),
     [
         ({"exit": 0, "own": "", "tunnel": "000"}, False, Result.DONE),
         ({"exit": 0, "own": "ERR_ACCESS_DENIED 0", "tunnel": "000"}, False, Result.REFUSED),
@@ -55,12 +55,12 @@ def test_lines_of_squid(tmp_path: Path, facts: dict[str, str], host: str, done: 
         ({"exit": 28, "own": "", "tunnel": "000", "url": "http://news.example/slow"}, False, Result.ABORTED),
     ],
 )
-def test_results_of_curl(told: dict[str, object], tunnel: bool, result: Result) -> None:
+def test_results_of_curl(transfer: dict[str, object], tunnel: bool, result: Result) -> None:
     """By its exit code (curl(1)) and what the proxy answered."""
-    assert result_of({"url": "http://news.example/", **told}, tunnel) is result
+    assert result_of({"url": "http://news.example/", **transfer}, tunnel) is result
 
 
-def test_it_says_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_reports_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without root, without a tool, without squid."""
     monkeypatch.setattr(os, "geteuid", lambda: 1_000)
     with pytest.raises(stage.CannotRun, match="sudo"):

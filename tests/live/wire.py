@@ -39,7 +39,7 @@ _TLS = _trusting()
 
 
 class Wire:
-    """One connection, to the proxy unless told otherwise."""
+    """One connection, to the proxy by default."""
 
     def __init__(self, diary: Diary, remote: tuple[str, int] = (PROXY, PROXY_PORT), *, proxied: bool = True) -> None:
         self._diary = diary
@@ -108,8 +108,8 @@ class Wire:
         self.close()
         self._noted(asked, Result.ABORTED, 0)
 
-    def say(self, words: bytes) -> None:
-        """Say something that is no request, and go."""
+    def send_bytes(self, words: bytes) -> None:
+        """Send something that is no request, and go."""
         with suppress(OSError):
             self.socket.sendall(words)
         self.close()

@@ -102,8 +102,8 @@ def test_what_is_held_back_is_read_again() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000, None])
-def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only lines that tell something, of those before; however the bytes come, and past lines longer than any such."""
+def test_a_reader_that_continues_gets_what_came_before(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only lines with content, of those before; however the bytes come, and past lines longer than any such."""
     monkeypatch.setattr("producers.files.lines.CHUNK_BYTES", 1_000)
     before = b"=1\nx=no\n" + b"y" * 2_000 + b"=no\n=2\r\n"
     content = io.BytesIO(before + b"=3\n")
@@ -116,24 +116,24 @@ def test_who_goes_on_in_the_middle_is_told_what_came_before(size: int | None, mo
     assert content.tell() == len(before)
 
 
-def test_what_is_near_is_told_where_it_may_be_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_near_is_reported_where_it_may_be_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of lines that begin like no context: those within reach, by blocks, of blocks that have a mark."""
     monkeypatch.setattr("producers.files.lines.CHUNK_BYTES", 6)
     monkeypatch.setattr(Parts, "reach", 12)
     monkeypatch.setattr(Parts, "near", b"=")
     before = b"=1\nx.\n" + b"=2\ny.\n" + b"a.\nb.\n" + b"=3\nz.\n"
     subject = Lines(SourceFile("suricata", "p", "s", taken=len(before)), HOLDING, 100)
-    told: list[bytes] = []
+    prefixes: list[bytes] = []
 
     def take(_: Parts, line: bytes, start: int) -> list[bytes]:
         assert start == 0
-        told.append(line)
+        prefixes.append(line)
         return []
 
     monkeypatch.setattr(Parts, "take", take)
     subject.recall(io.BytesIO(before).read)
 
-    assert told == [b"=1", b"=2", b"y.", b"=3", b"z."]
+    assert prefixes == [b"=1", b"=2", b"y.", b"=3", b"z."]
 
 
 def test_header_lines_are_no_lines() -> None:
@@ -220,8 +220,8 @@ def test_a_followed_file_goes_on_behind_its_header(tmp_path: Path, write: Writer
     third.stop()
 
 
-def test_a_file_that_was_written_anew_has_a_header_of_its_own(tmp_path: Path, write: Writer) -> None:
-    """What the header of a truncated file said holds no longer."""
+def test_a_rewritten_file_has_its_own_header(tmp_path: Path, write: Writer) -> None:
+    """The header of a truncated file is no longer valid."""
     log = tmp_path / "log"
     write(log, [*HEADER, row(1)])
     tail = Following(tmp_path)
@@ -259,7 +259,7 @@ def test_a_quiet_file_holds_nothing_back(tmp_path: Path, write: Writer) -> None:
 
 
 def test_a_quiet_pipe_holds_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes may never end it."""
+    """The writer may never end it."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stdin, os.fdopen(writing, "wb", buffering=0) as out:
         monkeypatch.setattr("sys.stdin", stdin)
@@ -362,7 +362,7 @@ def test_an_extended_log_goes_on_behind_its_fields(tmp_path: Path, write: Writer
 
 
 def test_auto_reads_an_extended_log_in_an_order_of_its_own() -> None:
-    """Rows are told by what the proxy did; Zeek's header beside it is Zeek's."""
+    """Rows are recognised by the proxy's action; Zeek's header beside it is Zeek's."""
     undated = b"192.0.2.7 51000 2020-05-02 02:16:40 TCP_MISS GET http://a.example/ 200"
     dated = b"2020-05-02 02:16:41 192.0.2.7 51000 TCP_MISS GET http://a.example/ 200"
     whole = b"\n".join([*HEADER, b"#Fields: date time c-ip c-port s-action cs-method cs-uri sc-status", dated, b""])
@@ -370,12 +370,12 @@ def test_auto_reads_an_extended_log_in_an_order_of_its_own() -> None:
     (line,) = subject.feed(whole)
     again = Lines(SourceFile("auto", "p", "s", taken=len(whole)), NOBODYS, 1000)
     again.recall(io.BytesIO(whole).read)
-    (after, zeek, nobodys) = again.feed(b"\n".join([dated, row(1), undated, b""]))
+    (after, zeek, unclaimed) = again.feed(b"\n".join([dated, row(1), undated, b""]))
 
     assert (line.dialect, json.loads(line.value)["c-port"]) == ("w3c", "51000")
     assert (after.dialect, after.value) == ("w3c", line.value)
     assert (zeek.dialect, json.loads(zeek.value)["server_name"]) == ("zeek", "1.example")
-    assert (nobodys.dialect, nobodys.value) == ("auto", undated)
+    assert (unclaimed.dialect, unclaimed.value) == ("auto", undated)
 
 
 def test_auto_reads_rows_under_their_header() -> None:

@@ -1,4 +1,4 @@
-"""A whole producer on the real Kafka: nothing is lost, whoever dies, and nothing is sent twice without need."""
+"""A whole producer on the real Kafka: nothing is lost, whichever process dies, and nothing is sent twice without need."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def test_sample_arrives_whole_and_once(kafka_settings_for: SettingsFor, messages
 def test_auto_finds_each_lines_dialect(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, write: Writer
 ) -> None:
-    """Lines of several sensors in one file leave under their own dialect, a line of nobody's as `auto`; none again."""
+    """Lines of several sensors in one file leave under their own dialect, a line of no dialect as `auto`; none again."""
     lines = [line for path in SAMPLE.glob("*.jsonl.gz") for line in gzip.decompress(path.read_bytes()).splitlines()[:9]]
     eve = gzip.decompress((SAMPLE / "dev-a.eve.json.gz").read_bytes()).splitlines()[:9]
     mixed = [line for pair in zip(lines, eve, strict=True) for line in pair]
-    write(tmp_path / "mixed", [*mixed, b"nobody's"])
+    write(tmp_path / "mixed", [*mixed, b"unclaimed"])
     settings = kafka_settings_for()
     report = run(settings, f"auto:{tmp_path}/mixed")
     found: dict[bytes, list[bytes]] = defaultdict(list)
@@ -122,7 +122,7 @@ def test_auto_finds_each_lines_dialect(
 
     assert found[b"suricata"] == eve
     assert sorted(found[b"sockets"]) == sorted(lines)
-    assert found[b"auto"] == [b"nobody's"]
+    assert found[b"auto"] == [b"unclaimed"]
     assert report.by_dialect == {"suricata": 9, "sockets": 9, "auto": 1}
     assert run(settings, f"auto:{tmp_path}/mixed").lines == 0
 
@@ -130,7 +130,7 @@ def test_auto_finds_each_lines_dialect(
 def test_names_of_one_device_share_its_key(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:
-    """The key is the DeviceId, the header says that it is, and the lines stay as they are, numbered in one count."""
+    """The key is the DeviceId, the header states that it is, and the lines stay as they are, numbered in one count."""
     write(tmp_path / "table", [b"device,address", b"ws-042,10.0.0.1", b"ws-043,nowhere"])
     write(tmp_path / "eve", [eve(1, "WS-042.corp.example"), eve(2, "10.0.0.1"), eve(3, "10.0.0.2"), eve(4, "ws-042")])
     identity = {"domains": ["corp.example"], "files": [f"{tmp_path}/table"]}
@@ -191,7 +191,7 @@ def test_learnt_addresses_are_the_same_after_a_restart(
 def test_followed_files_teach_nothing(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:
-    """Nobody knows yet what will be in them."""
+    """Their content is not known yet."""
     own = b'{"device":"ws-1","local_ip":"10.0.0.1","local_port":5,"remote_ip":"192.0.2.80","remote_port":3128,'
     write(tmp_path / "own", [own + b'"result":"success","ts_attempt":"2026-11-24T19:07:30Z"}'])
     write(tmp_path / "eve", [eve(1, "10.0.0.1")])
@@ -227,7 +227,7 @@ def test_lines_without_device_are_published(
 def test_too_long_line_is_kept_in_rejects(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker, write: Writer
 ) -> None:
-    """A line over the limit leaves its beginning in rejects; its neighbours are published; the metrics say so."""
+    """A line over the limit leaves its beginning in rejects; its neighbours are published; the metrics report it."""
     write(tmp_path / "a", [eve(1), b"x" * 3_000_000, eve(2)])
     port = free_port()
     publisher = {"state_dir": str(tmp_path / "s"), "line_bytes_max": 1_500_000, "metrics_port": port}
@@ -242,18 +242,18 @@ def test_too_long_line_is_kept_in_rejects(
     assert headers(rejected)["detail"].startswith(b"3000000 bytes, limit 1500000, sha256 ")
     assert lines_of(messages_of(settings, TELEMETRY)) == [eve(1), eve(2)]
     assert (report.lines, report.too_long) == (3, 1)
-    told = {name: values["suricata"] for name, values in pages[-1].items() if "suricata" in values}
-    assert told["unproxy_publisher_lines_read_total"] == 3
-    assert told["unproxy_publisher_lines_cut_total"] == 1
-    assert told["unproxy_publisher_messages_total"] == report.messages
-    assert told["unproxy_publisher_bytes_total"] == len(eve(1)) + len(eve(2)) + 1024 * 1024
+    found = {name: values["suricata"] for name, values in pages[-1].items() if "suricata" in values}
+    assert found["unproxy_publisher_lines_read_total"] == 3
+    assert found["unproxy_publisher_lines_cut_total"] == 1
+    assert found["unproxy_publisher_messages_total"] == report.messages
+    assert found["unproxy_publisher_bytes_total"] == len(eve(1)) + len(eve(2)) + 1024 * 1024
     assert pages[-1]["unproxy_publisher_bytes_waiting"] == {"": 0}
 
 
 def test_damaged_file_is_reported(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, eve: EveMaker
 ) -> None:
-    """What could be read of a damaged file is published, and the report says which file it was."""
+    """What could be read of a damaged file is published, and the report names which file it was."""
     whole = gzip.compress(b"\n".join(eve(number) + os.urandom(40).hex().encode() for number in range(2_000)))
     (tmp_path / "a.gz").write_bytes(whole[:30_000])
     settings = kafka_settings_for()
@@ -369,9 +369,9 @@ def test_stop_without_broker(
         reports,
     ):
         await_that(lambda: max(seen, default=0) > 0, "messages sent")
-        told = scrape(port)
-        assert told
-        assert told["unproxy_publisher_bytes_waiting"][""] >= sum(len(eve(number)) for number in range(100))
+        values = scrape(port)
+        assert values
+        assert values["unproxy_publisher_bytes_waiting"][""] >= sum(len(eve(number)) for number in range(100))
         asked = time.monotonic()
         stop.set()
         await_that(lambda: bool(reports), "the end", 10)
@@ -383,10 +383,10 @@ def test_stop_without_broker(
     assert len(lines_of(messages_of(settings, TELEMETRY))) == 100
 
 
-def test_standard_input_that_is_lost_is_told(
+def test_standard_input_that_is_lost_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines of a pipe that Kafka did not acknowledge cannot be read again: a stop says how many."""
+    """Lines of a pipe that Kafka did not acknowledge cannot be read again: a stop reports how many."""
     (tmp_path / "in").write_bytes(b"one\ntwo\n")
     nowhere = Settings.model_validate(
         {"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": {"state_dir": str(tmp_path / "state")}}
@@ -468,7 +468,7 @@ def test_follow_publishes_what_comes(
 
 
 def test_standard_input_is_not_followed(tmp_path: Path) -> None:
-    """`--follow` with standard input is a mistake in the call, and says so."""
+    """`--follow` with standard input is a mistake in the call, and reports it."""
     settings = Settings.model_validate({"publisher": {"state_dir": str(tmp_path)}})
     with pytest.raises(SourceError, match="standard input cannot be followed"):
         run(settings, "suricata:-", follow=True)

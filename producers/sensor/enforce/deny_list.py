@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 ENTRIES_MAX = 1_000_000
 """Maximum number of entries, some 400 bytes each in memory. Further lines are logged as unusable."""
 FILE_BYTES_MAX = 64 * 1024 * 1024
-TOLD_MAX = 20
+REPORTED_MAX = 20
 """Unusable lines that are logged one by one; the log gives only the number of all when there are more."""
 _WORDS_MAX = 200
 _BYTE_ORDER_MARK = "\ufeff"
@@ -142,12 +142,12 @@ def _read(path: Path, raw: bytes) -> Listed:
     except UnicodeDecodeError as error:
         raise Unreadable(f"{path}: is not UTF-8: {error.reason} at byte {error.start}") from None
     listed = Listed(str(path), text.removeprefix(_BYTE_ORDER_MARK).split("\n"))
-    for line in listed.unusable[:TOLD_MAX]:
+    for line in listed.unusable[:REPORTED_MAX]:
         log.error(
             "line of the list is left out",
             extra={"at": f"{path}:{line.number}", "line": line.text, "reason": line.reason},
         )
-    if len(listed.unusable) > TOLD_MAX:
+    if len(listed.unusable) > REPORTED_MAX:
         log.error("lines of the list are left out", extra={"file": str(path), "lines": len(listed.unusable)})
     log.info("list was read", extra={"file": str(path), "entries": len(listed), "unusable": len(listed.unusable)})
     return listed

@@ -33,11 +33,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
 from producers.sensor.enforce.deny_list import Listed
+from producers.sensor.enforce.protocols import Asked, Level, Packet, Request, Segment, flow_of
 from producers.sensor.http.heads import NO_METHOD
 from producers.sensor.kernel.nft_rules import ProxyAddress
 from producers.sensor.kernel.sock_diag import FiveTuple
@@ -56,7 +57,7 @@ KEPT_MICROS = 1_000 * MICROS
 _REQUEST, _TLS = "request", "tls"
 MARKED_MAX = 65_536
 """Maximum number of remembered audited tunnels. Beyond it the oldest is evicted; its TLS name is then reported as well."""
-JUDGED = frozenset({_REQUEST, _TLS})
+DECIDED_KINDS = frozenset({_REQUEST, _TLS})
 """The kinds of HTTP-level events that name a destination: requests and client hellos. A response comes too late."""
 INLINE, SOCKET_DESTROYED = "inline", "socket_destroyed"
 ANSWER_RECEIVED, SOCKET_GONE, NOT_DESTROYED, UNPROVEN = "answer_received", "socket_gone", "not_destroyed", "unproven"
@@ -69,68 +70,6 @@ UNREADABLE = "proxies may read the request in several ways, or it is none (block
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
 
-class Request(Protocol):
-    """An event of the HTTP level. The flow starts with the client's address."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def at(self) -> Micros: ...
-    @property
-    def flow(self) -> FiveTuple: ...
-    @property
-    def flow_id(self) -> str: ...
-    @property
-    def tx(self) -> int: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def acked(self) -> int: ...
-    @property
-    def from_begin(self) -> bool: ...
-    @property
-    def in_pieces(self) -> bool: ...
-    @property
-    def started(self) -> Micros: ...
-    @property
-    def named(self) -> str: ...
-    @property
-    def user_agent(self) -> str: ...
-    @property
-    def others(self) -> tuple[tuple[str, int], ...]: ...
-    @property
-    def is_readable(self) -> bool: ...
-
-
-class Packet(Protocol):
-    """A TCP segment."""
-
-    @property
-    def src_ip(self) -> str: ...
-    @property
-    def src_port(self) -> int: ...
-    @property
-    def dst_ip(self) -> str: ...
-    @property
-    def dst_port(self) -> int: ...
-    @property
-    def flags(self) -> int: ...
-    @property
-    def payload(self) -> bytes: ...
-    @property
-    def ack(self) -> int: ...
-
-
-Segment = TypeVar("Segment", bound=Packet)
-Taken = TypeVar("Taken", bound=Packet, contravariant=True)
-Asked = TypeVar("Asked", bound=Request)
-Given = TypeVar("Given", bound=Request, covariant=True)
 Emit = Callable[[bytes], None]
 
 
@@ -141,12 +80,6 @@ class _Cause(NamedTuple):
     """The listed host. For an unreadable request that is not listed: its host, "" if unreadable."""
     port: int
     title: str
-
-
-class Level(Protocol[Taken, Given]):
-    """The HTTP level: converts segments to requests."""
-
-    def packet(self, at: Micros, packet: Taken, /) -> Iterable[Given]: ...
 
 
 _ENCODE = msgspec.json.Encoder().encode
@@ -220,7 +153,7 @@ class Enforcer:
     def saw(self, at: Micros, request: Request) -> bool:
         """Handle a request seen by the capture; return whether it should have been stopped before."""
         mode = self.mode
-        if mode is None or mode is ProtectionMode.OFF or request.kind not in JUDGED:
+        if mode is None or mode is ProtectionMode.OFF or request.kind not in DECIDED_KINDS:
             return False
         cause = self._cause(request, mode)
         if cause is None:
@@ -229,14 +162,14 @@ class Enforcer:
             if self._is_marked(request):
                 return False
             self.audited += 1
-            self._tell(request, Action.AUDITED, cause)
+            self._report(request, Action.AUDITED, cause)
             return False
         self._stop(at, request, cause, SOCKET_DESTROYED, is_held=False)
         return True
 
     def stops(self, at: Micros, request: Request) -> bool:
         """Decide on a held request; return whether to drop it. If so, end its connection."""
-        if self.mode is not ProtectionMode.BLOCK or request.kind not in JUDGED:
+        if self.mode is not ProtectionMode.BLOCK or request.kind not in DECIDED_KINDS:
             return False
         cause = self._cause(request, self.mode)
         if cause is None:
@@ -366,7 +299,7 @@ class Enforcer:
         elif how == INLINE and not request.in_pieces:
             # No byte of the request left the machine, so no response exists.
             self.blocked_inline += 1
-            self._tell(request, Action.BLOCKED, cause, how)
+            self._report(request, Action.BLOCKED, cause, how)
         else:
             self._pass(request, cause, why)
 
@@ -416,7 +349,7 @@ class Enforcer:
                 self._stopped[request.flow_id, request.tx] = None
                 if len(self._stopped) > ENDED_MAX:
                     self._stopped.popitem(last=False)
-        self._tell(request, Action.BLOCKED, one.cause, one.how)
+        self._report(request, Action.BLOCKED, one.cause, one.how)
 
     def _pass(self, request: Request, cause: _Cause, why: str) -> None:
         self.passed += 1
@@ -425,9 +358,9 @@ class Enforcer:
                 "a request was not provably stopped",
                 extra={"host": cause.host, "why": why, "so_far": self.passed},
             )
-        self._tell(request, Action.AUDITED, cause, why=why)
+        self._report(request, Action.AUDITED, cause, why=why)
 
-    def _tell(self, request: Request, action: Action, cause: _Cause, how: str = "", *, why: str = "") -> None:
+    def _report(self, request: Request, action: Action, cause: _Cause, how: str = "", *, why: str = "") -> None:
         self._emit(
             _ENCODE(
                 Verdict(
@@ -476,8 +409,3 @@ def passes(
         return may
 
     return may_pass
-
-
-def flow_of(packet: Packet) -> FiveTuple:
-    """Return the flow of a packet that the client sent."""
-    return packet.src_ip, packet.src_port, packet.dst_ip, packet.dst_port

@@ -107,29 +107,29 @@ class Queue:
         """Parse the packets of one datagram."""
         found = []
         for one in messages(raw):
-            told = attributes(one.body[_GENERAL.size :]) if one.kind == _PACKET else {}
-            header = told.get(_PACKET_HDR, b"")
+            fields = attributes(one.body[_GENERAL.size :]) if one.kind == _PACKET else {}
+            header = fields.get(_PACKET_HDR, b"")
             if len(header) < 4:
                 continue
             number = int.from_bytes(header[:4], "big")
             self.passed_unseen += (number - self._last - 1) % (1 << _NUMBER_BITS) if number != self._last else 0
             self._last = number
-            found.append(Held(number, told.get(_PAYLOAD, b"")))
+            found.append(Held(number, fields.get(_PAYLOAD, b"")))
         return found
 
     def judge(self, held: Sequence[Held], dropped: frozenset[int] | set[int]) -> None:
         """Drop the packets whose number is in `dropped` and accept the others."""
         for one in held:
             if one.number in dropped:
-                self._say(_VERDICT, _DROP, one.number)
+                self._send_verdict(_VERDICT, _DROP, one.number)
         if any(one.number not in dropped for one in held):
-            self._say(_VERDICT_BATCH, _ACCEPT, held[-1].number)
+            self._send_verdict(_VERDICT_BATCH, _ACCEPT, held[-1].number)
 
     def close(self) -> None:
         """Close the socket."""
         self._link.close()
 
-    def _say(self, kind: int, verdict: int, number: int) -> None:
+    def _send_verdict(self, kind: int, verdict: int, number: int) -> None:
         body = _GENERAL.pack(socket.AF_UNSPEC, 0, self.number)
         # No ACK: the packet may be gone, for example with its interface, and that is no error.
         self._link.send(message(kind, body + attribute(_VERDICT_HDR, struct.pack("!II", verdict, number))))
@@ -233,5 +233,5 @@ class Gate:
         except Exception:  # catch all: a defect of the sensor must not stop the machine's traffic
             self.failed += 1
             if self.failed & (self.failed - 1) == 0:
-                log.exception("a packet could not be judged and goes on", extra={"failed": self.failed})
+                log.exception("no decision on a packet, it passes", extra={"failed": self.failed})
             return True

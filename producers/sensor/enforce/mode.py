@@ -13,8 +13,9 @@ from typing import Generic
 import schemas.metrics as declared
 from common.exporter import Family, by_label
 from producers.sensor.enforce.deny_list import Listed, list_file
-from producers.sensor.enforce.enforcer import Asked, Emit, Enforcer, Level, Request, Segment, passes
+from producers.sensor.enforce.enforcer import Emit, Enforcer, passes
 from producers.sensor.enforce.inline import Gate, Queue
+from producers.sensor.enforce.protocols import Asked, Level, Request, Segment
 from producers.sensor.enforce.watched_file import Unreadable, Watched
 from producers.sensor.errors import Errors
 from producers.sensor.kernel.nft_rules import ANY, NoRules, ProxyAddress, Rules
@@ -67,7 +68,7 @@ class Enforcement(Generic[Segment, Asked]):
         self._ruled: frozenset[ProxyAddress] = frozenset()
         self._again_at = 0.0
         self._passed_by = False
-        self._told: tuple[str, str] | None = None
+        self._reported: tuple[str, str] | None = None
         self._unseen_before = self._failed_before = 0
         self._errors_seen = Errors("a request that was seen on its way")
         self._errors = Errors("a look at mode and list; the mode stays as it was")
@@ -85,9 +86,9 @@ class Enforcement(Generic[Segment, Asked]):
         """Return whether requests are held until the decision on them."""
         return self._gate is not None and self._gate.running
 
-    def heard(self, said: Iterable[Request]) -> None:
+    def observed(self, requests: Iterable[Request]) -> None:
         """Handle requests that the capture has seen."""
-        for request in said:
+        for request in requests:
             with self._errors_seen:
                 if self.enforcer.saw(request.at, request) and self._gate is not None:
                     self._passed_by = True
@@ -190,8 +191,8 @@ class Enforcement(Generic[Segment, Asked]):
         no_destroy = self._open_destroyer()
         no_inline = self._hold_inline()
         outcome = (no_inline, no_destroy)
-        if outcome != self._told:
-            self._told = outcome
+        if outcome != self._reported:
+            self._reported = outcome
             if no_inline and self._is_proxied is not None:
                 log.error("packets to unknown proxies are not held", extra={"reason": no_inline})
             if not no_inline:
@@ -278,11 +279,21 @@ def enforcing(
     """
     try:
         listed = list_file(list_path) if list_path else None
-        told = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
+        followed_file = Watched(mode_file, _mode_of, MODE_FILE_BYTES_MAX) if mode_file else None
     except Unreadable as error:
         raise SensorError(str(error)) from None
     own = Enforcement(
-        device, listed, mode, told, proxies, parse, level, emit, rules, is_proxied, block_unreadable=block_unreadable
+        device,
+        listed,
+        mode,
+        followed_file,
+        proxies,
+        parse,
+        level,
+        emit,
+        rules,
+        is_proxied,
+        block_unreadable=block_unreadable,
     )
     try:
         own.start()

@@ -44,7 +44,7 @@ class Watched(Generic[Content]):
         except Unreadable as error:
             if str(error) != self._complained:
                 self._complained = str(error)
-                log.error("file cannot be read, what it said stays in force", extra={"error": str(error)})
+                log.error("file cannot be read, its last content stays in effect", extra={"error": str(error)})
             return False
         self._complained = ""
         return True

@@ -227,21 +227,16 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
     """Parse a target. `is_usual`: the method is in upper case; some proxies do not know others and use the Host field."""
     text = _text(raw)
     if method == "CONNECT":
-        host, port = authority_of(text, 0)
-        if not host and is_usual and (found := _TUNNEL.fullmatch(text)):
-            host, port = authority_of(found[1], 0)
-        if not host or "@" in text or not (is_usual or named in (("", 0), (host, port))):
-            return _unnamed(raw, named, TUNNEL_PORTS)
-        return _Target(authority(host, port), host, port)
+        return _tunnel(text, raw, named, is_usual=is_usual)
     if text == "*":
         return _Target(text, *named)
     origin = _ORIGIN.fullmatch(text)
     if origin is not None:
-        told = _told(origin[1], origin[2], urls)
+        shown = _shown(origin[1], origin[2], urls)
         if not text.startswith("//"):
-            return _Target(told, *named)
+            return _Target(shown, *named)
         # Some proxies parse the text after `//` as an authority. Keep the target: ordinary servers get this form too.
-        return _unnamed(raw, named)._replace(text=told)
+        return _unnamed(raw, named)._replace(text=shown)
     absolute = _ABSOLUTE.fullmatch(text)
     scheme = absolute[1].lower() if absolute else ""
     usual = SCHEME_PORTS.get(scheme, 0)
@@ -252,14 +247,24 @@ def _target(method: str, raw: bytes, named: Authority, urls: Urls, *, is_usual: 
         # Some proxies parse an authority up to the first slash: http://a.example?@b.example/
         return _unnamed(raw, named)
     place = _spelled(host, 0 if port == usual else port)
-    told = f"{scheme}://{place}{_told(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
+    shown = f"{scheme}://{place}{_shown(absolute[3] or '/', absolute[4], urls)}"[:TARGET_CHARS_MAX]
     if named[0] == host or not named[0]:
-        return _Target(told, host, port)
+        return _Target(shown, host, port)
     if scheme != "http":
         # tinyproxy uses the Host field if it does not know the scheme.
         return _Target(UNNAMED_TARGET, "", 0, ((host, port), named))
     # By RFC 9112 section 3.2.2 the target decides; nginx can be configured to use the Host field instead.
-    return _Target(told, host, port, (named,))
+    return _Target(shown, host, port, (named,))
+
+
+def _tunnel(text: str, raw: bytes, named: Authority, *, is_usual: bool) -> _Target:
+    """Parse the target of a CONNECT."""
+    host, port = authority_of(text, 0)
+    if not host and is_usual and (found := _TUNNEL.fullmatch(text)):
+        host, port = authority_of(found[1], 0)
+    if not host or "@" in text or not (is_usual or named in (("", 0), (host, port))):
+        return _unnamed(raw, named, TUNNEL_PORTS)
+    return _Target(authority(host, port), host, port)
 
 
 def _unnamed(raw: bytes, named: Authority, default_ports: tuple[int, ...] = (80,)) -> _Target:
@@ -271,7 +276,7 @@ def _unnamed(raw: bytes, named: Authority, default_ports: tuple[int, ...] = (80,
     return _Target(UNNAMED_TARGET, "", 0, (*others, named) if named[0] else others, is_readable=False)
 
 
-def _told(path: str, query: str | None, urls: Urls) -> str:
+def _shown(path: str, query: str | None, urls: Urls) -> str:
     if urls is Urls.HOST:
         return "/"
     whole = without_logins(path + (query or "") if urls is Urls.FULL else path)
@@ -299,9 +304,9 @@ def _body(fields: dict[bytes, list[bytes]], *, is_1_0: bool) -> int:
         return CHUNKED if plain and lengths is None and not is_1_0 else UNKNOWN
     if lengths is None:
         return 0
-    said = {part.strip() for value in lengths for part in value.split(b",")}
-    digits = said.pop()
-    if said or not digits.isdigit() or len(digits) > len(str(LENGTH_MAX)) or int(digits) > LENGTH_MAX:
+    lengths_given = {part.strip() for value in lengths for part in value.split(b",")}
+    digits = lengths_given.pop()
+    if lengths_given or not digits.isdigit() or len(digits) > len(str(LENGTH_MAX)) or int(digits) > LENGTH_MAX:
         return UNKNOWN
     return int(digits)
 

@@ -22,7 +22,7 @@ from producers.sensor.http.heads import REQUEST_BEGINS, Urls, request_of
 from producers.sensor.http.packet_filter import LEARNT_MAX
 from producers.sensor.http.packets import ACK, SYN, Packet
 from producers.sensor.http.reader import LINE_BYTES_MAX
-from producers.sensor.http.request_lines import Kind, Said
+from producers.sensor.http.request_lines import HttpEvent, Kind
 from producers.sensor.http.socks import asks_socks
 from producers.sensor.kernel.nft_rules import ProxyAddress
 from schemas.clock import MICROS
@@ -99,7 +99,7 @@ class Learner:
         self.not_begun = 0
         """Requests to a proxy that were not observed as the start of their connection."""
 
-    def hears(self, at: Micros, packet: Packet) -> Asked | None:
+    def observes(self, at: Micros, packet: Packet) -> Asked | None:
         """Process a packet; return the result for a request to an unknown proxy, None for any other packet."""
         proxy = packet.dst_ip, packet.dst_port
         if proxy in self.last:
@@ -125,7 +125,7 @@ class Learner:
             return Asked.NOT_FIRST
         return Asked.LEARNT if self._learns(at, proxy) else Asked.NO_ROOM
 
-    def is_asked(self, request: Said) -> bool:
+    def is_asked(self, request: HttpEvent) -> bool:
         """Return whether a request is to a known proxy, or is of a form that only proxies receive. Thread-safe."""
         proxy = request.flow.proxy_ip, request.flow.proxy_port
         if proxy in self.proxies:

@@ -24,7 +24,7 @@ from producers.sensor.http.heads import Urls
 from producers.sensor.http.learning import Asked, Learner
 from producers.sensor.http.level import HttpLevel
 from producers.sensor.http.packets import RST, Packet
-from producers.sensor.http.request_lines import Kind, Said, line_of
+from producers.sensor.http.request_lines import HttpEvent, Kind, line_of
 from producers.sensor.kernel.nft_rules import ProxyAddress
 from producers.sensor.kernel.tracefs import SensorError
 from producers.sensor.queue import Queue
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECS = 0.2
 """Interval between two checks for expired waits."""
-TELL_SECS = 1.0
+REPORT_SECS = 1.0
 """Interval between two checks of the kernel's counters."""
 
 
@@ -46,7 +46,7 @@ class Enforcer(Protocol):
     def mode(self) -> ProtectionMode:
         """Return the mode in effect. While it is off, no events are reported."""
 
-    def keeps(self, request: Said, line: bytes) -> bool:
+    def keeps(self, request: HttpEvent, line: bytes) -> bool:
         """Return whether to suppress a request's own line, because its verdict includes the request or is undecided."""
 
     def reset(self, packet: Packet) -> None:
@@ -55,7 +55,7 @@ class Enforcer(Protocol):
     def finish(self) -> None:
         """Handle the end of input."""
 
-    def heard(self, said: Sequence[Said]) -> None:
+    def observed(self, events: Sequence[HttpEvent]) -> None:
         """Handle events, requests as soon as they are seen. The reading thread calls it before it queues lines: do not block."""
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
@@ -108,14 +108,14 @@ def plan_of(
         addresses = tuple(dict.fromkeys(proxy_address(entry)[:2] for entry in given))
     except ValueError as error:
         raise SensorError(f"--proxy: {error}") from None
-    told = mode_file or (Path(own.mode_file) if own.mode_file and not mode else None)
-    is_asked_for = told is not None or chosen in ("audit", "block")
+    followed_file = mode_file or (Path(own.mode_file) if own.mode_file and not mode else None)
+    is_asked_for = followed_file is not None or chosen in ("audit", "block")
     by_itself = is_asked_for and not addresses
     learns = learn if learn is not None else own.learn_proxies == "yes" or (by_itself and own.learn_proxies == "")
     if by_itself and not learns:
         raise SensorError(
-            f"mode {told or chosen}: no proxies are known; name them with --proxy IP:PORT, or in sensor.proxies, or let it "
-            "--learn them"
+            f"mode {followed_file or chosen}: no proxies are known; name them with --proxy IP:PORT, or in "
+            "sensor.proxies, or let it --learn them"
         )
     decided = ProtectionMode(chosen) if chosen else ProtectionMode.AUDIT if addresses or learns else None
     listed = list_path or (Path(own.listed) if own.listed else None)
@@ -129,7 +129,7 @@ def plan_of(
         addresses,
         Urls(urls or own.urls),
         listed,
-        told,
+        followed_file,
         learns,
         denied if learns else (),
         own.hold_unknown,
@@ -167,7 +167,7 @@ class Hearing:
         self.packets = 0
         self.lines = 0
         self.failure: BaseException | None = None
-        self._told = self._told_no_room = 0
+        self._reported = self._reported_no_room = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="sensor-http", daemon=True)
 
@@ -220,20 +220,20 @@ class Hearing:
     def summary(self) -> dict[str, int]:
         """Return the totals for the sensor's final log message."""
         learnt = {} if self._learner is None else {"proxies_learnt": self._learner.learnt}
-        said = {"requests": self.level.requests, "names": self.level.names}
-        return {**said, "lost_packets": self._capture.dropped, **learnt}
+        events = {"requests": self.level.requests, "names": self.level.names}
+        return {**events, "lost_packets": self._capture.dropped, **learnt}
 
     def _run(self) -> None:
         try:
             self._read()
-        except BaseException as error:  # noqa: BLE001  # raised again by whoever takes the lines
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that takes the lines
             self.failure = error
 
     def _read(self) -> None:
         with select.epoll() as poll:
             for handle in (self._capture.fileno(), self._wake_read):
                 poll.register(handle, select.EPOLLIN)
-            look_at = tell_at = 0.0
+            look_at = report_at = 0.0
             asked = False
             while not asked:
                 asked = any(handle == self._wake_read for handle, _ in poll.poll(LOOK_SECS))
@@ -247,12 +247,12 @@ class Hearing:
                     look_at = now + LOOK_SECS
                     with self._errors:
                         # An unread packet may be a response: advance only to the time until which all were read.
-                        self._tell(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
-                if now >= tell_at or asked:
-                    tell_at = now + TELL_SECS
+                        self._report(self.level.advance(begun - round(self._capture.retire_secs * 1_000_000)))
+                if now >= report_at or asked:
+                    report_at = now + REPORT_SECS
                     self._look()
             with self._errors:
-                self._tell(self.level.finish(time.time_ns() // 1_000))
+                self._report(self.level.finish(time.time_ns() // 1_000))
                 if self._enforcer is not None:
                     self._enforcer.finish()
 
@@ -262,43 +262,43 @@ class Hearing:
             self.packets += 1
             # Catch all errors here, so that the next packets are read.
             with self._errors:
-                asked = learner.hears(at, packet) if learner is not None else None
+                asked = learner.observes(at, packet) if learner is not None else None
                 if learner is not None and asked is Asked.LEARNT:
                     self._follow(learner)
-                    self._tell(self.level.begin(at, packet))
+                    self._report(self.level.begin(at, packet))
                     log.info(
                         "a proxy was learnt",
                         extra={"proxy": packet.dst_ip, "port": packet.dst_port, "client_port": packet.src_port},
                     )
                 elif asked is not None:
-                    self._tell(self.level.single(at, packet, is_first=asked is Asked.NO_ROOM))
-                said = self.level.packet(at, packet)
-                if said:
-                    self._tell(said)
+                    self._report(self.level.single(at, packet, is_first=asked is Asked.NO_ROOM))
+                events = self.level.packet(at, packet)
+                if events:
+                    self._report(events)
                 if packet.flags & RST and self._enforcer is not None:
                     self._enforcer.reset(packet)
 
-    def _tell(self, said: list[Said]) -> None:
-        if self._enforcer is not None and said:
+    def _report(self, events: list[HttpEvent]) -> None:
+        if self._enforcer is not None and events:
             if self._enforcer.mode is ProtectionMode.OFF:
                 return
             with self._errors:
-                self._enforcer.heard(said)
-        for one_said in said:
+                self._enforcer.observed(events)
+        for event in events:
             with self._errors:
-                if one_said.kind is Kind.REQUEST:
+                if event.kind is Kind.REQUEST:
                     continue
-                line = line_of(one_said, self._device)
-                if self._enforcer is None or not self._enforcer.keeps(one_said, line):
+                line = line_of(event, self._device)
+                if self._enforcer is None or not self._enforcer.keeps(event, line):
                     self._queue.put(line, "sensor")
                     self.lines += 1
 
     def _look_at(self, learner: Learner) -> None:
         if learner.forget(time.time_ns() // 1_000):
             self._follow(learner)
-        if learner.no_room > 2 * self._told_no_room:
+        if learner.no_room > 2 * self._reported_no_room:
             log.warning("a proxy was not learnt, too many are in use", extra={"so_far": learner.no_room})
-            self._told_no_room = learner.no_room
+            self._reported_no_room = learner.no_room
 
     def _follow(self, learner: Learner) -> None:
         self._capture.follow(learner.last)
@@ -309,6 +309,6 @@ class Hearing:
         if self._learner is not None:
             self._look_at(self._learner)
         lost = self._capture.look()
-        if lost > self._told:
+        if lost > self._reported:
             log.error("packets were lost", extra={"packets": lost})
-            self._told = lost
+            self._reported = lost

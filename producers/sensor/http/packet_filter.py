@@ -67,7 +67,7 @@ def program_of(ports: Iterable[int], learnt: Iterable[tuple[str, int]] = (), *, 
     """
     wanted, known = sorted(set(ports)), sorted({_key(ip, port) for ip, port in learnt})
     assert len(wanted) <= PORTS_MAX, "the caller knows how many ports there may be"
-    assert len(known) <= LEARNT_MAX, "whoever learns knows how many there may be"
+    assert len(known) <= LEARNT_MAX, "the learner bounds the number of proxies"
     assert wanted or learns, "the caller knows that there is something to be seen"
     return _assembled(list(_steps(wanted, known, learns=learns)))
 

@@ -1,8 +1,7 @@
-"""Reads what a client sends to a proxy: heads of requests, bodies passed over, a client hello in a tunnel or in place of HTTP,
-a SOCKS request and what follows it.
+"""Read a client's bytes to a proxy: heads of requests, a client hello in a tunnel or in place of HTTP, a SOCKS request.
 
-Pure, bounded, and safe against any bytes. Where it does not know any more what comes it is lost, and believes only a segment that
-begins with a whole request line, or within a tunnel with a client hello.
+Pure, bounded, and safe against any bytes. Bodies are skipped. Once the position within the protocol is unknown, it is lost:
+it resumes at a segment that begins with a whole request line, or in a tunnel with a client hello.
 """
 
 from __future__ import annotations
@@ -28,31 +27,31 @@ from producers.sensor.http.heads import (
 from producers.sensor.http.socks import VERSIONS, NotSocks, Socks, is_greeted, socks_of
 
 HEAD_BYTES_MAX = 65_536
-"""A longer head is not read; tickets of Kerberos take up to 48,000."""
+"""Maximum size of a head; Kerberos tickets take up to 48,000."""
 LINE_BYTES_MAX = 16_384
 CHUNK_LINE_BYTES_MAX = 1_024
 CHUNK_DIGITS_MAX = 15
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _CARRIAGE_RETURN = 0x0D
 _ODD_END = re.compile(rb"\n(?:\n|\r[^\n])")
-"""Where a head ends otherwise than with CR LF."""
+"""The end of a head without CR LF."""
 
 
 class _State(Enum):
     FIRST = auto()
-    """Nothing was said yet."""
+    """No byte was read yet."""
     HEAD = auto()
     TUNNEL = auto()
-    """Nothing was said in the tunnel yet."""
+    """No byte was read in the tunnel yet."""
     HELLO = auto()
     SOCKS = auto()
     CHUNK = auto()
     CHUNK_END = auto()
     TRAILER = auto()
     LOST = auto()
-    """Whatever comes may be the middle of anything."""
+    """The next bytes may be the middle of anything."""
     CLOSED = auto()
-    """Nothing of what comes can be read."""
+    """No further bytes can be read."""
 
 
 _MAY_BE_TLS = frozenset({_State.FIRST, _State.TUNNEL})
@@ -61,16 +60,16 @@ _IN_CHUNKS = frozenset({_State.CHUNK, _State.CHUNK_END, _State.TRAILER})
 
 @dataclass(slots=True)
 class Faults:
-    """What could not be read, on all connections."""
+    """Counts of unreadable input on all connections."""
 
     unreadable: int = 0
-    """Heads that proxies read in several ways, or that are none; hellos that are none."""
+    """Heads that are ambiguous or invalid, and invalid hellos."""
     too_long: int = 0
-    """Heads and lines beyond their bound."""
+    """Heads and lines above their maximum size."""
 
 
 class Reader:
-    """What one client says."""
+    """Parser of one client's bytes."""
 
     __slots__ = ("_buffer", "_faults", "_searched", "_state", "_trailer_bytes", "_urls", "beyond", "tunnel")
 
@@ -79,30 +78,30 @@ class Reader:
         self._state = _State.FIRST if from_begin else _State.LOST
         self._buffer = bytearray()
         self._searched = 0
-        """So far there is no end of a head in the buffer."""
+        """The buffer has no end of a head before this index."""
         self._trailer_bytes = 0
         self.tunnel: tuple[str, int] | None = None
-        """Whom the last CONNECT or the SOCKS request asked for, unless it was refused."""
+        """Destination of the last CONNECT or SOCKS request, unless it was refused."""
         self.beyond = 0
-        """So many bytes after those that were read need not be seen."""
+        """Number of bytes after the read ones that may be skipped."""
 
     @property
     def is_closed(self) -> bool:
-        """Nothing more is read."""
+        """Return whether reading has ended."""
         return self._state is _State.CLOSED
 
     @property
     def kept_bytes(self) -> int:
-        """Of what is not whole yet."""
+        """Return the size of incomplete input."""
         return len(self._buffer)
 
     @property
     def is_greeted(self) -> bool:
-        """The client has greeted a SOCKS server, and its request is not whole yet."""
+        """Return whether the client has greeted a SOCKS server, and its request is incomplete."""
         return self._state is _State.SOCKS and is_greeted(self._buffer)
 
     def read(self, content: bytes, *, is_begin: bool) -> list[Request | Hello | Socks]:
-        """Read on; `is_begin`: a segment begins with these bytes. Gives what is whole now."""
+        """Read more bytes; `is_begin`: a segment begins with them. Return what is complete now."""
         found: list[Request | Hello | Socks] = []
         place = self.beyond = 0
         if self._state is _State.LOST and not (is_begin and self._finds_begin(content)):
@@ -125,12 +124,12 @@ class Reader:
         return found
 
     def lose(self) -> None:
-        """Bytes are missing."""
+        """Handle missing bytes."""
         if self._state is not _State.CLOSED:
             self._go(_State.LOST)
 
     def cut_short(self) -> list[Request]:
-        """The bytes that follow were sent and are not seen. Gives the request of whose head they are a part."""
+        """Handle that the next bytes were sent but are not seen; return the request whose head they belong to."""
         begun = self._state in (_State.FIRST, _State.HEAD) and self._searched > 0
         found = [foreign(bytes(self._buffer[:LINE_BYTES_MAX]))] if begun else []
         self.lose()
@@ -146,11 +145,11 @@ class Reader:
         return found
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._go(_State.CLOSED)
 
     def refuse(self) -> None:
-        """There is no tunnel after all: what follows is the next request, unless something was sent into the tunnel before."""
+        """Handle a refused tunnel: the next request follows, unless bytes were sent into the tunnel before."""
         if self.tunnel is not None:
             self.tunnel = None
             self._go(_State.HEAD if self._state is _State.TUNNEL and not self._buffer else _State.LOST)
@@ -169,7 +168,7 @@ class Reader:
         return True
 
     def _read_socks(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
-        """Gives where to read on."""
+        """Return the index at which to continue."""
         known = len(self._buffer)
         self._buffer += content[place:]
         try:
@@ -202,12 +201,12 @@ class Reader:
             found.append(hello)
 
     def _read_head(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
-        """Gives where to read on."""
+        """Return the index at which to continue."""
         buffer = self._buffer
         if not buffer:
             while content[place : place + 1] in (b"\r", b"\n"):  # RFC 9112 section 2.2: empty lines before a request
                 place += 1
-        # Bytes that were not looked at before are copied only where a head is in several segments.
+        # Bytes are copied only if a head spans several segments.
         stream, begin, shift = (content, place, 0) if not buffer else (buffer, 0, place - len(buffer))
         if buffer:
             buffer += content[place:]
@@ -224,14 +223,14 @@ class Reader:
         if end < 0:
             if not buffer:
                 buffer += content[place:]
-            # Only once the request line is there, as it is looked at until then.
+            # Only once the request line is complete: it is searched until then.
             self._searched = max(0, len(buffer) - 3) if b"\n" in buffer else 0
             if len(buffer) > HEAD_BYTES_MAX:
                 self._too_long(bytes(buffer[:LINE_BYTES_MAX]), found)
             return len(content)
         request = request_of(bytes(stream[begin:end]), self._urls)
         if not request.is_readable and self._state is _State.TUNNEL:
-            # It may be of another protocol, so nothing but what it may name counts.
+            # It may be another protocol, so only the hosts that it may name count.
             request = request._replace(is_readable=True)
         if not request.is_readable or (request.others and not request.host):
             self._faults.unreadable += 1
@@ -239,10 +238,10 @@ class Reader:
         return self._behind(request, after + shift)
 
     def _first_line(self, stream: bytes | bytearray, begin: int) -> tuple[First, int]:
-        """What begins here, HEAD while that is not known, and where its first line ends, -1 while it is not whole."""
+        """Return what begins here (HEAD while unknown) and the end of its first line (-1 while incomplete)."""
         if not MAY_BEGIN.match(stream, begin):
             return First.FOREIGN, -1
-        # The end of the line is looked for first: a line that comes byte by byte is matched once, not with each byte.
+        # The end of the line is searched first: a line that arrives byte by byte is matched once, not with each byte.
         end = stream.find(b"\n", begin)
         if end >= 0 and REQUEST_BEGINS.match(stream, begin, begin + LINE_BYTES_MAX):
             return First.HEAD, end
@@ -253,7 +252,7 @@ class Reader:
         return first_of(bytes(stream[begin:end]), in_tunnel=self._state is _State.TUNNEL), end
 
     def _foreign(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
-        """No request begins here: the state tells what that means."""
+        """Handle bytes that begin no request; the meaning depends on the state."""
         if len(begin) == LINE_BYTES_MAX and b"\n" not in begin and MAY_BEGIN.match(begin):
             self._too_long(begin, found)
         elif self._state is _State.TUNNEL:
@@ -264,11 +263,11 @@ class Reader:
                 found.append(foreign(begin))
                 self.close()
             else:
-                # Anything that was agreed on by then, such as the frames of a WebSocket.
+                # A protocol agreed on before, such as the frames of a WebSocket.
                 self._go(_State.LOST)
 
     def _too_long(self, begin: bytes, found: list[Request | Hello | Socks]) -> None:
-        """A line or a head is longer than what is read; some proxies read it."""
+        """Handle a line or head above the maximum size; some proxies read it."""
         self._faults.too_long += 1
         request, in_tunnel = foreign(begin), self._state is _State.TUNNEL
         if in_tunnel and not request.others:
@@ -278,7 +277,7 @@ class Reader:
         self._go(_State.LOST)
 
     def _behind(self, request: Request, place: int) -> int:
-        """Pass over the body; gives where to read on, which may be beyond what is there."""
+        """Skip the body; return the index at which to continue, which may be beyond the content."""
         if request.method == "CONNECT":
             self.tunnel = request.host, request.port
             self._go(_State.TUNNEL)
@@ -292,7 +291,7 @@ class Reader:
         return place
 
     def _read_chunk_line(self, content: bytes, place: int, found: list[Request | Hello | Socks]) -> int:
-        """RFC 9112 section 7.1. Gives where to read on."""
+        """Read a line of chunked coding (RFC 9112 section 7.1); return the index at which to continue."""
         buffer = self._buffer
         end = content.find(b"\n", place)
         line = bytes(buffer) + content[place : end if end >= 0 else len(content)]
@@ -327,20 +326,20 @@ class Reader:
         return place + size
 
     def _no_chunk(self, found: list[Request | Hello | Socks]) -> None:
-        """Where the body ends is not known any more, so neither where the next request begins."""
+        """Handle an invalid chunk: the end of the body is unknown, so is the next request."""
         self._faults.unreadable += 1
         found.append(foreign(b""))
         self._go(_State.LOST)
 
 
 def _head_end(stream: bytes | bytearray, begin: int) -> tuple[int, int]:
-    """Where a head ends and where what follows begins; (-1, -1) while there is no empty line."""
+    """Return the end of a head and the begin of what follows; (-1, -1) while there is no empty line."""
     end = stream.find(b"\n\r\n", begin)
     odd = _ODD_END.search(stream, begin, end + 1 if end >= 0 else len(stream))
     if odd is not None:
         end, after = odd.span()
         if after - end > len(b"\n\n"):
-            # Some proxies let a head end with a line of nothing but CR: it counts as a doubtful line of the head.
+            # Some proxies end a head at a line with only CR: it counts as a doubtful line of the head.
             return after - 1, after - 1
     elif end < 0:
         return -1, -1

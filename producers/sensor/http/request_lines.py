@@ -33,7 +33,7 @@ class FlowKey(NamedTuple):
     proxy_port: int
 
 
-class Said(NamedTuple):
+class HttpEvent(NamedTuple):
     """A request, exchange or TLS name on a connection."""
 
     kind: Kind
@@ -79,13 +79,15 @@ class Said(NamedTuple):
 _ENCODE = msgspec.json.Encoder().encode
 
 
-def line_of(said: Said, device: str) -> bytes:
+def line_of(event: HttpEvent, device: str) -> bytes:
     """Encode an exchange or TLS name as a line without newline."""
-    assert said.kind is not Kind.REQUEST, "a request is told with its answer"
-    ends = (device, iso_micros(said.at), *said.flow, said.flow_id)
-    attempt = iso_micros(said.started) if said.started else ""
-    if said.kind is Kind.TLS:
-        return _ENCODE(Tls(*ends, said.host, said.tunnelled, said.encrypted_hello, attempt))
-    if said.socks:
-        return _ENCODE(Socks(*ends, said.tx, said.socks, said.host, said.port, said.granted, attempt))
-    return _ENCODE(Http(*ends, said.tx, said.method, said.target, said.named, said.status, said.user_agent, attempt))
+    assert event.kind is not Kind.REQUEST, "a request is reported with its response"
+    ends = (device, iso_micros(event.at), *event.flow, event.flow_id)
+    attempt = iso_micros(event.started) if event.started else ""
+    if event.kind is Kind.TLS:
+        return _ENCODE(Tls(*ends, event.host, event.tunnelled, event.encrypted_hello, attempt))
+    if event.socks:
+        return _ENCODE(Socks(*ends, event.tx, event.socks, event.host, event.port, event.granted, attempt))
+    return _ENCODE(
+        Http(*ends, event.tx, event.method, event.target, event.named, event.status, event.user_agent, attempt)
+    )

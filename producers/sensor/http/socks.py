@@ -123,15 +123,10 @@ def _version_5(stream: bytes | bytearray) -> Socks | None:
     at = 2 + stream[1]
     offered = stream[2:at]
     if stream[at : at + 1] == b"\x01":
-        if len(stream) < at + 2:
-            return None
         # A GSSAPI token and a login with a one-letter user name begin with the same two bytes.
-        if _PASSWORD not in offered or (_GSSAPI in offered and stream[at + 1] == 1):
+        if len(stream) >= at + 2 and (_PASSWORD not in offered or (_GSSAPI in offered and stream[at + 1] == 1)):
             return Socks(5, "", 0, len(stream))
-        password_at = at + 2 + stream[at + 1]
-        if len(stream) <= password_at:
-            return None
-        at = password_at + 1 + stream[password_at]
+        at = _login_end(stream, at)
     if len(stream) > at and stream[at] != 5:
         raise NotSocks("no request of version 5")
     if len(stream) < at + _V5_HEAD_BYTES + 1:
@@ -147,6 +142,14 @@ def _version_5(stream: bytes | bytearray) -> Socks | None:
     target = bytes(stream[begin : begin + length])
     host = _host(target) if kind == _NAME else spelled(target)
     return _asked(5, command, host, stream[end - _PORT_BYTES : end], end)
+
+
+def _login_end(stream: bytes | bytearray, at: int) -> int:
+    """Return where a login ends (RFC 1929); the end of the stream while it is incomplete."""
+    if len(stream) < at + 2:
+        return len(stream)
+    password_at = at + 2 + stream[at + 1]
+    return password_at + 1 + stream[password_at] if len(stream) > password_at else len(stream)
 
 
 def _asked(version: int, command: int, host: str, port: bytes | bytearray, length: int) -> Socks:

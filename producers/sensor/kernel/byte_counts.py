@@ -42,54 +42,54 @@ class Counts:
 
     def take(self, connections: Iterable[Connection], now_ns: int) -> list[Connection]:
         """Take changed connections; return those to report now."""
-        told = []
+        reported = []
         for connection in connections:
             flow = _flow_of(connection)
             if connection.bytes_sent is not None or self._ended.get(flow) is connection:
                 # The end was taken before, and another fact of the connection is new.
-                told.append(connection)
+                reported.append(connection)
                 continue
             # The ports were reused: later byte counts could be of either connection.
             self.unmet += self._ended.pop(flow, None) is not None
             if not connection.closed_ns or connection.failed:
-                told.append(connection)
+                reported.append(connection)
                 continue
             came_ns, early = self._early.pop(flow, (0, None))
             if early is not None and came_ns >= connection.attempt_ns:
-                told.append(_counted(connection, early))
+                reported.append(_counted(connection, early))
                 continue
             self._waiting.append((now_ns + WAIT_NS, connection))
             self._ended[flow] = connection
         while len(self._ended) > LATER_MAX:
             self._ended.popitem(last=False)
             self.unmet += 1
-        return told
+        return reported
 
     def ended(self, ends: Iterable[Ended], now_ns: int) -> list[Connection]:
         """Take byte counts; return the connections that they belong to."""
-        told = []
+        reported = []
         for end in ends:
             connection = self._ended.pop(end.flow, None)
             if connection is None:
                 self._early[end.flow] = (now_ns, end)
                 self._early.move_to_end(end.flow)
             else:
-                told.append(_counted(connection, end))
+                reported.append(_counted(connection, end))
         while self._early:
             came_ns, _ = next(iter(self._early.values()))
             if len(self._early) <= EARLY_MAX and now_ns - came_ns < EARLY_NS_MAX:
                 break
             self._early.popitem(last=False)
-        return told
+        return reported
 
     def due(self, now_ns: int) -> list[Connection]:
         """Return the connections whose wait is over. They are reported without byte counts, and again when those come."""
-        told = []
+        reported = []
         while self._waiting and self._waiting[0][0] <= now_ns:
             _, connection = self._waiting.popleft()
             if connection.bytes_sent is None:
-                told.append(connection)
-        return told
+                reported.append(connection)
+        return reported
 
 
 def _counted(connection: Connection, end: Ended) -> Connection:

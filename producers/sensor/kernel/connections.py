@@ -84,17 +84,17 @@ class Connections:
 
     def take(self, records: Iterable[Change | Program], distance_ns: int) -> list[Connection]:
         """Apply a batch of records, in order; return each connection with something new to report, once."""
-        told: dict[Connection, None] = {}
+        reported: dict[Connection, None] = {}
         newest = 0
         for record in records:
             newest = max(newest, record.at_ns)
             found = self._run(record) if isinstance(record, Program) else self._follow(record, distance_ns)
             for connection in found:
-                told[connection] = None
+                reported[connection] = None
         if self._early:
-            self._let_go(newest)
+            self._evict(newest)
         self._forget_recent(newest)
-        return list(told)
+        return list(reported)
 
     def _follow(self, change: Change, distance_ns: int) -> Iterable[Connection]:
         if change.new == SYN_SENT:
@@ -174,7 +174,7 @@ class Connections:
                 if not left:
                     del self._recent_of[process]
 
-    def _let_go(self, newest: int) -> None:
+    def _evict(self, newest: int) -> None:
         for sk in [sk for sk, change in self._early.items() if newest - change.at_ns > EARLY_NS_MAX]:
             del self._early[sk]
             self.unpaired += 1

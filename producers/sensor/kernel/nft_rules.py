@@ -177,16 +177,16 @@ class Rules:
 
 def _goes_to(family: int, address: str, port: int) -> bytes:
     """Encode the expressions that match TCP, the port and the address; port 0 and address "" match any."""
-    said = _is_equal(
+    matches = _is_equal(
         "meta", attribute(1, struct.pack("!I", _REGISTER)) + attribute(2, struct.pack("!I", _META_PROTOCOL)),
         bytes([socket.IPPROTO_TCP]),
     )  # fmt: skip
     if port:
-        said += _is_equal("payload", _loaded(_TRANSPORT_HEADER, 2, 2), struct.pack("!H", port))
+        matches += _is_equal("payload", _loaded(_TRANSPORT_HEADER, 2, 2), struct.pack("!H", port))
     if address:
         packed = ip_address(address).packed
-        said += _is_equal("payload", _loaded(_NETWORK_HEADER, _DESTINATION_AT[family], len(packed)), packed)
-    return said
+        matches += _is_equal("payload", _loaded(_NETWORK_HEADER, _DESTINATION_AT[family], len(packed)), packed)
+    return matches
 
 
 def _loaded(base: int, offset: int, length: int) -> bytes:
@@ -208,8 +208,8 @@ def _queue(number: int) -> bytes:
 
 def _target(number: int) -> bytes:
     """Encode the queue expression as iptables' NFQUEUE, revision 3."""
-    told = struct.pack("=HHH", number, 1, _BYPASS)
-    return _expression("target", _text(1, "NFQUEUE") + attribute(2, struct.pack("!I", 3)) + attribute(3, told))
+    options = struct.pack("=HHH", number, 1, _BYPASS)
+    return _expression("target", _text(1, "NFQUEUE") + attribute(2, struct.pack("!I", 3)) + attribute(3, options))
 
 
 def _expression(name: str, what: bytes) -> bytes:

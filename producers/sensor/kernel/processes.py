@@ -151,7 +151,7 @@ class Processes:
         self._looks[record.at_ns, record.pid] = look
         _cut(self._looks, LOOKS_MAX)
 
-    def settled_ns(self) -> int:
+    def stable_ns(self) -> int:
         """Return the time up to which records can be passed in order: their snapshots ended by `known_ns`."""
         until_ns = self.known_ns
         for (at_ns, _), look in reversed(self._looks.items()):

@@ -173,10 +173,10 @@ def _shown(body: bytes) -> _Shown | None:
     local_port, remote_port, local, remote, _, cookie = _ID.unpack_from(body, _HEAD_BYTES)
     size = 4 if family == socket.AF_INET else 16
     _, unread, _, _, _ = _BODY.unpack_from(body, _HEAD_BYTES + _ID.size)
-    told = attributes(body[_HEAD_BYTES + _ID.size + _BODY.size :]).get(_INFO, b"")
+    info = attributes(body[_HEAD_BYTES + _ID.size + _BODY.size :]).get(_INFO, b"")
     counts = None
-    if len(told) >= _RETRANSMITTED_AT + _COUNT.size:
-        sent, again, received = (_COUNT.unpack_from(told, at)[0] for at in (_SENT_AT, _RETRANSMITTED_AT, _RECEIVED_AT))
+    if len(info) >= _RETRANSMITTED_AT + _COUNT.size:
+        sent, again, received = (_COUNT.unpack_from(info, at)[0] for at in (_SENT_AT, _RETRANSMITTED_AT, _RECEIVED_AT))
         counts = max(0, sent - again), received
     flow = (spelled(local[:size]), local_port, spelled(remote[:size]), remote_port)
     return _Shown(state, flow, cookie, unread, counts)

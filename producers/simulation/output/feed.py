@@ -15,7 +15,7 @@ from producers.publish.publisher import POLL_SECS, Publisher
 from producers.publish.report import Report
 from producers.run import SAVE_SECS_MIN, STOP_SECS_MAX, STOP_SECS_QUIET
 from producers.simulation.journal import SLICE
-from producers.simulation.world import Said, Stream, World
+from producers.simulation.world import DeviceLines, Stream, World
 from producers.sources.source import SourceFile
 from schemas.clock import MICROS
 from schemas.events import Micros
@@ -68,10 +68,10 @@ class _Feed:
     def run(self, began: float) -> Report:
         """Publish everything, or until stopped; then wait for Kafka."""
         publisher, begin = self._publisher, self._world.settings.begin
-        tell_at = began
+        report_at = began
         try:
-            for number, (until, said) in enumerate(self._world.slices(), 1):
-                self._hold(said)
+            for number, (until, by_device) in enumerate(self._world.slices(), 1):
+                self._hold(by_device)
                 if self._speed:
                     self._wait(began + (until - begin) / MICROS / self._speed)
                 if number % self._slices_max == 0:
@@ -79,8 +79,8 @@ class _Feed:
                 if self._stop.is_set():
                     break
                 publisher.serve()
-                if self._clock() >= tell_at:
-                    tell_at = self._clock() + SAVE_SECS_MIN
+                if self._clock() >= report_at:
+                    report_at = self._clock() + SAVE_SECS_MIN
                     self._progress(self._report)
             self._send(self._world.settings.end)
             while not self._stop.is_set() and not publisher.flush(SAVE_SECS_MIN):
@@ -91,9 +91,9 @@ class _Feed:
         self._progress(self._report)
         return self._report
 
-    def _hold(self, said: list[Said]) -> None:
+    def _hold(self, by_device: list[DeviceLines]) -> None:
         """Lines wait for their message."""
-        for one in said:
+        for one in by_device:
             held = self._held.get(one.device)
             if held is None:
                 held = self._held[one.device] = (one.streams, [[], []])

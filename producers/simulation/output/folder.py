@@ -49,7 +49,7 @@ class Folder:
 def write_folder(
     settings: WorldSettings, path: Path, stop: Event, progress: Callable[[int], None] = lambda _: None
 ) -> Counter[str]:
-    """Write a world into a new or empty folder; gives the world's tally. `progress` is told the lines so far.
+    """Write a world into a new or empty folder; gives the world's tally. `progress` is called with the lines so far.
 
     Raises OSError.
     """
@@ -58,19 +58,19 @@ def write_folder(
     files = {TRUTH_FILE: list[bytes](), DIRECT_FILE: list[bytes]()}
     world = World(
         settings,
-        truth=lambda told: files[TRUTH_FILE].append(json.dumps(told).encode()),
-        direct=lambda told: files[DIRECT_FILE].append(json.dumps(told).encode()),
+        truth=lambda lines_of_file: files[TRUTH_FILE].append(json.dumps(lines_of_file).encode()),
+        direct=lambda lines_of_file: files[DIRECT_FILE].append(json.dumps(lines_of_file).encode()),
     )
     lines_so_far = 0
-    for _, said in world.slices():
-        for one in said:
+    for _, by_device in world.slices():
+        for one in by_device:
             for ending, lines in zip(ENDINGS, one.lines, strict=True):
                 if lines:
                     lines_so_far += len(lines)
                     folder.add(one.device + ending, [line for _, line in lines])
-        for name, told in files.items():
-            folder.add(name, told)
-            told.clear()
+        for name, lines_of_file in files.items():
+            folder.add(name, lines_of_file)
+            lines_of_file.clear()
         progress(lines_so_far)
         if stop.is_set():
             break

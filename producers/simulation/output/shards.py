@@ -1,4 +1,4 @@
-"""A world onto Kafka from several processes: each has some of the devices, so that together they say the same as one.
+"""Publish a world to Kafka from several processes: each has some of the devices; together they send the same as one.
 
 parent    starts them, adds up what they report, passes a stop on
 child     feeds its share; ends when the parent is gone
@@ -40,7 +40,7 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
-class Told:
+class Outcome:
     """What was published, and what was in the world."""
 
     report: Report = field(default_factory=Report)
@@ -65,19 +65,19 @@ def feed_all(
     processes: int,
     truth: Path | None = None,
     progress: Callable[[Report], None] = lambda _: None,
-) -> Told:
+) -> Outcome:
     """Publish a world from so many processes; `stop` ends all. Raises PublisherFailed, and OSError for the truth's file."""
     if truth:
-        truth.open("wb").close()  # that it cannot be written is told before anything is published
+        truth.open("wb").close()  # a failure to write it is raised before anything is published
     if processes == 1:
         return _share(settings, world, 0, 1, stop, speed, time.monotonic(), truth, progress)
     parts = [part_of(truth, shard) for shard in range(processes)] if truth else []
-    told = _Parent(settings, world, stop, speed, processes, parts).run(progress)
+    outcome = _Parent(settings, world, stop, speed, processes, parts).run(progress)
     if truth:
         merge(filter(Path.exists, parts), truth)
-    if told.error:
-        raise PublisherFailed(told.error)
-    return told
+    if outcome.error:
+        raise PublisherFailed(outcome.error)
+    return outcome
 
 
 def _share(
@@ -90,20 +90,20 @@ def _share(
     began: float,
     truth: Path | None,
     progress: Callable[[Report], None],
-) -> Told:
+) -> Outcome:
     with ExitStack() as opened:
-        tell = opened.enter_context(TruthFile(truth)).tell if truth else None
-        devices = World(world, shard=shard, shards=shards, truth=tell)
+        record = opened.enter_context(TruthFile(truth)).write if truth else None
+        devices = World(world, shard=shard, shards=shards, truth=record)
         # Lines wait by the hundred thousand and form no circles: the collector would walk them over and over.
         gc.freeze()
         gc.disable()
         opened.callback(gc.enable)
         report = feed(settings, devices, stop=stop, speed=speed, began=began, progress=progress)
-    return Told(report, devices.tally)
+    return Outcome(report, devices.tally)
 
 
 class _Parent:
-    """The processes and what they told last."""
+    """The processes and the last outcome of each."""
 
     def __init__(
         self, settings: Settings, world: WorldSettings, stop: Event, speed: float, processes: int, parts: list[Path]
@@ -112,7 +112,7 @@ class _Parent:
         spawn = multiprocessing.get_context("spawn")
         began = time.monotonic() + START_SECS
         self._children: dict[Connection, SpawnProcess] = {}
-        self._told: dict[Connection, Told] = {}
+        self._outcomes: dict[Connection, Outcome] = {}
         for shard in range(processes):
             ours, theirs = spawn.Pipe()
             truth = parts[shard] if parts else None
@@ -122,36 +122,38 @@ class _Parent:
                 child.start()
             theirs.close()
             self._children[ours] = child
-            self._told[ours] = Told()
+            self._outcomes[ours] = Outcome()
 
-    def run(self, progress: Callable[[Report], None]) -> Told:
+    def run(self, progress: Callable[[Report], None]) -> Outcome:
         """Until all have ended."""
         open_ends, stopped = set(self._children), False
         while open_ends:
             for end in wait(list(open_ends), WAIT_SECS):
                 assert isinstance(end, Connection), "only pipes were waited for"
                 try:
-                    self._told[end] = end.recv()
+                    self._outcomes[end] = end.recv()
                 except EOFError:
                     open_ends.discard(end)
                     end.close()
                     self._children[end].join()
-                    if self._children[end].exitcode and not self._told[end].error:
-                        self._told[end].error = f"a process of the simulation ended with {self._children[end].exitcode}"
-            told = self._together()
-            progress(told.report)
-            if (self._stop.is_set() or told.error) and not stopped:
+                    if self._children[end].exitcode and not self._outcomes[end].error:
+                        self._outcomes[
+                            end
+                        ].error = f"a process of the simulation ended with {self._children[end].exitcode}"
+            outcome = self._together()
+            progress(outcome.report)
+            if (self._stop.is_set() or outcome.error) and not stopped:
                 stopped = True
                 for child in self._children.values():
                     child.terminate()
         return self._together()
 
-    def _together(self) -> Told:
-        whole = Told()
-        for told in self._told.values():
-            whole.tally += told.tally
-            whole.error = whole.error or told.error
-            mine, theirs = whole.report, told.report
+    def _together(self) -> Outcome:
+        whole = Outcome()
+        for outcome in self._outcomes.values():
+            whole.tally += outcome.tally
+            whole.error = whole.error or outcome.error
+            mine, theirs = whole.report, outcome.report
             mine.lines += theirs.lines
             mine.bytes += theirs.bytes
             mine.messages += theirs.messages
@@ -163,7 +165,7 @@ class _Parent:
 
 @contextmanager
 def _stops_wait() -> Iterator[None]:
-    """A process begun in here is told to stop when it is ready for it, not ended before it could be."""
+    """Delay stop signals to a process that is started here until it handles them."""
     resource_tracker.ensure_running()  # the first child would begin it, and that lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
@@ -188,14 +190,16 @@ def _child(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
-    def tell(told: Told) -> None:
+    def send(outcome: Outcome) -> None:
         try:
-            pipe.send(told)
+            pipe.send(outcome)
         except OSError:
-            stop.set()  # nobody is there any more who could stop us
+            stop.set()  # the parent has ended and cannot stop this process
 
     try:
-        told = _share(settings, world, shard, shards, stop, speed, began, truth, lambda report: tell(Told(report)))
+        outcome = _share(
+            settings, world, shard, shards, stop, speed, began, truth, lambda report: send(Outcome(report))
+        )
     except PublisherFailed as error:
-        told = Told(error=str(error))
-    tell(told)
+        outcome = Outcome(error=str(error))
+    send(outcome)

@@ -1,4 +1,4 @@
-"""What was in a world, in words: whoever made it sees at once whether the thing looked for is in it."""
+"""Summarise what was in a world, so that a reader sees at once whether a case is in it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _WIDTH = 13
 def in_words(tally: Counter[str]) -> list[str]:
     """Lines for people: how much, and how many of each kind."""
     lines, connections, outages = (_family(tally, name) for name in ("lines", "connections", "outages"))
-    judged = {name.removeprefix("requests "): tally[name] for name in tally if name.startswith("requests ")}
+    with_verdict = {name.removeprefix("requests "): tally[name] for name in tally if name.startswith("requests ")}
     odd = {name: tally[name] for name in ("late lines", "doubled lines", "retries") if tally[name]}
     devices = {name: tally[name] for name in ("clocks hours wrong", "mode changes") if tally[name]}
     return [
         _line("devices", tally["devices"], devices),
         _line("connections", sum(connections.values()), connections),
-        _line("requests", tally["requests"], judged),
+        _line("requests", tally["requests"], with_verdict),
         *([_line("outages", sum(outages.values()), outages)] if outages else []),
         _line("lines", sum(lines.values()), {**lines, **odd}),
     ]

@@ -43,7 +43,7 @@ class Done:
     reached: frozenset[str]
     """The request's hosts whose address was reached."""
     is_logged: bool | None = None
-    """The proxy's log says that it was carried out; None where the log does not tell."""
+    """The proxy's log states that it was carried out; None where the log does not show it."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What the proxies say that they did: a second ground truth beside the hosts that were reached."""
+"""What the proxies logged: a second ground truth beside the hosts that were reached."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINE = re.compile(r"edge (\d+) (\d{3})$", re.MULTILINE)
 
 
 def logged(folder: Path, proxy: str) -> frozenset[int] | None:
-    """The client ports whose requests a proxy answered with success; None where its log does not tell."""
+    """The client ports whose requests a proxy answered with success; None where its log does not show them."""
     if proxy not in LOGS:
         return None
     return frozenset(

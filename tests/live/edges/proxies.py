@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.live.edges.origin import INSTANT_PORTS
 from tests.live.origin import certificate
 from tests.live.squid import unpacked
-from tests.live.stage import LOAD_PROXIES, PROXY, CannotRun, Stage, Words, await_that
+from tests.live.stage import LOAD_PROXIES, PROXY, Arguments, CannotRun, Stage, await_that
 
 NOBODY = "User #65534\nGroup #65534"
 
@@ -175,12 +175,12 @@ def start(stage: Stage, folder: Path, squid: Path, package: Path, names: tuple[s
     for name in names:
         proxy, config = PROXIES[name], own / f"{name}.conf"
         config.write_text(_filled(proxy.text, known))
-        words: Words = [*before, *(_filled(word, {**known, "CONFIG": config}) for word in proxy.words)]
+        words: Arguments = [*before, *(_filled(word, {**known, "CONFIG": config}) for word in proxy.words)]
         process = stage.far_family(words, f"proxy-{name}")
 
         def listens(name: str = name, port: int = proxy.port, process: subprocess.Popen[bytes] = process) -> bool:
             if process.poll() is not None:
-                raise CannotRun(f"{name} ended with {process.returncode}: {stage.said(f'proxy-{name}')[-1000:]}")
+                raise CannotRun(f"{name} ended with {process.returncode}: {stage.output(f'proxy-{name}')[-1000:]}")
             return stage.is_open(PROXY, port)
 
         await_that(listens, f"{name} listens")

@@ -42,7 +42,7 @@ def edges(stage: Stage, folder: Path, tracefs: Path, packages: Packages, *, shor
         stage.own_in_far(f"{base}/16")
     log = folder / "origin.jsonl"
     stage.far(module("edges.origin", log), "edge-origin")
-    await_that(lambda: READY in stage.said("edge-origin"), "the origin is ready")
+    await_that(lambda: READY in stage.output("edge-origin"), "the origin is ready")
     start(stage, folder, packages.squid, packages.others, names)
     print(HEAD, flush=True)
     good = True
@@ -75,7 +75,7 @@ def _run(
     with sensing(stage, folder, tracefs, mode, named, listed=LIST, more=("--learn",)) as sensed:
         client = stage.near(module("edges.client", plan, diary), f"edge-client-{mode}")
         if client.wait(CLIENT_SECS):
-            output = stage.said(f"edge-client-{mode}")[-2000:]
+            output = stage.output(f"edge-client-{mode}")[-2000:]
             raise WentWrong(f"the client ended with {client.returncode}: {output}")
         await_that(lambda: not stage.is_far_connected(), "what the proxies still do ends")
     rows, verdicts = replayed(sensed, folder)
@@ -101,7 +101,7 @@ def _done(
     asked: Sequence[Request], places: dict[int, tuple[str, int]], logs: Path, diary: Path, reached: Counter[str]
 ) -> Iterator[Done]:
     by_number = {entry["number"]: entry for entry in map(json.loads, diary.read_text().splitlines())}
-    said = {proxy: logged(logs, proxy) for proxy in {request.proxy for request in asked}}
+    logged_ports = {proxy: logged(logs, proxy) for proxy in {request.proxy for request in asked}}
     for request in asked:
         entry = by_number[request.number]
         yield Done(
@@ -113,7 +113,7 @@ def _done(
             entry["command_line"],
             bool(entry["answer"]),
             frozenset(host for host in (request.host, request.other) if reached[host]),
-            _is_logged(request, said[request.proxy]),
+            _is_logged(request, logged_ports[request.proxy]),
         )
 
 

@@ -1,4 +1,4 @@
-"""The edge lab: how it judges, that its requests are what they say, and its short run through real proxies."""
+"""The edge lab: how it judges, that its requests have the stated form, and its short run through real proxies."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def test_a_right_row_is_right() -> None:
 )
 def test_a_wrong_row_is_wrong(one: Done, rows: list[Row], why: str) -> None:
     """Each way in which a row can contradict what happened."""
-    judged = tally(one, *([] if rows[-1]["Layer"] == "connection" else [connection()]), *rows)
+    result = tally(one, *([] if rows[-1]["Layer"] == "connection" else [connection()]), *rows)
 
-    assert set(judged.findings) == {why} | ({"no destination"} if "names" in why else set())
-    assert (judged.counts[Verdict.WRONG], judged.is_good) == (1, False)
+    assert set(result.findings) == {why} | ({"no destination"} if "names" in why else set())
+    assert (result.counts[Verdict.WRONG], result.is_good) == (1, False)
 
 
 def test_what_is_missing() -> None:
@@ -158,9 +158,9 @@ def test_of_a_port_that_many_had_only_the_rows_of_the_request_count() -> None:
 
 
 def test_a_difference_to_the_log_is_named_and_no_verdict() -> None:
-    """Where the proxy's log tells more or less than the origin."""
+    """Where the proxy's log shows more or less than the origin."""
     rows = connection(), destination()
-    less, same = (tally(replace(done(), is_logged=told), *rows) for told in (False, True))
+    less, same = (tally(replace(done(), is_logged=is_logged), *rows) for is_logged in (False, True))
     more = tally(replace(done(reached="", answered=False), is_logged=True), connection())
 
     assert less.in_words().endswith("not in the proxy's log (squid)")
@@ -168,8 +168,8 @@ def test_a_difference_to_the_log_is_named_and_no_verdict() -> None:
     assert (same.differences, less.is_good, more.is_good) == ({}, True, True)
 
 
-def test_logs_tell_which_ports_were_answered(tmp_path: Path) -> None:
-    """Success only; proxies without such a log tell nothing."""
+def test_logs_name_the_answered_ports(tmp_path: Path) -> None:
+    """Success only; proxies without such a log show nothing."""
     (tmp_path / "proxies").mkdir()
     (tmp_path / "proxies/squid-access.log").write_text("edge 12002 200\nedge 12004 503\nedge 0 000\n")
 
@@ -215,7 +215,7 @@ def test_each_request_has_hosts_of_its_own(mode: ProtectionMode) -> None:
     )
 
 
-def test_words_are_as_their_scenario_says() -> None:
+def test_results_match_their_scenario() -> None:
     """The address in other notations (inet_aton), a mark where the urgent byte goes, a hello."""
     words = {scenario.name: Request(258, scenario, "squid", AUDIT).words() for scenario in SCENARIOS}
 

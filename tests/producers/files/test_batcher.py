@@ -40,7 +40,7 @@ def test_one_device_and_file_share_a_message() -> None:
 
 
 def test_dialects_of_one_file_do_not_share_a_message() -> None:
-    """A message says in one header what all its lines are written in."""
+    """A message states in one header what all its lines are written in."""
     subject = batcher()
     for value, dialect in ((b"1", "suricata"), (b"2", "winlog"), (b"3", "suricata")):
         subject.add(line(value)._replace(dialect=dialect), "a", 0.0)
@@ -52,12 +52,12 @@ def test_dialects_of_one_file_do_not_share_a_message() -> None:
 
 
 def test_lines_that_do_not_name_their_device_go_apart() -> None:
-    """Only a message of which every line names its device says that all are the key's."""
+    """Only a message of which every line names its device states that all are the key's."""
     subject = batcher()
-    for value, told in ((b"1", True), (b"2", False), (b"3", True)):
-        subject.add(line(value), "a", 0.0, told=told)
+    for value, names_device in ((b"1", True), (b"2", False), (b"3", True)):
+        subject.add(line(value), "a", 0.0, names_device=names_device)
 
-    assert [(batch.told, batch.lines) for batch in subject.drain()] == [(True, [b"1", b"3"]), (False, [b"2"])]
+    assert [(batch.names_device, batch.lines) for batch in subject.drain()] == [(True, [b"1", b"3"]), (False, [b"2"])]
 
 
 def test_bytes_end_a_message() -> None:
@@ -101,7 +101,7 @@ def test_lines_of_two_files_overtake_a_little_only() -> None:
 
 
 def test_total_is_bounded() -> None:
-    """However many devices speak, what waits stays below the bound: the oldest leave."""
+    """However many devices send, what waits stays below the bound: the oldest leave."""
     subject = batcher(total=100)
     left = [batch for number in range(50) for batch in subject.add(line(b"0123456789"), f"dev-{number}", 0.0)]
 
@@ -119,7 +119,7 @@ def test_too_long_line_is_alone() -> None:
     assert [(batch.reason, batch.detail) for batch in due] == [(None, ""), (Reason.TOO_LONG, "99 bytes")]
 
 
-def test_a_refused_line_is_alone_and_disturbs_nobody() -> None:
+def test_a_refused_line_has_its_own_batch() -> None:
     """A line that its sender may not write does not close the batch of the device that it names."""
     subject = batcher()
     subject.add(line(b"honest"), "a", 0.0)

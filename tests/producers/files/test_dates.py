@@ -73,7 +73,7 @@ def test_this_machines_zone() -> None:
 
 
 def test_a_files_change_is_asked_of_the_file(tmp_path: Path) -> None:
-    """A pipe has none that tells anything."""
+    """A pipe has none that shows anything."""
     path = tmp_path / "log"
     path.write_bytes(b"")
     os.utime(path, (CHANGED // MICROS, CHANGED // MICROS))

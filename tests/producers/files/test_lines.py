@@ -64,7 +64,7 @@ def test_a_message_of_newlines_costs_little_memory() -> None:
 
 
 def test_line_without_time_takes_the_one_before(eve: object) -> None:
-    """A line that does not say when it was written counts as written with the line before."""
+    """A line that does not state when it was written counts as written with the line before."""
     assert callable(eve)
     first, second, third = lines_of([eve(1, at=5.0) + b"\n" + eve(2, at=None) + b"\n" + eve(3, at=6.0) + b"\n"])
 
@@ -107,14 +107,14 @@ def test_an_envelope_becomes_its_rows() -> None:
     assert found[1].written < found[2].written < found[3].written
 
 
-def test_auto_tells_the_dialect_of_each_line() -> None:
-    """A file of several sensors: each line is its dialect's, an envelope's rows too; what nobody claims is kept as `auto`."""
+def test_auto_recognises_the_dialect_of_each_line() -> None:
+    """A file of several sensors: each line is its dialect's, an envelope's rows too; what no dialect claims is kept as `auto`."""
     envelope = next(line for line in golden("mde") if b'"records"' in line)
     rows = dialects()["mde"].split(envelope)  # type: ignore[misc]  # it has envelopes
     mixed = [
         golden("suricata")[0],
         golden("winlog")[0],
-        b"nobody's",
+        b"unclaimed",
         envelope,
         golden("suricata")[1],
         golden("sockets")[0],
@@ -124,7 +124,7 @@ def test_auto_tells_the_dialect_of_each_line() -> None:
 
     expected = ["suricata", "winlog", AUTO, *["mde"] * len(rows), "suricata", "sockets"]
     assert [line.dialect for line in found] == expected
-    assert found[2].value == b"nobody's"
+    assert found[2].value == b"unclaimed"
     assert found[2].written == found[1].written
     assert [line.value for line in found[3:-2]] == rows
 

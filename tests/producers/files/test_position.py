@@ -136,7 +136,7 @@ def test_folder_has_one_owner(tmp_path: Path) -> None:
     Positions(tmp_path).close()
 
 
-def test_torn_file_is_told(tmp_path: Path) -> None:
+def test_torn_file_is_reported(tmp_path: Path) -> None:
     """A position file that cannot be read is an error with the way out, never silently forgotten."""
     (tmp_path / "positions.json").write_bytes(b'{"files":[')
     with pytest.raises(SourceError, match=r"positions\.json: is not a position file .*; remove it"):

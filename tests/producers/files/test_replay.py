@@ -31,7 +31,7 @@ def test_merge_is_by_time(tmp_path: Path, eve: EveMaker, write: Writer) -> None:
     assert numbers(replay(sources)) == [1, 2, 4, 5, 3, 6, 7, 8]
 
 
-def test_line_from_the_future_holds_nobody_back(tmp_path: Path, eve: EveMaker, write: Writer) -> None:
+def test_line_from_the_future_does_not_delay_others(tmp_path: Path, eve: EveMaker, write: Writer) -> None:
     """One line with its clock far ahead does not put the rest of its file behind all others."""
     write(tmp_path / "a", [eve(1, at=1), eve(3, at=1e8), eve(4, at=3), eve(6, at=5)])
     write(tmp_path / "b", [eve(2, at=2), eve(5, at=4), eve(7, at=6)])
@@ -64,7 +64,7 @@ def test_overlapping_patterns_give_a_file_once(tmp_path: Path, eve: EveMaker, wr
 
 
 def test_truncated_gzip_gives_what_it_can(tmp_path: Path, eve: EveMaker, write: Writer) -> None:
-    """Lines before the damage and all lines of other files come; then the error says which file it was."""
+    """Lines before the damage and all lines of other files come; then the error names which file it was."""
     lines = [eve(number, at=number) + os.urandom(40).hex().encode() for number in range(5_000)]
     whole = gzip.compress(b"\n".join(lines))
     (tmp_path / "damaged.gz").write_bytes(whole[: len(whole) // 2])
@@ -80,14 +80,14 @@ def test_truncated_gzip_gives_what_it_can(tmp_path: Path, eve: EveMaker, write: 
 
 
 @pytest.mark.parametrize("text", ["suricata", "suricata:", "nosuch:file"])
-def test_wrong_source_says_what_is_known(text: str) -> None:
+def test_wrong_source_lists_the_known_ones(text: str) -> None:
     """A source that is not DIALECT:PATH, or of an unknown dialect, is an error that lists the dialects."""
     with pytest.raises(SourceError, match=r"auditd, auto, .*sockets, .*suricata"):
         parse_source(text)
 
 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
-    """A path or pattern without a file is told before anything is read."""
+    """A path or pattern without a file is reported before anything is read."""
     for path in ("nothing", "nothing*"):
         with pytest.raises(SourceError, match="nothing"):
             list(replay([parse_source(f"suricata:{tmp_path}/{path}")]))
@@ -112,7 +112,7 @@ def test_pace_is_as_recorded(tmp_path: Path, eve: EveMaker, write: Writer) -> No
 
 
 def test_pipe_does_not_hold_the_reader_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From standard input lines come as they are written; while there are none the reader is told so."""
+    """From standard input lines come as they are written; while there are none the reader is informed."""
     reading, writing = os.pipe()
     with open(reading, "rb") as stdin, open(writing, "wb", buffering=0) as sensor:
         monkeypatch.setattr("sys.stdin", stdin)

@@ -168,7 +168,7 @@ def test_restart_goes_on(tmp_path: Path, follow: Follow, write: Writer) -> None:
 
 
 def test_rotation_while_away_loses_nothing(tmp_path: Path, follow: Follow, write: Writer) -> None:
-    """A file that was rotated while nobody read it is found beside its path, and its rest comes first."""
+    """A file that was rotated while no one read it is found beside its path, and its rest comes first."""
     write(tmp_path / "log", [b"1"])
     tail = follow("log")
     assert tail.new() == [b"1"]
@@ -221,10 +221,10 @@ def test_several_rotations_unseen_lose_nothing(
     assert tail.new() == [b"2", b"3", b"4", b"5"]
 
 
-def test_unread_compressed_file_is_told(
+def test_unread_compressed_file_is_reported(
     tmp_path: Path, follow: Follow, write: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a file was rotated and compressed while nobody read it, a person is told which."""
+    """When a file was rotated and compressed while no one read it, a log line names it."""
     log = tmp_path / "log"
     write(log, [b"1"])
     tail = follow("log")
@@ -241,7 +241,7 @@ def test_unread_compressed_file_is_told(
 def test_compressed_files_are_left_out(
     tmp_path: Path, follow: Follow, write: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A compressed file under the pattern is told once and not read as lines."""
+    """A compressed file under the pattern is reported once and not read as lines."""
     (tmp_path / "log.1.gz").write_bytes(b"\x1f\x8b\x08\x00")
     write(tmp_path / "log", [b"1"])
     tail = follow("log*")

@@ -34,10 +34,10 @@ def test_a_device_reports_on_itself(device: str) -> None:
 
 
 def test_a_line_about_another_device_is_refused() -> None:
-    """The words say which grant and which device."""
+    """The words state which grant and which device."""
     refused = named("ws-2", ENDPOINT)
 
-    assert (refused.device, refused.told) == ("ws-2", True)
+    assert (refused.device, refused.names_device) == ("ws-2", True)
     assert refused.refused == 'grant "ws-1" does not allow reports on device "ws-2"'
     assert named("ws-2", LAB).refused == ""
     assert named("db-1", LAB).refused

@@ -18,7 +18,7 @@ from schemas.settings import IdentitySettings
 NINE, TEN = parse_micros("2026-11-24T09:00:00Z"), parse_micros("2026-11-24T10:00:00Z")
 
 
-def test_json_lines_and_csv_say_the_same(tmp_path: Path) -> None:
+def test_json_lines_and_csv_are_equal(tmp_path: Path) -> None:
     """Times are ISO 8601 or seconds since 1970; a missing one is always; addresses have one spelling."""
     lines, table = tmp_path / "leases.jsonl", tmp_path / "table.csv"
     lines.write_text(
@@ -52,8 +52,10 @@ def test_json_lines_and_csv_say_the_same(tmp_path: Path) -> None:
         '{"device":"a","name":"b","unitl":5}',
     ],
 )
-def test_what_cannot_be_used_is_left_out_and_told(line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A damaged line costs itself alone, and the log says where it is."""
+def test_what_cannot_be_used_is_left_out_and_reported(
+    line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A damaged line costs itself alone, and the log reports where it is."""
     path = tmp_path / "leases.jsonl"
     path.write_text('{"device":"a","name":"before"}\n' + line + '\n{"device":"a","name":"after"}\n')
     entries, unusable = read_file(str(path))
@@ -64,7 +66,7 @@ def test_what_cannot_be_used_is_left_out_and_told(line: str, tmp_path: Path, cap
 
 
 def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
-    """Without its newline it may be only the beginning of a line that says something else."""
+    """Without its newline it may be only the beginning of a line that states something else."""
     path = tmp_path / "leases.jsonl"
     path.write_text('{"device":"a","name":"b"}\n{"device":"a","name":"c"}')
 
@@ -72,7 +74,7 @@ def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "detail"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"\xff\xfe\n", "is not UTF-8"),
@@ -80,15 +82,15 @@ def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
         (b"device,name,adress\n", "column 'adress' is not known"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(content: bytes | None, said: str, tmp_path: Path) -> None:
-    """Who starts a producer with it is told."""
+def test_a_file_of_another_kind_is_refused(content: bytes | None, detail: str, tmp_path: Path) -> None:
+    """Starting a producer with it raises an error that names it."""
     path = tmp_path / "table.csv"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SourceError, match=r"table\.csv") as refused:
         IdentityFiles(IdentitySettings(files=(str(path),)), lambda: 0.0)
 
-    assert said in str(refused.value)
+    assert detail in str(refused.value)
 
 
 def line(device: str) -> Line:
@@ -98,14 +100,14 @@ def line(device: str) -> Line:
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Lines from then on are named by it; while it cannot be read, the table stays as it was; it is told once."""
+    """Lines from then on are named by it; while it cannot be read, the table stays as it was; it is reported once."""
     caplog.set_level(logging.INFO)
     path, now = tmp_path / "leases.jsonl", 10.0
     path.write_text('{"device":"ws-1","address":"10.0.0.1","from":"2026-11-24T09:00:00Z"}\n')
     counts: Counter[str] = Counter()
     devices = Devices(IdentitySettings(files=(str(path),)), counts, clock=lambda: now)
     devices.look(now)
-    assert [devices.of(line(told)).device for told in ("10.0.0.1", "10.0.0.2")] == ["ws-1", "10.0.0.2"]
+    assert [devices.of(line(named)).device for named in ("10.0.0.1", "10.0.0.2")] == ["ws-1", "10.0.0.2"]
 
     with path.open("a") as file:
         file.write('{"device":"ws-2","address":"10.0.0.2"}\n')
@@ -130,7 +132,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_settings_and_files_make_one_table(tmp_path: Path) -> None:
-    """What a file says of an address that the settings give to another device makes it nobody's."""
+    """An address that a file and the settings give to different devices belongs to no device."""
     path = tmp_path / "table.csv"
     path.write_text("device,address\nws-1,10.0.0.1\nws-2,10.0.0.2\n")
     settings = IdentitySettings.model_validate(
@@ -138,20 +140,20 @@ def test_settings_and_files_make_one_table(tmp_path: Path) -> None:
     )
     counts: Counter[str] = Counter()
     devices = Devices(settings, counts, clock=lambda: 0.0)
-    told = ("10.0.0.1", "10.0.0.2", "10.0.0.9", "guid-9", "WS-2")
+    named = ("10.0.0.1", "10.0.0.2", "10.0.0.9", "guid-9", "WS-2")
 
-    assert [devices.of(line(one)).device for one in told] == ["10.0.0.1", "ws-2", "srv-1", "srv-1", "ws-2"]
+    assert [devices.of(line(one)).device for one in named] == ["10.0.0.1", "ws-2", "srv-1", "srv-1", "ws-2"]
     assert counts == {"ambiguous": 1, "table": 3, "named": 1}
 
 
 def test_a_line_that_names_no_device() -> None:
-    """The given device stands in, else the sensor; neither is taken for what the line says."""
+    """The given device stands in, else the sensor; neither is taken for what the line states."""
     given = Devices(
         IdentitySettings(domains=("corp.example",)), Counter(), clock=lambda: 0.0, given="WS-1.corp.example"
     )
-    nobody = Devices(IdentitySettings(), Counter(), clock=lambda: 0.0)
+    without_device = Devices(IdentitySettings(), Counter(), clock=lambda: 0.0)
 
     assert given.of(line("")) == Named("ws-1", False)
-    assert nobody.of(line("")) == Named("host:eve.json", False)
-    assert nobody.of(line("x" * 300)) == Named("host:eve.json", False)
-    assert nobody.of(line("x")) == Named("x", True)
+    assert without_device.of(line("")) == Named("host:eve.json", False)
+    assert without_device.of(line("x" * 300)) == Named("host:eve.json", False)
+    assert without_device.of(line("x")) == Named("x", True)

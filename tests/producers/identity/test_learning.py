@@ -29,9 +29,15 @@ AT = parse_micros("2026-11-24T09:00:00Z")
 
 def opened(device: str, address: str, *, ended: str | None = None, **more: object) -> bytes:
     """An endpoint's own record of a connection at nine."""
-    told = {"device": device, "local_ip": address, "local_port": 50_000, "remote_ip": "192.0.2.80", "remote_port": 3128}
+    ends = {
+        "device": device,
+        "local_ip": address,
+        "local_port": 50_000,
+        "remote_ip": "192.0.2.80",
+        "remote_port": 3128,
+    }
     times = {"ts_attempt": "2026-11-24T09:00:00Z", "ts_closed": ended, "result": "success"}
-    return json.dumps({**told, **times, **more}).encode()
+    return json.dumps({**ends, **times, **more}).encode()
 
 
 def eve(host: str, address: str) -> bytes:
@@ -73,7 +79,7 @@ def test_only_endpoints_own_records_teach(tmp_path: Path) -> None:
             opened("", "10.0.0.4"),
             opened("ws-5", "127.0.0.1"),
             opened("ws-6", "10.0.0.6", result="unheard of"),
-            b'{"local_ip": nobody\'s',
+            b'{"local_ip": broken',
         ],
     )
 
@@ -83,7 +89,7 @@ def test_only_endpoints_own_records_teach(tmp_path: Path) -> None:
 
 
 def test_all_that_is_read_together_counts(tmp_path: Path) -> None:
-    """What two devices in two files say they have is neither's; a connection's end is a sighting as well."""
+    """What two devices in two files state they have is neither's; a connection's end is a sighting as well."""
     one = write(
         tmp_path / "a.one", [opened("ws-1", "10.0.0.1", ended="2026-11-24T11:00:00Z"), opened("ws-1", "10.0.0.9")]
     )
@@ -145,7 +151,7 @@ def test_lines_are_cut_as_they_will_be(tmp_path: Path, long_bytes: int) -> None:
 
 
 def test_a_damaged_file_teaches_what_can_be_read(tmp_path: Path) -> None:
-    """That it is damaged is told when it is read for good."""
+    """That it is damaged is reported when it is read for good."""
     lines = [opened(f"ws-{n}", f"10.0.{n // 250}.{n % 250}", padding=os.urandom(200).hex()) for n in range(1_000)]
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"\n".join(lines))[:100_000])
 
@@ -158,7 +164,7 @@ def test_a_line_on_which_its_dialect_fails_teaches_nothing(tmp_path: Path, monke
 
     def fail(line: bytes) -> Parsed:
         if b"dev-b" in line:
-            raise ZeroDivisionError("told to fail")
+            raise ZeroDivisionError("fails on purpose")
         return parse(line)
 
     failing = replace(dialects()["sockets"], parse=fail)
@@ -180,17 +186,17 @@ def test_with_what_can_be_read_only_once_nothing_is_learnt(tmp_path: Path) -> No
     assert learn(f"sockets:{file}", "squid:-").learnt == 0
 
 
-def test_it_is_told_how_far_it_is_and_can_be_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A large file takes a while; what was learnt of a part is not used, as more of it may say otherwise."""
+def test_it_is_reported_how_far_it_is_and_can_be_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A large file takes a while; what was learnt of a part is not used, as more of it may differ."""
     caplog.set_level(logging.INFO)
     file = write(tmp_path / "a", [opened(f"ws-{n}", "10.0.0.1", padding="x" * 1_000) for n in range(1_000)])
-    size, told = Path(file).stat().st_size, list[tuple[int, int]]()
+    size, steps = Path(file).stat().st_size, list[tuple[int, int]]()
     sources = [parse_source(f"sockets:{file}")]
-    Learning(sources, line_bytes_max=10_000, progress=lambda *far: told.append(far)).sightings(IdentityTable())
+    Learning(sources, line_bytes_max=10_000, progress=lambda *far: steps.append(far)).sightings(IdentityTable())
 
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (size, size)
-    assert len(told) >= size // CHUNK_BYTES
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert steps[-1] == (size, size)
+    assert len(steps) >= size // CHUNK_BYTES
     assert [vars(record)["ambiguous"] for record in caplog.records if record.msg == "addresses learnt"] == [1]
     with pytest.raises(LearningStopped):
         Learning(sources, line_bytes_max=10_000, stopped=lambda: True).sightings(IdentityTable())
@@ -201,10 +207,10 @@ def line(dialect: str, value: bytes) -> Line:
 
 
 def test_files_are_read_for_it_only_when_it_matters(tmp_path: Path) -> None:
-    """The first line that tells an address nobody knows is the reason, once; `identity.learn` off, none is."""
-    file, told = write(tmp_path / "a", [opened("ws-1", "10.0.0.1")]), list[int]()
+    """The first line that has an unknown address is the reason, once; `identity.learn` off, none is."""
+    file, steps = write(tmp_path / "a", [opened("ws-1", "10.0.0.1")]), list[int]()
     learning = Learning(
-        [parse_source(f"sockets:{file}")], line_bytes_max=10_000, progress=lambda done, _: told.append(done)
+        [parse_source(f"sockets:{file}")], line_bytes_max=10_000, progress=lambda done, _: steps.append(done)
     )
     counts, learnt = Counter[str](), Counter[str]()
     devices = Devices(IdentitySettings(), counts, clock=lambda: 0.0, learning=learning, learnt=learnt)
@@ -213,9 +219,9 @@ def test_files_are_read_for_it_only_when_it_matters(tmp_path: Path) -> None:
 
     assert devices.of(line("suricata", eve("ws-1", "10.0.0.1"))) == Named("ws-1", True)
     assert off.of(known) == Named("10.0.0.1", True)
-    assert (told, learnt) == ([], {})
+    assert (steps, learnt) == ([], {})
     assert [devices.of(one).device for one in (known, unknown, known)] == ["ws-1", "10.0.0.2", "ws-1"]
-    assert len(told) == 1
+    assert len(steps) == 1
     assert learnt == {"learnt": 1, "ambiguous": 0}
     assert counts == {How.NAMED: 1, How.LEARNT: 2, How.ADDRESS: 1}
 

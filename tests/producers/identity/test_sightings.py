@@ -1,4 +1,4 @@
-"""What endpoints' own records teach of addresses: one device's is its own, several's is nobody's, a silence is nobody's."""
+"""Device addresses learnt from endpoint records: of one device it is its own; of several, or after a silence, of none."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def seen(*times: tuple[str, int], address: str = ADDRESS) -> Sightings:
     return made
 
 
-def device_at(made: Sightings, at: int, table: IdentityTable | None = None, told: str = ADDRESS) -> Found:
+def device_at(made: Sightings, at: int, table: IdentityTable | None = None, named: str = ADDRESS) -> Found:
     """Whose the address is at a time, by a table without anything else, if not given."""
     table = table or IdentityTable()
     table.learn(made.entries())
-    return table.find(told, lambda: at)
+    return table.find(named, lambda: at)
 
 
 def test_an_address_is_its_only_devices() -> None:
-    """From an hour before it was first seen with it to an hour after the last time; beyond nobody knows."""
+    """From an hour before it was first seen with it to an hour after the last time; beyond it is unknown."""
     made = seen(("ws-1", NINE), ("ws-1", NINE + 5 * AROUND))
     ours = Found("ws-1", How.LEARNT)
-    nobodys = Found(ADDRESS, How.ADDRESS)
+    unassigned = Found(ADDRESS, How.ADDRESS)
 
     assert (made.learnt, made.ambiguous) == (1, 0)
     assert [device_at(made, NINE + hours * AROUND) for hours in (-1, 0, 3, 5, 6)] == [ours] * 5
-    assert [device_at(made, at) for at in (NINE - AROUND - 1, NINE + 6 * AROUND + 1)] == [nobodys] * 2
-    assert device_at(made, NINE, told="::ffff:10.0.3.17") == ours
-    assert device_at(made, NINE, told="10.0.3.18") == Found("10.0.3.18", How.ADDRESS)
+    assert [device_at(made, at) for at in (NINE - AROUND - 1, NINE + 6 * AROUND + 1)] == [unassigned] * 2
+    assert device_at(made, NINE, named="::ffff:10.0.3.17") == ours
+    assert device_at(made, NINE, named="10.0.3.18") == Found("10.0.3.18", How.ADDRESS)
     assert AROUND == 3_600 * MICROS
 
 
-def test_an_address_of_several_is_nobodys() -> None:
+def test_an_address_of_several_has_no_device() -> None:
     """Also when they had it at times far apart, and when the first one has it again."""
     made = seen(("ws-1", NINE), ("ws-2", NINE + 1_000 * AROUND), ("ws-1", NINE))
 
@@ -54,8 +54,8 @@ def test_an_address_of_several_is_nobodys() -> None:
     }
 
 
-def test_a_long_silence_is_nobodys() -> None:
-    """Within a working day the device had it in between, over a night somebody else may have."""
+def test_a_long_silence_has_no_device() -> None:
+    """Within a working day the device had it in between, over a night another device may have."""
     made = seen(("ws-1", NINE), ("ws-1", NINE + SILENCE_MAX), ("ws-1", NINE + 2 * SILENCE_MAX + 1))
 
     assert list(made.entries()) == [
@@ -84,7 +84,7 @@ def test_order_does_not_matter() -> None:
     ["127.0.0.1", "127.8.0.1", "::1", "169.254.7.7", "fe80::1", "0.0.0.0", "::", "224.0.0.251", "ff02::1", "240.0.0.1"],
 )
 def test_what_every_machine_has_teaches_nothing(address: str) -> None:
-    """Loopback, link-local, unspecified, multicast and reserved addresses tell no machines apart."""
+    """Loopback, link-local, unspecified, multicast and reserved addresses distinguish no machines."""
     made = seen(("ws-1", NINE), address=address)
 
     assert (made.learnt, made.ambiguous, list(made.entries())) == (0, 0, [])
@@ -93,7 +93,7 @@ def test_what_every_machine_has_teaches_nothing(address: str) -> None:
 
 
 def test_the_table_wins() -> None:
-    """Of an address that settings or leases know, they alone count: also between leases, and where they say it is several's."""
+    """Of an address that settings or leases know, they alone count: also between leases, and where they give it to several."""
     made = seen(("ws-9", NINE), ("ws-9", NINE + AROUND))
     leased = [Entry("ws-1", ADDRESS, NINE - 5 * AROUND, NINE)]
     several = [Entry("ws-1", ADDRESS), Entry("ws-2", ADDRESS)]
@@ -110,7 +110,7 @@ def test_a_learnt_device_is_called_as_the_table_calls_it() -> None:
     made = seen(("3f9a1c6e", NINE))
 
     assert device_at(made, NINE, IdentityTable([Entry("ws-1", "3f9a1c6e")])) == Found("ws-1", How.LEARNT)
-    assert device_at(made, NINE, IdentityTable([Entry(ADDRESS, "ws-7")]), told="ws-7") == Found(ADDRESS, How.TABLE)
+    assert device_at(made, NINE, IdentityTable([Entry(ADDRESS, "ws-7")]), named="ws-7") == Found(ADDRESS, How.TABLE)
 
 
 def test_a_line_without_a_time_is_not_named_by_it() -> None:
@@ -119,7 +119,7 @@ def test_a_line_without_a_time_is_not_named_by_it() -> None:
 
 
 def test_answers_from_before_are_not_kept() -> None:
-    """An address that was nobody's before it was learnt is not so for ever."""
+    """An address that belonged to no device before it was learnt is not so for ever."""
     table = IdentityTable()
 
     assert table.find(ADDRESS, lambda: NINE) == Found(ADDRESS, How.ADDRESS)

@@ -17,9 +17,9 @@ def hour(number: float) -> int:
     return parse_micros("2026-11-24T00:00:00Z") + round(number * 3_600 * MICROS)
 
 
-def find(table: IdentityTable, told: str, at: float | None = 12) -> tuple[str, str]:
-    """Device and how; at None the line does not say when it was written."""
-    device, how = table.find(told, lambda: 0 if at is None else hour(at))
+def find(table: IdentityTable, named: str, at: float | None = 12) -> tuple[str, str]:
+    """Device and how; at None the line does not state when it was written."""
+    device, how = table.find(named, lambda: 0 if at is None else hour(at))
     return device, str(how)
 
 
@@ -31,15 +31,15 @@ def test_names_are_compared_as_machines_do() -> None:
     """Case and a trailing dot are no difference (RFC 4343); an address has one spelling; no table is needed for that."""
     empty = IdentityTable()
 
-    assert {find(empty, told) for told in ("WS-042", " ws-042", "ws-042.")} == {("ws-042", "named")}
-    assert {find(empty, told) for told in ("10.0.3.17", "::ffff:10.0.3.17")} == {(ADDRESS, "address")}
+    assert {find(empty, named) for named in ("WS-042", " ws-042", "ws-042.")} == {("ws-042", "named")}
+    assert {find(empty, named) for named in ("10.0.3.17", "::ffff:10.0.3.17")} == {(ADDRESS, "address")}
     assert find(empty, "2001:DB8::0:1") == ("2001:db8::1", "address")
 
 
-def test_nothing_told_is_nobody() -> None:
+def test_an_empty_name_has_no_device() -> None:
     """Nothing, and what is too long for a device, is no name."""
     wrong = ("", " . ", "x" * 256, "ws\x1b[31m", "ws\u202e1", "ws\n1")
-    assert {find(IdentityTable(), told) for told in wrong} == {("", "untold")}
+    assert {find(IdentityTable(), named) for named in wrong} == {("", "untold")}
 
 
 def test_known_domains_are_cut_off() -> None:
@@ -63,13 +63,13 @@ def test_names_of_a_device_are_the_device() -> None:
 
 
 def test_a_name_of_a_name_is_followed() -> None:
-    """A lease may tell a name that is itself one of several."""
+    """A lease may show a name that is itself one of several."""
     table = IdentityTable([lease("Laptop-7.corp.example", 8, 16), Entry("ws-042", "laptop-7")], ["corp.example"])
 
     assert find(table, ADDRESS) == ("ws-042", "table")
 
 
-def test_names_that_are_each_others_are_nobodys() -> None:
+def test_circular_names_have_no_device() -> None:
     """Two devices that are each other's name cannot both be right; a device listed under its own name is no such circle."""
     table = IdentityTable([Entry("a", "b"), Entry("b", "a"), Entry("c", "c"), Entry("c", "d")])
 
@@ -79,7 +79,7 @@ def test_names_that_are_each_others_are_nobodys() -> None:
 
 
 def test_a_whole_name_counts_before_what_is_left_without_its_domain() -> None:
-    """Two machines of one short name in two known domains are told apart by the whole one; the short one is nobody's."""
+    """Two machines with one short name in two known domains have their whole names; the short name belongs to no device."""
     entries = [Entry("one", "ws.a.example"), Entry("two", "ws.b.example")]
     table = IdentityTable(entries, ["a.example", "b.example"])
 
@@ -89,7 +89,7 @@ def test_a_whole_name_counts_before_what_is_left_without_its_domain() -> None:
 
 
 def test_an_address_is_whose_it_was_when_the_line_was_written() -> None:
-    """A lease that moves: the end belongs to nobody, or to the next; before and in between the address stands for itself."""
+    """A lease that moves: the end belongs to no device, or to the next; before and in between the address stands for itself."""
     table = IdentityTable([lease("ws-042", 8, 10), lease("ws-043", 11, 12), lease("ws-044", 12)])
     found = {at: find(table, ADDRESS, at) for at in (7.9, 8, 9.9, 10, 11, 11.9, 12, 1_000)}
 
@@ -115,7 +115,7 @@ def test_several_devices_behind_one_address_are_not_guessed_at() -> None:
 
 
 def test_a_lease_is_renewed_or_ended_by_telling_it_again() -> None:
-    """Of the same device, address and beginning the last word holds; a renewal is no second device, and tells the end."""
+    """Of the same device, address and beginning the last entry holds; a renewal is no second device, and gives the end."""
     released = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 8, 10), lease("ws-043", 10, 16)])
     renewed = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 12, 20)])
     shortened = IdentityTable([lease("ws-042", 8, 16), lease("ws-042", 12, 13), lease("ws-043", 13, 16)])
@@ -144,8 +144,8 @@ def test_the_time_is_asked_only_where_it_matters() -> None:
         return hour(9)
 
     table = IdentityTable([lease("ws-042", 8, 16), Entry("srv-1", "10.0.0.1")])
-    for told in ("ws-042", "10.0.0.1", "10.9.9.9"):
-        table.find(told, written_at)
+    for named in ("ws-042", "10.0.0.1", "10.9.9.9"):
+        table.find(named, written_at)
     assert asked == []
     assert table.find(ADDRESS, written_at) == table.find(ADDRESS, written_at) == Found("ws-042", How.TABLE)
 

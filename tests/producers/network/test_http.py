@@ -43,8 +43,8 @@ def post(
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, {**TOKEN, **named})
         answer = connection.getresponse()
-        said = answer.read().decode()
-        return answer.status, said + (answer.getheader("Retry-After") or "")
+        message = answer.read().decode()
+        return answer.status, message + (answer.getheader("Retry-After") or "")
     finally:
         connection.close()
 
@@ -86,7 +86,7 @@ def test_lines_are_there_when_it_answers(make: SettingsFor, messages_of: Message
         wait_until(lambda: (scrape(settings.publisher.metrics_port) or {})[RECEIVED]["http_acknowledged"] == 3, "count")
 
 
-def test_wrong_requests_are_told(make: SettingsFor, messages_of: MessagesOf, eve: EveMaker) -> None:
+def test_wrong_requests_are_reported(make: SettingsFor, messages_of: MessagesOf, eve: EveMaker) -> None:
     """What cannot be taken is answered with what to do, is counted, and leaves nothing in Kafka."""
     settings, port = make(), free_port()
     bomb = gzip.compress(b"x" * 5_000_000)
@@ -110,7 +110,7 @@ def test_wrong_requests_are_told(make: SettingsFor, messages_of: MessagesOf, eve
         wait_until(lambda: sum(one.report.received.values()) == len(answers), "counted")
 
     assert [status for status, _ in answers] == [401, 401, 404, 405, 413, 413, 400, 400, 415, 400, 400, 400, 411]
-    assert all(said.strip() for _, said in answers)
+    assert all(message.strip() for _, message in answers)
     assert "Bearer TOKEN" in answers[0][1]
     assert "inputs.http_body_bytes_max" in answers[4][1]
     assert "one object a line" in answers[9][1]
@@ -119,7 +119,7 @@ def test_wrong_requests_are_told(make: SettingsFor, messages_of: MessagesOf, eve
 
 
 def test_faster_than_kafka(make: SettingsFor, eve: EveMaker) -> None:
-    """While Kafka takes nothing, clients are told to come again: no answer in time, then no room; never 204."""
+    """While Kafka takes nothing, clients are asked to come again: no answer in time, then no room; never 204."""
     settings, port = make(http_answer_secs_max=1.5, http_waiting_bytes_max=1_000), free_port()
     away = settings.model_copy(
         update={"kafka": settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{free_port()}"})}
@@ -183,7 +183,7 @@ def test_kill_loses_nothing(make: SettingsFor, messages_of: MessagesOf, eve: Eve
 
 
 def test_stop_answers_everybody(make: SettingsFor, eve: EveMaker) -> None:
-    """Who waits while we stop is told whether Kafka has the lines, at once."""
+    """A client that waits during a stop learns at once whether Kafka has the lines."""
     settings, port = make(), free_port()
     slow = settings.model_copy(
         update={
@@ -204,18 +204,18 @@ def test_stop_answers_everybody(make: SettingsFor, eve: EveMaker) -> None:
 
 
 def test_calls_that_cannot_be(make: SettingsFor) -> None:
-    """No token, a port that is taken, an address of another machine: each says what to do."""
+    """No token, a port that is taken, an address of another machine: each names the remedy."""
     settings = make()
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        for given, source, said in (
+        for given, source, message in (
             (settings.model_copy(update={"inputs": type(settings.inputs)()}), "http://127.0.0.1:1", "with a token"),
             (settings, f"http://127.0.0.1:{taken}", "name another port"),
             (settings, f"http://192.0.2.1:{taken}", "name one of its own"),
             (settings, f"http://0.0.0.0:{free_port()}", "inputs.http_plaintext_allowed"),
             (settings, f"https://127.0.0.1:{free_port()}", "set inputs.http_tls_cert_file"),
         ):
-            with pytest.raises(SourceError, match=said):
+            with pytest.raises(SourceError, match=message):
                 produce(given, [parse_source(f"auto:{source}")], stop=threading.Event())

@@ -62,7 +62,7 @@ def opened() -> Iterator[Callable[..., socket.socket]]:
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Whether the server ended the connection without an answer; waits until it says anything."""
+    """Whether the server ended the connection without an answer; waits until it sends anything."""
     try:
         return client.recv(1_000) == b""
     except ConnectionResetError:
@@ -79,7 +79,7 @@ def is_refused(asked: Callable[[], int]) -> bool:
 
 
 @pytest.mark.parametrize("addresses", [1, 16], ids=["one address", "many addresses"])
-def test_slow_headers_lock_nobody_out(
+def test_slow_headers_do_not_lock_others_out(
     make: SettingsFor, eve: EveMaker, opened: Callable[..., socket.socket], addresses: int
 ) -> None:
     """As many connections as there may be that never end their header: the oldest gives way to a client with a grant."""
@@ -156,7 +156,7 @@ def test_a_slow_body_is_answered(make: SettingsFor, eve: EveMaker, opened: Calla
 
 
 def test_a_grant_comes_before_the_body(make: SettingsFor, opened: Callable[..., socket.socket]) -> None:
-    """Who may not send is told so by the header alone; who may is asked for the body it announced (Expect)."""
+    """Who may not send is informed by the header alone; who may is asked for the body it announced (Expect)."""
     settings, port = make(), free_port()
     expects = b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
     with Running(settings, f"suricata:http://127.0.0.1:{port}"):
@@ -339,7 +339,7 @@ def test_tls_and_certificates(
     assert sensors == {place + b"/one/127.0.0.1", place + b"/two/127.0.0.1"}
 
 
-def test_handshakes_never_begun_lock_nobody_out(
+def test_handshakes_never_begun_do_not_lock_others_out(
     make: SettingsFor, eve: EveMaker, tmp_path: Path, opened: Callable[..., socket.socket]
 ) -> None:
     """A connection counts from when it is accepted, and gives way before its TLS handshake as well."""

@@ -55,7 +55,7 @@ def test_a_file_beside_the_network(
     eve: Callable[..., bytes],
     write: Callable[[Path, Iterable[bytes]], None],
 ) -> None:
-    """A followed file and requests arrive, whoever comes first."""
+    """A followed file and requests arrive, whichever comes first."""
     settings, port = (
         kafka_settings_for(inputs={"grants": {"test": {"token": "a-token-of-this-test", "devices": ["*"]}}}),
         free_port(),
@@ -71,6 +71,6 @@ def test_a_file_beside_the_network(
 
 
 def test_recordings_are_files() -> None:
-    """`replay` and `up` say which verb takes what comes over the network."""
+    """`replay` and `up` name the verb that takes what comes over the network."""
     with pytest.raises(SourceError, match="`unproxy produce` takes"):
         wiring.sources(["auto:http://127.0.0.1:1/"])

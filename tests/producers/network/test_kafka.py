@@ -1,4 +1,4 @@
-"""Following another topic on the real Kafka: every line arrives, whoever is killed, and offsets tell what is published."""
+"""Following another topic on the real Kafka: every line arrives whichever process is killed; offsets show what is published."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SettingsFor = Callable[..., Settings]
 def topic_of(settings: Settings, partitions: int = 2) -> str:
     """A topic to follow, on the same broker as ours."""
     name = f"{settings.kafka.topic_prefix}theirs"
-    create_topics(settings.kafka, [Topic(name, "Somebody else's", partitions, {})])
+    create_topics(settings.kafka, [Topic(name, "A foreign topic", partitions, {})])
     return name
 
 
@@ -77,7 +77,7 @@ def test_each_line_once(settings: Settings, messages_of: MessagesOf, eve: EveMak
     """One line, several, a message without content: lines arrive once each, also over a graceful stop, and it is counted."""
     topic = topic_of(settings)
     source = f"auto:kafka://{settings.kafka.bootstrap}/{topic}"
-    put(settings, topic, [eve(1), eve(2) + b"\n" + eve(3) + b"\n", None, b"", b"\n", b"nobody's"])
+    put(settings, topic, [eve(1), eve(2) + b"\n" + eve(3) + b"\n", None, b"", b"\n", b"unclaimed"])
     with Running(settings, source) as one:
         wait_until(lambda: one.report.received["kafka_acknowledged"] == 6, "all acknowledged")
         page = scrape(settings.publisher.metrics_port) or {}
@@ -89,7 +89,7 @@ def test_each_line_once(settings: Settings, messages_of: MessagesOf, eve: EveMak
     with Running(settings, source) as two:
         wait_until(lambda: committed(settings, topic) == 7, "the rest")
 
-    assert sorted(lines_of(messages_of(settings, TELEMETRY))) == sorted([*map(eve, (1, 2, 3, 4)), b"nobody's"])
+    assert sorted(lines_of(messages_of(settings, TELEMETRY))) == sorted([*map(eve, (1, 2, 3, 4)), b"unclaimed"])
     assert (one.report.lines, two.report.lines) == (4, 1)
 
 
@@ -196,7 +196,7 @@ def test_held_lines_are_let_go(settings: Settings, messages_of: MessagesOf) -> N
 
 
 def test_messages_without_lines_leave_others_their_turn(settings: Settings) -> None:
-    """However many there are, the producer hears of the input every thousand messages, so it commits, and stops when told."""
+    """However many there are, the producer observes the input every thousand messages, so it commits, and stops when asked."""
     topic = topic_of(settings)
     put(settings, topic, [None, b"\n"] * 10_000)
     source = parse_source(f"auto:kafka://{settings.kafka.bootstrap}/{topic}")
@@ -219,13 +219,13 @@ def test_messages_without_lines_leave_others_their_turn(settings: Settings) -> N
 
 
 def test_calls_that_cannot_be(settings: Settings, tmp_path: Path) -> None:
-    """No such topic, files without --follow, a pace: each says what to do."""
+    """No such topic, files without --follow, a pace: each names the remedy."""
     place = f"auto:kafka://{settings.kafka.bootstrap}"
     topic = topic_of(settings)
-    for given, options, said in (
+    for given, options, message in (
         ([f"{place}/{topic}-not"], {}, "create it, or name another one"),
         ([f"{place}/{topic}", f"auto:{tmp_path}/x"], {}, "add --follow"),
         ([f"{place}/{topic}"], {"speed": 1.0}, "leave --speed out"),
     ):
-        with pytest.raises(SourceError, match=said):
+        with pytest.raises(SourceError, match=message):
             produce(settings, map(parse_source, given), stop=threading.Event(), **options)  # type: ignore[arg-type]  # the table's options

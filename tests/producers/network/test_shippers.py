@@ -30,7 +30,7 @@ SQUID = (
 
 @pytest.fixture(scope="module")
 def rsyslogd() -> Path:
-    """The daemon of Debian's package, unpacked; fetched once. Without apt-get this fails and says so."""
+    """The daemon of Debian's package, unpacked; fetched once. Without apt-get this fails with a message."""
     made = subprocess.run(
         ["make", "--silent", ".venv/rsyslog/usr/sbin/rsyslogd"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -7,7 +7,7 @@ from producers.publish.health import QUIET_SECS_MAX, PublisherFacts, alive, read
 
 
 def test_idle_is_well() -> None:
-    """A sensor that says nothing is no fault; whether Kafka is there decides."""
+    """A silent sensor is no fault; whether Kafka is there decides."""
     idle = PublisherFacts(0, None)
 
     assert alive(idle, 1e6).ok
@@ -15,7 +15,7 @@ def test_idle_is_well() -> None:
     assert ready(idle, False, 1e6) == (False, "Kafka does not answer")
 
 
-def test_it_tells_what_it_found() -> None:
+def test_it_reports_what_it_found() -> None:
     """Which dialects the lines were written in, the most frequent first."""
     verdict = with_dialects(alive(PublisherFacts(0, None), 1e6), {"auto": 2, "suricata": 1_000})
 

@@ -99,7 +99,7 @@ def test_keys_land_where_faust_puts_them(kafka_settings_for: Callable[..., Setti
     assert len(set(found.values())) == 4
 
 
-def test_message_says_what_it_is(kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf) -> None:
+def test_message_has_its_headers(kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf) -> None:
     """Value, key and headers are the contract; lines are numbered on from the kept count, per device."""
     settings = kafka_settings_for()
     with publishing(settings, last_seq=41) as (publisher, acknowledged):
@@ -139,7 +139,7 @@ def test_unacknowledged_bytes_are_bounded(kafka_settings_for: Callable[..., Sett
 
 
 def test_without_broker_sending_waits(caplog: pytest.LogCaptureFixture) -> None:
-    """With no broker the queue fills up to its limit, then sending waits until told to stop; nothing is dropped."""
+    """With no broker the queue fills up to its limit, then sending waits until asked to stop; nothing is dropped."""
     settings = Settings.model_validate(
         {"kafka": {"bootstrap": f"127.0.0.1:{free_port()}"}, "publisher": {"queue_bytes_max": 50_000}}
     )
@@ -233,18 +233,18 @@ def test_a_refused_line_is_rejected_whole(kafka_settings_for: Callable[..., Sett
     assert sorted(acknowledged) == [0, 1]
 
 
-def test_headers_say_what_a_sender_may_report(
+def test_headers_name_what_a_sender_may_report(
     kafka_settings_for: Callable[..., Settings], messages_of: MessagesOf
 ) -> None:
-    """Whether verdicts count, and whose clock it is; without a grant neither is said."""
+    """Whether verdicts count, and whose clock it is; without a grant neither is reported."""
     settings = kafka_settings_for()
     with publishing(settings) as (publisher, _):
         for name, grant in (("free", None), ("narrow", NARROW), ("wide", WIDE)):
             publisher.send(batch("dev-a", name.encode(), grant=grant))
         assert publisher.flush(30)
 
-    said = {message.value(): headers(message) for message in messages_of(settings, TELEMETRY)}
-    assert {value: (of.get("claims"), of.get("clock")) for value, of in said.items()} == {
+    found = {message.value(): headers(message) for message in messages_of(settings, TELEMETRY)}
+    assert {value: (of.get("claims"), of.get("clock")) for value, of in found.items()} == {
         b"free": (None, None),
         b"narrow": (b"none", None),
         b"wide": (b"verdicts", b"log"),
@@ -301,7 +301,7 @@ def test_line_too_large_for_the_topic_is_rejected(narrow: Settings, messages_of:
 
 
 def test_batch_too_large_for_the_topic_is_a_setting_to_change(narrow: Settings) -> None:
-    """Many lines in one message that Kafka finds too large are not rejected: the error says which setting to lower."""
+    """Many lines in one message that Kafka finds too large are not rejected: the error names which setting to lower."""
     with publishing(narrow) as (publisher, acknowledged):
         publisher.send(batch("dev-a", *(os.urandom(1_000) for _ in range(5))))
         with pytest.raises(PublisherFailed, match=r"lower publisher\.batch_bytes_max"):
@@ -341,7 +341,7 @@ def test_what_kafka_refused_is_not_taken_for_acknowledged(tmp_path: Path, messag
 
         def takes_it_again() -> None:
             replicas(1)
-            time.sleep(0.5)  # until the broker heeds it, whom nobody can ask
+            time.sleep(0.5)  # until the broker applies it, which cannot be queried
 
         replicas(2)
         through = Settings.model_validate({"kafka": {"bootstrap": f"127.0.0.1:{port}"}})

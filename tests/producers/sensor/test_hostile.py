@@ -56,13 +56,13 @@ SEGMENTS = st.lists(
 @given(SEGMENTS)
 def test_any_segments_are_lines(segments: list[tuple[bool, int, int, bytes, int, int]]) -> None:
     """Of either side, with any flags, places and bytes: nothing is raised, and no line is two."""
-    level, at, said = HttpLevel([PROXY_PORT], urls=Urls.FULL), T0, []
+    level, at, events = HttpLevel([PROXY_PORT], urls=Urls.FULL), T0, []
     for is_client, seq, flags, payload, cut, later in segments:
         at += later
         ends = (CLIENT, PORT, PROXY, PROXY_PORT) if is_client else (PROXY, PROXY_PORT, CLIENT, PORT)
-        said += level.packet(at, Packet(*ends, seq, flags, payload, cut))
-    said += level.finish(at)
-    lines = [line_of(one, "dev-a") for one in said if one.kind is not Kind.REQUEST]
+        events += level.packet(at, Packet(*ends, seq, flags, payload, cut))
+    events += level.finish(at)
+    lines = [line_of(one, "dev-a") for one in events if one.kind is not Kind.REQUEST]
 
     assert level.errors.count == 0
     assert level.kept_bytes == sum(flow.kept for flow in level._flows.values())

@@ -26,7 +26,7 @@ ASKS = (
 
 
 def statuses(pid: int) -> list[dict[str, str]]:
-    """What the kernel says of each thread of a process."""
+    """What the kernel reports of each thread of a process."""
     return [
         dict(re.findall(r"^(\w+):\s*(.*)$", path.read_text(), re.MULTILINE))
         for path in Path(f"/proc/{pid}/task").glob("*/status")
@@ -112,7 +112,7 @@ def test_fewer_capabilities_are_enough_to_give_up_the_rest() -> None:
 
 
 def test_a_state_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Permissions hold for the sensor, though it is root: it says which folder, and what to do."""
+    """Permissions hold for the sensor, though it is root: it names which folder, and what to do."""
     place, state = tmp_path / "tracefs", tmp_path / "state"
     place.mkdir()
     state.mkdir(0o755)

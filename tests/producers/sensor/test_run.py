@@ -64,8 +64,8 @@ def runs(pid: int) -> bytes:
     return struct.pack("<HBBiIii8s", number, 0, 0, pid, 8 << 16 | 20, pid, pid, b"/bin/sh")
 
 
-def test_lines_are_written_until_told_to_stop(instance: tuple[Instance, Feed]) -> None:
-    """What is there when it is told to stop is read and written before it ends."""
+def test_lines_are_written_until_a_stop(instance: tuple[Instance, Feed]) -> None:
+    """What is there when it is asked to stop is read and written before it ends."""
     opened, feed = instance
     feed(PAGE)
     stop, out = threading.Event(), io.BytesIO()
@@ -115,7 +115,7 @@ def test_an_error_in_one_record_ends_nothing(
 
 
 def test_a_round_ends_however_much_is_there(instance: tuple[Instance, Feed], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU whose buffer is not read to its end in a round holds back what others told later; all of it comes, in order."""
+    """A CPU whose buffer is not read to its end in a round holds back what others reported later; all of it comes, in order."""
     opened, feed = instance
     monkeypatch.setattr(module, "ROUND_PAGES_MAX", 1)
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_DIRECT)
@@ -124,7 +124,7 @@ def test_a_round_ends_however_much_is_there(instance: tuple[Instance, Feed], mon
     os.write(writer, page(25, event(0, record(change(25, SYN_SENT, ESTABLISHED, sk=25)))))
     sensor = Sensor(Instance(opened.folder, opened.layout, (*opened.pipes, reader)), "dev-a")
     given: list[list[int]] = []
-    monkeypatch.setattr(sensor, "_tell", lambda records, *_: given.append([one.at_ns for one in records]))
+    monkeypatch.setattr(sensor, "_report", lambda records, *_: given.append([one.at_ns for one in records]))
     for _ in range(5):
         sensor._take(last=False)
     sensor._thread.start()
@@ -204,7 +204,7 @@ def test_a_program_counts_though_its_turn_has_not_come(
 ) -> None:
     """It began before the end of the look at an attempt, and after another attempt that is held back."""
     opened, feed = instance
-    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    monkeypatch.setattr(module, "STABLE_NS", 0)
     sensor = Sensor(opened, "dev-a")
     with subprocess.Popen(["sleep", "60"]) as child:
         at_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -251,7 +251,7 @@ def test_the_queue_is_bounded() -> None:
     assert queue.take() == [("sensor", b"five")]
 
 
-def test_a_thread_that_failed_is_told(instance: tuple[Instance, Feed]) -> None:
+def test_a_thread_that_failed_is_reported(instance: tuple[Instance, Feed]) -> None:
     """What ends the thread ends the sensor, in the open."""
     opened, _ = instance
     (opened.folder / "per_cpu/cpu0/stats").write_bytes(b"\xff")
@@ -310,8 +310,8 @@ def test_lines_go_to_kafka_with_numbers(
     modes, message = sorted(messages_of(settings, TELEMETRY), key=lambda each: b"ts_attempt" in (each.value() or b""))
     pairs: Any = message.headers()
 
-    told: Any = modes.headers()
-    assert (dict(told)["dialect"], dict(told)["seq"], dict(told)["lines"]) == (b"sensor", b"1", b"2")
+    reported: Any = modes.headers()
+    assert (dict(reported)["dialect"], dict(reported)["seq"], dict(reported)["lines"]) == (b"sensor", b"1", b"2")
     assert [json.loads(line).get("before") for line in (modes.value() or b"").splitlines()] == [None, "audit"]
     assert (report.lines, report.messages, report.unacknowledged_messages) == (5, 2, 0)
     assert message.key() == b"dev-a"
@@ -324,7 +324,7 @@ def test_lines_go_to_kafka_with_numbers(
 def test_a_stop_does_not_wait_for_kafka_for_ever(
     instance: tuple[Instance, Feed], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where Kafka is away the lines are lost, and within ten seconds it says how many."""
+    """Where Kafka is away the lines are lost, and within ten seconds it reports how many."""
     opened, feed = instance
     feed(connected(1))
     nowhere = Settings.model_validate(

@@ -16,7 +16,7 @@ from schemas.parsers import dialects
 from tests.sample import sample
 
 CUT_SHORT = {"stats"}
-"""Records that nobody reads, of which only the beginning is written."""
+"""Records that no parser reads, of which only the beginning is written."""
 
 
 @pytest.fixture(scope="module")

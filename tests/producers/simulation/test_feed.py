@@ -59,9 +59,9 @@ def lines_of(messages: Iterable[Message]) -> dict[tuple[str, str, str], list[byt
     """The lines of each sensor's file, in the order of the topic."""
     found: dict[tuple[str, str, str], list[bytes]] = {}
     for message in messages:
-        told, value = headers(message), message.value()
+        outcome, value = headers(message), message.value()
         assert isinstance(value, bytes)
-        found.setdefault((device_of(message), told["dialect"], told["sensor"]), []).extend(value.split(b"\n"))
+        found.setdefault((device_of(message), outcome["dialect"], outcome["sensor"]), []).extend(value.split(b"\n"))
     return found
 
 
@@ -84,10 +84,10 @@ def test_every_line_arrives_once_and_in_order(kafka_settings_for: SettingsFor, m
     assert (report.messages, report.unacknowledged_messages) == (len(messages), 0)
     counted: dict[tuple[str, ...], list[int]] = {}
     for message in messages:
-        told = headers(message)
-        first = int(told["seq"])
-        numbers = counted.setdefault((device_of(message), told["dialect"], told["sensor"]), [])
-        numbers += range(first, first + int(told["lines"]))
+        outcome = headers(message)
+        first = int(outcome["seq"])
+        numbers = counted.setdefault((device_of(message), outcome["dialect"], outcome["sensor"]), [])
+        numbers += range(first, first + int(outcome["lines"]))
         hashed: int = murmur2(device_of(message).encode())  # type: ignore[no-untyped-call]  # it has no types
         assert message.partition() == (hashed & 0x7FFFFFFF) % 4
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in counted.values())
@@ -114,7 +114,7 @@ def test_keeps_the_pace_of_the_world(kafka_settings_for: SettingsFor, speed: flo
 
 
 def test_stop_ends_it_with_everything_acknowledged(kafka_settings_for: SettingsFor, messages_of: MessagesOf) -> None:
-    """Told to stop, it sends what the sensors have written by then, waits for Kafka, and reports what is there."""
+    """When stopped, it sends what the sensors have written by then, waits for Kafka, and reports what is there."""
     settings, stop = kafka_settings_for(), Event()
     world = World(replace(SMALL, duration_secs=10_000))
 
@@ -135,22 +135,22 @@ def test_stop_ends_it_with_everything_acknowledged(kafka_settings_for: SettingsF
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_processes_say_the_same_as_one(
+def test_processes_send_the_same_as_one(
     kafka_settings_for: SettingsFor, messages_of: MessagesOf, tmp_path: Path, processes: int
 ) -> None:
     """However many processes share the devices: the same lines, the same counts, the same truth in the same order."""
     settings, file = kafka_settings_for(), tmp_path / "truth.jsonl"
-    told = feed_all(settings, SMALL, stop=Event(), speed=0, processes=processes, truth=file)
+    outcome = feed_all(settings, SMALL, stop=Event(), speed=0, processes=processes, truth=file)
     expected = tmp_path / "expected.jsonl"
     with TruthFile(expected) as written_truth:
         for one in truth(SMALL):
-            written_truth.tell(one)
+            written_truth.write(one)
     whole = World(SMALL)
-    assert sum(1 for _ in whole.lines()) == told.report.lines
+    assert sum(1 for _ in whole.lines()) == outcome.report.lines
 
     assert lines_of(messages_of(settings, TELEMETRY)) == written(SMALL)
     assert file.read_bytes() == expected.read_bytes()
-    assert told.tally == Counter({name: count for name, count in whole.tally.items() if count})
+    assert outcome.tally == Counter({name: count for name, count in whole.tally.items() if count})
     assert [path.name for path in tmp_path.glob("truth*")] == ["truth.jsonl"]
 
 
@@ -163,24 +163,24 @@ def test_stop_reaches_all_processes(kafka_settings_for: SettingsFor, messages_of
             stop.set()
 
     endless = replace(SMALL, duration_secs=10_000)
-    told = feed_all(settings, endless, stop=stop, speed=2.0, processes=2, progress=progress)
+    outcome = feed_all(settings, endless, stop=stop, speed=2.0, processes=2, progress=progress)
 
-    assert told.report.unacknowledged_messages == 0
-    assert told.report.lines == sum(map(len, lines_of(messages_of(settings, TELEMETRY)).values()))
+    assert outcome.report.unacknowledged_messages == 0
+    assert outcome.report.lines == sum(map(len, lines_of(messages_of(settings, TELEMETRY)).values()))
 
 
 def test_stop_at_once_is_no_trouble(kafka_settings_for: SettingsFor, messages_of: MessagesOf) -> None:
-    """Processes that are still beginning when they are told to stop end as others do."""
+    """Processes that are still beginning when they are asked to stop end as others do."""
     settings, stop = kafka_settings_for(), Event()
     stop.set()
-    told = feed_all(settings, replace(SMALL, duration_secs=10_000), stop=stop, speed=2.0, processes=2)
+    outcome = feed_all(settings, replace(SMALL, duration_secs=10_000), stop=stop, speed=2.0, processes=2)
     there = sum(map(len, lines_of(messages_of(settings, TELEMETRY)).values()))
 
-    assert told.report.lines == there or told.report.unacknowledged_messages
+    assert outcome.report.lines == there or outcome.report.unacknowledged_messages
 
 
 def test_trouble_in_a_process_ends_all(kafka_settings_for: SettingsFor) -> None:
-    """A process that dies ends all of them, and it is told."""
+    """A process that dies ends all of them, and it is reported."""
 
     def progress(report: Report) -> None:
         if report.lines:
@@ -193,7 +193,7 @@ def test_trouble_in_a_process_ends_all(kafka_settings_for: SettingsFor) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_truth_that_cannot_be_kept_is_told_first(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
+def test_truth_that_cannot_be_written_fails_first(kafka_settings_for: SettingsFor, tmp_path: Path) -> None:
     """Nothing is published when the truth has nowhere to go."""
     with pytest.raises(FileNotFoundError):
         feed_all(kafka_settings_for(), SMALL, stop=Event(), speed=0, processes=2, truth=tmp_path / "none" / "truth")
@@ -225,7 +225,7 @@ def test_processes_end_with_their_parent(kafka_settings_for: SettingsFor) -> Non
         children = psutil.Process(process.pid).children()
         process.kill()
         _, alive = psutil.wait_procs(children, timeout=30)
-        said = process.stderr.read()
+        output = process.stderr.read()
     finally:
         process.kill()
         process.wait()
@@ -233,4 +233,4 @@ def test_processes_end_with_their_parent(kafka_settings_for: SettingsFor) -> Non
 
     assert len(children) >= 2
     assert alive == []
-    assert "Traceback" not in said
+    assert "Traceback" not in output

@@ -28,15 +28,15 @@ def test_files_hold_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
 
     found = {path.name: path.read_bytes().splitlines() for path in (tmp_path / "world").glob("ws-*")}
     assert found == expected
-    told = (tmp_path / "world" / "truth.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in told] == list(truth(SMALL))
+    truths = (tmp_path / "world" / "truth.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in truths] == list(truth(SMALL))
     direct = (tmp_path / "world" / "direct.jsonl").read_text().splitlines()
     assert len(direct) == tally["connections: direct"] > 0
     assert {"server_ip", "host", "t0", "t1"} <= json.loads(direct[0]).keys()
 
 
 def test_stop_ends_it_early(tmp_path: Path) -> None:
-    """Told to stop, it leaves what was written by then, in whole lines."""
+    """When stopped, it leaves what was written by then, in whole lines."""
     stop = Event()
 
     def progress(lines: int) -> None:
@@ -51,7 +51,7 @@ def test_stop_ends_it_early(tmp_path: Path) -> None:
 
 
 def test_tally_counts_the_lines() -> None:
-    """What the summary says of lines is what was given out."""
+    """What the summary reports of lines is what was given out."""
     world = World(SMALL)
     lines = sum(1 for _ in world.lines())
 

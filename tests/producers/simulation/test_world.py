@@ -25,28 +25,28 @@ MIXED = WorldSettings(
 @pytest.fixture(scope="module")
 def mixed() -> tuple[list[SimulatedLine], list[dict[str, Any]], Counter[str]]:
     """Lines, truth and tally of a middling world with everything in it."""
-    told: list[dict[str, Any]] = []
-    world = World(MIXED, truth=told.append)
+    truths: list[dict[str, Any]] = []
+    world = World(MIXED, truth=truths.append)
     lines = list(world.lines())
-    return lines, told, world.tally
+    return lines, truths, world.tally
 
 
 def test_same_settings_same_world() -> None:
     """Lines, their order and the truth are the same each time; whether the truth is asked for changes no line."""
-    told: list[dict[str, object]] = []
+    truths: list[dict[str, object]] = []
 
-    assert list(simulate(SMALL)) == list(World(SMALL, truth=told.append).lines())
-    assert told == list(truth(SMALL))
-    assert told
+    assert list(simulate(SMALL)) == list(World(SMALL, truth=truths.append).lines())
+    assert truths == list(truth(SMALL))
+    assert truths
 
 
 def test_same_world_on_every_machine() -> None:
-    """Whoever changes the world on purpose changes this, too; nobody else does, whatever machine and Python."""
+    """A deliberate change of the world changes this digest; the machine and the version of Python do not."""
     content = hashlib.blake2b(digest_size=8)
     for line in simulate(replace(SMALL, gaps=True)):
         content.update(b"%d %b %b\n" % (line.at, line.sensor.encode(), line.value))
-    for told in truth(replace(SMALL, gaps=True)):
-        content.update(json.dumps(told).encode())
+    for truths in truth(replace(SMALL, gaps=True)):
+        content.update(json.dumps(truths).encode())
 
     assert content.hexdigest() == "a0359ea3220772a7"
 
@@ -59,7 +59,7 @@ def test_other_seed_other_world() -> None:
 
 
 def test_shares_make_up_the_whole() -> None:
-    """Devices do not change each other: shares of them, simulated apart, say the same as all together."""
+    """Devices do not change each other: shares of them, simulated apart, send the same as all together."""
     whole = Counter(simulate(SMALL))
     apart = Counter(line for shard in range(4) for line in World(SMALL, shard=shard, shards=4).lines())
 
@@ -76,13 +76,13 @@ def test_lines_come_in_order(mixed: tuple[list[SimulatedLine], Any, Any]) -> Non
 
 
 def test_rate_is_about_what_was_asked_for(mixed: tuple[list[SimulatedLine], Any, Any]) -> None:
-    """A fleet says about as much as it was told to."""
+    """A fleet writes about as many lines as requested."""
     assert 0.6 < len(mixed[0]) / (MIXED.lines_per_sec * MIXED.duration_secs) < 1.4
 
 
 def test_everything_promised_is_in_it(mixed: tuple[Any, list[dict[str, Any]], Counter[str]]) -> None:
     """Every kind of connection, oddity and outage occurs in one middling world."""
-    _, told, tally = mixed
+    _, truths, tally = mixed
     kinds = (
         "tunnel keep_alive direct listed_tunnel listed_plain refused retried log_in plain_in_tunnel address same_port fronted"
         " silent unreachable unanswered stranger tls_to_proxy older_than_sensor"
@@ -94,7 +94,7 @@ def test_everything_promised_is_in_it(mixed: tuple[Any, list[dict[str, Any]], Co
     for oddity in ("late lines", "doubled lines", "retries", "mode changes", "clocks hours wrong"):
         assert tally[oddity], oddity
 
-    verdicts = {truth["verdict"] for truth in told}
+    verdicts = {truth["verdict"] for truth in truths}
     assert verdicts >= {
         "allowed",
         "denied",
@@ -104,11 +104,11 @@ def test_everything_promised_is_in_it(mixed: tuple[Any, list[dict[str, Any]], Co
         "blocked_on_device",
         "blocked_in_tunnel",
     }
-    assert {truth["proxy"] for truth in told} == {"confirmed", "learnt", "unknown"}
-    assert {truth["mode"] for truth in told} == set(ProtectionMode)
-    assert len({truth["user"] for truth in told}) > 50
+    assert {truth["proxy"] for truth in truths} == {"confirmed", "learnt", "unknown"}
+    assert {truth["mode"] for truth in truths} == set(ProtectionMode)
+    assert len({truth["user"] for truth in truths}) > 50
     hosts_of: dict[object, set[object]] = {}
-    for one in told:
+    for one in truths:
         if one["scenario"] == "keep_alive":
             hosts_of.setdefault((one["device"], one["client_port"], one["conn_start"]), set()).add(one["host"])
     assert max(map(len, hosts_of.values())) >= 3, "several hosts on one connection"
@@ -159,7 +159,7 @@ def test_confirmed_proxies_are_settings() -> None:
     ],
 )
 def test_impossible_worlds_are_refused(wrong: dict[str, Any]) -> None:
-    """A world that cannot be says why."""
+    """An impossible world is refused with the reason."""
     with pytest.raises(WorldError):
         WorldSettings(**wrong)
 

@@ -10,7 +10,7 @@ from producers.sources.source import SourceError, parse_source
 
 @pytest.mark.parametrize("path", EXAMPLES.values())
 def test_examples_are_endpoints(path: str) -> None:
-    """What messages tell people to write is understood, and comes back as it was written."""
+    """The form that messages recommend is understood, and comes back as it was written."""
     endpoint = parse_endpoint(path)
 
     assert str(endpoint) == path
@@ -32,7 +32,7 @@ def test_other_paths_are_files(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["kafka://a/t", "kafka://a:1", "kafka://a:1/", "kafka://u:p@a:1/t", "kafka://a:1/t/u"])
-def test_wrong_ones_say_what_to_write(path: str) -> None:
+def test_wrong_ones_get_the_right_form(path: str) -> None:
     """A port, a topic or too much: the message has an example; logins belong into the settings."""
     with pytest.raises(SourceError, match=r"kafka://broker:9092/topic"):
         parse_source(f"auto:{path}")

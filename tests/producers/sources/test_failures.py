@@ -44,11 +44,11 @@ CLAIMED = (Path(__file__).parents[2] / "data/golden/suricata.in.jsonl").read_byt
 
 
 def failing(function: Callable[[bytes], R]) -> Callable[[bytes], R]:
-    """The function, failing on lines that say so."""
+    """The function, failing on lines that request it."""
 
     def fail(line: bytes) -> R:
         if BAD in line:
-            raise ZeroDivisionError(f"told to fail by {line!r}")
+            raise ZeroDivisionError(f"fails on purpose by {line!r}")
         return function(line)
 
     return fail
@@ -56,7 +56,7 @@ def failing(function: Callable[[bytes], R]) -> Callable[[bytes], R]:
 
 def raise_it(*_: object) -> NoReturn:
     """Fail whatever it is given."""
-    raise ZeroDivisionError("told to fail")
+    raise ZeroDivisionError("fails on purpose")
 
 
 def failing_dialect(dialect: Dialect, **more: Any) -> Dialect:
@@ -118,7 +118,7 @@ def test_http(settings: Settings, messages_of: MessagesOf, suricata: Dialect, ev
 
 
 def test_kafka(settings: Settings, messages_of: MessagesOf, suricata: Dialect) -> None:
-    """Its message is acknowledged; where the dialect is to be recognised, the line is nobody's."""
+    """Its message is acknowledged; where the dialect is to be recognised, the line is of no dialect."""
     topic = topic_of(settings)
     put(settings, topic, [CLAIMED[0], BAD, CLAIMED[1]])
     with Running(settings, f"auto:kafka://{settings.kafka.bootstrap}/{topic}") as running:
@@ -207,7 +207,7 @@ def failing_take(framing: Parts, line: bytes, start: int) -> list[bytes]:
     return failing(lambda value: Parts.take(framing, value, start))(line)
 
 
-def test_a_lease_says_nothing_of_a_line_whose_time_is_unknown(suricata: Dialect, tmp_path: Path) -> None:
+def test_a_lease_does_not_apply_to_a_line_of_unknown_time(suricata: Dialect, tmp_path: Path) -> None:
     """The line stays under its address."""
     leases = tmp_path / "leases.csv"
     leases.write_text("device,address,from\nws-1,10.0.3.17,2026-11-24T09:00:00Z\n")

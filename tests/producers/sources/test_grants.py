@@ -78,7 +78,7 @@ def test_an_unknown_token_matches_no_grant_without_token() -> None:
 
 
 def test_the_more_certain_grant_goes_first_then_the_first_written() -> None:
-    """A certificate tells more than an address; of two networks that of the first grant counts."""
+    """A certificate proves more than an address; of two networks that of the first grant counts."""
     grants = grants_of(
         wide={"addresses": ["10.0.0.0/8"]},
         narrow={"addresses": ["10.1.0.0/16"]},

@@ -105,7 +105,9 @@ def story(seed: int, connections: int, ports: int, *, delay: int, gap: int) -> S
     level = HttpLevel([PROXY_PORT])
     http: list[tuple[int, bytes]] = []
     for at, packet in sorted((one for life in lives for one in life.packets()), key=lambda one: one[0]):
-        http += [(at, line_of(said, "dev-a")) for said in level.packet(at, packet) if said.kind is not Kind.REQUEST]
+        http += [
+            (at, line_of(events, "dev-a")) for events in level.packet(at, packet) if events.kind is not Kind.REQUEST
+        ]
     kernel = [(life.began + 300, life.kernel_line(closed=False)) for life in lives]
     # An end waits for its bytes.
     kernel += [(life.ended + 50 * MILLI, life.kernel_line(closed=True)) for life in lives]
@@ -141,12 +143,12 @@ def test_the_second_process_has_its_request() -> None:
 @pytest.mark.parametrize(("delay", "gap"), [(1, 5 * MILLI), (300 * MILLI, 2 * MILLI), (3 * SECOND, 200 * MILLI)])
 def test_hundreds_of_reuses_and_none_is_wrong(seed: int, delay: int, gap: int) -> None:
     """Every request is on a row of its own process, and every connection has one row."""
-    told = story(seed, 300, 12, delay=delay, gap=gap)
-    world = seen(told.lines)
+    reported = story(seed, 300, 12, delay=delay, gap=gap)
+    world = seen(reported.lines)
 
-    assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == told.asked
-    assert sorted((row["InitiatingProcessId"], row["ConnectionTime"]) for row in world.connections) == told.made
-    assert len(world.destinations) == len(told.asked)
+    assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == reported.asked
+    assert sorted((row["InitiatingProcessId"], row["ConnectionTime"]) for row in world.connections) == reported.made
+    assert len(world.destinations) == len(reported.asked)
     assert world.counts["resolved:connect"] + world.counts["resolved:absolute_uri"] == 200
     assert world.counts["unresolved:no_http_event"] == 100
 

@@ -20,12 +20,12 @@ GET = b"GET http://intranet.example/a?q HTTP/1.1\r\nHost: intranet.example\r\n\r
 STEP = 1_000
 
 
-def heard(*packets: Packet, began: int = T0) -> list[bytes]:
+def observed(*packets: Packet, began: int = T0) -> list[bytes]:
     """The lines that these packets make, a millisecond apart."""
     level = HttpLevel([PROXY_PORT])
-    said = [one for number, packet in enumerate(packets) for one in level.packet(began + number * STEP, packet)]
-    said += level.finish(began + len(packets) * STEP)
-    return [line_of(one, "dev-a") for one in said if one.kind is not Kind.REQUEST]
+    events = [one for number, packet in enumerate(packets) for one in level.packet(began + number * STEP, packet)]
+    events += level.finish(began + len(packets) * STEP)
+    return [line_of(one, "dev-a") for one in events if one.kind is not Kind.REQUEST]
 
 
 def connected(*, pid: int, second: int = 0, ended: int = 1) -> bytes:
@@ -51,11 +51,11 @@ def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
 
 def test_a_tunnel_is_one_row_in_any_order() -> None:
     """The kernel's line, the request's and the name's, whichever comes first."""
-    said = heard(
+    events = observed(
         syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), segment(hello("www.example.com"), len(CONNECT))
     )
-    assert len(said) == 2
-    for order in permutations([connected(pid=7), *said]):
+    assert len(events) == 2
+    for order in permutations([connected(pid=7), *events]):
         (connection,), (destination,) = rows(*order)
 
         assert connection["InitiatingProcessId"] == 7
@@ -65,7 +65,7 @@ def test_a_tunnel_is_one_row_in_any_order() -> None:
 
 def test_an_unanswered_request_belongs_to_its_connection() -> None:
     """It is told when the connection ends, which is still within its life."""
-    (connection,), (destination,) = rows(connected(pid=7), *heard(syn(), segment(GET), end()))
+    (connection,), (destination,) = rows(connected(pid=7), *observed(syn(), segment(GET), end()))
 
     assert (destination["DestinationHost"], destination["InitiatingProcessId"]) == ("intranet.example", 7)
     assert connection["InitiatingProcessId"] == 7
@@ -73,9 +73,9 @@ def test_an_unanswered_request_belongs_to_its_connection() -> None:
 
 def test_the_same_ends_again_are_two_connections() -> None:
     """A port that is used again a second later: each request with its own process."""
-    first = heard(syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), end())
+    first = observed(syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), end())
     again = [packet._replace(seq=packet.seq + 77) for packet in (syn(), segment(GET))]
-    second = heard(*again, answer(b"HTTP/1.1 200 OK\r\n"), began=T0 + 2_000_000)
+    second = observed(*again, answer(b"HTTP/1.1 200 OK\r\n"), began=T0 + 2_000_000)
     connections, destinations = rows(connected(pid=7), *first, connected(pid=8, second=2), *second)
 
     assert len(connections) == 2
@@ -88,7 +88,7 @@ def test_the_same_ends_again_are_two_connections() -> None:
 @pytest.mark.parametrize("name", ["", "proxy.example"])
 def test_tls_to_the_proxy_hides_the_destination(name: str) -> None:
     """Also where no setting of the worker names the proxy, and where the client hello names nobody."""
-    for order in permutations([connected(pid=7), *heard(syn(), segment(hello(name)))]):
+    for order in permutations([connected(pid=7), *observed(syn(), segment(hello(name)))]):
         (connection,), destinations = rows(*order)
 
         assert destinations == []
@@ -115,8 +115,8 @@ GRANTED, REFUSED = b"\x05\x00\x00\x01" + bytes(6), b"\x05\x02\x00\x01" + bytes(6
 )
 def test_a_socks_request_names_the_destination(asked: bytes, reply: bytes, host: str, outcome: str) -> None:
     """The SOCKS server is the proxy; neither row calls the connection direct, in any order."""
-    said = heard(syn(), segment(asked), answer(reply), segment(hello("bad.example"), len(asked)))
-    for order in permutations([connected(pid=7), *said]):
+    events = observed(syn(), segment(asked), answer(reply), segment(hello("bad.example"), len(asked)))
+    for order in permutations([connected(pid=7), *events]):
         (connection,), (destination,) = rows(*order)
 
         assert (destination["DestinationHost"], destination["DestinationPort"]) == (host, 443)
@@ -132,7 +132,7 @@ def test_a_socks_request_names_the_destination(asked: bytes, reply: bytes, host:
 @pytest.mark.parametrize("asked", [GREETING, GREETING + b"\x05\x03\x00\x01" + bytes(6)])
 def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
     """A greeting alone, or another command than CONNECT: a proxied connection without a usable request."""
-    (connection,), destinations = rows(connected(pid=7), *heard(syn(), segment(asked), end()))
+    (connection,), destinations = rows(connected(pid=7), *observed(syn(), segment(asked), end()))
 
     assert destinations == []
     assert (connection["UnresolvedReason"], connection["ProxyIP"]) == ("no_usable_request", PROXY)
@@ -141,7 +141,7 @@ def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
 def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
     """As in a tunnel that CONNECT opened."""
     asked = GREETING + TO_NAME
-    _, (destination,) = rows(*heard(syn(), segment(asked), segment(hello("other.example"), len(asked))))
+    _, (destination,) = rows(*observed(syn(), segment(asked), segment(hello("other.example"), len(asked))))
 
     assert destination["HostMismatch"] == "other.example"
 
@@ -155,7 +155,7 @@ def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytes
         (GREETING, "no_usable_request"),
         (unnamed, "no_usable_request"),
     ):
-        (connection,), _ = rows(connected(pid=7), *heard(syn(), segment(first), end()))
+        (connection,), _ = rows(connected(pid=7), *observed(syn(), segment(first), end()))
 
         assert connection["UnresolvedReason"] == why
 

@@ -31,7 +31,7 @@ from producers.sensor.kernel.sock_diag import Destroyer, Ended, Ends, FiveTuple,
 from producers.sensor.queue import Queue as Lines
 from schemas.address import canonical_ip
 from schemas.events import Micros, ProtectionMode
-from tests.producers.sensor.http.spoken import HELLO, Level, Said, Segment, said, segment_of
+from tests.producers.sensor.http.spoken import HELLO, HttpEvent, Level, Segment, events, segment_of
 from tests.producers.sensor.http.wire import hello
 
 V4, V6 = "198.51.100.80", "2001:db8:51::80"
@@ -66,7 +66,7 @@ class Proxy:
 
 
 def ask(address: str, *words: bytes) -> list[str]:
-    """Say these one after the other; what came of each: answered, or the error."""
+    """Send these one after the other; what came of each: answered, or the error."""
     outcome = []
     with connected(address) as client:
         for word in words:
@@ -98,7 +98,7 @@ def tables() -> list[str]:
 @contextmanager
 def blocking(
     lines: list[bytes], rules: Callable[[], Rules] = Rules, mode: ProtectionMode = ProtectionMode.BLOCK
-) -> Iterator[Enforcement[Segment, Said]]:
+) -> Iterator[Enforcement[Segment, HttpEvent]]:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "listed.txt"
         listed.write_text("listed.example\n")
@@ -152,16 +152,16 @@ def at_sight() -> dict[str, Any]:
         client.recv(65_536)
         flow = ends_of(client)
         hello, connect = [packet.ack for packet in _captured(capture, 3) if packet.payload][-2:]
-        tunnelled = said("listed.example", at=1, flow=flow)._replace(acked=connect + len(ANSWER))
-        enforcement.heard([tunnelled])
+        tunnelled = events("listed.example", at=1, flow=flow)._replace(acked=connect + len(ANSWER))
+        enforcement.observed([tunnelled])
         try:
             error = client.recv(1).decode()
         except OSError as raised:
             error = type(raised).__name__
-        enforcement.heard([said("sub.listed.example", at=2, flow=flow)._replace(acked=hello)])
+        enforcement.observed([events("sub.listed.example", at=2, flow=flow)._replace(acked=hello)])
         (reset,) = _captured(capture, 1)
         enforcement.reset(Segment(*flow, reset.flags, b"", reset.ack))
-        enforcement.heard([said("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
+        enforcement.observed([events("listed.example", at=10**9, flow=(flow[0], 1, *flow[2:]))])
         inline = enforcement.inline
     return {
         "inline": inline, "error": error, "got": len(proxy.got), "lines": [json.loads(line) for line in lines],
@@ -192,7 +192,7 @@ def learning(lines: list[bytes], denied: str = "", *, hold_unknown: bool = False
 
 
 def unknown_held() -> dict[str, Any]:
-    """Nothing listed passes to proxies that nobody named, from the first request on; what is not asked of a proxy goes on."""
+    """Nothing listed passes to proxies that are not named, from the first request on; what is not asked of a proxy goes on."""
     lines: list[bytes] = []
     head = connect_to("listed.example")
     socks = b"\x05\x01\x00\x05\x01\x00\x03\x0elisted.example\x01\xbb"
@@ -262,14 +262,14 @@ def at_once() -> dict[str, Any]:
         deadline = time.monotonic() + WAIT_SECS
         while sum(b'"verdict"' in line for line in lines) < len(asked) and time.monotonic() < deadline:
             time.sleep(0.01)
-    told: dict[tuple[str, int], list[dict[str, Any]]] = {ends: [] for ends in asked}
+    reported: dict[tuple[str, int], list[dict[str, Any]]] = {ends: [] for ends in asked}
     for line in map(json.loads, [*lines, *(line for _, line in queue.take())]):
         if line["kind"] != "mode":
-            told[line["remote_ip"], line["local_port"]].append(line)
+            reported[line["remote_ip"], line["local_port"]].append(line)
     return {
         "asked": list(asked.values()),
-        "told": [[(one["kind"], one.get("action"), one.get("how") or one.get("why")) for one in said]
-                 for said in told.values()],
+        "reported": [[(one["kind"], one.get("action"), one.get("how") or one.get("why")) for one in events]
+                 for events in reported.values()],
     }  # fmt: skip
 
 
@@ -296,9 +296,9 @@ def sockets() -> dict[str, Any]:
 
 
 def ends() -> dict[str, Any]:
-    """Bytes of connections as they end, whoever closes first, and by IPv4 inside IPv6."""
+    """Bytes of connections as they end, whichever end closes first, and by IPv4 inside IPv6."""
     watched = Ends()
-    told: list[Ended] = []
+    reported: list[Ended] = []
     outcome = {}
     server = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True)
     for who in ("client", "server", "destroyed"):
@@ -318,9 +318,9 @@ def ends() -> dict[str, Any]:
                 second.recv(1)
             second.close()
             deadline = time.monotonic() + WAIT_SECS
-            while not any(one.flow == flow for one in told) and time.monotonic() < deadline:
-                told += watched.take()
-            outcome[f"{who} {address}"] = [[one.sent, one.received, one.unread] for one in told if one.flow == flow]
+            while not any(one.flow == flow for one in reported) and time.monotonic() < deadline:
+                reported += watched.take()
+            outcome[f"{who} {address}"] = [[one.sent, one.received, one.unread] for one in reported if one.flow == flow]
     return {"ends": outcome, "lost": watched.lost, "without": watched.without_bytes}
 
 
@@ -333,8 +333,8 @@ def ends_lost() -> dict[str, Any]:
         other, _ = server.accept()
         client.close()
         other.close()
-    time.sleep(0.5)  # until the kernel has told all ends, which nobody can ask it
-    return {"told": len(list(watched.take())), "lost": watched.lost}
+    time.sleep(0.5)  # until the kernel has reported all ends, which cannot be queried
+    return {"reported": len(list(watched.take())), "lost": watched.lost}
 
 
 def killed() -> dict[str, Any]:
@@ -370,7 +370,7 @@ def hold() -> dict[str, Any]:
 
 
 def no_room() -> dict[str, Any]:
-    """What a queue that nobody reads has no room for goes on unseen, and is counted."""
+    """What a queue without a reader has no room for goes on unseen, and is counted."""
     proxy = Proxy(V4)
     queue = Queue(receive_bytes=4_096)
     rules = Rules()
@@ -390,7 +390,7 @@ def no_room() -> dict[str, Any]:
 
 
 def faulty() -> dict[str, Any]:
-    """What cannot be judged goes on; two queues do not meet."""
+    """What cannot be decided goes on; two queues do not meet."""
     Proxy(V4)
 
     def fails(_: bytes) -> bool:
@@ -431,20 +431,20 @@ def learnt() -> dict[str, Any]:
             own = ask(BESIDE, connect_to("fine.example"))
             hearing.close()
         beside.kill()
-    told = [json.loads(line) for _, line in lines.take()]
-    return {"asked": [others, own], "askers": list(learner.askers), "proxies": list(learner.proxies), "lines": told}
+    reported = [json.loads(line) for _, line in lines.take()]
+    return {"asked": [others, own], "askers": list(learner.askers), "proxies": list(learner.proxies), "lines": reported}
 
 
 class Noting(Learner):
-    """Remembers who was heard to say something to a proxy's port."""
+    """Remembers which clients sent something to a proxy's port."""
 
     askers: ClassVar[set[str]] = set()
 
-    def hears(self, at: Micros, packet: Packet) -> Asked | None:
+    def observes(self, at: Micros, packet: Packet) -> Asked | None:
         """Note it."""
         if packet.dst_port == PORT:
             self.askers.add(packet.src_ip)
-        return super().hears(at, packet)
+        return super().observes(at, packet)
 
 
 def beside() -> dict[str, Any]:

@@ -18,7 +18,7 @@ def found(listed: Listed, host: str, port: int = 443) -> str | None:
 
 
 def test_names_hold_for_names_below() -> None:
-    """As with indicators, with or without an asterisk; the nearest entry is told."""
+    """As with indicators, with or without an asterisk; the nearest entry is reported."""
     listed = Listed("l", ["bad.example", "*.worse.example", "deep.bad.example"])
 
     assert found(listed, "bad.example") == "bad.example"
@@ -49,7 +49,7 @@ def test_a_port_holds_for_that_port() -> None:
 
 
 def test_networks_hold_for_their_addresses() -> None:
-    """The narrowest is told; IPv4 inside IPv6 is IPv4; a name that looks like numbers is none."""
+    """The narrowest is reported; IPv4 inside IPv6 is IPv4; a name that looks like numbers is none."""
     listed = Listed("l", ["198.51.100.0/24", "198.51.100.64/26", "2001:db8:1::/48"])
 
     assert found(listed, "198.51.100.70") == "198.51.100.64/26"
@@ -58,7 +58,7 @@ def test_networks_hold_for_their_addresses() -> None:
     assert found(listed, "198.51.101.1") is found(listed, "2001:db8:2::1") is found(listed, "host.198") is None
 
 
-def test_lines_that_cannot_be_used_are_told() -> None:
+def test_lines_that_cannot_be_used_are_reported() -> None:
     """With number and reason; the others hold. Comments and empty lines are nothing."""
     listed = Listed(
         "l", ["# list", "", "co.uk", "bad.example # known since May", "http://x.example/a", "no spaces here", "com"]
@@ -117,7 +117,7 @@ def test_a_change_is_taken_up(tmp_path: Path) -> None:
 def test_what_cannot_be_read_leaves_the_list_as_it_was(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
 ) -> None:
-    """Missing, or not text: told once, and the old list holds until a new one is there."""
+    """Missing, or not text: reported once, and the old list holds until a new one is there."""
     path = tmp_path / "list.txt"
     path.write_text("one.example\n")
     watched = list_file(path)
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_leaves_the_list_as_it_was(
     with caplog.at_level(logging.ERROR):
         assert [watched.look() for _ in range(4)] == [False] * 4
 
-    assert [record.message for record in caplog.records] == ["file cannot be read, what it said stays in force"]
+    assert [record.message for record in caplog.records] == ["file cannot be read, its last content stays in effect"]
     assert found(watched.content, "one.example") == "one.example"
     replace(path, "two.example\n")
     assert [watched.look(), watched.look()] == [False, True]

@@ -1,4 +1,4 @@
-"""What the sensor asks of this very kernel, as root: sockets destroyed, bytes told, packets held; each in its own network."""
+"""What the sensor asks of this very kernel, as root: sockets destroyed, bytes reported, packets held; each in its own network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def outcome_of(scenario: str) -> dict[str, Any]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome: dict[str, Any] = json.loads(done.stdout)
-    return outcome | {"said": done.stderr}
+    return outcome | {"output": done.stderr}
 
 
 def test_listed_requests_do_not_reach_the_proxy() -> None:
@@ -48,7 +48,7 @@ def test_listed_requests_do_not_reach_the_proxy() -> None:
     assert not any("listed.example" in content for content in outcome["got"])
 
 
-def test_each_is_told_with_how() -> None:
+def test_each_is_reported_with_how() -> None:
     """A mode line at the start, a verdict each, with the entry of the list."""
     mode, *verdicts = outcome_of("inline")["lines"]
 
@@ -78,13 +78,13 @@ def test_what_was_done_is_counted() -> None:
 
 
 def test_without_rules_sockets_are_destroyed_at_sight() -> None:
-    """The request may have got through; the client is cut off, and the line says how. What was answered is not blocked."""
+    """The request may have got through; the client is cut off, and the line reports how. What was answered is not blocked."""
     outcome = outcome_of("at_sight")
     _, first, second, gone = outcome["lines"]
 
     assert (outcome["inline"], outcome["error"], outcome["got"]) == (False, ABORTED, 3)
     assert (first["action"], first["how"]) == ("blocked", "socket_destroyed")
-    assert "not inline: sockets of listed requests are destroyed at sight" in outcome["said"]
+    assert "not inline: sockets of listed requests are destroyed at sight" in outcome["output"]
     # The answer to an earlier request of the connection is one; of a connection that is no more nothing is known.
     assert [(one["action"], one["why"], "how" in one) for one in (second, gone)] == [
         ("audited", "answer_received", False),
@@ -101,12 +101,12 @@ def test_sockets_are_destroyed_of_each_family() -> None:
 
 
 def test_bytes_of_what_ends_are_those_that_were_sent() -> None:
-    """Once for each connection, whoever ends it; an end that came counts as one more byte received."""
+    """Once for each connection, whichever end ends it; an end that came counts as one more byte received."""
     outcome = outcome_of("ends")
 
     assert outcome["ends"] == {
-        f"{who} {address}": [told]
-        for who, told in (
+        f"{who} {address}": [reported]
+        for who, reported in (
             ("client", [123_456, 7_778, 1]),
             ("server", [123_456, 7_778, 0]),
             ("destroyed", [123_456, 7_777, 0]),
@@ -117,10 +117,10 @@ def test_bytes_of_what_ends_are_those_that_were_sent() -> None:
 
 
 def test_lost_ends_are_counted() -> None:
-    """With too little room the kernel says that something was lost."""
+    """With too little room the kernel reports that something was lost."""
     outcome = outcome_of("ends_lost")
 
-    assert outcome["told"] < 200
+    assert outcome["reported"] < 200
     assert outcome["lost"] > 0
 
 
@@ -142,7 +142,7 @@ def test_what_others_ask_a_proxy_here_teaches_nothing() -> None:
 
 
 def test_what_has_no_room_goes_on_and_is_counted() -> None:
-    """A queue that nobody reads holds up nothing but what it has room for."""
+    """A queue without a reader holds up nothing but what it has room for."""
     outcome = outcome_of("no_room")
 
     assert outcome["got"] == 20_000
@@ -151,33 +151,33 @@ def test_what_has_no_room_goes_on_and_is_counted() -> None:
 
 
 def test_a_fault_of_ours_holds_up_nothing() -> None:
-    """What cannot be judged goes on, counted and logged; a second queue takes the next number."""
+    """What cannot be decided goes on, counted and logged; a second queue takes the next number."""
     outcome = outcome_of("faulty")
 
     assert (outcome["asked"], outcome["failed"], outcome["numbers"], outcome["left"]) == (["answered"], True, 1, [])
-    assert "a packet could not be judged and goes on" in outcome["said"]
+    assert "no decision on a packet, it passes" in outcome["output"]
 
 
-def test_blocked_is_said_only_where_the_client_got_no_answer() -> None:
+def test_blocked_is_reported_only_without_a_response_to_the_client() -> None:
     """On first contact with a proxy that answers at once, and while it is learnt, by CONNECT and by absolute URI.
 
     Each request has one verdict. One that was answered is audited, and has its own line behind the verdict. Which of the later
     requests are answered is a race; the verdict has to agree with the client either way.
     """
     outcome = outcome_of("at_once")
-    asked, told = outcome["asked"], outcome["told"]
+    asked, reported = outcome["asked"], outcome["reported"]
     http = ["http", None, None]
 
     assert len(asked) == 60
-    for client, (verdict, *more) in zip(asked, told, strict=True):
+    for client, (verdict, *more) in zip(asked, reported, strict=True):
         kind, action, why = verdict
         assert (kind, action, more) == (
             ("verdict", "audited", [http]) if client == "answered" else ("verdict", "blocked", [])
         )
         assert client == "aborted" or why in {"answer_received", "socket_gone", "unproven"}
     # The first client had its answer before its request was seen. The first one of the silent proxy can have none.
-    assert (asked[0], told[0][0]) == ("answered", ["verdict", "audited", "answer_received"])
-    assert (asked[48], told[48]) == ("aborted", [["verdict", "blocked", "socket_destroyed"]])
+    assert (asked[0], reported[0][0]) == ("answered", ["verdict", "audited", "answer_received"])
+    assert (asked[48], reported[48]) == ("aborted", [["verdict", "blocked", "socket_destroyed"]])
 
 
 def test_nothing_listed_passes_to_a_proxy_before_it_is_learnt() -> None:

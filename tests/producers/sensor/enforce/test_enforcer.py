@@ -14,7 +14,7 @@ from producers.sensor.enforce.deny_list import Listed
 from producers.sensor.enforce.enforcer import AWAITED_MAX, DESTROYED_MICROS, PROOF_MICROS, Enforcer, passes
 from producers.sensor.kernel.sock_diag import FiveTuple
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.spoken import SYN, Level, Said, Segment, said
+from tests.producers.sensor.http.spoken import SYN, HttpEvent, Level, Segment, events
 
 FLOW = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
 RST, ACK = 0x04, 0x10
@@ -22,7 +22,7 @@ AT = 1_780_000_000_000_000
 
 
 class World:
-    """An enforcer, its lines, and a kernel that does as it is told: its resets acknowledge `received`."""
+    """An enforcer, its lines, and a kernel that does as requested: its resets acknowledge `received`."""
 
     def __init__(self, *outcomes: bool | int, received: int | None = 0, block_unreadable: bool = False) -> None:
         self.lines: list[bytes] = []
@@ -42,20 +42,20 @@ class World:
             return outcome
         raise OSError(outcome, "refused")
 
-    def saw(self, request: Said, at: int = AT) -> None:
+    def saw(self, request: HttpEvent, at: int = AT) -> None:
         """On its way, and then the reset that its end brings about."""
         self.enforcer.saw(at, request._replace(at=at))
         if self.received is not None:
             self.enforcer.reset(Segment(*request.flow, RST | ACK, b"", self.received))
 
-    def told(self) -> list[dict[str, Any]]:
+    def reported(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
 
     def verdicts(self) -> list[tuple[str, str]]:
         """What was done, and how, or why not."""
         return [
             (line["action"], line.get("how", "") or line.get("why", ""))
-            for line in self.told()
+            for line in self.reported()
             if line["kind"] == "verdict"
         ]
 
@@ -75,7 +75,7 @@ def segment(payload: bytes = b"", *, flags: int = 0, port: int = FLOW[1]) -> Seg
 CONNECT = b"CONNECT listed.example:443 HTTP/1.1\r\n\r\n"
 
 
-def judged(made: World, packets: Iterable[Segment], at: int = AT, level: Level | None = None) -> list[bool]:
+def passing(made: World, packets: Iterable[Segment], at: int = AT, level: Level | None = None) -> list[bool]:
     """Which of these packets may go on; then comes the reset."""
     queue = list(packets)
     may_pass = passes(made.enforcer, lambda raw: queue[raw[0]], level or Level(), lambda: at)
@@ -89,9 +89,9 @@ def judged(made: World, packets: Iterable[Segment], at: int = AT, level: Level |
 def test_a_verdict_has_all_that_a_request_has() -> None:
     """As a blocked one has no other record."""
     made = world(ProtectionMode.BLOCK)
-    made.saw(said("listed.example")._replace(started=AT - 1))
+    made.saw(events("listed.example")._replace(started=AT - 1))
 
-    assert made.told() == [
+    assert made.reported() == [
         {"kind": "mode", "device": "dev-a", "ts": "2026-05-28T20:26:40.000000Z", "mode": "block"},
         {
             "kind": "verdict",
@@ -117,29 +117,29 @@ def test_a_verdict_has_all_that_a_request_has() -> None:
 def test_audit_marks_and_touches_nothing() -> None:
     """The request goes on, held or not."""
     made = world(ProtectionMode.AUDIT)
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
 
     assert made.verdicts() == [("audited", "")]
-    assert judged(made, [segment(CONNECT)]) == [True]
+    assert passing(made, [segment(CONNECT)]) == [True]
     assert (made.destroyed, made.enforcer.audited) == ([], 1)
 
 
 def test_a_tunnel_is_marked_once() -> None:
-    """Its name in the hello says again what CONNECT said; another name, or another tunnel's, is told."""
+    """The name in the hello repeats that of CONNECT; another name, or another tunnel's, is reported."""
     made = world(ProtectionMode.AUDIT)
-    for one in (said("listed.example"), said("listed.example", kind="tls"), said("x.listed.example", kind="tls")):
+    for one in (events("listed.example"), events("listed.example", kind="tls"), events("x.listed.example", kind="tls")):
         made.saw(one)
-    made.saw(said("listed.example", kind="tls")._replace(flow_id="u-2"))
+    made.saw(events("listed.example", kind="tls")._replace(flow_id="u-2"))
 
-    assert [line["host"] for line in made.told()[1:]] == ["listed.example", "x.listed.example", "listed.example"]
+    assert [line["host"] for line in made.reported()[1:]] == ["listed.example", "x.listed.example", "listed.example"]
 
 
 def test_off_looks_at_nothing() -> None:
     """Nor does a sensor that has no mode yet."""
     made = world(ProtectionMode.OFF)
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
     bare = World()
-    bare.saw(said("listed.example"))
+    bare.saw(events("listed.example"))
 
     assert (made.verdicts(), made.destroyed, bare.lines) == ([], [], [])
 
@@ -148,7 +148,7 @@ def test_off_looks_at_nothing() -> None:
 def test_others_are_left_alone(mode: ProtectionMode) -> None:
     """What is not listed, and answers, which come too late."""
     made = world(mode)
-    for one in (said("fine.example"), said("listed.example", kind="exchange"), said("")):
+    for one in (events("fine.example"), events("listed.example", kind="exchange"), events("")):
         made.saw(one)
 
     assert (made.verdicts(), made.destroyed) == ([], [])
@@ -157,8 +157,8 @@ def test_others_are_left_alone(mode: ProtectionMode) -> None:
 def test_what_could_not_be_destroyed_was_not_blocked() -> None:
     """Gone already, or the kernel refuses: the line claims nothing."""
     made = world(ProtectionMode.BLOCK, False, errno.EPERM)
-    made.saw(said("listed.example"))
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
+    made.saw(events("listed.example"))
 
     assert made.verdicts() == [("audited", "socket_gone"), ("audited", "not_destroyed")]
     assert made.enforcer.passed == 2
@@ -168,7 +168,7 @@ def test_what_could_not_be_destroyed_was_not_blocked() -> None:
 def test_blocked_takes_proof(received: int | None, why: str) -> None:
     """The reset acknowledges no more than the request's own packet did: else an answer may have been read, or its end came."""
     made = world(ProtectionMode.BLOCK, received=received)
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
     made.enforcer.finish()
 
     assert made.verdicts() == [("audited", why)]
@@ -179,7 +179,7 @@ def test_what_was_received_before_is_no_answer() -> None:
     """A later request of a connection, or a name in a tunnel: what counts is what came since it was begun."""
     for received, verdict in ((700, ("blocked", "socket_destroyed")), (701, ("audited", "answer_received"))):
         made = world(ProtectionMode.BLOCK, received=received)
-        made.saw(said("listed.example", kind="tls")._replace(acked=700))
+        made.saw(events("listed.example", kind="tls")._replace(acked=700))
 
         assert made.verdicts() == [verdict]
 
@@ -187,7 +187,7 @@ def test_what_was_received_before_is_no_answer() -> None:
 def test_only_the_reset_of_the_socket_proves() -> None:
     """Not a reset by which the kernel answers for a socket that is gone, which acknowledges nothing; nor another's."""
     made = world(ProtectionMode.BLOCK, received=None)
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
     for packet in (segment(flags=RST), segment(flags=ACK), segment(flags=RST | ACK, port=40_001)):
         made.enforcer.reset(packet)
     assert made.verdicts() == []
@@ -199,7 +199,7 @@ def test_only_the_reset_of_the_socket_proves() -> None:
 def test_the_reset_is_waited_for_a_moment() -> None:
     """From the next look on, as packets may be read late; then the request is unproven, and a reset changes nothing."""
     made = world(ProtectionMode.BLOCK, received=None)
-    made.saw(said("listed.example"))
+    made.saw(events("listed.example"))
     made.enforcer.advance(AT + 60 * PROOF_MICROS)
     made.enforcer.advance(AT + 61 * PROOF_MICROS - 1)
     assert made.verdicts() == []
@@ -213,7 +213,7 @@ def test_what_waits_for_a_reset_is_bounded() -> None:
     """Of the requests of one connection the first ones wait, further ones are unproven; each has one verdict."""
     made = world(ProtectionMode.BLOCK, received=None)
     for tx in range(AWAITED_MAX + 1):
-        made.saw(said("listed.example")._replace(tx=tx))
+        made.saw(events("listed.example")._replace(tx=tx))
     assert made.verdicts() == [("audited", "unproven")]
     made.enforcer.reset(segment(flags=RST | ACK))
 
@@ -225,21 +225,21 @@ def test_connections_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "ENDED_MAX", 2)
     made = world(ProtectionMode.BLOCK, received=None)
     for port in range(40_000, 40_003):
-        made.saw(said("listed.example", flow=(FLOW[0], port, *FLOW[2:])))
+        made.saw(events("listed.example", flow=(FLOW[0], port, *FLOW[2:])))
 
     assert made.verdicts() == [("audited", "unproven")]
 
 
 def test_a_requests_own_line_waits_for_the_verdict() -> None:
     """It follows where the request was not blocked, and is left out where it was; what comes later likewise."""
-    request, answer = said("listed.example"), said("listed.example", kind="exchange")
+    request, answer = events("listed.example"), events("listed.example", kind="exchange")
     for received, kept in ((9, False), (0, True)):
         made = world(ProtectionMode.BLOCK, received=None)
         made.saw(request)
         assert made.enforcer.keeps(answer, b'{"kind":"http"}')
         made.enforcer.reset(segment(flags=RST | ACK)._replace(ack=received))
 
-        assert [line["kind"] for line in made.told()] == ["mode", "verdict", *([] if kept else ["http"])]
+        assert [line["kind"] for line in made.reported()] == ["mode", "verdict", *([] if kept else ["http"])]
         assert made.enforcer.keeps(answer, b"") is kept
 
 
@@ -247,31 +247,31 @@ def test_a_second_request_of_a_destroyed_connection_is_blocked() -> None:
     """Within the moment in which its packets may come; later ones with these ports are of another."""
     made = world(ProtectionMode.BLOCK, True, False, False)
     for at in (AT, AT + 1, AT + DESTROYED_MICROS + 1):
-        made.saw(said("listed.example"), at)
+        made.saw(events("listed.example"), at)
 
     assert made.verdicts() == [("blocked", "socket_destroyed")] * 2 + [("audited", "socket_gone")]
 
 
-def test_a_request_that_its_verdict_tells_needs_no_other_line() -> None:
-    """Its exchange comes when its connection is gone; another request's, and a marked one's, are told."""
+def test_a_request_in_its_verdict_needs_no_other_line() -> None:
+    """Its exchange comes when its connection is gone; another request's, and a marked one's, are reported."""
     made = world(ProtectionMode.BLOCK, True, False)
-    for request in (said("listed.example"), said("listed.example")._replace(flow_id="u-2")):
+    for request in (events("listed.example"), events("listed.example")._replace(flow_id="u-2")):
         made.saw(request._replace(flow=(*request.flow[:3], len(made.lines))))
-    answer = said("listed.example", kind="exchange")
+    answer = events("listed.example", kind="exchange")
 
     assert made.verdicts() == [("blocked", "socket_destroyed"), ("audited", "socket_gone")]
     assert made.enforcer.keeps(answer, b"")
     assert not any(
         made.enforcer.keeps(other, b"")
-        for other in (answer._replace(tx=1), answer._replace(flow_id="u-2"), said("listed.example", kind="tls"))
+        for other in (answer._replace(tx=1), answer._replace(flow_id="u-2"), events("listed.example", kind="tls"))
     )
 
 
-def test_held_requests_are_dropped_and_told() -> None:
+def test_held_requests_are_dropped_and_reported() -> None:
     """With the rest of that connection's bytes; what closes it goes on, and so do other connections."""
     made = world(ProtectionMode.BLOCK)
 
-    assert judged(
+    assert passing(
         made,
         [
             segment(flags=SYN),
@@ -289,22 +289,22 @@ def test_dropped_is_blocked_though_the_socket_stays() -> None:
     """Where it cannot be destroyed, what TCP sends again is dropped for as long as it tries."""
     made = world(ProtectionMode.BLOCK, errno.EOPNOTSUPP)
 
-    assert judged(made, [segment(CONNECT)]) == [False]
-    assert judged(made, [segment(CONNECT)], AT + 900_000_000) == [False]
+    assert passing(made, [segment(CONNECT)]) == [False]
+    assert passing(made, [segment(CONNECT)], AT + 900_000_000) == [False]
     assert made.verdicts() == [("blocked", "inline")]
 
 
 def test_of_a_connection_that_is_older_a_held_request_may_be_a_copy() -> None:
-    """So it is not said that it never left; and where the socket stays, not that it was blocked. It is dropped all the same."""
+    """So it is not reported as held inline, nor as blocked where the socket stays. It is dropped all the same."""
 
     class Older(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
             return [one._replace(from_begin=False) for one in super().packet(at, packet)]
 
     for outcome, verdict in ((True, ("blocked", "socket_destroyed")), (errno.EPERM, ("audited", "not_destroyed"))):
         made = world(ProtectionMode.BLOCK, outcome)
 
-        assert judged(made, [segment(CONNECT), segment(CONNECT)], level=Older()) == [False, False]
+        assert passing(made, [segment(CONNECT), segment(CONNECT)], level=Older()) == [False, False]
         assert made.verdicts() == [verdict]
 
 
@@ -312,7 +312,7 @@ def test_of_a_request_in_pieces_the_first_may_have_been_answered() -> None:
     """Where the socket is gone or stays, no reset proves that nothing came back. The last piece is dropped all the same."""
 
     class InPieces(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
             return [one._replace(in_pieces=True) for one in super().packet(at, packet)]
 
     for outcome, verdict in (
@@ -322,7 +322,7 @@ def test_of_a_request_in_pieces_the_first_may_have_been_answered() -> None:
     ):
         made = world(ProtectionMode.BLOCK, outcome)
 
-        assert judged(made, [segment(CONNECT)], level=InPieces()) == [False]
+        assert passing(made, [segment(CONNECT)], level=InPieces()) == [False]
         assert made.verdicts() == [verdict]
 
 
@@ -330,12 +330,12 @@ def test_a_second_held_request_of_a_socket_that_stays_is_blocked() -> None:
     """Both in the packet that never left."""
 
     class Twice(Level):
-        def packet(self, at: int, packet: Segment, /) -> list[Said]:
+        def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
             return super().packet(at, packet) * 2
 
     made = world(ProtectionMode.BLOCK, errno.EOPNOTSUPP, errno.EOPNOTSUPP)
 
-    assert judged(made, [segment(CONNECT)], level=Twice()) == [False]
+    assert passing(made, [segment(CONNECT)], level=Twice()) == [False]
     assert made.verdicts() == [("blocked", "inline")] * 2
 
 
@@ -343,40 +343,40 @@ def test_an_answer_to_a_held_request_is_no_block() -> None:
     """An earlier copy went by unseen, and was answered before the socket was destroyed."""
     made = world(ProtectionMode.BLOCK, received=5)
 
-    assert judged(made, [segment(CONNECT)]) == [False]
+    assert passing(made, [segment(CONNECT)]) == [False]
     assert made.verdicts() == [("audited", "answer_received")]
 
 
 def test_ports_used_again_are_another_connection() -> None:
-    """It begins with SYN; where that was not seen, the time tells."""
+    """It begins with SYN; where that was not seen, the time decides."""
     made = world(ProtectionMode.BLOCK, False)
     fine = segment(b"GET http://fine.example/ HTTP/1.1")
 
-    assert judged(made, [segment(CONNECT), fine, segment(flags=SYN), fine]) == [False, False, True, True]
+    assert passing(made, [segment(CONNECT), fine, segment(flags=SYN), fine]) == [False, False, True, True]
     destroyed = world(ProtectionMode.BLOCK)
-    assert judged(destroyed, [segment(CONNECT), fine]) == [False, False]
-    assert judged(destroyed, [fine], AT + DESTROYED_MICROS) == [True]
+    assert passing(destroyed, [segment(CONNECT), fine]) == [False, False]
+    assert passing(destroyed, [fine], AT + DESTROYED_MICROS) == [True]
 
 
 def test_another_mode_lets_go() -> None:
-    """What was ended is forgotten; a mode is told when it changes, not when it is said again."""
+    """What was ended is forgotten; a mode is reported when it changes, not when it is set again."""
     made = world(ProtectionMode.BLOCK, False)
-    assert judged(made, [segment(CONNECT)]) == [False]
+    assert passing(made, [segment(CONNECT)]) == [False]
     made.enforcer.enters(ProtectionMode.AUDIT, AT)
     made.enforcer.enters(ProtectionMode.AUDIT, AT)
 
-    assert judged(made, [segment(CONNECT)]) == [True]
-    modes = [(line["mode"], line.get("before")) for line in made.told() if line["kind"] == "mode"]
+    assert passing(made, [segment(CONNECT)]) == [True]
+    modes = [(line["mode"], line.get("before")) for line in made.reported() if line["kind"] == "mode"]
     assert modes == [("block", None), ("audit", "block")]
 
 
-def test_what_a_packet_tells_of_another_connection_is_not_held() -> None:
+def test_events_of_another_connection_are_not_held() -> None:
     """It went on before it was whole: its socket is destroyed, this packet goes."""
     other = ("198.51.100.11", 50_000, "198.51.100.80", 3128)
 
     class Late(Level):
-        def packet(self, _at: int, _packet: Segment, /) -> list[Said]:
-            return [said("listed.example", flow=other)]
+        def packet(self, _at: int, _packet: Segment, /) -> list[HttpEvent]:
+            return [events("listed.example", flow=other)]
 
     made = world(ProtectionMode.BLOCK)
     may_pass = passes(made.enforcer, lambda _: segment(b"x"), Late(), lambda: AT)
@@ -393,7 +393,7 @@ def test_what_is_no_segment_goes_on() -> None:
     assert passes(made.enforcer, lambda _: None, Level(), lambda: AT)(b"") is True
 
 
-TWO_HOSTS = said("")._replace(
+TWO_HOSTS = events("")._replace(
     target="?", port=0, others=(("fine.example", 443), ("x.listed.example", 8443)), is_readable=False
 )
 UNREADABLE_REQUEST = TWO_HOSTS._replace(others=(("fine.example", 443),))
@@ -406,21 +406,21 @@ def test_a_listed_host_among_those_that_may_be_meant(mode: ProtectionMode) -> No
     made = world(mode)
     made.saw(TWO_HOSTS)
 
-    (verdict,) = (line for line in made.told() if line["kind"] == "verdict")
+    (verdict,) = (line for line in made.reported() if line["kind"] == "verdict")
     assert (verdict["host"], verdict["port"], verdict["target"]) == ("x.listed.example", 8443, "?")
     assert verdict["action"] == ("blocked" if mode is ProtectionMode.BLOCK else "audited")
 
 
 @pytest.mark.parametrize("request_", [UNREADABLE_REQUEST, NO_REQUEST])
-def test_what_cannot_be_read_is_stopped(request_: Said) -> None:
-    """With `block_unreadable` in mode block, and only then; the verdict names no host and says why."""
+def test_what_cannot_be_read_is_stopped(request_: HttpEvent) -> None:
+    """With `block_unreadable` in mode block, and only then; the verdict names no host and gives the reason."""
     made = world(ProtectionMode.BLOCK, block_unreadable=True)
     assert made.enforcer.stops(AT, request_)
     made.enforcer.reset(segment(flags=RST | ACK))
     others = (world(ProtectionMode.BLOCK), world(ProtectionMode.AUDIT, block_unreadable=True))
 
     assert not any(one.enforcer.stops(AT, request_) or one.enforcer.saw(AT, request_) for one in others)
-    (verdict,) = (line for line in made.told() if line["kind"] == "verdict")
+    (verdict,) = (line for line in made.reported() if line["kind"] == "verdict")
     assert (verdict["host"], verdict["action"], verdict["how"]) == ("", "blocked", "inline")
     assert "block_unreadable" in verdict["title"]
 
@@ -438,13 +438,13 @@ def test_other_requests_in_a_dropped_packet_are_reported() -> None:
     """A CONNECT, and behind it the client hello for which the packet is dropped: only the gate has seen both."""
 
     class Both(Level):
-        def packet(self, _at: int, packet: Segment, /) -> list[Said]:
-            return [said("fine.example"), said("listed.example", kind="tls")] if packet.payload else []
+        def packet(self, _at: int, packet: Segment, /) -> list[HttpEvent]:
+            return [events("fine.example"), events("listed.example", kind="tls")] if packet.payload else []
 
     made = world(ProtectionMode.BLOCK)
 
-    assert judged(made, [segment(b"x")], level=Both()) == [False]
-    _, http, verdict = made.told()
+    assert passing(made, [segment(b"x")], level=Both()) == [False]
+    _, http, verdict = made.reported()
     assert (verdict["kind"], verdict["host"]) == ("verdict", "listed.example")
     assert (http["kind"], http["method"], http["target"], "status" in http) == (
         "http", "CONNECT", "fine.example:443", False,

@@ -15,7 +15,7 @@ from producers.sensor.enforce.mode import Enforcement, enforcing
 from producers.sensor.kernel.nft_rules import NoRules, Rules
 from producers.sensor.kernel.tracefs import SensorError
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.spoken import Level, Said, Segment, segment_of
+from tests.producers.sensor.http.spoken import HttpEvent, Level, Segment, segment_of
 
 
 def no_rules() -> Rules:
@@ -28,7 +28,7 @@ def enforced(
     *,
     list_path: Path | None = None,
     mode_file: Path | None = None,
-) -> AbstractContextManager[Enforcement[Segment, Said]]:
+) -> AbstractContextManager[Enforcement[Segment, HttpEvent]]:
     return enforcing(
         "dev-a", lines.append, mode=mode, proxies=[("", 3128)], parse=segment_of, level=Level, rules=no_rules,
         list_path=list_path, mode_file=mode_file,
@@ -50,8 +50,10 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return refuse
 
 
-def test_what_cannot_block_says_audit(kernel: Callable[[str], None], caplog: pytest.LogCaptureFixture) -> None:
-    """A mode line never claims what is not so; both reasons are told."""
+def test_a_host_that_cannot_block_reports_audit(
+    kernel: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mode line never claims what is not so; both reasons are reported."""
     kernel("the kernel is built without INET_DIAG_DESTROY")
     lines: list[bytes] = []
     with caplog.at_level(logging.ERROR), enforced(lines) as enforcement:
@@ -65,7 +67,7 @@ def test_what_cannot_block_says_audit(kernel: Callable[[str], None], caplog: pyt
 
 
 def test_sockets_alone_are_enough_to_block(kernel: Callable[[str], None], caplog: pytest.LogCaptureFixture) -> None:
-    """And why it is not inline is told."""
+    """And why it is not inline is reported."""
     kernel("")
     lines: list[bytes] = []
     with caplog.at_level(logging.WARNING), enforced(lines) as enforcement:

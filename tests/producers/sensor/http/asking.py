@@ -1,4 +1,4 @@
-"""A proxy on the loopback device, and a client that asks it for the hosts on stdin; says of each what came of it, as JSON."""
+"""A proxy on the loopback device, and a client that asks it for the hosts on stdin; prints the result of each as JSON."""
 
 from __future__ import annotations
 

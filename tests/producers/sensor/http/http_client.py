@@ -1,4 +1,4 @@
-"""A proxy and its clients in one network namespace; says what was asked, one JSON object a line: the truth for the live test."""
+"""A proxy and its clients in one network namespace; prints the requests, one JSON object a line: the truth for the live test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = ("127.0.0.1", "::1")
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Says yes to everything but paths and hosts that are called so."""
+    """Answers with success, except paths and hosts that name another status."""
 
     protocol_version = "HTTP/1.1"
 
@@ -66,7 +66,7 @@ def hello(name: str) -> bytes:
         client.do_handshake()
     except ssl.SSLWantReadError:
         return outgoing.read()
-    raise AssertionError("nobody answered")
+    raise AssertionError("no answer")
 
 
 def answer_of(connection: socket.socket) -> int:
@@ -85,18 +85,18 @@ def client(number: int) -> None:
     place = PLACES[number % 2]
     with socket.create_connection((place, PORT)) as connection:
         local = connection.getsockname()[:2]
-        told: list[tuple[str, str, int | None, float]] = []
+        reported: list[tuple[str, str, int | None, float]] = []
         if number % 4 < 2:
             name = f"{'refused' if number % 12 == 0 else 'host'}-{number}.example"
             began = time.monotonic()
             connection.sendall(f"CONNECT {name}:443 HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
             status = answer_of(connection)
-            told.append(("CONNECT", f"{name}:443", status, time.monotonic() - began))
+            reported.append(("CONNECT", f"{name}:443", status, time.monotonic() - began))
             if status == 200:
                 greeting = hello(name)
                 for part in (greeting[:100], greeting[100:]):
                     connection.sendall(part)
-                told.append(("", name, None, 0.0))
+                reported.append(("", name, None, 0.0))
         else:
             for turn in range(3):
                 path = f"http://site-{number}.example/{'refused' if turn == 1 else 'page'}"
@@ -108,8 +108,8 @@ def client(number: int) -> None:
                     text = f"GET {path}?q=secret HTTP/1.1\r\n{head}\r\n"
                 began = time.monotonic()
                 connection.sendall(text.encode())
-                told.append((text.partition(" ")[0], path, answer_of(connection), time.monotonic() - began))
-        for method, target, answer, secs in told:
+                reported.append((text.partition(" ")[0], path, answer_of(connection), time.monotonic() - began))
+        for method, target, answer, secs in reported:
             line = {
                 "pid": os.getpid(),
                 "ip": local[0],

@@ -1,4 +1,4 @@
-"""A stand-in for the HTTP level: a request or a name is what one segment says whole."""
+"""A stand-in for the HTTP level: a request or a name is the whole content of one segment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
     ack: int = 0
 
 
-class Said(NamedTuple):
+class HttpEvent(NamedTuple):
     """A request, or a name in what stands for a client hello."""
 
     kind: str
@@ -57,34 +57,34 @@ def segment_of(ip: bytes) -> Segment | None:
     return Segment(spelled(ends[:half]), ports[0], spelled(ends[half:]), ports[1], head[13], payload, ack)
 
 
-def said(
+def events(
     host: str,
     port: int = 443,
     *,
     kind: str = "request",
     at: int = 0,
     flow: FiveTuple = ("198.51.100.11", 40_000, "198.51.100.80", 3128),
-) -> Said:
+) -> HttpEvent:
     """A CONNECT to this host, or its name in a tunnel."""
     method, target = ("CONNECT", f"{host}:{port}") if kind != "tls" else ("", "")
-    return Said(kind, at, flow, "u-1", 0, method, target, host, port)
+    return HttpEvent(kind, at, flow, "u-1", 0, method, target, host, port)
 
 
 class Level:
-    """Tells what each segment says."""
+    """Returns what each segment contains."""
 
-    def packet(self, at: int, packet: Segment, /) -> list[Said]:
+    def packet(self, at: int, packet: Segment, /) -> list[HttpEvent]:
         """CONNECT, absolute URIs, names."""
-        return [one._replace(at=at, acked=packet.ack) for one in self._said(packet)]
+        return [one._replace(at=at, acked=packet.ack) for one in self._events(packet)]
 
-    def _said(self, packet: Segment) -> list[Said]:
+    def _events(self, packet: Segment) -> list[HttpEvent]:
         flow = packet[:4]
         if packet.payload.startswith(HELLO):
-            return [said(packet.payload.removeprefix(HELLO).decode(), kind="tls", flow=flow)]
+            return [events(packet.payload.removeprefix(HELLO).decode(), kind="tls", flow=flow)]
         method, _, rest = packet.payload.partition(b" ")
         target = rest.partition(b" ")[0].decode(errors="replace")
         if method == b"CONNECT":
-            return [said(*split_authority(target, 0), flow=flow)]
+            return [events(*split_authority(target, 0), flow=flow)]
         if method == b"GET":
-            return [Said("request", 0, flow, "u-1", 0, "GET", target, split_url(target)[0], 80)]
+            return [HttpEvent("request", 0, flow, "u-1", 0, "GET", target, split_url(target)[0], 80)]
         return []

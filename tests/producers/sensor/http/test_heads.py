@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from producers.sensor.http.heads import CHUNKED, TARGET_CHARS_MAX, UNKNOWN, First, Urls, first_of, request_of, status_of
 
 
-def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int]:
+def reported(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int]:
     """Target, host and port of a request."""
     request = request_of("\r\n".join([line, *fields]).encode("latin-1"), urls)
     return request.target, request.host, request.port
@@ -44,7 +44,9 @@ def told(line: str, *fields: str, urls: Urls = Urls.PATH) -> tuple[str, str, int
 )
 def test_targets(line: str, expected: tuple[str, str, int]) -> None:
     """Every form of a target, without query, fragment and credentials."""
-    assert told(line, f"Host: {expected[1] if 'https' in line or 'ftp' in line else 'host.example'}:8080") == expected
+    assert (
+        reported(line, f"Host: {expected[1] if 'https' in line or 'ftp' in line else 'host.example'}:8080") == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_targets(line: str, expected: tuple[str, str, int]) -> None:
 )
 def test_what_proxies_read_leniently(line: str, expected: tuple[str, str, int]) -> None:
     """Each of these was sent to squid, tinyproxy, privoxy, Apache and nginx: those that accept it go to this host."""
-    assert told(line) == expected
+    assert reported(line) == expected
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_a_path_that_may_be_an_authority() -> None:
     assert request.others == (("a.example", 80), ("b.example", 80))
 
 
-def test_a_host_field_that_says_otherwise() -> None:
+def test_a_host_field_that_differs() -> None:
     """Proxies go by the target, some by the field: tinyproxy for what it does not know, nginx where it is set up so."""
     lines = (
         "GET http://a.example/ HTTP/1.1",
@@ -196,7 +198,7 @@ def test_fields_that_are_not_well_formed(field: str) -> None:
         " ",
     ],
 )
-def test_fields_that_may_say_where_the_body_ends(field: str) -> None:
+def test_fields_that_may_give_the_end_of_the_body(field: str) -> None:
     """What follows the head could be its body, or the next request: nothing of it is certain."""
     request = request_of(f"GET http://a.example/ HTTP/1.1\r\nX: a\r\n{field}".encode(), Urls.PATH)
 
@@ -241,8 +243,8 @@ def test_two_hosts_are_none() -> None:
     two = request_of(b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example", Urls.PATH)
     assert (two.target, two.host, two.is_readable) == ("?", "", False)
     assert set(two.others) == {("a.example", 80), ("b.example", 80)}
-    assert told("GET / HTTP/1.1", "Host: a.example", "Host: A.example") == ("/", "a.example", 80)
-    assert told("GET http://c.example/ HTTP/1.1", "Host: a.example", "Host: b.example") == (
+    assert reported("GET / HTTP/1.1", "Host: a.example", "Host: A.example") == ("/", "a.example", 80)
+    assert reported("GET http://c.example/ HTTP/1.1", "Host: a.example", "Host: b.example") == (
         "http://c.example/",
         "c.example",
         80,
@@ -264,15 +266,15 @@ def test_two_hosts_are_none() -> None:
     ],
 )
 def test_how_long_a_body_is(fields: list[str], body: int) -> None:
-    """Only where nobody could read it otherwise."""
+    """Only where it is unambiguous."""
     request = request_of("\r\n".join(["POST http://a.example/ HTTP/1.1", *fields]).encode(), Urls.PATH)
 
     assert request.body == body
     assert request.is_readable == (body != UNKNOWN)
 
 
-def test_secrets_are_not_told() -> None:
-    """Credentials and fields that nobody asked for, whatever is told of the URL."""
+def test_secrets_are_not_reported() -> None:
+    """Credentials and other fields, whatever part of the URL is reported."""
     fields = [
         "Proxy-Authorization: Basic c2VjcmV0",
         "Cookie: secret",
@@ -284,8 +286,12 @@ def test_secrets_are_not_told() -> None:
         request = request_of("\r\n".join([line, *fields, "User-Agent: curl/8"]).encode(), urls)
         assert "secret" not in repr(request)
         assert "c2Vj" not in repr(request)
-    assert told("GET http://a.example/b?c=d#e HTTP/1.1", urls=Urls.FULL) == ("http://a.example/b?c=d", "a.example", 80)
-    assert told("GET /b?c=d HTTP/1.1", urls=Urls.HOST) == ("/", "", 0)
+    assert reported("GET http://a.example/b?c=d#e HTTP/1.1", urls=Urls.FULL) == (
+        "http://a.example/b?c=d",
+        "a.example",
+        80,
+    )
+    assert reported("GET /b?c=d HTTP/1.1", urls=Urls.HOST) == ("/", "", 0)
 
 
 def test_texts_are_bounded_and_can_be_seen() -> None:

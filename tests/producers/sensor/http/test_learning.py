@@ -8,7 +8,7 @@ from producers.sensor.http import learning as module
 from producers.sensor.http.learning import IN_USE_MICROS, KEPT_MICROS, Asked, Learner, asks_proxy, is_own
 from producers.sensor.http.packet_filter import LEARNT_MAX
 from producers.sensor.http.packets import ACK, RST, SYN, Packet
-from producers.sensor.http.request_lines import FlowKey, Kind, Said
+from producers.sensor.http.request_lines import FlowKey, HttpEvent, Kind
 from tests.producers.sensor.http.wire import CLIENT, PORT, PROXY, PROXY_PORT, T0, hello, segment, syn
 
 CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\n\r\n"
@@ -21,15 +21,15 @@ def learner(
     return Learner([named] if named else [], [denied] if denied else [], lambda _: own)
 
 
-def hears(by: Learner, *packets: Packet, at: int = T0) -> list[bool]:
-    return [by.hears(at, packet) is Asked.LEARNT for packet in packets]
+def observes(by: Learner, *packets: Packet, at: int = T0) -> list[bool]:
+    return [by.observes(at, packet) is Asked.LEARNT for packet in packets]
 
 
 def learn(by: Learner, number: int, at: int) -> bool:
-    """Somebody asks a proxy that has this number."""
+    """A client asks a proxy that has this number."""
     place = f"203.0.113.{number}", 8080
     begin = Packet(CLIENT, PORT, *place, 7, SYN, b"")
-    return hears(by, begin, Packet(CLIENT, PORT, *place, 8, ACK, CONNECT), at=at)[1]
+    return observes(by, begin, Packet(CLIENT, PORT, *place, 8, ACK, CONNECT), at=at)[1]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,11 @@ def test_what_only_a_proxy_is_asked(payload: bytes, asks: bool) -> None:
 
 def asked(
     target: str, *, kind: Kind = Kind.REQUEST, from_begin: bool = True, tunnelled: bool = False, ip: str = PROXY
-) -> Said:
+) -> HttpEvent:
     flow = FlowKey(CLIENT, PORT, ip, PROXY_PORT)
-    return Said(kind, T0, flow, "u-1", 0, "GET", target, "a.example", 80, tunnelled=tunnelled, from_begin=from_begin)
+    return HttpEvent(
+        kind, T0, flow, "u-1", 0, "GET", target, "a.example", 80, tunnelled=tunnelled, from_begin=from_begin
+    )
 
 
 def test_what_is_asked_of_a_proxy_that_is_not_known() -> None:
@@ -97,7 +99,7 @@ def test_the_first_of_a_connection_teaches() -> None:
     """Once; from then on it is among the proxies, beside those that are named."""
     by = learner(named=("203.0.113.1", 8080))
 
-    assert hears(by, syn(), segment(CONNECT), segment(CONNECT, len(CONNECT))) == [False, True, False]
+    assert observes(by, syn(), segment(CONNECT), segment(CONNECT, len(CONNECT))) == [False, True, False]
     assert by.proxies == {("203.0.113.1", 8080), PLACE}
     assert list(by.last) == [PLACE]
     assert by.counted() == {"learnt": 1, "forgotten": 0, "no_room": 0, "not_begun": 0}
@@ -105,7 +107,7 @@ def test_the_first_of_a_connection_teaches() -> None:
 
 def test_what_comes_with_the_beginning_teaches() -> None:
     """TCP Fast Open (RFC 7413)."""
-    assert hears(learner(), syn()._replace(payload=CONNECT)) == [True]
+    assert observes(learner(), syn()._replace(payload=CONNECT)) == [True]
 
 
 @pytest.mark.parametrize(
@@ -123,16 +125,16 @@ def test_the_middle_of_a_connection_does_not(packets: list[Packet]) -> None:
     """It may be of a file that is uploaded; counted."""
     by = learner()
 
-    assert not any(hears(by, *packets))
+    assert not any(observes(by, *packets))
     assert (by.proxies, by.not_begun) == (set(), 1)
 
 
 def test_a_name_in_plain_does_not() -> None:
-    """An ordinary server's request, whoever it names, and TLS."""
+    """An ordinary server's request, whatever it names, and TLS."""
     by = learner()
 
-    assert not any(hears(by, syn(), segment(b"GET / HTTP/1.1\r\nHost: www.example.com:80\r\n\r\n")))
-    assert not any(hears(by, syn(), segment(hello("www.example.com"))))
+    assert not any(observes(by, syn(), segment(b"GET / HTTP/1.1\r\nHost: www.example.com:80\r\n\r\n")))
+    assert not any(observes(by, syn(), segment(hello("www.example.com"))))
     assert (by.proxies, by.not_begun) == (set(), 0)
 
 
@@ -140,7 +142,7 @@ def test_others_connections_do_not() -> None:
     """A machine that passes on packets is not who asks."""
     by = learner(own=False)
 
-    assert not any(hears(by, syn(), segment(CONNECT)))
+    assert not any(observes(by, syn(), segment(CONNECT)))
     assert by.proxies == set()
 
 
@@ -148,17 +150,17 @@ def test_denied_ones_are_never_learnt() -> None:
     """The same address on another port is."""
     by = learner(denied=PLACE)
 
-    assert not any(hears(by, syn(), segment(CONNECT)))
+    assert not any(observes(by, syn(), segment(CONNECT)))
     assert by.proxies == set()
     by = learner(denied=(PROXY, PROXY_PORT + 1))
-    assert any(hears(by, syn(), segment(CONNECT)))
+    assert any(observes(by, syn(), segment(CONNECT)))
 
 
 def test_named_ones_need_not_be_learnt() -> None:
     """And take no room."""
     by = learner(named=PLACE)
 
-    assert not any(hears(by, syn(), segment(CONNECT)))
+    assert not any(observes(by, syn(), segment(CONNECT)))
     assert (by.proxies, by.last) == ({PLACE}, {})
     assert by.forget(T0 + 2 * KEPT_MICROS) == []
 
@@ -171,7 +173,7 @@ def test_one_in_use_makes_no_room() -> None:
     assert not learn(by, 99, T0 + IN_USE_MICROS - 1)
     assert by.no_room == 1
     # Whatever is sent there is use.
-    assert hears(by, Packet(CLIENT, PORT, "203.0.113.0", 8080, 99, ACK, b"x"), at=T0 + IN_USE_MICROS - 1) == [False]
+    assert observes(by, Packet(CLIENT, PORT, "203.0.113.0", 8080, 99, ACK, b"x"), at=T0 + IN_USE_MICROS - 1) == [False]
     assert not learn(by, 99, T0 + IN_USE_MICROS)
     assert learn(by, 99, T0 + IN_USE_MICROS + 1)
     assert ("203.0.113.1", 8080) not in by.proxies
@@ -196,14 +198,14 @@ def test_beginnings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more the oldest is forgotten."""
     monkeypatch.setattr(module, "BEGUN_MAX", 2)
     by = learner()
-    hears(by, syn(port=1), syn(port=2), syn(port=1), syn(port=3))
+    observes(by, syn(port=1), syn(port=2), syn(port=1), syn(port=3))
 
-    assert hears(by, segment(CONNECT, port=2)) == [False]
-    assert hears(by, segment(CONNECT, port=1)) == [True]
+    assert observes(by, segment(CONNECT, port=2)) == [False]
+    assert observes(by, segment(CONNECT, port=1)) == [True]
     assert by.not_begun == 1
 
 
 def test_this_machine_s_addresses() -> None:
-    """Of both versions, all of the loopback network; nobody else's, and what is none."""
+    """Of both versions, all of the loopback network; no other's, and what is none."""
     assert [is_own(ip) for ip in ("127.0.0.1", "127.9.9.9", "::1")] == [True] * 3
     assert [is_own(ip) for ip in ("198.51.100.80", "2001:db8::80", "fe80::1")] == [False] * 3

@@ -33,24 +33,24 @@ CONNECTIONS, AT_ONCE = 240, 24
 LEARNT = "a proxy was learnt"
 UNREADABLE_SENT = {name: sent.decode("latin-1") for name, sent in UNREADABLE.items()}
 LATE_SECS = 4.5
-"""An answer that comes as late as that may be too late to be told."""
+"""An answer that comes as late as that may be too late to be reported."""
 
 
 @dataclass
 class Sensor:
-    """One at work, and once it has ended all that it told."""
+    """One at work, and once it has ended all that it reported."""
 
     process: subprocess.Popen[str]
-    said: str = ""
+    events: str = ""
     lines: list[bytes] = field(default_factory=list)
 
     def await_word(self, word: str, times: int = 1) -> None:
-        """Until it has said so on stderr."""
+        """Wait until its stderr has the text."""
         assert self.process.stderr is not None
-        while self.said.count(word) < times:
+        while self.events.count(word) < times:
             line = self.process.stderr.readline()
-            assert line, self.said
-            self.said += line
+            assert line, self.events
+            self.events += line
 
     def beside(self, *command: str | Path) -> list[str | Path]:
         """The command, in the sensor's network."""
@@ -70,7 +70,7 @@ def sensing(folder: Path, *arguments: str) -> Iterator[Sensor]:
             sensor.await_word("sensor started")
             yield sensor
             process.send_signal(signal.SIGTERM)
-            sensor.said += process.communicate(timeout=20)[1]
+            sensor.events += process.communicate(timeout=20)[1]
             assert process.returncode == 0
         finally:
             process.kill()
@@ -78,7 +78,7 @@ def sensing(folder: Path, *arguments: str) -> Iterator[Sensor]:
 
 
 def clients(sensor: Sensor, count: int, at_once: int) -> list[dict[str, Any]]:
-    """So many connections of clients; what these say they did."""
+    """So many connections of clients; what these report."""
     command = sensor.beside(CLIENT, str(count), str(at_once))
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -89,8 +89,8 @@ def clients(sensor: Sensor, count: int, at_once: int) -> list[dict[str, Any]]:
     [(["--proxy", "127.0.0.1:3128", "--proxy", "[::1]:3128"], 0), (["--mode", "audit"], len(PLACES))],
     ids=["named", "learnt"],
 )
-def test_each_request_is_told_with_its_connection(tmp_path: Path, arguments: list[str], learns: int) -> None:
-    """Tunnels, absolute targets, several on one connection, both versions of IP, many at once: what the clients say they did.
+def test_each_request_is_reported_with_its_connection(tmp_path: Path, arguments: list[str], learns: int) -> None:
+    """Tunnels, absolute targets, several on one connection, both versions of IP, many at once: what the clients report.
 
     And through the correlator each request is on a row with the process that asked. Where the proxies are learnt, the first
     request's status and name may come before the kernel's filter is another.
@@ -100,39 +100,39 @@ def test_each_request_is_told_with_its_connection(tmp_path: Path, arguments: lis
         sensor.await_word(LEARNT, learns)
         truth = early + clients(sensor, CONNECTIONS, AT_ONCE)
     lines = sensor.lines
-    assert "mode=audit" in sensor.said
-    assert sensor.said.count(LEARNT) == learns
-    assert "lost_packets=0" in sensor.said
+    assert "mode=audit" in sensor.events
+    assert sensor.events.count(LEARNT) == learns
+    assert "lost_packets=0" in sensor.events
     assert b"secret" not in b"".join(line for line in lines if b'"kind"' in line)
     assert b"c2Vj" not in b"".join(lines)
 
     recognise = dialect_of_each(NOBODYS, DialectFailures().add)
     events = [(name, dialects()[name].parse(line)) for line in lines for name in [recognise(line).name]]
-    told = [
+    reported = [
         (event.flow.local_ip, event.flow.local_port, event.method, event.target, event.status)
         for _, event in events
         if isinstance(event, HttpExchange)
     ]
-    told += [
+    reported += [
         (event.flow.local_ip, event.flow.local_port, "", event.sni, None)
         for _, event in events
         if isinstance(event, TlsName) and event.tunnelled
     ]
     names = {(did["ip"], did["port"], "", did["target"]) for did in early if not did["method"]}
-    assert Counter(one[:4] for one in told if one[:4] not in names) == Counter(
+    assert Counter(one[:4] for one in reported if one[:4] not in names) == Counter(
         place
         for did in truth
         for place in [(did["ip"], did["port"], did["method"], did["target"])]
         if place not in names
     )
-    status = {one[:4]: one[4] for one in told}
+    status = {one[:4]: one[4] for one in reported}
     for did in truth:
         answered = status.get((did["ip"], did["port"], did["method"], did["target"]))
         assert answered == did["status"] or (answered is None and (did in early or did["secs"] > LATE_SECS))
-    assert len(told) > 2 * CONNECTIONS
+    assert len(reported) > 2 * CONNECTIONS
     assert {name for name, _ in events} == {"sockets", "sensor"}
 
-    # The kernel tells of the whole machine, where others have the same addresses in networks of their own.
+    # The kernel reports of the whole machine, where others have the same addresses in networks of their own.
     pids = {did["pid"] for did in truth}
     world = World()
     for _, event in events:
@@ -150,11 +150,11 @@ def test_each_request_is_told_with_its_connection(tmp_path: Path, arguments: lis
 
 
 def test_off_reads_no_packets(tmp_path: Path) -> None:
-    """Connections are told, nothing that is asked for; the mode is."""
+    """Connections are reported, nothing that is asked for; the mode is."""
     with sensing(tmp_path, "--mode", "off", "--learn", "--proxy", "127.0.0.1:3128") as sensor:
         clients(sensor, 4, 1)
 
-    assert "mode=off" in sensor.said
+    assert "mode=off" in sensor.events
     kinds = Counter(json.loads(line).get("kind") for line in sensor.lines)
     assert kinds["mode"] == 1
     assert kinds.keys() == {"mode", None}
@@ -170,7 +170,7 @@ def test_off_reads_no_packets(tmp_path: Path) -> None:
         (["--proxy", "proxy:3128"], '--proxy: "proxy:3128" needs an IP address'),
     ],
 )
-def test_what_cannot_be_is_said(tmp_path: Path, arguments: list[str], why: str) -> None:
+def test_what_cannot_be_is_reported(tmp_path: Path, arguments: list[str], why: str) -> None:
     """One sentence, exit code 2."""
     command = [sys.executable, "-m", "unproxy", "sensor", "--out", "-", "--tracefs", str(tmp_path), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -214,7 +214,7 @@ def test_a_learnt_proxy_is_blocked_at_as_well(tmp_path: Path) -> None:
 def test_what_proxies_accept_does_not_reach_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, block_unreadable: bool
 ) -> None:
-    """A listed host in any spelling is stopped; what cannot be read is, where the setting says so; all else goes on."""
+    """A listed host in any spelling is stopped; what cannot be read is, where the setting requires it; all else goes on."""
     monkeypatch.setenv("UNPROXY_SENSOR__BLOCK_UNREADABLE", str(block_unreadable))
     listed = tmp_path / "listed.txt"
     listed.write_text("listed.example\n203.0.113.10\n")

@@ -21,7 +21,7 @@ from producers.sensor.http.learning import Learner
 from producers.sensor.http.observer import Hearing, Plan, plan_of
 from producers.sensor.http.packet_filter import PORTS_MAX
 from producers.sensor.http.packets import Packet
-from producers.sensor.http.request_lines import Said
+from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel.nft_rules import ProxyAddress
 from producers.sensor.kernel.tracefs import SensorError
 from producers.sensor.queue import Queue
@@ -34,18 +34,18 @@ CONNECT = b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com\r\nUse
 
 
 class Notes:
-    """Keeps what it heard."""
+    """Keeps what it reported."""
 
     mode: ProtectionMode = ProtectionMode.BLOCK
 
     def __init__(self) -> None:
-        self.said: list[Said] = []
+        self.events: list[HttpEvent] = []
         self.resets: list[Packet] = []
         self.finished = 0
         self.proxies: set[ProxyAddress] = set()
 
-    def keeps(self, request: Said, line: bytes) -> bool:
-        """Nobody else tells."""
+    def keeps(self, request: HttpEvent, line: bytes) -> bool:
+        """No other observer exists."""
         return request.flow_id == line.decode()
 
     def reset(self, packet: Packet) -> None:
@@ -56,9 +56,9 @@ class Notes:
         """Note it."""
         self.finished += 1
 
-    def heard(self, said: Sequence[Said]) -> None:
+    def observed(self, events: Sequence[HttpEvent]) -> None:
         """Note it."""
-        self.said += said
+        self.events += events
 
     def go_to(self, proxies: Iterable[ProxyAddress]) -> None:
         """Note them."""
@@ -84,8 +84,8 @@ def proxy(connections: int = 1) -> Iterator[tuple[str, int]]:
         thread.join()
 
 
-def test_what_is_said_becomes_lines() -> None:
-    """Each with the connection's ends and one name; who acts hears of requests, too; the numbers move."""
+def test_events_become_lines() -> None:
+    """Each with the connection's ends and one name; who acts observes requests, too; the numbers move."""
     queue, notes = Queue(), Notes()
     with proxy() as (ip, port), capturing([port]) as capture:
         hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), queue, "dev-a", notes)
@@ -114,7 +114,7 @@ def test_what_is_said_becomes_lines() -> None:
     request = {"tx": 0, "method": "CONNECT", "target": "www.example.com:443", "host": "www.example.com", "status": 200}
     assert http == {"kind": "http", "ts": http["ts"], **ends, **request, "user_agent": "curl/8"}
     assert tls == {"kind": "tls", "ts": tls["ts"], **ends, "sni": "www.example.com", "tunnelled": True, "ech": True}
-    assert [said.kind for said in notes.said] == ["request", "exchange", "tls"]
+    assert [events.kind for events in notes.events] == ["request", "exchange", "tls"]
     numbers = {
         (sample.name, *sample.labels.values()): sample.value
         for family in hearing.families()
@@ -130,7 +130,7 @@ def test_what_is_said_becomes_lines() -> None:
     assert hearing.summary() == {"requests": 1, "names": 1, "lost_packets": 0}
 
 
-def test_what_waits_is_told_at_the_end() -> None:
+def test_what_waits_is_reported_at_the_end() -> None:
     """A request without an answer, when the sensor is stopped."""
     queue = Queue()
     with socket.create_server(("127.0.0.1", 0)) as server, capturing([server.getsockname()[1]]) as capture:
@@ -146,11 +146,11 @@ def test_what_waits_is_told_at_the_end() -> None:
     assert held["unproxy_endpoint_held_bytes"] == 3
 
 
-def test_what_a_verdict_tells_is_told_once() -> None:
+def test_a_verdict_and_its_request_are_one_line() -> None:
     """The exchange of a request that was stopped is no line."""
 
     class Stopping(Notes):
-        def keeps(self, request: Said, line: bytes) -> bool:
+        def keeps(self, request: HttpEvent, line: bytes) -> bool:
             return request.tx == 0 and b'"http"' in line
 
     queue = Queue()
@@ -184,8 +184,8 @@ def test_an_error_in_what_acts_on_a_request_ends_nothing(caplog: pytest.LogCaptu
     """It is counted and logged, and the lines of the connection are written."""
 
     class Broken(Notes):
-        def heard(self, said: Sequence[Said]) -> None:
-            raise RuntimeError(said[0].kind)
+        def observed(self, events: Sequence[HttpEvent]) -> None:
+            raise RuntimeError(events[0].kind)
 
     queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
@@ -202,8 +202,8 @@ def test_an_error_in_what_acts_on_a_request_ends_nothing(caplog: pytest.LogCaptu
     assert [vars(one)["so_far"] for one in caplog.records if "skipped after an error" in one.getMessage()] == [1, 2]
 
 
-def test_what_ends_the_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ring that the kernel does not give any more is nothing to go on from: whoever takes the lines raises it."""
+def test_what_ends_the_thread_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring that the kernel does not give any more is nothing to go on from: taking the lines raises it."""
 
     def gone(_: Capture) -> int:
         raise OSError("gone")
@@ -275,7 +275,7 @@ def waited(capture: Capture, count: int) -> list[Packet]:
 
 
 def test_ports_are_bounded() -> None:
-    """More than the filter has room for: it says so."""
+    """More than the filter has room for: it reports it."""
     with (
         pytest.raises(SensorError, match=r"65 ports of proxies; the sensor follows at most 64"),
         capturing(range(1, PORTS_MAX + 2)),
@@ -303,7 +303,7 @@ def test_plans() -> None:
 
 
 def test_plans_to_learn(tmp_path: Path) -> None:
-    """Where a mode is asked for and no proxy is named, or as it is told; what was planned without is as it was."""
+    """Where a mode is asked for and no proxy is named, or as requested; what was planned without is as it was."""
     named, none = known(proxies=("squid=10.0.0.3:3",)), known()
 
     def learns(settings: Settings, mode: str = "", learn: bool | None = None, mode_file: Path | None = None) -> bool:
@@ -365,7 +365,7 @@ def await_that(happened: Callable[[], bool]) -> None:
 
 
 def test_who_is_asked_as_a_proxy_is_learnt(caplog: pytest.LogCaptureFixture) -> None:
-    """The request that it is learnt from is told; of the next connection status and name as well. Who acts knows it by then."""
+    """The request that it is learnt from is reported; of the next connection also status and name. The enforcer then knows it."""
     queue, notes, learner = Queue(), Notes(), Learner([])
     with caplog.at_level("INFO"), proxy(2) as place, capturing([], learns=True) as capture:
         plan = Plan(ProtectionMode.AUDIT, learns=True)
@@ -388,15 +388,15 @@ def test_who_is_asked_as_a_proxy_is_learnt(caplog: pytest.LogCaptureFixture) -> 
         ("http", 200, None),
         ("tls", None, "www.example.com"),
     ]
-    said = [vars(record) for record in caplog.records if record.message == "a proxy was learnt"]
-    assert [(one["proxy"], one["client_port"]) for one in said if one["port"] == place[1]] == [(place[0], ports[0])]
+    events = [vars(record) for record in caplog.records if record.message == "a proxy was learnt"]
+    assert [(one["proxy"], one["client_port"]) for one in events if one["port"] == place[1]] == [(place[0], ports[0])]
     assert numbers["unproxy_endpoint_proxies_learnt",] >= 1
     assert numbers["unproxy_endpoint_learning_total", "learnt"] >= 1
     assert hearing.summary()["proxies_learnt"] >= 1
 
 
 def test_an_unused_one_is_forgotten() -> None:
-    """Nothing more is heard of it, and who acts hears of that."""
+    """Nothing more is reported of it, and who acts observes that."""
     queue, notes, learner = Queue(), Notes(), Learner([])
     place = ("203.0.113.9", 8080)
     learner.last[place] = 0
@@ -411,10 +411,10 @@ def test_an_unused_one_is_forgotten() -> None:
     assert place not in learner.proxies
 
 
-def test_what_has_no_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_room_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """And again when it is much more."""
 
-    def said() -> list[int]:
+    def events() -> list[int]:
         words = "a proxy was not learnt, too many are in use"
         return [vars(record)["so_far"] for record in caplog.records if record.message == words]
 
@@ -424,10 +424,10 @@ def test_what_has_no_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
         hearing.start()
         for expected in ([1], [1, 3]):
             learner.no_room = expected[-1]
-            await_that(partial(lambda wanted: said() == wanted, expected))
+            await_that(partial(lambda wanted: events() == wanted, expected))
         hearing.close()
 
-    assert said() == [1, 3]
+    assert events() == [1, 3]
 
 
 def test_while_the_mode_is_off_nothing_is_learnt() -> None:

@@ -23,7 +23,7 @@ def test_ipv4() -> None:
 
 
 def test_ipv6() -> None:
-    """Extension headers are passed over, also several, and one that says that it is no fragment."""
+    """Extension headers are passed over, also several, and one that states that it is no fragment."""
     whole = PLAIN._replace(src_ip="2001:db8:51::11", dst_ip="2001:db8:51::80")
 
     assert parse_packet(v6(tcp(b"hello"))) == whole
@@ -43,7 +43,7 @@ def test_the_urgent_byte(flags: int, pointer: int, urgent: int) -> None:
 
 
 def test_longer_than_was_captured() -> None:
-    """What is missing at the end is counted; where the header cannot say how long it is (BIG TCP) the device does."""
+    """What is missing at the end is counted; where the header cannot hold the length (BIG TCP) the device gives it."""
     packet = v4(tcp(b"hello" * 20))
 
     assert parse_packet(packet[:45], len(packet)) == PLAIN._replace(cut=95)

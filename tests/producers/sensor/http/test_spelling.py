@@ -52,7 +52,7 @@ def test_both_lines_of_a_connection_are_one() -> None:
     assert ids == {"socket/40000/2026-11-27T12:00:10.000000Z"}
 
 
-def test_of_a_process_that_is_gone_the_thread_is_told() -> None:
+def test_of_a_process_that_is_gone_the_thread_is_reported() -> None:
     """Nothing is made up: number of the thread, no name."""
     line = json.loads(line_of(connection(None, failed=True), "dev-a"))
 
@@ -61,15 +61,15 @@ def test_of_a_process_that_is_gone_the_thread_is_told() -> None:
 
 
 def test_a_user_without_a_name_is_its_number() -> None:
-    """In a container, or where nobody has that number."""
+    """In a container, or where no one has that number."""
     parsed = SOCKETS.parse(line_of(connection(WHO._replace(user="")), "dev-a"))
 
     assert isinstance(parsed, ConnectionOpened)
     assert parsed.process.account == "1000"
 
 
-def test_bytes_are_told_once_they_are_known() -> None:
-    """None at all is told, too."""
+def test_bytes_are_reported_once_they_are_known() -> None:
+    """None at all is reported, too."""
     made = connection()
     assert "bytes_sent" not in json.loads(line_of(made, "dev-a"))
     made.bytes_sent, made.bytes_received = 0, 777

@@ -9,7 +9,7 @@ from producers.sensor.http.packets import ACK, FIN, SYN, Packet
 
 CLIENT, PROXY, PORT, PROXY_PORT = "198.51.100.11", "198.51.100.80", 40_000, 3128
 FIRST_SEQ, PROXY_SEQ = 4_294_967_000, 7_000
-"""The client's sequence numbers begin anew within its first bytes."""
+"""The client's sequence numbers begin again within its first bytes."""
 SECOND = 1_000_000
 T0 = 1_795_802_400 * SECOND
 
@@ -31,7 +31,7 @@ def answer(payload: bytes, at: int = 0, *, flags: int = ACK, port: int = PORT) -
 
 
 def end(at: int = 0, *, port: int = PORT) -> Packet:
-    """The proxy says no more."""
+    """The proxy sends no more."""
     return answer(b"", at, flags=ACK | FIN, port=port)
 
 

@@ -1,4 +1,4 @@
-"""Connects in a network namespace of its own and says what it did, one JSON object a line: the truth for the live test."""
+"""Connects in a network namespace of its own and prints what it did, one JSON object a line: the truth for the live test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLIENT, SERVER = ("198.51.100.11", "2001:db8:51::11"), ("198.51.100.80", "2001:d
 OPEN_SECS = 0.3
 
 
-def told(client: socket.socket, result: str, began: float) -> None:
+def reported(client: socket.socket, result: str, began: float) -> None:
     """One connection as its process knows it."""
     local, remote = client.getsockname()[:2], began
     print(
@@ -30,7 +30,7 @@ def connect(number: int, port: int, open_secs: float = OPEN_SECS) -> None:
     client.bind((CLIENT[number], 0))
     began = time.time()
     refused = client.connect_ex((SERVER[number], port))
-    told(client, "failed" if refused else "success", began)
+    reported(client, "failed" if refused else "success", began)
     time.sleep(open_secs)
     client.close()
 

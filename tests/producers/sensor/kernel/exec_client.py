@@ -1,4 +1,4 @@
-"""Connects and runs another program at once, as a reverse shell does; says what connected, one JSON object a line."""
+"""Connects and runs another program at once, as a reverse shell does; prints what connected, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ AFTER = ("/bin/sleep", "0.05")
 BASH = f"exec 3<>/dev/tcp/{SERVER[0]}/{SERVER[1]}; exec {' '.join(AFTER)}"
 
 
-def say(pid: int, name: str, path: str, command_line: str) -> None:
+def report(pid: int, name: str, path: str, command_line: str) -> None:
     """The program that connected, as it is while it connects."""
-    told = {"pid": pid, "process": name, "path": path, "command_line": command_line}
-    print(json.dumps(told), flush=True)
+    reported = {"pid": pid, "process": name, "path": path, "command_line": command_line}
+    print(json.dumps(reported), flush=True)
 
 
 def fork(number: int) -> None:
@@ -32,14 +32,14 @@ def fork(number: int) -> None:
     os.waitpid(child, 0)
     name = Path("/proc/self/comm").read_text(encoding="utf-8").rstrip("\n")
     words = Path("/proc/self/cmdline").read_text(encoding="utf-8").rstrip("\0").replace("\0", " ")
-    say(child, name, os.path.realpath(sys.executable), words)
+    report(child, name, os.path.realpath(sys.executable), words)
 
 
 def spawn() -> None:
     """A shell that connects as soon as it began, and then is another program."""
     with subprocess.Popen(["/bin/bash", "-c", BASH]) as shell:
         shell.wait()
-    say(shell.pid, "bash", os.path.realpath("/bin/bash"), f"/bin/bash -c {BASH}")
+    report(shell.pid, "bash", os.path.realpath("/bin/bash"), f"/bin/bash -c {BASH}")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def end(received: int = 100, *, port: int = 40_000, unread: int = 0) -> Ended:
 
 
 def test_an_end_waits_for_its_bytes() -> None:
-    """Then it is told once, with them."""
+    """Then it is reported once, with them."""
     met, one = Counts(), connection()
 
     assert met.take([one], 100) == []
@@ -51,7 +51,7 @@ def test_bytes_may_be_read_first() -> None:
     assert late.take([connection()], 101 + EARLY_NS_MAX) == []
 
 
-def test_an_end_is_told_again_when_its_bytes_come_late() -> None:
+def test_an_end_is_reported_again_when_its_bytes_come_late() -> None:
     """As when a process holds a socket that was reset."""
     met, one = Counts(), connection()
     met.take([one], 0)
@@ -63,7 +63,7 @@ def test_an_end_is_told_again_when_its_bytes_come_late() -> None:
 
 
 def test_what_is_open_or_failed_waits_for_nothing() -> None:
-    """It is told at once."""
+    """It is reported at once."""
     failed = connection()
     failed.failed = True
     waiting = [connection(closed_ns=0), failed]
@@ -108,7 +108,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_other_sides_end_is_no_byte(ended_in: int, unread: int, received: int) -> None:
-    """Whether it came is told by the state before the end."""
+    """Whether it came is reported by the state before the end."""
     met, one = Counts(), connection(ended_in=ended_in)
     met.take([one], 0)
     met.ended([end(unread=unread)], 1)
@@ -116,7 +116,7 @@ def test_the_other_sides_end_is_no_byte(ended_in: int, unread: int, received: in
     assert one.bytes_received == received
 
 
-def test_a_closed_connection_with_news_is_told_at_once() -> None:
+def test_a_closed_connection_with_changes_is_reported_at_once() -> None:
     """Its process ran another program after the end: that waits for no bytes, and those that came or will come are kept."""
     met, one, other = Counts(), connection(), connection(port=40_001)
     met.take([one, other], 0)

@@ -1,4 +1,4 @@
-"""The trace's clock in UTC, and what happens when somebody sets the wall clock."""
+"""The trace's clock in UTC, and what happens when another device sets the wall clock."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_small_differences_are_the_measurements() -> None:
     assert clock.distance == Distance(0, 10)
 
 
-def test_a_jump_is_told_and_followed() -> None:
-    """Times are told by the new distance from then on."""
+def test_a_jump_is_reported_and_followed() -> None:
+    """Times are reported by the new distance from then on."""
     clock = Clock(Distance(0, 10))
 
     assert clock.look(Distance(500_000, 10)) == 0

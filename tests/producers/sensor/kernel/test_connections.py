@@ -22,7 +22,7 @@ def attempt(at_ns: int, **more: int) -> Change:
     return change(at_ns, CLOSE, SYN_SENT, **{"port": 0, **more})
 
 
-def test_a_connection_is_told_when_answered_and_when_over() -> None:
+def test_a_connection_is_reported_when_answered_and_when_over() -> None:
     """Times, port and process come together, though the answer comes while another process runs."""
     connections = following()
     assert connections.take([attempt(10, pid=7)], 0) == []
@@ -42,7 +42,7 @@ def test_a_connection_is_told_when_answered_and_when_over() -> None:
     assert (connections.attempts, connections.established, connections.closed, connections.failed) == (1, 1, 1, 0)
 
 
-def test_a_short_one_is_told_once() -> None:
+def test_a_short_one_is_reported_once() -> None:
     """What began and ended between two looks is one line."""
     (only,) = following().take([attempt(10), change(20, SYN_SENT, ESTABLISHED), change(30, LAST_ACK, CLOSE)], 0)
 
@@ -51,7 +51,7 @@ def test_a_short_one_is_told_once() -> None:
 
 @pytest.mark.parametrize("state", [SYN_SENT, SYN_RECV])
 def test_refused_is_failed(state: int) -> None:
-    """From the attempt straight to the end: nobody answered."""
+    """From the attempt straight to the end: no answer came."""
     connections = following()
     (refused,) = connections.take([attempt(10), change(20, state, CLOSE)], 0)
 
@@ -61,7 +61,7 @@ def test_refused_is_failed(state: int) -> None:
 
 
 def test_others_are_left_alone() -> None:
-    """The ends of a server's sockets, and of those older than the sensor, tell nothing."""
+    """The ends of a server's sockets, and of those older than the sensor, show nothing."""
     connections = following()
 
     assert connections.take([change(10, LAST_ACK, CLOSE), change(20, 8, CLOSE, sk=2)], 0) == []
@@ -78,7 +78,7 @@ def test_an_answer_read_too_early_waits() -> None:
 
 
 def test_an_answer_without_an_attempt_is_counted() -> None:
-    """It is older than the sensor, or its attempt was lost; it is not given to whoever has the socket next."""
+    """It is older than the sensor, or its attempt was lost; it is not given to the next owner of the socket."""
     connections = following()
     connections.take([change(20, SYN_SENT, ESTABLISHED)], 0)
     assert connections.take([attempt(30)], 0) == []
@@ -89,7 +89,7 @@ def test_an_answer_without_an_attempt_is_counted() -> None:
 
 
 def test_a_socket_used_again_is_another_connection() -> None:
-    """Where the end was lost the next attempt of the same socket begins anew, and that is counted."""
+    """Where the end was lost the next attempt of the same socket begins again, and that is counted."""
     connections = following()
     connections.take([attempt(10, pid=7), change(20, SYN_SENT, ESTABLISHED)], 0)
     (again,) = connections.take([attempt(30, pid=8), change(40, SYN_SENT, ESTABLISHED)], 0)
@@ -98,7 +98,7 @@ def test_a_socket_used_again_is_another_connection() -> None:
     assert connections.unended == 1
 
 
-def test_nothing_is_told_of_what_sent_nothing() -> None:
+def test_nothing_is_reported_of_what_sent_nothing() -> None:
     """Given up before a port was chosen."""
     connections = following()
 
@@ -156,12 +156,12 @@ def test_attempts_that_a_program_may_follow_are_bounded(monkeypatch: pytest.Monk
     """By number and by age; nothing remains of those that are forgotten."""
     monkeypatch.setattr(module, "RECENT_MAX", 2)
     connections = following()
-    told = connections.take(
+    reported = connections.take(
         [one for sk in range(4) for one in (attempt(sk, sk=sk), change(9, SYN_SENT, ESTABLISHED, sk=sk))], 0
     )
     assert (len(connections._recent), [len(of) for of in connections._recent_of.values()]) == (2, [2])
     connections.take([Program(10, 7, b"/bin/sh")], 0)
     connections.take([attempt(10 + 2 * SECOND_NS, sk=9, pid=8)], 0)
 
-    assert sorted(one.exec_after for one in told) == [b"", b"", b"/bin/sh", b"/bin/sh"]
+    assert sorted(one.exec_after for one in reported) == [b"", b"", b"/bin/sh", b"/bin/sh"]
     assert (len(connections._recent), list(connections._recent_of)) == (1, [8])

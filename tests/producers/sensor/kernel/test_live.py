@@ -54,8 +54,8 @@ def sensing(place: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
     sensor = subprocess.Popen([*MOUNT, place, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         assert sensor.stderr is not None
-        said = sensor.stderr.readline()
-        assert "sensor started" in said, said
+        events = sensor.stderr.readline()
+        assert "sensor started" in events, events
         yield sensor
     finally:
         sensor.kill()
@@ -64,8 +64,8 @@ def sensing(place: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
         sensor.stderr.close()
 
 
-def test_each_connection_is_told_with_its_process(tmp_path: Path) -> None:
-    """What a client says it did is what the kernel's lines say; a stop leaves nothing in the kernel."""
+def test_each_connection_is_reported_with_its_process(tmp_path: Path) -> None:
+    """The client's own account equals the sensor's lines; a stop leaves nothing in the kernel."""
     place, out = tmp_path / "tracefs", tmp_path / "lines.jsonl"
     place.mkdir()
     with sensing(place, out) as sensor:
@@ -136,7 +136,7 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
     assert owned(place, sensor.pid) == []
 
 
-def test_without_tracefs_it_says_what_to_do(tmp_path: Path) -> None:
+def test_without_tracefs_it_names_the_remedy(tmp_path: Path) -> None:
     """One sentence on stderr, nothing on stdout, exit code 2."""
     arguments = [sys.executable, "-m", "unproxy", "sensor", "--out", "-", "--tracefs"]
     bare = subprocess.run([*arguments, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -25,7 +25,7 @@ ENDS = (
 
 
 def ended(info: bytes, *, unread: int = 0, head: bytes = FAMILY_V4, ends: bytes = ENDS) -> bytes:
-    """An end as the kernel tells it."""
+    """An end as the kernel shows it."""
     return message(20, head + ends + bytes(12) + struct.pack("=IIIII", 0, unread, 0, 0, 0) + attribute(2, info))
 
 
@@ -73,8 +73,8 @@ def test_bytes_sent_again_count_once() -> None:
     ]
 
 
-def test_a_kernel_without_the_counts_is_told() -> None:
-    """Before Linux 4.19 `struct tcp_info` is shorter: nothing is told rather than something else."""
+def test_a_kernel_without_the_counts_is_reported() -> None:
+    """Before Linux 4.19 `struct tcp_info` is shorter: nothing is reported rather than something else."""
     ends = unopened_ends()
 
     assert list(ends.ends(ended(bytes(192)))) == []
@@ -116,7 +116,7 @@ def test_hostile_bytes_raise_nothing(raw: bytes, kind: int, cut: int) -> None:
 
 @pytest.mark.parametrize("length", [0, 3, 15, 17])
 def test_a_message_that_is_not_whole_ends_the_reading(length: int) -> None:
-    """Nor is one read twice that says it has no length."""
+    """Nor is one without a length read twice."""
     good = message(20, b"abcd")
 
     assert len(list(messages(good + good[:length]))) == 1

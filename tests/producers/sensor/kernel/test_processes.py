@@ -1,4 +1,4 @@
-"""What /proc tells of a process, and when it is not believed."""
+"""What /proc reports of a process, and when it is not believed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def begins(processes: Processes, record: Program | Task | Leaving) -> None:
         processes.leaves(record)
 
 
-def test_a_process_is_told_whole(tmp_path: Path) -> None:
+def test_a_process_is_reported_whole(tmp_path: Path) -> None:
     """Name, path, command line, user, parent and start."""
     process(tmp_path, 1, name="bash")
     process(tmp_path, 7, parent=1, words=b"curl\0-s\0http://news.example/\0")
@@ -71,7 +71,7 @@ def test_a_number_given_to_another_is_not_believed(tmp_path: Path) -> None:
     assert of(processes, 8, LATER) is None
 
 
-def test_another_program_in_the_same_process_is_told(tmp_path: Path) -> None:
+def test_another_program_in_the_same_process_is_reported(tmp_path: Path) -> None:
     """exec keeps number and start; what is remembered of the program before does not hold for the next."""
     processes = Processes(tmp_path, boot=lambda: LATER)
     process(tmp_path, 7, name="bash", words=b"bash\0", stack=1)
@@ -85,7 +85,7 @@ def test_another_program_in_the_same_process_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_holds_for_a_moment(tmp_path: Path) -> None:
-    """A process may change its user: then that is told, a second later at the latest."""
+    """A process may change its user: then that is reported, a second later at the latest."""
     now = [LATER]
     processes = Processes(tmp_path, boot=lambda: now[0])
     process(tmp_path, 7, uid=0)
@@ -101,7 +101,7 @@ def test_what_is_remembered_holds_for_a_moment(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_while_it_is_asked_has_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its memory goes right after its path was read: where the path is told, so is the command line."""
+    """Its memory goes right after its path was read: where the path is reported, so is the command line."""
     process(tmp_path, 7, words=b"curl\0-s\0")
     asked = Processes._path
 
@@ -118,7 +118,7 @@ def test_a_process_that_ends_while_it_is_asked_has_its_words(tmp_path: Path, mon
 
 
 def test_a_program_may_change_its_user_before_it_connects(tmp_path: Path) -> None:
-    """What was seen as it began is not what it is told as."""
+    """What was seen at its begin is not reported as its program."""
     processes = Processes(tmp_path, boot=lambda: LATER)
     process(tmp_path, 7, uid=0)
     begins(processes, Program(LATER, 7))
@@ -130,7 +130,7 @@ def test_a_program_may_change_its_user_before_it_connects(tmp_path: Path) -> Non
 
 
 def test_users_of_a_container_are_its_own(tmp_path: Path) -> None:
-    """A number in a container has no name here; the container's id is told."""
+    """A number in a container has no name here; the container's id is reported."""
     number = "3f" * 32
     (process(tmp_path, 7) / "cgroup").write_text(f"0::/system.slice/docker-{number}.scope\n")
     who = of(Processes(tmp_path), 7, LATER)
@@ -150,7 +150,7 @@ def test_command_lines_can_be_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (
             b"curl\0-x\0http://user:pw@proxy.example:3128\0http://a.example/\0",
@@ -161,7 +161,7 @@ def test_command_lines_can_be_left_out(tmp_path: Path) -> None:
         (b"x " * 505 + b" http://user:" + b"p" * 40 + b"@a.example/", None),
     ],
 )
-def test_logins_of_urls_in_command_lines_are_left_out(tmp_path: Path, words: bytes, told: str | None) -> None:
+def test_logins_of_urls_in_command_lines_are_left_out(tmp_path: Path, words: bytes, reported: str | None) -> None:
     """However they are spelled, and wherever the line is cut."""
     process(tmp_path, 7, words=words)
     who = of(Processes(tmp_path), 7, LATER)
@@ -169,7 +169,7 @@ def test_logins_of_urls_in_command_lines_are_left_out(tmp_path: Path, words: byt
     assert who is not None
     assert "user" not in who.command_line
     assert "pw" not in who.command_line
-    assert told is None or who.command_line == told
+    assert reported is None or who.command_line == reported
 
 
 def test_hostile_names_are_only_names(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def gone(tmp_path: Path, pid: int, *names: str) -> None:
             path.unlink()
 
 
-def test_a_program_that_is_gone_is_told_as_it_began(tmp_path: Path) -> None:
+def test_a_program_that_is_gone_is_reported_as_it_began(tmp_path: Path) -> None:
     """It was looked at when it began; a later process with its number has only the name that it inherited."""
     process(tmp_path, 7)
     processes = Processes(tmp_path, boot=lambda: LATER)
@@ -215,7 +215,7 @@ def test_a_program_that_is_gone_is_told_as_it_began(tmp_path: Path) -> None:
     assert of(processes, 7, LATER + 3) == Who(7, "sh")
 
 
-def test_one_that_has_ended_and_was_not_waited_for_is_told(tmp_path: Path) -> None:
+def test_one_that_has_ended_and_was_not_waited_for_is_reported(tmp_path: Path) -> None:
     """It has a number and a name, and neither path nor command line any more."""
     process(tmp_path, 7)
     processes = Processes(tmp_path)
@@ -245,7 +245,7 @@ HELPER = Program(LATER - 10, 7, b"/opt/tools/a-helper-of-long-name")
 SHELL = Program(LATER + 50, 7, b"/bin/sh")
 
 
-def told(who: Who | None) -> tuple[str, str, str]:
+def reported(who: Who | None) -> tuple[str, str, str]:
     """What belongs to a program."""
     assert who is not None
     assert (who.pid, who.started_ns, who.parent_pid) == (7, 100 * TICK_NS, 1)
@@ -258,7 +258,7 @@ def test_a_later_program_did_not_connect(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     begins(processes, SHELL)
 
-    assert told(of(processes, 7, LATER)) == ("", "", "")
+    assert reported(of(processes, 7, LATER)) == ("", "", "")
 
 
 def test_a_program_that_is_read_of_after_the_look_did_not_connect(tmp_path: Path) -> None:
@@ -269,10 +269,10 @@ def test_a_program_that_is_read_of_after_the_look_did_not_connect(tmp_path: Path
     begins(processes, SHELL)
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("", "", "")
+    assert reported(processes.of(7, LATER)) == ("", "", "")
 
 
-def test_the_program_that_connected_is_told_as_it_began(tmp_path: Path) -> None:
+def test_the_program_that_connected_is_reported_as_it_began(tmp_path: Path) -> None:
     """It was looked at then, and ran until after that look."""
     now = [LATER]
     processes = Processes(tmp_path, boot=lambda: now[0])
@@ -284,7 +284,7 @@ def test_the_program_that_connected_is_told_as_it_began(tmp_path: Path) -> None:
     begins(processes, SHELL)
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("nc", "/usr/bin/nc", "nc -e")
+    assert reported(processes.of(7, LATER)) == ("nc", "/usr/bin/nc", "nc -e")
 
 
 def test_of_a_program_that_was_never_looked_at_in_time_the_name_is_known(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_of_a_program_that_was_never_looked_at_in_time_the_name_is_known(tmp_pat
     processes.runs(SHELL)
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("a-helper-of-lon", "", "")
+    assert reported(processes.of(7, LATER)) == ("a-helper-of-lon", "", "")
 
 
 def test_a_process_that_was_forked_has_the_name_that_it_inherited(tmp_path: Path) -> None:
@@ -310,10 +310,10 @@ def test_a_process_that_was_forked_has_the_name_that_it_inherited(tmp_path: Path
     begins(processes, SHELL)
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("worker", "", "")
+    assert reported(processes.of(7, LATER)) == ("worker", "", "")
 
 
-def test_a_program_that_is_about_to_begin_is_not_yet_told(tmp_path: Path) -> None:
+def test_a_program_that_is_about_to_begin_is_not_yet_reported(tmp_path: Path) -> None:
     """/proc shows parts of it before the kernel's record of it; what is left has the name of the record before that."""
     now = [LATER + 10]
     processes = Processes(tmp_path, boot=lambda: now[0])
@@ -322,7 +322,7 @@ def test_a_program_that_is_about_to_begin_is_not_yet_told(tmp_path: Path) -> Non
     begins(processes, Leaving(LATER + 5, 7, b"python3"))
     processes.known_ns = LATER + 20
 
-    assert told(processes.of(7, LATER)) == ("python3", "", "")
+    assert reported(processes.of(7, LATER)) == ("python3", "", "")
 
 
 def test_a_thread_that_runs_a_program_ends_that_of_its_process(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_thread_that_runs_a_program_ends_that_of_its_process(tmp_path: Path) -
     begins(processes, Leaving(LATER + 5, 8, b"worker"))
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("python3", "", "")
+    assert reported(processes.of(7, LATER)) == ("python3", "", "")
 
 
 @pytest.mark.parametrize(("began_ns", "name"), [(module.EXEC_NS, ""), (module.EXEC_NS + 1, "curl")])
@@ -346,11 +346,11 @@ def test_an_older_kernel_reports_a_program_only_after_it_began(tmp_path: Path, b
     processes.see(change(LATER, CLOSE, SYN_SENT, pid=7))
     begins(processes, Program(LATER + began_ns, 7, b"/bin/sh"))
     processes.known_ns = LATER + module.EXEC_NS - 1
-    early = processes.settled_ns()
+    early = processes.stable_ns()
     processes.known_ns += 1
 
-    assert (early, processes.settled_ns()) == (LATER - 1, LATER + module.EXEC_NS)
-    assert told(processes.of(7, LATER))[0] == name
+    assert (early, processes.stable_ns()) == (LATER - 1, LATER + module.EXEC_NS)
+    assert reported(processes.of(7, LATER))[0] == name
 
 
 def test_a_program_run_by_descriptor_has_no_name(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_two_programs_are_never_mixed(tmp_path: Path, monkeypatch: pytest.Monkey
     processes.runs(Program(LATER + 20, 7, b"/bin/sh"))
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("", "", "")
+    assert reported(processes.of(7, LATER)) == ("", "", "")
 
 
 def test_a_look_is_believed_once_all_programs_until_then_are_known(tmp_path: Path) -> None:
@@ -387,14 +387,14 @@ def test_a_look_is_believed_once_all_programs_until_then_are_known(tmp_path: Pat
     processes = Processes(tmp_path, boot=lambda: next(now))
     processes.see(change(LATER, CLOSE, SYN_SENT, pid=7))
     processes.known_ns = LATER + 19
-    early = processes.settled_ns()
+    early = processes.stable_ns()
     processes.see(change(LATER + 5, CLOSE, SYN_SENT, pid=7))
     processes.known_ns = LATER + 30
-    later = processes.settled_ns()
+    later = processes.stable_ns()
 
     assert (early, later) == (LATER - 1, LATER + 4)
-    assert told(processes.of(7, LATER)) == ("curl", "/usr/bin/curl", "curl -s")
-    assert told(processes.of(7, LATER + 5)) == ("", "", "")
+    assert reported(processes.of(7, LATER)) == ("curl", "/usr/bin/curl", "curl -s")
+    assert reported(processes.of(7, LATER + 5)) == ("", "", "")
 
 
 def test_programs_of_one_process_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,10 +407,10 @@ def test_programs_of_one_process_are_bounded(tmp_path: Path, monkeypatch: pytest
         processes.runs(Program(LATER + number, 7, b"/bin/env"))
     processes.known_ns = KNOWN_NS
 
-    assert told(processes.of(7, LATER)) == ("", "", "")
+    assert reported(processes.of(7, LATER)) == ("", "", "")
 
 
-def test_after_a_loss_nothing_heard_is_believed(tmp_path: Path) -> None:
+def test_after_a_loss_earlier_records_do_not_count(tmp_path: Path) -> None:
     """A number may have been given to others meanwhile."""
     process(tmp_path, 7)
     processes = Processes(tmp_path)
@@ -486,7 +486,7 @@ def test_whatever_proc_holds_is_a_value_and_one_line(
     ]
 
 
-def test_a_path_of_the_kernels_greatest_length_is_told(tmp_path: Path) -> None:
+def test_a_path_of_the_kernels_greatest_length_is_reported(tmp_path: Path) -> None:
     """4,095 bytes, none of them text; a deleted file has the path that it had."""
     exe = process(tmp_path, 7) / "exe"
     exe.unlink()
@@ -500,7 +500,7 @@ def test_a_path_of_the_kernels_greatest_length_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gone_at", ["status", "cgroup", "cmdline", "exe", "comm"])
 def test_a_process_may_end_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone_at: str) -> None:
-    """What was read before is told, what was not is empty; nothing is raised."""
+    """What was read before is reported, what was not is empty; nothing is raised."""
     process(tmp_path, 1, name="init")
     folder = process(tmp_path, 7)
     read, path_of = Processes._read, Processes._path

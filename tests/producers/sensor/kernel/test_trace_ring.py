@@ -64,7 +64,7 @@ def test_times_add_up() -> None:
 
 
 def test_what_is_no_record_is_passed_over() -> None:
-    """Discarded records, other events and families are skipped; long records tell their length behind; padding ends the page."""
+    """Discarded records, other events and families are skipped; long records show their length behind; padding ends the page."""
     discarded = struct.pack("<II", 10 << 5 | 29, 12) + bytes(8)
     long = struct.pack("<II", 0, 4 + len(record(FIRST))) + record(FIRST)
     other = bytes(2) + record(FIRST)[2:]
@@ -77,8 +77,8 @@ def test_what_is_no_record_is_passed_over() -> None:
     assert read == [FIRST._replace(at_ns=10)]
 
 
-def test_a_page_says_how_much_is_in_it() -> None:
-    """What lies beyond the committed bytes is old; flags above the length say that records were lost."""
+def test_a_page_has_its_length() -> None:
+    """What lies beyond the committed bytes is old; flags above the length state that records were lost."""
     whole = page(0, event(0, record(FIRST)))
     flagged = struct.pack("<QQ", 0, 1 << 31 | struct.unpack_from("<Q", whole, 8)[0]) + whole[16:]
 
@@ -86,7 +86,7 @@ def test_a_page_says_how_much_is_in_it() -> None:
     assert len(list(LAYOUT.records(flagged))) == 1
 
 
-def test_tasks_and_programs_are_told() -> None:
+def test_tasks_and_programs_are_reported() -> None:
     """A thread of the process that made it, a process of its own, and another program in one."""
     names = ("task_newtask", "sched_process_exec", "sched_prepare_exec")
     numbers = [int(FORMATS[name].partition("ID: ")[2].split()[0]) for name in names]

@@ -1,4 +1,4 @@
-"""Where the sensor cannot run it says why and what to do."""
+"""Where the sensor cannot run it gives the reason and what to do."""
 
 from __future__ import annotations
 
