@@ -78,15 +78,15 @@ class Devices:
     def _named(self, line: Line) -> Named:
         dialect = self._dialects[line.dialect]
         try:
-            names_device = dialect.device_of(line.value)
+            name = dialect.device_of(line.value)
         except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
             self._failures.add(dialect, error)
-            names_device = ""
+            name = ""
         written_at = partial(self._failures.written_at, dialect, line.value)
-        found = self._table.find(names_device, written_at)
+        found = self._table.find(name, written_at)
         if found.how is How.ADDRESS and self._learning is not None:
             self._learn(self._learning)
-            found = self._table.find(names_device, written_at)
+            found = self._table.find(name, written_at)
         self._counts[found.how] += 1
         if found.how is not How.UNNAMED:
             return Named(found.device, True)

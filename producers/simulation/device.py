@@ -209,23 +209,23 @@ class Device:
         self.tally["requests that no sensor could see"] += not seen
         if not self._truth:
             return
-        logged_now = truth.request(
+        request = truth.request(
             connection, self.profile, self._local(connection.remote).ip, at, method, host, port, url, status, verdict
         )
-        logged_now |= {
+        request |= {
             "mode": str(self.mode(at)),
             "rid": f"{self.name}/{self._requests}",
             "scenario": scenario,
             "seq": seq,
         }
-        logged_now |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
-        self.journal.record(at - self._skew, PROXIED, logged_now)
+        request |= {"seen": seen, "listed": listed, **({"inner_host": inner_host} if inner_host else {})}
+        self.journal.record(at - self._skew, PROXIED, request)
 
     def record_direct(self, connection: Connection, at: Micros, end: Micros, host: str) -> None:
         """A connection that went past the proxies, for the truth."""
         if self._truth:
-            logged_now = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
-            self.journal.record(at - self._skew, DIRECT, logged_now)
+            connected = truth.direct(connection, self.profile, self._local(connection.remote).ip, at, end, host)
+            self.journal.record(at - self._skew, DIRECT, connected)
 
     def look_up(self, at: Micros, name: str, address: str) -> None:
         """Write the lines of a DNS look-up, which the parser ignores."""

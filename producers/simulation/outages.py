@@ -3,7 +3,7 @@
 restart    the network sensor is stopped and started: it writes every flow it knows, and begins again; of connections
            that are older than it, it sees packets and does not understand them
 loss       its lines are lost on the way, while it goes on
-kernel     the kernel sensor's lines are lost
+kernel     endpoint records are lost
 off        protection is off for a long while: a long restart
 """
 

@@ -136,10 +136,9 @@ class _Parent:
                     open_ends.discard(end)
                     end.close()
                     self._children[end].join()
-                    if self._children[end].exitcode and not self._outcomes[end].error:
-                        self._outcomes[
-                            end
-                        ].error = f"a process of the simulation ended with {self._children[end].exitcode}"
+                    last, code = self._outcomes[end], self._children[end].exitcode
+                    if code and not last.error:
+                        last.error = f"a process of the simulation ended with {code}"
             outcome = self._together()
             progress(outcome.report)
             if (self._stop.is_set() or outcome.error) and not stopped:

@@ -31,7 +31,7 @@ from producers.sensor.kernel.sock_diag import Destroyer, Ended, Ends, FiveTuple,
 from producers.sensor.queue import Queue as Lines
 from schemas.address import canonical_ip
 from schemas.events import Micros, ProtectionMode
-from tests.producers.sensor.http.spoken import HELLO, HttpEvent, Level, Segment, events, segment_of
+from tests.producers.sensor.http.fake_level import HELLO, HttpEvent, Level, Segment, events, segment_of
 from tests.producers.sensor.http.wire import hello
 
 V4, V6 = "198.51.100.80", "2001:db8:51::80"

@@ -14,7 +14,7 @@ from producers.sensor.enforce.deny_list import Listed
 from producers.sensor.enforce.enforcer import AWAITED_MAX, DESTROYED_MICROS, PROOF_MICROS, Enforcer, passes
 from producers.sensor.kernel.sock_diag import FiveTuple
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.spoken import SYN, HttpEvent, Level, Segment, events
+from tests.producers.sensor.http.fake_level import SYN, HttpEvent, Level, Segment, events
 
 FLOW = ("198.51.100.11", 40_000, "198.51.100.80", 3128)
 RST, ACK = 0x04, 0x10

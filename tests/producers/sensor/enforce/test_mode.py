@@ -15,7 +15,7 @@ from producers.sensor.enforce.mode import Enforcement, enforcing
 from producers.sensor.kernel.nft_rules import NoRules, Rules
 from producers.sensor.kernel.tracefs import SensorError
 from schemas.events import ProtectionMode
-from tests.producers.sensor.http.spoken import HttpEvent, Level, Segment, segment_of
+from tests.producers.sensor.http.fake_level import HttpEvent, Level, Segment, segment_of
 
 
 def no_rules() -> Rules:
