@@ -264,7 +264,7 @@ def _decisions_page() -> str:
         rows.append(f"- [{heading[1]}]({file.name})")
     return _page(
         "Decisions",
-        "Choices that somebody will question: question, options, choice, price; half a page each.",
+        "Choices that will be questioned: question, options, choice, price; half a page each.",
         "\n".join(rows),
     )
 

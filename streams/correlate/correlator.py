@@ -5,7 +5,7 @@ The module is pure: time comes from the events.
 Rules for deciding a connection
 -------------------------------
 
-A connection to a proxy does not show its real destination. HTTP-level events of the same flow do (`docs/design.md`):
+A connection to a proxy does not show its real destination. HTTP-level events of the same flow do (`docs/design/connections.md`):
 CONNECT names the end of a tunnel, an absolute URI the host of one request, a verdict the request that it stopped.
 Inside a tunnel, SNI or Host name the destination. A flow is identified by its 5-tuple and the sensor's flow id. Its
 endpoint record, the only source of the process, is matched by 5-tuple and time (`streams.correlate.matching`).

@@ -1,6 +1,6 @@
 """Work out the expected rows a second time, independently: with every event at hand, without clock, order of arrival or bounds.
 
-Slow and obvious, to hold the stream's rows against. The events come from the parsers and the rules from `docs/design.md`;
+Slow and obvious, to hold the stream's rows against. The events come from the parsers and the rules from `docs/design`;
 nothing of `streams` is used. An endpoint's record and a network sensor's flow make one connection; then everything seen on
 it is named.
 """

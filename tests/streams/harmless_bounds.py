@@ -1,4 +1,4 @@
-"""Limits that cannot change a row, each with the reason; all others are in the table of docs/design.md.
+"""Limits that cannot change a row, each with the reason; all others are in the table of docs/design/bounds.md.
 
 Names are modules and constants as `package.module NAME ...`, or settings as `section.field`.
 """

@@ -1,4 +1,4 @@
-"""Every bound through which a row could be missing, different or unresolved is in the table of docs/design.md.
+"""Every bound through which a row could be missing, different or unresolved is in the table of docs/design/bounds.md.
 
 Collected are all settings that are numbers, and the constants of `PACKAGES` that hold a number and are named or annotated as a
 limit: the name ends in `MAX` or `MIN` or has a unit in it, or the annotation is `Micros`. Each is in the table with its value, or
@@ -67,8 +67,8 @@ def harmless() -> list[str]:
 
 
 def table() -> dict[str, str]:
-    """The value column of docs/design.md by the name of a limit."""
-    section = (ROOT / "docs" / "design.md").read_text().partition("\n## Bounds")[2].partition("\n## ")[0]
+    """The value column of docs/design/bounds.md by the name of a limit."""
+    section = (ROOT / "docs" / "design" / "bounds.md").read_text().partition("\n## Bounds")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for line in section.splitlines():
         cells = line.strip("|").split(" | ")

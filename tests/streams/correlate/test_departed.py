@@ -341,7 +341,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
 
 
 def test_a_tombstone_is_small() -> None:
-    """Bytes of a state entry per connection, its 5-tuple included: documented in docs/design.md."""
+    """Bytes of a state entry per connection, its 5-tuple included: documented in docs/design/bounds.md."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow="1953470231846123"))
     (group,) = (world.device.group(key) for key in world.device.groups)
     assert group is not None

@@ -59,7 +59,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
         ("ws-1", "bad.example:443", "", "allowed"),
     ],
     "who-was-off": [("srv-1", "settings"), ("ws-1", "defender_5007"), ("ws-6", "settings")],
-    "heard-and-off": [("ws-1",), ("ws-4",), ("ws-5",)],
+    "active-and-off": [("ws-1",), ("ws-4",), ("ws-5",)],
     "blind-on-a-day": [("ws-4", 1440), ("ws-5", 1200), ("ws-1", 600), ("srv-1", 240)],
     "done-while-off": [("ws-1", 61), ("srv-1", 1), ("ws-4", 1)],
     "alerts": [
@@ -89,7 +89,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
 COLUMNS: dict[str, list[str]] = {
     "who-talked-to-it": ["DeviceName", "RemoteUrl", "RemoteIP", "Outcome"],
     "who-was-off": ["DeviceName", "Evidence"],
-    "heard-and-off": ["DeviceName"],
+    "active-and-off": ["DeviceName"],
     "blind-on-a-day": ["DeviceName", "Minutes"],
     "done-while-off": ["DeviceName", "Connections"],
     "alerts": ["Kind", "DeviceName", "DestinationDomain", "Count"],
@@ -138,7 +138,7 @@ def test_every_block_is_asked() -> None:
 def test_who_was_off_at_any_time(client: Client, clock: str, off: list[str], heard: list[str]) -> None:
     """Whatever time is put into the page's queries: a mode holds from its beginning, and until just before its end."""
     for query in QUERIES:
-        if query.name in ("who-was-off", "heard-and-off"):
+        if query.name in ("who-was-off", "active-and-off"):
             there = query._replace(text=query.text.replace("15:00:00", clock))
             expected = off if query.name == "who-was-off" else heard
 
@@ -157,7 +157,7 @@ def test_what_alerts_bring_finds_their_rows(client: Client) -> None:
 
 def test_why_is_told_where_it_is_known(client: Client) -> None:
     """Known to be off, by what; nothing known is empty."""
-    (query,) = [query for query in QUERIES if (query.name, query.language) == ("heard-and-off", "sql")]
+    (query,) = [query for query in QUERIES if (query.name, query.language) == ("active-and-off", "sql")]
 
     assert picked(query.ask(client), ["DeviceName", "Why", "Since"]) == [
         ("ws-1", "defender_5007", "2026-11-24 14:00:00.000000"), ("ws-4", "", None), ("ws-5", "", None),
