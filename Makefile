@@ -49,7 +49,7 @@ else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
-soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
+soak: $(MADE)  ## Break the running pipeline, seed after seed, and check each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
@@ -64,10 +64,12 @@ live: $(MADE) $(SQUID) $(EDGES) $(GOPROXY)  ## The sensor beside real proxies an
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
-lint: $(MADE)  ## Style, formatting and import layers.
+lint: $(MADE)  ## Style, formatting, import layers, spelling and retired words.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell -D - -D .codespell/retired.txt
+	$(BIN)/python -m tests.words
 
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
@@ -79,7 +81,7 @@ rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far u
 	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit says what it needs and why.
 	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
-reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
+reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml again from the code.
 	$(BIN)/python -m unproxy.reference
 
 # Versions stay as they are where pyproject.toml allows it. uv reads them from the file it writes; the other two locks follow the first.
