@@ -13,6 +13,8 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 UNITS := $(wildcard deploy/systemd/*.service)
 ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
 
@@ -31,7 +33,7 @@ UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz live browser bench lint types rules reference lock sbom
+.PHONY: help setup run test coverage soak fuzz live browser bench lint types rules reference lock sbom changelog
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,10 +46,17 @@ run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with 
 
 test: $(MADE)  ## All tests, three files at a time; some with ARGS="tests/schemas -x".
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(PARALLEL)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+coverage: $(MADE)  ## How much of the code the tests execute; of some with ARGS="tests/schemas".
+	@mkdir -p .coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(or $(ARGS),$(PARALLEL))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 soak: $(MADE)  ## Break the running pipeline, seed after seed, and check each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
@@ -93,6 +102,9 @@ lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrad
 	  $(UV_COMPILE) pyproject.toml --constraints requirements.lock; } > deploy/requirements.lock
 	{ echo "# What builds the wheel for the image; written by \`make lock\`."; \
 	  echo hatchling | $(UV_COMPILE) - --constraints requirements.lock; } > deploy/build.lock
+
+changelog: $(MADE)  ## Show the changelog's next section, from changelog.d; write it with ARGS=--yes.
+	$(BIN)/towncrier build $(or $(ARGS),--draft)
 
 sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars, as CycloneDX; of another environment with ARGS=/its/bin/python.
 	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)

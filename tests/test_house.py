@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("bench", "common", "console", "deploy", "producers", "schemas", "sinks", "streams", "tests", "unproxy")
 MODULES_MAX = 20
 TEXTS = {".py", ".md", ".toml", ".yaml", ".yml", ".lock", ".service", ".sql", ".sh", ""}
-PASSED_OVER = {".git", ".venv", "__pycache__", "node_modules", "dist", ".unproxy", "data", "samples"}
+PASSED_OVER = {".coverage", ".git", ".venv", "__pycache__", "node_modules", "dist", ".unproxy", "data", "samples"}
 
 
 def _files(folder: Path = ROOT) -> Iterator[Path]:
