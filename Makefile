@@ -29,7 +29,7 @@ EDGES_PACKAGES := tinyproxy-bin privoxy nginx apache2-bin haproxy dante-server m
 RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
-UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
@@ -114,8 +114,8 @@ sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars,
 	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)
 
 $(MADE): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
-	"$(PYTHON) is missing or older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 7))' || { echo >&2 \
+	"$(PYTHON) is missing or older than Python 3.11.7; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "making $(VENV) (downloads about 600 MB the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock

@@ -40,7 +40,7 @@ NEED_ROOT = {
 }
 """What the kernel refuses in a user namespace, by the beginning of a test's id.
 
-Only root of the machine can mount tracefs, make a receive buffer larger than `net.core.rmem_max`, and use the ids of several users.
+Only root of the machine can mount tracefs, make a receive buffer larger than `net.core.rmem_max`, and use several user ids.
 """
 
 SHORT = Path(__file__).with_name("schemas")
