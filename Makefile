@@ -13,6 +13,8 @@ MADE := $(VENV)/.made
 
 PROMTOOL := $(or $(shell command -v promtool),$(VENV)/promtool/usr/bin/promtool)
 
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 UNITS := $(wildcard deploy/systemd/*.service)
 ANALYZE := $(or $(shell command -v systemd-analyze),$(VENV)/systemd/usr/bin/systemd-analyze)
 
@@ -27,11 +29,11 @@ EDGES_PACKAGES := tinyproxy-bin privoxy nginx apache2-bin haproxy dante-server m
 RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
-UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak fuzz live browser bench lint types rules reference lock sbom
+.PHONY: help setup run test coverage soak fuzz live browser bench lint types rules reference lock sbom changelog
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,14 +44,25 @@ setup: $(MADE)  ## Make .venv with the unproxy command; downloads about 600 MB t
 run: $(MADE)  ## The whole pipeline on this machine, with the sample; more with ARGS="suricata:FILE --once".
 	@$(BIN)/unproxy up $(ARGS)
 
+# An ordinary user runs the sensor's tests in namespaces of its own; tests/conftest.py prints what needs more than that.
 test: $(MADE)  ## All tests, three files at a time; some with ARGS="tests/schemas -x".
-ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+ifneq ($(ARGS),)
+	$(if $(findstring tests/producers/sensor,$(ARGS)),sh tests/as_root.sh) $(BIN)/python -m pytest $(ARGS)
+else ifeq ($(shell id -u),0)
+	$(BIN)/python -m pytest $(PARALLEL)
 else
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/producers/sensor
+	sh tests/as_root.sh $(BIN)/python -m pytest $(PARALLEL) tests/producers/sensor
 endif
 
-soak: $(MADE)  ## Break the running pipeline, seed after seed, and judge each run; SEEDS=100 JOBS=2.
+coverage: $(MADE)  ## How much of the code the tests execute; of some with ARGS="tests/schemas".
+	@mkdir -p .coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(or $(ARGS),$(PARALLEL))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+soak: $(MADE)  ## Break the running pipeline, seed after seed, and check each run; SEEDS=100 JOBS=2.
 	$(BIN)/python -m tests.faults --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 fuzz: $(MADE)  ## Ten million damaged lines of every dialect through the pipeline; fewer with LINES=100000 SEED=7, of each ARGS="--dialect all".
@@ -64,10 +77,12 @@ live: $(MADE) $(SQUID) $(EDGES) $(GOPROXY)  ## The sensor beside real proxies an
 bench: $(MADE)  ## The figures: the parts beside their floors, restarts, recovery times.
 	$(BIN)/python -m bench $(ARGS)
 
-lint: $(MADE)  ## Style, formatting and import layers.
+lint: $(MADE)  ## Style, formatting, import layers, spelling and retired words.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell -D - -D .codespell/retired.txt
+	$(BIN)/python -m tests.words
 
 types: $(MADE)  ## Types, strictly, tests included.
 	$(BIN)/mypy
@@ -79,7 +94,7 @@ rules: $(PROMTOOL) $(ANALYZE)  ## Alert rules, checked and tested, and how far u
 	@# Exposure from 0 to 100. The sensor reads the kernel and has no limit here; its unit says what it needs and why.
 	LD_LIBRARY_PATH=$$(echo $(VENV)/systemd/usr/lib/*/systemd) $(ANALYZE) security --offline=true --no-pager --threshold=20 $(filter-out %-sensor.service,$(UNITS))
 
-reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml anew from the code.
+reference: $(MADE)  ## Write docs/reference and deploy/unproxy.example.toml again from the code.
 	$(BIN)/python -m unproxy.reference
 
 # Versions stay as they are where pyproject.toml allows it. uv reads them from the file it writes; the other two locks follow the first.
@@ -92,12 +107,15 @@ lock: $(MADE)  ## Write the three locks; versions change only with ARGS=--upgrad
 	{ echo "# What builds the wheel for the image; written by \`make lock\`."; \
 	  echo hatchling | $(UV_COMPILE) - --constraints requirements.lock; } > deploy/build.lock
 
+changelog: $(MADE)  ## Show the changelog's next section, from changelog.d; write it with ARGS=--yes.
+	$(BIN)/towncrier build $(or $(ARGS),--draft)
+
 sbom: $(MADE)  ## Write dist/unproxy.cdx.json: Python packages and Kafka's jars, as CycloneDX; of another environment with ARGS=/its/bin/python.
 	$(BIN)/python -m unproxy.sbom dist/unproxy.cdx.json $(ARGS)
 
 $(MADE): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
-	"$(PYTHON) is missing or older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 7))' || { echo >&2 \
+	"$(PYTHON) is missing or older than Python 3.11.7; name a newer one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "making $(VENV) (downloads about 600 MB the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock

@@ -28,6 +28,21 @@ from sinks.clickhouse import connect
 from unproxy.local.servers.broker import Broker, create_topics
 from unproxy.local.servers.engine import Engine
 
+NEED_ROOT = {
+    "tests/producers/sensor/kernel/test_live.py": "tracefs",
+    "tests/producers/sensor/http/test_live_http.py": "tracefs",
+    "tests/producers/sensor/test_privileges.py": "tracefs, other users",
+    "tests/producers/sensor/test_run.py": "SO_RCVBUFFORCE",
+    "tests/producers/sensor/enforce/test_enforced_live.py": "SO_RCVBUFFORCE",
+    "tests/producers/sensor/enforce/test_mode.py::test_what_cannot_block_": "SO_RCVBUFFORCE",
+    "tests/producers/sensor/enforce/test_mode.py::test_sockets_alone_are_enough_to_block": "SO_RCVBUFFORCE",
+    "tests/live/edges/test_edges.py::test_ordinary_requests_through_real_proxies": "tracefs, other users",
+}
+"""What the kernel refuses in a user namespace, by the beginning of a test's id.
+
+Only root of the machine can mount tracefs, make a receive buffer larger than `net.core.rmem_max`, and use several user ids.
+"""
+
 SHORT = Path(__file__).with_name("schemas")
 """Where a test takes milliseconds."""
 
@@ -36,9 +51,45 @@ hypothesis.settings.register_profile("unproxy", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("unproxy")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Short files come last: at the end of a run of several processes none waits for another's long one."""
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the files and leave out what needs root of the machine, where the user is not.
+
+    Short files come last: at the end of a run of several processes none waits for another's long one.
+    """
     items.sort(key=lambda item: SHORT in item.path.parents)
+    if not _is_root():
+        left_out = [item for item in items if item.nodeid.startswith(tuple(NEED_ROOT))]
+        items[:] = [item for item in items if item not in left_out]
+        config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
+        if hasattr(config, "workeroutput"):  # in a process of xdist
+            config.workeroutput["left_out"] = config.stash[LEFT_OUT]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _is_root() -> bool:
+    """Return whether the user is root, and of all users: inside a user namespace only some are mapped (user_namespaces(7))."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text(encoding="ascii").split() == [
+        "0",
+        "0",
+        "4294967295",
+    ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of xdist left out, which all of them collect alike; the summary is printed here."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print one line that names what was left out."""
+    if left_out := config.stash.get(LEFT_OUT, []):
+        files = sorted({next(known for known in NEED_ROOT if test.startswith(known)) for test in left_out})
+        needs = ", ".join(f"{known} ({NEED_ROOT[known]})" for known in files)
+        terminalreporter.write_line(f"LEFT OUT, they need root of this machine; run them with sudo: {needs}")
 
 
 class SettingsMaker(Protocol):
@@ -48,8 +99,8 @@ class SettingsMaker(Protocol):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_heard() -> None:
-    """Whoever starts the tests in the background of a script has them, and all that they start, ignore it."""
+def _ctrl_c_works() -> None:
+    """Undo that a script which starts the tests in its background makes them, and their children, ignore SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -130,4 +181,4 @@ def settings(settings_for: SettingsMaker) -> Settings:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--bless` writes golden files instead of comparing with them."""
-    parser.addoption("--bless", action="store_true", help="write golden files anew; review the difference")
+    parser.addoption("--bless", action="store_true", help="write golden files again; review the difference")

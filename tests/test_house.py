@@ -17,12 +17,13 @@ import pytest
 from schemas.parsers import dialects
 from schemas.settings import Settings
 from schemas.topics import INDICATORS, topics
+from tests import words
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("bench", "common", "console", "deploy", "producers", "schemas", "sinks", "streams", "tests", "unproxy")
 MODULES_MAX = 20
 TEXTS = {".py", ".md", ".toml", ".yaml", ".yml", ".lock", ".service", ".sql", ".sh", ""}
-PASSED_OVER = {".git", ".venv", "__pycache__", "node_modules", "dist", ".unproxy", "data", "samples"}
+PASSED_OVER = {".coverage", ".git", ".venv", "__pycache__", "node_modules", "dist", ".unproxy", "data", "samples"}
 
 
 def _files(folder: Path = ROOT) -> Iterator[Path]:
@@ -169,6 +170,37 @@ def test_imports_are_asked_for() -> None:
     ]
 
     assert borrowed == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("mode_anew", ["anew"]),
+        ("HTTPSettler", ["settler"]),
+        ("TOLD_MAX", ["told"]),
+        ("x9let_go", ["let go"]),
+        ("retold_by_saysha", []),
+        (next(iter(words.CONTRACTS)), []),
+    ],
+)
+def test_retired_words_are_found_inside_names(name: str, found: list[str]) -> None:
+    """A name is split at underscores, digits and changes of case; part of a word is not that word."""
+    assert list(words.in_name(name, words.retired())) == found
+
+
+def test_retired_phrases_are_found_in_any_text() -> None:
+    """codespell compares single words only."""
+    text = "one line\nrows are taken back by it; let's go on"
+
+    assert list(words.in_text(text, words.retired(), names=False)) == [(2, "taken back")]
+
+
+def test_every_retired_word_has_a_replacement() -> None:
+    """The list is codespell's format: WORD->REPLACEMENT, in lower case, each word once."""
+    lines = words.RETIRED.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if not re.fullmatch(r"[a-z]+( [a-z]+)?->\w.*", line)] == []
+    assert len(words.retired()) == len(lines)
 
 
 def _name(requirement: str) -> str:

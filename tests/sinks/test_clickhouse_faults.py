@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -50,21 +49,17 @@ def settings_of(kafka_settings_for: SettingsMaker, engine: Engine, **sink: Any) 
     )
 
 
-def harm(engine: Engine, how: str) -> None:
-    """Do it, wait until the sink has met it, and undo it."""
-    pause = threading.Event()
-    if how == "killed":
-        engine.kill()
-        pause.wait(1.0)
-        engine.start()
-    elif how == "stopped":
-        engine.stop()
-        pause.wait(1.0)
-        engine.start()
-    else:
+@contextmanager
+def harmed(engine: Engine, how: str) -> Iterator[None]:
+    """Kill, stop or halt the engine; undo it when the block is left."""
+    if how == "hung":
         os.kill(engine.pid, signal.SIGSTOP)
-        pause.wait(3.0)  # longer than a request may take
+        yield
         os.kill(engine.pid, signal.SIGCONT)
+        return
+    (engine.kill if how == "killed" else engine.stop)()
+    yield
+    engine.start()
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped", "hung"])
@@ -74,14 +69,14 @@ def test_away_and_back(kafka_settings_for: SettingsMaker, tmp_path: Path, how: s
         settings = settings_of(kafka_settings_for, engine, batch_rows_max=400)
         with loop_of(settings) as loop:
             for number in range(3):
-                before = loop.rows_written
-                publish(
-                    settings, NETWORK_EVENTS, [value.replace(b'"r', b'"r%d-' % number) for value in messages(2_000)]
-                )
+                values = [value.replace(b'"r', b'"r%d-' % number) for value in messages(2_000)]
+                before, retries = loop.rows_written, loop.retries
+                publish(settings, NETWORK_EVENTS, values[:1_000])
                 until(lambda before=before: loop.rows_written > before)  # type: ignore[misc]  # mypy cannot infer it
-                harm(engine, how)
+                with harmed(engine, how):
+                    publish(settings, NETWORK_EVENTS, values[1_000:])
+                    until(lambda retries=retries: loop.retries > retries)  # type: ignore[misc]
             until(lambda: nothing_waits(settings))
-            assert loop.retries > 0
             assert loop.refused == 0
 
         assert ask(settings, STORED) == (30_000, 30_000)

@@ -169,10 +169,11 @@ def test_fresh_is_what_cannot_have_been_missed(
     """Near the topic's end everything can be judged; out of touch only what is older than a change that was read."""
     settings = kafka_settings_for()
     put(settings, indicator("evil.example", "one"))
+    begun = time.monotonic()
     one = follow(settings)
     newest = one.feed._newest_ms
-    asyncio.run(asyncio.wait_for(one.feed.wait_fresh(LATER_MS), 5))
-    assert one.feed.age_secs < 5
+    asyncio.run(asyncio.wait_for(one.feed.wait_fresh(LATER_MS), 60))
+    assert one.feed.age_secs <= time.monotonic() - begun
 
     monkeypatch.setattr(indicator_feed, "FRESH_SECS", 0.0)
     assert one.feed.is_fresh(newest + GRACE_MS - 1)

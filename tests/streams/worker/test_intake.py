@@ -9,7 +9,7 @@ from typing import Any
 import faust
 import pytest
 
-from streams.worker.intake import batches
+from streams.worker.intake import STILL_TURNS_MAX, batches
 
 LONG_SECS = 60.0
 FULL = 5
@@ -40,7 +40,7 @@ def converse(wait_secs: float, talk: Callable[[Send, Take], Awaitable[None]]) ->
         consumer: Any = app.consumer  # made by the stream, never started: its thread's loop is all there is of it
         consumer._thread.thread_loop.close()
 
-    asyncio.run(asyncio.wait_for(go(), 20))
+    asyncio.run(asyncio.wait_for(go(), LONG_SECS / 2))
 
 
 @pytest.mark.parametrize("first", ["abcde", "abcdef"])
@@ -65,14 +65,34 @@ def test_more_than_a_batch_holds_is_left_for_the_next_ones() -> None:
 
 
 def test_after_a_pause_a_batch_fills_for_a_while() -> None:
+    """The first message after a pause is no batch yet; more than that the batch does not hold, so it is complete at once."""
+
+    async def talk(send: Send, take: Take) -> None:
+        await send("abcde")
+        assert await take() == "abcde"
+        taking = asyncio.ensure_future(take())
+        for letter in "fg":
+            await turns()
+            await send(letter)
+        await turns()
+        assert not taking.done()
+        await send("hij")
+        assert await taking == "fghij"
+
+    converse(LONG_SECS, talk)
+
+
+async def turns() -> None:
+    """Let the event loop turn more often than a batch without a pause waits."""
+    for _ in range(5 * STILL_TURNS_MAX):
+        await asyncio.sleep(0)
+
+
+def test_a_batch_that_does_not_fill_ends() -> None:
+    """After its time a batch is what there is."""
+
     async def talk(send: Send, take: Take) -> None:
         await send("a")
         assert await take() == "a"
-        taking = asyncio.ensure_future(take())
-        await asyncio.sleep(0.1)
-        await send("b")
-        await asyncio.sleep(0.1)
-        await send("c")
-        assert await taking == "bc"
 
-    converse(1.0, talk)
+    converse(0.05, talk)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from itertools import pairwise
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -44,42 +43,61 @@ def test_a_tick_that_fails_is_followed_by_another(error: Exception, monkeypatch:
     assert not errors
 
 
+class Clock:
+    """Stands in for the ticker's `time` and `asyncio`: a sleep takes no time and moves the clock; past the end it cancels."""
+
+    def __init__(self, ends_at: float) -> None:
+        self._now = 0.0
+        self._ends_at = ends_at
+
+    def monotonic(self) -> float:
+        return self._now
+
+    async def sleep(self, secs: float) -> None:
+        await asyncio.sleep(0)
+        self._now += max(0.0, secs)
+        if self._now > self._ends_at:
+            raise asyncio.CancelledError
+
+
 def ticks(
-    secs: float, own: Callable[[int], list[int]], delivery_secs: Callable[[int], float]
+    monkeypatch: pytest.MonkeyPatch,
+    secs: float,
+    own: Callable[[int], list[int]],
+    delivery_secs: Callable[[int], float] = lambda _: 0.0,
 ) -> list[tuple[float, int]]:
-    """When each partition had a tick, of a ticker that runs for so long; what is told depends on how many were sent before."""
+    """Return the second and the partition of each tick in so many seconds; both functions get the number of ticks sent before."""
+    clock = Clock(secs)
+    monkeypatch.setattr(ticker, "time", clock)
+    monkeypatch.setattr(ticker, "asyncio", clock)
     sent: list[tuple[float, int]] = []
 
     async def send(outgoing: OutgoingRecord) -> Any:
-        sent.append((time.monotonic(), outgoing.partition))
-        return asyncio.ensure_future(asyncio.sleep(delivery_secs(len(sent) - 1)))
+        sent.append((round(clock.monotonic(), 6), outgoing.partition))
+        return asyncio.ensure_future(clock.sleep(delivery_secs(len(sent) - 1)))
 
-    async def run() -> None:
-        running = asyncio.create_task(ticker.Ticker("telemetry", send, lambda: own(len(sent)), WorkerCounters()).run())
-        await asyncio.sleep(secs)
-        running.cancel()
-
-    asyncio.run(run())
+    with suppress(asyncio.CancelledError):
+        asyncio.run(ticker.Ticker("telemetry", send, lambda: own(len(sent)), WorkerCounters()).run())
     return sent
 
 
 def test_partitions_tick_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once in the time, spread over it."""
-    monkeypatch.setattr(ticker, "TICK_SECS", 0.3)
-    sent = ticks(1.2, lambda _: [4, 7], lambda _: 0.0)
-    assert [partition for _, partition in sent[:6]] == [4, 7, 4, 7, 4, 7]
-    assert all(later - at > 0.1 for (at, _), (later, _) in pairwise(sent)), "0.15 s lie between them"
+    sent = ticks(monkeypatch, 3.2, lambda _: [4, 7])
+
+    assert sent == [(0.5, 4), (1.0, 7), (1.5, 4), (2.0, 7), (2.5, 4), (3.0, 7)]
 
 
 def test_a_partition_that_was_given_away_has_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it was given away since the last one's."""
-    monkeypatch.setattr(ticker, "TICK_SECS", 0.02)
-    sent = ticks(0.4, lambda sent: [4, 7] if sent < 3 else [4], lambda _: 0.0)
+    sent = ticks(monkeypatch, 9.0, lambda sent: [4, 7] if sent < 3 else [4])
+
     assert [partition for _, partition in sent[:3]] == [4, 7, 4]
     assert {partition for _, partition in sent[3:]} == {4}
 
 
 def test_ticks_that_kafka_held_up_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticker, "TICK_SECS", 0.1)
-    sent = ticks(1.0, lambda _: [0], lambda sent: 0.0 if sent else 0.7)
-    assert len(sent) <= 4
+    """After a delivery that took seven seconds the next tick follows a pause, not a burst."""
+    sent = ticks(monkeypatch, 10.5, lambda _: [0], lambda sent: 0.0 if sent else 7.0)
+
+    assert [at for at, _ in sent] == [1.0, 8.0, 9.0, 10.0]
