@@ -107,7 +107,10 @@ class Message(NamedTuple):
 class Pipeline:
     """State and rules of one input partition."""
 
-    def __init__(self, settings: CorrelationSettings, policy: Policy | None = None) -> None:
+    def __init__(
+        self, settings: CorrelationSettings, policy: Policy | None = None, parsers: Mapping[str, Dialect] | None = None
+    ) -> None:
+        """`parsers` are the dialects by name; None means all of `schemas.parsers`."""
         self.policy = policy or Policy()
         self.correlator = Correlator(settings, self.policy)
         self.emitter = Emitter(self.correlator)
@@ -115,7 +118,7 @@ class Pipeline:
         self.store = Store()
         self.devices: dict[str, Device] = self.store.devices
         self._devices_max = settings.devices_max
-        self._dialects = dialects()
+        self._dialects = dialects() if parsers is None else parsers
         self._handlers, self._table = self.correlator.handlers, self.correlator.table
         self._changed: dict[str, Device] = {}
         self.line_at_hand: MutableSequence[int] = [NO_LINE]

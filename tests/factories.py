@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import get_args
 
 import msgspec
 
@@ -13,6 +14,7 @@ from schemas.clock import MICROS
 from schemas.events import (
     Action,
     ConnectionOpened,
+    Dialect,
     Event,
     Flow,
     FlowSummary,
@@ -33,12 +35,12 @@ from schemas.indicator_input import Given, Refused, indicator_of
 from schemas.indicators import Indicator
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from schemas.tables import AlertKind, DeviceEvent, NetworkEvent
+from schemas.topics import TICK_DIALECT
 from streams.alerts.policy import Policy
-from streams.correlate.correlator import Correlator
 from streams.indicators.index import IndicatorSet
 from streams.model.device import DEPARTED_TIMER, Device
 from streams.model.evidence import absolute_target
-from streams.rows.emitter import Emitter, Output
+from streams.pipeline import Message, Pipeline
 
 T0 = 1_795_547_248
 DEVICE = "dev-1"
@@ -269,76 +271,105 @@ def listing(*given: Given, modes: Sequence[str] = (), gap_secs: float = 0) -> Po
 Row = dict[str, object]
 
 
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def line_of(event: Event) -> bytes:
+    """An event as a line of the dialect `EVENTS`: its class and its fields as JSON."""
+    return type(event).__name__.encode() + b" " + msgspec.json.encode(event)
+
+
+def _event_of(line: bytes) -> Event:
+    kind, _, fields = line.partition(b" ")
+    return msgspec.json.decode(fields, type=_KINDS[kind.decode()])
+
+
+EVENTS = Dialect("events", _event_of, lambda _: 0, lambda _: DEVICE, "Events of tests", "Every event.", lambda _: False)
+"""Events themselves as lines, so that a test that names events goes through the pipeline like a sensor's lines."""
+
+
 class World:
-    """One device with its correlator: events in, the latest version of each row out."""
+    """One device before the pipeline: events in, the latest version of each row out.
+
+    The log's time is the latest event's, plus the seconds that the device was quiet.
+    """
 
     def __init__(self, policy: Policy | None = None, **settings: object) -> None:
-        # Each version is published: how seldom they are is looked at where that is what a test is about.
-        policy = policy or listing()
-        self.correlator = Correlator(CorrelationSettings.model_validate(settings), policy)
-        self.emitter = Emitter(self.correlator)
-        self.device = Device(DEVICE)
-        self.correlator.apply_mode_setting(self.device, 0)
-        self.quiet_secs = 0.0
+        # Each version of an alert is published: tests of its delay give a policy with a gap.
+        self._policy = policy or listing()
+        self._settings = CorrelationSettings.model_validate(settings)
+        self.pipeline = self._new_pipeline()
+        self._entries: dict[bytes, bytes] = {}
+        self._offset = self._log_ms = 0
         self.versions: list[Row] = []
         self.verdicts: list[Row] = []
         self.alerts: list[Row] = []
         self.unconfirmed: list[Row] = []
-        """Alerts about proxies that nobody listed."""
+        """Alerts about proxies that are not in the settings: the proxy of these tests is not."""
         self.modes: list[Row] = []
 
+    def _new_pipeline(self) -> Pipeline:
+        return Pipeline(self._settings, self._policy, {EVENTS.name: EVENTS})
+
     def see(self, *events: Event) -> World:
-        """Take events in, each as a batch of its own."""
+        """Send each event as a message of its own."""
         for event in events:
-            self._speak(event)
-            self.emitter.emit(self.device)
-            self._keep(self.emitter.drain())
+            self.see_together(event)
         return self
 
     def see_together(self, *events: Event) -> World:
-        """Take events in as one batch."""
-        for event in events:
-            self._speak(event)
-        self.emitter.emit(self.device)
-        self._keep(self.emitter.drain())
-        return self
-
-    def _speak(self, event: Event) -> None:
-        if self.quiet_secs:
-            self.quiet_secs = 0.0
-            self.correlator.table.resume(self.device)
-        self.correlator.take(self.device, event)
+        """Send events as one message."""
+        self._log_ms = max(self._log_ms, max(-(-event.at // 1000) for event in events))
+        return self._take(b"\n".join(map(line_of, events)), EVENTS.name)
 
     def wait(self, seconds: float) -> World:
-        """Let the device be quiet for so much longer; what it says next ends that."""
-        self.quiet_secs += seconds
-        self.correlator.table.be_quiet(self.device, round(self.quiet_secs * MICROS))
-        self.emitter.emit(self.device)
-        self._keep(self.emitter.drain())
+        """Let the log go on for `seconds` while the device sends nothing."""
+        self._log_ms += round(seconds * 1000)
+        return self._take(b"", TICK_DIALECT)
+
+    def wait_until(self, at: float) -> World:
+        """Let the log go on to a time while the device sends nothing."""
+        return self.wait(at - (self._log_ms - T0 * 1000) / 1000)
+
+    def finish(self) -> World:
+        """End the recording: decide all that waits."""
+        self.pipeline.finish()
+        return self._keep()
+
+    def restart(self) -> World:
+        """Continue with a new pipeline from the stored state, as another worker does."""
+        self._entries.update(self.pipeline.checkpoint())
+        self.pipeline = self._new_pipeline()
+        self.pipeline.restore(self._entries.items())
+        return self
+
+    def _take(self, value: bytes, dialect: str) -> World:
+        self._offset += 1
+        self.pipeline.take(Message(self._offset, self._log_ms, DEVICE.encode(), value, dialect))
+        return self._keep()
+
+    def _keep(self) -> World:
+        output = self.pipeline.drain()
+        assert not output.rejects, "events of tests are valid"
+        self.versions += (as_row(row, NetworkEvent) for row in output.network_events)
+        self.verdicts += (as_row(row, DeviceEvent) for row in output.device_events)
+        for _, encoded in output.alerts:
+            alert = json.loads(encoded)
+            (self.unconfirmed if alert["Kind"] == AlertKind.UNCONFIRMED_PROXY else self.alerts).append(alert)
+        self.modes += (json.loads(row) for row in output.modes)
         return self
 
     @property
+    def device(self) -> Device:
+        """The state of the only device that has a name."""
+        (device,) = (device for name, device in self.pipeline.devices.items() if name)
+        return device
+
+    @property
     def timers(self) -> int:
-        """How many groups wait for their second."""
+        """How many 5-tuples wait for a second of the device's clock."""
         waiting = (keys if isinstance(keys, dict) else {keys: None} for keys in self.device.timers.values())
         return sum(bool(key) and key != DEPARTED_TIMER for keys in waiting for key in keys)
-
-    def finish(self) -> World:
-        """Settle what waits."""
-        self.correlator.finish(self.device)
-        self.emitter.emit(self.device)
-        self.emitter.publish_all(self.device)
-        self._keep(self.emitter.drain())
-        return self
-
-    def _keep(self, output: Output) -> None:
-        self.versions += (as_row(row, NetworkEvent) for row in output.network_events)
-        self.verdicts += (as_row(row, DeviceEvent) for row in output.device_events)
-        for _, alert in output.alerts:
-            told = json.loads(alert)
-            # Nobody listed the proxy of these tests: that is told of each of them.
-            (self.unconfirmed if told["Kind"] == AlertKind.UNCONFIRMED_PROXY else self.alerts).append(told)
-        self.modes += (json.loads(row) for row in output.modes)
 
     @property
     def rows(self) -> list[Row]:
@@ -357,8 +388,8 @@ class World:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The device's book, without what is zero."""
-        return {what: count for what, count in self.device.facts.counts.items() if count}
+        """What became of the device's events, without counts of zero and of lines read."""
+        return {what: n for what, n in self.device.facts.counts.items() if n and what not in ("read", "parsed")}
 
 
 def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -43,16 +42,6 @@ def passed(world: World, until: float, step: float = 50) -> World:
     return world
 
 
-def restart(world: World) -> World:
-    """Take the device back from its items, as a worker that was killed does."""
-    items = {item: packed for item, packed in world.device.items().items() if packed is not None}
-    facts = msgspec.msgpack.decode(msgspec.msgpack.encode(world.device.facts), type=type(world.device.facts))
-    world.device = Device(world.device.name)
-    world.device.facts = facts
-    world.device.retract(items)
-    return world
-
-
 def hops(world: World) -> list[dict[str, object]]:
     """Connection rows of the 5-tuple that these tests are about."""
     return [row for row in world.connections if row["LocalPort"] == PORT]
@@ -69,7 +58,7 @@ def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
     assert not any(str(PORT) in key.split() for key in world.device.groups)
 
     if restarted:
-        restart(world)
+        world.restart()
     world.see(flow_end(timeout + 0.3, started=0, ended=0.3, flow=flow)).wait(20)
     (hop,) = hops(world.finish())
     assert (hop["Outcome"], hop["InitiatingProcessId"], hop["FlowId"]) == ("blocked", 4711, flow)
@@ -168,11 +157,11 @@ def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
         ends.append(flow_end(60, started=at, ended=at + 0.3, port=port, flow=flow))
     remembered = [key for period in world.device.departed.values() for key in period]
     forgotten = world.counts["departed_forgotten"]
-    assert (len(remembered), world.device.departed_count, world.correlator.table.tombstones.total) == (4, 4, 4)
+    assert (len(remembered), world.device.departed_count, world.pipeline.book().get("departed", 0)) == (4, 4, 4)
     assert [any(f" {PORT + number} " in key for key in remembered) for number in range(3)] == [False, True, True]
 
     if restarted:
-        restart(world)
+        world.restart()
     rows = world.see(*ends).finish().connections
     told = [[row for row in rows if row["LocalPort"] == PORT + number] for number in range(3)]
     assert [len(hops) for hops in told] == [1, 1, 1]
@@ -337,7 +326,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
     assert kept > 0
     assert all(second * 10**6 > world.device.facts.now for second in world.device.departed)
     world.wait(90_000).wait(1)
-    assert (world.device.departed, world.device.departed_count, world.correlator.table.tombstones.total) == ({}, 0, 0)
+    assert (world.device.departed, world.device.departed_count, world.pipeline.book().get("departed", 0)) == ({}, 0, 0)
 
 
 def test_a_tombstone_is_small() -> None:

@@ -12,7 +12,6 @@ from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_input import Given
 from streams.correlate.process_verdicts import CANDIDATES_MAX
 from streams.correlate.program_index import LISTED_MIN
-from streams.model.device import Device
 from tests.factories import (
     PORT,
     Row,
@@ -398,10 +397,7 @@ def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
     others = (connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(2_100))
     world.see_together(*others, process_verdict(3.2))
     if restarted:
-        items = {item: packed for item, packed in world.device.items().items() if packed is not None}
-        facts, world.device = world.device.facts, Device(world.device.name)
-        world.device.facts = facts
-        world.device.retract(items)
+        world.restart()
 
     row = latest(world.finish().verdicts)[-1]
     (hop,) = (hop for hop in world.connections if hop["LocalPort"] == 1)

@@ -8,9 +8,8 @@ from itertools import permutations
 import msgspec
 
 from schemas.events import ConnectionOpened, Event, Process
-from streams.model.device import PIDS_MAX, Device, Facts
+from streams.model.device import PIDS_MAX
 from tests.factories import (
-    DEVICE,
     World,
     connection,
     flow_end,
@@ -22,15 +21,6 @@ from tests.factories import (
 )
 
 COMMAND = "curl -x proxy https://www.example.com"
-
-
-def restarted(world: World) -> World:
-    """Its state written and taken back by another worker."""
-    device = Device(DEVICE)
-    device.facts = msgspec.msgpack.decode(msgspec.msgpack.encode(world.device.facts), type=Facts)
-    device.retract({item: packed for item, packed in world.device.items().items() if packed is not None})
-    world.device = device
-    return world
 
 
 def told(*events: Event) -> object:
@@ -175,9 +165,9 @@ def test_a_command_line_that_is_told_needs_no_other() -> None:
 
 def test_it_survives_a_restart() -> None:
     """Before or after the connection: what was learnt is in the state, and so is what is told later."""
-    early = restarted(World().see(program(0))).see(connection(5), request(5.1)).finish()
-    late = restarted(World().see(connection(5), request(5.1))).see(program(0)).finish()
-    ended = restarted(restarted(World().see(program(0, guid="a"), connection(5))).see(program_end(4, guid="a")))
+    early = World().see(program(0)).restart().see(connection(5), request(5.1)).finish()
+    late = World().see(connection(5), request(5.1)).restart().see(program(0)).finish()
+    ended = World().see(program(0, guid="a"), connection(5)).restart().see(program_end(4, guid="a")).restart()
 
     assert early.rows == late.rows
     assert [row["InitiatingProcessCommandLine"] for row in early.rows] == [COMMAND] * 2

@@ -11,10 +11,9 @@ import pytest
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_input import Given
 from streams.correlate.proxy_log import LINES_MAX, TOGETHER_MAX, TOLD_MAX
-from streams.model.device import Device, Facts, peek
+from streams.model.device import peek
 from tests.factories import (
     CLIENT,
-    DEVICE,
     PROXY,
     World,
     connection,
@@ -29,15 +28,6 @@ from tests.factories import (
 
 LISTED = f"{PROXY}:3128"
 UPSTREAM = "203.0.113.80"
-
-
-def restarted(world: World) -> World:
-    """Its state written and taken back by another worker."""
-    device = Device(DEVICE)
-    device.facts = msgspec.msgpack.decode(msgspec.msgpack.encode(world.device.facts), type=Facts)
-    device.retract({item: packed for item, packed in world.device.items().items() if packed is not None})
-    world.device = device
-    return world
 
 
 def more(row: dict[str, object]) -> dict[str, object]:
@@ -194,7 +184,7 @@ def test_waiting_lines_survive_a_restart() -> None:
     events: list[Event] = [proxy_line(9, started=0.1), connection(0, ended=9), request(0.1)]
     expected = whole(World().see(*events).finish())
     for cut in range(1, 4):
-        world = restarted(World().see(*events[:cut])).see(*events[cut:]).finish()
+        world = World().see(*events[:cut]).restart().see(*events[cut:]).finish()
         assert whole(world) == expected
 
 
@@ -432,7 +422,7 @@ def test_a_proxy_that_clients_speak_to_is_not_taken_for_another() -> None:
 def test_whoever_goes_on_decides_the_oldest_first() -> None:
     """At the bound, as many as ever: the same lines leave whether or not a restart lies in between."""
     lines: list[Event] = [proxy_line(5 - i / 1_000, port=2, number=i) for i in range(LINES_MAX)]
-    whole_run, cut = World().see_together(*lines), restarted(World().see_together(*lines))
+    whole_run, cut = World().see_together(*lines), World().see_together(*lines).restart()
     for world in (whole_run, cut):
         world.see(proxy_line(5.5, port=2))
 
@@ -445,8 +435,8 @@ def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     settled: list[bool] = []
     both: list[Event] = [proxy_line(0, started=0), connection(1)]
     for events in (both, both[::-1]):
-        for world in (World().see(*events), restarted(World().see(*events))):
-            world.correlator.proxy_log_due = lambda device, second: settled.extend(  # type: ignore[method-assign]  # noqa: ARG005
+        for world in (World().see(*events), World().see(*events).restart()):
+            world.pipeline.correlator.proxy_log_due = lambda device, second: settled.extend(  # type: ignore[method-assign]  # noqa: ARG005
                 one.settled for group in device.groups.values() for one in peek(group)
             )
             world.see(connection(9.5, port=9))

@@ -189,9 +189,8 @@ def test_an_indicator_added_after_the_fact_changes_nothing() -> None:
     """What was asked before it was in force is history (`unproxy replay --indicators` looks there)."""
     policy = listing(modes=["dev-1=off"])
     world = World(policy).see(request(0.1, "bad.example:443"))
-    policy.indicators.put(indicator(BAD), since_ms=1)
+    policy.indicators.put(indicator(BAD), since_ms=T0 * 1000 + 1500)
     world.see(request(1, "bad.example:443", port=2, flow="2"))
-    policy.logged_ms = 1
     world.see(request(2, "bad.example:443", port=3, flow="3")).finish()
 
     assert told(world) == {("not_enforced", "bad.example"): 1}

@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from schemas.clock import iso_micros
 from schemas.events import Action, Event, ProtectionMode
 from schemas.indicator_input import Given
+from schemas.parsers import dialects
 from schemas.settings import CorrelationSettings, ProtectionSettings
 from streams.alerts.policy import Policy
 from streams.pipeline import Message, Pipeline
-from tests.factories import T0, connection, listing, micros, name, process_verdict, request, verdict
+from tests.factories import EVENTS, T0, connection, line_of, listing, micros, name, process_verdict, request, verdict
 from tests.windows_lines import mode_line
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -103,18 +104,14 @@ STORY: Mapping[str, tuple[tuple[float, float], list[Told]]] = {
 def tables() -> Mapping[str, Sequence[bytes]]:
     """Rows by table, every version of them."""
     settings = CorrelationSettings(proxies=("proxy=10.9.9.9:3128",))
-    pipeline = Pipeline(settings, Policy(SETTINGS, listing(LISTED).indicators))
+    pipeline = Pipeline(settings, Policy(SETTINGS, listing(LISTED).indicators), {**dialects(), EVENTS.name: EVENTS})
     offset = 0
     for device, ((begin, end), told) in STORY.items():
         heard: list[Told] = [(begin + n / 12, _heard(device, begin + n / 12)) for n in range(round((end - begin) * 12))]
         for _, said in sorted(heard + told, key=lambda one: one[0]):
             offset += 1
-            if isinstance(said, bytes):
-                dialect = "winlog" if b"winlog" in said else "suricata"
-                pipeline.take(Message(offset, 0, device.encode(), said, dialect))
-            else:
-                pipeline.correlator.take(pipeline.devices[device], said)
-                pipeline.emitter.emit(pipeline.devices[device])
+            line, dialect = (said, _dialect_of(said)) if isinstance(said, bytes) else (line_of(said), EVENTS.name)
+            pipeline.take(Message(offset, 0, device.encode(), line, dialect, keyed=True))
     pipeline.finish()
     made = pipeline.drain()
     assert not made.rejects
@@ -125,6 +122,10 @@ def tables() -> Mapping[str, Sequence[bytes]]:
         "DeviceCoverage": made.coverage,
         "ProtectionModes": made.modes,
     }
+
+
+def _dialect_of(line: bytes) -> str:
+    return "winlog" if b"winlog" in line else "suricata"
 
 
 def _heard(device: str, hour: float) -> bytes:
