@@ -1,6 +1,6 @@
 """Find retired words inside names and file names, and retired phrases; `make lint` calls it beside codespell.
 
-python -m tests.words
+python -m tests.words [PATH ...]
 
 codespell compares whole words and does not split `snake_case` or `CamelCase`; it has no phrases either. Both read the same list,
 `.codespell/retired.txt`. Prints FILE:LINE: WORD ==> REPLACEMENT for each hit, as codespell does, and exits with 1
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,20 +59,22 @@ def in_text(text: str, words: Mapping[str, str], *, names: bool) -> Iterator[tup
             yield from ((number, word) for name in _NAME.findall(line) for word in in_name(name, words))
 
 
-def tracked() -> Iterator[Path]:
-    """Yield the text files under version control, relative to the root."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def tracked(paths: Sequence[str]) -> Iterator[Path]:
+    """Yield the text files under version control in these paths, relative to the root; without a path in all."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *paths], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         path = Path(name)
         if path.suffix in _TEXTS and not name.startswith(_LEFT_OUT) and (ROOT / path).is_file():
             yield path
 
 
-def main() -> int:
-    """Print each hit; return 1 if there is one."""
+def main(paths: Sequence[str]) -> int:
+    """Print each hit in these paths; return 1 if there is one."""
     words = retired()
     hits = 0
-    for path in tracked():
+    for path in tracked(paths):
         found = [(1, word) for part in path.with_suffix("").parts for word in {*parts(part)} & words.keys()]
         found += in_text((ROOT / path).read_text(encoding="utf-8"), words, names=path.suffix == ".py")
         hits += len(found)
@@ -82,4 +84,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
