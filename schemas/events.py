@@ -8,8 +8,8 @@ device's clock. Strings are "" and numbers None (times 0) where the sensor does 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
+from enum import Flag, StrEnum, auto
 from typing import Protocol
 
 import msgspec
@@ -29,6 +29,7 @@ TEXT_CHARS_MAX = 1_024
 
 IPS_CHARS_MAX = 200
 """Of two addresses, zones included."""
+CLOCK_RANK_UNKNOWN = 1_000
 
 
 def device_name_problem(name: str) -> str:
@@ -120,6 +121,8 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     failed: bool
     process: Process
     event_id: str
+    sensor: str
+    """`Sensor.name` of the sensor that wrote the line."""
     bytes_sent: int | None = None
     """Payload; None where the sensor does not tell, or not yet."""
     bytes_received: int | None = None
@@ -144,6 +147,7 @@ class FlowSummary(msgspec.Struct, frozen=True, gc=False):
     tls: bool
     """TLS was spoken from the first byte, not inside a tunnel."""
     event_id: str
+    sensor: str
 
 
 UNNAMED_TARGET = "?"
@@ -166,6 +170,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The Host header, normalised; "" without one."""
     status: int | None
     event_id: str
+    sensor: str
     started: Micros = 0
     """Start of the flow, 0 when the sensor does not tell."""
 
@@ -187,6 +192,7 @@ class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tunnelled: bool
     """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
     event_id: str
+    sensor: str
     started: Micros = 0
     """Start of the flow, 0 when the sensor does not tell."""
     to_proxy: bool = False
@@ -207,6 +213,7 @@ class SocksRequest(msgspec.Struct, frozen=True, gc=False):
     granted: bool | None
     """What the server answered; None without an answer."""
     event_id: str
+    sensor: str
     started: Micros = 0
     """Start of the flow, 0 when the sensor does not tell."""
 
@@ -239,6 +246,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     title: str
     category: str
     event_id: str
+    sensor: str
     port: int = 0
     """The host's, where the target is UNNAMED_TARGET; else the target has it."""
 
@@ -274,6 +282,7 @@ class ModeChanged(msgspec.Struct, frozen=True, gc=False):
     at: Micros
     mode: ProtectionMode
     event_id: str
+    sensor: str
     before: ProtectionMode | None = None
     """The mode until then, where the sensor tells."""
     evidence: ModeEvidence = ModeEvidence.SENSOR_STATUS
@@ -297,6 +306,7 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
     category: str
     """`ResponseCategory` as hunters know it, such as `CustomBlockList` or `Phishing`."""
     event_id: str
+    sensor: str
     category_group: str = ""
     """`ResponseCategoryGroup`, such as `CustomIndicator` or `Threat`."""
 
@@ -318,6 +328,7 @@ class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
     ended: Micros
     """0 while it runs."""
     event_id: str
+    sensor: str
 
 
 class ProxyDecision(StrEnum):
@@ -367,6 +378,7 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
     proxy: str
     """Name of the proxy, as its log or its shipper gives it; "" without one."""
     event_id: str
+    sensor: str
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and user."""
@@ -470,31 +482,68 @@ class Framing(Protocol):
         """What is held back, as nothing more is to come."""
 
 
+class SensorKind(Flag):
+    """Kind of a sensor: where it observes connections."""
+
+    ENDPOINT = auto()
+    """On the device, beside the process that connects."""
+    NETWORK = auto()
+    """On the wire. It reports flows of a device from its first line about it on: older connections are older than the sensor."""
+    PROXY_LOG = auto()
+    """In the proxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """Declaration of everything that is special about one sensor. `streams` asks it and knows no sensor by name."""
+
+    name: str
+    """The value of `sensor` in its events; unique among all dialects. An endpoint sensor's ids begin with it and a slash."""
+    kind: SensorKind
+    events: tuple[type[msgspec.Struct], ...]
+    """The events that it may emit."""
+    clock_rank: int = CLOCK_RANK_UNKNOWN
+    """Rank of its clock among endpoint sensors; the lowest rank reads the time closest to the operating system's kernel."""
+    flow_id_kind: str = ""
+    """Kind of its flow ids: two different ids of one kind name two connections. "" if it assigns none."""
+    on_endpoint_clock: bool = False
+    """The times of its flows come from the clock of the device's endpoint records."""
+    flow_timeout_secs: int = 0
+    """Default of the longest time from a flow's last packet until its summary is written, as for a connection that was cut off.
+    0: it writes no summaries, or writes them at once."""
+
+
+UNKNOWN_SENSOR = Sensor("", SensorKind(0), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one kind of sensor writes. `parse` never raises; `device_of` names a line's device cheaply ("" if unsure)."""
+    """Format of one sensor's lines, or of several sensors that share it. None of its functions raises."""
 
     name: str
     parse: Callable[[bytes], Parsed]
     written_at: Callable[[bytes], Micros]
-    """When the sensor wrote this line, 0 if it does not say: the order in which lines of several files arrived."""
+    """Return when the sensor wrote the line, 0 if unknown. Lines of several files are merged in this order."""
     device_of: Callable[[bytes], str]
+    """Return the device that the line names, at a low cost; "" if unsure."""
     title: str
     gives: str
-    """One sentence for the reference page: which events come out of it."""
+    """One sentence for the reference page: the events that its lines contain."""
     claims: Callable[[bytes], bool]
-    """Whether a line is written in this dialect, told by its shape, cheaply; never raises. Of any line one dialect may say so."""
+    """Return whether a line has the shape of this dialect, at a low cost. At most one dialect claims a line."""
+    sensors: tuple[Sensor, ...] = ()
+    """The sensors that write in this dialect."""
     split: Callable[[bytes], list[bytes]] | None = None
-    """Takes a line apart that holds several rows (an export's envelope), each to be a line of its own; None: it never does."""
+    """Split a line that holds several rows, such as an export's envelope, into one line per row. None: no line does."""
     own_marks: tuple[bytes, ...] = ()
-    """A line in which an endpoint tells of a connection of its own, from an address it has, contains one of these. (): none does,
-    as with network sensors, which write of everybody's."""
-    is_network_sensor: bool = False
-    """It reports flows of its device from its first line on, whatever that line is about: older connections are older than the
-    sensor. Endpoints' records and proxies' logs do not show that."""
-    flow_timeout_secs: int = 0
-    """By the sensor's defaults the longest time from a flow's last packet until its record is written, as where the flow was cut.
-    0: it writes no such records, or writes them at once."""
+    """A line in which an endpoint reports its own connection, with its own address, contains one of these. Empty if there are no
+    such lines, as with network sensors, which report connections of every device."""
     framing: Callable[[Dates], Framing] | None = None
-    """Where lines cannot be read alone in the file: what makes such lines of them before they are published, given what knows
-    the file's year and zone."""
+    """Make the object that joins a file's lines before they are published, for files whose lines cannot be read alone."""
+    is_network_sensor: bool = field(init=False)
+    """One of its sensors is a network sensor."""
+
+    def __post_init__(self) -> None:
+        """Derive what is asked for each line."""
+        is_network_sensor = any(SensorKind.NETWORK in sensor.kind for sensor in self.sensors)
+        object.__setattr__(self, "is_network_sensor", is_network_sensor)

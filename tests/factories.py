@@ -61,6 +61,11 @@ def tuple_of(port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_por
     return flow_of(CLIENT, port, remote, remote_port, flow)
 
 
+def sensor_of(flow: str) -> str:
+    """Return the sensor whose flow ids look like this one."""
+    return "zeek" if flow.startswith("C") else "sensor" if flow.startswith("u-") else "suricata"
+
+
 def connection(
     at: float,
     *,
@@ -84,6 +89,7 @@ def connection(
         failed,
         Process(pid, process),
         f"socket/{port}/{at}",
+        "socket",
     )
 
 
@@ -103,7 +109,9 @@ def request(
     """An HTTP request: CONNECT for `host:port`, GET for anything with a scheme or a leading slash."""
     method = method or ("GET" if "/" in target else "CONNECT")
     place = tuple_of(port, flow, remote, remote_port)
-    return HttpExchange(DEVICE, micros(at), place, tx, method, target, host, status, f"http/{flow}/{tx}/{at}")
+    return HttpExchange(
+        DEVICE, micros(at), place, tx, method, target, host, status, f"http/{flow}/{tx}/{at}", sensor_of(flow)
+    )
 
 
 def name(
@@ -117,7 +125,15 @@ def name(
     remote_port: int = PROXY_PORT,
 ) -> TlsName:
     """A TLS server name."""
-    return TlsName(DEVICE, micros(at), tuple_of(port, flow, remote, remote_port), sni, tunnelled, f"tls/{flow}/{at}")
+    return TlsName(
+        DEVICE,
+        micros(at),
+        tuple_of(port, flow, remote, remote_port),
+        sni,
+        tunnelled,
+        f"tls/{flow}/{at}",
+        sensor_of(flow),
+    )
 
 
 def verdict(
@@ -138,7 +154,20 @@ def verdict(
     method = ("GET" if "/" in target else "CONNECT") if method is None else method
     place = tuple_of(port, flow, remote, remote_port)
     return Verdict(
-        DEVICE, micros(at), place, 0, action, tx, method, target, host, None, title, "policy", f"alert/{flow}/{tx}/{at}"
+        DEVICE,
+        micros(at),
+        place,
+        0,
+        action,
+        tx,
+        method,
+        target,
+        host,
+        None,
+        title,
+        "policy",
+        f"alert/{flow}/{tx}/{at}",
+        sensor_of(flow),
     )
 
 
@@ -170,6 +199,7 @@ def flow_end(
         midstream,
         tls,
         f"flow/{flow}/{at}",
+        sensor_of(flow),
     )
 
 
@@ -195,6 +225,7 @@ def process_verdict(
         "",
         "CustomBlockList",
         f"1126/{number}/{at}",
+        "defender",
     )
 
 
@@ -215,12 +246,14 @@ def program(
         guid=guid,
     )  # fmt: skip
     over = micros(ended) if ended is not None else 0
-    return ProcessStarted(DEVICE, over or start, who, over, f"sysmon/{5 if over else 1}/{pid}/{at}")
+    return ProcessStarted(DEVICE, over or start, who, over, f"sysmon/{5 if over else 1}/{pid}/{at}", "sysmon")
 
 
 def program_end(at: float, *, guid: str, pid: int = 4711, process: str = "curl") -> ProcessStarted:
     """A process's end, told without its start."""
-    return ProcessStarted(DEVICE, micros(at), Process(pid, process, guid=guid), micros(at), f"sysmon/5/{pid}/{at}")
+    return ProcessStarted(
+        DEVICE, micros(at), Process(pid, process, guid=guid), micros(at), f"sysmon/5/{pid}/{at}", "sysmon"
+    )
 
 
 def proxy_line(
@@ -244,13 +277,13 @@ def proxy_line(
     begun = micros(at if started is None else started)
     return ProxyLogged(
         DEVICE, micros(at), client, port, proxy, proxy_port, begun, method, target, host, target_port, status, decision,
-        upstream, 443, 300, 4000, user, "squid1", f"squid/{number}/{at}",
+        upstream, 443, 300, 4000, user, "squid1", f"squid/{number}/{at}", "squid",
     )  # fmt: skip
 
 
 def mode(at: float, mode: ProtectionMode, before: ProtectionMode | None = None) -> ModeChanged:
     """The device's protection mode changed."""
-    return ModeChanged(DEVICE, micros(at), mode, f"5007/{at}", before, ModeEvidence.DEFENDER_SETTING)
+    return ModeChanged(DEVICE, micros(at), mode, f"5007/{at}", "defender", before, ModeEvidence.DEFENDER_SETTING)
 
 
 def indicator(given: Given) -> Indicator:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import cache
+from functools import cache, lru_cache
 
-from schemas.events import Dialect
+from schemas.events import UNKNOWN_SENSOR, Dialect, Sensor
 
 
 @cache
@@ -21,3 +21,24 @@ def dialects() -> dict[str, Dialect]:
         assert dialect.name not in found, f"two dialects are called {dialect.name}"
         found[dialect.name] = dialect
     return found
+
+
+@cache
+def sensors() -> dict[str, Sensor]:
+    """Return every sensor by name."""
+    declared = [sensor for dialect in dialects().values() for sensor in dialect.sensors]
+    found = {sensor.name: sensor for sensor in declared}
+    assert len(found) == len(declared), "two sensors have the same name"
+    return found
+
+
+@lru_cache(maxsize=256)
+def sensor_of(name: str) -> Sensor:
+    """Return the declaration of a sensor, or `UNKNOWN_SENSOR`."""
+    return sensors().get(name, UNKNOWN_SENSOR)
+
+
+@cache
+def endpoint_clock_kinds() -> frozenset[str]:
+    """Return the kinds of flow ids whose sensors use the clock of the device's endpoint records."""
+    return frozenset(sensor.flow_id_kind for sensor in sensors().values() if sensor.on_endpoint_clock)

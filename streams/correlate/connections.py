@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.events import Flow, Micros
+from schemas.events import Micros
 from streams.alerts.folding import touch
 from streams.assess.assessment import flow_name
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
@@ -11,21 +11,21 @@ from streams.correlate.matching import kernel_for_flow
 from streams.correlate.sensor_merge import mark_of, may_have_twin, told_by_another
 from streams.model.connection import Connection, Group
 from streams.model.device import PROXIES_MAX, Device
-from streams.model.evidence import APART
+from streams.model.evidence import APART, FlowEvidence, kind_of_flow
 
 
 class ConnectionTable(ConnectionLifecycle):
     """Table of connections, which finds the connection of each piece of evidence and learns which remote ends are proxies."""
 
     def locate(
-        self, device: Device, flow: Flow, at: Micros, started: Micros, since: Micros = 0, until: Micros = 0
+        self, device: Device, event: FlowEvidence, started: Micros, since: Micros = 0, until: Micros = 0
     ) -> tuple[str, Connection]:
         """Find or create the connection of a sensor's evidence; return its 5-tuple, client first, and the connection.
 
-        `at` is the time of the evidence. `started` is the flow's start, 0 if the evidence does not contain it. `since`
-        and `until` bound the time in which a flow summary observed the flow. All are in microseconds.
+        `started` is the flow's start, 0 if the event does not contain it. `since` and `until` bound the time in which a
+        flow summary observed the flow. All are in microseconds.
         """
-        facts = device.facts
+        facts, flow, at = device.facts, event.flow, event.at
         if at < facts.sensor_first or not facts.sensor_first:
             self.see_sensor(device, at)
         key, flow_id = flow.key, flow.id
@@ -48,25 +48,27 @@ class ConnectionTable(ConnectionLifecycle):
             if connection is not None:
                 flow_id = connection.flow_id  # The first sensor's id of the flow.
         if connection is None:
+            kind = kind_of_flow(event)
             if group is not None:
-                connection = kernel_for_flow(group, at, started, flow_id)
+                connection = kernel_for_flow(group, at, started, kind)
             if connection is None:
                 connection = self.new(device, key, group, at, self.lateness)
                 if device.departed or facts.forgotten_until:
                     since, until = since or at, until or at
-                    gone = departed_flow(device, key, flow_id, started, since, until)
+                    gone = departed_flow(device, key, flow_id, kind, started, since, until)
                     if gone is None and facts.forgotten_until:
                         since = started or since
-                        gone = forgotten_flow(device, group or [], flow_id, since, until, self.linger)
+                        gone = forgotten_flow(device, group or [], flow_id, kind, since, until, self.linger)
                     if gone is not None:
-                        connection.flow_id, connection.first = flow_id, min(at, facts.now)
+                        connection.flow_id, connection.flow_kinds = flow_id, (kind,)
+                        connection.first = min(at, facts.now)
                         self.mark_late(device, connection, gone)
                         return key, connection
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
             if flow_id and connection.first:
                 told_by_another(connection)
-            connection.flow_id = flow_id
+            connection.flow_id, connection.flow_kinds = flow_id, (kind, *connection.flow_kinds[1:])
             if started:
                 connection.flow_started = connection.flow_started or started
         at = min(at, facts.now)  # Cap times ahead of the device's clock: they are not trusted.
@@ -77,13 +79,13 @@ class ConnectionTable(ConnectionLifecycle):
         return key, connection
 
     @staticmethod
-    def is_new(device: Device, connection: Connection, flow: Flow, evidence: int) -> bool:
+    def is_new(device: Device, connection: Connection, event: FlowEvidence, evidence: int) -> bool:
         """Remember a piece of evidence; return False for a repeat.
 
         A repeat changes nothing, so it does not extend the connection's time in the state.
         """
-        if connection.flow_ids and flow.id != connection.flow_id:
-            evidence ^= mark_of(flow.id)
+        if connection.flow_ids and event.flow.id != connection.flow_id:
+            evidence ^= mark_of(kind_of_flow(event))
         if not connection.is_new(evidence):
             return False
         connection.last = max(connection.last, device.facts.now)

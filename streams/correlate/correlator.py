@@ -61,7 +61,7 @@ from streams.correlate.sensor_merge import (
     add_sensor_record,
     count_for_its_sensor,
     merged,
-    of_same_speaker,
+    of_same_sensor,
     same_connection,
     same_of_another,
     to_sensor_record,
@@ -162,6 +162,7 @@ class Correlator:
             -1 if event.bytes_sent is None else event.bytes_sent,
             -1 if event.bytes_received is None else event.bytes_received,
             event.exec_after,
+            event.sensor,
         )
         if group is None:
             connection = self._new_kernel(device, key, None, kernel)
@@ -169,7 +170,7 @@ class Correlator:
             for known in group:
                 if known.kernel is None:
                     continue
-                if of_same_speaker(known, kernel) is not None:
+                if of_same_sensor(known, kernel) is not None:
                     self._merge_kernel(device, key, known, kernel)
                     return
             seen_twice = same_connection(group, kernel)
@@ -213,7 +214,7 @@ class Correlator:
         """Merge a further endpoint record of a connection, from the same sensor or from another one."""
         kernel = connection.kernel
         assert kernel is not None, "only called for a connection with a kernel record"
-        if connection.sensor_records or of_same_speaker(connection, more) is None:
+        if connection.sensor_records or of_same_sensor(connection, more) is None:
             is_new = add_sensor_record(connection, more)
         else:
             connection.kernel = merged(kernel, more)
@@ -227,10 +228,10 @@ class Correlator:
 
     def _closed(self, device: Device, event: FlowSummary) -> None:
         started = 0 if event.midstream else event.started
-        key, connection = self.table.locate(device, event.flow, event.at, started, event.started, event.ended)
-        if not self.table.is_new(device, connection, event.flow, evidence_key(SUMMARY, event.at)):
+        key, connection = self.table.locate(device, event, started, event.started, event.ended)
+        if not self.table.is_new(device, connection, event, evidence_key(SUMMARY, event.at)):
             return
-        if not connection.summarised and (kind := kind_of_flow(event.flow.id)) not in device.facts.summary_kinds:
+        if not connection.summarised and (kind := kind_of_flow(event)) not in device.facts.summary_kinds:
             device.facts.summary_kinds.append(kind)
         connection.summarised += 1
         if event.started and not event.midstream:
@@ -250,14 +251,12 @@ class Correlator:
         self.table.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
-        key, connection = self.table.locate(device, event.flow, event.at, event.started)
+        key, connection = self.table.locate(device, event, event.started)
         if event.started and not connection.flow_started:
             self.table.match_by_start(device, key, connection, event.started)
         self.table.http_seen(device, event.at)
         tunnel = event.method == "CONNECT"
-        if not self.table.is_new(
-            device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)
-        ):
+        if not self.table.is_new(device, connection, event, evidence_key(REQUEST, event.at, event.tx << 1 | tunnel)):
             return
         evidence = (event.at, event.event_id)
         if tunnel:
@@ -299,13 +298,11 @@ class Correlator:
         self.table.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
-        key, connection = self.table.locate(device, event.flow, event.at, event.started)
+        key, connection = self.table.locate(device, event, event.started)
         if event.started and not connection.flow_started:
             self.table.match_by_start(device, key, connection, event.started)
         self.table.http_seen(device, event.at)
-        if self.table.is_new(
-            device, connection, event.flow, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))
-        ):
+        if self.table.is_new(device, connection, event, evidence_key(NAME, event.at, zlib.crc32(event.sni.encode()))):
             if event.to_proxy:
                 self.table.learn(device, key, answered=False)
                 # At the bound on learnt proxies, the remote end is a proxy for this connection only.
@@ -319,11 +316,11 @@ class Correlator:
                 device.touched[key] = None
 
     def _socks(self, device: Device, event: SocksRequest) -> None:
-        key, connection = self.table.locate(device, event.flow, event.at, event.started)
+        key, connection = self.table.locate(device, event, event.started)
         if event.started and not connection.flow_started:
             self.table.match_by_start(device, key, connection, event.started)
         self.table.http_seen(device, event.at)
-        if not self.table.is_new(device, connection, event.flow, evidence_key(REQUEST, event.at, event.tx << 1 | True)):
+        if not self.table.is_new(device, connection, event, evidence_key(REQUEST, event.at, event.tx << 1 | True)):
             return
         connection.connect = connection.asked = True
         # Do not infer other ports: a SOCKS server is often the device itself, and its other ports are not proxies.
@@ -355,7 +352,7 @@ class Correlator:
         since = at if facts.settings_mode or facts.now else 0
         facts.settings_mode = mode or ""
         if mode is not None:
-            self._mode(device, ModeChanged(device.name, since, mode, "", evidence=ModeEvidence.SETTINGS))
+            self._mode(device, ModeChanged(device.name, since, mode, "", "", evidence=ModeEvidence.SETTINGS))
 
     def _compare(
         self,
@@ -374,11 +371,11 @@ class Correlator:
         A late connection notes no hit for a destination whose row was emitted before the departed connection left.
         """
         if connection.flow_ids:
-            count_for_its_sensor(connection, asked, event.flow.id)
+            count_for_its_sensor(connection, asked, event)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
         late = connection.late
         if matches and asked is not None and not (late is not None and was_told(late, host, port)):
-            sensor = kind_of_flow(event.flow.id)
+            sensor = kind_of_flow(event)
             note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1, sensor)
 
     def _compare_name(
@@ -398,7 +395,7 @@ class Correlator:
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches and connection.late is None:
             request = 0 if isinstance(event, TlsName) else event.tx + 1
-            sensor = kind_of_flow(event.flow.id)
+            sensor = kind_of_flow(event)
             note_hit(connection.hits, matches, host, port, event.at, event.event_id, request, sensor)
 
 

@@ -29,14 +29,13 @@ from msgspec.structs import replace
 
 from schemas.clock import MICROS
 from schemas.events import Micros
-from schemas.parsers import dialects
+from schemas.parsers import sensors
 from schemas.settings import CorrelationSettings
 from streams.assess.assessment import flow_name
 from streams.correlate.matching import lives_apart
-from streams.correlate.sensor_merge import speaker
 from streams.model.connection import FROM_FLOW, GROUP_MAX, Connection, Departed, Group, Kernel
 from streams.model.device import DEPARTED_TIMER, Device
-from streams.model.evidence import APART, kind_of_flow
+from streams.model.evidence import APART
 
 DEPARTED_MAX = 65_536
 """5-tuples stored per device, counted once in each period. Beyond it the oldest is forgotten with its connections."""
@@ -57,7 +56,7 @@ class Tombstones:
     """Tombstones of one partition's devices."""
 
     def __init__(self, settings: CorrelationSettings) -> None:
-        declared = max(dialect.flow_timeout_secs for dialect in dialects().values())
+        declared = max(sensor.flow_timeout_secs for sensor in sensors().values())
         self.kept: Micros = round((settings.flow_timeout_secs or declared) * MICROS)
         """Microseconds for which a tombstone is stored after its connection left."""
         self.total = 0
@@ -115,19 +114,22 @@ class Tombstones:
 def tombstone_of(connection: Connection) -> Departed:
     """Return the tombstone of a connection."""
     kernel, first = connection.kernel, connection.first
-    flow_ids = (connection.flow_id, *connection.flow_ids) if first else ()
+    flow_ids, flow_kinds = ((connection.flow_id, *connection.flow_ids), connection.flow_kinds) if first else ((), ())
     kernels: tuple[tuple[str, Micros], ...] = ()
     start = kernel_end = 0
     if kernel is not None:
         start, kernel_end = kernel.started, kernel.ended
-        kernels = ((speaker(kernel.event_id), start),)
+        kernels = ((kernel.sensor, start),)
         if connection.sensor_records:
-            kernels = tuple([(speaker(record.event_id), record.started) for record in connection.sensor_records])
+            kernels = tuple([(record.sensor, record.started) for record in connection.sensor_records])
     told = tuple([told_as(d.host, d.port) for d in connection.destinations if d.sent])
     left = connection.late
     if left is not None:
         kernels = tuple(dict.fromkeys([*left.kernels, *kernels]))
-        return replace(left, flow_ids=flow_ids or left.flow_ids, kernels=kernels, told=(*left.told, *told))
+        told = (*left.told, *told)
+        if not flow_ids:
+            flow_ids, flow_kinds = left.flow_ids, left.flow_kinds
+        return replace(left, flow_ids=flow_ids, flow_kinds=flow_kinds, kernels=kernels, told=told)
     from_flow, name = connection.identity == FROM_FLOW, connection.row_name
     if not name and not connection.flow_id and (told or from_flow):
         name = flow_name(connection)
@@ -136,11 +138,11 @@ def tombstone_of(connection: Connection) -> Departed:
         other_start = 0
     started = connection.flow_started or start or first
     ended = kernel_end or connection.flow_ended
-    return Departed(started, ended, flow_ids, kernels, from_flow, other_start, name, told)
+    return Departed(started, ended, flow_ids, kernels, from_flow, other_start, name, told, flow_kinds)
 
 
 def departed_flow(
-    device: Device, key: str, flow_id: str, started: Micros, since: Micros, until: Micros
+    device: Device, key: str, flow_id: str, kind: str, started: Micros, since: Micros, until: Micros
 ) -> Departed | None:
     """Return the departed connection that a network sensor's evidence belongs to, or None.
 
@@ -148,18 +150,17 @@ def departed_flow(
     microseconds.
     """
     known = _departed(device, key)
-    kind = kind_of_flow(flow_id)
     fitting = []
     for left in known:
         if flow_id and flow_id in left.flow_ids:
             return left
-        if not (flow_id and kind in map(kind_of_flow, left.flow_ids)) and _is_of(left, started, since, until):
+        if not (flow_id and kind in left.flow_kinds) and _is_of(left, started, since, until):
             fitting.append(left)
     return min(fitting, key=lambda left: abs(left.started - (started or since)), default=None)
 
 
 def forgotten_flow(
-    device: Device, group: Group, flow_id: str, since: Micros, until: Micros, linger: Micros
+    device: Device, group: Group, flow_id: str, kind: str, since: Micros, until: Micros, linger: Micros
 ) -> Departed | None:
     """Return a stand-in for a departed connection that evidence of a network sensor may belong to and whose tombstone is gone.
 
@@ -175,7 +176,9 @@ def forgotten_flow(
     others = [c for c in group if c.late is None and c.started]
     if not all(lives_apart(c.started - APART, c.ended and c.ended + APART, since, until) for c in others):
         return None
-    return Departed(since, until, (flow_id,) if flow_id else (), (), True, 0, "", (ALL_TOLD,))
+    return Departed(
+        since, until, (flow_id,) if flow_id else (), (), True, 0, "", (ALL_TOLD,), (kind,) if flow_id else ()
+    )
 
 
 def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None:
@@ -183,7 +186,7 @@ def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None
 
     It has a record of the same sensor with the same start, or the record is another sensor's view of it.
     """
-    who = speaker(kernel.event_id)
+    who = kernel.sensor
     fitting = []
     for left in _departed(device, key):
         if (who, kernel.started) in left.kernels:

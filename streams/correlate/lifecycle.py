@@ -37,7 +37,7 @@ from streams.model.connection import (
     Group,
 )
 from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIMER, Device
-from streams.model.evidence import add_destination, kind_of_flow
+from streams.model.evidence import add_destination
 
 LEAP: Micros = 3_600 * MICROS
 """Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
@@ -241,8 +241,12 @@ class ConnectionLifecycle:
         connection.identity = FROM_FLOW if left.from_flow else FROM_KERNEL
         connection.kernel_name = left.kernel_name or (left.kernels[0][1] if left.kernels else 0)
         if left.flow_ids:
-            others = {connection.flow_id, *connection.flow_ids, *left.flow_ids} - {left.flow_ids[0]}
-            connection.flow_id, connection.flow_ids = left.flow_ids[0], tuple(sorted(others - {""}))
+            known = dict(zip((connection.flow_id, *connection.flow_ids), connection.flow_kinds, strict=False))
+            known |= dict(zip(left.flow_ids, left.flow_kinds, strict=True))
+            connection.flow_id = left.flow_ids[0]
+            others = sorted(known.keys() - {connection.flow_id, ""})
+            connection.flow_ids = tuple(others)
+            connection.flow_kinds = tuple([known[flow_id] for flow_id in (connection.flow_id, *others)])
         connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
         connection.hits.clear()
         self.count(device, "connections", -1)
@@ -292,8 +296,8 @@ class ConnectionLifecycle:
                 self.swap(device, key, connection, self.new(device, key, group, connection.first, self.patience))
             return
         if surely:
-            started, flow_id = connection.flow_started, connection.flow_id
-            other = kernel_for_flow(group, connection.first, started, flow_id) if started else None
+            started, kind = connection.flow_started, connection.flow_kind
+            other = kernel_for_flow(group, connection.first, started, kind) if started else None
         else:
             other = only_kernel_left(group, connection)
         if other is None or (other.sent and connection.sent):
@@ -358,7 +362,9 @@ class ConnectionLifecycle:
     def _recognise(self, device: Device, key: str, flow: Connection) -> None:
         """Mark a flow late if its start, known only after its first evidence, fits a departed connection."""
         since, until = flow.flow_started, flow.flow_ended
-        left = departed_flow(device, key, flow.flow_id, since, since, until) if flow.late is None else None
+        left = None
+        if flow.late is None:
+            left = departed_flow(device, key, flow.flow_id, flow.flow_kind, since, since, until)
         if left is not None:
             self.mark_late(device, flow, left)
 
@@ -514,8 +520,8 @@ class ConnectionLifecycle:
 
         It rests longer while its flow summary is missing and the sensor is known to write such summaries.
         """
-        flow_id = connection.flow_id
-        if not flow_id or connection.summarised or kind_of_flow(flow_id) not in device.facts.summary_kinds:
+        kind = connection.flow_kind
+        if not connection.flow_id or connection.summarised or kind not in device.facts.summary_kinds:
             return self.linger
         return self.linger + self.tombstones.kept
 

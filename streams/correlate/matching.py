@@ -23,8 +23,9 @@ A match by rule 2 is corrected when better evidence arrives. No match is better 
 from __future__ import annotations
 
 from schemas.events import Micros
+from schemas.parsers import endpoint_clock_kinds
 from streams.model.connection import Connection, Group, Kernel
-from streams.model.evidence import APART, kind_of_flow
+from streams.model.evidence import APART
 
 SAME_START: Micros = 50_000
 """Microseconds. Two readings of one SYN that are this near match at once."""
@@ -34,8 +35,6 @@ EARLY: Micros = 10_000
 """Microseconds by which a sensor's time may precede the endpoint record's start: two clocks' readings of one packet."""
 LOGGING_DELAY: Micros = 20_000
 """Microseconds after the close within which a record is still logged in the ordinary way."""
-OWN_FLOWS = "u-"
-"""Prefix of flow ids of `unproxy sensor`. Its `http` records and its connections have times of one clock."""
 OWN_SKEW: Micros = 1_000
 """Microseconds by which the first packet of a flow of `unproxy sensor` may precede its connection's attempt: two readings of
 one clock. The attempt itself comes first."""
@@ -48,12 +47,12 @@ CONNECT without an observed answer together with the flow record. That is 61 s a
 closed flows (60 s) and its pass over the flows (1 s)."""
 
 
-def _distance(kernel: Kernel, started: Micros, flow_id: str) -> Micros:
+def _distance(kernel: Kernel, started: Micros, kind: str) -> Micros:
     """Return how far an endpoint record's start and a flow's start are apart; beyond every tolerance where they contradict.
 
     An attempt that came after the first packet of a flow of `unproxy sensor` belongs to a later connection of the 5-tuple.
     """
-    if kernel.started > started + OWN_SKEW and flow_id.startswith(OWN_FLOWS):
+    if kernel.started > started + OWN_SKEW and kind in endpoint_clock_kinds():
         return APART + kernel.started - started
     return abs(kernel.started - started)
 
@@ -76,33 +75,33 @@ def _may_be_logged_at(kernel: Kernel, at: Micros) -> bool:
     return kernel.started - EARLY <= at and (not kernel.ended or at <= kernel.ended + LOGGED_LATE_MAX)
 
 
-def kernel_for_flow(group: Group, at: Micros, started: Micros, flow_id: str) -> Connection | None:
+def kernel_for_flow(group: Group, at: Micros, started: Micros, kind: str) -> Connection | None:
     """Return the connection with only an endpoint record that this sensor evidence belongs to (rules 1 and 2), or None."""
     free = [c for c in group if c.kernel is not None and not c.flow_id]
-    if flow_id.startswith(OWN_FLOWS):
+    if kind in endpoint_clock_kinds():
         free = [c for c in free if c.kernel is not None and not _is_over(c.kernel, at, started)]
     if started:
-        return _nearest(free, started, SAME_START, flow_id)
+        return _nearest(free, started, SAME_START, kind)
     before = [c for c in free if c.kernel is not None and c.kernel.started - EARLY <= at]
-    if len(before) != 1 or _may_be_of_told(group, before[0], flow_id, at):
+    if len(before) != 1 or _may_be_of_told(group, before[0], kind, at):
         return None
     kernel = before[0].kernel
     return before[0] if kernel is not None and _open_at(kernel, at) else None
 
 
-def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) -> bool:
+def _may_be_of_told(group: Group, free: Connection, kind: str, at: Micros) -> bool:
     """Return whether this evidence may belong to another connection that only other kinds of sensors reported.
 
     That connection began after the free one, or was open at `at`.
     """
     assert free.kernel is not None, "only of a connection with a kernel record"
-    kind, since = kind_of_flow(flow_id), free.kernel.started
+    since = free.kernel.started
     return any(
         c.kernel is not None
         and c.kernel.started - EARLY <= at
         and (c.kernel.started > since or _open_at(c.kernel, at))
         and c.flow_id
-        and kind not in {kind_of_flow(known) for known in (c.flow_id, *c.flow_ids)}
+        and kind not in c.flow_kinds
         for c in group
     )
 
@@ -110,9 +109,9 @@ def _may_be_of_told(group: Group, free: Connection, flow_id: str, at: Micros) ->
 def flow_for_kernel(group: Group, kernel: Kernel) -> Connection | None:
     """Return the connection with only a flow that this endpoint record belongs to (rules 1 and 2), or None."""
     free = [c for c in group if c.kernel is None and not c.held]
-    near = [c for c in free if c.flow_started and _distance(kernel, c.flow_started, c.flow_id) <= SAME_START]
+    near = [c for c in free if c.flow_started and _distance(kernel, c.flow_started, c.flow_kind) <= SAME_START]
     if near:
-        return min(near, key=lambda c: (_distance(kernel, c.flow_started, c.flow_id), c.flow_id))
+        return min(near, key=lambda c: (_distance(kernel, c.flow_started, c.flow_kind), c.flow_id))
     current = [c for c in free if not c.flow_started and _open_at(kernel, c.first)]
     return current[0] if len(current) == 1 else None
 
@@ -123,10 +122,10 @@ def better_kernel(group: Group, flow: Connection) -> Connection | None:
         return None
     started = flow.flow_started
     others = [c for c in group if c is not flow and _fits_exchanged(c, flow)]
-    best = _nearest(others, started, START_TOLERANCE, flow.flow_id)
+    best = _nearest(others, started, START_TOLERANCE, flow.flow_kind)
     if best is None or best.kernel is None:
         return None
-    is_better = _distance(best.kernel, started, flow.flow_id) < _distance(flow.kernel, started, flow.flow_id)
+    is_better = _distance(best.kernel, started, flow.flow_kind) < _distance(flow.kernel, started, flow.flow_kind)
     return best if is_better else None
 
 
@@ -139,7 +138,7 @@ def _fits_exchanged(other: Connection, flow: Connection) -> bool:
         return False
     if not other.flow_started:
         return True
-    ends = ((flow.flow_started, flow.flow_id), (other.flow_started, other.flow_id))
+    ends = ((flow.flow_started, flow.flow_kind), (other.flow_started, other.flow_id))
     now = _distance(flow.kernel, *ends[0]) + _distance(other.kernel, *ends[1])
     return _distance(other.kernel, *ends[0]) + _distance(flow.kernel, *ends[1]) < now
 
@@ -151,9 +150,9 @@ def wrongly_matched(group: Group, kernel: Kernel) -> Connection | None:
         if old is None or not connection.flow_id:
             continue
         if connection.flow_started:
-            started, flow_id = connection.flow_started, connection.flow_id
-            distance = _distance(kernel, started, flow_id)
-            if distance <= START_TOLERANCE and distance < _distance(old, started, flow_id):
+            started, kind = connection.flow_started, connection.flow_kind
+            distance = _distance(kernel, started, kind)
+            if distance <= START_TOLERANCE and distance < _distance(old, started, kind):
                 return connection
         elif old.started < kernel.started and _fits_better(kernel, old, connection.first):
             return connection
@@ -183,7 +182,7 @@ def is_refuted(flow: Connection) -> bool:
 def began_after_close(flow: Connection) -> bool:
     """Return whether a flow of `unproxy sensor` began after its endpoint record's connection had closed."""
     kernel = flow.kernel
-    if kernel is None or not flow.flow_id.startswith(OWN_FLOWS):
+    if kernel is None or flow.flow_kind not in endpoint_clock_kinds():
         return False
     return _is_over(kernel, flow.first, flow.flow_started)
 
@@ -213,7 +212,7 @@ def may_be_of_another(group: Group, flow: Connection) -> bool:
 
 def _free_before(group: Group, flow: Connection) -> Group:
     """Return the endpoint records without a flow that began before this flow's evidence."""
-    own = flow.flow_id.startswith(OWN_FLOWS)
+    own = flow.flow_kind in endpoint_clock_kinds()
     return [
         c
         for c in group
@@ -228,14 +227,14 @@ def only_kernel_left(group: Group, flow: Connection) -> Connection | None:
     """Return the one endpoint record without a flow that this flow may belong to (rules 1, 3 and 4); None if not exactly one."""
     free = _free_before(group, flow)
     if flow.flow_started:
-        nearest = _nearest(free, flow.flow_started, START_TOLERANCE, flow.flow_id)
+        nearest = _nearest(free, flow.flow_started, START_TOLERANCE, flow.flow_kind)
         # With one clock for both, a start that is not near belongs to another connection.
-        return nearest or (None if flow.flow_id.startswith(OWN_FLOWS) else _only_one_near(group, flow))
+        return nearest or (None if flow.flow_kind in endpoint_clock_kinds() else _only_one_near(group, flow))
     if len(free) != 1:
         return None if free else _only_one_near(group, flow)
     kernel = free[0].kernel
     sure = kernel is not None and _may_be_logged_at(kernel, flow.first)
-    return free[0] if sure and not _may_be_of_told(group, free[0], flow.flow_id, flow.first) else None
+    return free[0] if sure and not _may_be_of_told(group, free[0], flow.flow_kind, flow.first) else None
 
 
 def _only_one_near(group: Group, flow: Connection) -> Connection | None:
@@ -248,11 +247,11 @@ def _only_one_near(group: Group, flow: Connection) -> Connection | None:
     return None if rivals else free[0]
 
 
-def _nearest(connections: list[Connection], started: Micros, tolerance: Micros, flow_id: str) -> Connection | None:
+def _nearest(connections: list[Connection], started: Micros, tolerance: Micros, kind: str) -> Connection | None:
     """Return the connection whose endpoint record began nearest to a flow's start, within the tolerance, or None."""
     best, nearest = None, tolerance + 1
     for connection in connections:
         kernel = connection.kernel
-        if kernel is not None and (distance := _distance(kernel, started, flow_id)) < nearest:
+        if kernel is not None and (distance := _distance(kernel, started, kind)) < nearest:
             best, nearest = connection, distance
     return best

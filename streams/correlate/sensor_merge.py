@@ -4,11 +4,10 @@ A 5-tuple is used again within milliseconds, and clocks differ by seconds. So ti
 report on one connection. Two views are merged only if neither may belong to another connection; if in doubt, there are
 two rows.
 
-- The first part of an endpoint record's id identifies its sensor. Records of different sensors are one attempt if process
-  and life agree. Times come from the sensor closest to the kernel. The process comes from the sensor that reports most of it;
-  the other sensors fill its gaps.
-- The flow id identifies the kind of a network sensor. The rows of the second kind's flow wait until the connection is decided
-  (`held`), as it is known by then whether the flow is another view of the first one.
+- Records of different endpoint sensors are one attempt if process and life agree. Times come from the sensor with the best clock
+  (`Sensor.clock_rank`). The process comes from the sensor that reports most of it; the other sensors fill its gaps.
+- Network sensors differ in the kind of their flow ids (`Sensor.flow_id_kind`). The rows of the second kind's flow wait until the
+  connection is decided (`held`), as it is known by then whether the flow is another view of the first one.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from schemas.events import Micros, Process
+from schemas.parsers import sensor_of
 from streams.correlate.matching import SAME_START, lives_apart, may_be_flow_of
 from streams.model.connection import (
     BY_CONNECT,
@@ -32,31 +32,23 @@ from streams.model.connection import (
     Group,
     Kernel,
 )
-from streams.model.evidence import APART, add_name, keep_judged, kind_of_flow
+from streams.model.evidence import APART, FlowEvidence, add_name, keep_judged, kind_of_flow
 from streams.model.protection import Hit
 
-NEXT_TO_THE_KERNEL = ("socket", "sensor", "tetragon", "falco", "auditd", "osquery", "security", "sysmon", "ecs", "mde")
-"""First parts of endpoint records' ids, the best clock first; other sensors rank last."""
 COMM_CHARS = 15
 """Characters of a process name that Linux reports (proc(5), `comm`)."""
 
 
-def speaker(event_id: str) -> str:
-    """Return the sensor that wrote an endpoint record."""
-    return event_id.partition("/")[0]
+def mark_of(kind: str) -> int:
+    """Return the number that distinguishes evidence of a further kind of flow ids from equal evidence of the first sensor."""
+    return zlib.crc32(b"sensor " + kind.encode())
 
 
-def mark_of(flow_id: str) -> int:
-    """Return the number that distinguishes a further sensor's evidence from equal evidence of the first sensor."""
-    return zlib.crc32(b"sensor " + kind_of_flow(flow_id).encode())
-
-
-def of_same_speaker(connection: Connection, kernel: Kernel) -> Kernel | None:
+def of_same_sensor(connection: Connection, kernel: Kernel) -> Kernel | None:
     """Return the record that this one continues, of the same sensor and attempt, or None."""
-    who = speaker(kernel.event_id)
     known = connection.sensor_records or ((connection.kernel,) if connection.kernel is not None else ())
     for record in known:
-        if record.started == kernel.started and (record.event_id == kernel.event_id or speaker(record.event_id) == who):
+        if record.started == kernel.started and (record.event_id == kernel.event_id or record.sensor == kernel.sensor):
             return record
     return None
 
@@ -73,8 +65,7 @@ def _is_another_view(connection: Connection, kernel: Kernel) -> bool:
     own = connection.kernel
     if own is None or abs(own.started - kernel.started) > APART:
         return False
-    who = speaker(kernel.event_id)
-    if any(speaker(record.event_id) == who for record in connection.sensor_records or (own,)):
+    if any(record.sensor == kernel.sensor for record in connection.sensor_records or (own,)):
         return False
     if (own.failed and kernel.established) or (kernel.failed and own.established):
         return False
@@ -101,6 +92,7 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
         max(one.bytes_sent, other.bytes_sent),
         max(one.bytes_received, other.bytes_received),
         one.exec_after or other.exec_after,
+        one.sensor,
     )
 
 
@@ -108,7 +100,7 @@ def add_sensor_record(connection: Connection, kernel: Kernel) -> bool:
     """Merge another sensor's record into this connection; return False if it adds nothing."""
     assert connection.kernel is not None, "only of a connection with an endpoint's record"
     records = connection.sensor_records or (connection.kernel,)
-    known = of_same_speaker(connection, kernel)
+    known = of_same_sensor(connection, kernel)
     if known is not None:
         kernel = merged(known, kernel)
         if kernel == known:
@@ -130,8 +122,7 @@ def same_of_another(group: Group, kernel: Kernel) -> Connection | None:
 
 
 def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
-    who = speaker(kernel.event_id)
-    own = next((record for record in connection.sensor_records if speaker(record.event_id) == who), None)
+    own = next((record for record in connection.sensor_records if record.sensor == kernel.sensor), None)
     if own is None:
         return None
     for record in connection.sensor_records:
@@ -152,9 +143,7 @@ def to_sensor_record(connection: Connection, kernel: Kernel) -> Kernel:
 
 
 def _rank(kernel: Kernel) -> tuple[int, str]:
-    who = speaker(kernel.event_id)
-    known = NEXT_TO_THE_KERNEL
-    return known.index(who) if who in known else len(known), kernel.event_id
+    return sensor_of(kernel.sensor).clock_rank, kernel.event_id
 
 
 def _composed(records: tuple[Kernel, ...]) -> Kernel:
@@ -172,6 +161,7 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
         max(record.bytes_sent for record in records),
         max(record.bytes_received for record in records),
         next((record.exec_after for record in records if record.exec_after), ""),
+        best.sensor,
     )
 
 
@@ -199,13 +189,13 @@ def may_have_twin(group: Group, flow: Connection) -> bool:
 
 def twin(group: Group, flow: Connection) -> Connection | None:
     """Return the one connection that this flow is another view of; None if there are several or other flows may be it too."""
-    kind = kind_of_flow(flow.flow_id)
+    kind = flow.flow_kind
     views = [c for c in group if c is not flow and not c.held and _may_be_one(c, flow)]
     near = [c for c in views if _is_near(c, flow)]
     found = near if len(near) == 1 else views
     if len(found) != 1:
         return None
-    rivals = [c for c in group if c is not flow and kind_of_flow(c.flow_id) == kind and _may_be_one(found[0], c)]
+    rivals = [c for c in group if c is not flow and c.flow_kind == kind and _may_be_one(found[0], c)]
     if rivals and (not near or any(_is_near(found[0], rival) for rival in rivals)):
         return None
     kernels = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
@@ -227,11 +217,9 @@ def _may_be_one(one: Connection, other: Connection) -> bool:
     """Return whether two kinds of sensors reported the flows and nothing contradicts one connection."""
     if not one.first or not other.first or (one.kernel is not None and other.kernel is not None):
         return False
-    kind = kind_of_flow(one.flow_id)
-    if kind_of_flow(other.flow_id) == kind:  # The most common case if many connections share a 5-tuple.
+    if one.flow_kind == other.flow_kind:  # The most common case if many connections share a 5-tuple.
         return False
-    kinds = {kind, *map(kind_of_flow, one.flow_ids)}
-    if any(kind_of_flow(flow_id) in kinds for flow_id in (other.flow_id, *other.flow_ids)):
+    if any(also in one.flow_kinds for also in other.flow_kinds):
         return False
     a, b = _start(one), _start(other)
     if a and b:
@@ -255,8 +243,8 @@ def _was_open(flow: Connection, other: Connection) -> bool:
 
 def absorb(connection: Connection, view: Connection) -> None:
     """Merge another sensor's view into a connection; the caller removes the view."""
-    kind = kind_of_flow(view.flow_id)
-    connection.flow_ids = tuple(sorted({*connection.flow_ids, view.flow_id, *view.flow_ids}))
+    kind = view.flow_kind
+    connection.add_flows((view.flow_id, *view.flow_ids), view.flow_kinds)
     starts = [at for at in (connection.flow_started, view.flow_started) if at]
     connection.flow_started = min(starts, default=0)
     connection.flow_ended = max(connection.flow_ended, view.flow_ended)
@@ -268,7 +256,7 @@ def absorb(connection: Connection, view: Connection) -> None:
     connection.unreadable += view.unreadable
     connection.first = min(connection.first, view.first)
     connection.last = max(connection.last, view.last)
-    mark = mark_of(view.flow_id)
+    mark = mark_of(kind)
     connection.seen = [*connection.seen, *(evidence ^ mark for evidence in view.seen)][-EVIDENCE_MAX:]
     for inner in view.inner:
         add_name(connection, inner)
@@ -312,7 +300,7 @@ def _add_view(connection: Connection, view: Destination, kind: str) -> None:
 
 def told_by_another(connection: Connection) -> None:
     """Attribute all evidence so far to a sensor without flow ids, as another sensor now reports the connection too."""
-    connection.flow_ids = ("",)
+    connection.flow_ids, connection.flow_kinds = ("",), (connection.flow_kind, "")
     connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]
     for destination in connection.destinations:
         destination.others, destination.requests = {"": destination.requests}, 0
@@ -329,12 +317,11 @@ def _add_hits(hits: list[Hit], more: list[Hit]) -> None:
             hits.append(hit)
 
 
-def count_for_its_sensor(connection: Connection, destination: Destination | None, flow_id: str) -> None:
+def count_for_its_sensor(connection: Connection, destination: Destination | None, event: FlowEvidence) -> None:
     """Count a request of a sensor other than the first one separately, as both sensors may have seen it."""
-    if destination is not None and flow_id != connection.flow_id:
-        kind = kind_of_flow(flow_id)
+    if destination is not None and event.flow.id != connection.flow_id:
         destination.requests -= 1
-        _count_apart(destination, kind, 1)
+        _count_apart(destination, kind_of_flow(event), 1)
 
 
 def _count_apart(destination: Destination, kind: str, requests: int) -> None:

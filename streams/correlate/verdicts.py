@@ -45,13 +45,11 @@ class Verdicts:
     def take(self, device: Device, event: Verdict) -> None:
         """Apply a verdict that names the connection; a repeat changes nothing."""
         table = self._table
-        key, connection = table.locate(device, event.flow, event.at, event.started)
+        key, connection = table.locate(device, event, event.started)
         table.http_seen(device, event.at)
         self._prove_mode(device, event)
         said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not table.is_new(
-            device, connection, event.flow, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))
-        ):
+        if not table.is_new(device, connection, event, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -116,7 +114,7 @@ class Verdicts:
 
 def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
     """Return whether another rule of the same sensor stopped the same request."""
-    sensor = kind_of_flow(event.flow.id)
+    sensor = kind_of_flow(event)
     return any(
         (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
         and judged.flags & (BLOCKED | WARNED)
@@ -134,4 +132,4 @@ def _count_once(connection: Connection, asked: Destination | None, event: Verdic
     if again:
         asked.requests -= 1
     elif connection.flow_ids:
-        count_for_its_sensor(connection, asked, event.flow.id)
+        count_for_its_sensor(connection, asked, event)

@@ -56,6 +56,8 @@ class Kernel(msgspec.Struct, array_like=True, gc=False):
     bytes_received: int = -1
     exec_after: str = ""
     """The program that the process executed right after it opened the connection."""
+    sensor: str = ""
+    """Name of the sensor (`schemas.events.Sensor`); state from before this field existed is completed when it is restored."""
 
 
 class Guess(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -130,6 +132,8 @@ class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """The name that the destination rows' identity rests on, if it is not the first of `flow_ids`."""
     told: tuple[int, ...]
     """Destinations with emitted rows, as numbers (`streams.correlate.departed.told_as`)."""
+    flow_kinds: tuple[str, ...] = ()
+    """Kinds of `flow_ids`, in the same order."""
 
 
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -200,6 +204,19 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """Joined process verdicts. They belong to the endpoint record and move with it to another flow."""
     late: Departed | None = None
     """The departed connection that this one is late evidence of. A late connection has no connection row of its own."""
+    flow_kinds: tuple[str, ...] = ()
+    """Kinds (`Sensor.flow_id_kind`) of `flow_id` and of each of `flow_ids`, in this order; empty before network evidence."""
+
+    @property
+    def flow_kind(self) -> str:
+        """Return the kind of `flow_id`; "" without an id."""
+        return self.flow_kinds[0] if self.flow_kinds else ""
+
+    def add_flows(self, flow_ids: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+        """Add further sensors' ids of the flow with their kinds, sorted."""
+        more = sorted({*zip(self.flow_ids, self.flow_kinds[1:], strict=True), *zip(flow_ids, kinds, strict=True)})
+        self.flow_ids = tuple([flow_id for flow_id, _ in more])
+        self.flow_kinds = (self.flow_kind, *(kind for _, kind in more))
 
     @property
     def live(self) -> list[Destination]:
@@ -271,6 +288,6 @@ FLOW_FIELDS = (
     *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
     *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
     *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at", "logged", "row_name"),
-    *("flow_ids", "held"),
+    *("flow_ids", "flow_kinds", "held"),
 )
 Group = list[Connection]

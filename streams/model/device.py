@@ -96,7 +96,7 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     first_ms: int = 0
     """Log time of the first message; 0 if unknown, as in state written before this field existed."""
     summary_kinds: list[str] = []
-    """Kinds of network sensors (`streams.model.evidence.kind_of_flow`) that wrote a flow summary."""
+    """Kinds of flow ids (`Sensor.flow_id_kind`) of the sensors that wrote a flow summary."""
     forgotten_ended: Micros = 0
     """Latest end of the departed connections whose tombstones were evicted at a bound (`streams.correlate.departed`)."""
     forgotten_until: int = 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from schemas.address import split_authority
-from schemas.events import Micros, Verdict
+from schemas.events import FlowSummary, HttpExchange, Micros, SocksRequest, TlsName, Verdict
+from schemas.parsers import sensor_of
 from streams.indicators.index import Match
 from streams.model.connection import (
     ASKED,
@@ -31,7 +30,8 @@ from streams.model.protection import Judged, judged_name
 URL_LENGTH_MAX = 256
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 
-_ZEEK = re.compile(r"C[0-9A-Za-z]{14,20}")
+FlowEvidence = FlowSummary | HttpExchange | SocksRequest | TlsName | Verdict
+"""The events of network sensors about one flow."""
 
 SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
 
@@ -134,16 +134,12 @@ def add_destination(
     return found
 
 
-def kind_of_flow(flow_id: str) -> str:
-    """Return the kind of network sensor that assigns such flow ids; "" without an id.
+def kind_of_flow(event: FlowEvidence) -> str:
+    """Return the kind of the flow id in a network sensor's event, as its sensor declares it; "" without an id.
 
     Two ids of one kind belong to two connections.
     """
-    if flow_id.isdigit():
-        return "number"
-    if _ZEEK.fullmatch(flow_id):
-        return "zeek"
-    return "other" if flow_id else ""
+    return sensor_of(event.sensor).flow_id_kind if event.flow.id else ""
 
 
 def add_name(connection: Connection, inner: ObservedName) -> bool:
@@ -177,7 +173,7 @@ def add_judged(
     matches: tuple[Match, ...],
 ) -> None:
     """Record a verdict on a request; verdicts of several rules on one request merge into one."""
-    request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event.flow.id)
+    request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event)
     for judged in connection.judged:
         if (judged.request, judged.tunnel, judged.host, judged.sensor) == (request, tunnel, host, sensor):
             break

@@ -19,7 +19,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
+from streams.model.connection import Connection, Departed
 from streams.model.device import Device, Facts
 
 FORMAT = 5
@@ -44,12 +46,18 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     part: int
     parts: int
     snapshot: bool = False
+    has_sensors: bool = False
+    """Each record in it carries its sensor, each flow id its kind. False in state from before these fields existed."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Entry).decode
 _pack_facts = msgspec.msgpack.Encoder().encode
 _unpack_facts = msgspec.msgpack.Decoder(Facts).decode
+_pack_items = msgspec.msgpack.Encoder().encode
+_unpack_group = msgspec.msgpack.Decoder(list[Connection]).decode
+_unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+_unpack_departed = msgspec.msgpack.Decoder(list[Departed]).decode
 
 
 @dataclass(slots=True)
@@ -167,7 +175,7 @@ class Store:
             written.sequence += 1
             written.deltas += 1
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts)))
+            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), has_sensors=True))
             written.delta_bytes += len(value)
             yield f"{device.name}\0{written.slot()}".encode(), value
 
@@ -180,7 +188,9 @@ class Store:
         written.parts_max = max(written.parts_max, len(parts))
         for number, part in enumerate(parts):
             facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), True))
+            value = _encode(
+                _Entry(FORMAT, written.sequence, facts, part, number, len(parts), snapshot=True, has_sensors=True)
+            )
             written.snapshot_bytes += len(value)
             yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
 
@@ -209,7 +219,44 @@ class Store:
         written.deltas = written.sequence - base
         for entry in deltas:
             _merge(device, items, entry)
+        if not all(entry.has_sensors for _, _, entry in found):
+            _add_sensors(items)
         device.retract(items)
+
+
+def _add_sensors(items: dict[str, bytes]) -> None:
+    """Complete items from before records carried their sensor and flow ids their kind; ids of that time imply both."""
+    for item, packed in items.items():
+        if item[0] == "c":
+            items[item] = _pack_items([_with_sensors(connection) for connection in _unpack_group(packed)])
+        elif item[0] == "d":
+            period = {
+                key: [_with_kinds(left) for left in _unpack_departed(one)]
+                for key, one in _unpack_period(packed).items()
+            }
+            items[item] = _pack_items({key: _pack_items(departed) for key, departed in period.items()})
+
+
+def _with_sensors(connection: Connection) -> Connection:
+    for record in (connection.kernel, *connection.sensor_records):
+        if record is not None and not record.sensor:
+            record.sensor = record.event_id.partition("/")[0]
+    if not connection.flow_kinds and (connection.first or connection.flow_id):
+        connection.flow_kinds = tuple(map(_kind_of, (connection.flow_id, *connection.flow_ids)))
+    if connection.late is not None:
+        connection.late = _with_kinds(connection.late)
+    return connection
+
+
+def _with_kinds(left: Departed) -> Departed:
+    return left if left.flow_kinds else replace(left, flow_kinds=tuple(map(_kind_of, left.flow_ids)))
+
+
+def _kind_of(flow_id: str) -> str:
+    """Return the kind of a flow id from before kinds were stored: digits of Suricata, `u-` of `unproxy sensor`, else Zeek."""
+    if not flow_id or flow_id.isdigit():
+        return "number" if flow_id else ""
+    return "other" if flow_id.startswith("u-") else "zeek"
 
 
 def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:

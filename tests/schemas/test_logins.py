@@ -171,7 +171,7 @@ def test_a_reject_holds_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_event_that_is_decoded_holds_no_login() -> None:
     """State and messages that were written before are cleaned when they are read."""
     flow = flow_of("192.0.2.7", 5, "192.0.2.8", 80)
-    event = HttpExchange("dev", 1, flow, 0, "GET", "http://h/", "h", 200, "id")
+    event = HttpExchange("dev", 1, flow, 0, "GET", "http://h/", "h", 200, "id", "zeek")
     written = msgspec.json.encode(event).replace(b"http://h/", b"http://user:s3cret@h/")
 
     assert msgspec.json.decode(written, type=HttpExchange) == event

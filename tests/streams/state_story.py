@@ -1,8 +1,9 @@
 """A device's lines around an update of the worker, for state that an older version of the code wrote.
 
-To write `tests/data/state/format-4.jsonl`, run this file in a checkout of the code that wrote the format (640c2c9 for format 4):
+To write a file of `tests/data/state`, run this file in a checkout of the code that wrote it, with the file and the name of a
+story: 640c2c9 with `story` for `format-4.jsonl`, 461ff28 with `several` for `format-5-no-sensors.jsonl`.
 
-    PYTHONPATH=. python .../tests/streams/state_story.py .../tests/data/state/format-4.jsonl
+    PYTHONPATH=. python .../tests/streams/state_story.py .../tests/data/state/format-4.jsonl story
 
 It imports only what every version has. The file holds one state entry per line: the key and the value in base64.
 """
@@ -45,8 +46,41 @@ def story() -> tuple[list[Message], list[Message]]:
         _socket(420, OPEN, ended=1_020),
         *(_socket(at, 50_000 + at) for at in range(1_025, 1_040, 5)),
     ]
+    return _around_update(lines)
+
+
+def several() -> tuple[list[Message], list[Message]]:
+    """Messages before and after the update: connections that two endpoint and two network sensors report."""
+    lines: list[tuple[float, str, bytes]] = []
+    for begin, port in ((0, DEPARTED), (400, BLOCKED), (420, OPEN)):
+        lines += [
+            _socket(begin, port),
+            _eve(begin + 0.2, port, "http", http=_connect("a.example") | {"status": 200}),
+            _zeek(begin + 0.21, port, method="CONNECT", uri="a.example:443", host="a.example", status_code=200),
+        ]
+        if port != OPEN:
+            lines += [_sysmon(begin + 0.25, port), _socket(begin, port, ended=begin + 0.5)]
+    lines += [
+        *(_socket(at, 50_000 + at) for at in range(20, 400, 20)),
+        _own(421, UNNAMED, "b.example"),
+        *(_socket(at, 50_000 + at) for at in range(460, 605, 20)),
+        _sysmon(420.05, OPEN),
+        _socket(420.95, UNNAMED),
+        _eve(606, OPEN, "http", http=_connect("c.example") | {"status": 200}, tx=1),
+        _zeek(606, OPEN, method="CONNECT", uri="c.example:443", host="c.example", status_code=200, trans_depth=2),
+    ]
+    for begin, port in ((0, DEPARTED), (400, BLOCKED), (420, OPEN)):
+        lines += [
+            _eve(611 + begin / 1_000, port, "flow", flow=_flow(begin, begin + 0.5)),
+            _zeek(612 + begin / 1_000, port, duration=0.5, orig_bytes=100, resp_bytes=200, conn_state="SF", ts=begin),
+            _sysmon(begin + 0.25, port),
+        ]
+    return _around_update(sorted(lines, key=lambda line: line[0]))
+
+
+def _around_update(lines: list[tuple[float, str, bytes]]) -> tuple[list[Message], list[Message]]:
     messages = [
-        Message(number, round((BEGIN.timestamp() + at) * 1_000), b"dev", value, dialect)
+        Message(number, round((BEGIN.timestamp() + at) * 1_000), b"dev", value, dialect, keyed=dialect == "zeek")
         for number, (at, dialect, value) in enumerate(lines)
     ]
     updated = round((BEGIN.timestamp() + 450) * 1_000)
@@ -92,6 +126,40 @@ def _eve(at: float, port: int, kind: str, **more: object) -> tuple[float, str, b
     return at, "suricata", json.dumps(line | more).encode()
 
 
+def _zeek(at: float, port: int, *, ts: float | None = None, **more: object) -> tuple[float, str, bytes]:
+    """Another network sensor's record, with flow ids of another kind."""
+    line: dict[str, object] = {"ts": BEGIN.timestamp() + (at if ts is None else ts), "uid": f"CXT2XBVBBqwWHr{port}"}
+    line |= {"id.orig_h": "10.0.0.7", "id.orig_p": port, "id.resp_h": "10.9.9.9", "id.resp_p": 3128, "proto": "tcp"}
+    kind: dict[str, object] = {"_path": "http", "trans_depth": 1} if ts is None else {"_path": "conn"}
+    return at, "zeek", json.dumps(line | kind | more).encode()
+
+
+def _own(at: float, port: int, host: str) -> tuple[float, str, bytes]:
+    """A request that the Linux sensor of this project observed."""
+    line = {"kind": "http", "device": "dev", "ts": _time(at), "local_ip": "10.0.0.7", "local_port": port, "tx": 0}
+    line |= {
+        "remote_ip": "10.9.9.9",
+        "remote_port": 3128,
+        "flow": f"u-5f0c7f5f2b{port}",
+        "ts_attempt": _time(at - 0.05),
+    }
+    return at, "sensor", json.dumps(line | {"method": "CONNECT", "target": f"{host}:443", "status": 200}).encode()
+
+
+def _sysmon(at: float, port: int) -> tuple[float, str, bytes]:
+    """Another endpoint sensor's record."""
+    values = {"UtcTime": _time(at)[:-1].replace("T", " "), "ProcessId": str(port), "Image": "/usr/bin/curl"}
+    values |= {"Protocol": "tcp", "Initiated": "true", "SourceIp": "10.0.0.7", "SourcePort": str(port)}
+    values |= {"DestinationIp": "10.9.9.9", "DestinationPort": "3128", "User": "jane"}
+    winlog = {
+        "event_id": "3",
+        "provider_name": "Microsoft-Windows-Sysmon",
+        "event_data": values,
+        "computer_name": "dev",
+    }
+    return at, "winlog", json.dumps({"@timestamp": _time(at), "winlog": winlog}).encode()
+
+
 def _connect(host: str) -> dict[str, object]:
     return {"hostname": host, "url": f"{host}:443", "http_method": "CONNECT"}
 
@@ -102,5 +170,5 @@ def _flow(started: float, ended: float) -> dict[str, object]:
 
 if __name__ == "__main__":
     with Path(sys.argv[1]).open("w") as out:
-        for pair in run(story()[0]).items():
+        for pair in run({"story": story, "several": several}[sys.argv[2]]()[0]).items():
             out.write(json.dumps([base64.b64encode(part).decode() for part in pair]) + "\n")

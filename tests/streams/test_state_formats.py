@@ -16,6 +16,8 @@ from tests.streams.state_story import BLOCKED, DEPARTED, OPEN, UNNAMED
 
 FORMAT_4 = Path(__file__).parents[1] / "data" / "state" / "format-4.jsonl"
 
+NO_SENSORS = FORMAT_4.with_name("format-5-no-sensors.jsonl")
+
 
 def rows(pipeline: Pipeline, messages: Iterable[Message]) -> list[Row]:
     """Versions of network rows that these messages make, with a checkpoint after each."""
@@ -55,3 +57,21 @@ def test_state_of_format_4_goes_on() -> None:
     assert [row["Outcome"] for row in hops if row["LocalPort"] == DEPARTED] == ["blocked", "unknown"]
     assert len([row for row in of(expected, DEPARTED) if row["Layer"] == "connection"]) == 1
     assert (updated.book()["late"], unbroken.book()["late"]) == (1, 2)
+
+
+def test_state_without_sensors_goes_on() -> None:
+    """Records whose sensor and flow ids whose kind were only implied by an id get the rows of a worker that was not updated."""
+    before, after = state_story.several()
+    updated, unbroken = Pipeline(CorrelationSettings()), Pipeline(CorrelationSettings())
+    updated.restore(state_story.entries(NO_SENSORS))
+    made_before = rows(unbroken, before)
+    expected = rows(unbroken, after)
+
+    assert rows(updated, after) == expected
+    assert updated.book() == unbroken.book()
+    merged = [
+        row
+        for row in latest(made_before + expected)
+        if row["Layer"] == "connection" and "FlowIds" in str(row["AdditionalFields"])
+    ]
+    assert {row["LocalPort"] for row in merged} == {DEPARTED, BLOCKED}

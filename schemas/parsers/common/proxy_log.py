@@ -15,7 +15,18 @@ import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority, without_userinfo
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    Ignored,
+    Micros,
+    Parsed,
+    ProxyDecision,
+    ProxyLogged,
+    Reason,
+    Reject,
+    Sensor,
+    SensorKind,
+)
 from schemas.logins import has_userinfo
 from schemas.parsers.common.carriers import Carried, carried
 
@@ -53,6 +64,11 @@ MONTHS = {
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding JSON raises."""
+
+
+def proxy_log(name: str) -> Sensor:
+    """Declare the sensor that a proxy's log is."""
+    return Sensor(name, SensorKind.PROXY_LOG, (ProxyLogged,))
 
 
 class Unread(ValueError):
@@ -313,4 +329,5 @@ def logged(
         "" if user == "-" else user[:TEXT_CHARS_MAX],
         proxy,
         f"{dialect}/{client}/{at}/{crc32(line).to_bytes(4).hex()}",
+        dialect,
     )

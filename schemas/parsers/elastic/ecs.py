@@ -30,12 +30,22 @@ from schemas.events import (
     Process,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     TlsName,
 )
 from schemas.parsers.common.memoize import read_once
 from schemas.parsers.common.values import Missing, Scalar, number, text
 from schemas.parsers.elastic.line import UNREADABLE, Line, read, several
 from schemas.parsers.elastic.parts import End, FlowPart, Http, ProcessPart, Tls, Url, User
+
+SENSOR = Sensor(
+    "ecs",
+    SensorKind.ENDPOINT | SensorKind.NETWORK,
+    (ConnectionOpened, FlowSummary, HttpExchange, TlsName),
+    clock_rank=70,
+    flow_timeout_secs=40,  # packetbeat.yml: packetbeat.flows.timeout and .period
+)
 
 Part = TypeVar("Part", bound=msgspec.Struct)
 
@@ -143,6 +153,7 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
             final and answered is False,
             process,
             _event_id("flow", flow, event.start),
+            SENSOR.name,
         )
     return FlowSummary(
         line.device(),
@@ -156,6 +167,7 @@ def _whole(line: Line, process: Process | None, *, final: bool) -> Parsed:
         line.is_turned,
         False,
         _event_id("flow", flow, line.timestamp),
+        SENSOR.name,
     )
 
 
@@ -196,6 +208,7 @@ def _http(line: Line) -> Parsed:
         if (status := http.response.status_code) is not None
         else None,
         f"ecs/http/{flow.local_port}/{line.timestamp}/{told_apart:08x}",
+        SENSOR.name,
     )
 
 
@@ -218,7 +231,7 @@ def _tls(line: Line) -> TlsName:
     flow = line.tcp_flow()
     name = _part(line.tls, Tls).client.server_name
     sni = split_url(name)[0] if name else ""
-    return TlsName(line.device(), line.at(), flow, sni, False, _event_id("tls", flow, line.timestamp))
+    return TlsName(line.device(), line.at(), flow, sni, False, _event_id("tls", flow, line.timestamp), SENSOR.name)
 
 
 def _connection(line: Line) -> Parsed:
@@ -248,7 +261,7 @@ def _connection(line: Line) -> Parsed:
     failed = event.outcome == "failure" or "denied" in types
     established = at if event.outcome == "success" and not failed else 0
     event_id = _event_id("connection", flow, line.timestamp)
-    return ConnectionOpened(line.device(), at, flow, at, established, 0, failed, process, event_id)
+    return ConnectionOpened(line.device(), at, flow, at, established, 0, failed, process, event_id, SENSOR.name)
 
 
 def _ended(line: Line, action: str) -> Parsed:
@@ -261,7 +274,7 @@ def _ended(line: Line, action: str) -> Parsed:
     sent, received = _count(source.bytes, "source.bytes"), _count(destination.bytes, "destination.bytes")
     event_id = _event_id("end", flow, line.timestamp)
     answered = destination.bytes is None or received > 0
-    return FlowSummary(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id)
+    return FlowSummary(line.device(), at, flow, 0, at, sent, received, answered, False, False, event_id, SENSOR.name)
 
 
 def _process(line: Line) -> Process | None:
@@ -397,7 +410,6 @@ DIALECT = Dialect(
     gives="Connections with process (endpoint sensors, Packetbeat with process monitoring), flow ends with bytes, HTTP requests "
     "by their Host header, TLS names.",
     claims=claims,
-    is_network_sensor=True,
+    sensors=(SENSOR,),
     own_marks=(b"process",),
-    flow_timeout_secs=40,  # packetbeat.yml: packetbeat.flows.timeout and .period
 )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 
 from schemas.clock import LATEST
-from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject, Sensor, SensorKind
 from schemas.parsers.linux import laurel
 from schemas.parsers.linux.audit import JOINED, AuditEvents, Head, at, device, head, is_report
+
+SENSOR = Sensor("auditd", SensorKind.ENDPOINT, ())
 
 # fmt: off
 CONNECT = {
@@ -127,5 +129,6 @@ DIALECT = Dialect(
     title="Linux audit log (auditd, audisp-syslog, LAUREL), with the records of an event joined when they are published",
     gives="Nothing yet but that the device was seen: a record of connect() does not tell the port it came from.",
     claims=claims,
+    sensors=(SENSOR,),
     framing=lambda _: AuditEvents(),
 )

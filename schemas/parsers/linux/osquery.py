@@ -23,10 +23,14 @@ from schemas.events import (
     Process,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     flow_of,
 )
 from schemas.parsers.common.envelopes import anywhere_within, read
 from schemas.parsers.common.values import Missing, Scalar, needed, number, text
+
+SENSOR = Sensor("osquery", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=40)
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -206,7 +210,9 @@ def _socket(line: _Line, columns: _Columns) -> Parsed:
     )
     event_id = f"osquery/connect/{local_port}/{text(columns.eid) or at // MICROS}"
     established = at if succeeded else 0
-    return ConnectionOpened(line.device, at, flow, at, established, 0, succeeded is False, process, event_id)
+    return ConnectionOpened(
+        line.device, at, flow, at, established, 0, succeeded is False, process, event_id, SENSOR.name
+    )
 
 
 def _succeeded(columns: _Columns) -> bool | None:
@@ -294,6 +300,7 @@ DIALECT = Dialect(
     title="osquery's results log",
     gives="Connections with process where the table tells the local port, which socket_events of Linux's audit does not.",
     claims=claims,
+    sensors=(SENSOR,),
     split=split,
     own_marks=(b"local_address",),
 )

@@ -24,6 +24,8 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     SocksRequest,
     TlsName,
     Verdict,
@@ -31,6 +33,14 @@ from schemas.events import (
 )
 from schemas.sensor_line import Http, Line, Mode, Tls
 from schemas.sensor_line import Verdict as Judged
+
+SENSOR = Sensor(
+    "sensor",
+    SensorKind.NETWORK,
+    (HttpExchange, TlsName, SocksRequest, Verdict, ModeChanged),
+    flow_id_kind="other",
+    on_endpoint_clock=True,
+)
 
 HTTP_PORT = 80
 ACTIONS = {"blocked": Action.BLOCKED, "audited": Action.AUDITED}
@@ -65,7 +75,7 @@ def parse(raw: bytes) -> Parsed:
     try:
         at = parse_micros(line.ts)
         if isinstance(line, Mode):
-            return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", line.before)
+            return ModeChanged(line.device, at, line.mode, f"mode/{line.ts}", SENSOR.name, line.before)
         flow = flow_of(line.local_ip, line.local_port, line.remote_ip, line.remote_port, line.flow)
         started = parse_micros(line.ts_attempt) if line.ts_attempt else 0
     except (ValueError, OverflowError) as error:
@@ -81,6 +91,7 @@ def parse(raw: bytes) -> Parsed:
             _host(line.host),
             line.status,
             f"http/{line.flow}/{line.tx}/{line.ts}",
+            SENSOR.name,
             started,
         )
     if isinstance(line, Tls):
@@ -91,6 +102,7 @@ def parse(raw: bytes) -> Parsed:
             _host(line.sni),
             line.tunnelled,
             f"tls/{line.flow}/{line.ts}",
+            SENSOR.name,
             started,
             not line.tunnelled,
         )
@@ -98,7 +110,7 @@ def parse(raw: bytes) -> Parsed:
         return _verdict(line, at, flow, started, raw)
     host, event_id = _host(line.host), f"socks/{line.flow}/{line.tx}/{line.ts}"
     port = line.port if host else 0
-    return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, started)
+    return SocksRequest(line.device, at, flow, line.tx, host, port, line.granted, event_id, SENSOR.name, started)
 
 
 def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) -> Parsed:
@@ -132,6 +144,7 @@ def _verdict(line: Judged, at: Micros, flow: Flow, started: Micros, raw: bytes) 
         line.title[:TEXT_CHARS_MAX],
         line.how or line.why,
         f"verdict/{line.flow}/{line.tx}/{line.ts}",
+        SENSOR.name,
         port,
     )
 
@@ -182,5 +195,5 @@ DIALECT = Dialect(
     gives="HTTP requests with CONNECT and absolute URIs and their status, SOCKS requests, TLS names, verdicts of the sensor's "
     "own list, the mode in force; the process is in the lines of `sockets`.",
     claims=claims,
-    is_network_sensor=True,
+    sensors=(SENSOR,),
 )

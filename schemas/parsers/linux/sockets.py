@@ -14,7 +14,21 @@ from typing import Annotated
 import msgspec
 
 from schemas.clock import parse_micros
-from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Dialect, Micros, Parsed, Process, Reason, Reject, flow_of
+from schemas.events import (
+    TEXT_CHARS_MAX,
+    ConnectionOpened,
+    Dialect,
+    Micros,
+    Parsed,
+    Process,
+    Reason,
+    Reject,
+    Sensor,
+    SensorKind,
+    flow_of,
+)
+
+SENSOR = Sensor("socket", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=10)
 
 RESULTS = frozenset({"success", "failed", "open"})
 
@@ -102,6 +116,7 @@ def parse(raw: bytes) -> Parsed:
         line.result == "failed",
         _process(line, began),
         f"socket/{line.local_port}/{line.ts_attempt or line.ts_established}",
+        SENSOR.name,
         line.bytes_sent,
         line.bytes_received,
         (line.exec_after or "")[:TEXT_CHARS_MAX],
@@ -163,5 +178,6 @@ DIALECT = Dialect(
     gives="The connection with its process, PID, exact start and end, from our own sensor also path, command line, user, "
     "parent and bytes; no name of the destination.",
     claims=claims,
+    sensors=(SENSOR,),
     own_marks=(b'"local_ip"',),
 )

@@ -22,10 +22,14 @@ from schemas.events import (
     Process,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     flow_of,
 )
 from schemas.parsers.common.envelopes import read
 from schemas.parsers.common.values import Missing, Scalar, needed, number, text
+
+SENSOR = Sensor("tetragon", SensorKind.ENDPOINT, (ConnectionOpened, FlowSummary), clock_rank=30)
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -201,7 +205,7 @@ def _connect(line: _Line, connect: _Connection) -> Parsed:
 def _opened(line: _Line, of: _Of, flow: Flow, *, failed: bool) -> ConnectionOpened:
     at = line.at
     event_id = f"tetragon/connect/{flow.local_port}/{line.time}"
-    return ConnectionOpened(line.device, at, flow, at, 0, 0, failed, _process(of), event_id)
+    return ConnectionOpened(line.device, at, flow, at, 0, 0, failed, _process(of), event_id, SENSOR.name)
 
 
 def _close(line: _Line, close: _Connection) -> Parsed:
@@ -215,7 +219,7 @@ def _close(line: _Line, close: _Connection) -> Parsed:
     # One segment may be the refusal.
     answered = received > 0 or _count(stats.segs_in, "segs_in") > 1
     event_id = f"tetragon/close/{flow.local_port}/{line.time}"
-    return FlowSummary(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id)
+    return FlowSummary(line.device, at, flow, 0, at, sent, received, answered, False, False, event_id, SENSOR.name)
 
 
 def _flow(local_ip: str | None, local_port: Scalar, remote_ip: str | None, remote_port: Scalar) -> Flow | None:
@@ -287,5 +291,6 @@ DIALECT = Dialect(
     title="Tetragon's JSON export",
     gives="The connection that a process tries, with command line, user and parent; of the commercial edition its end and bytes.",
     claims=claims,
+    sensors=(SENSOR,),
     own_marks=(b"process_kprobe", b"process_connect"),
 )

@@ -27,12 +27,22 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     TlsName,
     Verdict,
     flow_of,
 )
 from schemas.parsers.common.envelopes import anywhere_within
 from schemas.parsers.unsupported import unsupported
+
+SENSOR = Sensor(
+    "suricata",
+    SensorKind.NETWORK,
+    (FlowSummary, HttpExchange, TlsName, Verdict),
+    flow_id_kind="number",
+    flow_timeout_secs=600,  # suricata.yaml, flow-timeouts: tcp, established
+)
 
 # fmt: off
 OTHER_KINDS = frozenset((
@@ -217,12 +227,15 @@ def _http(eve: _Eve, http: _Http, at: Micros, flow: Flow) -> HttpExchange:
         split_authority(http.hostname, 80)[0] if http.hostname else "",
         http.status,
         f"http/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+        SENSOR.name,
     )
 
 
 def _tls(eve: _Eve, tls: _Tls, at: Micros, flow: Flow) -> TlsName:
     sni = split_authority(tls.sni, 443)[0] if tls.sni else ""
-    return TlsName(eve.device, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}")
+    return TlsName(
+        eve.device, at, flow, sni, bool(tls.from_proto), f"tls/{eve.flow_id}/{eve.timestamp[:26]}", SENSOR.name
+    )
 
 
 def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
@@ -243,6 +256,7 @@ def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
         eve.tcp is not None and not to_server & TCP_SYN,
         eve.app_proto == "tls" and not eve.app_proto_orig,
         f"flow/{eve.flow_id}/{eve.timestamp[:26]}",
+        SENSOR.name,
     )
 
 
@@ -272,6 +286,7 @@ def _alert(eve: _Eve, alert: _Alert, at: Micros, flow: Flow) -> Parsed:
         alert.signature[:TEXT_CHARS_MAX],
         alert.category[:TEXT_CHARS_MAX],
         f"alert/{eve.flow_id}/{eve.tx_id}/{eve.timestamp[:26]}",
+        SENSOR.name,
     )
 
 
@@ -377,6 +392,5 @@ DIALECT = Dialect(
     title="Suricata EVE JSON, versions 4 to 8",
     gives="HTTP requests with CONNECT and absolute URIs, TLS names, verdicts of block and audit rules, flow ends; no process.",
     claims=claims,
-    is_network_sensor=True,
-    flow_timeout_secs=600,  # suricata.yaml, flow-timeouts: tcp, established
+    sensors=(SENSOR,),
 )

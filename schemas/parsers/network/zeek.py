@@ -24,6 +24,8 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     TlsName,
     flow_of,
 )
@@ -42,6 +44,14 @@ from schemas.parsers.network.zeek_line import (
     written,
 )
 from schemas.parsers.network.zeek_tsv import ZeekRows
+
+SENSOR = Sensor(
+    "zeek",
+    SensorKind.NETWORK,
+    (FlowSummary, HttpExchange, TlsName),
+    flow_id_kind="zeek",
+    flow_timeout_secs=300,  # base/init-bare.zeek: tcp_inactivity_timeout
+)
 
 ENDED = frozenset({"SF", "S2", "S3", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "S0"})
 """States of a connection that is over; S1 was open when Zeek let go of it, of OTH the history tells."""
@@ -100,6 +110,7 @@ def _conn(line: ZeekLine) -> Parsed:
         not begun,
         services == ["ssl"],
         f"conn/{flow.id}/{iso_micros(started)}",
+        SENSOR.name,
     )
 
 
@@ -123,6 +134,7 @@ def _http(line: ZeekLine) -> Parsed:
         host,
         line.status_code,
         f"http/{flow.id}/{depth}/{iso_micros(at)}",
+        SENSOR.name,
     )
 
 
@@ -145,7 +157,7 @@ def _ssl(line: ZeekLine) -> Parsed:
         return _ignored(line, "ssl_no_ports")
     at = written(line)
     sni = split_authority(line.server_name, 443)[0] if line.server_name else ""
-    return TlsName(flow.local_ip, at, flow, sni, False, f"ssl/{flow.id}/{iso_micros(at)}")
+    return TlsName(flow.local_ip, at, flow, sni, False, f"ssl/{flow.id}/{iso_micros(at)}", SENSOR.name)
 
 
 def _flow(line: ZeekLine) -> Flow | None:
@@ -227,7 +239,6 @@ DIALECT = Dialect(
     title="Zeek logs (JSON by Zeek, Corelight, ROCK or the Kafka writer, also behind syslog; tab-separated files)",
     gives="conn: ends of connections with bytes; http: requests with CONNECT and absolute URIs; ssl: TLS names; no process.",
     claims=claims,
-    is_network_sensor=True,
-    flow_timeout_secs=300,  # base/init-bare.zeek: tcp_inactivity_timeout
+    sensors=(SENSOR,),
     framing=lambda _: ZeekRows(),
 )

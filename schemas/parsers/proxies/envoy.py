@@ -34,6 +34,7 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
+    proxy_log,
     refused,
     status,
     time_in,
@@ -325,4 +326,5 @@ DIALECT = Dialect(
     title="Envoy's access log (JSON, default text)",
     gives="From JSON, CONNECT and what a dynamic forward proxy sent on, of that with the address, and both ports; else nothing.",
     claims=claims,
+    sensors=(proxy_log("envoy"),),
 )

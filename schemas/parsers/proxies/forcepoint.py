@@ -30,6 +30,7 @@ from schemas.parsers.common.proxy_log import (
     logged,
     maybe_address,
     port,
+    proxy_log,
     status,
     time_in,
     unread,
@@ -176,5 +177,6 @@ DIALECT = Dialect(
     title="Forcepoint (Websense) Web Security by syslog: key-value pairs, CEF, LEEF",
     gives="Requests with the destination's address, the client's port, verdict, bytes and user; not when they began.",
     claims=claims,
+    sensors=(proxy_log("forcepoint"),),
     framing=DatedHeaders,
 )

@@ -20,6 +20,7 @@ from schemas.parsers.common.proxy_log import (
     later,
     logged,
     millis,
+    proxy_log,
     status,
     time_in,
 )
@@ -166,4 +167,5 @@ DIALECT = Dialect(
     title="HAProxy's log (HTTP, TCP, default)",
     gives="CONNECT and absolute requests with the client's port, verdict and bytes; of TCP and a web server's requests nothing.",
     claims=claims,
+    sensors=(proxy_log("haproxy"),),
 )

@@ -22,6 +22,7 @@ from schemas.parsers.common.proxy_log import (
     later,
     logged,
     maybe_address,
+    proxy_log,
     status,
     time_in,
 )
@@ -116,4 +117,5 @@ DIALECT = Dialect(
     title="Sophos Web Appliance's log",
     gives="Requests with the destination's address, verdict, bytes and user; no client port.",
     claims=claims,
+    sensors=(proxy_log("sophos"),),
 )

@@ -33,6 +33,7 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
+    proxy_log,
     refused,
     status,
     time_in,
@@ -375,4 +376,5 @@ DIALECT = Dialect(
     title="Squid's access log (native, combined, Splunk's pairs, JSON)",
     gives="Requests with the address really gone to, verdict of the proxy, bytes and user; in JSON and pairs also both ports.",
     claims=claims,
+    sensors=(proxy_log("squid"),),
 )

@@ -13,7 +13,7 @@ import re
 from schemas.clock import parse_micros
 from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.common.carriers import Carried, carried_again
-from schemas.parsers.common.proxy_log import Unread, device_in, guarded, logged, refused, time_in
+from schemas.parsers.common.proxy_log import Unread, device_in, guarded, logged, proxy_log, refused, time_in
 from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, request, said
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
 
@@ -113,5 +113,6 @@ DIALECT = Dialect(
     title="Tinyproxy's log, with the lines of a request joined when they are published",
     gives="Requests with what became of them; no client port, no address gone to, no bytes. Nothing of lines by themselves.",
     claims=claims,
+    sensors=(proxy_log("tinyproxy"),),
     framing=Requests,
 )

@@ -40,6 +40,7 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
+    proxy_log,
     refused,
     status,
     time_in,
@@ -435,5 +436,6 @@ DIALECT = Dialect(
     title="ProxySG's extended log (Blue Coat, Symantec): files with `#Fields`, main format, pairs in syslog",
     gives="Requests with verdict, bytes and user; the address gone to where the supplier is logged; no client port as a rule.",
     claims=claims,
+    sensors=(proxy_log("w3c"),),
     framing=lambda _: FieldRows(),
 )

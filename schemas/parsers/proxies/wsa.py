@@ -29,6 +29,7 @@ from schemas.parsers.common.proxy_log import (
     maybe_address,
     millis,
     port,
+    proxy_log,
     status,
     time_in,
     told_nothing,
@@ -155,4 +156,5 @@ DIALECT = Dialect(
     title="Cisco WSA's access log",
     gives="Requests with the policy's verdict, bytes and user; the address only where one was asked for; no client port.",
     claims=claims,
+    sensors=(proxy_log("wsa"),),
 )

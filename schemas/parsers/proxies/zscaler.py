@@ -37,6 +37,7 @@ from schemas.parsers.common.proxy_log import (
     logged,
     maybe_address,
     millis,
+    proxy_log,
     refused,
     status,
     time_in,
@@ -349,5 +350,6 @@ DIALECT = Dialect(
     title="Zscaler's web log (NSS, Cloud NSS)",
     gives="Requests with the destination's address, verdict, bytes and user; no ports of the connection to the proxy.",
     claims=claims,
+    sensors=(proxy_log("zscaler"),),
     framing=DatedHeaders,
 )

@@ -28,11 +28,15 @@ from schemas.events import (
     ProcessVerdict,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     TlsName,
     flow_of,
 )
 from schemas.parsers.common.values import Missing, Scalar, needed, number, text
 from schemas.parsers.windows.defender_rows import UNREADABLE, Row, claims, read, read_head, split
+
+SENSOR = Sensor("mde", SensorKind.ENDPOINT, (ConnectionOpened, HttpExchange, TlsName, ProcessVerdict), clock_rank=80)
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -125,7 +129,7 @@ def _connection(row: Row, action: str, is_short: bool) -> Parsed:
         return _ignored(row, "network_no_process")
     at = _at(row)
     return ConnectionOpened(
-        row.device, at, flow, at, at if established else 0, 0, failed, process, _event_id(row, action)
+        row.device, at, flow, at, at if established else 0, 0, failed, process, _event_id(row, action), SENSOR.name
     )
 
 
@@ -150,6 +154,7 @@ def _http(row: Row, action: str, _: bool) -> Parsed:
         split_authority(host, 80)[0] if host else "",
         _number(seen.status_code, "status_code", STATUS_MAX) or None,
         _event_id(row, action),
+        SENSOR.name,
     )
 
 
@@ -163,7 +168,7 @@ def _tls(row: Row, action: str, _: bool) -> Parsed:
         return _ignored(row, "network_inbound")
     name = text(seen.server_name)
     sni = split_authority(name, 443)[0] if name else ""
-    return TlsName(row.device, _at(row), flow, sni, False, _event_id(row, action))
+    return TlsName(row.device, _at(row), flow, sni, False, _event_id(row, action), SENSOR.name)
 
 
 def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
@@ -194,6 +199,7 @@ def _verdict(row: Row, action: str, is_short: bool) -> Parsed:
         _short(text(told.DisplayName)),
         _short(text(told.ResponseCategory)) or _short(text(told.Experience)),
         _event_id(row, action),
+        SENSOR.name,
         _short(text(told.ResponseCategoryGroup)),
     )
 
@@ -312,6 +318,7 @@ DIALECT = Dialect(
     gives="DeviceNetworkEvents: connections with process and user, requests and TLS names of inspected ones; DeviceEvents: "
     "verdicts of network protection and SmartScreen.",
     claims=claims,
+    sensors=(SENSOR,),
     split=split,
     own_marks=(b"LocalIP",),
 )

@@ -32,6 +32,8 @@ from schemas.events import (
     ProtectionMode,
     Reason,
     Reject,
+    Sensor,
+    SensorKind,
     flow_of,
 )
 from schemas.parsers.common.memoize import read_once
@@ -40,6 +42,10 @@ from schemas.parsers.windows.common_schema import ecs_process, ecs_values
 from schemas.parsers.windows.event_xml import Malformed
 from schemas.parsers.windows.record import FilteredConnection, Record, Shown, Source, SysmonConnection, SysmonProcess
 from schemas.parsers.windows.shippers import claims, read, split
+
+SECURITY = Sensor("security", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=50)
+SYSMON = Sensor("sysmon", SensorKind.ENDPOINT, (ConnectionOpened, ProcessStarted), clock_rank=60)
+DEFENDER = Sensor("defender", SensorKind.ENDPOINT, (ProcessVerdict, ModeChanged))
 
 PORT_MAX = 65_535
 PID_MAX = 2**32
@@ -113,7 +119,7 @@ def _sysmon_connection(record: Record) -> Parsed:
     time = text(values.UtcTime) or record.logged
     at = parse_micros(time)
     event_id = f"sysmon/3/{flow.local_port}/{time}"
-    return ConnectionOpened(record.device, at, flow, at, at, 0, False, process, event_id)
+    return ConnectionOpened(record.device, at, flow, at, at, 0, False, process, event_id, SYSMON.name)
 
 
 def _sysmon_process(record: Record) -> Parsed:
@@ -150,7 +156,7 @@ def _sysmon_process(record: Record) -> Parsed:
             process.guid,
         )
     event_id = f"sysmon/{record.event_id}/{pid}/{time}"
-    return ProcessStarted(record.device, at, process, at if ends else 0, event_id)
+    return ProcessStarted(record.device, at, process, at if ends else 0, event_id, SYSMON.name)
 
 
 def _plain_guid(written: str) -> str:
@@ -200,7 +206,9 @@ def _filtered_connection(record: Record) -> Parsed:
     process = _process(pid, text(values.Application), "")
     at = parse_micros(record.logged)
     event_id = f"security/{record.event_id}/{flow.local_port}/{record.logged}"
-    return ConnectionOpened(record.device, at, flow, at, 0, 0, record.event_id == 5157, process, event_id)
+    return ConnectionOpened(
+        record.device, at, flow, at, 0, 0, record.event_id == 5157, process, event_id, SECURITY.name
+    )
 
 
 def _verdict(record: Record) -> Parsed:
@@ -222,6 +230,7 @@ def _verdict(record: Record) -> Parsed:
         "",
         "",
         f"defender/{record.event_id}/{host}/{iso_micros(at)}",
+        DEFENDER.name,
     )
 
 
@@ -233,7 +242,9 @@ def _setting(record: Record) -> Parsed:
         return _ignored(record)
     at = record.at
     event_id = f"defender/5007/{iso_micros(at)}"
-    return ModeChanged(record.device, at, after or ProtectionMode.OFF, event_id, before, ModeEvidence.DEFENDER_SETTING)
+    return ModeChanged(
+        record.device, at, after or ProtectionMode.OFF, event_id, DEFENDER.name, before, ModeEvidence.DEFENDER_SETTING
+    )
 
 
 def _mode(setting: str) -> ProtectionMode | None:
@@ -340,6 +351,7 @@ DIALECT = Dialect(
     gives="Sysmon 3 and WFP 5156 / 5157: the connection with process and PID, of Sysmon with user; Sysmon 1 / 5: the process, "
     "with command line, hashes, parent and user; Defender 1125 / 1126: verdicts without port or PID; 5007: the protection mode.",
     claims=claims,
+    sensors=(SYSMON, SECURITY, DEFENDER),
     split=split,
     own_marks=(b"SourceIp", b"SourceAddress", b"Source Address", b"sourceIp", b"sourceAddress", b'"source"'),
 )

@@ -119,9 +119,9 @@ def test_a_sensor_may_report_the_mode_itself() -> None:
     world = settle(
         [
             request(0, "a.example:443", port=1, flow="1"),
-            ModeChanged(DEVICE, micros(5), ProtectionMode.AUDIT, "mode/1"),
+            ModeChanged(DEVICE, micros(5), ProtectionMode.AUDIT, "mode/1", "sensor"),
             request(6, "b.example:443", port=2, flow="2"),
-            ModeChanged(DEVICE, micros(7), ProtectionMode.BLOCK, "mode/2"),
+            ModeChanged(DEVICE, micros(7), ProtectionMode.BLOCK, "mode/2", "sensor"),
             request(8, "c.example:443", port=3, flow="3"),
         ]
     )

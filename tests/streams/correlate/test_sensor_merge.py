@@ -36,7 +36,7 @@ RICH = Process(4711, "curl", "/usr/bin/curl", "curl -x proxy https://www.example
 def sysmon(at: float, *, process: Process = RICH) -> ConnectionOpened:
     """Another endpoint sensor's record: it tells the process in full, and no end."""
     whole = connection(at)
-    return replace(whole, process=process, ended=0, event_id=f"sysmon/3/{whole.flow.local_port}/{at}")
+    return replace(whole, process=process, ended=0, event_id=f"sysmon/3/{whole.flow.local_port}/{at}", sensor="sysmon")
 
 
 def told(row: Row) -> dict[str, object]:
@@ -140,8 +140,8 @@ def test_what_speaks_against_one_attempt() -> None:
         sysmon(0.1, process=Process(None, "firefox")),
         sysmon(3.5),
         sysmon(1.5),
-        replace(connection(0.1, failed=True), event_id="security/5157/40000/0.1"),
-        replace(sysmon(0.1), event_id="socket/40000/0.1"),
+        replace(connection(0.1, failed=True), event_id="security/5157/40000/0.1", sensor="security"),
+        replace(sysmon(0.1), event_id="socket/40000/0.1", sensor="socket"),
     ):
         for order in permutations([first, other]):
             assert len(World().see(*order).finish().connections) == 2, other
@@ -304,8 +304,8 @@ def test_a_name_inside_counts_once() -> None:
     there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
     events: list[Event] = [
         replace(connection(0), flow=tuple_of(flow="", **there)),
-        replace(name(0.1, "www.example.com", tunnelled=False), flow=tuple_of(**there)),
-        replace(name(0.3, "www.example.com", tunnelled=False), flow=tuple_of(flow=UID, **there)),
+        name(0.1, "www.example.com", tunnelled=False, **there),
+        name(0.3, "www.example.com", tunnelled=False, flow=UID, **there),
     ]
     for order in permutations(events):
         world = World(listing(Given("example.com", action="block"))).see(*order).finish()

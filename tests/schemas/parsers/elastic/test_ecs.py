@@ -60,7 +60,7 @@ def test_a_flow_says_what_went_over_it_once_it_is_over() -> None:
 
     assert closed == FlowSummary(
         "dev-a", 1_741_079_770_004_000, closed.flow, 1_741_079_721_998_000, 1_741_079_729_101_000, 3216, 56401,
-        True, False, False, f"ecs/flow/52817/{REPORTED}",
+        True, False, False, f"ecs/flow/52817/{REPORTED}", "ecs",
     )  # fmt: skip
     assert closed.flow.id == ""
     assert told(flow(final=False)).kind == "flow_interim"

@@ -66,6 +66,7 @@ def test_a_connect_with_its_local_port_is_a_connection() -> None:
         *("dev-a.corp.example", AT, opened.flow, AT, AT, 0, False),
         Process(7412, "curl", "/usr/bin/curl", account="1000"),
         "osquery/connect/52817/1741079721",
+        "osquery",
     )
     assert opened.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
 

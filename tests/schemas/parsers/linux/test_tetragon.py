@@ -95,6 +95,7 @@ def test_a_watched_connect_is_a_connection_that_was_tried() -> None:
             parent_name="bash",
         ),
         "tetragon/connect/52817/2025-03-04T09:15:21.998000000Z",
+        "tetragon",
     )
     assert opened.flow.key == "198.51.100.11 52817 198.51.100.80 3128"
     assert kprobe(process={**CURL, "user": {"name": "user"}}).process.account == "user"
