@@ -1,7 +1,7 @@
 """The command line: `unproxy VERB …`. Data goes to stdout, talk to stderr.
 
 Exit codes: 0 done, 1 failed, 2 called wrongly (one line says what to do), 130 ended by Ctrl-C.
-Heavy modules are imported inside the commands, so that `--help` answers at once.
+A verb imports its own command module only, and that imports heavy modules inside its functions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy import commands
+from unproxy.commands import FIXABLE_NAMES, LazyGroup
 from unproxy.errors import Failed
 from unproxy.options import State, example
 from unproxy.output import guard, say
@@ -26,6 +26,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="unproxy",
+    cls=LazyGroup,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -63,9 +64,6 @@ def front_door(
     """Which process on which device really talked to which destination, through which proxy, and was it allowed."""
     del version
     context.obj = State(config=config, verbose=verbose)
-
-
-commands.register(app)
 
 
 def main() -> None:
@@ -110,7 +108,7 @@ def run(arguments: list[str]) -> int:
         names = {kind.__name__ for kind in type(error).__mro__}
         if "NoArgsIsHelpError" in names:
             typer.echo(error, err=True)
-        elif names & commands.FIXABLE_NAMES:
+        elif names & FIXABLE_NAMES:
             _say(_in_words(error))
         else:
             raise

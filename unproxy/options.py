@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from schemas.events import Micros
     from schemas.settings import Settings
 
 DATA_FOLDER = Path(".unproxy")
@@ -25,6 +28,43 @@ SAMPLE = (
     "suricata:unproxy/samples/dev-c.eve.json.gz sockets:unproxy/samples/sockets.jsonl.gz"
 )
 """The sample that ships with the project, as a person writes it in the project's folder."""
+
+
+class Shape(StrEnum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+ShapeOption = Annotated[Shape, typer.Option("--format", help="Lines for people, or JSON lines.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Data folder of `unproxy up`; without it the ClickHouse that the settings name, else .unproxy.",
+    ),
+]
+RawCsvOption = Annotated[
+    bool,
+    typer.Option(
+        "--raw-csv",
+        help="CSV as it is; without it text that starts with = + - @, tab or CR gets a ' in front, as spreadsheets run it.",
+    ),
+]
+
+
+class Kind(StrEnum):
+    """Kinds of alerts."""
+
+    BLOCKED = "blocked"
+    WARNED = "warned"
+    BYPASSED = "bypassed"
+    AUDITED = "audited"
+    NOT_ENFORCED = "not_enforced"
+    UNCONFIRMED_PROXY = "unconfirmed_proxy"
+    PROXY_BYPASS = "proxy_bypass"
+    HOST_MISMATCH = "host_mismatch"
 
 
 @dataclass(frozen=True)
@@ -72,6 +112,41 @@ def stop_asked() -> Iterator[Event]:
     finally:
         for wanted, handler in before.items():
             signal.signal(wanted, handler)
+
+
+def utc_time(option: str, given: str) -> str:
+    """A time as ClickHouse reads it; "" for none."""
+    return as_iso(_moment(option, given))
+
+
+def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micros]:
+    """Two times as people give them, 0 for none; refused here, where the options' names are known."""
+    begin = _moment(first, since)
+    end = _moment(last, until, begin)
+    if begin and end and end <= begin:
+        raise typer.BadParameter(f'"{until}" is not after "{since}"', param_hint=last)
+    return begin, end
+
+
+def as_iso(at: Micros) -> str:
+    """A time as ClickHouse reads it; "" for none."""
+    from schemas.clock import iso_micros
+
+    return iso_micros(at) if at else ""
+
+
+def _moment(option: str, given: str, after: Micros = 0) -> Micros:
+    from unproxy.query.times import moment
+
+    if not given:
+        return 0
+    try:
+        return moment(given, datetime.now(UTC), after)
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), only the day, or 19:07 for the latest one',
+            param_hint=option,
+        ) from None
 
 
 def program() -> str:

@@ -81,6 +81,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_verb_imports_no_other() -> None:
+    """The help text of a verb imports the module of that verb and no other command."""
+    code = (
+        "import sys; from unproxy.cli import run; run(['event', '--help']); "
+        "print(sorted(name for name in sys.modules if name.startswith('unproxy.commands.')), 'http.client' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "['unproxy.commands.event'] False"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,59 +1,72 @@
-"""One module a command, or a family of them; each adds itself to the app."""
+"""One module per command or family of commands. A module is imported when its command is needed."""
 
 from __future__ import annotations
 
-import typer
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Any
 
-from unproxy.commands import (
-    alerts,
-    check,
-    coverage,
-    event,
-    forward,
-    indicators,
-    kafka,
-    migrate,
-    parts,
-    produce,
-    query,
-    refill,
-    rejects,
-    replay,
-    sensor,
-    simulate,
-    suppress,
-    timeline,
-    up,
-)
+import typer
+from typer.core import TyperGroup
 
 FIXABLE_NAMES = frozenset({"Fixable", "SettingsError", "EmbeddedError", "SourceError", "ClickException"})
-"""Errors whose message says what to do. By name: importing the rooms they are from would cost every --help its time,
+"""Errors whose message states what to do. By name, as importing the packages that define them would slow down `--help`,
 and typer brings its own copy of click in some versions."""
 
-_IN_ORDER = (
-    up,
-    replay,
-    query,
-    timeline,
-    coverage,
-    event,
-    alerts,
-    indicators,
-    suppress,
-    rejects,
-    refill,
-    produce,
-    sensor,
-    simulate,
-    parts,
-    forward,
-    migrate,
-    kafka,
-    check,
-)
+MODULES = {
+    "up": "up",
+    "replay": "replay",
+    "query": "query",
+    "timeline": "timeline",
+    "coverage": "coverage",
+    "event": "event",
+    "alerts": "alerts",
+    "indicators": "indicators",
+    "suppress": "suppress",
+    "rejects": "rejects",
+    "refill": "refill",
+    "produce": "produce",
+    "sensor": "sensor",
+    "simulate": "simulate",
+    "worker": "parts",
+    "sink": "parts",
+    "forward": "forward",
+    "migrate": "migrate",
+    "topics": "kafka",
+    "acls": "kafka",
+    "check": "check",
+}
+"""The module of each verb, in the order of the help text."""
 
 
-def register(app: typer.Typer) -> None:
-    """All verbs, in the order in which a newcomer meets them."""
-    for module in _IN_ORDER:
-        module.register(app)
+class LazyGroup(TyperGroup):
+    """The group of all verbs."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": _Commands()})
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The command of each verb, made when it is first requested."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, verb: str) -> Any:
+        if verb not in self._made:
+            app = typer.Typer(rich_markup_mode=None)
+            import_module(f"{__name__}.{MODULES[verb]}").register(app)
+            self._made.update(typer.main.get_group(app).commands)
+        return self._made[verb]
+
+    def __setitem__(self, verb: str, command: Any) -> None:
+        self._made[verb] = command
+
+    def __delitem__(self, verb: str) -> None:
+        del self._made[verb]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)

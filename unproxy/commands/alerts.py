@@ -10,11 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unproxy.commands.query import DataOption
-from unproxy.commands.suppress import Kind
-from unproxy.commands.timeline import Shape, ShapeOption, as_iso, span_of
 from unproxy.errors import Fixable
-from unproxy.options import example, state_of, stop_asked
+from unproxy.options import DataOption, Kind, Shape, ShapeOption, as_iso, example, span_of, state_of, stop_asked
 from unproxy.output import printable, say
 
 _ID = re.compile(r"[0-9a-f]{24}")

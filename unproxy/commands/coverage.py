@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.query import DataOption
-from unproxy.commands.timeline import Shape, ShapeOption, span_of
-from unproxy.options import example, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, example, span_of, state_of
 from unproxy.output import printable
 
 

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unproxy.commands.query import DataOption
-from unproxy.commands.timeline import Shape, ShapeOption
-from unproxy.options import example, program, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, example, program, state_of
 from unproxy.output import printable
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.query import DataOption, RawCsvOption
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
-from unproxy.options import example, state_of, stop_asked
+from unproxy.options import DataOption, RawCsvOption, example, state_of, stop_asked
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unproxy.errors import Fixable
-from unproxy.options import example, state_of
-from unproxy.query.answer import Format
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Data folder of `unproxy up`; without it the ClickHouse that the settings name, else .unproxy.",
-    ),
-]
-RawCsvOption = Annotated[
-    bool,
-    typer.Option(
-        "--raw-csv",
-        help="CSV as it is; without it text that starts with = + - @, tab or CR gets a ' in front, as spreadsheets run it.",
-    ),
-]
+from unproxy.options import DataOption, RawCsvOption, example, state_of
+from unproxy.query.formats import Format
 
 
 def register(app: typer.Typer) -> None:

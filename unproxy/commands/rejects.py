@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.query import DataOption
-from unproxy.commands.timeline import Shape, ShapeOption, utc_time
 from unproxy.errors import Fixable
-from unproxy.options import example, state_of, stop_asked
+from unproxy.options import DataOption, Shape, ShapeOption, example, state_of, stop_asked, utc_time
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.timeline import Shape
 from unproxy.errors import Damaged, Failed, Fixable
-from unproxy.options import SAMPLE, example, state_of
+from unproxy.options import SAMPLE, Shape, example, state_of
 from unproxy.output import printable, say
 
 if TYPE_CHECKING:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
-from unproxy.commands.query import DataOption
-from unproxy.commands.timeline import Shape, ShapeOption
 from unproxy.errors import Failed, Fixable
-from unproxy.options import example
+from unproxy.options import DataOption, Kind, Shape, ShapeOption, example
 from unproxy.output import printable
 
 if TYPE_CHECKING:
     from schemas.suppressions import Suppression
     from unproxy.indicators.topic import Board
-
-
-class Kind(StrEnum):
-    """Kinds of alerts."""
-
-    BLOCKED = "blocked"
-    WARNED = "warned"
-    BYPASSED = "bypassed"
-    AUDITED = "audited"
-    NOT_ENFORCED = "not_enforced"
-    UNCONFIRMED_PROXY = "unconfirmed_proxy"
-    PROXY_BYPASS = "proxy_bypass"
-    HOST_MISMATCH = "host_mismatch"
 
 
 def register(app: typer.Typer) -> None:

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from unproxy.commands.query import DataOption
-from unproxy.options import example, state_of
+from unproxy.options import DataOption, Shape, ShapeOption, as_iso, example, span_of, state_of
 from unproxy.output import printable
-
-if TYPE_CHECKING:
-    from schemas.events import Micros
-
-
-class Shape(StrEnum):
-    """How lines are written."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-
-
-ShapeOption = Annotated[Shape, typer.Option("--format", help="Lines for people, or JSON lines.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,38 +48,3 @@ def timeline(
     if not found:
         names = ", ".join(row["DeviceName"] for row in known) or "none yet"
         typer.echo(printable(f"no such connections of {device}; known devices: {names}"), err=True)
-
-
-def utc_time(option: str, given: str) -> str:
-    """A time as ClickHouse reads it; "" for none."""
-    return as_iso(_moment(option, given))
-
-
-def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micros]:
-    """Two times as people give them, 0 for none; refused here, where the options' names are known."""
-    begin = _moment(first, since)
-    end = _moment(last, until, begin)
-    if begin and end and end <= begin:
-        raise typer.BadParameter(f'"{until}" is not after "{since}"', param_hint=last)
-    return begin, end
-
-
-def as_iso(at: Micros) -> str:
-    """A time as ClickHouse reads it; "" for none."""
-    from schemas.clock import iso_micros
-
-    return iso_micros(at) if at else ""
-
-
-def _moment(option: str, given: str, after: Micros = 0) -> Micros:
-    from unproxy.query.times import moment
-
-    if not given:
-        return 0
-    try:
-        return moment(given, datetime.now(UTC), after)
-    except ValueError:
-        raise typer.BadParameter(
-            f'"{given}" is not a time; write 2026-11-24T19:07:30 (UTC), only the day, or 19:07 for the latest one',
-            param_hint=option,
-        ) from None

@@ -8,23 +8,14 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 
 from unproxy.output import printable_chunks, without_formulas
 from unproxy.query.client import JSON_SETTINGS, Client, QueryRefused
-from unproxy.query.formats import table
+from unproxy.query.formats import Format, table
 
 TABLE_ROWS_MAX = 1_000
 READ_ONLY = {"readonly": "2"}
 """A question changes nothing, whatever its user may do; 2 still lets it choose settings, such as the dialect."""
-
-
-class Format(StrEnum):
-    """How an answer is written."""
-
-    TABLE = "table"
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from streams.worker.indicator_feed import IndicatorFeed
 from tests.conftest import SettingsMaker
 from unproxy import timeouts as patience
 from unproxy.cli import run
-from unproxy.commands.suppress import Kind
 from unproxy.errors import KafkaAway
 from unproxy.indicators.topic import Board
 from unproxy.local.parts import write_settings
+from unproxy.options import Kind
 
 ROOT = Path(__file__).parents[3]
 
