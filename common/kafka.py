@@ -92,7 +92,7 @@ class Door:
         # A server that expects another protocol closes the connection or waits; the client gets no reason.
         if any(_listens(address.strip()) for address in self._bootstrap.split(",")):
             return (
-                "somebody listens there and gives no answer; "
+                "a server listens there and gives no answer; "
                 "look into his log and at kafka.security_protocol and kafka.ssl_client_cert_file, or set kafka.bootstrap"
             )
         return ""

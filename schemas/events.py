@@ -478,7 +478,7 @@ class Framing(Protocol):
     def take(self, line: bytes, start: int) -> list[bytes]:
         """The lines that are whole now that this one, at this offset of the file, is there."""
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """What is held back, as nothing more is to come."""
 
 

@@ -317,7 +317,7 @@ SENSOR_LISTED = _count(
     "stopped although they should be; packets that the kernel let go unseen for want of room, or that could not be judged",
     "what",
 )
-SENSOR_HEARD = _count(
+SENSOR_RECEIVED = _count(
     "unproxy_endpoint_heard_total",
     "What the sensor heard on connections to proxies: packets, requests, answers to them, server names",
     "what",
@@ -336,7 +336,7 @@ SENSOR: tuple[Metric, ...] = (
     SENSOR_OPEN,
     SENSOR_LOST,
     SENSOR_CLOCK_JUMPS,
-    SENSOR_HEARD,
+    SENSOR_RECEIVED,
     SENSOR_FLOWS,
     SENSOR_HELD_BYTES,
     SENSOR_LEARNT,

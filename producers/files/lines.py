@@ -28,7 +28,7 @@ class Lines:
     be published, but goes to `rejects`.
 
     Exceptions in a dialect's code are added to `failures`, and the line is yielded unchanged. A framing that raises in
-    `take` releases the lines that it holds back. A framing that raises in `let_go` or `held` is replaced by a new one,
+    `take` releases the lines that it holds back. A framing that raises in `release` or `held` is replaced by a new one,
     and the lines that it held back are lost.
     """
 
@@ -161,7 +161,7 @@ class Lines:
         """
         _, framing = self._framings.get(dialect.name, (dialect, None))
         try:
-            return framing.let_go() if framing is not None and framing.held is not None else []
+            return framing.release() if framing is not None and framing.held is not None else []
         except Exception as error:  # noqa: BLE001  # a bug in a dialect must not stop the producer
             self._failures.add(dialect, error)
             del self._framings[dialect.name]

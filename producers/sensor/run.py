@@ -26,7 +26,7 @@ from producers.sensor.enforce.mode import Enforcement, enforcing
 from producers.sensor.errors import Errors
 from producers.sensor.http.capture import capturing
 from producers.sensor.http.learning import Learner
-from producers.sensor.http.observer import Hearing, Plan, level_of, level_of_all
+from producers.sensor.http.observer import CaptureReader, Plan, level_of, level_of_all
 from producers.sensor.http.packets import Packet, parse_packet
 from producers.sensor.http.request_lines import HttpEvent
 from producers.sensor.kernel import tracefs
@@ -94,7 +94,7 @@ class Sensor:
         """Records that the kernel dropped because its buffer was full."""
         self.process_gone = 0
         """Lines without a process name, or whose process had ended before /proc was read."""
-        self.hearing: Hearing | None = None
+        self.capture_reader: CaptureReader | None = None
         """The HTTP level; None when it is not configured."""
         self.enforcement: Enforcement[Packet, HttpEvent] | None = None
         self._failure: BaseException | None = None
@@ -115,18 +115,18 @@ class Sensor:
     @property
     def failure(self) -> BaseException | None:
         """Return the exception that ended one of the sensor's threads, or None."""
-        return self._failure or (self.hearing.failure if self.hearing is not None else None)
+        return self._failure or (self.capture_reader.failure if self.capture_reader is not None else None)
 
     def start(self) -> None:
         """Start the threads."""
         self._thread.start()
-        if self.hearing is not None:
-            self.hearing.start()
+        if self.capture_reader is not None:
+            self.capture_reader.start()
 
     def stop(self) -> None:
         """Read the available records and end the threads."""
-        if self.hearing is not None:
-            self.hearing.stop()
+        if self.capture_reader is not None:
+            self.capture_reader.stop()
         with suppress(BlockingIOError):  # asked often enough
             os.write(self._wake_write, b".")
         self._thread.join()
@@ -134,8 +134,8 @@ class Sensor:
     def close(self) -> None:
         """Stop and release all resources."""
         self.stop()
-        if self.hearing is not None:
-            self.hearing.close()
+        if self.capture_reader is not None:
+            self.capture_reader.close()
         self._ends.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -154,11 +154,11 @@ class Sensor:
             {"kernel_buffer": self.lost, "queue": self.queue.dropped, "too_many_open": connections.forgotten,
              "unpaired": connections.unpaired, "unended": connections.unended, "process_gone": self.process_gone,
              "ends": self._ends.lost, "bytes": self.counts.unmet + self._ends.without_bytes, "error": self._skipped,
-             **(self.hearing.lost() if self.hearing is not None else {})},
+             **(self.capture_reader.lost() if self.capture_reader is not None else {})},
         )  # fmt: skip
         yield one(declared.SENSOR_CLOCK_JUMPS, self.jumps)
-        if self.hearing is not None:
-            yield from self.hearing.families()
+        if self.capture_reader is not None:
+            yield from self.capture_reader.families()
         if self.enforcement is not None:
             yield from self.enforcement.families()
 
@@ -176,7 +176,7 @@ class Sensor:
             "unpaired": connections.unpaired,
             "processes_gone": self.process_gone,
             "skipped_after_errors": self._skipped,
-            **(self.hearing.summary() if self.hearing is not None else {}),
+            **(self.capture_reader.summary() if self.capture_reader is not None else {}),
             **(self.enforcement.summary() if self.enforcement is not None else {}),
         }
 
@@ -184,8 +184,8 @@ class Sensor:
     def _skipped(self) -> int:
         """Return the number of records, packets and requests that were skipped after an error."""
         count = self.errors.count
-        if self.hearing is not None:
-            count += self.hearing.skipped
+        if self.capture_reader is not None:
+            count += self.capture_reader.skipped
         if self.enforcement is not None:
             count += self.enforcement.skipped
         return count
@@ -331,7 +331,9 @@ def sensing(
                     )
                 )  # fmt: skip
             if capture is not None:
-                sensor.hearing = Hearing(capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner)
+                sensor.capture_reader = CaptureReader(
+                    capture, plan, sensor.queue, sensor.device, sensor.enforcement, learner
+                )
             sensor.start()
         try:
             yield sensor

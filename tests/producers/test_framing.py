@@ -67,7 +67,7 @@ class Parts:
         self._parts.setdefault(event, []).append(part)
         return [self._whole(event)] if part == b"." else []
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """What is there of the others, oldest first."""
         return [self._whole(event) for event in sorted(self._starts, key=self._starts.__getitem__)]
 

@@ -163,7 +163,7 @@ class Enforcement(Generic[Segment, Asked]):
             "socket_destroyed": enforcer.destroyed,
             "went_through": enforcer.passed,
             "passed_unseen": self._unseen_before + unseen,
-            "not_judged": self._failed_before + failed,
+            "undecided": self._failed_before + failed,
         }
 
     def _run(self) -> None:

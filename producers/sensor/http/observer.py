@@ -148,7 +148,7 @@ def level_of_all(plan: Plan) -> HttpLevel:
     return HttpLevel(range(1, 65_536), urls=plan.urls)
 
 
-class Hearing:
+class CaptureReader:
     """A reader of a capture, running until stopped. Any thread may read its counters at any time."""
 
     def __init__(
@@ -208,7 +208,7 @@ class Hearing:
         """Yield the Prometheus metrics, except losses."""
         level = self.level
         yield by_label(
-            declared.SENSOR_HEARD,
+            declared.SENSOR_RECEIVED,
             {"packets": self.packets, "requests": level.requests, "answers": level.answers, "names": level.names},
         )
         yield one(declared.SENSOR_FLOWS, level.flows)

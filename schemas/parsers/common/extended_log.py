@@ -44,7 +44,7 @@ class FieldRows:
             return []
         return [(self._row(line) if self._names else None) or line]
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """Nothing is held back."""
         return []
 

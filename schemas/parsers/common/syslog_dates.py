@@ -37,6 +37,6 @@ class DatedHeaders:
             return [line]
         return [b"%b%b %b" % (found[1], iso_micros(at).encode(), line[found.end() :])]
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """Return nothing, as no line is held back."""
         return []

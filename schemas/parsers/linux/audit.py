@@ -128,7 +128,7 @@ class AuditEvents:
             over.append(self._whole(next(iter(self._open))))
         return over
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """All that is held back."""
         return [self._whole(key) for key in list(self._open)]
 

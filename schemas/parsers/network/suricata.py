@@ -242,14 +242,14 @@ def _flow(eve: _Eve, part: _FlowPart, at: Micros, flow: Flow) -> FlowSummary:
     to_server = int(eve.tcp.tcp_flags_ts or "0", 16) if eve.tcp else 0
     to_client = int(eve.tcp.tcp_flags_tc or "0", 16) if eve.tcp else 0
     # A sensor that is stopped, or short of memory, lets go of flows that go on: that is no end of the connection.
-    let_go = part.state != "closed" and part.reason in _NO_END
+    cut_off = part.state != "closed" and part.reason in _NO_END
     started, last = (parse_micros(time) if time else 0 for time in (part.start, part.end))
     return FlowSummary(
         eve.device,
         at if at >= started else max(started, last),  # what is read from a capture may be logged in 1970
         flow,
         started,
-        0 if let_go else last,
+        0 if cut_off else last,
         part.bytes_toserver,
         part.bytes_toclient,
         bool(to_client & TCP_SYN) if eve.tcp else part.pkts_toclient > 0,

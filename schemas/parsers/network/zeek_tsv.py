@@ -54,7 +54,7 @@ class ZeekRows:
             return [line]
         return [self._row(line.removesuffix(b"\r")) or line]
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """Nothing is held back."""
         return []
 

@@ -131,7 +131,7 @@ class Requests:
         del start
         return [self._read(line) or line]
 
-    def let_go(self) -> list[bytes]:
+    def release(self) -> list[bytes]:
         """Nothing is held back."""
         return []
 

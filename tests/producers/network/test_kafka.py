@@ -179,7 +179,7 @@ def test_nothing_is_committed_before_it_is_published(settings: Settings, eve: Ev
     assert committed(settings, topic) == 0
 
 
-def test_held_lines_are_let_go(settings: Settings, messages_of: MessagesOf) -> None:
+def test_held_lines_are_released(settings: Settings, messages_of: MessagesOf) -> None:
     """Records of one event come as messages of their own, are published together, and committed only then."""
     topic = topic_of(settings)
     head = b"type=%s msg=audit(1770000000.123:45): "

@@ -11,7 +11,7 @@ import pytest
 
 from producers.sensor.http.capture import capturing
 from producers.sensor.http.learning import Learner
-from producers.sensor.http.observer import Hearing, Plan
+from producers.sensor.http.observer import CaptureReader, Plan
 from producers.sensor.http.packet_filter import LEARNT_MAX
 from producers.sensor.queue import Queue
 from schemas.clock import iso_micros
@@ -39,8 +39,8 @@ def rows_of(*parts: bytes) -> tuple[list[Row], list[Row], Learner]:
     learner.last = {(f"203.0.113.{number}", 8080): now for number in range(LEARNT_MAX)}
     learner.proxies |= learner.last.keys()
     with server() as listening, capturing([], learns=True) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), queue, "dev-a", None, learner)
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, learns=True), queue, "dev-a", None, learner)
+        capture_reader.start()
         place: tuple[str, int] = listening.getsockname()
         with socket.create_connection(place) as client:
             other, _ = listening.accept()
@@ -50,7 +50,7 @@ def rows_of(*parts: bytes) -> tuple[list[Row], list[Row], Learner]:
                     # Each part is a segment of its own.
                     assert other.recv(len(part), socket.MSG_WAITALL) == part
             port = client.getsockname()[1]
-        hearing.close()
+        capture_reader.close()
     kernel = (
         f'{{"device":"dev-a","pid":7,"process":"curl","local_ip":"127.0.0.1","local_port":{port},"remote_ip":"127.0.0.1",'
         f'"remote_port":{place[1]},"result":"success","ts_attempt":"{iso_micros(now)}","ts_established":"{iso_micros(now)}"}}'

@@ -162,15 +162,15 @@ class Failing(Parts):
             raise_it()
         return super().take(line, start)
 
-    def let_go(self) -> list[bytes]:
-        if self._fails and self.where == "let_go":
+    def release(self) -> list[bytes]:
+        if self._fails and self.where == "release":
             raise_it()
-        return super().let_go()
+        return super().release()
 
 
 @pytest.mark.parametrize(
     ("where", "given"),
-    [("take", [b"a1", BAD, b"b1.", b"c1"]), ("let_go", [BAD, b"b1.", b"c1"]), ("held", [BAD, b"b1.", b"c1"])],
+    [("take", [b"a1", BAD, b"b1.", b"c1"]), ("release", [BAD, b"b1.", b"c1"]), ("held", [BAD, b"b1.", b"c1"])],
 )
 def test_framing(where: str, given: list[bytes]) -> None:
     """What a framing held back is released when it fails; one that cannot release it begins again."""

@@ -24,7 +24,7 @@ from producers.sensor.enforce.inline import Gate, Queue
 from producers.sensor.enforce.mode import Enforcement, enforcing
 from producers.sensor.http.capture import Capture, capturing
 from producers.sensor.http.learning import Asked, Learner
-from producers.sensor.http.observer import Hearing, Plan, level_of, level_of_all
+from producers.sensor.http.observer import CaptureReader, Plan, level_of, level_of_all
 from producers.sensor.http.packets import Packet, parse_packet
 from producers.sensor.kernel.nft_rules import NoRules, Rules
 from producers.sensor.kernel.sock_diag import Destroyer, Ended, Ends, FiveTuple, why_not_destroy
@@ -170,7 +170,9 @@ def at_sight() -> dict[str, Any]:
 
 
 @contextmanager
-def learning(lines: list[bytes], denied: str = "", *, hold_unknown: bool = False) -> Iterator[tuple[Hearing, Lines]]:
+def learning(
+    lines: list[bytes], denied: str = "", *, hold_unknown: bool = False
+) -> Iterator[tuple[CaptureReader, Lines]]:
     """A sensor's HTTP level that blocks listed requests and knows no proxy yet.
 
     Packets are captured at once; none is read before the caller starts the level.
@@ -186,9 +188,9 @@ def learning(lines: list[bytes], denied: str = "", *, hold_unknown: bool = False
             level=lambda: level_of_all(plan) if hold_unknown else level_of(plan, learner),
             is_proxied=learner.is_asked if hold_unknown else None,
         ) as enforcement:  # fmt: skip
-            hearing = Hearing(capture, plan, queue, "dev-a", enforcement, learner)
-            yield hearing, queue
-            hearing.close()
+            capture_reader = CaptureReader(capture, plan, queue, "dev-a", enforcement, learner)
+            yield capture_reader, queue
+            capture_reader.close()
 
 
 def unknown_held() -> dict[str, Any]:
@@ -208,8 +210,8 @@ def unknown_held() -> dict[str, Any]:
     }
     proxies = {what: Proxy(f"127.0.1.{number}") for number, what in enumerate(talks, 1)}
     slow = Proxy("127.0.1.99", b"")
-    with learning(lines, proxies["denied"].address, hold_unknown=True) as (hearing, _):
-        hearing.start()
+    with learning(lines, proxies["denied"].address, hold_unknown=True) as (capture_reader, _):
+        capture_reader.start()
         asked = {what: ask(proxies[what].address, *words) for what, words in talks.items()}
         with connected(slow.address) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,7 +244,7 @@ def at_once() -> dict[str, Any]:
         Proxy(address)
     lines: list[bytes] = []
     asked: dict[tuple[str, int], str] = {}
-    with learning(lines) as (hearing, queue):
+    with learning(lines) as (capture_reader, queue):
         for address in (*hasty, silent):
             for word in (connect_to("listed.example"), b"GET http://listed.example/ HTTP/1.1\r\n\r\n") * 3:
                 for waits in (True, False):
@@ -254,7 +256,7 @@ def at_once() -> dict[str, Any]:
                             if client.recv(65_536):
                                 outcome = "answered"
                             if not asked:
-                                hearing.start()
+                                capture_reader.start()
                             if waits:
                                 client.recv(65_536)
                         asked[address, port] = outcome
@@ -425,11 +427,13 @@ def learnt() -> dict[str, Any]:
         beside.stdin.flush()
         learner, lines = Noting([]), Lines()
         with capturing([], learns=True) as capture:
-            hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), lines, "dev-a", None, learner)
-            hearing.start()
+            capture_reader = CaptureReader(
+                capture, Plan(ProtectionMode.AUDIT, learns=True), lines, "dev-a", None, learner
+            )
+            capture_reader.start()
             others = json.loads(beside.stdout.readline())
             own = ask(BESIDE, connect_to("fine.example"))
-            hearing.close()
+            capture_reader.close()
         beside.kill()
     reported = [json.loads(line) for _, line in lines.take()]
     return {"asked": [others, own], "askers": list(learner.askers), "proxies": list(learner.proxies), "lines": reported}

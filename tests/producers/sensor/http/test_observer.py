@@ -18,7 +18,7 @@ from producers.sensor.http import capture as module
 from producers.sensor.http.capture import Capture, capturing
 from producers.sensor.http.heads import Urls
 from producers.sensor.http.learning import Learner
-from producers.sensor.http.observer import Hearing, Plan, plan_of
+from producers.sensor.http.observer import CaptureReader, Plan, plan_of
 from producers.sensor.http.packet_filter import PORTS_MAX
 from producers.sensor.http.packets import Packet
 from producers.sensor.http.request_lines import HttpEvent
@@ -88,15 +88,15 @@ def test_events_become_lines() -> None:
     """Each with the connection's ends and one name; who acts observes requests, too; the numbers move."""
     queue, notes = Queue(), Notes()
     with proxy() as (ip, port), capturing([port]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), queue, "dev-a", notes)
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), queue, "dev-a", notes)
+        capture_reader.start()
         began = iso_micros(time.time_ns() // 1_000)
         with socket.create_connection((ip, port)) as client:
             local = client.getsockname()
             client.sendall(CONNECT)
             client.recv(100)
             client.sendall(hello("www.example.com", ech=True))
-        hearing.close()
+        capture_reader.close()
     taken = queue.take()
     http, tls = (json.loads(line) for _, line in taken)
 
@@ -117,7 +117,7 @@ def test_events_become_lines() -> None:
     assert [events.kind for events in notes.events] == ["request", "exchange", "tls"]
     numbers = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in hearing.families()
+        for family in capture_reader.families()
         for sample in family.samples
     }
     assert numbers["unproxy_endpoint_heard_total", "packets"] >= 5
@@ -126,23 +126,23 @@ def test_events_become_lines() -> None:
     assert numbers["unproxy_endpoint_heard_total", "names"] == 1
     assert numbers["unproxy_endpoint_flows",] == 1
     assert numbers["unproxy_endpoint_held_bytes",] == 0
-    assert hearing.lost()["packet_ring"] == 0
-    assert hearing.summary() == {"requests": 1, "names": 1, "lost_packets": 0}
+    assert capture_reader.lost()["packet_ring"] == 0
+    assert capture_reader.summary() == {"requests": 1, "names": 1, "lost_packets": 0}
 
 
 def test_what_waits_is_reported_at_the_end() -> None:
     """A request without an answer, when the sensor is stopped."""
     queue = Queue()
     with socket.create_server(("127.0.0.1", 0)) as server, capturing([server.getsockname()[1]]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, (server.getsockname(),)), queue, "dev-a")
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, (server.getsockname(),)), queue, "dev-a")
+        capture_reader.start()
         with socket.create_connection(server.getsockname()) as client:
             client.sendall(CONNECT + b"GET")
-            hearing.close()
+            capture_reader.close()
     ((_, line),) = queue.take()
 
     assert "status" not in json.loads(line)
-    held = {sample.name: sample.value for family in hearing.families() for sample in family.samples}
+    held = {sample.name: sample.value for family in capture_reader.families() for sample in family.samples}
     assert held["unproxy_endpoint_held_bytes"] == 3
 
 
@@ -155,26 +155,28 @@ def test_a_verdict_and_its_request_are_one_line() -> None:
 
     queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Stopping())
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Stopping())
+        capture_reader.start()
         with socket.create_connection((ip, port)) as client:
             client.sendall(CONNECT)
             client.recv(100)
-        hearing.close()
+        capture_reader.close()
 
-    assert (hearing.level.answers, queue.take()) == (1, [])
+    assert (capture_reader.level.answers, queue.take()) == (1, [])
 
 
 def test_resets_and_the_end_are_passed_on() -> None:
     """To whatever waits for proof that a socket is gone."""
     notes = Notes()
     with socket.create_server(("127.0.0.1", 0)) as server, capturing([server.getsockname()[1]]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, (server.getsockname(),)), Queue(), "dev-a", notes)
-        hearing.start()
+        capture_reader = CaptureReader(
+            capture, Plan(ProtectionMode.BLOCK, (server.getsockname(),)), Queue(), "dev-a", notes
+        )
+        capture_reader.start()
         with socket.create_connection(server.getsockname()) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             ends = (*client.getsockname(), *client.getpeername())
-        hearing.close()
+        capture_reader.close()
 
     assert [packet[:4] for packet in notes.resets] == [ends]
     assert notes.finished == 1
@@ -189,16 +191,16 @@ def test_an_error_in_what_acts_on_a_request_ends_nothing(caplog: pytest.LogCaptu
 
     queue = Queue()
     with proxy() as (ip, port), capturing([port]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Broken())
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.BLOCK, ((ip, port),)), queue, "dev-a", Broken())
+        capture_reader.start()
         with socket.create_connection((ip, port)) as client:
             client.sendall(CONNECT)
             client.recv(100)
             client.sendall(hello("www.example.com"))
-        hearing.close()
+        capture_reader.close()
 
     assert [json.loads(line)["kind"] for _, line in queue.take()] == ["http", "tls"]
-    assert (hearing.failure, hearing.skipped) == (None, 3)
+    assert (capture_reader.failure, capture_reader.skipped) == (None, 3)
     assert [vars(one)["so_far"] for one in caplog.records if "skipped after an error" in one.getMessage()] == [1, 2]
 
 
@@ -210,11 +212,11 @@ def test_what_ends_the_thread_is_reported(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Capture, "look", gone)
     with proxy(0) as (ip, port), capturing([port]) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
-        hearing.start()
-        hearing.close()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
+        capture_reader.start()
+        capture_reader.close()
 
-    assert str(hearing.failure) == "gone"
+    assert str(capture_reader.failure) == "gone"
 
 
 def test_what_the_ring_has_no_room_for_is_counted(
@@ -228,12 +230,12 @@ def test_what_the_ring_has_no_room_for_is_counted(
             for _ in range(40):
                 client.sendall(bytes(20_000))
             client.recv(100)
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
-        hearing.start()
-        hearing.close()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, ((ip, port),)), Queue(), "dev-a")
+        capture_reader.start()
+        capture_reader.close()
 
-    assert hearing.packets > 0
-    assert hearing.lost()["packet_ring"] > 0
+    assert capture_reader.packets > 0
+    assert capture_reader.lost()["packet_ring"] > 0
     assert "packets were lost" in caplog.text
 
 
@@ -369,17 +371,17 @@ def test_who_is_asked_as_a_proxy_is_learnt(caplog: pytest.LogCaptureFixture) -> 
     queue, notes, learner = Queue(), Notes(), Learner([])
     with caplog.at_level("INFO"), proxy(2) as place, capturing([], learns=True) as capture:
         plan = Plan(ProtectionMode.AUDIT, learns=True)
-        hearing = Hearing(capture, plan, queue, "dev-a", notes, learner)
-        hearing.start()
+        capture_reader = CaptureReader(capture, plan, queue, "dev-a", notes, learner)
+        capture_reader.start()
         ports = [ask(place)]
         await_that(lambda: place in notes.proxies)
         ports.append(ask(place))
-        hearing.close()
+        capture_reader.close()
     lines = [json.loads(line) for _, line in queue.take()]
     first, second = ([line for line in lines if line["local_port"] == port] for port in ports)
     numbers = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in hearing.families()
+        for family in capture_reader.families()
         for sample in family.samples
     }
 
@@ -392,7 +394,7 @@ def test_who_is_asked_as_a_proxy_is_learnt(caplog: pytest.LogCaptureFixture) -> 
     assert [(one["proxy"], one["client_port"]) for one in events if one["port"] == place[1]] == [(place[0], ports[0])]
     assert numbers["unproxy_endpoint_proxies_learnt",] >= 1
     assert numbers["unproxy_endpoint_learning_total", "learnt"] >= 1
-    assert hearing.summary()["proxies_learnt"] >= 1
+    assert capture_reader.summary()["proxies_learnt"] >= 1
 
 
 def test_an_unused_one_is_forgotten() -> None:
@@ -403,10 +405,10 @@ def test_an_unused_one_is_forgotten() -> None:
     learner.proxies.add(place)
     notes.proxies.add(place)
     with capturing([], learns=True) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), queue, "dev-a", notes, learner)
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.AUDIT, learns=True), queue, "dev-a", notes, learner)
+        capture_reader.start()
         await_that(lambda: place not in notes.proxies)
-        hearing.close()
+        capture_reader.close()
 
     assert place not in learner.proxies
 
@@ -420,12 +422,14 @@ def test_what_has_no_room_is_reported(caplog: pytest.LogCaptureFixture) -> None:
 
     learner = Learner([])
     with capturing([], learns=True) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.AUDIT, learns=True), Queue(), "dev-a", None, learner)
-        hearing.start()
+        capture_reader = CaptureReader(
+            capture, Plan(ProtectionMode.AUDIT, learns=True), Queue(), "dev-a", None, learner
+        )
+        capture_reader.start()
         for expected in ([1], [1, 3]):
             learner.no_room = expected[-1]
             await_that(partial(lambda wanted: events() == wanted, expected))
-        hearing.close()
+        capture_reader.close()
 
     assert events() == [1, 3]
 
@@ -435,10 +439,10 @@ def test_while_the_mode_is_off_nothing_is_learnt() -> None:
     queue, notes, learner = Queue(), Notes(), Learner([])
     notes.mode = ProtectionMode.OFF
     with proxy() as place, capturing([], learns=True) as capture:
-        hearing = Hearing(capture, Plan(ProtectionMode.OFF, learns=True), queue, "dev-a", notes, learner)
-        hearing.start()
+        capture_reader = CaptureReader(capture, Plan(ProtectionMode.OFF, learns=True), queue, "dev-a", notes, learner)
+        capture_reader.start()
         ask(place)
-        hearing.close()
+        capture_reader.close()
 
-    assert hearing.packets >= 2
+    assert capture_reader.packets >= 2
     assert (learner.proxies, queue.take()) == (set(), [])

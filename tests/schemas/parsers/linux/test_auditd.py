@@ -45,7 +45,7 @@ def events(*lines: bytes) -> list[bytes]:
     """What becomes of the lines of a file."""
     framing = AuditEvents()
     given = [made for start, line in enumerate(lines) for made in framing.take(line, start)]
-    return given + framing.let_go()
+    return given + framing.release()
 
 
 def kind_of(*records: bytes) -> str:
@@ -187,7 +187,7 @@ def test_without_eoe_time_ends_an_event() -> None:
     assert framing.held == 10
     assert framing.take(record("USER_END", 3, at=102.0), 30) == [first, record("USER_END", 3, at=102.0)]
     assert framing.held == 20
-    assert framing.let_go() == [second]
+    assert framing.release() == [second]
     assert framing.held is None
 
 
@@ -226,7 +226,7 @@ def test_law_of_records(found: list[tuple[str, int, int]]) -> None:
         told = set(JOINED.join(given).split(JOINED))
         waiting = [n for n, one in enumerate(lines[: start + 1]) if one not in told and b"type=EOE" not in one]
         assert framing.held == (waiting[0] if waiting else None)
-    given += framing.let_go()
+    given += framing.release()
 
     assert (
         sorted(JOINED.join(given).split(JOINED)) == sorted(one for one in lines if b"type=EOE" not in one) or not given

@@ -225,12 +225,12 @@ def test_a_flow_logged_before_it_began_was_logged_when_it_ended() -> None:
     """What is left at the end of a capture file is logged in 1970, or when the last packet was."""
     part = {"start": "2015-10-20T11:24:10.230829-0600", "end": "2015-10-20T11:24:46.195059-0600", "state": "closed"}
     old = told("flow", flow=part, timestamp="1969-12-31T17:00:00.000000-0700")
-    let_go = told(
+    cut_off = told(
         "flow", flow={**part, "state": "established", "reason": "shutdown"}, timestamp="1970-01-01T00:00:00.000000+0000"
     )
 
     assert (old.at, old.ended) == (1_445_361_886_195_059, 1_445_361_886_195_059)
-    assert (let_go.at, let_go.ended) == (1_445_361_886_195_059, 0)
+    assert (cut_off.at, cut_off.ended) == (1_445_361_886_195_059, 0)
     assert told("flow", flow=part).at == 1_741_079_722_003_111
 
 

@@ -107,5 +107,5 @@ def test_any_lines_are_given_on(lines: list[bytes]) -> None:
     assert [made == line or made.endswith(JOINED + line) for line, (made,) in zip(lines, given_on, strict=True)] == [
         True
     ] * len(lines)
-    assert framing.let_go() == []
+    assert framing.release() == []
     assert framing.held is None
