@@ -1,4 +1,4 @@
-"""Makers: each names only what its test is about. Times are seconds after `T0`; one device, one proxy unless said."""
+"""Makers of events: a call names only what its test is about. Times are seconds after `T0`; device and proxy have defaults."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def connection(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> ConnectionOpened:
-    """The endpoint's own record of a connection."""
+    """Make the endpoint's record of a connection."""
     start = micros(at)
     return ConnectionOpened(
         DEVICE,
@@ -150,7 +150,7 @@ def verdict(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> Verdict:
-    """Network protection judged a request; `method=""` judges a TLS name, given as `host`."""
+    """Make a verdict on a request; with `method=""` on a TLS name, given as `host`."""
     method = ("GET" if "/" in target else "CONNECT") if method is None else method
     place = tuple_of(port, flow, remote, remote_port)
     return Verdict(
@@ -213,7 +213,7 @@ def process_verdict(
     port: int = 0,
     number: int = 0,
 ) -> ProcessVerdict:
-    """Network protection judged a request of a process, on a connection that it does not name."""
+    """Make a verdict of network protection that names the process and no connection."""
     return ProcessVerdict(
         DEVICE,
         micros(at),
@@ -250,7 +250,7 @@ def program(
 
 
 def program_end(at: float, *, guid: str, pid: int = 4711, process: str = "curl") -> ProcessStarted:
-    """A process's end, told without its start."""
+    """Make a record of a process's end, without its start."""
     return ProcessStarted(
         DEVICE, micros(at), Process(pid, process, guid=guid), micros(at), f"sysmon/5/{pid}/{at}", "sysmon"
     )
@@ -294,7 +294,7 @@ def indicator(given: Given) -> Indicator:
 
 
 def listing(*given: Given, modes: Sequence[str] = (), gap_secs: float = 0) -> Policy:
-    """Indicators, what the settings say of modes, and how long an alert's further versions wait."""
+    """Make a policy from indicators, modes of the settings, and the seconds between two versions of an alert."""
     indicators = IndicatorSet()
     for one in given:
         indicators.put(indicator(one))
@@ -441,7 +441,7 @@ def _defaults(kind: type[msgspec.Struct]) -> Row:
 
 
 def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
-    """Of rows with one identity the one with the highest version. Two that differ must not share a version."""
+    """Return for each identity the row with the highest version. Rows that differ must not share a version."""
     found: dict[object, Row] = {}
     for row in rows:
         old = found.get(row[key])
@@ -451,6 +451,6 @@ def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
     return list(found.values())
 
 
-def settle(events: Sequence[Event], **settings: object) -> World:
-    """All events, one by one, and then all that waits."""
+def world_of(events: Sequence[Event], **settings: object) -> World:
+    """Return the world after these events, each in a message of its own, with everything decided."""
     return World(None, **settings).see(*events).finish()

@@ -16,14 +16,14 @@ from tests.factories import (
     micros,
     name,
     request,
-    settle,
     verdict,
+    world_of,
 )
 
 
 def test_a_direct_connection_has_one_row() -> None:
     """No proxy: one row, whose name is what TLS says."""
-    world = settle(
+    world = world_of(
         [
             connection(0, remote="203.0.113.5", remote_port=443),
             name(0.1, "site.example", tunnelled=False, remote="203.0.113.5", remote_port=443),
@@ -42,7 +42,7 @@ def test_a_direct_connection_has_one_row() -> None:
 
 def test_a_failed_attempt_is_no_success() -> None:
     """The handshake failed."""
-    (row,) = settle([connection(0, remote="203.0.113.5", failed=True)]).connections
+    (row,) = world_of([connection(0, remote="203.0.113.5", failed=True)]).connections
 
     assert row["UnresolvedReason"] == ""
     assert (row["ActionType"], row["Outcome"]) == ("ConnectionFailed", "failed")
@@ -50,7 +50,7 @@ def test_a_failed_attempt_is_no_success() -> None:
 
 def test_a_denied_proxy_is_never_taken_for_one() -> None:
     """The settings have the last word on who is a proxy."""
-    world = settle([connection(0), request(0.1, "a.example:443")], not_proxies=[f"{PROXY}:3128"])
+    world = world_of([connection(0), request(0.1, "a.example:443")], not_proxies=[f"{PROXY}:3128"])
 
     assert world.destinations == []
     assert world.connections[0]["ProxyIP"] == ""
@@ -77,7 +77,7 @@ def test_reused_tuples_are_told_apart_by_start() -> None:
         flow_end(60, started=1.5, ended=1.502, flow="2"),
     ]
     for order in (events, list(reversed(events)), [*events[2:], *events[:2]]):
-        world = settle(order)
+        world = world_of(order)
         found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations}
 
         assert found == {"first.example": 1, "second.example": 2}
@@ -89,7 +89,7 @@ def test_a_reused_tuple_does_not_take_what_was_asked_while_the_one_before_was_op
     first: list[Event] = [connection(0, pid=1, ended=0.0005), request(0.0004, "first.example:443", flow="1")]
     second: list[Event] = [connection(0.01, pid=2, ended=0.011), request(0.0105, "second.example:443", flow="2")]
     for order in (first + second, first[::-1] + second):
-        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in settle(order).destinations}
+        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in world_of(order).destinations}
 
         assert found == {"first.example": 1, "second.example": 2}
 
@@ -97,7 +97,7 @@ def test_a_reused_tuple_does_not_take_what_was_asked_while_the_one_before_was_op
 def test_a_reused_tuple_takes_what_was_asked_after_the_end_of_the_one_before() -> None:
     """Though another clock read that as five milliseconds before its start, and the end of the one before was told late."""
     before, over = connection(0, pid=1), connection(0, pid=1, ended=1)
-    world = settle([before, request(5, "a.example:443", flow="2"), over, connection(5.005, pid=2, ended=6)])
+    world = world_of([before, request(5, "a.example:443", flow="2"), over, connection(5.005, pid=2, ended=6)])
 
     assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == {"a.example": 2}
 
@@ -129,7 +129,7 @@ def test_a_request_that_may_be_of_two_ended_connections_has_no_process() -> None
 
 def test_without_a_kernel_record_it_still_resolves() -> None:
     """No endpoint sensor: the destination, and no process."""
-    world = settle([request(0, "a.example:443"), flow_end(70, started=0, ended=9)])
+    world = world_of([request(0, "a.example:443"), flow_end(70, started=0, ended=9)])
     (row,) = world.destinations
     (hop,) = world.connections
 
@@ -144,7 +144,7 @@ def test_without_a_kernel_record_it_still_resolves() -> None:
 
 def test_the_flow_record_gives_the_start() -> None:
     """AccessLogEntry at the end of a tunnel, CONNECT alone would date the connection wrongly."""
-    (row,) = settle([request(60, "a.example:443"), flow_end(60.1, started=0, ended=59)]).destinations
+    (row,) = world_of([request(60, "a.example:443"), flow_end(60.1, started=0, ended=59)]).destinations
 
     assert row["ConnectionTime"] == "2026-11-24T19:07:28.000000Z"
     assert row["Timestamp"] == "2026-11-24T19:08:27.000000Z"
@@ -338,7 +338,7 @@ def test_repeats_change_nothing() -> None:
 
 def test_times_are_the_connections_own() -> None:
     """The row's ConnectionTime is the established handshake, its end the kernel's close."""
-    (row,) = settle([connection(3, ended=4), request(3.5, "a.example:443")]).connections
+    (row,) = world_of([connection(3, ended=4), request(3.5, "a.example:443")]).connections
 
     assert row["ConnectionTime"] == "2026-11-24T19:07:31.000000Z"
     assert row["ConnectionEndTime"] == "2026-11-24T19:07:32.000000Z"

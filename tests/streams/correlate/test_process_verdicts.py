@@ -25,8 +25,8 @@ from tests.factories import (
     process_verdict,
     proxy_line,
     request,
-    settle,
     verdict,
+    world_of,
 )
 
 
@@ -58,7 +58,7 @@ def test_told_at_once_and_joined_later() -> None:
 def test_the_rows_of_the_connection_say_so(turned: bool) -> None:
     """TCP said success, the request was blocked: connection row and destination row tell, whichever came first."""
     events: list[Event] = [request(0.1, "bad.example:443"), process_verdict(0.2)]
-    world = settle([connection(0), *(events[::-1] if turned else events)])
+    world = world_of([connection(0), *(events[::-1] if turned else events)])
 
     assert [row["Outcome"] for row in world.connections] == ["blocked"]
     assert [(row["DestinationHost"], row["Outcome"]) for row in world.destinations] == [("bad.example", "blocked")]
@@ -68,7 +68,9 @@ def test_the_rows_of_the_connection_say_so(turned: bool) -> None:
 def test_a_direct_connection_by_its_name() -> None:
     """No proxy: the name inside the connection is the host."""
     spoken: dict[str, Any] = {"remote": "203.0.113.9", "remote_port": 443}
-    world = settle([connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)])
+    world = world_of(
+        [connection(0, **spoken), name(0.1, "bad.example", tunnelled=False, **spoken), process_verdict(0.2)]
+    )
 
     assert only(world.verdicts)["ConnectionId"] == world.connections[0]["ConnectionId"]
     assert world.connections[0]["Outcome"] == "blocked"
@@ -76,7 +78,7 @@ def test_a_direct_connection_by_its_name() -> None:
 
 def test_the_verdict_names_where_nobody_else_does() -> None:
     """Exactly one connection of the process to a proxy then, and nobody knows where it goes: the verdict tells."""
-    world = settle([connection(0), process_verdict(0.2)], proxies=["10.9.9.9:3128"])
+    world = world_of([connection(0), process_verdict(0.2)], proxies=["10.9.9.9:3128"])
     (row,) = world.destinations
 
     assert (row["DestinationHost"], row["ResolvedBy"], row["Confidence"]) == ("bad.example", "process_time", "inferred")
@@ -105,7 +107,7 @@ def test_the_verdict_names_where_nobody_else_does() -> None:
 )
 def test_it_stands_alone(events: list[Event], why: str) -> None:
     """Only when exactly one fits: else unjoined, with the reason, and the alert counts it all the same."""
-    world = settle(events)
+    world = world_of(events)
     row = only(world.verdicts)
 
     assert (row["ConnectionId"], said(row)["Unjoined"]) == ("", why)
@@ -115,7 +117,7 @@ def test_it_stands_alone(events: list[Event], why: str) -> None:
 
 def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
     """Both are of the process; one has a name, and it is that one."""
-    world = settle(
+    world = world_of(
         [
             connection(0, port=1),
             connection(0, port=2),
@@ -134,11 +136,11 @@ def test_a_later_request_of_a_kept_connection_counts_as_well() -> None:
         *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in (1, 100)),
     ]
     other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
-    both = settle(sorted([*kept, *other, process_verdict(100.1)], key=lambda event: event.at))
+    both = world_of(sorted([*kept, *other, process_verdict(100.1)], key=lambda event: event.at))
 
     assert said(only(both.verdicts))["Unjoined"] == "ambiguous"
     assert {row["Outcome"] for row in both.rows} == {"allowed"}
-    alone = settle([*kept, process_verdict(100.1)])
+    alone = world_of([*kept, process_verdict(100.1)])
     assert {row["Outcome"] for row in alone.rows} == {"blocked"}
 
 
@@ -149,7 +151,7 @@ def test_requests_whose_times_are_forgotten_may_be_the_one() -> None:
         *(request(at, "http://bad.example/", tx=at, port=1, flow="1") for at in range(1, 19)),
     ]
     other: list[Event] = [connection(96, port=2), request(97, "http://bad.example/", port=2, flow="2")]
-    world = settle([*kept, *other, process_verdict(100.1)])
+    world = world_of([*kept, *other, process_verdict(100.1)])
 
     assert said(only(world.verdicts))["Unjoined"] == "ambiguous"
 
@@ -257,7 +259,7 @@ def test_a_mode_that_is_known_late_is_on_the_verdict() -> None:
 
 def test_the_same_verdict_twice_is_one() -> None:
     """Collected twice."""
-    world = settle([connection(0), request(0.1, "bad.example:443"), process_verdict(0.2), process_verdict(0.2)])
+    world = world_of([connection(0), request(0.1, "bad.example:443"), process_verdict(0.2), process_verdict(0.2)])
 
     assert len(latest(world.verdicts)) == 1
     assert [a["Count"] for a in latest(world.alerts, "AlertId")] == [1]
@@ -265,7 +267,7 @@ def test_the_same_verdict_twice_is_one() -> None:
 
 def test_another_sensor_judged_the_same_request() -> None:
     """The network sensor's verdict names the connection: one request, counted there."""
-    world = settle([connection(0), request(0.1, "bad.example:443"), verdict(0.1), process_verdict(0.2)])
+    world = world_of([connection(0), request(0.1, "bad.example:443"), verdict(0.1), process_verdict(0.2)])
 
     assert [(a["Kind"], a["Count"]) for a in latest(world.alerts, "AlertId")] == [("blocked", 1)]
 
@@ -277,7 +279,7 @@ def test_a_warning_that_the_user_clicked_away(turned: bool) -> None:
         process_verdict(1, action=Action.WARNED),
         process_verdict(4, action=Action.BYPASSED, number=1),
     ]
-    world = settle(events[::-1] if turned else events)
+    world = world_of(events[::-1] if turned else events)
     counts = {a["Kind"]: a["Count"] for a in latest(world.alerts, "AlertId") if a["Count"]}
 
     assert counts == {"bypassed": 1}
@@ -288,7 +290,7 @@ def test_a_join_in_any_order_gives_the_same_rows() -> None:
     events: list[Event] = [connection(0), request(0.1, "bad.example:443"), process_verdict(0.2)]
     pictures = []
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        world = settle([events[at] for at in order])
+        world = world_of([events[at] for at in order])
         pictures.append({row["RecordId"]: {**row, "Version": 0} for row in (*world.rows, *latest(world.verdicts))})
 
     assert pictures[0] == pictures[1] == pictures[2]
@@ -353,7 +355,7 @@ def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
 def test_a_set_that_is_not_sure_stands_alone(events: list[Event]) -> None:
     """Each of them, in any order of arrival."""
     for order in (events, events[::-1], sorted(events, key=lambda event: event.at)):
-        world = settle(order)
+        world = world_of(order)
 
         assert {(row["ConnectionId"], said(row)["Unjoined"]) for row in latest(world.verdicts)} == {("", "ambiguous")}
         assert {row["Outcome"] for row in world.rows} == {"allowed"}
@@ -368,7 +370,7 @@ def test_what_comes_after_a_set_was_joined_changes_it_no_more() -> None:
         process_verdict(30.2, number=9),
     ]
     for more, unjoined in (([process_verdict(6, number=9)], ["ambiguous"]), (later, [])):
-        world = settle([*events, *more])
+        world = world_of([*events, *more])
         left = [row for row in latest(world.verdicts) if not row["ConnectionId"]]
 
         assert [said(row)["Unjoined"] for row in left] == unjoined

@@ -30,8 +30,8 @@ from tests.factories import (
     name,
     proxy_line,
     request,
-    settle,
     verdict,
+    world_of,
 )
 from tests.sample import TRUTH, sample
 
@@ -209,7 +209,7 @@ def test_the_next_alert_after_it_was_taken_back() -> None:
 
 def test_a_warning_clicked_away_is_bypassed() -> None:
     """One request: warned first, bypassed then; the warned alert is withdrawn."""
-    world = settle(
+    world = world_of(
         [
             connection(0),
             verdict(1, "http://bad.example/", action=Action.WARNED),
@@ -248,12 +248,12 @@ def test_a_proxy_that_nobody_listed() -> None:
     """Told once of all that go through it, not of one that the settings name."""
     events: list[Event] = [connection(at, port=at) for at in (1, 2)]
     events += [request(at, port=at, flow=str(at)) for at in (1, 2)]
-    (alert,) = latest(settle(events).unconfirmed, "AlertId")
+    (alert,) = latest(world_of(events).unconfirmed, "AlertId")
 
     assert (alert["Kind"], alert["DestinationDomain"], alert["Count"]) == ("unconfirmed_proxy", "10.9.9.9", 2)
     assert alert["Title"] == "10.9.9.9:3128 acts as a proxy"
     assert alert["Techniques"] == ["T1090"]
-    assert settle(events, proxies=["10.9.9.9:3128"]).unconfirmed == []
+    assert world_of(events, proxies=["10.9.9.9:3128"]).unconfirmed == []
 
 
 def direct(at: float, port: int) -> list[Event]:
@@ -277,7 +277,7 @@ def proxied(count: int, first: float = 0) -> list[Event]:
 def test_a_device_that_always_uses_a_proxy_goes_past_it(through: int, past: int, alarms: int) -> None:
     """Fifty and more connections through proxies, and next to none outside directly: the next one is told."""
     events = [*proxied(through), *(event for n in range(past) for event in direct(300 + 100 * n, 5_000 + n))]
-    found = {kind: count for (kind, _), count in told(settle(events)).items()}
+    found = {kind: count for (kind, _), count in told(world_of(events)).items()}
 
     assert found.get("proxy_bypass", 0) == alarms
 
@@ -290,7 +290,7 @@ def test_inside_is_no_bypass() -> None:
         connection(301, port=5_001, remote="203.0.113.9", remote_port=443, failed=True),
     ]
 
-    assert told(settle(events)) == {}
+    assert told(world_of(events)) == {}
 
 
 def test_dev_c_of_the_sample() -> None:
