@@ -1,4 +1,4 @@
-"""A simulated world through a pipeline, without a broker: what came of it, beside what was really asked."""
+"""A simulated world through a pipeline, without a broker: its rows beside the requests that were really made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AFTERWARDS_SECS = 200
 
 @dataclass
 class Played:
-    """What a world left behind."""
+    """The rows and the truth of one world."""
 
     tally: Counter[str]
     rows: list[Row] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Played:
     book: dict[str, int] = field(default_factory=dict)
 
     def score(self) -> Score:
-        """Rows against truth."""
+        """Compare rows with the truth."""
         return score(latest(self.rows), self.truth)
 
 

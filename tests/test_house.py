@@ -80,14 +80,14 @@ def test_no_package_under_tests() -> None:
 
 @pytest.mark.parametrize("name", ["common", "producers", "schemas", "sinks", "streams", "deploy", "unproxy"])
 def test_ours_is_the_one_imported(name: str) -> None:
-    """Our names are common words: another distribution could bring its own."""
+    """Our top-level packages are those imported, not packages of the same name in another distribution."""
     module = importlib.import_module(name)
 
     assert [Path(place) for place in module.__path__] == [ROOT / name]
 
 
 def test_nothing_is_left_to_do() -> None:
-    """Unfinished business is an issue, not a comment."""
+    """No comment marks unfinished work."""
     assert _offenders(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b") == []
 
 
@@ -99,7 +99,7 @@ def test_no_folder_is_crowded() -> None:
 
 
 def test_no_machine_is_named() -> None:
-    """No file knows the machine it was written on, nor where packages came from there."""
+    """No file contains a path of the machine it was written on, or the host of a package registry."""
     folders = r"(?<![\w.])/(root|home|Users|work)/\w"
     registries = r"pypi\.or" r"g|pythonhosted\.or" r"g|repo1?\.maven|crates\.i" r"o|proxy\.golan" r"g|npmj" r"s"
 
@@ -113,7 +113,7 @@ def test_topics_have_the_same_partitions() -> None:
 
 
 def test_dialects_are_called_like_their_files() -> None:
-    """Who meets a dialect's name knows which file to open."""
+    """A dialect has the name of its file."""
     files = {
         path.stem
         for path in (ROOT / "schemas/parsers").rglob("*.py")
@@ -123,15 +123,15 @@ def test_dialects_are_called_like_their_files() -> None:
     assert set(dialects()) == files
 
 
-def test_changelog_tells_of_this_version() -> None:
-    """Whoever installs a version can read what is in it."""
+def test_changelog_describes_this_version() -> None:
+    """CHANGELOG has a section for the version of the package."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
     assert version in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_links_lead_somewhere() -> None:
-    """Every relative link in a page points to a file that is there."""
+    """Every relative link in a page points to an existing file."""
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in _files()
@@ -144,7 +144,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_locks_hold_what_the_project_asks_for() -> None:
-    """Each direct dependency is in the lock, so `make setup` cannot find it missing."""
+    """Each direct dependency is in the lock files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [wanted for group in project["optional-dependencies"].values() for wanted in group]
     everything, fleet = (_locked(ROOT / name) for name in ("requirements.lock", "deploy/requirements.lock"))
@@ -155,7 +155,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
 
 
 def test_imports_are_asked_for() -> None:
-    """What a room imports stands in pyproject.toml; it is not there by the grace of another package."""
+    """Each package that our code imports is a dependency in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {_name(wanted) for wanted in project["dependencies"] + project["optional-dependencies"]["embedded"]}
     sources = packages_distributions()

@@ -1,4 +1,4 @@
-"""Each declared metric is seen to move: most on the pages of a whole path, the rest by the tests named here."""
+"""Each declared metric is observed to change: most of them on the pages of a whole path, the rest in the tests named here."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, start: Start) -> None:
-    """Producer, worker and sink over the sample and bad lines: all but what is named above leaves zero on their pages."""
+    """A producer, a worker and a sink over the sample and bad lines change all metrics but those named above."""
     ports = {section: free_port() for section in ("publisher", "worker", "sink")}
     settings = settings_for(
         publisher={"metrics_port": ports["publisher"], "line_bytes_max": LINE_BYTES_MAX},
@@ -160,12 +160,12 @@ def unpacked(path: Path, folder: Path) -> Path:
 
 def not_zero(port: int) -> set[str]:
     """Names of the metrics with a value on a page; of a histogram, its count is the value."""
-    told = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
-    return told | {name.removesuffix("_count") for name in told}
+    found = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
+    return found | {name.removesuffix("_count") for name in found}
 
 
 def test_the_others_are_moved_by_name() -> None:
-    """Each test named above is there, and its code names the metric that it sees move."""
+    """Each test named above exists, and its code names the metric."""
     unknown = MOVED_ELSEWHERE.keys() - {metric.name for metric in METRICS}
     silent = [name for name, test in MOVED_ELSEWHERE.items() if name.removesuffix("_total") not in code_of(test)]
 

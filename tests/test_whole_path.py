@@ -1,4 +1,4 @@
-"""Kafka, worker, sink and engine together, disturbed: hunters see the very rows that a quiet replay of the files gives."""
+"""Kafka, worker, sink and engine together, disturbed: the tables hold the rows that an undisturbed replay of the files gives."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
         ("BlockAlerts", expected[2], "AlertId"),
     ):
         wanted = picture(rows, key)
-        with contextlib.suppress(AssertionError):  # the comparison below says what is not there
+        with contextlib.suppress(AssertionError):  # the comparison below names what is missing
             wait_until(lambda t=table, w=wanted, k=key: stored(settings, t, k) == w, table, 45)  # type: ignore[misc]  # defaults
         found = stored(settings, table, key)
 
@@ -155,7 +155,7 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
     parts: Callable[[str, Path], Part],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A message that never came is a row and an answer of `coverage`; sent after all, it is gone; silence and restart stay."""
+    """A lost message is a row and an answer of `coverage` until it arrives; silence and restart stay."""
     settings = settings_for(worker={"session_timeout_secs": 6}, correlation={"silence_secs": 4})
     with_database(settings)
     file = tmp_path / "settings.toml"
@@ -193,7 +193,9 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
     send(lost)
     wait_until(lambda: "loss" not in [gap["Kind"] for gap in gaps()], "the gap is filled", 60)
-    wait_until(lambda: ": seen\n" in coverage(clock(0), clock(10)), "all of it is told once the device is quiet", 60)
+    wait_until(
+        lambda: ": seen\n" in coverage(clock(0), clock(10)), "all coverage is written once the device is quiet", 60
+    )
 
     send(Sent(1, 5, 600))
     wait_until(lambda: "restart" in [gap["Kind"] for gap in gaps()], "the restart", 60)
@@ -252,7 +254,7 @@ def picture(rows: list[Row], key: str) -> dict[object, Row]:
 
 
 def test_the_picture_can_differ() -> None:
-    """The comparison above is not blind: another outcome is another picture."""
+    """The comparison above distinguishes another outcome."""
     rows, _, _ = replayed(sample()[:2000])
     changed = [row | {"Outcome": "failed"} if row["Outcome"] == "allowed" else row for row in rows]
 

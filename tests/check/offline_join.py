@@ -1,8 +1,8 @@
-"""Work out the expected rows a second time, independently: with every event at hand, without clock, order of arrival or bounds.
+"""Compute the expected rows a second time, independently: from all events at once, without clock, arrival order or bounds.
 
-Slow and obvious, to hold the stream's rows against. The events come from the parsers and the rules from `docs/design`;
-nothing of `streams` is used. An endpoint's record and a network sensor's flow make one connection; then everything seen on
-it is named.
+Slow and simple; the tests compare the stream's rows with it. Events come from the parsers, rules from `docs/design`;
+nothing of `streams` is used. An endpoint record and a network sensor's flow make one connection; then each name seen on
+it becomes a destination.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Joined:
     seen: list[Sensed] = field(default_factory=list)
     destinations: dict[tuple[str, int], Destination] = field(default_factory=dict)
     names: list[tuple[bool, int, str, str]] = field(default_factory=list)
-    """Spoken on the connection itself, the best first: not TLS, time, name, evidence."""
-    judged: list[str] = field(default_factory=list)
+    """Names seen on the connection itself, best first: not TLS, time, name, evidence."""
+    actions: list[str] = field(default_factory=list)
     """Actions about the connection as a whole or what is inside its tunnel."""
     tunnel: Destination | None = None
     connect: bool = False
@@ -112,7 +112,7 @@ class Joined:
 
     @property
     def outer_tls(self) -> bool:
-        """TLS was spoken to the other end itself."""
+        """Return whether the client used TLS to the remote end itself."""
         hello = any(not event.tunnelled for event in self.of(TlsName))
         return not self.connect and (hello or any(event.tls for event in self.of(FlowSummary)))
 
@@ -226,7 +226,7 @@ def _name(connections: list[Joined]) -> dict[str, bool]:
                 joined.names += [(False, event.at, event.sni, "sni")] * bool(event.sni)
             elif isinstance(event, Verdict) and not event.method:
                 joined.names += [(False, event.at, event.host, "verdict")] * bool(event.host)
-                joined.judged.append(str(event.action))
+                joined.actions.append(str(event.action))
             else:
                 _take_request(joined, event, proxies)
         joined.names.sort()
@@ -241,7 +241,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
     if kind == "host_header" or f"{host} {port}" == joined.remote:
         joined.names += [(True, event.at, host, "verdict" if action else kind)] * bool(host)
         joined.unusable |= not host
-        joined.judged += [action] * bool(action)
+        joined.actions += [action] * bool(action)
         return
     if connect or host:
         tunnelled = connect and _answered(event.status, connect=True) == "allowed"
@@ -249,7 +249,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
         proxies[joined.remote] = proxies.get(joined.remote, False) or answers
     if not host:
         joined.unusable = True
-        joined.judged += [action] * bool(action)
+        joined.actions += [action] * bool(action)
         return
     asked = joined.destinations.setdefault((host, port), Destination(host, port, "process_time"))
     asked.by = min(asked.by, "verdict" if action else kind, key=BEST.index)
@@ -303,7 +303,7 @@ def _logged_as(connections: list[Joined], line: ProxyLogged, apart: int) -> list
 
 
 def _take_weak_names(joined: Joined, proxies: dict[str, bool]) -> None:
-    """Where nothing was asked of a proxy, the name spoken inside is the destination."""
+    """Use a name seen inside as the destination where no request to a proxy names one."""
     ip = joined.remote.split(" ")[0]
     answered = any(as_proxy for remote, as_proxy in proxies.items() if remote.split(" ")[0] == ip)
     joined.proxied = joined.remote in proxies or (answered and joined.outer_tls)
@@ -378,16 +378,16 @@ def _judge(joined: Joined, event: ProcessVerdict) -> None:
     for destination in named:
         destination.outcomes.append(str(event.action))
     if not named:
-        joined.judged.append(str(event.action))
+        joined.actions.append(str(event.action))
 
 
 def _rows_of(joined: Joined, events: list[Event]) -> Iterator[dict[str, object]]:
     if joined.tunnel is not None:
-        joined.tunnel.outcomes += joined.judged
+        joined.tunnel.outcomes += joined.actions
     process = next((kernel.process.pid for kernel in joined.kernels if kernel.process.pid is not None), None)
     base: dict[str, object] = {"device": joined.device, "ends": joined.ends, "flows": joined.flows, "process": process}
     base["kernels"] = frozenset(kernel.event_id for kernel in joined.kernels)
-    outcomes = [_outcome(destination) for destination in joined.destinations.values()] + joined.judged
+    outcomes = [_outcome(destination) for destination in joined.destinations.values()] + joined.actions
     blind = not joined.names and _is_blind(joined, events)
     if not joined.proxied:
         closed = joined.of(FlowSummary)

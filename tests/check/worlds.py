@@ -1,4 +1,4 @@
-"""The samples as worlds: the stream's rows and the offline join's rows of the same lines, and where they differ."""
+"""The samples as worlds: the stream's rows and the offline join's rows of the same lines, and their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device's numbered lines as a producer would send them, and what hunters see of gaps and coverage in the end."""
+"""A device's numbered lines as a producer sends them, and the gaps and coverage that result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sent(NamedTuple):
 
 
 def line(at: float, device: str = DEVICE) -> bytes:
-    """A line that holds nothing for us but says that the sensor is there."""
+    """Make a line without a usable event; it only shows that the sensor runs."""
     return b'{"timestamp":"%s","event_type":"stats","host":"%s"}' % (iso_micros(micros(at)).encode(), device.encode())
 
 
@@ -133,7 +133,7 @@ class Log:
 
 
 def replayed(messages: Iterable[Message], **settings: Any) -> Log:
-    """The same log read anew."""
+    """Read the same log again."""
     log = Log(**settings)
     for one in messages:
         log.take(one)
