@@ -1,4 +1,4 @@
-"""A local port is used again: each request stays with the process that sent it, also after a connection without a request."""
+"""A local port is reused: each request stays with the process that sent it, also after a connection without a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of our own sensor, as its threads write them, through the correlator: one row, with process and destination."""
+"""Lines of our own sensor, as its threads write them, through the pipeline: one row, with process and destination."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
 
 
 def test_a_tunnel_is_one_row_in_any_order() -> None:
-    """The kernel's line, the request's and the name's, whichever comes first."""
+    """The endpoint record, the request and the name give one row in any order."""
     events = observed(
         syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), segment(hello("www.example.com"), len(CONNECT))
     )
@@ -64,7 +64,7 @@ def test_a_tunnel_is_one_row_in_any_order() -> None:
 
 
 def test_an_unanswered_request_belongs_to_its_connection() -> None:
-    """It is told when the connection ends, which is still within its life."""
+    """It is reported when the connection ends, which is within its lifetime."""
     (connection,), (destination,) = rows(connected(pid=7), *observed(syn(), segment(GET), end()))
 
     assert (destination["DestinationHost"], destination["InitiatingProcessId"]) == ("intranet.example", 7)
@@ -72,7 +72,7 @@ def test_an_unanswered_request_belongs_to_its_connection() -> None:
 
 
 def test_the_same_ends_again_are_two_connections() -> None:
-    """A port that is used again a second later: each request with its own process."""
+    """A port reused a second later: each request has its own process."""
     first = observed(syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), end())
     again = [packet._replace(seq=packet.seq + 77) for packet in (syn(), segment(GET))]
     second = observed(*again, answer(b"HTTP/1.1 200 OK\r\n"), began=T0 + 2_000_000)
@@ -87,7 +87,7 @@ def test_the_same_ends_again_are_two_connections() -> None:
 
 @pytest.mark.parametrize("name", ["", "proxy.example"])
 def test_tls_to_the_proxy_hides_the_destination(name: str) -> None:
-    """Also where no setting of the worker names the proxy, and where the client hello names nobody."""
+    """The proxy need not be in the settings, and the client hello need not have a name."""
     for order in permutations([connected(pid=7), *observed(syn(), segment(hello(name)))]):
         (connection,), destinations = rows(*order)
 
@@ -139,7 +139,7 @@ def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
 
 
 def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
-    """As in a tunnel that CONNECT opened."""
+    """`HostMismatch` is set as in a tunnel opened by CONNECT."""
     asked = GREETING + TO_NAME
     _, (destination,) = rows(*observed(syn(), segment(asked), segment(hello("other.example"), len(asked))))
 
@@ -147,7 +147,7 @@ def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
 
 
 def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the bound of proxies that a device may know."""
+    """At the bound of learnt proxies a connection's own request still makes its remote end a proxy."""
     monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     unnamed = b"GET http://a.example?@b.example/ HTTP/1.1\r\n\r\n"
     for first, why in (
@@ -161,7 +161,7 @@ def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytes
 
 
 def test_a_verdict_without_a_destination_is_on_a_proxied_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the bound of proxies that a device may know, as below it."""
+    """At the bound of learnt proxies and below it the connection is proxied."""
     monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     line = (
         b'{"kind":"verdict","device":"dev-a","ts":"2026-11-27T18:00:00.100000Z","local_ip":"198.51.100.11","local_port":%d,'
