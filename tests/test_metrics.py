@@ -26,7 +26,7 @@ LINE_BYTES_MAX = 200_000
 SQUID = Path(__file__).parent / "data" / "proxylogs" / "squid-sample.jsonl.gz"
 MOVED_ELSEWHERE = {
     "unproxy_book": "tests/streams/worker/test_worker_parts.py::test_books_become_metrics",
-    "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
+    "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_reported",
     "unproxy_devices_evicted_total": (
         "tests/streams/model/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
     ),

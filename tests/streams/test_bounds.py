@@ -100,7 +100,7 @@ def test_every_bound_is_documented_or_cannot_change_a_row() -> None:
     limits |= {name: name for name, _ in settings()}
     assert [name for name, short in limits.items() if short not in documented and name not in cannot] == []
 
-    # A row or a reason that is of nothing, or of what the other has as well, says something wrong.
+    # A name that no limit has, or that both lists have, is an error.
     in_table = [short for name, short in limits.items() if name not in cannot]
     assert sorted(documented) == sorted(in_table)
     assert sorted(cannot) == sorted(set(cannot) & set(limits))

@@ -1,4 +1,4 @@
-"""A worker that dies anywhere, and reads again what it had not acknowledged, ends up knowing what one that never died knows."""
+"""A worker that dies at any point and reads unacknowledged messages again has the state of one that never died."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES_PER_SEC = 120
 AWAY = (10.0, 22.0)
 """Seconds in which Kafka takes nothing: then all of it comes at once."""
 CALM_SECS = 12
-"""For what waits to settle: patience, lateness, and the gap between two versions of an alert."""
+"""Seconds until everything is decided: patience, lateness, and the gap between two versions of an alert."""
 SETTINGS = Settings.model_validate(
     {
         "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},

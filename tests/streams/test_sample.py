@@ -1,4 +1,4 @@
-"""The sample against the truth, and its rows under every disorder that Kafka and crashes may bring."""
+"""The sample against the truth, and its rows under every disorder that Kafka and crashes may cause."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def undisturbed() -> Outcome:
 
 
 def test_the_sample_is_resolved(undisturbed: Outcome) -> None:
-    """At least 98 % right, nothing wrong, one row a connection, the process right wherever the kernel saw it."""
+    """At least 98 % are right, none is wrong, one row per connection, the process right wherever the kernel saw it."""
     result = score(undisturbed.latest_rows())
 
     assert result.right / result.requests >= 0.98
@@ -120,8 +120,8 @@ def test_without_kernel_records_it_still_resolves() -> None:
     assert (result.wrong, result.wrong_rows) == (0, 0)
 
 
-def test_what_cannot_be_resolved_says_why(undisturbed: Outcome) -> None:
-    """TLS to the proxy, tunnels older than the sensor, half requests, and connections that asked for nothing."""
+def test_unresolved_connections_have_a_reason(undisturbed: Outcome) -> None:
+    """TLS to the proxy, tunnels older than the sensor, half requests, and connections without a request."""
     reasons: dict[object, int] = {}
     for row in undisturbed.latest_rows():
         if row["UnresolvedReason"]:
@@ -131,7 +131,7 @@ def test_what_cannot_be_resolved_says_why(undisturbed: Outcome) -> None:
 
 
 def test_the_book_balances(undisturbed: Outcome) -> None:
-    """Every line is parsed, ignored or rejected; every connection is resolved or says why not."""
+    """Every line is parsed, ignored or rejected; every connection is resolved or has a reason."""
     book = undisturbed.book
     total = {
         kind: sum(n for what, n in book.items() if what.startswith(f"{kind}:")) for kind in ("ignored", "rejected")
@@ -139,13 +139,13 @@ def test_the_book_balances(undisturbed: Outcome) -> None:
 
     assert book["read"] == book["parsed"] + total["ignored"] + total["rejected"] == 4768
     assert total["rejected"] == 0
-    settled = sum(n for what, n in book.items() if what.startswith(("resolved:", "unresolved:")))
-    assert (book["connections"], book["waiting"]) == (settled, 0)
+    decided = sum(n for what, n in book.items() if what.startswith(("resolved:", "unresolved:")))
+    assert (book["connections"], book["waiting"]) == (decided, 0)
     assert book["rows"] == len(undisturbed.rows)
 
 
 def test_alerts_count_requests(undisturbed: Outcome) -> None:
-    """dev-b blocks, dev-a audits, dev-c says nothing; a tunnel's CONNECT and server name are one request."""
+    """dev-b blocks, dev-a audits, dev-c reports no verdict; a tunnel's CONNECT and server name are one request."""
     alerts = latest(map(json.loads, undisturbed.alerts), "AlertId")
     counts = {(a["DeviceId"], a["Kind"], a["DestinationDomain"]): a["Count"] for a in alerts if a["Kind"] in VERDICTS}
 
@@ -172,7 +172,7 @@ def undisturbed_picture(kernel: bool) -> dict[object, object]:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kernel", [True, False])
 def test_disorder_repeats_and_crashes_change_nothing(seed: int, kernel: bool) -> None:
-    """Shuffled within 2 s, twice, in messages of random size, with crashes: the very same rows in the end."""
+    """Shuffled within 2 s, twice, in messages of random size, with crashes: the same rows in the end."""
     chance = random.Random(seed)
     lines = sample(kernel=kernel)
     disturbed = [*lines, *lines] if seed % 2 else lines

@@ -1,4 +1,4 @@
-"""State that an older version of the code wrote is read, and goes on to the right rows."""
+"""State that an older version of the code wrote is read, and leads to the right rows."""
 
 from __future__ import annotations
 

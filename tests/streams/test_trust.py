@@ -1,4 +1,4 @@
-"""Who may report verdicts and protection modes: what the header of a message says, and what the settings say without one."""
+"""Which senders may report verdicts and protection modes: by the header of a message, and by the settings without one."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def test_a_refused_line_moves_no_clock_and_makes_no_device() -> None:
         (b"something new", None, False),
     ],
 )
-def test_without_a_grant_the_settings_say_who_is_believed(
+def test_without_a_grant_the_settings_name_trusted_senders(
     claims: bytes | None, sensors: list[str] | None, believed: bool
 ) -> None:
-    """By dialect, or dialect and sensor; without a list everyone is. A header goes before; an unknown one claims nothing."""
+    """By dialect, or dialect and sensor; without a list every sender is. A header goes first; an unknown one grants nothing."""
     settings = ProtectionSettings() if sensors is None else ProtectionSettings(verdict_sensors=tuple(sensors))
     headers = {"dialect": b"sensor", "sensor": b"host:sensor"} | ({"claims": claims} if claims is not None else {})
     pipeline = Pipeline(CorrelationSettings(), Policy(settings))
