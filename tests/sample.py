@@ -34,7 +34,7 @@ class SampleLine(NamedTuple):
 
 
 def sample(*, kernel: bool = True) -> list[SampleLine]:
-    """All lines as they would have arrived, with or without the kernel's records."""
+    """Return all lines in the order of arrival, with or without the kernel's records."""
 
     def lines(dialect: str, path: Path) -> Iterator[SampleLine]:
         known = dialects()[dialect]
@@ -50,7 +50,7 @@ def sample(*, kernel: bool = True) -> list[SampleLine]:
 
 
 class Score(NamedTuple):
-    """Rows held against the truth."""
+    """Counts of rows compared with the truth."""
 
     requests: int
     right: int
@@ -120,7 +120,7 @@ def score(rows: Iterable[Row], truth: Iterable[Row] | None = None) -> Score:
 
 
 def _is_certain(t: Row) -> bool:
-    """Its connection is known for sure."""
+    """Return whether the truth names its connection."""
     return bool(t.get("client_port")) and t.get("port_certain") is not False
 
 

@@ -17,7 +17,7 @@ from tests.sample import Score, score
 
 TICKS_EVERY = MICROS // SLICE
 AFTERWARDS_SECS = 200
-"""The log goes on for so long after the last line."""
+"""Seconds for which the log continues after the last line."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Played:
 
 
 def play(settings: WorldSettings, correlation: CorrelationSettings | None = None) -> Played:
-    """A world as its publishers send it, a message for each slice of each file, with the log's ticks in between."""
+    """Return a world as its publishers send it: a message per slice of each file, with ticks in between."""
     pipeline = Pipeline(correlation or CorrelationSettings())
     truth: list[Row] = []
     world = World(settings, truth=truth.append)

@@ -65,7 +65,7 @@ def _offenders(pattern: str) -> list[str]:
 
 
 def test_every_module_opens_with_a_sentence() -> None:
-    """Every module begins with a docstring."""
+    """Every module has a docstring."""
     silent = [
         str(path.relative_to(ROOT))
         for path in _modules()
@@ -76,7 +76,7 @@ def test_every_module_opens_with_a_sentence() -> None:
 
 
 def test_no_package_under_tests() -> None:
-    """An __init__.py under tests/ could hide the real streams from the runner."""
+    """No `__init__.py` under tests/ hides the real streams from the runner."""
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 
@@ -129,7 +129,7 @@ def test_every_import_of_the_correlator_is_found(statement: str) -> None:
 
 
 def test_topics_have_the_same_partitions() -> None:
-    """The state's changelog follows the partitions of telemetry, and a device's rows stay in the partition it has."""
+    """All topics keyed by device have one number of partitions, so a device has one partition."""
     keyed_by_device = [topic for topic in topics(Settings()) if topic.name != INDICATORS]
     assert len({topic.partitions for topic in keyed_by_device}) == 1
 

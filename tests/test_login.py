@@ -30,7 +30,7 @@ from unproxy.local.servers.service import free_port
 TLS = Path(__file__).parent / "data" / "tls"
 USER, PASSWORD = "unproxy", 'p=a"s, \\ word'
 HUBS_USER = "$ConnectionString"
-"""As Event Hubs want it."""
+"""The user name that Event Hubs require."""
 MUTUAL = "MUTUAL"
 LISTENERS = {"SASL_SSL": "SCRAM-SHA-512", "SASL_PLAINTEXT": "PLAIN", "SSL": "", MUTUAL: ""}
 """The broker's listeners: protocol and login; a client of the last one shows a certificate."""
@@ -83,7 +83,7 @@ def _protocol(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A broker that knows our user."""
+    """Start a broker with a user."""
     broker = Guarded(tmp_path_factory.mktemp("guarded"))
     try:
         broker.start()
@@ -98,7 +98,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def settings_of(guarded: Guarded, protocol: str, unique: str, folder: Path) -> Settings:
-    """How our parts get in by one of the doors; the password is in the environment."""
+    """Return settings for one of the listeners; the password is in the environment."""
     kafka = {
         "bootstrap": f"localhost:{guarded.ports[protocol]}",
         "security_protocol": _protocol(protocol),

@@ -93,7 +93,7 @@ MOVED_ELSEWHERE = {
         "tests/producers/publish/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
     ),
 }
-"""What moves only in trouble, or too briefly for a page that is read now and then: the test that sees it move."""
+"""Metrics that change only on failures, or too briefly for polled pages: the test that observes each."""
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -152,14 +152,14 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """A sample file as a sensor writes it."""
+    """Unpack a sample file as a sensor writes it."""
     plain = folder / path.stem
     plain.write_bytes(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     return plain
 
 
 def not_zero(port: int) -> set[str]:
-    """Names of the metrics with a value on a page; of a histogram, its count is the value."""
+    """Return the names of the metrics with a value on a page; a histogram's value is its count."""
     found = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
     return found | {name.removesuffix("_count") for name in found}
 
@@ -174,7 +174,7 @@ def test_the_others_are_moved_by_name() -> None:
 
 
 def code_of(test: str) -> str:
-    """The source of a test function; empty when there is none."""
+    """Return the source of a test function; empty when there is none."""
     path, _, name = test.partition("::")
     source = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
     found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]

@@ -31,12 +31,12 @@ ENDS = '"local_ip":"10.0.0.1","local_port":1000,"remote_ip":"10.9.9.9","remote_p
 
 
 def line_of(kind: str, device: str, more: str) -> bytes:
-    """A line of `unproxy sensor`."""
+    """Return a line of `unproxy sensor`."""
     return f'{{"kind":"{kind}","device":"{device}","ts":"2026-11-24T19:07:28.614Z",{more}}}'.encode()
 
 
 def request(device: str) -> bytes:
-    """A request for a listed site."""
+    """Return a request for a listed site."""
     return line_of("http", device, f'{ENDS},"tx":0,"method":"GET","target":"http://bad.example/","host":"bad.example"')
 
 
@@ -57,14 +57,14 @@ def headers(message: Message) -> dict[str, str]:
 
 
 def rejects_of(settings: Settings) -> list[tuple[bytes | None, str, str]]:
-    """Bytes, reason and device of all rejects; each keeps that the line is about this device, and what its sender may claim."""
+    """Return bytes, reason and device of all rejects; each keeps the key's device and its sender's claims."""
     found = [(message.value() or b"", headers(message)) for message in read_all(settings, REJECTS)]
     assert {(header["device_from"], header["claims"]) for _, header in found} == {("key", "none")}
     return sorted((value, header["reason"], header["device"]) for value, header in found)
 
 
 def as_a_sensor_publishes(settings: Settings, lines: list[bytes]) -> None:
-    """What `unproxy sensor` on an endpoint writes to the topic `telemetry` of its settings."""
+    """Publish to the topic `telemetry` of these settings as `unproxy sensor` does on an endpoint."""
     dialect = dialects()["sensor"]
     file = SourceFile("sensor", "sensor", "ws-1:sensor", once=True)
 

@@ -34,7 +34,7 @@ SHUFFLE_MICROS = 2_000_000
 
 
 def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
-    """Latest rows, verdicts and alerts of a quiet run."""
+    """Return the latest rows, verdicts and alerts of an undisturbed run."""
     pipeline = Pipeline(CorrelationSettings())
     rows: list[Row] = []
     verdicts: list[Row] = []
@@ -50,7 +50,7 @@ def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
 
 
 def disturbed(lines: list[SampleLine], chance: random.Random) -> Iterator[tuple[str, str, bytes]]:
-    """The lines shuffled within 2 s, each twice, in messages of random size: device, dialect, value."""
+    """Yield device, dialect and value of the lines, shuffled within 2 s, each twice, in messages of random size."""
     twice = sorted([*lines, *lines], key=lambda line: line.at + chance.uniform(0, SHUFFLE_MICROS))
     waiting: dict[tuple[str, str], list[bytes]] = {}
     for line in twice:
@@ -137,7 +137,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
 
 
 def differences(found: dict[object, Row], wanted: dict[object, Row]) -> dict[object, object]:
-    """The first few rows that differ, and in what."""
+    """Return the first few rows that differ, and their differences."""
     apart: dict[object, object] = {}
     for key in [key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)][:5]:
         one, other = found.get(key, {}), wanted.get(key, {})
@@ -207,25 +207,25 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
 
 def with_database(settings: Settings) -> None:
-    """Tables for these settings."""
+    """Create the tables for these settings."""
     client = connect(settings.clickhouse)
     migrate(client, settings.clickhouse.database)
     client.close()
 
 
 def written(settings: Settings) -> int:
-    """Versions of rows in the table."""
+    """Return the number of row versions in the table."""
     return int(str(ask(settings, "select count() as n from DeviceNetworkEvents_versions")[0]["n"]))
 
 
 def stored(settings: Settings, table: str, key: str) -> dict[object, Row]:
-    """What hunters see."""
+    """Return the rows that hunters see."""
     names = ", ".join(f"`{column.name}`" for column in columns(TABLES[table]))
     return picture(ask(settings, f"select {names} from {table}"), key)
 
 
 def ask(settings: Settings, query: str) -> list[Row]:
-    """Rows of an answer as JSON has them."""
+    """Return the rows of an answer as JSON has them."""
     host, _, port = settings.clickhouse.url.removeprefix("http://").partition(":")
     client = clickhouse_connect.get_client(
         host=host,
@@ -242,7 +242,7 @@ def ask(settings: Settings, query: str) -> list[Row]:
 
 
 def picture(rows: list[Row], key: str) -> dict[object, Row]:
-    """Rows by identity, without what is empty, which the topic leaves out and the table does not."""
+    """Return rows by identity without empty values, which the topic omits and the table has."""
     found = {}
     for row in to_builtins(rows):
         kept = {name: value for name, value in row.items() if value not in ("", None, [])}

@@ -30,17 +30,17 @@ from schemas.events import (
 
 SECOND = 1_000_000
 CLOCKS_APART = 3 * SECOND
-"""How far two sensors' readings of one start may be apart."""
+"""The largest difference between two sensors' times of one start."""
 PATIENCE = 8 * SECOND
 CERTAIN = 5 * SECOND
-"""Later than this after a connection's start nothing is certain when its row leaves: patience less lateness."""
+"""Patience less lateness: only evidence within this time of a connection's start is certain at its decision."""
 LOGGED_LATE = 20_000
 PROXY_CLOCK, WRONG_CLOCK = 2 * SECOND, 10 * SECOND
 PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 STRENGTH = ["unknown", "failed", "allowed", "audited", "warned", "bypassed", "blocked"]
-"""Outcomes; of several the last one holds."""
+"""Outcomes, weakest first."""
 BEST = ["connect", "absolute_uri", "verdict", "host_header", "sni", "proxy_log", "process_time"]
-"""What names a destination; of several the first one holds."""
+"""Evidence that names a destination, best first."""
 
 Sensed = HttpExchange | TlsName | Verdict | FlowSummary
 
@@ -61,7 +61,7 @@ class Destination:
 
 @dataclass
 class Joined:
-    """A connection: what endpoints recorded of it, what network sensors saw on it, and what follows."""
+    """A connection: endpoint records, events of network sensors, and what they imply."""
 
     device: str
     ends: str
@@ -79,34 +79,34 @@ class Joined:
 
     @property
     def remote(self) -> str:
-        """The other end."""
+        """Return the remote end."""
         return " ".join(self.ends.split(" ")[2:])
 
     @property
     def flows(self) -> frozenset[str]:
-        """The network sensors' names for it."""
+        """Return the network sensors' flow ids."""
         return frozenset(event.flow.id for event in self.seen if event.flow.id)
 
     def of(self, *kinds: type) -> list[Any]:
-        """What was seen of these kinds, in order of time."""
+        """Return the events of these kinds, in order of time."""
         return sorted((event for event in self.seen if isinstance(event, kinds)), key=lambda event: event.at)
 
     @property
     def flow_start(self) -> int:
-        """When a network sensor saw it begin; 0 where none did."""
+        """Return the start by a network sensor; 0 where none reports it."""
         closed = [event.started for event in self.of(FlowSummary) if not event.midstream]
         starts = [start for start in closed + [event.started for event in self.of(Verdict)] if start]
         return min(starts, default=0)
 
     @property
     def started(self) -> int:
-        """When it began, by the endpoint, else by the network sensor, else the first event."""
+        """Return the start by the endpoint, else by the network sensor, else the time of the first event."""
         starts = [kernel.established or kernel.started for kernel in self.kernels]
         return starts[0] if starts else self.flow_start or min(event.at for event in self.seen)
 
     @property
     def ended(self) -> int:
-        """When it ended; far ahead where it is unknown."""
+        """Return the end; far in the future where it is unknown."""
         ends = [kernel.ended for kernel in self.kernels] or [event.ended for event in self.of(FlowSummary)]
         return max(ends, default=0) or 1 << 62
 
@@ -118,7 +118,7 @@ class Joined:
 
     @property
     def refused(self) -> bool:
-        """The handshake failed."""
+        """Return whether the handshake failed."""
         if self.kernels:
             return any(kernel.failed for kernel in self.kernels)
         closed = self.of(FlowSummary)
@@ -126,7 +126,7 @@ class Joined:
 
 
 def rows(device: str, events: list[Event]) -> Iterator[dict[str, object]]:
-    """A device's rows: every connection, every destination on it, every verdict that names no connection."""
+    """Yield a device's rows: connections, their destinations, and verdicts that name no connection."""
     connections = join(device, events)
     proxies = _name(connections)
     _take_proxy_logs(connections, [event for event in events if isinstance(event, ProxyLogged)], proxies)
@@ -140,7 +140,7 @@ def rows(device: str, events: list[Event]) -> Iterator[dict[str, object]]:
 
 
 def join(device: str, events: list[Event]) -> list[Joined]:
-    """Put the halves of every connection together."""
+    """Join endpoint records and flows to connections."""
     certain = [event for event in events if isinstance(event, ConnectionOpened | HttpExchange | TlsName)]
     clients = {event.flow.key for event in certain}
     servers = {f"{event.flow.remote_ip} {event.flow.remote_port}" for event in certain}
@@ -177,7 +177,7 @@ def _of_ends(device: str, ends: str, events: list[Event]) -> list[Joined]:
 
 
 def _is_same(joined: Joined, event: ConnectionOpened) -> bool:
-    """Two records of one attempt: the same sensor's of the same time, or two sensors' of one process within their clocks."""
+    """Return whether two records are of one attempt: one sensor, same time; or two sensors, one process, within their clocks."""
     for known in joined.kernels:
         if known.event_id.partition("/")[0] == event.event_id.partition("/")[0] and known.started != event.started:
             return False
@@ -188,7 +188,7 @@ def _is_same(joined: Joined, event: ConnectionOpened) -> bool:
 
 
 def _home(view: Joined, free: list[Joined]) -> Joined | None:
-    """The endpoint's record of a flow: the nearest start, else the only one that was open, else the only one that had begun."""
+    """Return a flow's endpoint record: the nearest start, else the only open one, else the only one that had begun."""
     start, first = view.flow_start, min(event.at for event in view.seen)
     if start:
         near = sorted(free, key=lambda joined: abs(joined.kernels[0].started - start))
@@ -199,7 +199,7 @@ def _home(view: Joined, free: list[Joined]) -> Joined | None:
 
 
 def _asked(event: HttpExchange | Verdict) -> tuple[str, str, int]:
-    """What kind of request it is, and the host and port that it names."""
+    """Return the kind of a request, and the host and port that it names."""
     if event.method == "CONNECT":
         return ("connect", *split_authority(event.target, 0))
     scheme, mark, rest = event.target.partition("://")
@@ -218,7 +218,7 @@ def _answered(status: int | None, *, connect: bool) -> str:
 
 
 def _name(connections: list[Joined]) -> dict[str, bool]:
-    """Name destinations by what was asked; gives the proxies, and whether each answered as only a proxy does."""
+    """Name destinations by requests; return the proxies, and whether each answered as only a proxy does."""
     proxies: dict[str, bool] = {}
     for joined in connections:
         for event in joined.of(HttpExchange, TlsName, Verdict):
@@ -264,7 +264,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
 
 
 def _take_proxy_logs(connections: list[Joined], lines: list[ProxyLogged], proxies: dict[str, bool]) -> None:
-    """Put each line of a proxy's log to the one connection, or the one request, that it can be about."""
+    """Join each access-log entry to the only connection or request that fits."""
     for line in lines:
         found = _logged_as(connections, line, PROXY_CLOCK)
         if len(found) != 1 or found != _logged_as(connections, line, WRONG_CLOCK):
@@ -280,7 +280,7 @@ def _take_proxy_logs(connections: list[Joined], lines: list[ProxyLogged], proxie
 
 
 def _logged_as(connections: list[Joined], line: ProxyLogged, apart: int) -> list[tuple[Joined, Destination | None]]:
-    """What the line can be about with clocks so far apart; without a destination where it names one by itself."""
+    """Return what fits an entry with clocks so far apart; without a destination where the entry names one itself."""
     tunnel = line.method == "CONNECT"
     found: list[tuple[Joined, Destination | None]] = []
     client = f"{line.client_ip} {line.client_port} " if line.client_port else f"{line.client_ip} "
@@ -322,7 +322,7 @@ def _take_weak_names(joined: Joined, proxies: dict[str, bool]) -> None:
 def _take_process_verdicts(
     device: str, connections: list[Joined], verdicts: list[ProcessVerdict]
 ) -> Iterator[dict[str, object]]:
-    """Put each verdict that names only a process to the one connection that it can be about, and give its row."""
+    """Join each process verdict to the only connection that fits, and yield its row."""
     by_identity = {(event.at, event.event_id, event.host): event for event in verdicts}
     decided: set[tuple[int, str, str]] = set()
     for key, event in sorted(by_identity.items()):
@@ -341,7 +341,7 @@ def _take_process_verdicts(
 
 
 def _fitting(connections: list[Joined], event: ProcessVerdict) -> list[Joined]:
-    """Connections of that process that asked for that host then; without any, those through a proxy of which nothing is known."""
+    """Return the process's connections with a request for that host then, else those to a proxy without any request."""
     those = [joined for joined in connections if _is_of(joined, event)]
     unknown = [joined for joined in those if joined.proxied and not joined.destinations and not joined.names]
     unknown = [joined for joined in unknown if event.at - PATIENCE <= joined.kernels[0].started]
@@ -438,7 +438,7 @@ def _reason(joined: Joined, events: list[Event], *, blind: bool) -> str:
 
 
 def _is_blind(joined: Joined, events: list[Event]) -> bool:
-    """Nothing of HTTP level is seen: the mode is known to be off, or nothing is known and no such event was seen by then."""
+    """Return whether the mode is off, or unknown with no HTTP-level event by then."""
     modes: list[tuple[int, str]] = []
     visible = False
     for event in events:

@@ -53,7 +53,7 @@ def lives(draw: st.DrawFn) -> list[Event]:
 
 
 def by_time(events: list[Event]) -> list[Event]:
-    """In the order in which they happened."""
+    """Return the events in order of time."""
     return sorted(events, key=lambda event: event.at)
 
 

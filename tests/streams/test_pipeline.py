@@ -340,7 +340,7 @@ def test_ten_thousand_mutated_lines() -> None:
 
 
 def mutated(chance: random.Random, value: bytes) -> bytes:
-    """A line damaged in one of the ways in which lines are."""
+    """Return a line damaged in a random way."""
     kind = chance.randrange(8)
     place = chance.randrange(len(value))
     if kind == 0:

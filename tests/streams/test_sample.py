@@ -19,7 +19,7 @@ LINE_AGE_MICROS_MAX = 300_000
 
 
 class Outcome:
-    """What a run left behind."""
+    """Rows, alerts and counts of a run."""
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -28,25 +28,25 @@ class Outcome:
         self.book: dict[str, int] = {}
 
     def keep(self, pipeline: Pipeline) -> None:
-        """Take what the pipeline made."""
+        """Keep the pipeline's output."""
         output = pipeline.drain()
         self.rows += output.network_events
         self.verdicts += output.device_events
         self.alerts += [alert for _, alert in output.alerts]
 
     def latest_rows(self) -> list[Row]:
-        """Rows as hunters see them."""
+        """Return the latest rows."""
         return latest(map(json.loads, self.rows))
 
     def picture(self) -> dict[object, object]:
-        """Everything that is seen in the end, by identity."""
+        """Return all latest rows and alerts by identity."""
         seen: dict[object, object] = {row["RecordId"]: row for row in self.latest_rows()}
         seen |= {row["RecordId"]: row for row in latest(map(json.loads, self.verdicts))}
         return seen | {a["AlertId"]: a for a in latest(map(json.loads, self.alerts), "AlertId")}
 
 
 def play(lines: list[SampleLine], chance: random.Random | None = None, *, crashes: bool = False) -> Outcome:
-    """Lines through a pipeline: one a message, or in messages of random size; with crashes, from its written state on."""
+    """Run lines through a pipeline, one or randomly many per message; with crashes, restored from the written state."""
     pipeline, outcome = Pipeline(CorrelationSettings()), Outcome()
     table: dict[bytes, bytes] = {}
     log: list[Message] = []
@@ -87,7 +87,7 @@ def play(lines: list[SampleLine], chance: random.Random | None = None, *, crashe
 
 @pytest.fixture(scope="module")
 def undisturbed() -> Outcome:
-    """The sample as it was recorded."""
+    """Run the sample as it was recorded."""
     return play(sample())
 
 
@@ -113,7 +113,7 @@ def test_blocked_is_blocked_and_nothing_else(undisturbed: Outcome) -> None:
 
 
 def test_without_kernel_records_it_still_resolves() -> None:
-    """No endpoint sensor: the same destinations, no process."""
+    """Without an endpoint sensor the destinations are the same and have no process."""
     result = score(play(sample(kernel=False)).latest_rows())
 
     assert result.right / result.requests >= 0.97
@@ -165,7 +165,7 @@ def test_alerts_count_requests(undisturbed: Outcome) -> None:
 
 @cache
 def undisturbed_picture(kernel: bool) -> dict[object, object]:
-    """What the sample gives as it was recorded."""
+    """Return the picture of the sample as it was recorded."""
     return play(sample(kernel=kernel)).picture()
 
 

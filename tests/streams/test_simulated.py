@@ -17,7 +17,7 @@ SEEDS = range(1, 6)
 
 
 def world(seed: int, **more: Any) -> WorldSettings:
-    """A small world of this seed."""
+    """Return the settings of a small world of this seed."""
     return WorldSettings(
         seed=seed, devices=8, lines_per_sec=500, duration_secs=15, flow_timeout_secs=4, astray_share=0.1, **more
     )

@@ -13,11 +13,11 @@ from streams.pipeline import Message
 
 DEVICES, DOMAINS, HITS_EACH, SECS = 8, 10, 1_000, 600
 REPLAYED = 40
-"""Messages before the written state's that are read once more after a crash, at most."""
+"""The largest number of messages before the written state's that are read again after a crash."""
 
 
 def play(storm: Storm, *, twice: bool = False, chance: random.Random | None = None) -> Seen:
-    """The whole storm through a pipeline, which with a chance crashes and goes on from its written state."""
+    """Run the storm through a pipeline, which may crash at random and continues from its written state."""
     pipeline, seen = pipeline_for(storm), Seen(storm.way)
     table: dict[bytes, bytes] = {}
     log: list[Message] = []

@@ -33,14 +33,14 @@ REQUEST = (
 
 
 def forged(lines: Iterable[SampleLine]) -> bytes:
-    """A verdict for each HTTP request of these lines, as if the device had blocked it."""
+    """Return a verdict for each HTTP request of these lines, as if the device had blocked it."""
     records = [json.loads(line.value) for line in lines if line.dialect == "suricata"]
     requests = [record for record in records if record["event_type"] == "http"]
     return b"\n".join(json.dumps({**one, "event_type": "alert", "alert": FORGED_ALERT}).encode() for one in requests)
 
 
 def outcome(*, claims: str | None, with_forged: bool) -> tuple[Counter[str], list[Reject]]:
-    """Requests of dev-c by the kind of their alert, and the rejects, of the sample with forged verdicts after it."""
+    """Count requests of dev-c by kind of alert, and return the rejects, of the sample with forged verdicts after it."""
     pipeline = Pipeline(CorrelationSettings(), listing(*LISTED, modes=["dev-c=off"]))
     lines = [line for line in sample() if line.device == "dev-c"]
     for offset, line in enumerate(lines, 1):
@@ -58,7 +58,7 @@ def outcome(*, claims: str | None, with_forged: bool) -> tuple[Counter[str], lis
 
 
 def test_forged_verdicts_change_nothing() -> None:
-    """Lines from an input that may not report verdicts leave requests `not_enforced`; they are rejects with their bytes."""
+    """Verdicts from an input without that grant leave requests `not_enforced` and are rejects with their bytes."""
     honest, none = outcome(claims=None, with_forged=False)
     assert honest["not_enforced"]
     assert not none
@@ -84,7 +84,7 @@ def test_forged_verdicts_change_nothing() -> None:
     ],
 )
 def test_what_is_a_claim(dialect: str, line: bytes, is_claim: bool) -> None:
-    """Verdicts, with and without connection, and modes are refused; everything else of the same message is read."""
+    """Verdicts, with or without a connection, and modes are refused; everything else of the message is read."""
     message = Message.read(1, 1, b"dev", line, {"dialect": dialect.encode(), "claims": b"none", "device_from": b"key"})
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(message)
@@ -101,7 +101,7 @@ def test_what_is_a_claim(dialect: str, line: bytes, is_claim: bool) -> None:
 
 
 def test_a_refused_line_moves_no_clock_and_makes_no_device() -> None:
-    """A forged verdict about another device leaves no trace there."""
+    """A forged verdict about another device leaves no trace in its state."""
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(Message.read(1, 1, b"tap", VERDICT, {"dialect": b"sensor", "claims": b"none"}))
 
@@ -138,7 +138,7 @@ def test_without_a_grant_the_settings_name_trusted_senders(
 
 @pytest.mark.parametrize(("header", "foreign"), [(None, False), (b"log", True), (b"other", True)])
 def test_a_sensor_of_several_devices_has_a_foreign_clock(header: bytes | None, foreign: bool) -> None:
-    """The header is read; what it does to a device's clock is the correlator's part."""
+    """The header sets `foreign_clock` of the message."""
     headers = {"dialect": b"sensor"} | ({"clock": header} if header is not None else {})
 
     assert Message.read(1, 1, b"dev", VERDICT, headers).foreign_clock == foreign

@@ -31,7 +31,7 @@ OPENED = (50, 150, 250, 350, 450)
 
 
 class History:
-    """What hunters see after these lines."""
+    """The tables after these lines."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         pipeline = Pipeline(CorrelationSettings(), Policy(SETTINGS))
@@ -64,7 +64,7 @@ class History:
 
 
 def at(seconds: float) -> str:
-    """A time as rows have it."""
+    """Return a time as rows have it."""
     return iso_micros(micros(seconds))
 
 

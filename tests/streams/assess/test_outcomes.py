@@ -108,7 +108,7 @@ def test_mode_is_off_while_nothing_is_known() -> None:
 
 
 def test_an_audit_rule_on_a_blocking_device_does_not_change_its_mode() -> None:
-    """Inline sensors have rules that only alert; the device still blocks."""
+    """An inline sensor's alert-only rule gives an audit verdict; the device stays in block mode."""
     world = world_of(
         [verdict(0, flow="1", port=1), verdict(1, "soft.example:443", action=Action.AUDITED, flow="2", port=2)]
     )
@@ -171,7 +171,7 @@ def test_a_tunnel_older_than_the_sensor_has_that_reason() -> None:
 
 
 def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
-    """The sensor guesses the direction of a flow whose beginning it missed; the proxy is not the client."""
+    """A sensor that missed the beginning guesses the direction; the proxy is not the client."""
     turned = replace(
         flow_end(9, started=1, ended=8, midstream=True, sent=1, received=2),
         flow=flow_of(PROXY, 3128, "10.0.0.7", 55_555, "9"),

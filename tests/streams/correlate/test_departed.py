@@ -52,7 +52,7 @@ def hops(world: World) -> list[dict[str, object]]:
 def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
     flow: str, timeout: float, restarted: bool
 ) -> None:
-    """It comes when the timeout of established flows expires, long after the connection left."""
+    """It arrives when the timeout of established flows expires, long after the connection departed."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow=flow))
     passed(world, timeout)
     assert not any(str(PORT) in key.split() for key in world.device.groups)
@@ -66,7 +66,7 @@ def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
 
 
 def test_a_connection_whose_flow_record_is_to_come_waits_for_it() -> None:
-    """Where the sensor is known to write such records, the row is updated under its own id."""
+    """Where the sensor writes flow records the connection stays longer, and its row is updated."""
     world = World().see(flow_end(0, started=-5, ended=-4, port=9, flow="9"))
     world.see(connection(1, ended=1.3), verdict(1.1))
     passed(world, 612).see(flow_end(612, started=1, ended=1.3, sent=77)).wait(20)
@@ -79,7 +79,7 @@ def test_a_connection_whose_flow_record_is_to_come_waits_for_it() -> None:
 
 @pytest.mark.parametrize("reused_after", [130, 400, 590])
 def test_a_new_connection_of_the_5_tuple_has_its_own_row(reused_after: float) -> None:
-    """By its endpoint's record, by another flow id, or by a start that differs: nothing of it is taken for late."""
+    """An endpoint record, another flow id or another start makes a new connection, not a late record."""
     world = passed(World().see(connection(0, ended=0.3), verdict(0.1)), reused_after)
     again = reused_after + 0.5
     world.see(request(again + 0.1, "b.example:443", flow="78"), connection(again, pid=2, ended=again + 1))
@@ -147,7 +147,7 @@ def socket_line(device: str) -> bytes:
 def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
     monkeypatch: pytest.MonkeyPatch, *, restarted: bool
 ) -> None:
-    """The oldest tombstone is forgotten; the flow record of its connection is late all the same, also after a restart."""
+    """The oldest tombstone is forgotten; its connection's flow record still counts as late, also after a restart."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 4)
     world, ends = World(linger_secs=1, proxies=[f"{PROXY}:3128"]), []
     for number in range(3):
@@ -172,7 +172,7 @@ def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
 
 
 def forgotten_at(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A device at 160 s whose connection of 0 to 5 s left and is forgotten, as are others that ended by 21 s."""
+    """Return a device at 160 s whose connection of 0 to 5 s is forgotten, like others that ended by 21 s."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5), request(0.1, "a.example:443"))
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
@@ -227,7 +227,7 @@ NEW: dict[str, Event] = {
 
 @pytest.mark.parametrize("case", NEW)
 def test_a_connection_that_is_not_a_forgotten_one_has_its_row(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Evidence that lasts beyond the forgotten connections is of another one; an endpoint's record always makes a row."""
+    """Evidence later than the forgotten connections is of another one; an endpoint record always makes a row."""
     world = forgotten_at(monkeypatch).see(NEW[case]).wait(20).finish()
 
     assert [row["LocalPort"] for row in world.connections if row["LocalPort"] == 9] == [9]
@@ -235,7 +235,7 @@ def test_a_connection_that_is_not_a_forgotten_one_has_its_row(monkeypatch: pytes
 
 
 def test_the_flow_record_of_an_open_connection_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection lived when the forgotten ones did: the evidence may be its own."""
+    """An open connection that existed beside the forgotten ones may have the evidence."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0))
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
@@ -316,7 +316,7 @@ def test_of_many_connections_of_a_5_tuple_the_oldest_is_forgotten() -> None:
 
 
 def test_tombstones_expire_by_the_devices_clock() -> None:
-    """Silence alone forgets none of them before a day; the setting overrides what sensors declare."""
+    """Silence alone expires none before a day; the setting overrides what sensors declare."""
     world = passed(World(flow_timeout_secs=60).see(connection(0, ended=1)), 200)
     assert world.device.departed_count > 0
 
@@ -330,7 +330,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
 
 
 def test_a_tombstone_is_small() -> None:
-    """Bytes of a state entry per connection, its 5-tuple included: documented in docs/design/bounds.md."""
+    """A state entry has the bytes per connection, 5-tuple included, that docs/design/bounds.md documents."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow="1953470231846123"))
     (group,) = (world.device.group(key) for key in world.device.groups)
     assert group is not None
@@ -372,7 +372,7 @@ def zeek_record(at: float, port: int, uid: str) -> bytes:
 
 
 def day_of_cut_connections() -> list[tuple[float, str, bytes]]:
-    """When each line is logged, its dialect and itself: 720 blocked connections over 12 ports, by both sensors' timeouts."""
+    """Return log time, dialect and line of 720 blocked connections over 12 ports, by both sensors' timeouts."""
     blocked = {"action": "blocked", "signature": "listed"}
     http = {"hostname": "bad.example", "url": "bad.example:443", "http_method": "CONNECT"}
     lines: list[tuple[float, str, bytes]] = []

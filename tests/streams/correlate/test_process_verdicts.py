@@ -395,7 +395,7 @@ def test_connections_in_between_do_not_hide_one_that_fits(others: int) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
-    """The one connection of the program that fits is found behind any number of others, by name or PID, also after a restart."""
+    """The program's only fitting connection is found among any others, by name or PID, also after a restart."""
     world = World().see(connection(0, port=1, process="Curl"), request(0.1, "bad.example:443", port=1, flow="1"))
     world.see(process_verdict(0.2, "none.example", process="x")).wait(20)
     others = (connection(0.2 + 0.001 * number, port=100 + number, process="other") for number in range(2_100))
@@ -409,7 +409,7 @@ def test_other_programs_do_not_count_as_candidates(restarted: bool) -> None:
 
 
 def test_more_connections_of_the_program_than_are_looked_at_make_it_ambiguous() -> None:
-    """The bound of one decision: with it the only connection that asked is found, with one more nothing is claimed."""
+    """At the bound of one decision the only connection that asked is found; with one more it is ambiguous."""
     for extra, why in ((0, None), (1, "ambiguous")):
         world = World().see(connection(0, port=1), request(0.1, "bad.example:443", port=1, flow="1"))
         world.see_together(*(connection(0.2, port=100 + number) for number in range(CANDIDATES_MAX - 1 + extra)))

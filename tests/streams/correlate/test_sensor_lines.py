@@ -21,7 +21,7 @@ STEP = 1_000
 
 
 def observed(*packets: Packet, began: int = T0) -> list[bytes]:
-    """The lines that these packets make, a millisecond apart."""
+    """Return the lines that these packets make, a millisecond apart."""
     level = HttpLevel([PROXY_PORT])
     events = [one for number, packet in enumerate(packets) for one in level.packet(began + number * STEP, packet)]
     events += level.finish(began + len(packets) * STEP)
@@ -29,7 +29,7 @@ def observed(*packets: Packet, began: int = T0) -> list[bytes]:
 
 
 def connected(*, pid: int, second: int = 0, ended: int = 1) -> bytes:
-    """The kernel's line of the connection."""
+    """Return the kernel's line of the connection."""
     at = f"2026-11-27T18:00:{second:02d}"
     assert dialects()["sockets"].written_at(b'{"ts_attempt":"2026-11-27T18:00:00.000000Z"}') == T0
     return (
@@ -39,7 +39,7 @@ def connected(*, pid: int, second: int = 0, ended: int = 1) -> bytes:
 
 
 def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
-    """Connection rows and destination rows."""
+    """Return connection rows and destination rows."""
     world = World()
     for line in lines:
         event = dialects()["sensor" if b'"kind"' in line else "sockets"].parse(line)
@@ -131,7 +131,7 @@ def test_a_socks_request_names_the_destination(asked: bytes, reply: bytes, host:
 
 @pytest.mark.parametrize("asked", [GREETING, GREETING + b"\x05\x03\x00\x01" + bytes(6)])
 def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
-    """A greeting alone, or another command than CONNECT: a proxied connection without a usable request."""
+    """A greeting alone, or a command other than CONNECT, is a proxied connection without a usable request."""
     (connection,), destinations = rows(connected(pid=7), *observed(syn(), segment(asked), end()))
 
     assert destinations == []

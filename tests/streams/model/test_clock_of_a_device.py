@@ -16,7 +16,7 @@ HOUR = 3_600 * SECOND
 
 
 def connect(device: str, at: int, port: int) -> bytes:
-    """A connection to the proxy, as the endpoint reports it."""
+    """Return a connection to the proxy, as the endpoint reports it."""
     time = iso_micros(at)
     return json.dumps(
         {"device": device, "pid": 1, "process": "p", "local_ip": "10.0.0.1", "local_port": port, "remote_ip": "10.9.9.9",
@@ -25,7 +25,7 @@ def connect(device: str, at: int, port: int) -> bytes:
 
 
 def ask(at: int, port: int) -> bytes:
-    """A request on it, as a network sensor reports it."""
+    """Return a request on it, as a network sensor reports it."""
     return json.dumps(
         {"timestamp": iso_micros(at), "flow_id": port, "event_type": "http", "src_ip": "10.0.0.1", "src_port": port,
          "dest_ip": "10.9.9.9", "dest_port": 3128, "proto": "TCP", "tx_id": 0,
@@ -59,13 +59,13 @@ class Log:
         )
 
     def unresolved(self) -> set[object]:
-        """Reasons on rows of connections that left without a destination."""
+        """Return the reasons on rows of unresolved connections."""
         rows = [json.loads(row) for row in self.pipeline.drain().network_events]
         return {row["UnresolvedReason"] for row in rows if row["UnresolvedReason"]}
 
 
 def victim() -> Log:
-    """A device that has just connected to the proxy; its request has not been reported yet."""
+    """Return a device that has just connected to the proxy; its request is not reported yet."""
     log = Log()
     log.send("victim", NOON, "suricata", ask(NOON - SECOND, 1))
     log.send("victim", NOON, "sockets", *(connect("victim", NOON, port) for port in range(2, 18)))

@@ -37,7 +37,7 @@ class Log:
         )
 
     def checkpoint(self) -> None:
-        """Keep what was made, as a worker does after a batch."""
+        """Write the state entries, as a worker does after a batch."""
         self.rows += map(json.loads, self.pipeline.drain().network_events)
         for key, value in self.pipeline.checkpoint():
             if value:
@@ -46,17 +46,17 @@ class Log:
                 self.table.pop(key, None)
 
     def restart(self) -> None:
-        """Go on with a new pipeline from the table."""
+        """Continue with a new pipeline from the table."""
         self.pipeline = Pipeline(CorrelationSettings(devices_max=DEVICES_MAX))
         self.pipeline.restore(self.table.items())
 
     def names(self) -> set[str]:
-        """The devices in the state."""
+        """Return the names of the devices in the state."""
         return self.pipeline.devices.keys() - {""}
 
 
 def test_invented_names_do_not_fill_the_state() -> None:
-    """However many names there are, the devices in memory and their entries in the table stay within the bound."""
+    """With any number of names the devices in memory and their entries stay within the bound."""
     log = Log()
     for number in range(20 * DEVICES_MAX):
         log.send(f"invented-{number}")

@@ -365,7 +365,7 @@ MIDNIGHT = 86_400 - T0 % 86_400
 
 
 def days(world: World) -> list[tuple[object, object, str, str]]:
-    """Of each alert kind, count, and the days of its first and last request; each folds one day."""
+    """Return kind, count, and the days of the first and last request of each alert; an alert covers one day."""
     alerts = [alert for alert in latest(world.alerts, "AlertId") if alert["Count"]]
     return [(a["Kind"], a["Count"], str(a["FirstTime"])[8:10], str(a["LastTime"])[8:10]) for a in alerts]
 

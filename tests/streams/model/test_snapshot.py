@@ -24,7 +24,7 @@ from tests.sample import sample
 
 
 def messages(count: int) -> list[Message]:
-    """The first messages of the sample, ten lines each, one device and dialect a message."""
+    """Return the first messages of the sample, ten lines each, one device and dialect per message."""
     waiting: dict[tuple[str, str], list[bytes]] = {}
     made: list[Message] = []
     for line in sample():
@@ -37,7 +37,7 @@ def messages(count: int) -> list[Message]:
 
 
 def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
-    """Everything a pipeline knows, comparable.
+    """Return everything a pipeline knows, comparable.
 
     Groups that are parked have no timer until the device reports again or a restart; either state leads to the same rows.
     """
@@ -49,7 +49,7 @@ def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
 
 
 def test_state_comes_back_whole() -> None:
-    """After any number of checkpoints a pipeline restored from the table knows what the old one knew."""
+    """After any number of checkpoints a pipeline restored from the table equals the old one."""
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
     for number, message in enumerate(messages(300)):
@@ -173,7 +173,7 @@ def test_a_device_with_100_000_open_connections() -> None:
 
 
 def test_slots_are_used_again() -> None:
-    """A device has as many entries as its snapshot has parts and its ring has slots, and no more."""
+    """A device has as many entries as its snapshot has parts and its ring has slots."""
     pipeline = Pipeline(CorrelationSettings())
     keys: set[bytes] = set()
     for offset in range(500):
@@ -296,7 +296,7 @@ def test_the_oldest_stays_the_oldest() -> None:
 
 
 def opened(ports: Iterable[int], local: int = 0) -> bytes:
-    """Kernel lines of open connections."""
+    """Return kernel lines of open connections."""
     line = (
         '{"device":"dev","pid":1,"process":"p","local_ip":"10.0.%d.%d","local_port":%d,"remote_ip":"10.9.9.9",'
         '"remote_port":3128,"result":"open","ts_attempt":"2026-11-24T19:07:26.%06dZ","ts_established":null,"ts_closed":null}'

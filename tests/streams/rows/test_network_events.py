@@ -23,7 +23,7 @@ def test_positions_are_the_columns_named_beside_them() -> None:
 
 
 def test_a_rich_sensor_fills_the_process_columns() -> None:
-    """Path, command line, account, parent and hashes reach both rows."""
+    """Path, command line, account, parent and hashes are on both rows."""
     process = Process(
         *(
             7,

@@ -36,7 +36,7 @@ Timed = tuple[float, Event | bytes]
 
 
 def seconds(hour: float) -> float:
-    """An hour of Tuesday as seconds after T0."""
+    """Return an hour of Tuesday as seconds after T0."""
     return T0 // 86_400 * 86_400 - T0 + hour * 3_600
 
 
@@ -102,7 +102,7 @@ STORY: Mapping[str, tuple[tuple[float, float], list[Timed]]] = {
 
 
 def tables() -> Mapping[str, Sequence[bytes]]:
-    """Rows by table, every version of them."""
+    """Return all versions of the rows by table."""
     settings = CorrelationSettings(proxies=("proxy=10.9.9.9:3128",))
     pipeline = Pipeline(settings, Policy(SETTINGS, listing(LISTED).indicators), {**dialects(), EVENTS.name: EVENTS})
     offset = 0
