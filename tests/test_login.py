@@ -51,13 +51,13 @@ class Guarded(Broker):
         command, environment = super()._prepare(port)
         file = self._properties_file
         given = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
-        doors = ",".join(f"{protocol}://localhost:{own}" for protocol, own in self.ports.items())
+        listeners = ",".join(f"{protocol}://localhost:{own}" for protocol, own in self.ports.items())
         password = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
         module = "org.apache.kafka.common.security"
         login = f'{module}.plain.PlainLoginModule required user_{USER}="{password}" user_{HUBS_USER}="{password}";'
         more = {
-            "listeners": f"{given['listeners']},{doors}",
-            "advertised.listeners": f"{given['advertised.listeners']},{doors}",
+            "listeners": f"{given['listeners']},{listeners}",
+            "advertised.listeners": f"{given['advertised.listeners']},{listeners}",
             "listener.security.protocol.map": ",".join(
                 [given["listener.security.protocol.map"], *(f"{name}:{_protocol(name)}" for name in LISTENERS)]
             ),

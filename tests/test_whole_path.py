@@ -56,7 +56,7 @@ def disturbed(lines: list[SampleLine], chance: random.Random) -> Iterator[tuple[
     for line in twice:
         waiting.setdefault((line.device, line.dialect), []).append(line.value)
         if chance.random() < 0.1:
-            # All of a device goes together, as the publisher's age limit has it.
+            # A device's lines are sent together, as by the publisher's age limit.
             for key in [key for key in waiting if key[0] == line.device]:
                 yield *key, b"\n".join(waiting.pop(key))
     for (device, dialect), values in waiting.items():

@@ -149,7 +149,7 @@ def join(device: str, events: list[Event]) -> list[Joined]:
         if isinstance(event, ConnectionOpened | Sensed):
             local_ip, local_port, *remote = event.flow.key.split(" ")
             turned = " ".join([*remote, local_ip, local_port])
-            # Of a flow that a sensor saw from the middle on, which end is the client is a guess.
+            # The client's end of a flow that a sensor saw from the middle on is a guess.
             is_turned = event.flow.key not in clients and (turned in clients or f"{local_ip} {local_port}" in servers)
             by_ends[turned if is_turned else event.flow.key].append(event)
     return [joined for ends, those in by_ends.items() for joined in _of_ends(device, ends, those)]

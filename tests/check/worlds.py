@@ -91,7 +91,7 @@ def recorded(files: Sequence[Path]) -> list[Played]:
         events = list(events_of(message))
         parsed.append((events[0][1].at if events else parsed[-1][0] if parsed else 0, message, events))
     if any("zeek" in str(file.relative_to(DATA)) for file in files):
-        # Whole logs, one after the other in a file, that Zeek wrote at the same time.
+        # Logs that Zeek wrote at the same time, one after the other in a file.
         parsed.sort(key=lambda one: one[0])
     worlds, clock = [Played()], 0
     for offset, (at, message, events) in enumerate(parsed, 1):

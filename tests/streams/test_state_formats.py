@@ -53,7 +53,7 @@ def test_state_of_format_4_goes_on() -> None:
         (UNNAMED, "allowed"),
     ]
 
-    # The one second row that docs/design/bounds.md documents: the old format knows nothing of a connection that left.
+    # The one second row that docs/design/bounds.md documents: the old format has no tombstones.
     assert [row["Outcome"] for row in hops if row["LocalPort"] == DEPARTED] == ["blocked", "unknown"]
     assert len([row for row in of(expected, DEPARTED) if row["Layer"] == "connection"]) == 1
     assert (updated.book()["late"], unbroken.book()["late"]) == (1, 2)

@@ -320,7 +320,7 @@ def test_every_connection_is_booked_once() -> None:
     assert {what: n for what, n in world.counts.items() if "resolved" in what} == {"resolved:connect": 2}
 
 
-def test_repeats_change_nothing() -> None:
+def test_repeated_records_change_nothing() -> None:
     """The same records again give no further row and no further count."""
     events: list[Event] = [
         connection(0),

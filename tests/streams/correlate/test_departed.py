@@ -304,7 +304,7 @@ def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.Monk
     assert restored.book().get("departed", 0) == 0
 
 
-def test_of_many_connections_of_a_5_tuple_the_oldest_is_forgotten() -> None:
+def test_the_oldest_of_many_connections_of_a_5_tuple_is_forgotten() -> None:
     """With more than `GROUP_MAX` in one period the oldest is forgotten, and each is counted."""
     tombstones, device = Tombstones(CorrelationSettings()), Device("dev")
     left = [Connection(flow_id=str(number), first=1, flow_kinds=("number",)) for number in range(GROUP_MAX + 2)]

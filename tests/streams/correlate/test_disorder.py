@@ -348,7 +348,7 @@ def test_verdict_rows_of_a_flow_without_an_id_are_not_doubled() -> None:
     assert len(latest(world.verdicts)) == 1
 
 
-def test_of_two_names_with_a_verdict_the_earlier_one_counts() -> None:
+def test_the_earlier_of_two_names_with_a_verdict_counts() -> None:
     """The earlier request names the alert, in any order of arrival."""
     events = [
         verdict(0.1, method="", host="a.test", action=Action.AUDITED),

@@ -115,7 +115,7 @@ def test_a_verdict_is_unattributed_without_exactly_one_candidate(events: list[Ev
     assert all(row["Outcome"] != "blocked" for row in world.rows)
 
 
-def test_of_two_to_a_proxy_the_one_that_asked_for_it() -> None:
+def test_of_two_candidates_the_one_that_asked_for_the_host_fits() -> None:
     """Of two connections of the process the one with that name has the verdict."""
     world = world_of(
         [
@@ -332,14 +332,14 @@ def test_as_many_verdicts_as_connections(action: Action, outcome: str) -> None:
         retried(2, 3),
         [*retried(2, 1), process_verdict(0.15, action=Action.AUDITED, number=1)],
         retried(2, 2, action=Action.WARNED),
-        # One that the second may be about, too, and the first may not.
+        # One connection that fits only the second verdict.
         [
             *retried(2, 1),
             process_verdict(4, number=1),
             connection(3, port=1),
             request(3.1, "bad.example:443", port=1, flow="1"),
         ],
-        # By name and by address: they may be about one request.
+        # By name and by address: both may belong to one request.
         [
             *(connection(0, port=port, **THERE) for port in (1, 2)),
             *(

@@ -65,7 +65,7 @@ def test_fields_of_the_connection_record_stay() -> None:
     assert row["InitiatingProcessCommandLine"] == COMMAND
 
 
-def test_any_order_gives_the_same_rows() -> None:
+def test_a_process_record_in_any_order_gives_the_same_rows() -> None:
     """Start, end, connection, request and flow summary in any order give the same latest rows and versions."""
     events: list[Event] = [
         program(0, guid="a"),

@@ -120,7 +120,7 @@ def test_plain_requests_that_the_sensor_missed_are_added() -> None:
         }
 
 
-def test_any_order_gives_the_same_rows() -> None:
+def test_an_entry_in_any_order_gives_the_same_rows() -> None:
     """Endpoint record, request, name, flow record and log entry give the same rows and versions in all orders."""
     events: list[Event] = [
         connection(0, ended=2),
@@ -470,7 +470,7 @@ def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> No
             assert world.counts["proxy_lines:ambiguous"] == 1
 
 
-def test_of_very_many_connections_to_a_host_none_is_looked_for() -> None:
+def test_beyond_the_bound_of_candidates_an_entry_is_unused() -> None:
     """An entry without a port examines a bounded number of candidates; beyond it none is used."""
     for others, address in ((TOLD_MAX - 1, UPSTREAM), (TOLD_MAX, "")):
         many: list[Event] = [request(-60 + i / 100, port=1000 + i, flow=str(i + 1)) for i in range(others)]

@@ -86,7 +86,7 @@ def test_the_same_ends_again_are_two_connections() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "proxy.example"])
-def test_tls_to_the_proxy_hides_the_destination(name: str) -> None:
+def test_a_client_hello_to_the_proxy_hides_the_destination(name: str) -> None:
     """The proxy need not be in the settings, and the client hello need not have a name."""
     for order in permutations([connected(pid=7), *observed(syn(), segment(hello(name)))]):
         (connection,), destinations = rows(*order)

@@ -82,7 +82,7 @@ def test_a_flood_evicts_itself() -> None:
     assert "real" in log.names()
 
 
-def test_of_new_devices_the_longest_quiet_leaves() -> None:
+def test_the_new_device_that_is_longest_quiet_is_evicted() -> None:
     """Without a history the device with the oldest latest message is evicted."""
     log = Log()
     for number in range(DEVICES_MAX):

@@ -75,7 +75,7 @@ def test_order_does_not_matter(given: list[int], data: st.DataObject) -> None:
 
 @settings(max_examples=100)
 @given(holes(), st.data())
-def test_repeats_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
+def test_repeated_messages_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
     """Messages that a killed producer sends again change no row, count or coverage."""
     came, _ = given
     log = Log().send(*came)
