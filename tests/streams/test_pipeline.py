@@ -70,7 +70,7 @@ def test_a_failing_dialect_stops_no_other_line(monkeypatch: pytest.MonkeyPatch) 
     (reject,) = pipeline.drain().rejects
 
     assert (reject.reason, reject.raw) == (Reason.MALFORMED, b"fail")
-    assert reject.detail == f"{MISTAKE}ZeroDivisionError('told to fail')"
+    assert reject.detail == f"{MISTAKE}ZeroDivisionError('made to fail')"
     assert pipeline.book()["parsed"] == 2
 
 
@@ -91,7 +91,7 @@ def test_a_failing_envelope_stops_no_other_line(monkeypatch: pytest.MonkeyPatch)
     pipeline = pipeline_after(Message(1, 1, b"dev", bad + b"\n" + envelope, "mde"))
     (reject,) = [reject for reject in pipeline.drain().rejects if reject.raw == bad]
 
-    assert (reject.reason, reject.detail) == (Reason.MALFORMED, f"{MISTAKE}ZeroDivisionError('told to fail')")
+    assert (reject.reason, reject.detail) == (Reason.MALFORMED, f"{MISTAKE}ZeroDivisionError('made to fail')")
     assert pipeline.book()["read"] == 1 + len(split(envelope))
 
 
