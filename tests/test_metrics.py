@@ -79,15 +79,15 @@ MOVED_ELSEWHERE = {
     "unproxy_endpoint_lost_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_clock_jumps_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_listed_total": "tests/producers/sensor/enforce/test_enforced_live.py::test_what_was_done_is_counted",
-    "unproxy_endpoint_heard_total": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
-    "unproxy_endpoint_flows": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
+    "unproxy_endpoint_heard_total": "tests/producers/sensor/http/test_observer.py::test_events_become_lines",
+    "unproxy_endpoint_flows": "tests/producers/sensor/http/test_observer.py::test_events_become_lines",
     "unproxy_endpoint_proxies_learnt": (
         "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
     "unproxy_endpoint_learning_total": (
         "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
-    "unproxy_endpoint_held_bytes": "tests/producers/sensor/http/test_observer.py::test_what_waits_is_told_at_the_end",
+    "unproxy_endpoint_held_bytes": "tests/producers/sensor/http/test_observer.py::test_what_waits_is_reported_at_the_end",
     "unproxy_publisher_lines_not_allowed_total": "tests/test_trust.py::test_an_endpoint_with_a_topic_of_its_own",
     "unproxy_publisher_resends_total": (
         "tests/producers/publish/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
