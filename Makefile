@@ -31,6 +31,7 @@ RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 libr
 
 # Folders and files without a retired word; the check keeps them so.
 PLAIN := bench common producers .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
+
 # Three pages quote programs whose messages still have some.
 PLAIN += CHANGELOG.md changelog.d deploy/README.md docs/design docs/decisions \
 	$(filter-out docs/forward.md docs/troubleshooting.md docs/unresolved.md,$(wildcard docs/*.md))
