@@ -71,7 +71,7 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
         FirstTime=iso_micros(state.first),
         LastTime=iso_micros(state.last),
         Outcome=state.outcome,
-        ProtectionMode=mode_at(device.facts, state.last, _PROOF.get(kind, 0) if by_protection else 0),
+        ProtectionMode=mode_at(device.state, state.last, _PROOF.get(kind, 0) if by_protection else 0),
         InitiatingProcessFileName=state.process_name,
         InitiatingProcessId=state.pid,
         InitiatingProcessFolderPath=state.path,
@@ -100,7 +100,7 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
 
 def version_of(device: Device, state: AlertState) -> int:
     """Return the version: grows with the evidence and with changes to the device's mode at the alert's latest time."""
-    return EVIDENCE * state.version + mode_changes(device.facts, state.last)
+    return EVIDENCE * state.version + mode_changes(device.state, state.last)
 
 
 def _query(device: str, kind: AlertKind, state: AlertState) -> str:

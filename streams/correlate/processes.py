@@ -35,7 +35,7 @@ class Processes:
     def take(self, device: Device, event: ProcessStarted) -> None:
         """Merge the start or end of a process into its PID's history; a repeat changes nothing."""
         pid = event.process.pid
-        assert pid is not None, "a process without a PID is nobody's"
+        assert pid is not None, "a process record has a PID"
         packed = device.processes.get(pid)
         runs = learnt(unpack_runs(packed) if packed else [], Run(event.process, event.ended, event.event_id))
         if runs is None:
@@ -43,8 +43,10 @@ class Processes:
         device.processes[pid] = _pack(runs)
         device.touched_processes[pid] = None
         for key in connections_by_pid(device).get(pid, ()):
-            group = device.groups.get(key)
-            if group and any(found_process(device, connection) != connection.run for connection in peek(group)):
+            connections = device.connections.get(key)
+            if connections and any(
+                found_process(device, connection) != connection.run for connection in peek(connections)
+            ):
                 self._table.changed(device, key)
         if len(device.processes) > device.processes_due:
             self._forget(device)
@@ -54,7 +56,7 @@ class Processes:
 
         At the bound `PIDS_MAX` forget others too: the ended ones first, then the oldest.
         """
-        over = device.facts.now - self._kept
+        over = device.state.event_time - self._kept
         latest = {pid: unpack_runs(packed)[-1] for pid, packed in device.processes.items()}
         order = sorted(latest, key=lambda pid: (not latest[pid].ended, latest[pid].ended or latest[pid].order, pid))
         gone = [pid for pid in order if 0 < latest[pid].ended < over]

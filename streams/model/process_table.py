@@ -69,14 +69,14 @@ def filled(process: Process, more: Process) -> Process:
 
     Domain and SID are not filled if the other record names a different account.
     """
-    told: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for name in process.__struct_fields__:
         if getattr(process, name) in _NOTHING:
-            told[name] = getattr(more, name)
+            fields[name] = getattr(more, name)
     if process.account and process.account != more.account:
-        told.pop("domain", None)
-        told.pop("sid", None)
-    return replace(process, **told)
+        fields.pop("domain", None)
+        fields.pop("sid", None)
+    return replace(process, **fields)
 
 
 _NOTHING = (None, "", 0)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from schemas.events import ConnectionOpened, Event, Process
 from schemas.indicator_input import Given
-from streams.model.connection import JUDGED_MAX
+from streams.model.connection import VERDICTS_MAX
 from tests.factories import (
     PORT,
     PROXY,
@@ -397,7 +397,7 @@ def test_two_sensors_that_judge_a_request_judge_one(target: str, number: int) ->
 
 def test_what_two_sensors_judged_is_forgotten_together() -> None:
     """At the bound a request leaves with all that was said of it, and stays counted once."""
-    asked = JUDGED_MAX // 2 + 3
+    asked = VERDICTS_MAX // 2 + 3
     events: list[Event] = [connection(0)]
     for number in range(asked):
         target = f"http://bad.example/{number}"

@@ -166,11 +166,11 @@ def test_one_outage_is_no_habit() -> None:
 def test_a_habit_fades() -> None:
     """What was usual a month ago is not usual now."""
     log = Log().send(*(spoken(at * 3_600) for at in range(48)))
-    baseline = log.pipeline.devices[DEVICE].facts.baseline
+    baseline = log.pipeline.devices[DEVICE].state.baseline
     log.send(*(spoken(2 * DAY + at * 300) for at in range(30 * 288)))
 
     assert baseline == 3_600 * MICROS
-    assert log.pipeline.devices[DEVICE].facts.baseline < 600 * MICROS
+    assert log.pipeline.devices[DEVICE].state.baseline < 600 * MICROS
 
 
 @settings(max_examples=60)
