@@ -164,6 +164,13 @@ def _state(device: Device, key: str) -> AlertState:
     return state
 
 
+def reopen(device: Device, key: str) -> None:
+    """Mark an alert for another publication: its version grew by the mode history, which its own count does not include."""
+    state = device.alerts[key]
+    state.sent = min(state.sent, max(state.version - 1, 0))
+    touch(device, key)
+
+
 def touch(device: Device, key: str) -> None:
     """Mark an alert as changed, for publication and for the next checkpoint."""
     if key not in device.dirty_alerts:

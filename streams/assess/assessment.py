@@ -1,8 +1,4 @@
-"""Conclusions from a connection's evidence: outcome, mode, mismatch, reasons, names and versions. Pure functions.
-
-`Version` grows with the evidence, so that the row with more evidence wins, independent of place and time of its creation. It
-is `EVIDENCE` times the weighted evidence of the row, plus the contribution of the device's state.
-"""
+"""Conclusions from a connection's evidence: outcome, mismatch, reasons, names and identities. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.tables import Outcome, UnresolvedReason
-from streams.assess.access_log import entries_of, ports_of
-from streams.assess.mode_history import EVIDENCE, mode_changes, reported_mode
+from streams.assess.access_log import entries_of
+from streams.assess.mode_history import reported_mode
 from streams.model.access_log import AccessLogEntry
 from streams.model.connection import (
     ASKED,
@@ -30,7 +26,6 @@ from streams.model.connection import (
     Destination,
 )
 from streams.model.device import DeviceState
-from streams.model.protection import RequestVerdict
 
 SENSOR_STARTS: Micros = 1_000_000
 """Minimum time between a connection's start and a sensor's first event for the connection to count as older."""
@@ -174,59 +169,6 @@ def _as_logged(flags: int, entries: list[AccessLogEntry], requests: int) -> int:
     return flags
 
 
-def destination_version(state: DeviceState, connection: Connection, destination: Destination) -> int:
-    """Return the version of a destination row."""
-    at = time_of(connection, destination)
-    # Evidence counts double, because an earlier request removes the +1 of one logged after the connection's end.
-    evidence = 2 * destination.evidence + (at != destination.first)
-    if connection.endpoint is not None:
-        evidence += 2 + endpoint_evidence(connection)
-    elif connection.flow_started:
-        evidence += 2
-    else:
-        evidence += start_of(connection, destination) != destination.first
-    if destination.tunnel:
-        evidence += tunnel_evidence(connection)
-    evidence += len(connection.guesses)
-    if connection.log_entries:
-        # Which entries fit depends on the end of the connection and on the other requested ports.
-        evidence += 2 * len(connection.log_entries) + connection.summarised + ports_of(connection, destination)
-        evidence += connection.endpoint is not None and connection.endpoint.ended > 0
-    return EVIDENCE * evidence + mode_changes(state, at) + destination.bump
-
-
-def endpoint_evidence(connection: Connection) -> int:
-    """Return the evidence that the endpoint record adds to the version of every row."""
-    endpoint = connection.endpoint
-    if endpoint is None:
-        return 0
-    evidence = 1 + (endpoint.established > 0) + (endpoint.process.name != "")
-    for record in connection.sensor_records:
-        evidence += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
-    return evidence + (connection.run is not None) + (endpoint.exec_after != "")
-
-
-def tunnel_evidence(connection: Connection) -> int:
-    """Return the evidence about the tunnel as a whole: its latest end, the observed names and the verdicts on them.
-
-    It counts for every row of the tunnel, as each CONNECT may change the latest end. A name that a CONNECT confirms is
-    removed from `names` (-1 or -2) while its destination gains 3, so the sum still grows.
-    """
-    evidence = len(connection.names) + connection.name_flags.bit_count()
-    for destination in connection.destinations:
-        if destination.tunnel:
-            evidence += 3 * destination.evidence
-    return evidence
-
-
-def verdict_version(
-    route: Route, state: DeviceState, connection: Connection, verdict: RequestVerdict, evidence: int
-) -> int:
-    """Return the version of the row of a request with a verdict."""
-    evidence = 2 * evidence + endpoint_evidence(connection) + tunnel_evidence(connection) + route.proxied
-    return EVIDENCE * (evidence + connection.verdict_bump) + mode_changes(state, verdict.at)
-
-
 def unresolved_reason(state: DeviceState, connection: Connection, horizon: Micros) -> UnresolvedReason:
     """Return why a connection to a proxy has no destination."""
     if uses_tls_to_proxy(connection):
@@ -268,25 +210,6 @@ def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> boo
 def uses_tls_to_proxy(connection: Connection) -> bool:
     """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
     return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.names))
-
-
-def connection_version(route: Route, state: DeviceState, connection: Connection) -> int:
-    """Return the version of a connection row."""
-    evidence = connection.summarised + len(connection.names) + connection.unreadable + connection.name_flags.bit_count()
-    # A name that a CONNECT confirms is removed from `names` (-1, or -2 if both TLS and Host contain it) while the
-    # destination gains 3, so the sum still grows.
-    for destination in connection.destinations:
-        evidence += 3 * destination.evidence
-    endpoint = connection.endpoint
-    if endpoint is not None:
-        evidence += endpoint_evidence(connection) + (endpoint.ended > 0) + endpoint.failed
-        evidence += (endpoint.bytes_sent >= 0) + (endpoint.bytes_received >= 0)
-    if connection.log_entries:
-        evidence += 3 * len(connection.log_entries)
-    evidence += len(connection.guesses)
-    of_device = mode_changes(state, connection.started) + (route.learnt and not connection.asked)
-    # A client hello without a name is not evidence. Its row's version stays below that of the first piece of evidence.
-    return (EVIDENCE * evidence or 1) + of_device + connection.bump
 
 
 def direct_name(connection: Connection) -> str:

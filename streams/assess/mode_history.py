@@ -23,9 +23,6 @@ ENTRIES_MAX = 256
 REPORTS_MAX = 16
 """Reports kept per device and mode, with proofs counted separately, even if they changed nothing on arrival. Beyond it the
 oldest is evicted. If a late change then precedes it, the next kept report takes its place."""
-EVIDENCE = 1_024
-"""What a piece of evidence adds to a version. It may also move a row's time back, which shrinks the history's contribution.
-That contribution is below this value, as 3 * `ENTRIES_MAX` is."""
 
 _RANK = {ProtectionMode.OFF: 0, ProtectionMode.AUDIT: 1, ProtectionMode.BLOCK: 2}
 _MODES = len(_RANK)

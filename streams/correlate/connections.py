@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.events import Micros
-from streams.alerts.folding import touch
+from streams.alerts.folding import reopen
 from streams.assess.assessment import flow_name
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
 from streams.correlate.lifecycle import LEAP, ConnectionLifecycle, ends_of
@@ -140,9 +140,8 @@ class ConnectionTable(ConnectionLifecycle):
         """Mark all rows and alerts of a device for re-evaluation, as its mode history changed."""
         self.recheck(device)
         device.unattributed_changed = True
-        for key, state in device.alerts.items():
-            state.sent = min(state.sent, max(state.version - 1, 0))
-            touch(device, key)
+        for key in device.alerts:
+            reopen(device, key)
 
 
 def _only_it(connections: TupleConnections, connection: Connection, at: Micros) -> bool:

@@ -37,7 +37,7 @@ BY_SOCKS = -1
 SOCKS and CONNECT both name the end of a tunnel; no connection has both."""
 
 VERDICT_BUMP = 64
-"""A step of a version's evidence that exceeds what endpoint records can add."""
+"""Pieces of evidence (`streams.assess.version`) that exceed what endpoint records can add."""
 UNDECIDED, FROM_ENDPOINT, FROM_FLOW = 0, 1, 2
 """The source of a connection's identity, fixed when its first row is emitted."""
 

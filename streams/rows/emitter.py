@@ -12,15 +12,19 @@ from streams.alerts.folding import add, due, fold, withdraw
 from streams.assess.assessment import (
     Route,
     connection_id,
-    connection_version,
-    destination_version,
     is_blind,
     is_refused,
     unresolved_reason,
-    verdict_version,
 )
 from streams.assess.process_attribution import identify, process_of
 from streams.assess.verdict_groups import VerdictGroup, keep_version, sent_version, verdict_groups
+from streams.assess.version import (
+    connection_evidence,
+    destination_evidence,
+    outbid,
+    unattributed_evidence,
+    verdict_evidence,
+)
 from streams.correlate.correlator import Correlator
 from streams.correlate.departed import was_emitted
 from streams.correlate.matching import may_be_of_another
@@ -33,7 +37,6 @@ from streams.rows.network_events import (
     destination_row,
     encode,
     unattributed_row,
-    unattributed_version,
     verdict_row,
 )
 
@@ -60,7 +63,7 @@ class Output:
 
 
 class Emitter:
-    """Producer of rows from changed state: each row at most once per batch, and only when its version has grown."""
+    """Producer of rows from changed state: each row at most once per message, and only when its version has grown."""
 
     def __init__(self, correlator: Correlator) -> None:
         self.correlator = correlator
@@ -103,7 +106,7 @@ class Emitter:
     def _emit_unattributed(self, device: Device) -> None:
         device.unattributed_changed = False
         for unattributed in device.state.unattributed:
-            version = unattributed_version(device.state, unattributed)
+            version = unattributed_evidence(device.state, unattributed).version()
             if version > unattributed.sent:
                 unattributed.sent = version
                 self.output.device_events.append(encode(unattributed_row(device, unattributed, version)))
@@ -138,20 +141,20 @@ class Emitter:
         if connection.late is None and self._has_a_name(connections, connection, live):
             if connection.identity == UNDECIDED:
                 connection.identity = FROM_ENDPOINT if connection.endpoint is not None else FROM_FLOW
-            version = connection_version(route, state, connection)
+            version = connection_evidence(route, state, connection).version()
             if connection.moved:
                 connection.moved = False
-                version = _outbid(connection, version)
+                version = outbid(connection, version)
             if version > connection.sent:
                 connection.sent = version
                 name = connection_id(route, connection)
                 rows.append(encode(connection_row(route, state, connection, version, name, horizon)))
         if route.proxied and (connection.flow_id or connection.identity != UNDECIDED):
             for destination in connection.destinations:
-                version = destination_version(state, connection, destination)
+                version = destination_evidence(state, connection, destination).version()
                 if destination.moved:
                     destination.moved = False
-                    version = _outbid(destination, version)
+                    version = outbid(destination, version)
                 if version > destination.sent and not (
                     connection.late is not None and was_emitted(connection.late, destination.host, destination.port)
                 ):
@@ -180,7 +183,7 @@ class Emitter:
     def _emit_verdicts(self, device: Device, route: Route, connection: Connection) -> list[VerdictGroup]:
         found = verdict_groups(route, connection)
         for group in found:
-            version = verdict_version(route, device.state, connection, group.verdict, group.evidence)
+            version = verdict_evidence(route, device.state, connection, group).version()
             if version > sent_version(connection, group):
                 keep_version(connection, group, version)
                 row = verdict_row(route, device.state, connection, group, version)
@@ -223,10 +226,3 @@ def _all_decided(connections: TupleConnections) -> bool:
 
 
 _RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
-
-
-def _outbid(sent: Connection | Destination, version: int) -> int:
-    """Return a version above the one sent, so that the correct row replaces one made with another connection's half."""
-    if sent.sent:
-        sent.bump += max(sent.sent + 1 - version, 0)
-    return max(version, sent.sent + 1) if sent.sent else version

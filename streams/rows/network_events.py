@@ -38,7 +38,7 @@ from streams.assess.assessment import (
     tunnel_end,
     unresolved_reason,
 )
-from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
+from streams.assess.mode_history import mode_at
 from streams.assess.process_attribution import process_of
 from streams.assess.verdict_groups import VerdictGroup
 from streams.model.access_log import AccessLogEntry
@@ -412,12 +412,6 @@ def verdict_row(
         ProtectionMode=mode_at(state, verdict.at, group.flags),
         Outcome=outcome_of(group.flags),
     )
-
-
-def unattributed_version(state: DeviceState, unattributed: UnattributedVerdict) -> int:
-    """Return the row version of a process verdict."""
-    evidence = 1 + unattributed.decided + (unattributed.flags != unattributed.verdict.flags) + unattributed.retracted
-    return EVIDENCE * evidence + mode_changes(state, unattributed.at)
 
 
 def unattributed_row(device: Device, unattributed: UnattributedVerdict, version: int) -> DeviceEvent:
