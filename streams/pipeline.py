@@ -36,6 +36,7 @@ from streams.alerts.folding import remember as remember_alerts
 from streams.alerts.policy import Policy
 from streams.correlate.correlator import Correlator
 from streams.correlate.lifecycle import LEAP
+from streams.model.counters import Count, Counters, entry_of
 from streams.model.device import Device
 from streams.model.sequence_gaps import Received
 from streams.model.snapshot import Store
@@ -55,6 +56,7 @@ MESSAGE_LINES_MAX = 100_000
 other messages."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
+_READ, _PARSED, _IGNORED = entry_of(Count.READ), entry_of(Count.PARSED), Count.IGNORED
 _TICKS = {b"", END}
 _CLAIMS = frozenset({Verdict, ProcessVerdict, ModeChanged})
 """Events that report what a device's protection does: accepted only from sensors that may report it."""
@@ -208,18 +210,18 @@ class Pipeline:
         self.emitter.publish_all(device)
 
     def book(self) -> dict[str, int]:
-        """Return the counts of all devices: what was read, and what it became."""
-        total: dict[str, int] = {}
+        """Return the counts of all devices: what was read, and what it became. An entry that is 0 is left out."""
+        total = Counters()
         for device in self.devices.values():
-            for what, count in device.state.counts.items():
-                total[what] = total.get(what, 0) + count
-        decided = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
-        total["waiting"] = total.get("connections", 0) - decided
+            total.merge(device.state.counts)
+        waiting = total[Count.CONNECTIONS] - total.total(Count.RESOLVED) - total.total(Count.UNRESOLVED)
         sizes = [device.size for device in self.devices.values()]
-        total["devices"], total["kept"] = len(sizes), sum(sizes)
-        total["departed"] = self._table.tombstones.total
-        total["devices_near_bound"] = sum(size > NEAR_BOUND * self._table.connections_max for size in sizes)
-        return {what: count for what, count in total.items() if count or what == "waiting"}
+        near_bound = sum(size > NEAR_BOUND * self._table.connections_max for size in sizes)
+        total.count(entry_of(Count.DEVICES), len(sizes))
+        total.count(entry_of(Count.KEPT), sum(sizes))
+        total.count(entry_of(Count.DEPARTED), self._table.tombstones.total)
+        total.count(entry_of(Count.DEVICES_NEAR_BOUND), near_bound)
+        return {entry: count for entry, count in total.items() if count} | {entry_of(Count.WAITING): waiting}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:
         """Complete a message for one device: update presence, offset and counts; emit rows and alerts."""
@@ -231,8 +233,8 @@ class Pipeline:
         state.offset, state.logged_ms = message.offset, max(state.logged_ms, message.logged_ms)
         if device.read:
             counts = state.counts
-            counts["read"] = counts.get("read", 0) + device.read
-            counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            counts.count(_READ, device.read)
+            counts.count(_PARSED, device.parsed)
             self.emitter.output.lines += device.read
             device.read = device.parsed = 0
         self._emit(device, state.event_time)
@@ -290,13 +292,13 @@ class Pipeline:
                 self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
-            self._count(state.counts, f"rejected:{parsed.reason}")
+            state.counts.count(entry_of(Count.REJECTED, parsed.reason))
             detail, raw = without_logins(parsed.detail), masked(parsed.raw)
             reject = Reject(parsed.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
             self.emitter.output.rejects.append(reject)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
-            self._count(state.counts, f"ignored:{parsed.kind}")
+            state.counts.count(entry_of(_IGNORED, parsed.kind))
             if parsed.at and device.name:
                 # Headings and a program's own messages lack a time or a device.
                 device.times.append(parsed.at)
@@ -304,10 +306,6 @@ class Pipeline:
                     self._table.see_sensor(device, parsed.at)
                 own = device is home and not message.foreign_clock
                 self._table.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
-
-    @staticmethod
-    def _count(counts: dict[str, int], what: str) -> None:
-        counts[what] = counts.get(what, 0) + 1
 
     def _change(self, device: Device, home: Device, message: Message) -> None:
         """Register a device when a line refers to it; a bare message key registers none."""
@@ -331,9 +329,8 @@ class Pipeline:
         candidates = (device for name, device in self.devices.items() if name not in spared)
         for device in heapq.nsmallest(room, candidates, key=_worth):
             self._finish(device)
-            for what, count in device.state.counts.items():
-                counts[what] = counts.get(what, 0) + count
-            self._count(counts, "devices_evicted")
+            counts.merge(device.state.counts)
+            counts.count(entry_of(Count.DEVICES_EVICTED))
             self._table.tombstones.total -= device.departed_count
             self.store.evict(device.name)
         self.store.changed[""] = book

@@ -44,10 +44,13 @@ def reported_mode(state: DeviceState, at: Micros) -> ProtectionMode | None:
 
 
 def mode_changes(state: DeviceState, at: Micros) -> int:
-    """Return the history's contribution to a version, which grows whenever the mode at that time changes."""
-    changes, rank, proved = state.modes_gone, 0, 0
+    """Return the history's contribution to a version, which grows whenever the mode at that time changes.
+
+    For an earlier time it may be lower, by at most 3 for each of the `ENTRIES_MAX` entries.
+    """
     if not state.modes:
-        return _MODES * changes
+        return _MODES * state.modes_gone
+    changes, rank, proved = state.modes_gone, 0, 0
     for entry in state.modes:
         if entry.at > at:
             break

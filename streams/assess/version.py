@@ -117,8 +117,9 @@ def _endpoint_pieces(connection: Connection) -> int:
     if endpoint is None:
         return 0
     pieces = 1 + (endpoint.established > 0) + (endpoint.process.name != "")
-    for record in connection.sensor_records:
-        pieces += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
+    if connection.sensor_records:
+        for record in connection.sensor_records:
+            pieces += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
     return pieces + (connection.run is not None) + (endpoint.exec_after != "")
 
 

@@ -6,10 +6,12 @@ from schemas.events import Micros
 from streams.alerts.folding import reopen
 from streams.assess.assessment import flow_name
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
-from streams.correlate.lifecycle import LEAP, ConnectionLifecycle, ends_of
+from streams.correlate.lifecycle import LEAP, ConnectionLifecycle
 from streams.correlate.matching import endpoint_for_flow
+from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import mark_of, may_have_twin, reported_by_another
 from streams.model.connection import Connection, TupleConnections
+from streams.model.counters import Count, entry_of
 from streams.model.device import PROXIES_MAX, Device
 from streams.model.evidence import APART, FlowEvidence, kind_of_flow
 
@@ -131,7 +133,7 @@ class ConnectionTable(ConnectionLifecycle):
         proxies = device.state.proxies
         known = proxies.get(remote)
         if known is None and len(proxies) >= PROXIES_MAX:
-            self.count(device, "proxies_not_learnt")
+            device.state.counts.count(entry_of(Count.PROXIES_NOT_LEARNT))
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)

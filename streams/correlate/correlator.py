@@ -51,12 +51,12 @@ from streams.alerts.policy import Policy, note_hit
 from streams.assess.mode_history import apply_mode
 from streams.correlate.connections import ConnectionTable
 from streams.correlate.departed import departed_endpoint, was_emitted
-from streams.correlate.lifecycle import ends_of
 from streams.correlate.matching import began_after_close, flow_for_endpoint, wrongly_matched
 from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.processes import Processes
 from streams.correlate.program_index import list_program
 from streams.correlate.proxy_log import ProxyLog
+from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import (
     add_sensor_record,
     count_for_its_sensor,

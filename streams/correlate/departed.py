@@ -34,6 +34,7 @@ from schemas.settings import CorrelationSettings
 from streams.assess.assessment import flow_name
 from streams.correlate.matching import lives_apart
 from streams.model.connection import (
+    FROM_ENDPOINT,
     FROM_FLOW,
     TUPLE_CONNECTIONS_MAX,
     Connection,
@@ -146,6 +147,23 @@ def tombstone_of(connection: Connection) -> Departed:
     started = connection.flow_started or start or first
     ended = endpoint_end or connection.flow_ended
     return Departed(started, ended, flow_ids, endpoints, from_flow, other_start, name, emitted, flow_kinds)
+
+
+def continue_departed(connection: Connection, left: Departed) -> None:
+    """Give a connection the identity of the departed one that it is late evidence of."""
+    connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
+    connection.late, connection.baseline_checked = left, True
+    connection.identity = FROM_FLOW if left.from_flow else FROM_ENDPOINT
+    connection.identity_start = left.identity_start or (left.endpoints[0][1] if left.endpoints else 0)
+    if left.flow_ids:
+        known = dict(zip((connection.flow_id, *connection.flow_ids), connection.flow_kinds, strict=False))
+        known |= dict(zip(left.flow_ids, left.flow_kinds, strict=True))
+        connection.flow_id = left.flow_ids[0]
+        others = sorted(known.keys() - {connection.flow_id, ""})
+        connection.flow_ids = tuple(others)
+        connection.flow_kinds = tuple([known[flow_id] for flow_id in (connection.flow_id, *others)])
+    connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
+    connection.hits.clear()
 
 
 def departed_flow(

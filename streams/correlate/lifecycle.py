@@ -5,18 +5,18 @@ Connections are decided, rest and leave the state here.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 from schemas.clock import MICROS
 from schemas.events import Micros
-from schemas.settings import CorrelationSettings, proxy_address
+from schemas.settings import CorrelationSettings
 from streams.alerts.policy import Policy, note_hit
-from streams.assess.access_log import entries_of
-from streams.assess.assessment import Route, flow_name, uses_tls_to_proxy
+from streams.assess.assessment import uses_tls_to_proxy
 from streams.assess.process_attribution import unlist
-from streams.correlate.departed import Tombstones, departed_flow
+from streams.correlate.departed import Tombstones, continue_departed, departed_flow
+from streams.correlate.halves import retract_log_entries, supersede, take_endpoint
 from streams.correlate.matching import better_endpoint, endpoint_for_flow, is_refuted, only_endpoint_left
+from streams.correlate.routes import Routes, ends_of
 from streams.correlate.sensor_merge import absorb, twin
 from streams.model.connection import (
     ASKED,
@@ -26,7 +26,6 @@ from streams.model.connection import (
     BY_SNI,
     BY_VERDICT,
     BY_VERDICT_NAME,
-    FROM_ENDPOINT,
     FROM_FLOW,
     REACHED,
     TUPLE_CONNECTIONS_MAX,
@@ -36,19 +35,15 @@ from streams.model.connection import (
     Destination,
     TupleConnections,
 )
+from streams.model.counters import Count, Entry, Left, entry_of
 from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIMER, Device
 from streams.model.evidence import add_destination
 
 LEAP: Micros = 3_600 * MICROS
 """Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
 REST_SECS = 16
-
-
-@lru_cache(maxsize=16_384)
-def ends_of(key: str) -> tuple[str, int, str, int, str]:
-    """Split a 5-tuple key into its four parts; the fifth item is the remote end as settings and device state spell it."""
-    local_ip, local_port, remote_ip, remote_port = key.split(" ")
-    return local_ip, int(local_port), remote_ip, int(remote_port), f"{remote_ip} {remote_port}"
+_CONNECTIONS = entry_of(Count.CONNECTIONS)
+_ENDED, _IDLE, _TOO_MANY = (entry_of(Count.LEFT, why) for why in (Left.ENDED, Left.IDLE, Left.TOO_MANY))
 
 
 def _rest_until(until: Micros) -> int:
@@ -57,20 +52,6 @@ def _rest_until(until: Micros) -> int:
     The second is rounded up to a multiple of `REST_SECS`, so that many connections share one timer.
     """
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
-
-
-def supersede(weak: Destination) -> None:
-    """Mark a destination as superseded: a better name arrived, or the evidence that named it no longer fits."""
-    if not weak.superseded:
-        weak.superseded = True
-        weak.evidence += 1
-
-
-def _retract_log_entries(connection: Connection) -> None:
-    """Supersede destinations that only a proxy's log named if no access-log entry fits the connection any more."""
-    for destination in connection.destinations if connection.log_entries else ():
-        if destination.by == BY_PROXY_LOG and not entries_of(connection, destination):
-            supersede(destination)
 
 
 class Listener(Protocol):
@@ -89,10 +70,11 @@ class Listener(Protocol):
         """Emit the last rows of a connection that is about to leave the state."""
 
 
-class ConnectionLifecycle:
+class ConnectionLifecycle(Routes):
     """Lifecycle of devices' connections: decided, resting, gone."""
 
     def __init__(self, settings: CorrelationSettings, policy: Policy, listener: Listener) -> None:
+        super().__init__(settings)
         self.policy = policy
         self._listener = listener
         self.lateness = int(settings.lateness_secs * MICROS)
@@ -104,11 +86,6 @@ class ConnectionLifecycle:
         connection is decided, so it does not count."""
         self.tombstones = Tombstones(settings)
         self.connections_max = settings.connections_max
-        self.proxies: dict[str, str] = {}
-        for entry in settings.proxies:
-            ip, port, name = proxy_address(entry)
-            self.proxies[f"{ip} {port}"] = name
-        self.denied = {f"{ip} {port}" for ip, port, _ in map(proxy_address, settings.not_proxies)}
 
     def see_time(self, device: Device, at: Micros, until: Micros = 0, *, logged: Micros = 0) -> None:
         """Move the device's clock to an event's time; `until` is when the activity in the event ended.
@@ -157,7 +134,7 @@ class ConnectionLifecycle:
             for key in list(device.parked):
                 for connection in list(device.connections_of(key) or ()):
                     if connection.decided:
-                        self._leave(device, key, connection, "left:idle")
+                        self._leave(device, key, connection, _IDLE)
             device.parked.clear()
             self.tombstones.expire(device, NEVER)
         return changed
@@ -190,22 +167,6 @@ class ConnectionLifecycle:
             connection.identity = FROM_FLOW
             self.changed(device, key)
 
-    def route(self, device: Device, key: str, connection: Connection) -> Route:
-        """Return where a connection goes and whether it goes through a named or learnt proxy."""
-        local_ip, local_port, remote_ip, remote_port, remote = ends_of(key)
-        name = self.proxies.get(remote)
-        proxies = device.state.proxies
-        learnt = name is None and (
-            remote in proxies
-            or (bool(proxies) and self._answers_as_proxy(device, remote_ip) and uses_tls_to_proxy(connection))
-        )
-        proxied = (connection.asked or name is not None or learnt) and remote not in self.denied
-        return Route(device.name, key, local_ip, local_port, remote_ip, remote_port, proxied, name or "", learnt)
-
-    def is_listed(self, route: Route) -> bool:
-        """Return whether the settings name the remote end as a proxy."""
-        return f"{route.remote_ip} {route.remote_port}" in self.proxies
-
     def new(
         self, device: Device, key: str, connections: TupleConnections | None, at: Micros, wait: Micros
     ) -> Connection:
@@ -231,31 +192,19 @@ class ConnectionLifecycle:
         # Cap the wait by the device's clock, as a start far ahead is not trusted.
         connection.due = -(-min(at + wait, device.state.event_time + self.patience) // MICROS)
         device.wake_at(connection.due, key)
-        self.count(device, "connections")
+        device.state.counts.count(_CONNECTIONS)
         if not self.policy.indicators.empty:
             self._compare_address(device, key, connection, min(at, device.state.event_time))
         return connection
 
     def mark_late(self, device: Device, connection: Connection, left: Departed) -> None:
         """Mark a connection as late evidence of a departed one: it has that one's identity and no row of its own."""
-        connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
-        connection.late, connection.baseline_checked = left, True
-        connection.identity = FROM_FLOW if left.from_flow else FROM_ENDPOINT
-        connection.identity_start = left.identity_start or (left.endpoints[0][1] if left.endpoints else 0)
-        if left.flow_ids:
-            known = dict(zip((connection.flow_id, *connection.flow_ids), connection.flow_kinds, strict=False))
-            known |= dict(zip(left.flow_ids, left.flow_kinds, strict=True))
-            connection.flow_id = left.flow_ids[0]
-            others = sorted(known.keys() - {connection.flow_id, ""})
-            connection.flow_ids = tuple(others)
-            connection.flow_kinds = tuple([known[flow_id] for flow_id in (connection.flow_id, *others)])
-        connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
-        connection.hits.clear()
-        self.count(device, "connections", -1)
+        continue_departed(connection, left)
+        device.state.counts.count(_CONNECTIONS, -1)
         if connection.booked:
-            self.count(device, connection.booked, -1)
-            connection.booked = ""
-        self.count(device, "late")
+            device.state.counts.count(connection.booked, -1)
+            connection.booked = Entry("")
+        device.state.counts.count(entry_of(Count.LATE))
 
     def _compare_address(self, device: Device, key: str, connection: Connection, at: Micros) -> None:
         """Match indicators against a connection's remote address, and note the hits.
@@ -277,7 +226,7 @@ class ConnectionLifecycle:
         else:
             one.swap_flow(other)
         for connection in (one, other):
-            _retract_log_entries(connection)
+            retract_log_entries(connection)
             self.ended(device, key, connection)
         self.changed(device, key)
 
@@ -304,48 +253,17 @@ class ConnectionLifecycle:
             other = only_endpoint_left(connections, connection)
         if other is None or (other.sent and connection.sent):
             return
-        connection.endpoint, connection.sensor_records = other.endpoint, other.sensor_records
-        connection.identity_start, connection.guesses = other.identity_start, other.guesses
-        self._take_log_entries(connection, other)
-        if other.sent:
-            connection.sent, connection.identity = other.sent, other.identity
-            connection.bump, connection.moved = other.bump, True
-        connection.decided |= other.decided
-        connection.last = max(connection.last, other.last)
+        device.orphaned += take_endpoint(connection, other)
         device.let_sleep(other, key)
         connections.remove(other)
         device.size -= 1
         if other.late is None:
-            self.count(device, "connections", -1)
+            device.state.counts.count(_CONNECTIONS, -1)
         elif connection.late is None:
             self.mark_late(device, connection, other.late)
         if other.booked:
-            self.count(device, other.booked, -1)
-        connection.baseline_checked |= other.baseline_checked
-        for name, counted in other.counted.items():
-            if name in connection.counted:
-                device.orphaned.append(counted)
-            else:
-                connection.counted[name] = counted
+            device.state.counts.count(other.booked, -1)
         self.changed(device, key)
-
-    @staticmethod
-    def _take_log_entries(connection: Connection, other: Connection) -> None:
-        """Move access-log entries and the destinations that they named from an endpoint record to its flow.
-
-        Emitted rows keep their name. Must run before the flow takes over `sent`: the name depends on whether the flow
-        itself already had rows.
-        """
-        connection.log_entries += tuple(entry for entry in other.log_entries if entry not in connection.log_entries)
-        if not connection.rows_left and any(d.sent for d in other.destinations):
-            connection.row_name = flow_name(other)
-        for destination in other.destinations:
-            for known in connection.destinations:
-                if (known.host, known.port) == (destination.host, destination.port):
-                    known.sent = max(known.sent, destination.sent)
-                    break
-            else:
-                connection.destinations.append(destination)
 
     def _decide(self, device: Device, key: str, connection: Connection) -> None:
         connection.decided = True
@@ -383,7 +301,7 @@ class ConnectionLifecycle:
         device.let_sleep(view, key)
         connections.remove(view)
         device.size -= 1
-        self.count(device, "connections", -1)
+        device.state.counts.count(_CONNECTIONS, -1)
         self.ended(device, key, connection)
         if connection.decided:
             self.join_late(device, key, connection)
@@ -434,9 +352,6 @@ class ConnectionLifecycle:
             if weak.host not in named:
                 self._listener.guess_refuted(device, key, connection, weak.host)
 
-    def _answers_as_proxy(self, device: Device, ip: str) -> bool:
-        return any(answered and remote.startswith(f"{ip} ") for remote, answered in device.state.proxies.items())
-
     def recheck(self, device: Device, remote_ip: str = "") -> None:
         """Re-evaluate the rows of a device's connections, or of those to one address, after the device state changed.
 
@@ -457,7 +372,7 @@ class ConnectionLifecycle:
         Entries later than the end are not about the connection. An ended connection rests for the linger instead of the
         idle time.
         """
-        _retract_log_entries(connection)
+        retract_log_entries(connection)
         due = _rest_until(max(connection.last, connection.ended) + self.linger)
         if connection.decided and connection.ended and due < connection.due:
             self.wake_at(device, key, connection, due)
@@ -517,7 +432,7 @@ class ConnectionLifecycle:
             elif quiet and now < since + self.idle:
                 device.parked[key] = None
             else:
-                self._leave(device, key, connection, "left:ended" if connection.ended else "left:idle")
+                self._leave(device, key, connection, _ENDED if connection.ended else _IDLE)
                 changed = True
         if key in device.connections and key not in device.dirty:
             device.rest(key)
@@ -542,9 +457,9 @@ class ConnectionLifecycle:
         if not oldest.decided:
             self._decide(device, key, oldest)
         if oldest in connections:
-            self._leave(device, key, oldest, "left:too_many")
+            self._leave(device, key, oldest, _TOO_MANY)
 
-    def _leave(self, device: Device, key: str, connection: Connection, why: str) -> None:
+    def _leave(self, device: Device, key: str, connection: Connection, why: Entry) -> None:
         self._identify_by_flow(device, key, connection)
         self._listener.before_leaving(device, key, connection)
         device.let_sleep(connection, key)
@@ -553,11 +468,11 @@ class ConnectionLifecycle:
         connections.remove(connection)
         device.size -= 1
         device.touched[key] = None
-        self.count(device, why)
+        device.state.counts.count(why)
         if device.by_pid is not None:
             unlist(device, key, connection, connections)
         if forgotten := self.tombstones.add(device, key, connection):
-            self.count(device, "departed_forgotten", forgotten)
+            device.state.counts.count(entry_of(Count.DEPARTED_FORGOTTEN), forgotten)
         if not connections:
             del device.connections[key]
             device.parked.pop(key, None)
@@ -566,9 +481,3 @@ class ConnectionLifecycle:
         """Mark a 5-tuple whose rows may have changed."""
         device.dirty[key] = None
         device.touched[key] = None
-
-    @staticmethod
-    def count(device: Device, what: str, by: int = 1) -> None:
-        """Add to one of the device's counters."""
-        counts = device.state.counts
-        counts[what] = counts.get(what, 0) + by

@@ -21,8 +21,8 @@ from streams.alerts.findings import Finding, kind_of
 from streams.alerts.folding import fold, withdraw
 from streams.assess.assessment import Route, connection_id, identity, outcome_of
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import ends_of
 from streams.correlate.program_index import keys_of
+from streams.correlate.routes import ends_of
 from streams.model.connection import (
     AUDITED,
     BLOCKED,

@@ -16,6 +16,7 @@ import msgspec
 from schemas.events import Micros, ProcessStarted
 from streams.assess.process_attribution import connections_by_pid, found_process, unpack_runs
 from streams.correlate.connections import ConnectionTable
+from streams.model.counters import Count, entry_of
 from streams.model.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.model.process_table import Run, learnt
 
@@ -62,7 +63,8 @@ class Processes:
         gone = [pid for pid in order if 0 < latest[pid].ended < over]
         if len(order) - len(gone) >= PIDS_MAX:
             gone = order[: len(order) - PIDS_KEPT]
-            self._table.count(device, "processes_forgotten", sum(not latest[pid].ended for pid in gone))
+            running = sum(not latest[pid].ended for pid in gone)
+            device.state.counts.count(entry_of(Count.PROCESSES_FORGOTTEN), running)
         for pid in gone:
             del device.processes[pid]
             device.touched_processes[pid] = None

@@ -21,7 +21,8 @@ from streams.alerts.policy import note_hit
 from streams.assess.access_log import LOG_ENTRIES_MAX, WRONG_CLOCK, fits, fits_request, is_about, is_near
 from streams.assess.assessment import identity
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import ends_of, supersede
+from streams.correlate.halves import supersede
+from streams.correlate.routes import ends_of
 from streams.indicators.index import Match
 from streams.model.access_log import AccessLogEntry, WaitingEntry
 from streams.model.connection import (
@@ -35,6 +36,7 @@ from streams.model.connection import (
     Connection,
     Destination,
 )
+from streams.model.counters import Count, LogOutcome, entry_of
 from streams.model.device import NEVER, PROXY_TIMER, Device, peek
 from streams.model.evidence import URL_LENGTH_MAX, absolute_target
 
@@ -47,7 +49,6 @@ one."""
 CHECKED_MAX = 64
 """Connections containing the entry's host that are checked for it. With more, no match can be shown to be the only one."""
 TEXT_CHARS_MAX = 256
-NO_CONNECTION, AMBIGUOUS = "no_connection", "ambiguous"
 Found = tuple[str, int, int]
 """5-tuple, index among its connections, and index of the destination; `UNNAMED` if the entry itself names the
 destination."""
@@ -63,7 +64,7 @@ class ProxyLog:
     def take(self, device: Device, event: ProxyLogged) -> None:
         """Store an entry until it is due; a repeat changes nothing. An entry without a host is only counted."""
         if not event.host:
-            self._count(device, "no_destination")
+            _count(device, LogOutcome.NO_DESTINATION)
             return
         record = identity(event.event_id, str(event.at), event.client_ip, str(event.client_port), event.host)
         if record in device.waiting_entries:
@@ -115,7 +116,7 @@ class ProxyLog:
         if len(found) == 1 and not doubtful:
             self._join(device, waiting, *found[0])
         else:
-            self._count(device, AMBIGUOUS if found else NO_CONNECTION)
+            _count(device, LogOutcome.AMBIGUOUS if found else LogOutcome.NO_CONNECTION)
 
     def _by_port(self, device: Device, waiting: WaitingEntry) -> list[Found]:
         """Return the connections of the client's port that were open then: those that asked for the host, else the only one.
@@ -205,7 +206,7 @@ class ProxyLog:
         if entry in connection.log_entries:
             return
         if len(connection.log_entries) >= LOG_ENTRIES_MAX:
-            self._count(device, "too_many")
+            _count(device, LogOutcome.TOO_MANY)
             return
         connection.log_entries = (*connection.log_entries, entry)
         connection.last = max(connection.last, min(entry.at, device.state.event_time))
@@ -220,7 +221,7 @@ class ProxyLog:
         if connection.decided:
             self._table.promote(device, key, connection)
         self._table.changed(device, key)
-        self._count(device, "joined")
+        _count(device, LogOutcome.JOINED)
 
     @staticmethod
     def _name(connection: Connection, waiting: WaitingEntry) -> None:
@@ -244,8 +245,9 @@ class ProxyLog:
                 supersede(guessed)
         _count_hit(named, waiting)
 
-    def _count(self, device: Device, what: str) -> None:
-        self._table.count(device, f"proxy_lines:{what}")
+
+def _count(device: Device, outcome: LogOutcome) -> None:
+    device.state.counts.count(entry_of(Count.PROXY_LOG, outcome))
 
 
 def _by_time(device: Device, second: int = NEVER) -> list[str]:

@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.events import Micros, Process
 from streams.model.access_log import AccessLogEntry
+from streams.model.counters import Entry
 from streams.model.process_table import Run
 from streams.model.protection import Counted, Hit, RequestVerdict
 
@@ -167,8 +168,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     identity: int = UNDECIDED
     decided: bool = False
     sent: int = 0
-    booked: str = ""
-    """The counter that includes the connection: `resolved:…` or `unresolved:…`; "" while it waits."""
+    booked: Entry = Entry("")
+    """The counter that includes the connection: `Count.RESOLVED` or `Count.UNRESOLVED`; "" while it waits."""
     due: int = 0
     """The second at which the connection's timer fires."""
     number: int = 0

@@ -14,6 +14,7 @@ from schemas.events import Micros, ProtectionMode
 from schemas.tables import ModeStatus
 from streams.model.access_log import WaitingEntry
 from streams.model.connection import Connection, TupleConnections
+from streams.model.counters import Counters
 from streams.model.protection import AlertState, Counted, ModeEntry, Span, UnattributedVerdict
 from streams.model.sequence_gaps import Sensor
 
@@ -75,7 +76,7 @@ class DeviceState(msgspec.Struct, array_like=True, gc=False):
     """Learnt proxies as `ip port`; True if the remote end answered as a proxy."""
     tuples_seen: int = 0
     """Number of 5-tuples seen so far; the next new 5-tuple gets it as its number."""
-    counts: dict[str, int] = {}
+    counts: Counters = msgspec.field(default_factory=Counters)
     reported_at: Micros = 0
     """The device's clock at its last report; 0 before the first."""
     reported_ms: int = 0

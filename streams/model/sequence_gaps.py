@@ -96,7 +96,7 @@ class Changes(NamedTuple):
 NOTHING = Changes([], 0, 0)
 
 
-def count(sensor: Sensor, received: Received, lateness: Micros) -> Changes:
+def apply_numbers(sensor: Sensor, received: Received, lateness: Micros) -> Changes:
     """Apply a message's sequence numbers and return the changes; `lateness` is the allowed disorder of lines."""
     seq, end, expected = received.seq, received.seq + received.lines, sensor.expected
     if not expected or seq == expected:

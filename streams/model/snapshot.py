@@ -54,7 +54,7 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Entry).decode
 _pack_state = msgspec.msgpack.Encoder().encode
-_unpack_state = msgspec.msgpack.Decoder(DeviceState).decode
+_unpack_state = msgspec.msgpack.Decoder(DeviceState, dec_hook=lambda kind, value: kind(value)).decode
 _pack_items = msgspec.msgpack.Encoder().encode
 _unpack_connections = msgspec.msgpack.Decoder(list[Connection]).decode
 _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode

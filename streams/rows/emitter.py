@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.events import Micros, Reject
-from schemas.tables import UnresolvedReason
+from schemas.tables import ResolvedBy, UnresolvedReason
 from streams.alerts.egress_baseline import detect_proxy_bypass
 from streams.alerts.findings import findings
 from streams.alerts.folding import add, due, fold, withdraw
@@ -29,15 +29,15 @@ from streams.correlate.correlator import Correlator
 from streams.correlate.departed import was_emitted
 from streams.correlate.matching import may_be_of_another
 from streams.model.connection import FROM_ENDPOINT, FROM_FLOW, UNDECIDED, Connection, Destination, TupleConnections
+from streams.model.counters import Count, entry_of
 from streams.model.device import Device
+from streams.rows.device_events import unattributed_row, verdict_row
 from streams.rows.mode_rows import mode_row
 from streams.rows.network_events import (
     METHODS,
     connection_row,
     destination_row,
     encode,
-    unattributed_row,
-    verdict_row,
 )
 
 
@@ -110,7 +110,7 @@ class Emitter:
             if version > unattributed.sent:
                 unattributed.sent = version
                 self.output.device_events.append(encode(unattributed_row(device, unattributed, version)))
-                self._count(device, "verdict_rows")
+                device.state.counts.count(_VERDICT_ROWS)
 
     def _emit_tuple(self, device: Device, key: str) -> None:
         if device.dirty.pop(key, 0) is None:
@@ -162,7 +162,7 @@ class Emitter:
                     name = name or connection_id(route, connection)
                     rows.append(encode(destination_row(route, state, connection, destination, version, name)))
         if len(rows) != before:
-            self._count(device, "rows", len(rows) - before)
+            state.counts.count(_ROWS, len(rows) - before)
         found: list[VerdictGroup] = []
         if connection.verdicts and (connection.flow_id or connection.identity != UNDECIDED):
             found = self._emit_verdicts(device, route, connection)
@@ -188,7 +188,7 @@ class Emitter:
                 keep_version(connection, group, version)
                 row = verdict_row(route, device.state, connection, group, version)
                 self.output.device_events.append(encode(row))
-                self._count(device, "verdict_rows")
+                device.state.counts.count(_VERDICT_ROWS)
         return found
 
     def _alert(self, device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> None:
@@ -204,25 +204,24 @@ class Emitter:
         state, horizon = device.state, self._table.horizon
         if not route.proxied:
             blind = not is_refused(connection) and is_blind(state, connection, horizon)
-            label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"
+            entry = _PROTECTION_OFF if blind else _DIRECT
         elif live:
-            label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
+            entry = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
         else:
-            label = f"unresolved:{unresolved_reason(state, connection, horizon)}"
-        if label != connection.booked:
+            entry = entry_of(_UNRESOLVED, unresolved_reason(state, connection, horizon))
+        if entry != connection.booked:
             if connection.booked:
-                self._count(device, connection.booked, -1)
-            connection.booked = label
-            self._count(device, label)
-
-    @staticmethod
-    def _count(device: Device, what: str, by: int = 1) -> None:
-        counts = device.state.counts
-        counts[what] = counts.get(what, 0) + by
+                state.counts.count(connection.booked, -1)
+            connection.booked = entry
+            state.counts.count(entry)
 
 
 def _all_decided(connections: TupleConnections) -> bool:
     return connections[0].decided if len(connections) == 1 else all(connection.decided for connection in connections)
 
 
-_RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
+_UNRESOLVED = Count.UNRESOLVED  # Bound once: each access to an enum member by name costs a call.
+_ROWS, _VERDICT_ROWS = entry_of(Count.ROWS), entry_of(Count.VERDICT_ROWS)
+_DIRECT = entry_of(Count.RESOLVED, ResolvedBy.DIRECT)
+_PROTECTION_OFF = entry_of(_UNRESOLVED, UnresolvedReason.PROTECTION_OFF)
+_RESOLVED = {by: entry_of(Count.RESOLVED, method) for by, method in METHODS.items()}

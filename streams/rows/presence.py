@@ -18,8 +18,9 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings
 from schemas.tables import GapKind, GapStatus
+from streams.model.counters import Count, entry_of
 from streams.model.device import NEVER, SENSORS_MAX, Device, DeviceState
-from streams.model.sequence_gaps import Received, Sensor, count
+from streams.model.sequence_gaps import Received, Sensor, apply_numbers
 from streams.rows.emitter import Emitter
 from streams.rows.network_events import encode
 from streams.rows.presence_rows import BUCKET, coverage_row, gap_row, silence_row
@@ -68,8 +69,8 @@ class Presence:
         if state.reported_at and not state.silent_ms and passed >= self._limit(state):
             state.silences += 1
             state.silent_ms = logged_ms
-            self._count(device, "silent")
-            self._count(device, f"gaps:{GapKind.SILENCE}")
+            device.state.counts.count(entry_of(Count.SILENT))
+            device.state.counts.count(entry_of(Count.GAPS, GapKind.SILENCE))
             self._emit_silence(device, GapStatus.OPEN, 0)
         device.quiet_due = self._due(device)
 
@@ -97,24 +98,24 @@ class Presence:
             oldest = min(device.sensors, key=lambda known: (device.sensors[known].last, known))
             left = device.sensors.pop(oldest)
             device.touched_sensors[oldest] = None
-            self._count(device, "gaps_forgotten", len(left.gaps))
+            device.state.counts.count(entry_of(Count.GAPS_FORGOTTEN), len(left.gaps))
             if left.outdated:
                 self._emit_coverage(device, oldest, left)
         sensor = device.sensors[key] = Sensor()
         return sensor
 
     def _number(self, device: Device, key: str, sensor: Sensor, received: Received) -> None:
-        changes, lines, forgotten = count(sensor, received, self._lateness)
+        changes, lines, forgotten = apply_numbers(sensor, received, self._lateness)
         if not changes:
             return
         for change in changes:
             if change.new:
-                self._count(device, f"gaps:{change.kind}")
+                device.state.counts.count(entry_of(Count.GAPS, change.kind))
             elif change.status is GapStatus.FILLED:
-                self._count(device, "gaps_filled")
+                device.state.counts.count(entry_of(Count.GAPS_FILLED))
             self._emitter.output.sensor_gaps.append(encode(gap_row(device, key, sensor, change)))
-        self._count(device, "gap_lines", lines)
-        self._count(device, "gaps_forgotten", forgotten)
+        device.state.counts.count(entry_of(Count.GAP_LINES), lines)
+        device.state.counts.count(entry_of(Count.GAPS_FORGOTTEN), forgotten)
 
     def _see(self, device: Device, key: str, sensor: Sensor, received: Received, times: list[Micros]) -> None:
         """Record that a sensor reported events at these times."""
@@ -155,15 +156,15 @@ class Presence:
         own = received.first - state.reported_at
         quiet, limit = min(passed, own), self._limit(state)
         if state.silent_ms:
-            self._count(device, "silent", -1)
+            device.state.counts.count(entry_of(Count.SILENT), -1)
             if own < limit:
-                self._count(device, "gaps_filled")
+                device.state.counts.count(entry_of(Count.GAPS_FILLED))
             self._emit_silence(device, GapStatus.CLOSED if own >= limit else GapStatus.FILLED, received.first)
             state.silent_ms = 0
         elif quiet >= limit:  # no tick arrived in between
             state.silences += 1
             state.silent_ms = received.logged_ms
-            self._count(device, f"gaps:{GapKind.SILENCE}")
+            device.state.counts.count(entry_of(Count.GAPS, GapKind.SILENCE))
             self._emit_silence(device, GapStatus.CLOSED, received.first)
             state.silent_ms = 0
         state.baseline -= state.baseline * min(passed, FADES) // FADES
@@ -183,9 +184,3 @@ class Presence:
             if sensor.outdated:
                 due = min(due, BUCKET if sensor.emitted_early else HUSH)
         return due
-
-    @staticmethod
-    def _count(device: Device, what: str, by: int = 1) -> None:
-        if by:
-            counts = device.state.counts
-            counts[what] = counts.get(what, 0) + by
