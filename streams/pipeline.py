@@ -261,13 +261,11 @@ class Pipeline:
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name and not (message.keyed and home.name):
-                known = self.devices.get(named)
-                if known is not None:
-                    device = known
-                elif problem := device_name_problem(named):
-                    parsed, kind = Reject(Reason.NO_DEVICE, problem, line), Reject
+                other = self._named(named, line)
+                if isinstance(other, Device):
+                    device = other
                 else:
-                    device = Device(named)
+                    parsed, kind = other, Reject
             elif not named and not home.name and kind is not Ignored:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
@@ -292,10 +290,7 @@ class Pipeline:
                 self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
-            state.counts.count(entry_of(Count.REJECTED, parsed.reason))
-            detail, raw = without_logins(parsed.detail), masked(parsed.raw)
-            reject = Reject(parsed.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
-            self.emitter.output.rejects.append(reject)
+            self._reject(device, home, message, parsed)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
             state.counts.count(entry_of(_IGNORED, parsed.kind))
@@ -306,6 +301,21 @@ class Pipeline:
                     self._table.see_sensor(device, parsed.at)
                 own = device is home and not message.foreign_clock
                 self._table.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
+
+    def _named(self, name: str, line: bytes) -> Device | Reject:
+        """Return the device that a line names, or the reject for an invalid name."""
+        known = self.devices.get(name)
+        if known is None and (problem := device_name_problem(name)):
+            return Reject(Reason.NO_DEVICE, problem, line)
+        return known or Device(name)
+
+    def _reject(self, device: Device, home: Device, message: Message, reject: Reject) -> None:
+        """Count a reject and emit it without logins and with what a replay needs."""
+        device.state.counts.count(entry_of(Count.REJECTED, reject.reason))
+        detail, raw = without_logins(reject.detail), masked(reject.raw)
+        self.emitter.output.rejects.append(
+            Reject(reject.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
+        )
 
     def _change(self, device: Device, home: Device, message: Message) -> None:
         """Register a device when a line refers to it; a bare message key registers none."""

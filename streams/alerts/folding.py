@@ -33,15 +33,8 @@ def fold(
     device: Device, route: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
 ) -> None:
     """Count the findings of one connection, each in its alert; `counted` holds and receives what the alerts count for them."""
-    moved: dict[str, list[Counted]] = {}
-    if counted:
-        there = {finding.name for finding in found}
-        for name in [name for name in counted if name not in there]:
-            gone = counted.pop(name)
-            moved.setdefault(gone.alert, []).append(gone)
-    held = PLACED if route is not None and route.proxied else 0
-    if process is not None:
-        held |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
+    moved = _remove_missing(counted, found) if counted else {}
+    held = _held(route, process)
     for finding in found:
         known, key = counted.get(finding.name), finding.alert
         if known is None and moved.get(key):
@@ -70,6 +63,24 @@ def fold(
     for several in moved.values():
         for gone in several:
             withdraw(device, gone)
+
+
+def _remove_missing(counted: dict[str, Counted], found: list[Finding]) -> dict[str, list[Counted]]:
+    """Remove what is counted for findings that are gone; return it by alert."""
+    moved: dict[str, list[Counted]] = {}
+    there = {finding.name for finding in found}
+    for name in [name for name in counted if name not in there]:
+        gone = counted.pop(name)
+        moved.setdefault(gone.alert, []).append(gone)
+    return moved
+
+
+def _held(route: Route | None, process: Process | None) -> int:
+    """Return the bits for what an alert holds besides a finding's count."""
+    held = PLACED if route is not None and route.proxied else 0
+    if process is not None:
+        held |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
+    return held
 
 
 def add(device: Device, route: Route, process: Process | None, finding: Finding) -> None:

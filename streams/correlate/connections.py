@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.events import Micros
+from schemas.events import Flow, Micros
 from streams.alerts.folding import reopen
 from streams.assess.assessment import flow_name
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
@@ -10,7 +10,7 @@ from streams.correlate.lifecycle import LEAP, ConnectionLifecycle
 from streams.correlate.matching import endpoint_for_flow
 from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import mark_of, may_have_twin, reported_by_another
-from streams.model.connection import Connection, TupleConnections
+from streams.model.connection import Connection, Departed, TupleConnections
 from streams.model.counters import Count, entry_of
 from streams.model.device import PROXIES_MAX, Device
 from streams.model.evidence import APART, FlowEvidence, kind_of_flow
@@ -33,12 +33,7 @@ class ConnectionTable(ConnectionLifecycle):
         key, flow_id = flow.key, flow.id
         connections = device.connections_of(key)
         if connections is None:
-            turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
-            other = device.connections_of(turned)
-            sender = f"{flow.local_ip} {flow.local_port}"
-            left = not is_departed(device, key) and is_departed(device, turned) if device.departed else False
-            if other is not None or left or sender in state.proxies or sender in self.proxies:
-                key, connections = turned, other
+            key, connections = self._turned(device, flow)
         connection = None
         if connections is not None:
             for known in connections:
@@ -57,17 +52,15 @@ class ConnectionTable(ConnectionLifecycle):
                 connection = endpoint_for_flow(connections, at, started, kind)
             if connection is None:
                 connection = self.new(device, key, connections, at, self.lateness)
+                gone = None
                 if device.departed or state.forgotten_until:
                     since, until = since or at, until or at
-                    gone = departed_flow(device, key, flow_id, kind, started, since, until)
-                    if gone is None and state.forgotten_until:
-                        since = started or since
-                        gone = forgotten_flow(device, connections or [], flow_id, kind, since, until, self.linger)
-                    if gone is not None:
-                        connection.flow_id, connection.flow_kinds = flow_id, (kind,)
-                        connection.first = min(at, state.event_time)
-                        self.mark_late(device, connection, gone)
-                        return key, connection
+                    gone = self._gone(device, key, connections or [], flow_id, kind, started, since, until)
+                if gone is not None:
+                    connection.flow_id, connection.flow_kinds = flow_id, (kind,)
+                    connection.first = min(at, state.event_time)
+                    self.mark_late(device, connection, gone)
+                    return key, connection
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
             if flow_id and connection.first:
@@ -81,6 +74,36 @@ class ConnectionTable(ConnectionLifecycle):
         if connections is not None and len(connections) > 1 and not connection.decided and not connection.held:
             connection.held = not connection.rows_left and may_have_twin(connections, connection)
         return key, connection
+
+    def _turned(self, device: Device, flow: Flow) -> tuple[str, TupleConnections | None]:
+        """Return the 5-tuple of a new flow, client first, and its connections; None without any.
+
+        The sensor names the server first if the connection is known the other way round, or the sender is a proxy.
+        """
+        turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
+        other = device.connections_of(turned)
+        sender = f"{flow.local_ip} {flow.local_port}"
+        left = not is_departed(device, flow.key) and is_departed(device, turned) if device.departed else False
+        if other is not None or left or sender in device.state.proxies or sender in self.proxies:
+            return turned, other
+        return flow.key, None
+
+    def _gone(
+        self,
+        device: Device,
+        key: str,
+        connections: TupleConnections,
+        flow_id: str,
+        kind: str,
+        started: Micros,
+        since: Micros,
+        until: Micros,
+    ) -> Departed | None:
+        """Return the departed connection that a new flow is late evidence of, or a stand-in for a forgotten one, or None."""
+        gone = departed_flow(device, key, flow_id, kind, started, since, until)
+        if gone is None and device.state.forgotten_until:
+            return forgotten_flow(device, connections, flow_id, kind, started or since, until, self.linger)
+        return gone
 
     @staticmethod
     def is_new(device: Device, connection: Connection, event: FlowEvidence, evidence: int) -> bool:

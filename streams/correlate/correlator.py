@@ -148,59 +148,51 @@ class Correlator:
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
         device.state.endpoint_seen = True
-        key = event.flow.key
+        key, endpoint = event.flow.key, _record_of(event)
         connections = device.connections_of(key)
         if device.programs is not None:
             list_program(device, key, event.process)
-        endpoint = EndpointRecord(
-            event.started,
-            event.established,
-            event.ended,
-            event.failed,
-            event.process,
-            event.event_id,
-            -1 if event.bytes_sent is None else event.bytes_sent,
-            -1 if event.bytes_received is None else event.bytes_received,
-            event.exec_after,
-            event.sensor,
-        )
-        if connections is None:
-            connection = self._new_endpoint(device, key, None, endpoint)
-        else:
-            for known in connections:
-                if known.endpoint is None:
-                    continue
-                if of_same_sensor(known, endpoint) is not None:
-                    self._merge_endpoint(device, key, known, endpoint)
-                    return
-            seen_twice = same_connection(connections, endpoint)
-            better = None if seen_twice is not None else same_of_another(connections, endpoint)
-            if better is not None:
-                connection = self.table.new(device, key, connections, event.started, self.table.patience)
-                connection.endpoint, connection.last = endpoint, device.state.event_time
-                add_sensor_record(connection, to_sensor_record(better, endpoint))
-                self.table.changed(device, key)
-                return
-            if seen_twice is not None:
-                self._merge_endpoint(device, key, seen_twice, endpoint)
-                return
-            better = wrongly_matched(connections, endpoint)
-            if better is not None:
-                connection = self.table.new(device, key, connections, event.started, self.table.patience)
-                connection.endpoint, connection.last = endpoint, device.state.event_time
-                self.table.swap(device, key, connection, better)
-                return
-            found = flow_for_endpoint(connections, endpoint)
-            connection = found or self._new_endpoint(device, key, connections, endpoint)
-            if found is not None and not found.decided:
-                # Same timer as if the endpoint record had come first.
-                due = min(event.started, device.state.event_time) + self.table.patience
-                self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
+        if connections is not None and self._is_taken(device, key, connections, endpoint):
+            return
+        found = None if connections is None else flow_for_endpoint(connections, endpoint)
+        connection = found or self._new_endpoint(device, key, connections, endpoint)
+        if found is not None and not found.decided:
+            # Same timer as if the endpoint record had come first.
+            due = min(endpoint.started, device.state.event_time) + self.table.patience
+            self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
         connection.endpoint = endpoint
         connection.last = max(connection.last, device.state.event_time)
         self.table.changed(device, key)
         if endpoint.ended:
             self.table.ended(device, key, connection)
+
+    def _is_taken(self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord) -> bool:
+        """Apply a record whose connection has an endpoint record already, its own or a wrong one; return False for others."""
+        for known in connections:
+            if known.endpoint is not None and of_same_sensor(known, endpoint) is not None:
+                self._merge_endpoint(device, key, known, endpoint)
+                return True
+        same = same_connection(connections, endpoint)
+        better = None if same is not None else same_of_another(connections, endpoint)
+        if better is not None:
+            connection = self._with_endpoint(device, key, connections, endpoint)
+            add_sensor_record(connection, to_sensor_record(better, endpoint))
+            self.table.changed(device, key)
+        elif same is not None:
+            self._merge_endpoint(device, key, same, endpoint)
+        elif (wrong := wrongly_matched(connections, endpoint)) is not None:
+            self.table.swap(device, key, self._with_endpoint(device, key, connections, endpoint), wrong)
+        else:
+            return False
+        return True
+
+    def _with_endpoint(
+        self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord
+    ) -> Connection:
+        """Create a connection that has this endpoint record."""
+        connection = self.table.new(device, key, connections, endpoint.started, self.table.patience)
+        connection.endpoint, connection.last = endpoint, device.state.event_time
+        return connection
 
     def _new_endpoint(
         self, device: Device, key: str, connections: TupleConnections | None, endpoint: EndpointRecord
@@ -404,3 +396,18 @@ class Correlator:
 def _turned(key: str, flow: Flow) -> bool:
     """Return whether the flow names the server first."""
     return not key.startswith(f"{flow.local_ip} {flow.local_port} ")
+
+
+def _record_of(event: ConnectionOpened) -> EndpointRecord:
+    return EndpointRecord(
+        event.started,
+        event.established,
+        event.ended,
+        event.failed,
+        event.process,
+        event.event_id,
+        -1 if event.bytes_sent is None else event.bytes_sent,
+        -1 if event.bytes_received is None else event.bytes_received,
+        event.exec_after,
+        event.sensor,
+    )

@@ -5,29 +5,23 @@ Connections are decided, rest and leave the state here.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings
 from streams.alerts.policy import Policy, note_hit
-from streams.assess.assessment import uses_tls_to_proxy
 from streams.assess.process_attribution import unlist
 from streams.correlate.departed import Tombstones, continue_departed, departed_flow
 from streams.correlate.halves import retract_log_entries, supersede, take_endpoint
+from streams.correlate.listener import Listener
 from streams.correlate.matching import better_endpoint, endpoint_for_flow, is_refuted, only_endpoint_left
+from streams.correlate.observed_names import take_observed_name
 from streams.correlate.routes import Routes, ends_of
 from streams.correlate.sensor_merge import absorb, twin
 from streams.model.connection import (
-    ASKED,
-    BY_HOST,
     BY_PROCESS,
     BY_PROXY_LOG,
-    BY_SNI,
     BY_VERDICT,
-    BY_VERDICT_NAME,
     FROM_FLOW,
-    REACHED,
     TUPLE_CONNECTIONS_MAX,
     UNDECIDED,
     Connection,
@@ -37,7 +31,6 @@ from streams.model.connection import (
 )
 from streams.model.counters import Count, Entry, Left, entry_of
 from streams.model.device import DEPARTED_TIMER, NEVER, PROXY_TIMER, VERDICT_TIMER, Device
-from streams.model.evidence import add_destination
 
 LEAP: Micros = 3_600 * MICROS
 """Microseconds. The device's clock follows a larger jump only after a second event that agrees."""
@@ -52,22 +45,6 @@ def _rest_until(until: Micros) -> int:
     The second is rounded up to a multiple of `REST_SECS`, so that many connections share one timer.
     """
     return -(-until // (REST_SECS * MICROS)) * REST_SECS
-
-
-class Listener(Protocol):
-    """Callbacks of the connection lifecycle, which the correlator implements."""
-
-    def process_verdicts_due(self, device: Device, second: int) -> None:
-        """Decide process verdicts that are due by that second of the device's clock."""
-
-    def proxy_log_due(self, device: Device, second: int) -> None:
-        """Join access-log entries that are due by that second of the device's clock."""
-
-    def guess_refuted(self, device: Device, key: str, connection: Connection, host: str) -> None:
-        """Retract verdicts that were joined for `host`, as the connection is known to have asked for another host."""
-
-    def before_leaving(self, device: Device, key: str, connection: Connection) -> None:
-        """Emit the last rows of a connection that is about to leave the state."""
 
 
 class ConnectionLifecycle(Routes):
@@ -321,26 +298,8 @@ class ConnectionLifecycle(Routes):
             return
         if not connection.names or any(d.by < BY_PROXY_LOG for d in connection.destinations):
             return
-        route = self.route(device, key, connection)
-        if not route.proxied or uses_tls_to_proxy(connection):
+        if not take_observed_name(connection, self.route(device, key, connection)):
             return
-        observed = min(connection.names, key=lambda i: (not i.tls, i.at, i.name))
-        if not observed.tls and (connection.connect or observed.name in (route.remote_ip, route.proxy_name)):
-            return
-        by = BY_VERDICT_NAME if observed.has_verdict else BY_SNI if observed.tls else BY_HOST
-        port, flags = (443, REACHED) if observed.tls else (80, ASKED)
-        target = f"{observed.name}:{port}"
-        add_destination(
-            connection,
-            by,
-            observed.name,
-            port,
-            target,
-            flags,
-            (observed.at, observed.event_id),
-            None,
-            tunnel=observed.tls,
-        )
         for weak in connection.destinations:
             if weak.by == BY_PROCESS or (weak.by == BY_PROXY_LOG and weak.tunnel):
                 self._supersede_weak(device, key, connection, weak)

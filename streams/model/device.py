@@ -345,7 +345,7 @@ class Device:
         found = self.connections.get(key)
         return found if found is None or isinstance(found, bytes) else _pack(found)
 
-    def retract(self, items: dict[str, bytes]) -> None:
+    def restore(self, items: dict[str, bytes]) -> None:
         """Restore the state from its items, with the 5-tuples in the order in which they were first seen, and their timers.
 
         The held alerts are restored by `streams.alerts.folding.remember`.
@@ -365,19 +365,23 @@ class Device:
                 self.departed[int(item[1:])] = _unpack_period(packed)
             else:
                 self.alerts[item[1:]] = _unpack_alert(packed)
+        self.departed = dict(sorted(self.departed.items()))
+        self.waiting_entries = dict(sorted(self.waiting_entries.items(), key=lambda line: (line[1].due, line[0])))
+        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)
         for _, key, packed, connections in sorted(tuples, key=lambda one: one[:2]):
             self.connections[key] = packed
             self.size += len(connections)
             for connection in connections:
                 self.wake_at(connection.due, key)
-        self.departed = dict(sorted(self.departed.items()))
+        self._restore_timers()
+
+    def _restore_timers(self) -> None:
+        """Set the timers that belong to no 5-tuple."""
         for second, period in self.departed.items():
             self.departed_count += len(period)
             self.wake_at(second, DEPARTED_TIMER)
         for unattributed in self.state.unattributed:
             if not unattributed.decided:
                 self.wake_at(unattributed.due, VERDICT_TIMER)
-        self.waiting_entries = dict(sorted(self.waiting_entries.items(), key=lambda line: (line[1].due, line[0])))
         for line in self.waiting_entries.values():
             self.wake_at(line.due, PROXY_TIMER)
-        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)

@@ -222,7 +222,7 @@ class Store:
             _merge(device, items, entry)
         if not all(entry.has_sensors for _, _, entry in found):
             _add_sensors(items)
-        device.retract(items)
+        device.restore(items)
 
 
 def _add_sensors(items: dict[str, bytes]) -> None:
