@@ -47,9 +47,13 @@ class EndpointRecord(msgspec.Struct, array_like=True, gc=False):
     """Endpoint record of a connection."""
 
     started: Micros
+    """Time of the attempt to connect."""
     established: Micros
+    """Time at which the handshake was complete; 0 if unknown."""
     ended: Micros
+    """0 if not reported."""
     failed: bool
+    """The handshake failed."""
     process: Process
     event_id: str
     bytes_sent: int = -1
@@ -76,20 +80,32 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     host: str
     port: int
+    """0 if unknown."""
     by: int
+    """The best evidence that named it (`BY_CONNECT` and so on)."""
     first: Micros
+    """Time of the earliest request."""
     url: str
+    """URL without its query of the earliest request, or `host:port`."""
     tunnel: bool = False
     """True for the end of a CONNECT tunnel, False for a host of plain requests."""
     flags: int = 0
+    """Bits of its requests (`REACHED` and so on)."""
     evidence: int = 0
+    """Number of pieces of evidence, for the version."""
     requests: int = 0
+    """Number of requests that the first network sensor reported."""
     status: int = 0
+    """HTTP status of the latest response; 0 for none."""
     status_at: Micros = 0
     event_ids: list[tuple[Micros, str]] = []
+    """Time and id of its records, sorted; the first `EVENT_IDS_MAX`."""
     superseded: bool = False
+    """A better name arrived, or the evidence that named it no longer fits."""
     sent: int = 0
+    """Version of the emitted row; 0 before the first."""
     moved: bool = False
+    """The emitted row is wrong: the next one needs a higher version."""
     bump: int = 0
     """Added to the version once an emitted row turned out to contain another connection's half."""
     hits: list[Hit] = []
@@ -112,6 +128,7 @@ class ObservedName(msgspec.Struct, array_like=True, gc=False):
     """TLS from the first byte: the name is addressed to the remote end, not sent inside a tunnel."""
     event_id: str
     has_verdict: bool = False
+    """A verdict names it."""
 
 
 class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -142,13 +159,19 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     endpoint: EndpointRecord | None = None
     flow_id: str = ""
+    """The first network sensor's id of the flow."""
     flow_started: Micros = 0
     flow_ended: Micros = 0
+    """`flow_started` and `flow_ended`: start and end as network sensors reported them; 0 if unknown."""
     bytes_sent: int = 0
     bytes_received: int = 0
+    """`bytes_sent` and `bytes_received`: by the network sensors' flow summaries."""
     answered: bool = False
+    """The remote end answered the handshake."""
     midstream: bool = False
+    """A network sensor did not observe the beginning."""
     tls: bool = False
+    """TLS from the first byte."""
     summarised: int = 0
     """Distinct flow summaries merged."""
     first: Micros = 0
@@ -162,12 +185,17 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     unreadable: int = 0
     """Number of requests that name no destination."""
     name_flags: int = 0
+    """Bits of verdicts on the observed names."""
     moved: bool = False
+    """The emitted row is wrong: the next one needs a higher version."""
     bump: int = 0
     """Added to the version once an emitted row turned out to contain another connection's half."""
     identity: int = UNDECIDED
+    """`UNDECIDED`, `FROM_ENDPOINT` or `FROM_FLOW`."""
     decided: bool = False
+    """The waiting time is over. Later evidence still replaces the rows."""
     sent: int = 0
+    """Version of the emitted connection row; 0 before the first."""
     booked: Entry = Entry("")
     """The counter that includes the connection: `Count.RESOLVED` or `Count.UNRESOLVED`; "" while it waits."""
     due: int = 0
@@ -175,12 +203,14 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     number: int = 0
     """Position of the 5-tuple in the order in which the device's 5-tuples were first seen."""
     verdict_bump: int = 0
+    """Pieces of evidence added to the versions of verdict rows, in steps of `VERDICT_BUMP`."""
     tunnel_rows: list[int] = []
     """Emitted versions of the rows of tunnels with a verdict, in the order of their CONNECT."""
     names: list[ObservedName] = []
     destinations: list[Destination] = []
     verdicts: list[RequestVerdict] = []
     seen: list[int] = []
+    """Numbers of the pieces of evidence so far (`streams.model.evidence.evidence_key`)."""
     hits: list[Hit] = []
     """Indicators that match an observed name or the remote end."""
     counted: dict[str, Counted] = {}
