@@ -54,9 +54,9 @@ def fold(
         state.count += finding.weight - (known.weight if known is not None else 0)
         before = known.stamp if known is not None else 0
         state.version += max(stamp - before, 1)
-        who = _who(_asker(finding, process)) if process is not None else 0
-        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
-        if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
+        asker = _checksum(_asker(finding, process)) if process is not None else 0
+        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, asker)
+        if known is not None and known.asker not in (0, asker) and known.asker == _checksum(_by(state)):
             _forget_process(state)  # The alert's process came from this request, whose process or time changed.
         _update(state, finding, route, process)
         touch(device, key)
@@ -154,7 +154,7 @@ def _asker(finding: Finding, process: Process) -> Asker:
     return finding.last, process.name, process.pid or 0, process.account
 
 
-def _who(asker: Asker) -> int:
+def _checksum(asker: Asker) -> int:
     """Return a checksum of the tuple that is the same in every worker process."""
     return zlib.crc32("\0".join(map(str, asker)).encode("utf-8", "surrogatepass"))
 

@@ -211,12 +211,12 @@ def departed_endpoint(device: Device, key: str, endpoint: EndpointRecord) -> Dep
 
     It has a record of the same sensor with the same start, or the record is another sensor's view of it.
     """
-    who = endpoint.sensor
+    sensor = endpoint.sensor
     fitting = []
     for left in _departed(device, key):
-        if (who, endpoint.started) in left.endpoints:
+        if (sensor, endpoint.started) in left.endpoints:
             return left
-        if who not in dict(left.endpoints) and _is_of(left, endpoint.started, endpoint.started, endpoint.ended):
+        if sensor not in dict(left.endpoints) and _is_of(left, endpoint.started, endpoint.started, endpoint.ended):
             fitting.append(left)
     return min(fitting, key=lambda left: abs(left.started - endpoint.started), default=None)
 

@@ -139,7 +139,7 @@ class ProxyLog:
                     if fits(connection, entry, WRONG_CLOCK) and (of_it or not connection.live):
                         doubts.append((key, number, UNNAMED))
                     continue
-                asked += ((key, number, place) for place in of_it)
+                asked += ((key, number, index) for index in of_it)
                 if not of_it:
                     (unnamed if _may_name(connection, entry) else named).append((key, number, UNNAMED))
         if asked:
@@ -176,14 +176,14 @@ class ProxyLog:
             _, _, proxy_ip, proxy_port, _ = ends_of(key)
             if waiting.proxy_ip not in ("", proxy_ip) or waiting.proxy_port not in (0, proxy_port):
                 continue
-            for place, destination in enumerate(connection.destinations):
+            for index, destination in enumerate(connection.destinations):
                 if is_about(entry, destination) and destination.by in (BY_CONNECT, BY_URI):
                     if fits_request(connection, destination, entry):
-                        found.append((key, number, place))
+                        found.append((key, number, index))
                     elif destination.tunnel == entry.tunnel and (
                         is_near(destination, entry, WRONG_CLOCK) or _may_be_forgotten(destination, entry)
                     ):
-                        possible.append((key, number, place))
+                        possible.append((key, number, index))
         return [*found, *possible] if found else []
 
     @staticmethod
@@ -198,11 +198,11 @@ class ProxyLog:
                 for number, connection in enumerate(peek(connections)):
                     yield key, number, connection
 
-    def _join(self, device: Device, waiting: WaitingEntry, key: str, number: int, place: int) -> None:
+    def _join(self, device: Device, waiting: WaitingEntry, key: str, number: int, index: int) -> None:
         connections = device.connections_of(key)
         assert connections is not None, "it was just looked at"
         connection, entry = connections[number], waiting.entry
-        destination = None if place == UNNAMED else connection.destinations[place]
+        destination = None if index == UNNAMED else connection.destinations[index]
         if entry in connection.log_entries:
             return
         if len(connection.log_entries) >= LOG_ENTRIES_MAX:

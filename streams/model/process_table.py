@@ -56,8 +56,8 @@ def run_of(runs: list[Run], process: Process, at: Micros) -> Run | None:
         if same is not None:
             return same if same.process.started else None
     found = []
-    for place, run in enumerate(runs):
-        following = runs[place + 1].order if place + 1 < len(runs) else _NEVER
+    for index, run in enumerate(runs):
+        following = runs[index + 1].order if index + 1 < len(runs) else _NEVER
         until = min(run.ended or _NEVER, following)
         if run.process.started - CLOCK_ORDER <= at <= until + CLOCK_ORDER and may_be_same(run.process, process):
             found.append(run)

@@ -85,7 +85,7 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     """Grows with each new detail that the alert received about the finding."""
     number: int = 0
     """The alert's number. The contribution is not part of a later alert with the same key."""
-    who: int = 0
+    asker: int = 0
     """Checksum of the request's time and process as reported to the alert; 0 without a process."""
 
 
