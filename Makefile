@@ -30,7 +30,8 @@ RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
 # Folders and files without a retired word; the check keeps them so.
-PLAIN := bench common producers tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
+PLAIN := bench common producers streams/pipeline.py streams/quarantine.py streams/model streams/indicators streams/assess \
+	streams/alerts streams/correlate streams/rows tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
 	tests/streams/model tests/streams/rows .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
 
 # Three pages quote programs whose messages still have some.

@@ -36,8 +36,9 @@ from streams.alerts.folding import remember as remember_alerts
 from streams.alerts.policy import Policy
 from streams.correlate.correlator import Correlator
 from streams.correlate.lifecycle import LEAP
+from streams.model.counters import Count, Counters, entry_of
 from streams.model.device import Device
-from streams.model.sequence_gaps import Heard
+from streams.model.sequence_gaps import Received
 from streams.model.snapshot import Store
 from streams.quarantine import NO_LINE, Refused
 from streams.rows.emitter import Emitter, Output
@@ -55,6 +56,7 @@ MESSAGE_LINES_MAX = 100_000
 other messages."""
 KEY_BYTES_MAX = 4 * DEVICE_CHARS_MAX
 
+_READ, _PARSED, _IGNORED = entry_of(Count.READ), entry_of(Count.PARSED), Count.IGNORED
 _TICKS = {b"", END}
 _CLAIMS = frozenset({Verdict, ProcessVerdict, ModeChanged})
 """Events that report what a device's protection does: accepted only from sensors that may report it."""
@@ -121,7 +123,7 @@ class Pipeline:
         self._dialects = dialects() if parsers is None else parsers
         self._handlers, self._table = self.correlator.handlers, self.correlator.table
         self._changed: dict[str, Device] = {}
-        self.line_at_hand: MutableSequence[int] = [NO_LINE]
+        self.current_line: MutableSequence[int] = [NO_LINE]
         """A single item: the index of the line being read. A worker replaces it with storage that outlives the process."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
@@ -156,13 +158,13 @@ class Pipeline:
             lines = self._rows(home, dialect.split, message, lines)
         if len(lines) > MESSAGE_LINES_MAX:
             dialect, lines = None, (value,)
-        at_hand = self.line_at_hand
+        current_line = self.current_line
         # The line's index is stored before the line is read: if reading ends the process, the index identifies the line.
-        for at_hand[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
+        for current_line[0], line in enumerate(self._refuse(home, message, lines, refused) if refused else lines):
             if line and not line.isspace():
                 self._line(home, dialect, message, line)
-        at_hand[0] = NO_LINE
-        numbered = message.seq and home.name and message.offset > home.facts.offset
+        current_line[0] = NO_LINE
+        numbered = message.seq and home.name and message.offset > home.state.offset
         if numbered:
             self._change(home, home, message)
         for device in self._changed.values():
@@ -208,36 +210,36 @@ class Pipeline:
         self.emitter.publish_all(device)
 
     def book(self) -> dict[str, int]:
-        """Return the counts of all devices: what was read, and what it became."""
-        total: dict[str, int] = {}
+        """Return the counts of all devices: what was read, and what it became. An entry that is 0 is left out."""
+        total = Counters()
         for device in self.devices.values():
-            for what, count in device.facts.counts.items():
-                total[what] = total.get(what, 0) + count
-        settled = sum(count for what, count in total.items() if what.startswith(("resolved:", "unresolved:")))
-        total["waiting"] = total.get("connections", 0) - settled
+            total.merge(device.state.counts)
+        waiting = total[Count.CONNECTIONS] - total.total(Count.RESOLVED) - total.total(Count.UNRESOLVED)
         sizes = [device.size for device in self.devices.values()]
-        total["devices"], total["kept"] = len(sizes), sum(sizes)
-        total["departed"] = self._table.tombstones.total
-        total["devices_near_bound"] = sum(size > NEAR_BOUND * self._table.connections_max for size in sizes)
-        return {what: count for what, count in total.items() if count or what == "waiting"}
+        near_bound = sum(size > NEAR_BOUND * self._table.connections_max for size in sizes)
+        total.count(entry_of(Count.DEVICES), len(sizes))
+        total.count(entry_of(Count.KEPT), sum(sizes))
+        total.count(entry_of(Count.DEPARTED), self._table.tombstones.total)
+        total.count(entry_of(Count.DEVICES_NEAR_BOUND), near_bound)
+        return {entry: count for entry, count in total.items() if count} | {entry_of(Count.WAITING): waiting}
 
     def _close(self, device: Device, message: Message, seq: int) -> None:
         """Complete a message for one device: update presence, offset and counts; emit rows and alerts."""
-        facts = device.facts
+        state = device.state
         if device.times or seq:
-            heard = Heard(seq, message.lines, 0, 0, message.logged_ms)
-            self.presence.hear(device, message.dialect, message.sensor, heard)
+            received = Received(seq, message.lines, 0, 0, message.logged_ms)
+            self.presence.observe(device, message.dialect, message.sensor, received)
             device.times.clear()
-        facts.offset, facts.logged_ms = message.offset, max(facts.logged_ms, message.logged_ms)
+        state.offset, state.logged_ms = message.offset, max(state.logged_ms, message.logged_ms)
         if device.read:
-            counts = facts.counts
-            counts["read"] = counts.get("read", 0) + device.read
-            counts["parsed"] = counts.get("parsed", 0) + device.parsed
+            counts = state.counts
+            counts.count(_READ, device.read)
+            counts.count(_PARSED, device.parsed)
             self.emitter.output.lines += device.read
             device.read = device.parsed = 0
-        self._let_go(device, facts.now)
+        self._emit(device, state.event_time)
 
-    def _let_go(self, device: Device, now: Micros) -> None:
+    def _emit(self, device: Device, now: Micros) -> None:
         """Emit a device's rows and alerts; mark the device for the next checkpoint."""
         if device.alerts:
             forget_old(device, now)
@@ -253,50 +255,45 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001  # no line may stop the worker fleet; the bug is reported in the reject
                 parsed = _failed(line, error)
         kind = parsed.__class__
-        if kind in _CLAIMS and not self._believes(message):
+        if kind in _CLAIMS and not self._may_report_verdicts(message):
             parsed, kind = _refused(message, line), Reject
         device = home
         if kind is not Reject:
             named = parsed.device
             if named and named != home.name and not (message.keyed and home.name):
-                known = self.devices.get(named)
-                if known is not None:
-                    device = known
-                elif problem := device_name_problem(named):
-                    parsed, kind = Reject(Reason.NO_DEVICE, problem, line), Reject
+                other = self._named(named, line)
+                if isinstance(other, Device):
+                    device = other
                 else:
-                    device = Device(named)
+                    parsed, kind = other, Reject
             elif not named and not home.name and kind is not Ignored:
                 parsed = Reject(Reason.NO_DEVICE, "neither the line nor the message names a device", line)
                 kind = Reject
-        facts = device.facts
-        if message.offset <= facts.offset:
+        state = device.state
+        if message.offset <= state.offset:
             return
         if device.name not in self._changed:
             self._change(device, home, message)
             if device.parked:
                 self._table.resume(device)
             if device.groups_in is None:
-                self.correlator.apply_mode_setting(device, facts.now)
+                self.correlator.apply_mode_setting(device, state.event_time)
         device.read += 1
         handler = self._handlers.get(kind)
         if handler is not None:
             device.parsed += 1
             at: Micros = parsed.at  # type: ignore[union-attr]  # events have a time
             device.times.append(at)
-            if not facts.now >= at >= facts.now - LEAP:
+            if not state.event_time >= at >= state.event_time - LEAP:
                 own = device is home and kind is not ProxyLogged and not message.foreign_clock
                 until = getattr(parsed, "ended", 0)
                 self._table.see_time(device, at, until, logged=0 if own else message.logged_ms * 1000)
             handler(device, parsed)
         elif isinstance(parsed, Reject):
-            self._count(facts.counts, f"rejected:{parsed.reason}")
-            detail, raw = without_logins(parsed.detail), masked(parsed.raw)
-            reject = Reject(parsed.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
-            self.emitter.output.rejects.append(reject)
+            self._reject(device, home, message, parsed)
         else:
             assert isinstance(parsed, Ignored), "a dialect gives an event, Ignored or Reject"
-            self._count(facts.counts, f"ignored:{parsed.kind}")
+            state.counts.count(entry_of(_IGNORED, parsed.kind))
             if parsed.at and device.name:
                 # Headings and a program's own messages lack a time or a device.
                 device.times.append(parsed.at)
@@ -305,16 +302,27 @@ class Pipeline:
                 own = device is home and not message.foreign_clock
                 self._table.see_time(device, parsed.at, logged=0 if own else message.logged_ms * 1000)
 
-    @staticmethod
-    def _count(counts: dict[str, int], what: str) -> None:
-        counts[what] = counts.get(what, 0) + 1
+    def _named(self, name: str, line: bytes) -> Device | Reject:
+        """Return the device that a line names, or the reject for an invalid name."""
+        known = self.devices.get(name)
+        if known is None and (problem := device_name_problem(name)):
+            return Reject(Reason.NO_DEVICE, problem, line)
+        return known or Device(name)
+
+    def _reject(self, device: Device, home: Device, message: Message, reject: Reject) -> None:
+        """Count a reject and emit it without logins and with what a replay needs."""
+        device.state.counts.count(entry_of(Count.REJECTED, reject.reason))
+        detail, raw = without_logins(reject.detail), masked(reject.raw)
+        self.emitter.output.rejects.append(
+            Reject(reject.reason, detail, raw, message.dialect, home.name, message.keyed, message.claims)
+        )
 
     def _change(self, device: Device, home: Device, message: Message) -> None:
         """Register a device when a line refers to it; a bare message key registers none."""
         if device.name not in self.devices:
             if len(self.devices) >= self._devices_max:
                 self._evict_devices(home)
-            device.facts.first_ms = message.logged_ms
+            device.state.first_ms = message.logged_ms
         self.devices[device.name] = self._changed[device.name] = device
 
     def _evict_devices(self, home: Device) -> None:
@@ -327,22 +335,21 @@ class Pipeline:
         spared = {"", home.name, *self._changed}
         room = len(self.devices) - self._devices_max + self._devices_max // DEVICES_EVICTED_SHARE
         book = self.devices.setdefault("", Device("") if home.name else home)
-        counts = book.facts.counts
+        counts = book.state.counts
         candidates = (device for name, device in self.devices.items() if name not in spared)
         for device in heapq.nsmallest(room, candidates, key=_worth):
             self._finish(device)
-            for what, count in device.facts.counts.items():
-                counts[what] = counts.get(what, 0) + count
-            self._count(counts, "devices_evicted")
+            counts.merge(device.state.counts)
+            counts.count(entry_of(Count.DEVICES_EVICTED))
             self._table.tombstones.total -= device.departed_count
             self.store.evict(device.name)
         self.store.changed[""] = book
 
-    def _believes(self, message: Message) -> bool:
+    def _may_report_verdicts(self, message: Message) -> bool:
         """Return whether verdicts and modes in a message count."""
         if message.claims:
             return message.claims == CLAIMS_VERDICTS
-        return self.policy.believes_verdicts(message.dialect, message.sensor)
+        return self.policy.accepts_verdicts(message.dialect, message.sensor)
 
     def _device(self, key: bytes) -> Device:
         """Return the device of a message key; for an invalid name the device without a name, whose lines name their device."""
@@ -354,22 +361,22 @@ class Pipeline:
 
     def _tick(self, message: Message) -> None:
         for device in self._quiet(message.logged_ms):
-            facts = device.facts
-            if message.offset <= facts.offset:
+            state = device.state
+            if message.offset <= state.offset:
                 continue
-            passed = (message.logged_ms - facts.logged_ms) * 1000
-            changed = self._table.be_quiet(device, passed)
+            passed = (message.logged_ms - state.logged_ms) * 1000
+            changed = self._table.pass_quiet_time(device, passed)
             if passed >= device.quiet_due:
-                self.presence.be_quiet(device, passed, message.logged_ms)
+                self.presence.pass_quiet_time(device, passed, message.logged_ms)
                 changed = True
-            if changed or facts.now + passed >= device.held_due or (device.alerts and passed >= KEPT):
-                facts.offset = message.offset
-                self._let_go(device, facts.now + passed if passed < KEPT else LATEST)
+            if changed or state.event_time + passed >= device.held_due or (device.alerts and passed >= KEPT):
+                state.offset = message.offset
+                self._emit(device, state.event_time + passed if passed < KEPT else LATEST)
 
     def _end(self, message: Message) -> None:
         for device in self.devices.values():
-            if device.dirty_alerts and message.offset >= device.facts.offset:
-                device.facts.offset = message.offset
+            if device.dirty_alerts and message.offset >= device.state.offset:
+                device.state.offset = message.offset
                 self.emitter.publish_all(device)
                 self.store.changed[device.name] = device
 
@@ -377,13 +384,13 @@ class Pipeline:
         """Yield the devices for which something is due at this log time."""
         idle = self._table.idle
         for device in self.devices.values():
-            facts = device.facts
-            passed = (logged_ms - facts.logged_ms) * 1000
-            if facts.logged_ms and (
-                (facts.now + passed) // MICROS >= device.next_due
+            state = device.state
+            passed = (logged_ms - state.logged_ms) * 1000
+            if state.logged_ms and (
+                (state.event_time + passed) // MICROS >= device.next_due
                 or passed >= device.quiet_due
                 or (device.parked and passed >= idle)
-                or facts.now + passed >= device.held_due
+                or state.event_time + passed >= device.held_due
                 or (device.alerts and passed >= KEPT)
             ):
                 yield device
@@ -391,8 +398,8 @@ class Pipeline:
 
 def _worth(device: Device) -> tuple[bool, int, Micros, str]:
     """Return the eviction order of a device, lowest first. Without a log only the device's own clock counts."""
-    facts = device.facts
-    return facts.is_established, facts.logged_ms, facts.now, device.name
+    state = device.state
+    return state.is_established, state.logged_ms, state.event_time, device.name
 
 
 def _text(header: object) -> str:

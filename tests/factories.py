@@ -422,7 +422,7 @@ class World:
     @property
     def counts(self) -> dict[str, int]:
         """Return the device's counts, without zeros and without lines read."""
-        return {what: n for what, n in self.device.facts.counts.items() if n and what not in ("read", "parsed")}
+        return {what: n for what, n in self.device.state.counts.items() if n and what not in ("read", "parsed")}
 
 
 def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:

@@ -17,7 +17,7 @@ from schemas.tables import AlertKind, Confidence, Outcome
 from streams.assess.assessment import Route, connection_flags, destination_flags, mismatch, outcome_of, tunnel_end
 from streams.assess.mode_history import mode_at
 from streams.assess.process_attribution import process_of
-from streams.assess.verdict_groups import Request
+from streams.assess.verdict_groups import VerdictGroup
 from streams.indicators.index import process_matches
 from streams.model.connection import (
     BLOCKED,
@@ -30,7 +30,7 @@ from streams.model.connection import (
     Destination,
 )
 from streams.model.device import Device
-from streams.model.protection import HIT_EVENT_IDS_MAX, Hit, day_of, judged_name
+from streams.model.protection import HIT_EVENT_IDS_MAX, Hit, day_of, verdict_name
 
 NAMED, PLACED, NUMBERED, DESCRIBED = 1, 2, 4, 8
 """Bits for what an alert holds besides a finding's count: process name, proxy, PID, the process's own record."""
@@ -80,68 +80,68 @@ def kind_of(flags: int) -> AlertKind:
     return AlertKind.WARNED if flags & WARNED else AlertKind.AUDITED
 
 
-def findings(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
+def findings(device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> list[Finding]:
     """Return all findings of a connection."""
-    found = [_judged(device, connection, request) for request in requests]
+    found = [_of_verdicts(device, connection, group) for group in groups]
     if connection.hits or any(destination.hits for destination in connection.destinations):
-        found += _not_enforced(device, place, connection, requests)
-    if connection.connect and connection.inner and place.proxied:
+        found += _not_enforced(device, route, connection, groups)
+    if connection.connect and connection.names and route.proxied:
         found += _mismatches(connection)
     return found
 
 
-def _judged(device: Device, connection: Connection, request: Request) -> Finding:
-    judged = request.judged
-    latest = max(request.spoken, key=lambda j: (j.last, j.title))
-    matched = [_holds(j.candidates, process_of(connection)) for j in request.spoken]
+def _of_verdicts(device: Device, connection: Connection, group: VerdictGroup) -> Finding:
+    verdict = group.verdict
+    latest = max(group.verdicts, key=lambda one: (one.last, one.title))
+    matched = [_holds(one.candidates, process_of(connection)) for one in group.verdicts]
     indicator, partial = next((one for one in matched if one is not None), (None, False))
     return Finding(
-        judged_name(judged.request, judged.tunnel, judged.host),
-        kind_of(request.flags),
-        request.host,
-        request.port,
-        judged.at,
+        verdict_name(verdict.request, verdict.tunnel, verdict.host),
+        kind_of(group.flags),
+        group.host,
+        group.port,
+        verdict.at,
         latest.last,
         1,
-        request.evidence,
+        group.evidence,
         latest.title,
         latest.category,
-        tuple(j.event_id for j in request.spoken),
-        outcome_of(request.flags),
-        judged.confidence or Confidence.EXACT,
+        tuple(one.event_id for one in group.verdicts),
+        outcome_of(group.flags),
+        verdict.confidence or Confidence.EXACT,
         indicator,
         partial,
         # A blocking device may let the CONNECT pass and stop the name inside the tunnel a moment later.
-        deferred=not request.flags & STOPPED
-        and judged.tunnel
-        and not connection.settled
-        and mode_at(device.facts, judged.at) is ProtectionMode.BLOCK,
-        more_hosts=tuple(j.host for j in request.spoken if j.host),
+        deferred=not group.flags & STOPPED
+        and verdict.tunnel
+        and not connection.decided
+        and mode_at(device.state, verdict.at) is ProtectionMode.BLOCK,
+        more_hosts=tuple(one.host for one in group.verdicts if one.host),
     )
 
 
-def _not_enforced(device: Device, place: Route, connection: Connection, requests: list[Request]) -> list[Finding]:
+def _not_enforced(device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> list[Finding]:
     """Return findings for the requests that match an indicator and have no verdict."""
-    judged = _judged_among_hits(place, connection, requests)
+    with_verdict = _verdicts_among_hits(route, connection, groups)
     process, found = process_of(connection), []
-    end = tunnel_end(connection) if place.proxied else None
-    live = connection_flags(place, connection, connection.live)
+    end = tunnel_end(connection) if route.proxied else None
+    live = connection_flags(route, connection, connection.live)
     for destination in connection.destinations:
         for number, views in _by_meaning(destination.hits if not destination.superseded else []):
             outcome = outcome_of(destination_flags(connection, destination))
             name = f"h{number} {destination.host} {destination.port}"
-            left = _not_judged(views, judged)
+            left = _without_verdict(views, with_verdict)
             found += _by_indicator(device, connection, views, process, name, left, outcome, destination)
-    named = any(hit.host for hit in connection.hits) or bool(connection.inner)
+    named = any(hit.host for hit in connection.hits) or bool(connection.names)
     for number, views in _by_meaning(connection.hits):
         host = views[0].host
         # A name inside a tunnel belongs to the CONNECT's request, unless the CONNECT names another host.
         if host and end is not None and (end.host == host or end.hits):
             continue
-        if not host and named and not place.proxied:
+        if not host and named and not route.proxied:
             continue  # The name was matched together with the address.
-        left = _not_judged(views, judged)
-        shown = views if host else [_at_address(hit, place, connection) for hit in views]
+        left = _without_verdict(views, with_verdict)
+        shown = views if host else [_at_address(hit, route, connection) for hit in views]
         found += _by_indicator(device, connection, shown, process, f"n{number}", left, outcome_of(live), None)
     return found
 
@@ -155,14 +155,14 @@ def _by_meaning(hits: list[Hit]) -> list[tuple[int, list[Hit]]]:
     return list(views.items())
 
 
-def _not_judged(views: list[Hit], judged: Counter[Whose]) -> int:
-    """Return the number of requests without a verdict, from the sensor with most of them; subtract the rest from `judged`."""
+def _without_verdict(views: list[Hit], with_verdict: Counter[Whose]) -> int:
+    """Return the number of requests without a verdict, from the sensor with most of them; subtract the rest."""
     most = 0
     for hit in views:
         whose = hit.sensor, hit.host, day_of(hit.first)
-        told = min(judged[whose], hit.count)
-        judged[whose] -= told
-        most = max(most, hit.count - told)
+        known = min(with_verdict[whose], hit.count)
+        with_verdict[whose] -= known
+        most = max(most, hit.count - known)
     return most
 
 
@@ -170,7 +170,7 @@ Whose = tuple[str, str, int]
 """Sensor, host and UTC day of a request."""
 
 
-def _judged_among_hits(place: Route, connection: Connection, requests: list[Request]) -> Counter[Whose]:
+def _verdicts_among_hits(route: Route, connection: Connection, groups: list[VerdictGroup]) -> Counter[Whose]:
     """Count the requests with a verdict that each sensor has among its hits, by sensor, host and day.
 
     Most sensors write no record of their own for a stopped request. Another sensor may still have seen it, under its own
@@ -178,28 +178,28 @@ def _judged_among_hits(place: Route, connection: Connection, requests: list[Requ
     """
     hits = [*connection.hits, *(hit for destination in connection.destinations for hit in destination.hits)]
     found: Counter[Whose] = Counter()
-    for request in requests:
+    for group in groups:
         for sensor in {hit.sensor for hit in hits}:
-            judged = next((j for j in request.spoken if j.sensor == sensor and j.request), request.judged)
-            found[sensor, request.host, day_of(judged.at)] += (
-                not request.flags & BLOCKED
-                or not judged.request
-                or judged.sensor != sensor
-                or any(h.host == request.host and h.sensor == sensor and judged.request in h.requests for h in hits)
+            verdict = next((one for one in group.verdicts if one.sensor == sensor and one.request), group.verdict)
+            found[sensor, group.host, day_of(verdict.at)] += (
+                not group.flags & BLOCKED
+                or not verdict.request
+                or verdict.sensor != sensor
+                or any(h.host == group.host and h.sensor == sensor and verdict.request in h.requests for h in hits)
             )
     for guess in connection.guesses:
         for sensor, host in {(hit.sensor, hit.host) for hit in hits}:
             # A verdict on the remote address of a direct connection covers all requests on it.
             found[sensor, host, day_of(guess.at)] += guess.counted and (
-                host == guess.host or place.remote_ip == guess.host
+                host == guess.host or route.remote_ip == guess.host
             )
     return found
 
 
-def _at_address(hit: Hit, place: Route, connection: Connection) -> Hit:
+def _at_address(hit: Hit, route: Route, connection: Connection) -> Hit:
     """Return the hit as a request for the connection itself, at the time of its row, whichever sensor reported it first."""
     at = connection.started
-    return Hit(hit.candidates, place.remote_ip, place.remote_port, at, at, hit.count, hit.event_ids)
+    return Hit(hit.candidates, route.remote_ip, route.remote_port, at, at, hit.count, hit.event_ids)
 
 
 def _by_indicator(
@@ -236,7 +236,7 @@ def _by_indicator(
             indicator,
             partial,
             # Network protection may still report a verdict on it.
-            deferred=not connection.settled and mode_at(device.facts, first) is not ProtectionMode.OFF,
+            deferred=not connection.decided and mode_at(device.state, first) is not ProtectionMode.OFF,
         )
     ]
 
@@ -262,7 +262,7 @@ def _mismatches(connection: Connection) -> list[Finding]:
     for destination in connection.live:
         other = mismatch(connection, destination)
         if other and not is_ip(destination.host):
-            spoken = min((i.at, i.event_id) for i in connection.inner if i.name == other)
+            observed = min((i.at, i.event_id) for i in connection.names if i.name == other)
             found.append(
                 Finding(
                     f"m {destination.host} {destination.port}",
@@ -270,12 +270,12 @@ def _mismatches(connection: Connection) -> list[Finding]:
                     destination.host,
                     destination.port,
                     destination.first,
-                    max(destination.first, spoken[0]),
+                    max(destination.first, observed[0]),
                     1,
-                    len(connection.inner),
+                    len(connection.names),
                     f"{other} inside a tunnel to {destination.host}",
                     "",
-                    (destination.event_ids[0][1], spoken[1]) if destination.event_ids else (spoken[1],),
+                    (destination.event_ids[0][1], observed[1]) if destination.event_ids else (observed[1],),
                     outcome_of(destination_flags(connection, destination)),
                     Confidence.EXACT,
                     more_hosts=(other,),

@@ -30,18 +30,11 @@ PATIENT = {AlertKind.UNCONFIRMED_PROXY: 60}
 
 
 def fold(
-    device: Device, place: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
+    device: Device, route: Route | None, process: Process | None, counted: dict[str, Counted], found: list[Finding]
 ) -> None:
     """Count the findings of one connection, each in its alert; `counted` holds and receives what the alerts count for them."""
-    moved: dict[str, list[Counted]] = {}
-    if counted:
-        there = {finding.name for finding in found}
-        for name in [name for name in counted if name not in there]:
-            gone = counted.pop(name)
-            moved.setdefault(gone.alert, []).append(gone)
-    tells = PLACED if place is not None and place.proxied else 0
-    if process is not None:
-        tells |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
+    moved = _remove_missing(counted, found) if counted else {}
+    held = _held(route, process)
     for finding in found:
         known, key = counted.get(finding.name), finding.alert
         if known is None and moved.get(key):
@@ -49,7 +42,7 @@ def fold(
             known = counted[finding.name] = moved[key].pop()
         if finding.deferred:
             continue
-        stamp = 2 * finding.evidence + tells.bit_count()
+        stamp = 2 * finding.evidence + held.bit_count()
         if known is not None and (known.alert, known.weight, known.stamp) == (key, finding.weight, stamp):
             continue
         if known is not None and known.alert != key:
@@ -61,23 +54,41 @@ def fold(
         state.count += finding.weight - (known.weight if known is not None else 0)
         before = known.stamp if known is not None else 0
         state.version += max(stamp - before, 1)
-        who = _who(_asker(finding, process)) if process is not None else 0
-        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, who)
-        if known is not None and known.who not in (0, who) and known.who == _who(_by(state)):
+        asker = _checksum(_asker(finding, process)) if process is not None else 0
+        counted[finding.name] = Counted(key, finding.weight, stamp, state.number, asker)
+        if known is not None and known.asker not in (0, asker) and known.asker == _checksum(_by(state)):
             _forget_process(state)  # The alert's process came from this request, whose process or time changed.
-        _tell(state, finding, place, process)
+        _update(state, finding, route, process)
         touch(device, key)
     for several in moved.values():
         for gone in several:
             withdraw(device, gone)
 
 
-def add(device: Device, place: Route, process: Process | None, finding: Finding) -> None:
+def _remove_missing(counted: dict[str, Counted], found: list[Finding]) -> dict[str, list[Counted]]:
+    """Remove what is counted for findings that are gone; return it by alert."""
+    moved: dict[str, list[Counted]] = {}
+    there = {finding.name for finding in found}
+    for name in [name for name in counted if name not in there]:
+        gone = counted.pop(name)
+        moved.setdefault(gone.alert, []).append(gone)
+    return moved
+
+
+def _held(route: Route | None, process: Process | None) -> int:
+    """Return the bits for what an alert holds besides a finding's count."""
+    held = PLACED if route is not None and route.proxied else 0
+    if process is not None:
+        held |= NUMBERED | (NAMED if process.name else 0) | (DESCRIBED if process.command_line else 0)
+    return held
+
+
+def add(device: Device, route: Route, process: Process | None, finding: Finding) -> None:
     """Count a finding permanently: later evidence does not retract it."""
     state = _state(device, finding.alert)
     state.count += finding.weight
     state.version += 1
-    _tell(state, finding, place, process)
+    _update(state, finding, route, process)
     touch(device, finding.alert)
 
 
@@ -103,15 +114,15 @@ def _part_of(device: Device, counted: Counted) -> AlertState | None:
     return state if state is not None and state.number == counted.number else None
 
 
-def _tell(state: AlertState, finding: Finding, place: Route | None, process: Process | None) -> None:
+def _update(state: AlertState, finding: Finding, route: Route | None, process: Process | None) -> None:
     state.first = min(state.first or finding.at, finding.at)
-    proxied = place is not None and place.proxied
-    proxy_ip, proxy_port = (place.remote_ip, place.remote_port) if place is not None and proxied else ("", None)
+    proxied = route is not None and route.proxied
+    proxy_ip, proxy_port = (route.remote_ip, route.remote_port) if route is not None and proxied else ("", None)
     # Of requests at the same time the highest tuple sets the fields, independent of the order of arrival.
-    if (finding.last, finding.title, proxy_ip, proxy_port or 0) >= _told(state):
+    if (finding.last, finding.title, proxy_ip, proxy_port or 0) >= _rank(state):
         state.last, state.title, state.category = finding.last, finding.title, finding.category
         state.proxy_ip, state.proxy_port = proxy_ip, proxy_port
-        state.proxy_name = place.proxy_name if place is not None and proxied else ""
+        state.proxy_name = route.proxy_name if route is not None and proxied else ""
         state.port, state.outcome, state.confidence = finding.port, finding.outcome, finding.confidence
         state.indicator, state.partial = finding.indicator, finding.partial
     hosts = {finding.host, *finding.more_hosts}
@@ -126,7 +137,7 @@ def _tell(state: AlertState, finding: Finding, place: Route | None, process: Pro
         state.path, state.command_line, state.sha256 = process.path, process.command_line, process.sha256
 
 
-def _told(state: AlertState) -> tuple[Micros, str, str, int]:
+def _rank(state: AlertState) -> tuple[Micros, str, str, int]:
     """Return the fields of the latest request that rank it against another one."""
     return state.last, state.title, state.proxy_ip, state.proxy_port or 0
 
@@ -143,7 +154,7 @@ def _asker(finding: Finding, process: Process) -> Asker:
     return finding.last, process.name, process.pid or 0, process.account
 
 
-def _who(asker: Asker) -> int:
+def _checksum(asker: Asker) -> int:
     """Return a checksum of the tuple that is the same in every worker process."""
     return zlib.crc32("\0".join(map(str, asker)).encode("utf-8", "surrogatepass"))
 
@@ -159,9 +170,16 @@ def _state(device: Device, key: str) -> AlertState:
         if len(device.alerts) >= ALERTS_MAX:
             _forget_oldest(device)
         kind, domain, day = key.split("|")
-        device.facts.alerts_begun += 1
-        state = device.alerts[key] = AlertState(kind, domain, day, number=device.facts.alerts_begun)
+        device.state.alerts_begun += 1
+        state = device.alerts[key] = AlertState(kind, domain, day, number=device.state.alerts_begun)
     return state
+
+
+def reopen(device: Device, key: str) -> None:
+    """Mark an alert for another publication: its version grew by the mode history, which its own count does not include."""
+    state = device.alerts[key]
+    state.sent = min(state.sent, max(state.version - 1, 0))
+    touch(device, key)
 
 
 def touch(device: Device, key: str) -> None:
@@ -179,13 +197,13 @@ def _mark_dirty(device: Device, key: str) -> None:
     device.fresh_alerts.append(key)
 
 
-def let_go(device: Device, key: str) -> None:
+def evict(device: Device, key: str) -> None:
     """Evict an alert from the state; queue its unpublished changes for publication."""
     state = device.alerts.pop(key)
     device.dirty_alerts.pop(key, None)
     device.touched_alerts[key] = None
-    if _is_worth_telling(state):
-        device.last_words.append(state)
+    if _is_publishable(state):
+        device.evicted_alerts.append(state)
 
 
 def _forget_oldest(device: Device) -> None:
@@ -193,7 +211,7 @@ def _forget_oldest(device: Device) -> None:
     for key in heapq.nsmallest(
         ALERTS_FORGOTTEN, device.alerts, key=lambda known: (_latest(device.alerts[known]), known)
     ):
-        let_go(device, key)
+        evict(device, key)
 
 
 def forget_old(device: Device, now: Micros) -> None:
@@ -201,7 +219,7 @@ def forget_old(device: Device, now: Micros) -> None:
     if now <= device.forget_due:
         return
     for key in [key for key, state in device.alerts.items() if _latest(state) < now - KEPT or now == LATEST]:
-        let_go(device, key)
+        evict(device, key)
     device.forget_due = min((_latest(state) + KEPT for state in device.alerts.values()), default=NEVER)
 
 
@@ -216,12 +234,12 @@ def _latest(state: AlertState) -> Micros:
 def remember(device: Device, gap: Micros) -> None:
     """Restore which alerts of a restored device wait, and until when, exactly as `due` left them."""
     for key, state in device.alerts.items():
-        if _is_worth_telling(state):
+        if _is_publishable(state):
             _mark_dirty(device, key)
             device.held_due = min(device.held_due, state.sent_at + _wait(state, gap) if state.sent_at else 0)
 
 
-def _is_worth_telling(state: AlertState) -> bool:
+def _is_publishable(state: AlertState) -> bool:
     """Return whether an alert has unpublished changes and was not withdrawn before its first publication."""
     return state.version > state.sent and bool(state.count or state.sent_at)
 
@@ -236,7 +254,7 @@ def due(device: Device, now: Micros, gap: Micros) -> list[AlertState]:
     The other changed alerts wait in a heap, so the cost of a call grows with the due and changed alerts, not with the waiting
     ones. `held_due` becomes the time at which the next one is due.
     """
-    ready, device.last_words = device.last_words, []
+    ready, device.evicted_alerts = device.evicted_alerts, []
     heap = device.held_alerts
     keys = set(device.fresh_alerts)
     device.fresh_alerts.clear()

@@ -9,7 +9,8 @@ from schemas.indicators import Severity
 from schemas.suppressions import Suppression
 from schemas.tables import Alert, AlertKind
 from streams.assess.assessment import identity
-from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
+from streams.assess.mode_history import mode_at
+from streams.assess.version import alert_evidence
 from streams.model.connection import AUDITED, BLOCKED
 from streams.model.device import Device
 from streams.model.protection import AlertState
@@ -59,7 +60,7 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
     by_protection = indicator is None or kind not in {AlertKind.AUDITED, AlertKind.NOT_ENFORCED}
     return Alert(
         AlertId=identity(device.name, state.kind, state.domain, state.day),
-        Version=version_of(device, state),
+        Version=alert_evidence(device.state, state).version(),
         Kind=kind,
         Severity=indicator.severity if indicator is not None else SEVERITY[kind],
         DeviceId=device.name,
@@ -71,7 +72,7 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
         FirstTime=iso_micros(state.first),
         LastTime=iso_micros(state.last),
         Outcome=state.outcome,
-        ProtectionMode=mode_at(device.facts, state.last, _PROOF.get(kind, 0) if by_protection else 0),
+        ProtectionMode=mode_at(device.state, state.last, _PROOF.get(kind, 0) if by_protection else 0),
         InitiatingProcessFileName=state.process_name,
         InitiatingProcessId=state.pid,
         InitiatingProcessFolderPath=state.path,
@@ -96,11 +97,6 @@ def alert(device: Device, state: AlertState, suppression: Suppression | None) ->
         SuppressedUntil=iso_micros(suppression.until) if suppression is not None else None,
         Query=_query(device.name, kind, state),
     )
-
-
-def version_of(device: Device, state: AlertState) -> int:
-    """Return the version: grows with the evidence and with changes to the device's mode at the alert's latest time."""
-    return EVIDENCE * state.version + mode_changes(device.facts, state.last)
 
 
 def _query(device: str, kind: AlertKind, state: AlertState) -> str:

@@ -45,7 +45,7 @@ class Policy:
         modes = (entry.rpartition("=")[::2] for entry in settings.modes)
         self._modes = [(who.strip() if who.strip()[:1] == "@" else who.strip().lower(), mode) for who, mode in modes]
 
-    def believes_verdicts(self, dialect: str, sensor: str) -> bool:
+    def accepts_verdicts(self, dialect: str, sensor: str) -> bool:
         """Return whether verdicts and modes from a sensor without a grant count."""
         return self._verdict_sensors.match(f"{dialect}@{sensor}") is not None
 

@@ -1,8 +1,4 @@
-"""Conclusions from a connection's evidence: outcome, mode, mismatch, reasons, names and versions. Pure functions.
-
-`Version` grows with the evidence, so that the row with more evidence wins, independent of place and time of its creation. It
-is `EVIDENCE` times the weighted evidence of the row, plus the contribution of the device's facts.
-"""
+"""Conclusions from a connection's evidence: outcome, mismatch, reasons, names and identities. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from typing import NamedTuple
 from schemas.address import is_ip
 from schemas.events import Micros, ProtectionMode, ProxyDecision
 from schemas.tables import Outcome, UnresolvedReason
-from streams.assess.access_log import lines_of, ports_of
-from streams.assess.mode_history import EVIDENCE, mode_changes, reported_mode
+from streams.assess.access_log import entries_of
+from streams.assess.mode_history import reported_mode
 from streams.model.access_log import AccessLogEntry
 from streams.model.connection import (
     ASKED,
@@ -22,15 +18,14 @@ from streams.model.connection import (
     BY_PROXY_LOG,
     BYPASSED,
     FAILED,
+    FROM_ENDPOINT,
     FROM_FLOW,
-    FROM_KERNEL,
     REACHED,
     WARNED,
     Connection,
     Destination,
 )
-from streams.model.device import Facts
-from streams.model.protection import Judged
+from streams.model.device import DeviceState
 
 SENSOR_STARTS: Micros = 1_000_000
 """Minimum time between a connection's start and a sensor's first event for the connection to count as older."""
@@ -56,13 +51,13 @@ def identity(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def connection_id(place: Route, connection: Connection) -> str:
+def connection_id(route: Route, connection: Connection) -> str:
     """Return the connection's identity, from the endpoint record's start if known in time, else from the sensor's flow."""
-    kernel = connection.kernel
-    start = connection.kernel_name or (kernel.started if kernel is not None else 0)
+    endpoint = connection.endpoint
+    start = connection.identity_start or (endpoint.started if endpoint is not None else 0)
     if start and connection.identity != FROM_FLOW:
-        return identity(place.device, place.key, "kernel", str(start))
-    return identity(place.device, place.key, "flow", flow_name(connection))
+        return identity(route.device, route.key, "kernel", str(start))
+    return identity(route.device, route.key, "flow", flow_name(connection))
 
 
 def flow_name(connection: Connection) -> str:
@@ -71,8 +66,8 @@ def flow_name(connection: Connection) -> str:
         return connection.row_name
     if connection.flow_id:
         return connection.flow_id
-    if connection.identity == FROM_KERNEL and connection.kernel is not None:
-        return f"kernel {connection.kernel_name or connection.kernel.started}"
+    if connection.identity == FROM_ENDPOINT and connection.endpoint is not None:
+        return f"kernel {connection.identity_start or connection.endpoint.started}"
     return str(connection.first)
 
 
@@ -106,7 +101,7 @@ def tunnel_end(connection: Connection) -> Destination | None:
 
 def mismatch(connection: Connection, destination: Destination) -> str:
     """Return a name observed inside the tunnel other than the requested one, else "" (domain fronting, MITRE T1090.004)."""
-    if not connection.inner or not connection.connect or is_ip(destination.host):
+    if not connection.names or not connection.connect or is_ip(destination.host):
         return ""
     if destination is not tunnel_end(connection):
         return ""
@@ -115,7 +110,7 @@ def mismatch(connection: Connection, destination: Destination) -> str:
 
 def other_names(connection: Connection, destination: Destination) -> set[str]:
     """Return the names observed on a connection, without the destination's."""
-    return {i.name for i in connection.inner if i.name and i.name != destination.host}
+    return {i.name for i in connection.names if i.name and i.name != destination.host}
 
 
 def time_of(connection: Connection, destination: Destination) -> Micros:
@@ -133,7 +128,7 @@ def start_of(connection: Connection, destination: Destination) -> Micros:
     Without an endpoint record or a flow start, the earliest evidence replaces it. Until the connection is decided, that is
     the destination's own evidence, as earlier evidence may still arrive; afterwards, the connection's.
     """
-    if connection.kernel is not None or connection.flow_started or connection.settled:
+    if connection.endpoint is not None or connection.flow_started or connection.decided:
         return connection.started
     return destination.first
 
@@ -141,100 +136,49 @@ def start_of(connection: Connection, destination: Destination) -> Micros:
 def destination_flags(connection: Connection, destination: Destination) -> int:
     """Return the bits of a destination, including verdicts inside its tunnel, process verdicts and access-log entries."""
     flags = destination.flags
-    if connection.logged:
-        flags = _as_logged(flags, lines_of(connection, destination), destination.asked)
+    if connection.log_entries:
+        flags = _as_logged(flags, entries_of(connection, destination), destination.asked)
     for guess in connection.guesses:
-        inside = destination is tunnel_end(connection) and _is_spoken(connection, guess.host)
+        inside = destination is tunnel_end(connection) and _is_observed(connection, guess.host)
         if guess.host == destination.host or inside:
             flags |= guess.flags
-    if connection.inner_flags and destination is tunnel_end(connection):
-        return flags | connection.inner_flags
+    if connection.name_flags and destination is tunnel_end(connection):
+        return flags | connection.name_flags
     return flags
 
 
-def _is_spoken(connection: Connection, host: str) -> bool:
-    return any(inner.name == host for inner in connection.inner)
+def _is_observed(connection: Connection, host: str) -> bool:
+    return any(observed.name == host for observed in connection.names)
 
 
-def _as_logged(flags: int, lines: list[AccessLogEntry], requests: int) -> int:
+def _as_logged(flags: int, entries: list[AccessLogEntry], requests: int) -> int:
     """Apply the proxy's decisions to a destination's bits.
 
     A response that the proxy passed on counts as `REACHED`, except a 5xx, which may come from the proxy itself and adds
     nothing. Any other decision counts as `FAILED`. If the proxy refused every request, `REACHED` is cleared.
     """
     denied = 0
-    for line in lines:
-        if line.decision is ProxyDecision.SERVED:
-            flags |= REACHED if line.status < 500 else 0
+    for entry in entries:
+        if entry.decision is ProxyDecision.SERVED:
+            flags |= REACHED if entry.status < 500 else 0
         else:
             flags |= FAILED
-            denied += line.decision is not ProxyDecision.FAILED
-    if denied and denied == len(lines) and denied >= requests:
+            denied += entry.decision is not ProxyDecision.FAILED
+    if denied and denied == len(entries) and denied >= requests:
         flags &= ~REACHED
     return flags
 
 
-def destination_version(facts: Facts, connection: Connection, destination: Destination) -> int:
-    """Return the version of a destination row."""
-    at = time_of(connection, destination)
-    # Evidence counts double, because an earlier request removes the +1 of one logged after the connection's end.
-    evidence = 2 * destination.evidence + (at != destination.first)
-    if connection.kernel is not None:
-        evidence += 2 + kernel_evidence(connection)
-    elif connection.flow_started:
-        evidence += 2
-    else:
-        evidence += start_of(connection, destination) != destination.first
-    if destination.tunnel:
-        evidence += tunnel_evidence(connection)
-    evidence += len(connection.guesses)
-    if connection.logged:
-        # Which entries fit depends on the end of the connection and on the other requested ports.
-        evidence += 2 * len(connection.logged) + connection.summarised + ports_of(connection, destination)
-        evidence += connection.kernel is not None and connection.kernel.ended > 0
-    return EVIDENCE * evidence + mode_changes(facts, at) + destination.bump
-
-
-def kernel_evidence(connection: Connection) -> int:
-    """Return the evidence that the endpoint record adds to the version of every row."""
-    kernel = connection.kernel
-    if kernel is None:
-        return 0
-    evidence = 1 + (kernel.established > 0) + (kernel.process.name != "")
-    for record in connection.sensor_records:
-        evidence += 2 + (record.established > 0) + (record.ended > 0) + (record.process.name != "")
-    return evidence + (connection.run is not None) + (kernel.exec_after != "")
-
-
-def tunnel_evidence(connection: Connection) -> int:
-    """Return the evidence about the tunnel as a whole: its latest end, the observed names and the verdicts on them.
-
-    It counts for every row of the tunnel, as each CONNECT may change the latest end. A name that a CONNECT confirms is
-    removed from `inner` (-1 or -2) while its destination gains 3, so the sum still grows.
-    """
-    evidence = len(connection.inner) + connection.inner_flags.bit_count()
-    for destination in connection.destinations:
-        if destination.tunnel:
-            evidence += 3 * destination.evidence
-    return evidence
-
-
-def judged_version(place: Route, facts: Facts, connection: Connection, judged: Judged, evidence: int) -> int:
-    """Return the version of the row of a request with a verdict."""
-    evidence = 2 * evidence + kernel_evidence(connection) + tunnel_evidence(connection) + place.proxied
-    return EVIDENCE * (evidence + connection.judged_bump) + mode_changes(facts, judged.at)
-
-
-def unresolved_reason(facts: Facts, connection: Connection, horizon: Micros) -> UnresolvedReason:
+def unresolved_reason(state: DeviceState, connection: Connection, horizon: Micros) -> UnresolvedReason:
     """Return why a connection to a proxy has no destination."""
-    if speaks_tls_to_proxy(connection):
+    if uses_tls_to_proxy(connection):
         return UnresolvedReason.ENCRYPTED_TO_PROXY
     started = connection.started
-    if is_midstream(connection) or started + SENSOR_STARTS < facts.sensor_first <= started + horizon:
+    if is_midstream(connection) or started + SENSOR_STARTS < state.sensor_first <= started + horizon:
         return UnresolvedReason.OLDER_THAN_SENSOR
     if connection.unreadable or connection.connect:
         return UnresolvedReason.NO_USABLE_REQUEST
-    return UnresolvedReason.PROTECTION_OFF if is_blind(facts, connection, horizon) else UnresolvedReason.NO_HTTP_EVENT
+    return UnresolvedReason.PROTECTION_OFF if is_blind(state, connection, horizon) else UnresolvedReason.NO_HTTP_EVENT
 
 
 def is_midstream(connection: Connection) -> bool:
@@ -244,72 +188,51 @@ def is_midstream(connection: Connection) -> bool:
 
 def is_refused(connection: Connection) -> bool:
     """Return whether the handshake failed."""
-    if connection.kernel is not None:
-        return connection.kernel.failed
+    if connection.endpoint is not None:
+        return connection.endpoint.failed
     return connection.summarised > 0 and not connection.answered and not connection.midstream
 
 
-def is_blind(facts: Facts, connection: Connection, horizon: Micros) -> bool:
+def is_blind(state: DeviceState, connection: Connection, horizon: Micros) -> bool:
     """Return whether HTTP was invisible on the device, so that a connection to a proxy looks like any other.
 
     That is the case while the protection is reported as off. Without a report, it is the case until the first HTTP-level
     event. An observed name on the connection shows that HTTP was visible.
     """
-    if connection.inner:
+    if connection.names:
         return False
-    told = reported_mode(facts, connection.started) if facts.modes else None
-    if told is not None:
-        return told is ProtectionMode.OFF
-    return not facts.http_first or facts.http_first > connection.started + horizon
+    mode = reported_mode(state, connection.started) if state.modes else None
+    if mode is not None:
+        return mode is ProtectionMode.OFF
+    return not state.http_first or state.http_first > connection.started + horizon
 
 
-def speaks_tls_to_proxy(connection: Connection) -> bool:
+def uses_tls_to_proxy(connection: Connection) -> bool:
     """Return whether the connection to the proxy is TLS from the first byte, which hides its content on the endpoint."""
-    return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.inner))
-
-
-def connection_version(place: Route, facts: Facts, connection: Connection) -> int:
-    """Return the version of a connection row."""
-    evidence = (
-        connection.summarised + len(connection.inner) + connection.unreadable + connection.inner_flags.bit_count()
-    )
-    # A name that a CONNECT confirms is removed from `inner` (-1, or -2 if both TLS and Host contain it) while the
-    # destination gains 3, so the sum still grows.
-    for destination in connection.destinations:
-        evidence += 3 * destination.evidence
-    kernel = connection.kernel
-    if kernel is not None:
-        evidence += kernel_evidence(connection) + (kernel.ended > 0) + kernel.failed
-        evidence += (kernel.bytes_sent >= 0) + (kernel.bytes_received >= 0)
-    if connection.logged:
-        evidence += 3 * len(connection.logged)
-    evidence += len(connection.guesses)
-    facts_known = mode_changes(facts, connection.started) + (place.learnt and not connection.asked)
-    # A client hello without a name is not evidence. Its row's version stays below that of the first piece of evidence.
-    return (EVIDENCE * evidence or 1) + facts_known + connection.bump
+    return not connection.connect and (connection.tls or any(i.tls and i.outer for i in connection.names))
 
 
 def direct_name(connection: Connection) -> str:
     """Return the observed name of a direct connection, SNI before Host; "" without one."""
-    names = sorted((not i.tls, i.at, i.name) for i in connection.inner if i.name)
+    names = sorted((not i.tls, i.at, i.name) for i in connection.names if i.name)
     return names[0][2] if names else ""
 
 
-def connection_flags(place: Route, connection: Connection, live: list[Destination]) -> int:
+def connection_flags(route: Route, connection: Connection, live: list[Destination]) -> int:
     """Return the bits of all requests on a connection."""
-    flags = connection.inner_flags
+    flags = connection.name_flags
     for destination in live:
-        whole = connection.logged or connection.guesses
+        whole = connection.log_entries or connection.guesses
         flags |= destination_flags(connection, destination) if whole else destination.flags
     for guess in connection.guesses:
-        if guess.host == place.remote_ip or _is_spoken(connection, guess.host):
+        if guess.host == route.remote_ip or _is_observed(connection, guess.host):
             flags |= guess.flags
-    if not place.proxied:
-        kernel = connection.kernel
-        if kernel is not None:
-            flags |= FAILED if kernel.failed else REACHED if kernel.established else ASKED
+    if not route.proxied:
+        endpoint = connection.endpoint
+        if endpoint is not None:
+            flags |= FAILED if endpoint.failed else REACHED if endpoint.established else ASKED
         elif connection.summarised:
             flags |= REACHED if connection.answered or connection.midstream else FAILED
-        elif connection.inner:
+        elif connection.names:
             flags |= REACHED
     return flags

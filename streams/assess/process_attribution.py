@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.events import Process
-from streams.model.connection import Connection, Group
+from streams.model.connection import Connection, TupleConnections
 from streams.model.device import Device, peek
 from streams.model.process_table import Run, filled, learnt, run_of
 
@@ -25,8 +25,8 @@ def identify(device: Device, key: str, connection: Connection) -> None:
         connection.was_another()
 
 
-def unlist(device: Device, key: str, connection: Connection, left: Group) -> None:
-    """Remove a connection that leaves from the index by PID; `left` holds the remaining connections of its group."""
+def unlist(device: Device, key: str, connection: Connection, left: TupleConnections) -> None:
+    """Remove a connection that leaves from the index by PID; `left` holds the remaining connections of its 5-tuple."""
     pid = _pid(connection)
     if device.by_pid is None or pid is None or any(_pid(other) == pid for other in left):
         return
@@ -39,34 +39,34 @@ def unlist(device: Device, key: str, connection: Connection, left: Group) -> Non
 
 def process_of(connection: Connection) -> Process | None:
     """Return the process that opened the connection, from its endpoint record and its process record; None if unknown."""
-    if connection.kernel is None:
+    if connection.endpoint is None:
         return None
-    process = connection.kernel.process
+    process = connection.endpoint.process
     return process if connection.run is None else filled(process, connection.run.process)
 
 
 def found_process(device: Device, connection: Connection) -> Run | None:
     """Return the process record that a connection belongs to; None if no record fits."""
-    kernel = connection.kernel
-    if kernel is None or kernel.process.pid is None or kernel.process.command_line:
+    endpoint = connection.endpoint
+    if endpoint is None or endpoint.process.pid is None or endpoint.process.command_line:
         return None
-    packed = device.processes.get(kernel.process.pid)
+    packed = device.processes.get(endpoint.process.pid)
     runs = unpack_runs(packed) if packed else []
-    if connection.run is not None and connection.run.process.pid == kernel.process.pid:
+    if connection.run is not None and connection.run.process.pid == endpoint.process.pid:
         runs = learnt(runs, connection.run) or runs
-    return run_of(runs, kernel.process, kernel.started) if runs else None
+    return run_of(runs, endpoint.process, endpoint.started) if runs else None
 
 
 def _pid(connection: Connection) -> int | None:
-    return connection.kernel.process.pid if connection.kernel is not None else None
+    return connection.endpoint.process.pid if connection.endpoint is not None else None
 
 
 def connections_by_pid(device: Device) -> dict[int, dict[str, None]]:
     """Return the 5-tuples by PID; the first call builds the index from all connections."""
     if device.by_pid is None:
         device.by_pid = {}
-        for key, group in device.groups.items():
-            for connection in peek(group):
+        for key, connections in device.connections.items():
+            for connection in peek(connections):
                 if (pid := _pid(connection)) is not None:
                     device.by_pid.setdefault(pid, {})[key] = None
     return device.by_pid

@@ -13,16 +13,19 @@ from typing import NamedTuple
 from streams.assess.assessment import Route, flow_name, identity, tunnel_end
 from streams.model.connection import Connection
 from streams.model.evidence import APART
-from streams.model.protection import Judged
+from streams.model.protection import RequestVerdict
 
 NO_TUNNEL = -1
+_TUNNEL, _PLAIN = "judged tunnel", "judged request"  # codespell:ignore judged
+"""Parts of a record id; published rows rest on them."""
 
 
-class Request(NamedTuple):
-    """Verdict group: one request with all verdicts on it."""
+class VerdictGroup(NamedTuple):
+    """One request with all verdicts on it."""
 
-    judged: Judged
-    spoken: list[Judged]
+    verdict: RequestVerdict
+    """The verdict that names the row."""
+    verdicts: list[RequestVerdict]
     """All verdicts on the request: on a CONNECT, on the server name inside its tunnel, and from other sensors."""
     flags: int
     host: str
@@ -33,41 +36,44 @@ class Request(NamedTuple):
     evidence: int
 
 
-def requests(place: Route, connection: Connection) -> list[Request]:
+def verdict_groups(route: Route, connection: Connection) -> list[VerdictGroup]:
     """Return the verdict groups of a connection, except those whose host is still unknown."""
-    tunnels = _each_once([j for j in connection.judged if j.tunnel and j.request])
-    tunnels.sort(key=lambda told: told[0].request)
-    names = sorted((j for j in connection.judged if j.tunnel and not j.request), key=lambda j: (j.at, j.host))
-    end = tunnel_end(connection) if place.proxied else None
+    tunnels = _by_request([one for one in connection.verdicts if one.tunnel and one.request])
+    tunnels.sort(key=lambda verdicts: verdicts[0].request)
+    on_names = sorted(
+        (one for one in connection.verdicts if one.tunnel and not one.request), key=lambda one: (one.at, one.host)
+    )
+    end = tunnel_end(connection) if route.proxied else None
     flow = flow_name(connection)
     found = []
-    for ordinal, told in enumerate(tunnels or [names[:1]] * bool(names)):
-        judged = told[0]
-        spoken = [*told, *(j for j in names if j is not judged)] if not tunnels or told is tunnels[-1] else told
-        host, port = judged.host, judged.port
+    for ordinal, verdicts in enumerate(tunnels or [on_names[:1]] * bool(on_names)):
+        first = verdicts[0]
+        if not tunnels or verdicts is tunnels[-1]:
+            verdicts = [*verdicts, *(one for one in on_names if one is not first)]  # The last tunnel's names.
+        host, port = first.host, first.port
         if end is not None and (not host or not port):
             host, port = host or end.host, port or end.port
-        port = port or (place.remote_port if not place.proxied else 443)
-        record = identity(place.device, place.key, flow, "judged tunnel", str(ordinal))
-        found.append(_request(judged, spoken, host, port, record, ordinal, _evidence(*tunnels, names)))
-    for told in _each_once([j for j in connection.judged if not j.tunnel]):
-        judged = told[0]
-        port = judged.port or (end.port if end is not None else place.remote_port)
-        record = identity(place.device, place.key, flow, "judged request", str(judged.request), judged.host)
-        found.append(_request(judged, told, judged.host, port, record, NO_TUNNEL, _evidence(told)))
-    return [request for request in found if request.host]
+        port = port or (route.remote_port if not route.proxied else 443)
+        record = identity(route.device, route.key, flow, _TUNNEL, str(ordinal))
+        found.append(_group(first, verdicts, host, port, record, ordinal, _evidence(*tunnels, on_names)))
+    for verdicts in _by_request([one for one in connection.verdicts if not one.tunnel]):
+        first = verdicts[0]
+        port = first.port or (end.port if end is not None else route.remote_port)
+        record = identity(route.device, route.key, flow, _PLAIN, str(first.request), first.host)
+        found.append(_group(first, verdicts, first.host, port, record, NO_TUNNEL, _evidence(verdicts)))
+    return [group for group in found if group.host]
 
 
-def _each_once(judged: list[Judged]) -> list[list[Judged]]:
+def _by_request(verdicts: list[RequestVerdict]) -> list[list[RequestVerdict]]:
     """Group the sensors' verdicts by request. The verdict with an emitted row comes first, else the first sensor's."""
-    found: list[list[Judged]] = []
-    for sensor in dict.fromkeys(j.sensor for j in judged):
-        left = sorted((j for j in judged if j.sensor == sensor), key=lambda j: j.request)
-        free = sorted(found, key=lambda told: told[0].request)
+    found: list[list[RequestVerdict]] = []
+    for sensor in dict.fromkeys(one.sensor for one in verdicts):
+        left = sorted((one for one in verdicts if one.sensor == sensor), key=lambda one: one.request)
+        free = sorted(found, key=lambda known: known[0].request)
         for fits in (_is_that, _is_near):
-            left = _put(left, free, fits)
+            left = _merge(left, free, fits)
         for one in left:
-            named = next((told for told in found if _is_called_so(told[0], one)), None)
+            named = next((known for known in found if _has_same_name(known[0], one)), None)
             if named is None:
                 found.append([one])
             else:
@@ -75,11 +81,15 @@ def _each_once(judged: list[Judged]) -> list[list[Judged]]:
     return found
 
 
-def _put(judged: list[Judged], free: list[list[Judged]], fits: Callable[[Judged, Judged], bool]) -> list[Judged]:
+def _merge(
+    verdicts: list[RequestVerdict],
+    free: list[list[RequestVerdict]],
+    fits: Callable[[RequestVerdict, RequestVerdict], bool],
+) -> list[RequestVerdict]:
     """Merge each verdict with another sensor's verdict on the same request; return the unmatched ones."""
-    left: list[Judged] = []
-    for one in judged:
-        same = next((told for told in free if fits(told[0], one)), None)
+    left: list[RequestVerdict] = []
+    for one in verdicts:
+        same = next((known for known in free if fits(known[0], one)), None)
         if same is None:
             left.append(one)
         else:
@@ -88,45 +98,51 @@ def _put(judged: list[Judged], free: list[list[Judged]], fits: Callable[[Judged,
     return left
 
 
-def _is_called_so(one: Judged, other: Judged) -> bool:
+def _has_same_name(one: RequestVerdict, other: RequestVerdict) -> bool:
     return (one.host, one.request) == (other.host, other.request)
 
 
-def _is_near(one: Judged, other: Judged) -> bool:
+def _is_near(one: RequestVerdict, other: RequestVerdict) -> bool:
     return one.host == other.host and abs(one.at - other.at) <= APART
 
 
-def _is_that(one: Judged, other: Judged) -> bool:
-    return _is_called_so(one, other) and _is_near(one, other)
+def _is_that(one: RequestVerdict, other: RequestVerdict) -> bool:
+    return _has_same_name(one, other) and _is_near(one, other)
 
 
-def _evidence(*spoken: list[Judged]) -> int:
+def _evidence(*groups: list[RequestVerdict]) -> int:
     """Return the total evidence of these verdicts. Tunnels share it, as a late, earlier CONNECT shifts the others' index."""
-    return sum(judged.evidence for several in spoken for judged in several)
+    return sum(verdict.evidence for verdicts in groups for verdict in verdicts)
 
 
-def _request(
-    judged: Judged, spoken: list[Judged], host: str, port: int, record: str, ordinal: int, evidence: int
-) -> Request:
+def _group(
+    first: RequestVerdict,
+    verdicts: list[RequestVerdict],
+    host: str,
+    port: int,
+    record: str,
+    ordinal: int,
+    evidence: int,
+) -> VerdictGroup:
     flags = 0
-    for one in spoken:
+    for one in verdicts:
         flags |= one.flags
-    return Request(judged, spoken, flags, host, port, record, ordinal, evidence)
+    return VerdictGroup(first, verdicts, flags, host, port, record, ordinal, evidence)
 
 
-def sent_version(connection: Connection, request: Request) -> int:
-    """Return the emitted version of a request's row; 0 for none."""
-    if request.ordinal == NO_TUNNEL:
-        return request.judged.sent
+def sent_version(connection: Connection, group: VerdictGroup) -> int:
+    """Return the emitted version of a verdict group's row; 0 for none."""
+    if group.ordinal == NO_TUNNEL:
+        return group.verdict.sent
     rows = connection.tunnel_rows
-    return rows[request.ordinal] if request.ordinal < len(rows) else 0
+    return rows[group.ordinal] if group.ordinal < len(rows) else 0
 
 
-def keep_version(connection: Connection, request: Request, version: int) -> None:
-    """Record the emitted version of a request's row."""
-    if request.ordinal == NO_TUNNEL:
-        request.judged.sent = version
+def keep_version(connection: Connection, group: VerdictGroup, version: int) -> None:
+    """Record the emitted version of a verdict group's row."""
+    if group.ordinal == NO_TUNNEL:
+        group.verdict.sent = version
         return
     rows = connection.tunnel_rows
-    rows.extend([0] * (request.ordinal + 1 - len(rows)))
-    rows[request.ordinal] = version
+    rows.extend([0] * (group.ordinal + 1 - len(rows)))
+    rows[group.ordinal] = version

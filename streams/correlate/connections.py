@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from schemas.events import Micros
-from streams.alerts.folding import touch
+from schemas.events import Flow, Micros
+from streams.alerts.folding import reopen
 from streams.assess.assessment import flow_name
 from streams.correlate.departed import departed_flow, forgotten_flow, is_departed
-from streams.correlate.lifecycle import LEAP, ConnectionLifecycle, ends_of
-from streams.correlate.matching import kernel_for_flow
-from streams.correlate.sensor_merge import mark_of, may_have_twin, told_by_another
-from streams.model.connection import Connection, Group
+from streams.correlate.lifecycle import LEAP, ConnectionLifecycle
+from streams.correlate.matching import endpoint_for_flow
+from streams.correlate.routes import ends_of
+from streams.correlate.sensor_merge import mark_of, may_have_twin, reported_by_another
+from streams.model.connection import Connection, Departed, TupleConnections
+from streams.model.counters import Count, entry_of
 from streams.model.device import PROXIES_MAX, Device
 from streams.model.evidence import APART, FlowEvidence, kind_of_flow
 
@@ -25,58 +27,83 @@ class ConnectionTable(ConnectionLifecycle):
         `started` is the flow's start, 0 if the event does not contain it. `since` and `until` bound the time in which a
         flow summary observed the flow. All are in microseconds.
         """
-        facts, flow, at = device.facts, event.flow, event.at
-        if at < facts.sensor_first or not facts.sensor_first:
+        state, flow, at = device.state, event.flow, event.at
+        if at < state.sensor_first or not state.sensor_first:
             self.see_sensor(device, at)
         key, flow_id = flow.key, flow.id
-        group = device.group(key)
-        if group is None:
-            turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
-            other = device.group(turned)
-            sender = f"{flow.local_ip} {flow.local_port}"
-            left = not is_departed(device, key) and is_departed(device, turned) if device.departed else False
-            if other is not None or left or sender in facts.proxies or sender in self.proxies:
-                key, group = turned, other
+        connections = device.connections_of(key)
+        if connections is None:
+            key, connections = self._turned(device, flow)
         connection = None
-        if group is not None:
-            for known in group:
-                if known.flow_id == flow_id and (flow_id or (known.kernel is None and known.late is None)):
+        if connections is not None:
+            for known in connections:
+                if known.flow_id == flow_id and (flow_id or (known.endpoint is None and known.late is None)):
                     connection = known
                     break
-        if connection is None and group is not None:
-            connection = next((c for c in group if flow_id in c.flow_ids and (flow_id or _only_it(group, c, at))), None)
+        if connection is None and connections is not None:
+            connection = next(
+                (c for c in connections if flow_id in c.flow_ids and (flow_id or _only_it(connections, c, at))), None
+            )
             if connection is not None:
                 flow_id = connection.flow_id  # The first sensor's id of the flow.
         if connection is None:
             kind = kind_of_flow(event)
-            if group is not None:
-                connection = kernel_for_flow(group, at, started, kind)
+            if connections is not None:
+                connection = endpoint_for_flow(connections, at, started, kind)
             if connection is None:
-                connection = self.new(device, key, group, at, self.lateness)
-                if device.departed or facts.forgotten_until:
+                connection = self.new(device, key, connections, at, self.lateness)
+                gone = None
+                if device.departed or state.forgotten_until:
                     since, until = since or at, until or at
-                    gone = departed_flow(device, key, flow_id, kind, started, since, until)
-                    if gone is None and facts.forgotten_until:
-                        since = started or since
-                        gone = forgotten_flow(device, group or [], flow_id, kind, since, until, self.linger)
-                    if gone is not None:
-                        connection.flow_id, connection.flow_kinds = flow_id, (kind,)
-                        connection.first = min(at, facts.now)
-                        self.mark_late(device, connection, gone)
-                        return key, connection
+                    gone = self._gone(device, key, connections or [], flow_id, kind, started, since, until)
+                if gone is not None:
+                    connection.flow_id, connection.flow_kinds = flow_id, (kind,)
+                    connection.first = min(at, state.event_time)
+                    self.mark_late(device, connection, gone)
+                    return key, connection
             if connection.sent and flow_id and any(d.sent for d in connection.destinations):
                 connection.row_name = flow_name(connection)  # Rows emitted without the flow id keep their name.
             if flow_id and connection.first:
-                told_by_another(connection)
+                reported_by_another(connection)
             connection.flow_id, connection.flow_kinds = flow_id, (kind, *connection.flow_kinds[1:])
             if started:
                 connection.flow_started = connection.flow_started or started
-        at = min(at, facts.now)  # Cap times ahead of the device's clock: they are not trusted.
-        if not connection.first or (at < connection.first and not connection.settled):
+        at = min(at, state.event_time)  # Cap times ahead of the device's clock: they are not trusted.
+        if not connection.first or (at < connection.first and not connection.decided):
             connection.first = at
-        if group is not None and len(group) > 1 and not connection.settled and not connection.held:
-            connection.held = not connection.rows_left and may_have_twin(group, connection)
+        if connections is not None and len(connections) > 1 and not connection.decided and not connection.held:
+            connection.held = not connection.rows_left and may_have_twin(connections, connection)
         return key, connection
+
+    def _turned(self, device: Device, flow: Flow) -> tuple[str, TupleConnections | None]:
+        """Return the 5-tuple of a new flow, client first, and its connections; None without any.
+
+        The sensor names the server first if the connection is known the other way round, or the sender is a proxy.
+        """
+        turned = f"{flow.remote_ip} {flow.remote_port} {flow.local_ip} {flow.local_port}"
+        other = device.connections_of(turned)
+        sender = f"{flow.local_ip} {flow.local_port}"
+        left = not is_departed(device, flow.key) and is_departed(device, turned) if device.departed else False
+        if other is not None or left or sender in device.state.proxies or sender in self.proxies:
+            return turned, other
+        return flow.key, None
+
+    def _gone(
+        self,
+        device: Device,
+        key: str,
+        connections: TupleConnections,
+        flow_id: str,
+        kind: str,
+        started: Micros,
+        since: Micros,
+        until: Micros,
+    ) -> Departed | None:
+        """Return the departed connection that a new flow is late evidence of, or a stand-in for a forgotten one, or None."""
+        gone = departed_flow(device, key, flow_id, kind, started, since, until)
+        if gone is None and device.state.forgotten_until:
+            return forgotten_flow(device, connections, flow_id, kind, started or since, until, self.linger)
+        return gone
 
     @staticmethod
     def is_new(device: Device, connection: Connection, event: FlowEvidence, evidence: int) -> bool:
@@ -88,18 +115,18 @@ class ConnectionTable(ConnectionLifecycle):
             evidence ^= mark_of(kind_of_flow(event))
         if not connection.is_new(evidence):
             return False
-        connection.last = max(connection.last, device.facts.now)
+        connection.last = max(connection.last, device.state.event_time)
         return True
 
     def match_by_start(self, device: Device, key: str, connection: Connection, started: Micros) -> None:
         """Match a known flow again once its start is known."""
         connection.flow_started = started
         if not connection.held:
-            self.join_late(device, key, connection, surely=not connection.settled)
+            self.join_late(device, key, connection, surely=not connection.decided)
 
     def after_names(self, device: Device, key: str, connection: Connection) -> None:
         """Update a connection after a request or a name was observed on it."""
-        if connection.settled:
+        if connection.decided:
             self.promote(device, key, connection)
         self.changed(device, key)
 
@@ -108,9 +135,9 @@ class ConnectionTable(ConnectionLifecycle):
 
         A time more than `LEAP` before the device's clock is ignored.
         """
-        facts = device.facts
-        if (not facts.http_first or at < facts.http_first) and at >= facts.now - LEAP:
-            facts.http_first = at
+        state = device.state
+        if (not state.http_first or at < state.http_first) and at >= state.event_time - LEAP:
+            state.http_first = at
 
     def is_a_proxy(self, device: Device, key: str, connection: Connection) -> None:
         """Mark the remote end as a proxy, as the proxy's own log contains this connection."""
@@ -126,10 +153,10 @@ class ConnectionTable(ConnectionLifecycle):
         `proxies_not_learnt`.
         """
         _, _, remote_ip, _, remote = ends_of(key)
-        proxies = device.facts.proxies
+        proxies = device.state.proxies
         known = proxies.get(remote)
         if known is None and len(proxies) >= PROXIES_MAX:
-            self.count(device, "proxies_not_learnt")
+            device.state.counts.count(entry_of(Count.PROXIES_NOT_LEARNT))
         elif known is None or (answered and not known):
             proxies[remote] = answered or bool(known)
             self.recheck(device, remote_ip)
@@ -138,11 +165,10 @@ class ConnectionTable(ConnectionLifecycle):
         """Mark all rows and alerts of a device for re-evaluation, as its mode history changed."""
         self.recheck(device)
         device.unattributed_changed = True
-        for key, state in device.alerts.items():
-            state.sent = min(state.sent, max(state.version - 1, 0))
-            touch(device, key)
+        for key in device.alerts:
+            reopen(device, key)
 
 
-def _only_it(group: Group, connection: Connection, at: Micros) -> bool:
+def _only_it(connections: TupleConnections, connection: Connection, at: Micros) -> bool:
     """Return whether evidence from a sensor without flow ids can belong to no other connection of the 5-tuple."""
-    return len(group) == 1 and (not connection.ended or at <= connection.ended + APART)
+    return len(connections) == 1 and (not connection.ended or at <= connection.ended + APART)

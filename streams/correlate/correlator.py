@@ -48,15 +48,15 @@ from schemas.events import (
 )
 from schemas.settings import CorrelationSettings
 from streams.alerts.policy import Policy, note_hit
-from streams.assess.mode_history import hear
+from streams.assess.mode_history import apply_mode
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.departed import departed_kernel, was_told
-from streams.correlate.lifecycle import ends_of
-from streams.correlate.matching import began_after_close, flow_for_kernel, wrongly_matched
+from streams.correlate.departed import departed_endpoint, was_emitted
+from streams.correlate.matching import began_after_close, flow_for_endpoint, wrongly_matched
 from streams.correlate.process_verdicts import ProcessVerdicts
 from streams.correlate.processes import Processes
 from streams.correlate.program_index import list_program
 from streams.correlate.proxy_log import ProxyLog
+from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import (
     add_sensor_record,
     count_for_its_sensor,
@@ -76,9 +76,9 @@ from streams.model.connection import (
     REACHED,
     Connection,
     Destination,
-    Group,
-    Kernel,
+    EndpointRecord,
     ObservedName,
+    TupleConnections,
 )
 from streams.model.device import Device
 from streams.model.evidence import (
@@ -147,80 +147,74 @@ class Correlator:
         self.on_leaving(device, key, connection)
 
     def _opened(self, device: Device, event: ConnectionOpened) -> None:
-        device.facts.kernel_seen = True
-        key = event.flow.key
-        group = device.group(key)
+        device.state.endpoint_seen = True
+        key, endpoint = event.flow.key, _record_of(event)
+        connections = device.connections_of(key)
         if device.programs is not None:
             list_program(device, key, event.process)
-        kernel = Kernel(
-            event.started,
-            event.established,
-            event.ended,
-            event.failed,
-            event.process,
-            event.event_id,
-            -1 if event.bytes_sent is None else event.bytes_sent,
-            -1 if event.bytes_received is None else event.bytes_received,
-            event.exec_after,
-            event.sensor,
-        )
-        if group is None:
-            connection = self._new_kernel(device, key, None, kernel)
-        else:
-            for known in group:
-                if known.kernel is None:
-                    continue
-                if of_same_sensor(known, kernel) is not None:
-                    self._merge_kernel(device, key, known, kernel)
-                    return
-            seen_twice = same_connection(group, kernel)
-            better = None if seen_twice is not None else same_of_another(group, kernel)
-            if better is not None:
-                connection = self.table.new(device, key, group, event.started, self.table.patience)
-                connection.kernel, connection.last = kernel, device.facts.now
-                add_sensor_record(connection, to_sensor_record(better, kernel))
-                self.table.changed(device, key)
-                return
-            if seen_twice is not None:
-                self._merge_kernel(device, key, seen_twice, kernel)
-                return
-            better = wrongly_matched(group, kernel)
-            if better is not None:
-                connection = self.table.new(device, key, group, event.started, self.table.patience)
-                connection.kernel, connection.last = kernel, device.facts.now
-                self.table.swap(device, key, connection, better)
-                return
-            found = flow_for_kernel(group, kernel)
-            connection = found or self._new_kernel(device, key, group, kernel)
-            if found is not None and not found.settled:
-                # Same timer as if the endpoint record had come first.
-                due = min(event.started, device.facts.now) + self.table.patience
-                self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
-        connection.kernel = kernel
-        connection.last = max(connection.last, device.facts.now)
+        if connections is not None and self._is_taken(device, key, connections, endpoint):
+            return
+        found = None if connections is None else flow_for_endpoint(connections, endpoint)
+        connection = found or self._new_endpoint(device, key, connections, endpoint)
+        if found is not None and not found.decided:
+            # Same timer as if the endpoint record had come first.
+            due = min(endpoint.started, device.state.event_time) + self.table.patience
+            self.table.wake_at(device, key, found, max(found.due, -(-due // MICROS)))
+        connection.endpoint = endpoint
+        connection.last = max(connection.last, device.state.event_time)
         self.table.changed(device, key)
-        if kernel.ended:
+        if endpoint.ended:
             self.table.ended(device, key, connection)
 
-    def _new_kernel(self, device: Device, key: str, group: Group | None, kernel: Kernel) -> Connection:
+    def _is_taken(self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord) -> bool:
+        """Apply a record whose connection has an endpoint record already, its own or a wrong one; return False for others."""
+        for known in connections:
+            if known.endpoint is not None and of_same_sensor(known, endpoint) is not None:
+                self._merge_endpoint(device, key, known, endpoint)
+                return True
+        same = same_connection(connections, endpoint)
+        better = None if same is not None else same_of_another(connections, endpoint)
+        if better is not None:
+            connection = self._with_endpoint(device, key, connections, endpoint)
+            add_sensor_record(connection, to_sensor_record(better, endpoint))
+            self.table.changed(device, key)
+        elif same is not None:
+            self._merge_endpoint(device, key, same, endpoint)
+        elif (wrong := wrongly_matched(connections, endpoint)) is not None:
+            self.table.swap(device, key, self._with_endpoint(device, key, connections, endpoint), wrong)
+        else:
+            return False
+        return True
+
+    def _with_endpoint(
+        self, device: Device, key: str, connections: TupleConnections, endpoint: EndpointRecord
+    ) -> Connection:
+        """Create a connection that has this endpoint record."""
+        connection = self.table.new(device, key, connections, endpoint.started, self.table.patience)
+        connection.endpoint, connection.last = endpoint, device.state.event_time
+        return connection
+
+    def _new_endpoint(
+        self, device: Device, key: str, connections: TupleConnections | None, endpoint: EndpointRecord
+    ) -> Connection:
         """Create a connection for an endpoint record without a flow; mark it late if it fits a departed connection."""
-        connection = self.table.new(device, key, group, kernel.started, self.table.patience)
-        left = departed_kernel(device, key, kernel) if device.departed else None
+        connection = self.table.new(device, key, connections, endpoint.started, self.table.patience)
+        left = departed_endpoint(device, key, endpoint) if device.departed else None
         if left is not None:
             self.table.mark_late(device, connection, left)
         return connection
 
-    def _merge_kernel(self, device: Device, key: str, connection: Connection, more: Kernel) -> None:
+    def _merge_endpoint(self, device: Device, key: str, connection: Connection, more: EndpointRecord) -> None:
         """Merge a further endpoint record of a connection, from the same sensor or from another one."""
-        kernel = connection.kernel
-        assert kernel is not None, "only called for a connection with a kernel record"
+        endpoint = connection.endpoint
+        assert endpoint is not None, "only called for a connection with an endpoint record"
         if connection.sensor_records or of_same_sensor(connection, more) is None:
             is_new = add_sensor_record(connection, more)
         else:
-            connection.kernel = merged(kernel, more)
-            is_new = connection.kernel != kernel
+            connection.endpoint = merged(endpoint, more)
+            is_new = connection.endpoint != endpoint
         if is_new:
-            connection.last = max(connection.last, device.facts.now)
+            connection.last = max(connection.last, device.state.event_time)
             self.table.changed(device, key)
             self.table.ended(device, key, connection)
             if began_after_close(connection):
@@ -231,8 +225,8 @@ class Correlator:
         key, connection = self.table.locate(device, event, started, event.started, event.ended)
         if not self.table.is_new(device, connection, event, evidence_key(SUMMARY, event.at)):
             return
-        if not connection.summarised and (kind := kind_of_flow(event)) not in device.facts.summary_kinds:
-            device.facts.summary_kinds.append(kind)
+        if not connection.summarised and (kind := kind_of_flow(event)) not in device.state.summary_kinds:
+            device.state.summary_kinds.append(kind)
         connection.summarised += 1
         if event.started and not event.midstream:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -247,7 +241,7 @@ class Correlator:
         connection.tls |= event.tls
         self.table.ended(device, key, connection)
         if not connection.held:
-            self.table.join_late(device, key, connection, surely=not connection.settled)
+            self.table.join_late(device, key, connection, surely=not connection.decided)
         self.table.changed(device, key)
 
     def _http(self, device: Device, event: HttpExchange) -> None:
@@ -264,7 +258,7 @@ class Correlator:
             host, port = split_authority(event.target, 0)
             flags = flags_of_status(event.status, connect=True)
             answered = flags == REACHED or event.status == 407
-            if device.facts.proxies.get(ends_of(key)[4]) is not True:
+            if device.state.proxies.get(ends_of(key)[4]) is not True:
                 self.table.learn(device, key, answered=answered)
             if host:
                 target = f"{host}:{port}"
@@ -294,7 +288,7 @@ class Correlator:
                 connection.unreadable += 1
                 if event.target == UNNAMED_TARGET:
                     self.table.learn(device, key, answered=event.status == 407)
-                    connection.asked |= ends_of(key)[4] not in device.facts.proxies
+                    connection.asked |= ends_of(key)[4] not in device.state.proxies
         self.table.after_names(device, key, connection)
 
     def _tls(self, device: Device, event: TlsName) -> None:
@@ -306,9 +300,9 @@ class Correlator:
             if event.to_proxy:
                 self.table.learn(device, key, answered=False)
                 # At the bound on learnt proxies, the remote end is a proxy for this connection only.
-                connection.asked |= ends_of(key)[4] not in device.facts.proxies
-            inner = ObservedName(event.at, event.sni, True, not event.tunnelled, event.event_id)
-            if (event.sni or event.to_proxy) and add_name(connection, inner):
+                connection.asked |= ends_of(key)[4] not in device.state.proxies
+            observed = ObservedName(event.at, event.sni, True, not event.tunnelled, event.event_id)
+            if (event.sni or event.to_proxy) and add_name(connection, observed):
                 if event.sni:
                     self._compare_name(device, key, connection, event.sni, event, path="")
                 self.table.after_names(device, key, connection)
@@ -337,7 +331,7 @@ class Correlator:
         self.table.after_names(device, key, connection)
 
     def _mode(self, device: Device, event: ModeChanged) -> None:
-        if hear(device, event):
+        if apply_mode(device, event):
             self.table.mode_history_changed(device)
 
     def apply_mode_setting(self, device: Device, at: Micros) -> None:
@@ -346,11 +340,11 @@ class Correlator:
         The mode is valid since time 0 for a new device, else from `at` (microseconds) on.
         """
         mode = self.policy.mode_of(device)
-        facts = device.facts
-        if (mode or "") == facts.settings_mode:
+        state = device.state
+        if (mode or "") == state.settings_mode:
             return
-        since = at if facts.settings_mode or facts.now else 0
-        facts.settings_mode = mode or ""
+        since = at if state.settings_mode or state.event_time else 0
+        state.settings_mode = mode or ""
         if mode is not None:
             self._mode(device, ModeChanged(device.name, since, mode, "", "", evidence=ModeEvidence.SETTINGS))
 
@@ -374,7 +368,7 @@ class Correlator:
             count_for_its_sensor(connection, asked, event)
         matches = self.policy.match(device, host, port, url, "", event.at, encrypted=encrypted)
         late = connection.late
-        if matches and asked is not None and not (late is not None and was_told(late, host, port)):
+        if matches and asked is not None and not (late is not None and was_emitted(late, host, port)):
             sensor = kind_of_flow(event)
             note_hit(asked.hits, matches, host, port, event.at, event.event_id, event.tx + 1, sensor)
 
@@ -387,10 +381,10 @@ class Correlator:
         CONNECT, even if that event was not read here.
         """
         tls = isinstance(event, TlsName)
-        place = self.table.place(device, key, connection)
-        proxied = place.proxied or (isinstance(event, TlsName) and event.tunnelled)
-        port = (443 if tls else 80) if proxied else place.remote_port
-        ip = "" if proxied else place.remote_ip
+        route = self.table.route(device, key, connection)
+        proxied = route.proxied or (isinstance(event, TlsName) and event.tunnelled)
+        port = (443 if tls else 80) if proxied else route.remote_port
+        ip = "" if proxied else route.remote_ip
         url = "" if tls else f"http://{host}{'' if port == 80 else f':{port}'}{path.partition('?')[0]}"
         matches = self.policy.match(device, host, port, url, ip, event.at, encrypted=tls)
         if matches and connection.late is None:
@@ -402,3 +396,18 @@ class Correlator:
 def _turned(key: str, flow: Flow) -> bool:
     """Return whether the flow names the server first."""
     return not key.startswith(f"{flow.local_ip} {flow.local_port} ")
+
+
+def _record_of(event: ConnectionOpened) -> EndpointRecord:
+    return EndpointRecord(
+        event.started,
+        event.established,
+        event.ended,
+        event.failed,
+        event.process,
+        event.event_id,
+        -1 if event.bytes_sent is None else event.bytes_sent,
+        -1 if event.bytes_received is None else event.bytes_received,
+        event.exec_after,
+        event.sensor,
+    )

@@ -11,7 +11,7 @@ repeats may come late as well.
                                connection's identity
 
     a tombstone is forgotten at a bound
-                           ──► the device notes until when the forgotten connections lasted (`Facts.forgotten_ended`). What
+                           ──► the device notes until when the forgotten connections lasted (`DeviceState.forgotten_ended`). What
                                a network sensor reports for that time, and for no known connection, is late evidence
                                of one of them: it makes no row except for verdicts
 
@@ -33,7 +33,15 @@ from schemas.parsers import sensors
 from schemas.settings import CorrelationSettings
 from streams.assess.assessment import flow_name
 from streams.correlate.matching import lives_apart
-from streams.model.connection import FROM_FLOW, GROUP_MAX, Connection, Departed, Group, Kernel
+from streams.model.connection import (
+    FROM_ENDPOINT,
+    FROM_FLOW,
+    TUPLE_CONNECTIONS_MAX,
+    Connection,
+    Departed,
+    EndpointRecord,
+    TupleConnections,
+)
 from streams.model.device import DEPARTED_TIMER, Device
 from streams.model.evidence import APART
 
@@ -45,8 +53,8 @@ without any stores none."""
 PERIOD_SECS = 16
 """Seconds. Tombstones expire together per period: a period is one item of the state, written once."""
 _PERIOD: Micros = PERIOD_SECS * MICROS
-ALL_TOLD = -1
-"""In `Departed.told`: the row of any destination may have been emitted."""
+ALL_EMITTED = -1
+"""In `Departed.emitted`: the row of any destination may have been emitted."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Departed]).decode
@@ -64,14 +72,14 @@ class Tombstones:
 
     def add(self, device: Device, key: str, connection: Connection) -> int:
         """Add the tombstone of a connection that leaves; return how many connections were forgotten at a bound."""
-        second = -(-(device.facts.now + self.kept) // _PERIOD) * PERIOD_SECS
+        second = -(-(device.state.event_time + self.kept) // _PERIOD) * PERIOD_SECS
         period = device.departed.get(second)
         packed = None if period is None else period.get(key)
         device.touched_departed[second] = None
         if period is not None and packed is not None:
             known = _unpack(packed)
-            period[key] = _pack([*known[1 - GROUP_MAX :], tombstone_of(connection)])
-            if len(known) < GROUP_MAX:
+            period[key] = _pack([*known[1 - TUPLE_CONNECTIONS_MAX :], tombstone_of(connection)])
+            if len(known) < TUPLE_CONNECTIONS_MAX:
                 return 0
             _note_forgotten(device, second, known[:1])
             return 1
@@ -113,32 +121,49 @@ class Tombstones:
 
 def tombstone_of(connection: Connection) -> Departed:
     """Return the tombstone of a connection."""
-    kernel, first = connection.kernel, connection.first
+    endpoint, first = connection.endpoint, connection.first
     flow_ids, flow_kinds = ((connection.flow_id, *connection.flow_ids), connection.flow_kinds) if first else ((), ())
-    kernels: tuple[tuple[str, Micros], ...] = ()
-    start = kernel_end = 0
-    if kernel is not None:
-        start, kernel_end = kernel.started, kernel.ended
-        kernels = ((kernel.sensor, start),)
+    endpoints: tuple[tuple[str, Micros], ...] = ()
+    start = endpoint_end = 0
+    if endpoint is not None:
+        start, endpoint_end = endpoint.started, endpoint.ended
+        endpoints = ((endpoint.sensor, start),)
         if connection.sensor_records:
-            kernels = tuple([(record.sensor, record.started) for record in connection.sensor_records])
-    told = tuple([told_as(d.host, d.port) for d in connection.destinations if d.sent])
+            endpoints = tuple([(record.sensor, record.started) for record in connection.sensor_records])
+    emitted = tuple([emitted_as(d.host, d.port) for d in connection.destinations if d.sent])
     left = connection.late
     if left is not None:
-        kernels = tuple(dict.fromkeys([*left.kernels, *kernels]))
-        told = (*left.told, *told)
+        endpoints = tuple(dict.fromkeys([*left.endpoints, *endpoints]))
+        emitted = (*left.emitted, *emitted)
         if not flow_ids:
             flow_ids, flow_kinds = left.flow_ids, left.flow_kinds
-        return replace(left, flow_ids=flow_ids, flow_kinds=flow_kinds, kernels=kernels, told=told)
+        return replace(left, flow_ids=flow_ids, flow_kinds=flow_kinds, endpoints=endpoints, emitted=emitted)
     from_flow, name = connection.identity == FROM_FLOW, connection.row_name
-    if not name and not connection.flow_id and (told or from_flow):
+    if not name and not connection.flow_id and (emitted or from_flow):
         name = flow_name(connection)
-    other_start = connection.kernel_name
+    other_start = connection.identity_start
     if other_start == start:
         other_start = 0
     started = connection.flow_started or start or first
-    ended = kernel_end or connection.flow_ended
-    return Departed(started, ended, flow_ids, kernels, from_flow, other_start, name, told, flow_kinds)
+    ended = endpoint_end or connection.flow_ended
+    return Departed(started, ended, flow_ids, endpoints, from_flow, other_start, name, emitted, flow_kinds)
+
+
+def continue_departed(connection: Connection, left: Departed) -> None:
+    """Give a connection the identity of the departed one that it is late evidence of."""
+    connection.row_name = flow_name(connection) if connection.rows_left else left.row_name
+    connection.late, connection.baseline_checked = left, True
+    connection.identity = FROM_FLOW if left.from_flow else FROM_ENDPOINT
+    connection.identity_start = left.identity_start or (left.endpoints[0][1] if left.endpoints else 0)
+    if left.flow_ids:
+        known = dict(zip((connection.flow_id, *connection.flow_ids), connection.flow_kinds, strict=False))
+        known |= dict(zip(left.flow_ids, left.flow_kinds, strict=True))
+        connection.flow_id = left.flow_ids[0]
+        others = sorted(known.keys() - {connection.flow_id, ""})
+        connection.flow_ids = tuple(others)
+        connection.flow_kinds = tuple([known[flow_id] for flow_id in (connection.flow_id, *others)])
+    connection.flow_started, connection.flow_ended = left.started, max(connection.flow_ended, left.ended)
+    connection.hits.clear()
 
 
 def departed_flow(
@@ -160,7 +185,7 @@ def departed_flow(
 
 
 def forgotten_flow(
-    device: Device, group: Group, flow_id: str, kind: str, since: Micros, until: Micros, linger: Micros
+    device: Device, connections: TupleConnections, flow_id: str, kind: str, since: Micros, until: Micros, linger: Micros
 ) -> Departed | None:
     """Return a stand-in for a departed connection that evidence of a network sensor may belong to and whose tombstone is gone.
 
@@ -168,32 +193,32 @@ def forgotten_flow(
     an ended connection stays in the state (`linger`, microseconds), as its connection would otherwise still be there.
     No connection of the 5-tuple may have lived then. Returns None otherwise.
     """
-    facts = device.facts
-    if not facts.forgotten_ended <= facts.now <= facts.forgotten_until * MICROS:
+    state = device.state
+    if not state.forgotten_ended <= state.event_time <= state.forgotten_until * MICROS:
         return None
-    if until > min(facts.forgotten_ended + APART, facts.now - linger):
+    if until > min(state.forgotten_ended + APART, state.event_time - linger):
         return None
-    others = [c for c in group if c.late is None and c.started]
+    others = [c for c in connections if c.late is None and c.started]
     if not all(lives_apart(c.started - APART, c.ended and c.ended + APART, since, until) for c in others):
         return None
     return Departed(
-        since, until, (flow_id,) if flow_id else (), (), True, 0, "", (ALL_TOLD,), (kind,) if flow_id else ()
+        since, until, (flow_id,) if flow_id else (), (), True, 0, "", (ALL_EMITTED,), (kind,) if flow_id else ()
     )
 
 
-def departed_kernel(device: Device, key: str, kernel: Kernel) -> Departed | None:
+def departed_endpoint(device: Device, key: str, endpoint: EndpointRecord) -> Departed | None:
     """Return the departed connection that an endpoint record belongs to, or None.
 
     It has a record of the same sensor with the same start, or the record is another sensor's view of it.
     """
-    who = kernel.sensor
+    sensor = endpoint.sensor
     fitting = []
     for left in _departed(device, key):
-        if (who, kernel.started) in left.kernels:
+        if (sensor, endpoint.started) in left.endpoints:
             return left
-        if who not in dict(left.kernels) and _is_of(left, kernel.started, kernel.started, kernel.ended):
+        if sensor not in dict(left.endpoints) and _is_of(left, endpoint.started, endpoint.started, endpoint.ended):
             fitting.append(left)
-    return min(fitting, key=lambda left: abs(left.started - kernel.started), default=None)
+    return min(fitting, key=lambda left: abs(left.started - endpoint.started), default=None)
 
 
 def is_departed(device: Device, key: str) -> bool:
@@ -201,22 +226,22 @@ def is_departed(device: Device, key: str) -> bool:
     return any(key in period for period in device.departed.values())
 
 
-def was_told(left: Departed, host: str, port: int) -> bool:
+def was_emitted(left: Departed, host: str, port: int) -> bool:
     """Return whether the destination's row was, or may have been, emitted before the connection left."""
-    return ALL_TOLD in left.told or told_as(host, port) in left.told
+    return ALL_EMITTED in left.emitted or emitted_as(host, port) in left.emitted
 
 
-def told_as(host: str, port: int) -> int:
-    """Return the number that stands for an emitted destination in `Departed.told`."""
+def emitted_as(host: str, port: int) -> int:
+    """Return the number that stands for an emitted destination in `Departed.emitted`."""
     return zlib.crc32(f"{host} {port}".encode("utf-8", "surrogatepass"))
 
 
 def _note_forgotten(device: Device, second: int, connections: list[Departed]) -> None:
     """Note when the last of the forgotten connections ended and when their tombstones would have expired."""
-    facts = device.facts
+    state = device.state
     ended = max(left.ended or left.started for left in connections)
-    facts.forgotten_ended = max(facts.forgotten_ended, min(ended, facts.now))
-    facts.forgotten_until = max(facts.forgotten_until, second)
+    state.forgotten_ended = max(state.forgotten_ended, min(ended, state.event_time))
+    state.forgotten_until = max(state.forgotten_until, second)
 
 
 def _departed(device: Device, key: str) -> list[Departed]:

@@ -21,8 +21,8 @@ from streams.alerts.findings import Finding, kind_of
 from streams.alerts.folding import fold, withdraw
 from streams.assess.assessment import Route, connection_id, identity, outcome_of
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import ends_of
 from streams.correlate.program_index import keys_of
+from streams.correlate.routes import ends_of
 from streams.model.connection import (
     AUDITED,
     BLOCKED,
@@ -32,12 +32,12 @@ from streams.model.connection import (
     WARNED,
     Connection,
     Destination,
-    Group,
     Guess,
+    TupleConnections,
 )
 from streams.model.device import VERDICT_TIMER, Device, peek
 from streams.model.evidence import add_destination
-from streams.model.protection import Judged, UnattributedVerdict
+from streams.model.protection import RequestVerdict, UnattributedVerdict
 
 UNATTRIBUTED_MAX = 256
 """Verdicts kept per device. Beyond it the oldest is decided at once and forgotten."""
@@ -49,7 +49,7 @@ SET_MAX = 16
 """Verdicts joined to as many connections at once. In a larger set each verdict stays without a connection."""
 SLACK: Micros = 2 * MICROS
 """Microseconds by which the clocks of the verdict's source and of the endpoint record's source may differ."""
-ALONE, SEVERAL = "no_connection", "ambiguous"
+NO_CONNECTION, AMBIGUOUS = "no_connection", "ambiguous"
 
 
 class ProcessVerdicts:
@@ -60,29 +60,29 @@ class ProcessVerdicts:
 
     def take(self, device: Device, event: ProcessVerdict, bits: int) -> None:
         """Apply a verdict; a repeat changes nothing."""
-        facts = device.facts
+        state = device.state
         record = identity(device.name, "process verdict", event.event_id, str(event.at), event.host)
-        if any(known.record == record for known in facts.unattributed):
+        if any(known.record == record for known in state.unattributed):
             return
-        while len(facts.unattributed) >= UNATTRIBUTED_MAX:
-            if not facts.unattributed[0].decided:
-                self._decide(device, facts.unattributed[0])
-            del facts.unattributed[0]
+        while len(state.unattributed) >= UNATTRIBUTED_MAX:
+            if not state.unattributed[0].decided:
+                self._decide(device, state.unattributed[0])
+            del state.unattributed[0]
         matches = self._table.policy.match(device, event.host, event.port, event.url, "", event.at, encrypted=False)
-        judged = Judged(
+        verdict = RequestVerdict(
             event.at, event.host, event.port, 0, False, bits, event.url, event.title, event.category, event.event_id,
             1, event.at, 0, event.category_group, Confidence.INFERRED, [(m.indicator, m.partial) for m in matches],
         )  # fmt: skip
-        due = -(-(min(event.at, facts.now) + self._table.patience) // MICROS)
-        unattributed = UnattributedVerdict(event.at, bits, event.process, judged, record, due)
-        facts.unattributed.append(unattributed)
+        due = -(-(min(event.at, state.event_time) + self._table.patience) // MICROS)
+        unattributed = UnattributedVerdict(event.at, bits, event.process, verdict, record, due)
+        state.unattributed.append(unattributed)
         device.wake_at(due, VERDICT_TIMER)
         self._follow_warning(device, unattributed)
         self._fold(device, unattributed, None)
 
     def wake(self, device: Device, second: int) -> None:
         """Decide verdicts that are due by a second of the device's clock, and forget old ones."""
-        unattributed = device.facts.unattributed
+        unattributed = device.state.unattributed
         for one in sorted((one for one in unattributed if not one.decided and one.due <= second), key=_turn):
             if not one.decided:  # May be decided already, in one set with an earlier verdict.
                 self._decide(device, one)
@@ -90,7 +90,7 @@ class ProcessVerdicts:
 
     def finish(self, device: Device) -> None:
         """Decide all verdicts, as at the end of a recording."""
-        for one in sorted(device.facts.unattributed, key=_turn):
+        for one in sorted(device.state.unattributed, key=_turn):
             if not one.decided:
                 self._decide(device, one)
 
@@ -99,10 +99,10 @@ class ProcessVerdicts:
 
         They stay without a connection.
         """
-        joined = connection_id(self._table.place(device, key, connection), connection)
-        for unattributed in device.facts.unattributed:
-            if unattributed.connection == joined and unattributed.judged.host == host:
-                unattributed.connection, unattributed.why, unattributed.taken_back = "", ALONE, True
+        joined = connection_id(self._table.route(device, key, connection), connection)
+        for unattributed in device.state.unattributed:
+            if unattributed.connection == joined and unattributed.verdict.host == host:
+                unattributed.connection, unattributed.why, unattributed.retracted = "", NO_CONNECTION, True
                 for counted in unattributed.counted.values():
                     withdraw(device, counted)
                 unattributed.counted.clear()
@@ -110,14 +110,14 @@ class ProcessVerdicts:
 
     def _follow_warning(self, device: Device, unattributed: UnattributedVerdict) -> None:
         """Treat a warning and the user's click on it as one request."""
-        for other in device.facts.unattributed:
+        for other in device.state.unattributed:
             warned, clicked = (other, unattributed) if other.flags & WARNED else (unattributed, other)
             if (
                 other is not unattributed
                 and warned.flags & WARNED
                 and clicked.flags & BYPASSED
                 and not clicked.flags & WARNED
-                and warned.judged.host == clicked.judged.host
+                and warned.verdict.host == clicked.verdict.host
                 and warned.at <= clicked.at < warned.at + KEPT
                 and _same_process(warned.process, clicked.process)
             ):
@@ -141,7 +141,7 @@ class ProcessVerdicts:
         together = [unattributed] if len(found) == 1 else self._set_of(device, unattributed, named)
         if not together:
             unattributed.decided = True
-            unattributed.why = ALONE if candidates is not None and not found else SEVERAL
+            unattributed.why = NO_CONNECTION if candidates is not None and not found else AMBIGUOUS
             self._fold(device, unattributed, None)
             return
         connections = [(key, _held(device, key)[number]) for key, number in found]
@@ -162,14 +162,14 @@ class ProcessVerdicts:
         until = unattributed.at + self._table.horizon
         about = [
             one
-            for one in device.facts.unattributed
+            for one in device.state.unattributed
             if one.at <= until and any(self._is_about(one, key, connection) for key, connection in connections)
         ]
         if len(about) != len(named) or len(about) > SET_MAX:
             return []
         # A click on one of several warnings applies to that one only.
-        if unattributed.judged.flags not in (BLOCKED, AUDITED) or any(
-            not _says_the_same(one, unattributed) for one in about
+        if unattributed.verdict.flags not in (BLOCKED, AUDITED) or any(
+            not _is_equal(one, unattributed) for one in about
         ):
             return []
         wanted = set(named)
@@ -183,68 +183,68 @@ class ProcessVerdicts:
         return sorted(about, key=_turn)
 
     def _join(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> None:
-        judged, table = unattributed.judged, self._table
+        verdict, table = unattributed.verdict, self._table
         if not self._asked(key, connection, unattributed):
-            evidence = (unattributed.at, judged.event_id)
-            target = judged.url or judged.host
+            evidence = (unattributed.at, verdict.event_id)
+            target = verdict.url or verdict.host
             add_destination(
                 connection,
                 BY_PROCESS,
-                judged.host,
-                judged.port,
+                verdict.host,
+                verdict.port,
                 target,
                 unattributed.flags,
                 evidence,
                 None,
                 tunnel=False,
             )
-        if any(j.host == judged.host for j in connection.judged):
+        if any(known.host == verdict.host for known in connection.verdicts):
             unattributed.follows = True  # Another sensor's verdict on the same request names the connection.
-        connection.guesses += (Guess(unattributed.at, judged.host, unattributed.flags, not unattributed.follows),)
-        place = table.place(device, key, connection)
-        unattributed.connection = connection_id(place, connection)
+        connection.guesses += (Guess(unattributed.at, verdict.host, unattributed.flags, not unattributed.follows),)
+        route = table.route(device, key, connection)
+        unattributed.connection = connection_id(route, connection)
         table.changed(device, key)
-        self._fold(device, unattributed, place)
+        self._fold(device, unattributed, route)
 
-    def _fold(self, device: Device, unattributed: UnattributedVerdict, place: Route | None) -> None:
+    def _fold(self, device: Device, unattributed: UnattributedVerdict, route: Route | None) -> None:
         device.unattributed_changed = True
-        judged = unattributed.judged
-        indicator, partial = judged.candidates[0] if judged.candidates else (None, False)
+        verdict = unattributed.verdict
+        indicator, partial = verdict.candidates[0] if verdict.candidates else (None, False)
         finding = Finding(
             "v",
             kind_of(unattributed.flags),
-            judged.host,
-            judged.port,
+            verdict.host,
+            verdict.port,
             unattributed.at,
             unattributed.at,
             1,
             1 + unattributed.decided,
-            judged.title,
-            judged.category,
-            (judged.event_id,),
+            verdict.title,
+            verdict.category,
+            (verdict.event_id,),
             outcome_of(unattributed.flags),
             Confidence.INFERRED if unattributed.connection else Confidence.EXACT,
             indicator,
             partial,
         )
-        fold(device, place, unattributed.process, unattributed.counted, [] if unattributed.follows else [finding])
+        fold(device, route, unattributed.process, unattributed.counted, [] if unattributed.follows else [finding])
 
     def _is_about(self, unattributed: UnattributedVerdict, key: str, connection: Connection) -> bool:
         return _fits(connection, unattributed) and self._asked(key, connection, unattributed)
 
     def _asked(self, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
         """Return whether the verdict's host and port are a destination asked for then, or the remote end or an observed name."""
-        judged = unattributed.judged
+        verdict = unattributed.verdict
         for destination in connection.destinations:
             if (
-                destination.host == judged.host
-                and judged.port in (0, destination.port)
+                destination.host == verdict.host
+                and verdict.port in (0, destination.port)
                 and self._asked_then(destination, unattributed.at)
             ):
                 return True
         _, _, remote_ip, remote_port, _ = ends_of(key)
-        spoken = remote_ip == judged.host or any(inner.name == judged.host for inner in connection.inner)
-        return spoken and judged.port in (0, remote_port)
+        is_observed = remote_ip == verdict.host or any(observed.name == verdict.host for observed in connection.names)
+        return is_observed and verdict.port in (0, remote_port)
 
     def _asked_then(self, destination: Destination, at: Micros) -> bool:
         """Return whether the verdict may be about one of the destination's requests.
@@ -259,13 +259,13 @@ class ProcessVerdicts:
 
     def _may_be_it(self, device: Device, key: str, connection: Connection, unattributed: UnattributedVerdict) -> bool:
         """Return whether a connection to a proxy began then and has no known destination."""
-        kernel = connection.kernel
-        assert kernel is not None, "only who has a process fits"
+        endpoint = connection.endpoint
+        assert endpoint is not None, "only a connection with a process fits"
         return (
             not connection.destinations
-            and not connection.inner
-            and unattributed.at - self._table.patience <= kernel.started
-            and self._table.place(device, key, connection).proxied
+            and not connection.names
+            and unattributed.at - self._table.patience <= endpoint.started
+            and self._table.route(device, key, connection).proxied
         )
 
 
@@ -277,10 +277,10 @@ def _candidates(device: Device, verdicts: list[UnattributedVerdict]) -> list[tup
     keys = dict.fromkeys(key for unattributed in verdicts for key in keys_of(device, unattributed.process))
     found = []
     for key in keys:
-        for number, connection in enumerate(peek(device.groups[key])):
-            kernel = connection.kernel
-            if kernel is not None and any(
-                _same_process(kernel.process, unattributed.process) for unattributed in verdicts
+        for number, connection in enumerate(peek(device.connections[key])):
+            endpoint = connection.endpoint
+            if endpoint is not None and any(
+                _same_process(endpoint.process, unattributed.process) for unattributed in verdicts
             ):
                 found.append((key, number, connection))
                 if len(found) > CANDIDATES_MAX:
@@ -297,25 +297,25 @@ def _begun(found: tuple[str, Connection]) -> tuple[Micros, str]:
     return connection.started, key
 
 
-def _held(device: Device, key: str) -> Group:
-    group = device.group(key)
-    assert group is not None, "it was just looked at"
-    return group
+def _held(device: Device, key: str) -> TupleConnections:
+    connections = device.connections_of(key)
+    assert connections is not None, "it was just looked at"
+    return connections
 
 
-def _says_the_same(one: UnattributedVerdict, other: UnattributedVerdict) -> bool:
+def _is_equal(one: UnattributedVerdict, other: UnattributedVerdict) -> bool:
     """Return whether `one` has the same flags and host as `other`, and is not decided yet."""
-    return not one.decided and (one.judged.flags, one.judged.host) == (other.judged.flags, other.judged.host)
+    return not one.decided and (one.verdict.flags, one.verdict.host) == (other.verdict.flags, other.verdict.host)
 
 
 def _fits(connection: Connection, unattributed: UnattributedVerdict) -> bool:
     """Return whether the connection belongs to the verdict's process and was open then."""
-    kernel = connection.kernel
+    endpoint = connection.endpoint
     return (
-        kernel is not None
-        and kernel.started <= unattributed.at + SLACK
+        endpoint is not None
+        and endpoint.started <= unattributed.at + SLACK
         and (not connection.ended or connection.ended >= unattributed.at - SLACK)
-        and _same_process(kernel.process, unattributed.process)
+        and _same_process(endpoint.process, unattributed.process)
     )
 
 

@@ -16,6 +16,7 @@ import msgspec
 from schemas.events import Micros, ProcessStarted
 from streams.assess.process_attribution import connections_by_pid, found_process, unpack_runs
 from streams.correlate.connections import ConnectionTable
+from streams.model.counters import Count, entry_of
 from streams.model.device import PIDS_MAX, PIDS_MIN, Device, peek
 from streams.model.process_table import Run, learnt
 
@@ -35,7 +36,7 @@ class Processes:
     def take(self, device: Device, event: ProcessStarted) -> None:
         """Merge the start or end of a process into its PID's history; a repeat changes nothing."""
         pid = event.process.pid
-        assert pid is not None, "a process without a PID is nobody's"
+        assert pid is not None, "a process record has a PID"
         packed = device.processes.get(pid)
         runs = learnt(unpack_runs(packed) if packed else [], Run(event.process, event.ended, event.event_id))
         if runs is None:
@@ -43,8 +44,10 @@ class Processes:
         device.processes[pid] = _pack(runs)
         device.touched_processes[pid] = None
         for key in connections_by_pid(device).get(pid, ()):
-            group = device.groups.get(key)
-            if group and any(found_process(device, connection) != connection.run for connection in peek(group)):
+            connections = device.connections.get(key)
+            if connections and any(
+                found_process(device, connection) != connection.run for connection in peek(connections)
+            ):
                 self._table.changed(device, key)
         if len(device.processes) > device.processes_due:
             self._forget(device)
@@ -54,13 +57,14 @@ class Processes:
 
         At the bound `PIDS_MAX` forget others too: the ended ones first, then the oldest.
         """
-        over = device.facts.now - self._kept
+        over = device.state.event_time - self._kept
         latest = {pid: unpack_runs(packed)[-1] for pid, packed in device.processes.items()}
         order = sorted(latest, key=lambda pid: (not latest[pid].ended, latest[pid].ended or latest[pid].order, pid))
         gone = [pid for pid in order if 0 < latest[pid].ended < over]
         if len(order) - len(gone) >= PIDS_MAX:
             gone = order[: len(order) - PIDS_KEPT]
-            self._table.count(device, "processes_forgotten", sum(not latest[pid].ended for pid in gone))
+            running = sum(not latest[pid].ended for pid in gone)
+            device.state.counts.count(entry_of(Count.PROCESSES_FORGOTTEN), running)
         for pid in gone:
             del device.processes[pid]
             device.touched_processes[pid] = None

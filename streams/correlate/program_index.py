@@ -32,14 +32,14 @@ def keys_of(device: Device, process: Process) -> list[str]:
     """Return the 5-tuples on which a process of this name or PID may have connected; the first call builds the index."""
     if device.programs is None:
         device.programs = {}
-        for key, group in device.groups.items():
-            for connection in peek(group):
-                for kernel in (connection.kernel, *connection.sensor_records):
-                    if kernel is not None:
-                        _list(device.programs, key, kernel.process)
+        for key, connections in device.connections.items():
+            for connection in peek(connections):
+                for endpoint in (connection.endpoint, *connection.sensor_records):
+                    if endpoint is not None:
+                        _list(device.programs, key, endpoint.process)
         device.programs_listed = sum(map(len, device.programs.values()))
     listed = (device.programs.get(program, ()) for program in _programs(process))
-    return [key for key in dict.fromkeys(chain.from_iterable(listed)) if key in device.groups]
+    return [key for key in dict.fromkeys(chain.from_iterable(listed)) if key in device.connections]
 
 
 def _list(programs: dict[str | int, dict[str, None]], key: str, process: Process) -> None:

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from schemas.clock import MICROS
 from schemas.events import Micros, ProxyDecision, ProxyLogged
 from streams.alerts.policy import note_hit
-from streams.assess.access_log import LOGGED_MAX, WRONG_CLOCK, fits, fits_request, is_about, is_near
+from streams.assess.access_log import LOG_ENTRIES_MAX, WRONG_CLOCK, fits, fits_request, is_about, is_near
 from streams.assess.assessment import identity
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import ends_of, supersede
+from streams.correlate.halves import supersede
+from streams.correlate.routes import ends_of
 from streams.indicators.index import Match
 from streams.model.access_log import AccessLogEntry, WaitingEntry
 from streams.model.connection import (
@@ -35,19 +36,19 @@ from streams.model.connection import (
     Connection,
     Destination,
 )
+from streams.model.counters import Count, LogOutcome, entry_of
 from streams.model.device import NEVER, PROXY_TIMER, Device, peek
 from streams.model.evidence import URL_LENGTH_MAX, absolute_target
 
 LINES_MAX = 4_096
 """Entries that wait per device. Beyond it the oldest `TOGETHER_MAX` are decided at once."""
 TOGETHER_MAX = 256
-GROUPS_MAX = 5_000
+TUPLES_MAX = 5_000
 """5-tuples of a device that are checked for an entry without a port. With more, no match can be shown to be the only
 one."""
-TOLD_MAX = 64
+CHECKED_MAX = 64
 """Connections containing the entry's host that are checked for it. With more, no match can be shown to be the only one."""
 TEXT_CHARS_MAX = 256
-NOBODY, SEVERAL = "no_connection", "ambiguous"
 Found = tuple[str, int, int]
 """5-tuple, index among its connections, and index of the destination; `UNNAMED` if the entry itself names the
 destination."""
@@ -63,25 +64,25 @@ class ProxyLog:
     def take(self, device: Device, event: ProxyLogged) -> None:
         """Store an entry until it is due; a repeat changes nothing. An entry without a host is only counted."""
         if not event.host:
-            self._count(device, "no_destination")
+            _count(device, LogOutcome.NO_DESTINATION)
             return
         record = identity(event.event_id, str(event.at), event.client_ip, str(event.client_port), event.host)
-        if record in device.lines:
+        if record in device.waiting_entries:
             return
-        if len(device.lines) >= LINES_MAX:
+        if len(device.waiting_entries) >= LINES_MAX:
             for oldest in _by_time(device)[:TOGETHER_MAX]:
-                self._decide(device, oldest, device.facts.now, last=True)
-        logged = _logged(event)
-        line = WaitingEntry(logged, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
+                self._decide(device, oldest, device.state.event_time, last=True)
+        entry = _logged(event)
+        waiting = WaitingEntry(entry, event.client_ip, event.client_port, event.proxy_ip, event.proxy_port, 0)
         matches = self._table.policy.match(
-            device, logged.host, logged.port, "" if logged.tunnel else logged.url, "", logged.started,
-            encrypted=logged.tunnel,
+            device, entry.host, entry.port, "" if entry.tunnel else entry.url, "", entry.started,
+            encrypted=entry.tunnel,
         )  # fmt: skip
-        line.candidates = [(match.indicator, match.partial) for match in matches]
-        device.lines[record] = line
+        waiting.candidates = [(match.indicator, match.partial) for match in matches]
+        device.waiting_entries[record] = waiting
         # One second more, so that a connection that began with the request is decided first.
-        due = min(event.at, device.facts.now) + self._table.patience + MICROS
-        self._wait(device, record, max(due, device.facts.now))
+        due = min(event.at, device.state.event_time) + self._table.patience + MICROS
+        self._wait(device, record, max(due, device.state.event_time))
 
     def wake(self, device: Device, second: int) -> None:
         """Decide entries that are due by a second of the device's clock."""
@@ -91,143 +92,143 @@ class ProxyLog:
     def finish(self, device: Device) -> None:
         """Decide all entries, as at the end of a recording."""
         for record in _by_time(device):
-            self._decide(device, record, device.facts.now, last=True)
+            self._decide(device, record, device.state.event_time, last=True)
 
     def _wait(self, device: Device, record: str, until: Micros) -> None:
-        line = device.lines[record]
-        line.due = -(-until // MICROS)
-        device.wake_at(line.due, PROXY_TIMER)
-        device.touched_lines[record] = None
+        waiting = device.waiting_entries[record]
+        waiting.due = -(-until // MICROS)
+        device.wake_at(waiting.due, PROXY_TIMER)
+        device.touched_entries[record] = None
 
     def _decide(self, device: Device, record: str, now: Micros, *, last: bool = False) -> None:
-        line = device.lines[record]
-        found = self._by_port(device, line) if line.client_port else self._by_request(device, line)
+        waiting = device.waiting_entries[record]
+        found = self._by_port(device, waiting) if waiting.client_port else self._by_request(device, waiting)
         # From then on one of several candidates may have left the state, so another would look like the only one.
-        all_there = line.logged.at - 2 * WRONG_CLOCK + self._table.linger
-        doubtful = line.client_port == 0 and now >= all_there
-        if len(found) != 1 and not (last or line.last or doubtful):
-            line.last = True
-            due = line.due * MICROS + self._table.linger
-            self._wait(device, record, min(due, all_there - MICROS) if found or not line.client_port else due)
+        all_there = waiting.entry.at - 2 * WRONG_CLOCK + self._table.linger
+        doubtful = waiting.client_port == 0 and now >= all_there
+        if len(found) != 1 and not (last or waiting.last or doubtful):
+            waiting.last = True
+            due = waiting.due * MICROS + self._table.linger
+            self._wait(device, record, min(due, all_there - MICROS) if found or not waiting.client_port else due)
             return
-        del device.lines[record]
-        device.touched_lines[record] = None
+        del device.waiting_entries[record]
+        device.touched_entries[record] = None
         if len(found) == 1 and not doubtful:
-            self._join(device, line, *found[0])
+            self._join(device, waiting, *found[0])
         else:
-            self._count(device, SEVERAL if found else NOBODY)
+            _count(device, LogOutcome.AMBIGUOUS if found else LogOutcome.NO_CONNECTION)
 
-    def _by_port(self, device: Device, line: WaitingEntry) -> list[Found]:
+    def _by_port(self, device: Device, waiting: WaitingEntry) -> list[Found]:
         """Return the connections of the client's port that were open then: those that asked for the host, else the only one.
 
         A connection without a known destination may have asked for the host as well. If a clock is wrong, the entry may
         be about a connection that was open shortly before or after. Such connections are returned too, as none is
         certain beside them.
         """
-        logged = line.logged
-        exact = f"{line.client_ip} {line.client_port} {line.proxy_ip} {line.proxy_port}"
-        straight = exact in device.groups
+        entry = waiting.entry
+        exact = f"{waiting.client_ip} {waiting.client_port} {waiting.proxy_ip} {waiting.proxy_port}"
+        straight = exact in device.connections
         asked: list[Found] = []
         unnamed: list[Found] = []
         named: list[Found] = []
         doubts: list[Found] = []
-        for key in [exact] if straight else self._to_known_proxies(device, line):
-            for number, connection in enumerate(peek(device.groups[key])):
-                of_it = [i for i, d in enumerate(connection.destinations) if is_about(logged, d) and not d.superseded]
-                if not fits(connection, logged):
-                    if fits(connection, logged, WRONG_CLOCK) and (of_it or not connection.live):
+        for key in [exact] if straight else self._to_known_proxies(device, waiting):
+            for number, connection in enumerate(peek(device.connections[key])):
+                of_it = [i for i, d in enumerate(connection.destinations) if is_about(entry, d) and not d.superseded]
+                if not fits(connection, entry):
+                    if fits(connection, entry, WRONG_CLOCK) and (of_it or not connection.live):
                         doubts.append((key, number, UNNAMED))
                     continue
-                asked += ((key, number, place) for place in of_it)
+                asked += ((key, number, index) for index in of_it)
                 if not of_it:
-                    (unnamed if _may_name(connection, logged) else named).append((key, number, UNNAMED))
+                    (unnamed if _may_name(connection, entry) else named).append((key, number, UNNAMED))
         if asked:
             return [*asked, *unnamed, *doubts]
-        if line.proxy_ip and not straight:
+        if waiting.proxy_ip and not straight:
             return []
         return [*unnamed, *named, *doubts] if unnamed or len(named) > 1 else []
 
-    def _to_known_proxies(self, device: Device, line: WaitingEntry) -> list[str]:
+    def _to_known_proxies(self, device: Device, waiting: WaitingEntry) -> list[str]:
         """Return the 5-tuples from the client's port to known proxies.
 
         Used if the log's own address is missing or is not the one that the client connects to.
         """
-        known = dict.fromkeys([*device.facts.proxies, *self._table.proxies])
-        if f"{line.proxy_ip} {line.proxy_port}" in known:
+        known = dict.fromkeys([*device.state.proxies, *self._table.proxies])
+        if f"{waiting.proxy_ip} {waiting.proxy_port}" in known:
             return []  # Clients connect to this address, and no sensor reported such a connection.
-        port = "" if line.proxy_ip or not line.proxy_port else f" {line.proxy_port}"
-        keys = (f"{line.client_ip} {line.client_port} {remote}" for remote in known if remote.endswith(port))
-        return [key for key in keys if key in device.groups]
+        port = "" if waiting.proxy_ip or not waiting.proxy_port else f" {waiting.proxy_port}"
+        keys = (f"{waiting.client_ip} {waiting.client_port} {remote}" for remote in known if remote.endswith(port))
+        return [key for key in keys if key in device.connections]
 
-    def _by_request(self, device: Device, line: WaitingEntry) -> list[Found]:
+    def _by_request(self, device: Device, waiting: WaitingEntry) -> list[Found]:
         """Return the destinations that this client asked for then; an empty list if there is none.
 
         Destinations that the entry may be about as well are appended, as none is certain beside them.
         """
         found: list[Found] = []
         possible: list[Found] = []
-        if len(device.groups) > GROUPS_MAX:
+        if len(device.connections) > TUPLES_MAX:
             return found
-        logged = line.logged
-        for looked_at, (key, number, connection) in enumerate(self._that_tell(device, line.client_ip, logged.host)):
-            if looked_at >= TOLD_MAX:
+        entry = waiting.entry
+        for checked, (key, number, connection) in enumerate(self._containing(device, waiting.client_ip, entry.host)):
+            if checked >= CHECKED_MAX:
                 return []
             _, _, proxy_ip, proxy_port, _ = ends_of(key)
-            if line.proxy_ip not in ("", proxy_ip) or line.proxy_port not in (0, proxy_port):
+            if waiting.proxy_ip not in ("", proxy_ip) or waiting.proxy_port not in (0, proxy_port):
                 continue
-            for place, destination in enumerate(connection.destinations):
-                if is_about(logged, destination) and destination.by in (BY_CONNECT, BY_URI):
-                    if fits_request(connection, destination, logged):
-                        found.append((key, number, place))
-                    elif destination.tunnel == logged.tunnel and (
-                        is_near(destination, logged, WRONG_CLOCK) or _may_be_forgotten(destination, logged)
+            for index, destination in enumerate(connection.destinations):
+                if is_about(entry, destination) and destination.by in (BY_CONNECT, BY_URI):
+                    if fits_request(connection, destination, entry):
+                        found.append((key, number, index))
+                    elif destination.tunnel == entry.tunnel and (
+                        is_near(destination, entry, WRONG_CLOCK) or _may_be_forgotten(destination, entry)
                     ):
-                        possible.append((key, number, place))
+                        possible.append((key, number, index))
         return [*found, *possible] if found else []
 
     @staticmethod
-    def _that_tell(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
+    def _containing(device: Device, client_ip: str, host: str) -> Iterator[tuple[str, int, Connection]]:
         """Yield a client's connections that contain a host's name, as 5-tuple, index and connection.
 
         Connections at rest are searched without unpacking them.
         """
         name, start = host.encode(), f"{client_ip} "
-        for key, group in device.groups.items():
-            if key.startswith(start) and (not isinstance(group, bytes) or name in group):
-                for number, connection in enumerate(peek(group)):
+        for key, connections in device.connections.items():
+            if key.startswith(start) and (not isinstance(connections, bytes) or name in connections):
+                for number, connection in enumerate(peek(connections)):
                     yield key, number, connection
 
-    def _join(self, device: Device, line: WaitingEntry, key: str, number: int, place: int) -> None:
-        group = device.group(key)
-        assert group is not None, "it was just looked at"
-        connection, logged = group[number], line.logged
-        destination = None if place == UNNAMED else connection.destinations[place]
-        if logged in connection.logged:
+    def _join(self, device: Device, waiting: WaitingEntry, key: str, number: int, index: int) -> None:
+        connections = device.connections_of(key)
+        assert connections is not None, "it was just looked at"
+        connection, entry = connections[number], waiting.entry
+        destination = None if index == UNNAMED else connection.destinations[index]
+        if entry in connection.log_entries:
             return
-        if len(connection.logged) >= LOGGED_MAX:
-            self._count(device, "too_many")
+        if len(connection.log_entries) >= LOG_ENTRIES_MAX:
+            _count(device, LogOutcome.TOO_MANY)
             return
-        connection.logged = (*connection.logged, logged)
-        connection.last = max(connection.last, min(logged.at, device.facts.now))
-        if line.client_port:
+        connection.log_entries = (*connection.log_entries, entry)
+        connection.last = max(connection.last, min(entry.at, device.state.event_time))
+        if waiting.client_port:
             self._table.is_a_proxy(device, key, connection)
-        if destination is None and logged.port:
-            self._name(connection, line)
+        if destination is None and entry.port:
+            self._name(connection, waiting)
         elif destination is not None and destination.by == BY_PROXY_LOG:
-            _count_hit(destination, line)
-            if (logged.started, logged.url) < (destination.first, destination.url):
-                destination.first, destination.url = logged.started, logged.url
-        if connection.settled:
+            _count_hit(destination, waiting)
+            if (entry.started, entry.url) < (destination.first, destination.url):
+                destination.first, destination.url = entry.started, entry.url
+        if connection.decided:
             self._table.promote(device, key, connection)
         self._table.changed(device, key)
-        self._count(device, "joined")
+        _count(device, LogOutcome.JOINED)
 
     @staticmethod
-    def _name(connection: Connection, line: WaitingEntry) -> None:
+    def _name(connection: Connection, waiting: WaitingEntry) -> None:
         """Name the connection's destination by the entry, as no other evidence names it."""
-        logged = line.logged
+        entry = waiting.entry
         for named in connection.destinations:
-            if is_about(logged, named):  # An entry that no longer fits named it.
+            if is_about(entry, named):  # An entry that no longer fits named it.
                 named.superseded = False
                 named.evidence += 1
                 break
@@ -235,17 +236,18 @@ class ProxyLog:
             if len(connection.destinations) >= DESTINATIONS_MAX:
                 connection.unreadable += 1
                 return
-            named = Destination(logged.host, logged.port, BY_PROXY_LOG, logged.started, logged.url, logged.tunnel)
+            named = Destination(entry.host, entry.port, BY_PROXY_LOG, entry.started, entry.url, entry.tunnel)
             connection.destinations.append(named)
         for guessed in connection.destinations:
             # A proxy does not log a request that was stopped on a persistent plain-text connection: its entries for
             # other requests do not contradict the verdict.
-            if guessed.by == BY_PROCESS and guessed is not named and (logged.tunnel or guessed.host == named.host):
+            if guessed.by == BY_PROCESS and guessed is not named and (entry.tunnel or guessed.host == named.host):
                 supersede(guessed)
-        _count_hit(named, line)
+        _count_hit(named, waiting)
 
-    def _count(self, device: Device, what: str) -> None:
-        self._table.count(device, f"proxy_lines:{what}")
+
+def _count(device: Device, outcome: LogOutcome) -> None:
+    device.state.counts.count(entry_of(Count.PROXY_LOG, outcome))
 
 
 def _by_time(device: Device, second: int = NEVER) -> list[str]:
@@ -253,30 +255,30 @@ def _by_time(device: Device, second: int = NEVER) -> list[str]:
 
     The order does not depend on a restart between their arrivals.
     """
-    due = ((line.due, record) for record, line in device.lines.items() if line.due <= second)
+    due = ((waiting.due, record) for record, waiting in device.waiting_entries.items() if waiting.due <= second)
     return [record for _, record in sorted(due)]
 
 
-def _count_hit(destination: Destination, line: WaitingEntry) -> None:
-    if line.candidates:
-        logged = line.logged
-        matches = tuple(Match(*one) for one in line.candidates)
-        note_hit(destination.hits, matches, logged.host, logged.port, logged.started, logged.event_id)
+def _count_hit(destination: Destination, waiting: WaitingEntry) -> None:
+    if waiting.candidates:
+        entry = waiting.entry
+        matches = tuple(Match(*one) for one in waiting.candidates)
+        note_hit(destination.hits, matches, entry.host, entry.port, entry.started, entry.event_id)
 
 
-def _may_be_forgotten(destination: Destination, logged: AccessLogEntry) -> bool:
+def _may_be_forgotten(destination: Destination, entry: AccessLogEntry) -> bool:
     """Return whether the entry may be about a later request whose time is not stored (`EVENT_IDS_MAX`)."""
     times = destination.event_ids
-    return len(times) >= EVENT_IDS_MAX and logged.at >= times[-1][0]
+    return len(times) >= EVENT_IDS_MAX and entry.at >= times[-1][0]
 
 
-def _may_name(connection: Connection, logged: AccessLogEntry) -> bool:
+def _may_name(connection: Connection, entry: AccessLogEntry) -> bool:
     """Return whether the entry may name a destination of the connection.
 
     A tunnel has one end, and a sensor's evidence of that end outweighs the log.
     """
     named = [d for d in connection.destinations if not d.superseded and d.by < BY_PROXY_LOG]
-    if logged.tunnel or connection.connect:
+    if entry.tunnel or connection.connect:
         return not named
     return all(d.by <= BY_VERDICT and not d.tunnel for d in named)
 

@@ -25,14 +25,14 @@ from streams.model.connection import (
     DESTINATIONS_MAX,
     EVENT_IDS_MAX,
     EVIDENCE_MAX,
-    FROM_KERNEL,
+    FROM_ENDPOINT,
     UNDECIDED,
     Connection,
     Destination,
-    Group,
-    Kernel,
+    EndpointRecord,
+    TupleConnections,
 )
-from streams.model.evidence import APART, FlowEvidence, add_name, keep_judged, kind_of_flow
+from streams.model.evidence import APART, FlowEvidence, add_name, keep_verdict, kind_of_flow
 from streams.model.protection import Hit
 
 COMM_CHARS = 15
@@ -44,33 +44,37 @@ def mark_of(kind: str) -> int:
     return zlib.crc32(b"sensor " + kind.encode())
 
 
-def of_same_sensor(connection: Connection, kernel: Kernel) -> Kernel | None:
+def of_same_sensor(connection: Connection, endpoint: EndpointRecord) -> EndpointRecord | None:
     """Return the record that this one continues, of the same sensor and attempt, or None."""
-    known = connection.sensor_records or ((connection.kernel,) if connection.kernel is not None else ())
+    known = connection.sensor_records or ((connection.endpoint,) if connection.endpoint is not None else ())
     for record in known:
-        if record.started == kernel.started and (record.event_id == kernel.event_id or record.sensor == kernel.sensor):
+        if record.started == endpoint.started and (
+            record.event_id == endpoint.event_id or record.sensor == endpoint.sensor
+        ):
             return record
     return None
 
 
-def same_connection(group: Group, kernel: Kernel) -> Connection | None:
+def same_connection(connections: TupleConnections, endpoint: EndpointRecord) -> Connection | None:
     """Return the one connection that another endpoint sensor reported and that this record is about, or None."""
-    found = [c for c in group if _is_another_view(c, kernel)]
+    found = [c for c in connections if _is_another_view(c, endpoint)]
     if len(found) > 1:
-        found = [c for c in found if c.kernel is not None and abs(c.kernel.started - kernel.started) <= SAME_START]
+        found = [
+            c for c in found if c.endpoint is not None and abs(c.endpoint.started - endpoint.started) <= SAME_START
+        ]
     return found[0] if len(found) == 1 else None
 
 
-def _is_another_view(connection: Connection, kernel: Kernel) -> bool:
-    own = connection.kernel
-    if own is None or abs(own.started - kernel.started) > APART:
+def _is_another_view(connection: Connection, endpoint: EndpointRecord) -> bool:
+    own = connection.endpoint
+    if own is None or abs(own.started - endpoint.started) > APART:
         return False
-    if any(record.sensor == kernel.sensor for record in connection.sensor_records or (own,)):
+    if any(record.sensor == endpoint.sensor for record in connection.sensor_records or (own,)):
         return False
-    if (own.failed and kernel.established) or (kernel.failed and own.established):
+    if (own.failed and endpoint.established) or (endpoint.failed and own.established):
         return False
-    apart = lives_apart(own.started, own.ended, kernel.started, kernel.ended)
-    return not apart and _may_be_one_process(own.process, kernel.process)
+    apart = lives_apart(own.started, own.ended, endpoint.started, endpoint.ended)
+    return not apart and _may_be_one_process(own.process, endpoint.process)
 
 
 def _may_be_one_process(one: Process, other: Process) -> bool:
@@ -80,9 +84,9 @@ def _may_be_one_process(one: Process, other: Process) -> bool:
     return not a or not b or a == b
 
 
-def merged(one: Kernel, other: Kernel) -> Kernel:
+def merged(one: EndpointRecord, other: EndpointRecord) -> EndpointRecord:
     """Merge two records of one sensor about one attempt."""
-    return Kernel(
+    return EndpointRecord(
         one.started,
         max(one.established, other.established),
         max(one.ended, other.ended),
@@ -96,62 +100,64 @@ def merged(one: Kernel, other: Kernel) -> Kernel:
     )
 
 
-def add_sensor_record(connection: Connection, kernel: Kernel) -> bool:
+def add_sensor_record(connection: Connection, endpoint: EndpointRecord) -> bool:
     """Merge another sensor's record into this connection; return False if it adds nothing."""
-    assert connection.kernel is not None, "only of a connection with an endpoint's record"
-    records = connection.sensor_records or (connection.kernel,)
-    known = of_same_sensor(connection, kernel)
+    assert connection.endpoint is not None, "only of a connection with an endpoint's record"
+    records = connection.sensor_records or (connection.endpoint,)
+    known = of_same_sensor(connection, endpoint)
     if known is not None:
-        kernel = merged(known, kernel)
-        if kernel == known:
+        endpoint = merged(known, endpoint)
+        if endpoint == known:
             return False
         records = tuple(record for record in records if record is not known)
-    if connection.identity == FROM_KERNEL and not connection.kernel_name:
-        connection.kernel_name = connection.kernel.started
-    connection.sensor_records = tuple(sorted([*records, kernel], key=_rank))
-    connection.kernel = _composed(connection.sensor_records)
+    if connection.identity == FROM_ENDPOINT and not connection.identity_start:
+        connection.identity_start = connection.endpoint.started
+    connection.sensor_records = tuple(sorted([*records, endpoint], key=_rank))
+    connection.endpoint = _composed(connection.sensor_records)
     return True
 
 
-def same_of_another(group: Group, kernel: Kernel) -> Connection | None:
+def same_of_another(connections: TupleConnections, endpoint: EndpointRecord) -> Connection | None:
     """Return the connection that has another sensor's record although this one fits that record better, or None.
 
     A connection whose identity is decided does not count, as its rows were emitted.
     """
-    return next((c for c in group if c.sensor_records and c.identity == UNDECIDED and _better_with(c, kernel)), None)
+    return next(
+        (c for c in connections if c.sensor_records and c.identity == UNDECIDED and _better_with(c, endpoint)), None
+    )
 
 
-def _better_with(connection: Connection, kernel: Kernel) -> Kernel | None:
-    own = next((record for record in connection.sensor_records if record.sensor == kernel.sensor), None)
+def _better_with(connection: Connection, endpoint: EndpointRecord) -> EndpointRecord | None:
+    own = next((record for record in connection.sensor_records if record.sensor == endpoint.sensor), None)
     if own is None:
         return None
     for record in connection.sensor_records:
-        if record is not own and abs(kernel.started - record.started) < abs(own.started - record.started):
-            apart = lives_apart(record.started, record.ended, kernel.started, kernel.ended)
-            if not apart and _may_be_one_process(record.process, kernel.process):
+        if record is not own and abs(endpoint.started - record.started) < abs(own.started - record.started):
+            apart = lives_apart(record.started, record.ended, endpoint.started, endpoint.ended)
+            if not apart and _may_be_one_process(record.process, endpoint.process):
                 return record
     return None
 
 
-def to_sensor_record(connection: Connection, kernel: Kernel) -> Kernel:
+def to_sensor_record(connection: Connection, endpoint: EndpointRecord) -> EndpointRecord:
     """Remove the record that fits this one better from the connection that has it, and return it."""
-    taken = _better_with(connection, kernel)
+    taken = _better_with(connection, endpoint)
     assert taken is not None, "only of a connection that was just found to have one"
     left = tuple(record for record in connection.sensor_records if record is not taken)
-    connection.kernel, connection.sensor_records = _composed(left), left if len(left) > 1 else ()
+    connection.endpoint, connection.sensor_records = _composed(left), left if len(left) > 1 else ()
     return taken
 
 
-def _rank(kernel: Kernel) -> tuple[int, str]:
-    return sensor_of(kernel.sensor).clock_rank, kernel.event_id
+def _rank(endpoint: EndpointRecord) -> tuple[int, str]:
+    return sensor_of(endpoint.sensor).clock_rank, endpoint.event_id
 
 
-def _composed(records: tuple[Kernel, ...]) -> Kernel:
+def _composed(records: tuple[EndpointRecord, ...]) -> EndpointRecord:
     """Merge the records of several sensors into one; the first has the best clock."""
     best = records[0]
     established = any(record.established for record in records)
     ended = best.ended or max(record.ended for record in records)
-    return Kernel(
+    return EndpointRecord(
         best.started,
         best.established or (best.started if established else 0),
         max(ended, best.started) if ended else 0,
@@ -167,14 +173,14 @@ def _composed(records: tuple[Kernel, ...]) -> Kernel:
 
 def _richest(processes: Iterable[Process]) -> Process:
     """Merge several sensors' views of a process: the one with the most fields, its gaps filled by the others."""
-    by_fields = sorted(processes, key=lambda process: -len(_told(process)))
-    told: dict[str, object] = {}
+    by_fields = sorted(processes, key=lambda process: -len(_known_fields(process)))
+    fields: dict[str, object] = {}
     for process in by_fields:
-        told = {**_told(process), **told}
-    return replace(by_fields[0], **told)
+        fields = {**_known_fields(process), **fields}
+    return replace(by_fields[0], **fields)
 
 
-def _told(process: Process) -> dict[str, object]:
+def _known_fields(process: Process) -> dict[str, object]:
     fields = ((name, getattr(process, name)) for name in process.__struct_fields__)
     return {name: value for name, value in fields if value not in (None, "", 0)}
 
@@ -182,31 +188,31 @@ def _told(process: Process) -> dict[str, object]:
 # Network sensors
 
 
-def may_have_twin(group: Group, flow: Connection) -> bool:
+def may_have_twin(connections: TupleConnections, flow: Connection) -> bool:
     """Return whether another kind of sensor reported a connection that this flow may be."""
-    return any(other is not flow and not other.held and _may_be_one(other, flow) for other in group)
+    return any(other is not flow and not other.held and _may_be_one(other, flow) for other in connections)
 
 
-def twin(group: Group, flow: Connection) -> Connection | None:
+def twin(connections: TupleConnections, flow: Connection) -> Connection | None:
     """Return the one connection that this flow is another view of; None if there are several or other flows may be it too."""
     kind = flow.flow_kind
-    views = [c for c in group if c is not flow and not c.held and _may_be_one(c, flow)]
+    views = [c for c in connections if c is not flow and not c.held and _may_be_one(c, flow)]
     near = [c for c in views if _is_near(c, flow)]
     found = near if len(near) == 1 else views
     if len(found) != 1:
         return None
-    rivals = [c for c in group if c is not flow and c.flow_kind == kind and _may_be_one(found[0], c)]
+    rivals = [c for c in connections if c is not flow and c.flow_kind == kind and _may_be_one(found[0], c)]
     if rivals and (not near or any(_is_near(found[0], rival) for rival in rivals)):
         return None
-    kernels = [c for c in group if c.kernel is not None and not c.first and may_be_flow_of(c.kernel, flow)]
+    endpoints = [c for c in connections if c.endpoint is not None and not c.first and may_be_flow_of(c.endpoint, flow)]
     # If neither flow has an endpoint record, one free record may belong to both.
-    if not near and len(kernels) > (found[0].kernel is None and flow.kernel is None):
+    if not near and len(endpoints) > (found[0].endpoint is None and flow.endpoint is None):
         return None
     return found[0]
 
 
 def _start(flow: Connection) -> Micros:
-    return flow.flow_started or (flow.kernel.started if flow.kernel is not None else 0)
+    return flow.flow_started or (flow.endpoint.started if flow.endpoint is not None else 0)
 
 
 def _is_near(one: Connection, other: Connection) -> bool:
@@ -215,7 +221,7 @@ def _is_near(one: Connection, other: Connection) -> bool:
 
 def _may_be_one(one: Connection, other: Connection) -> bool:
     """Return whether two kinds of sensors reported the flows and nothing contradicts one connection."""
-    if not one.first or not other.first or (one.kernel is not None and other.kernel is not None):
+    if not one.first or not other.first or (one.endpoint is not None and other.endpoint is not None):
         return False
     if one.flow_kind == other.flow_kind:  # The most common case if many connections share a 5-tuple.
         return False
@@ -250,32 +256,32 @@ def absorb(connection: Connection, view: Connection) -> None:
     connection.flow_ended = max(connection.flow_ended, view.flow_ended)
     connection.bytes_sent = max(connection.bytes_sent, view.bytes_sent)
     connection.bytes_received = max(connection.bytes_received, view.bytes_received)
-    for told in ("answered", "midstream", "tls", "connect", "asked", "inner_flags"):
-        setattr(connection, told, getattr(connection, told) | getattr(view, told))
+    for field in ("answered", "midstream", "tls", "connect", "asked", "name_flags"):
+        setattr(connection, field, getattr(connection, field) | getattr(view, field))
     connection.summarised += view.summarised
     connection.unreadable += view.unreadable
     connection.first = min(connection.first, view.first)
     connection.last = max(connection.last, view.last)
     mark = mark_of(kind)
     connection.seen = [*connection.seen, *(evidence ^ mark for evidence in view.seen)][-EVIDENCE_MAX:]
-    for inner in view.inner:
-        add_name(connection, inner)
+    for observed in view.names:
+        add_name(connection, observed)
     for destination in view.destinations:
         _add_view(connection, destination, kind)
-    for judged in view.judged:
-        keep_judged(connection, judged)
+    for verdict in view.verdicts:
+        keep_verdict(connection, verdict)
     _add_hits(connection.hits, view.hits)
-    connection.logged += tuple(line for line in view.logged if line not in connection.logged)
-    if connection.kernel is None:
-        connection.kernel, connection.sensor_records = view.kernel, view.sensor_records
-        connection.kernel_name, connection.guesses = view.kernel_name, view.guesses
+    connection.log_entries += tuple(entry for entry in view.log_entries if entry not in connection.log_entries)
+    if connection.endpoint is None:
+        connection.endpoint, connection.sensor_records = view.endpoint, view.sensor_records
+        connection.identity_start, connection.guesses = view.identity_start, view.guesses
 
 
 def _add_view(connection: Connection, view: Destination, kind: str) -> None:
     _count_apart(view, kind, view.requests)
     view.requests = 0
     if view.by <= BY_CONNECT:
-        connection.inner = [inner for inner in connection.inner if inner.name != view.host]
+        connection.names = [observed for observed in connection.names if observed.name != view.host]
     for found in connection.destinations:
         if (found.host, found.port) == (view.host, view.port):
             break
@@ -298,7 +304,7 @@ def _add_view(connection: Connection, view: Destination, kind: str) -> None:
     _add_hits(found.hits, view.hits)
 
 
-def told_by_another(connection: Connection) -> None:
+def reported_by_another(connection: Connection) -> None:
     """Attribute all evidence so far to a sensor without flow ids, as another sensor now reports the connection too."""
     connection.flow_ids, connection.flow_kinds = ("",), (connection.flow_kind, "")
     connection.seen = [evidence ^ mark_of("") for evidence in connection.seen]

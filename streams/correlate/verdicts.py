@@ -8,8 +8,9 @@ from schemas.address import split_authority
 from schemas.events import UNNAMED_TARGET, Action, ProcessVerdict, Verdict
 from streams.assess.mode_history import prove
 from streams.correlate.connections import ConnectionTable
-from streams.correlate.lifecycle import LEAP, ends_of
+from streams.correlate.lifecycle import LEAP
 from streams.correlate.process_verdicts import ProcessVerdicts
+from streams.correlate.routes import ends_of
 from streams.correlate.sensor_merge import count_for_its_sensor
 from streams.model.connection import (
     AUDITED,
@@ -23,11 +24,11 @@ from streams.model.connection import (
 )
 from streams.model.device import Device
 from streams.model.evidence import (
-    JUDGEMENT,
+    VERDICT,
     absolute_target,
     add_destination,
-    add_judged,
     add_name,
+    add_verdict,
     evidence_key,
     kind_of_flow,
 )
@@ -48,8 +49,8 @@ class Verdicts:
         key, connection = table.locate(device, event, event.started)
         table.http_seen(device, event.at)
         self._prove_mode(device, event)
-        said = f"{event.tx} {event.title} {event.host} {event.target}"
-        if not table.is_new(device, connection, event, evidence_key(JUDGEMENT, event.at, zlib.crc32(said.encode()))):
+        content = f"{event.tx} {event.title} {event.host} {event.target}"
+        if not table.is_new(device, connection, event, evidence_key(VERDICT, event.at, zlib.crc32(content.encode()))):
             return
         if event.started:
             connection.flow_started = min(connection.flow_started or event.started, event.started)
@@ -58,9 +59,9 @@ class Verdicts:
         host, port, url, tunnel = event.host, 0, "", False
         if event.target == UNNAMED_TARGET:
             table.learn(device, key, answered=False)
-            connection.asked |= ends_of(key)[4] not in device.facts.proxies
+            connection.asked |= ends_of(key)[4] not in device.state.proxies
             connection.unreadable += 1
-            connection.inner_flags |= bits
+            connection.name_flags |= bits
             port = event.port
         elif event.method == "CONNECT":
             connection.connect = connection.asked = tunnel = True
@@ -74,7 +75,7 @@ class Verdicts:
                 )
                 _count_once(connection, asked, event, again=again)
             else:
-                connection.inner_flags |= bits
+                connection.name_flags |= bits
         elif event.method:
             named, port, url = absolute_target(event.target)
             host = named or host
@@ -87,19 +88,19 @@ class Verdicts:
                 )
                 _count_once(connection, asked, event, again=again)
             else:
-                connection.inner_flags |= bits
+                connection.name_flags |= bits
                 add_name(connection, ObservedName(event.at, host, False, False, event.event_id, True))
         else:
             tunnel = True
-            connection.inner_flags |= bits
+            connection.name_flags |= bits
             add_name(connection, ObservedName(event.at, host, True, False, event.event_id, True))
         candidates = table.policy.match(
             device, host, port or event.flow.remote_port, "" if tunnel else url, "", event.at, encrypted=tunnel
         )
-        add_judged(connection, event, host, port, url, tunnel, bits, candidates)
+        add_verdict(connection, event, host, port, url, tunnel, bits, candidates)
         table.after_names(device, key, connection)
         if event.started and not connection.held:
-            table.join_late(device, key, connection, surely=not connection.settled)
+            table.join_late(device, key, connection, surely=not connection.decided)
 
     def take_of_process(self, device: Device, event: ProcessVerdict) -> None:
         """Apply a verdict that names a process and a destination but no connection."""
@@ -108,7 +109,7 @@ class Verdicts:
         self._process_verdicts.take(device, event, _BITS[event.action])
 
     def _prove_mode(self, device: Device, event: Verdict | ProcessVerdict) -> None:
-        if event.at >= device.facts.now - LEAP and prove(device, event.at, event.action, event.event_id):
+        if event.at >= device.state.event_time - LEAP and prove(device, event.at, event.action, event.event_id):
             self._table.mode_history_changed(device)
 
 
@@ -116,9 +117,9 @@ def _was_stopped(connection: Connection, event: Verdict, host: str) -> bool:
     """Return whether another rule of the same sensor stopped the same request."""
     sensor = kind_of_flow(event)
     return any(
-        (judged.request, judged.host, judged.sensor) == (event.tx + 1, host, sensor)
-        and judged.flags & (BLOCKED | WARNED)
-        for judged in connection.judged
+        (verdict.request, verdict.host, verdict.sensor) == (event.tx + 1, host, sensor)
+        and verdict.flags & (BLOCKED | WARNED)
+        for verdict in connection.verdicts
     )
 
 

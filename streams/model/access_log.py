@@ -9,7 +9,7 @@ from schemas.indicators import Indicator
 
 
 class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """One line of a proxy's access log: a request, or a tunnel once it is closed."""
+    """Entry of a proxy's access log: a request, or a tunnel once it is closed."""
 
     at: Micros
     started: Micros
@@ -36,7 +36,7 @@ class AccessLogEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
 class WaitingEntry(msgspec.Struct, array_like=True, gc=False):
     """Access-log entry that waits for its connection."""
 
-    logged: AccessLogEntry
+    entry: AccessLogEntry
     client_ip: str
     client_port: int
     proxy_ip: str

@@ -1,6 +1,6 @@
 """The merged evidence of one TCP connection.
 
-A `Connection` combines the endpoint record (`Kernel`), the network sensor's flow and the requested destinations. Times
+A `Connection` combines the endpoint record (`EndpointRecord`), the network sensor's flow and the requested destinations. Times
 merge by minimum and maximum, flags by bitwise or, evidence by set. The result does not depend on the order of arrival, and
 repeated evidence changes nothing. Rows (`streams.rows.network_events`) are functions of a `Connection`.
 """
@@ -11,19 +11,20 @@ import msgspec
 
 from schemas.events import Micros, Process
 from streams.model.access_log import AccessLogEntry
+from streams.model.counters import Entry
 from streams.model.process_table import Run
-from streams.model.protection import Counted, Hit, Judged
+from streams.model.protection import Counted, Hit, RequestVerdict
 
 EVIDENCE_MAX = 256
 """Pieces of evidence kept per connection to detect repeats. Beyond it the oldest is evicted; its repeat counts again."""
 EVENT_IDS_MAX = 16
 DESTINATIONS_MAX = 256
 """Destinations kept per connection. Further ones are only counted, without a name."""
-INNER_MAX = 16
+NAMES_MAX = 16
 """Observed names kept per connection. Further ones are ignored."""
-JUDGED_MAX = 256
+VERDICTS_MAX = 256
 """Requests with a verdict kept per connection. Beyond it the oldest, already reported one is evicted; its repeat counts again."""
-GROUP_MAX = 64
+TUPLE_CONNECTIONS_MAX = 64
 """Connections kept per 5-tuple, as each event of a 5-tuple scans all of them. Beyond it the oldest is emitted and evicted."""
 
 REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32, 64
@@ -31,24 +32,28 @@ REACHED, FAILED, ASKED, BLOCKED, AUDITED, WARNED, BYPASSED = 1, 2, 4, 8, 16, 32,
 STOPPED = BLOCKED | WARNED | BYPASSED
 """Verdicts that only a device in block mode issues."""
 
-BY_CONNECT, BY_URI, BY_VERDICT, BY_JUDGED_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
+BY_CONNECT, BY_URI, BY_VERDICT, BY_VERDICT_NAME, BY_HOST, BY_SNI, BY_PROXY_LOG, BY_PROCESS = 1, 2, 3, 4, 5, 6, 7, 8
 BY_SOCKS = -1
-"""The evidence that named a destination, best first; 0 is none. From `BY_JUDGED_NAME` on, better evidence may still arrive.
+"""The evidence that named a destination, best first; 0 is none. From `BY_VERDICT_NAME` on, better evidence may still arrive.
 SOCKS and CONNECT both name the end of a tunnel; no connection has both."""
 
-JUDGED_BUMP = 64
-"""A step of a version's evidence that exceeds what endpoint records can add."""
-UNDECIDED, FROM_KERNEL, FROM_FLOW = 0, 1, 2
+VERDICT_BUMP = 64
+"""Pieces of evidence (`streams.assess.version`) that exceed what endpoint records can add."""
+UNDECIDED, FROM_ENDPOINT, FROM_FLOW = 0, 1, 2
 """The source of a connection's identity, fixed when its first row is emitted."""
 
 
-class Kernel(msgspec.Struct, array_like=True, gc=False):
+class EndpointRecord(msgspec.Struct, array_like=True, gc=False):
     """Endpoint record of a connection."""
 
     started: Micros
+    """Time of the attempt to connect."""
     established: Micros
+    """Time at which the handshake was complete; 0 if unknown."""
     ended: Micros
+    """0 if not reported."""
     failed: bool
+    """The handshake failed."""
     process: Process
     event_id: str
     bytes_sent: int = -1
@@ -75,20 +80,32 @@ class Destination(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     host: str
     port: int
+    """0 if unknown."""
     by: int
+    """The best evidence that named it (`BY_CONNECT` and so on)."""
     first: Micros
+    """Time of the earliest request."""
     url: str
+    """URL without its query of the earliest request, or `host:port`."""
     tunnel: bool = False
     """True for the end of a CONNECT tunnel, False for a host of plain requests."""
     flags: int = 0
+    """Bits of its requests (`REACHED` and so on)."""
     evidence: int = 0
+    """Number of pieces of evidence, for the version."""
     requests: int = 0
+    """Number of requests that the first network sensor reported."""
     status: int = 0
+    """HTTP status of the latest response; 0 for none."""
     status_at: Micros = 0
     event_ids: list[tuple[Micros, str]] = []
+    """Time and id of its records, sorted; the first `EVENT_IDS_MAX`."""
     superseded: bool = False
+    """A better name arrived, or the evidence that named it no longer fits."""
     sent: int = 0
+    """Version of the emitted row; 0 before the first."""
     moved: bool = False
+    """The emitted row is wrong: the next one needs a higher version."""
     bump: int = 0
     """Added to the version once an emitted row turned out to contain another connection's half."""
     hits: list[Hit] = []
@@ -110,7 +127,8 @@ class ObservedName(msgspec.Struct, array_like=True, gc=False):
     outer: bool
     """TLS from the first byte: the name is addressed to the remote end, not sent inside a tunnel."""
     event_id: str
-    judged: bool = False
+    has_verdict: bool = False
+    """A verdict names it."""
 
 
 class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -122,16 +140,16 @@ class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """0 if no sensor reported the end."""
     flow_ids: tuple[str, ...]
     """Network sensors' ids of the flow, the first sensor's first; empty if none reported it."""
-    kernels: tuple[tuple[str, Micros], ...]
+    endpoints: tuple[tuple[str, Micros], ...]
     """Endpoint sensors that reported the connection, each with the start by its own clock; the best clock comes first."""
     from_flow: bool
     """The rows' identity comes from the flow, not from the endpoint record."""
-    kernel_name: Micros
-    """The start that the rows' identity rests on, if it is not the first of `kernels`."""
+    identity_start: Micros
+    """The start that the rows' identity rests on, if it is not the first of `endpoints`."""
     row_name: str
     """The name that the destination rows' identity rests on, if it is not the first of `flow_ids`."""
-    told: tuple[int, ...]
-    """Destinations with emitted rows, as numbers (`streams.correlate.departed.told_as`)."""
+    emitted: tuple[int, ...]
+    """Destinations with emitted rows, as numbers (`streams.correlate.departed.emitted_as`)."""
     flow_kinds: tuple[str, ...] = ()
     """Kinds of `flow_ids`, in the same order."""
 
@@ -139,15 +157,21 @@ class Departed(msgspec.Struct, array_like=True, gc=False, frozen=True):
 class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """TCP connection with its merged evidence."""
 
-    kernel: Kernel | None = None
+    endpoint: EndpointRecord | None = None
     flow_id: str = ""
+    """The first network sensor's id of the flow."""
     flow_started: Micros = 0
     flow_ended: Micros = 0
+    """`flow_started` and `flow_ended`: start and end as network sensors reported them; 0 if unknown."""
     bytes_sent: int = 0
     bytes_received: int = 0
+    """`bytes_sent` and `bytes_received`: by the network sensors' flow summaries."""
     answered: bool = False
+    """The remote end answered the handshake."""
     midstream: bool = False
+    """A network sensor did not observe the beginning."""
     tls: bool = False
+    """TLS from the first byte."""
     summarised: int = 0
     """Distinct flow summaries merged."""
     first: Micros = 0
@@ -160,39 +184,46 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     """The connection carried a request that only a proxy receives."""
     unreadable: int = 0
     """Number of requests that name no destination."""
-    inner_flags: int = 0
+    name_flags: int = 0
+    """Bits of verdicts on the observed names."""
     moved: bool = False
+    """The emitted row is wrong: the next one needs a higher version."""
     bump: int = 0
     """Added to the version once an emitted row turned out to contain another connection's half."""
     identity: int = UNDECIDED
-    settled: bool = False
+    """`UNDECIDED`, `FROM_ENDPOINT` or `FROM_FLOW`."""
+    decided: bool = False
+    """The waiting time is over. Later evidence still replaces the rows."""
     sent: int = 0
-    booked: str = ""
-    """The counter that includes the connection: `resolved:…` or `unresolved:…`; "" while it waits."""
+    """Version of the emitted connection row; 0 before the first."""
+    booked: Entry = Entry("")
+    """The counter that includes the connection: `Count.RESOLVED` or `Count.UNRESOLVED`; "" while it waits."""
     due: int = 0
     """The second at which the connection's timer fires."""
     number: int = 0
     """Position of the 5-tuple in the order in which the device's 5-tuples were first seen."""
-    judged_bump: int = 0
+    verdict_bump: int = 0
+    """Pieces of evidence added to the versions of verdict rows, in steps of `VERDICT_BUMP`."""
     tunnel_rows: list[int] = []
     """Emitted versions of the rows of tunnels with a verdict, in the order of their CONNECT."""
-    inner: list[ObservedName] = []
+    names: list[ObservedName] = []
     destinations: list[Destination] = []
-    judged: list[Judged] = []
+    verdicts: list[RequestVerdict] = []
     seen: list[int] = []
+    """Numbers of the pieces of evidence so far (`streams.model.evidence.evidence_key`)."""
     hits: list[Hit] = []
     """Indicators that match an observed name or the remote end."""
     counted: dict[str, Counted] = {}
     """The contribution to alerts, by finding."""
-    looked_at: bool = False
+    baseline_checked: bool = False
     """The route was checked against the egress baseline (`streams.alerts.egress_baseline`). The check runs once."""
-    logged: tuple[AccessLogEntry, ...] = ()
+    log_entries: tuple[AccessLogEntry, ...] = ()
     """Access-log entries of the proxy."""
     row_name: str = ""
     """The name used for the destination rows' identity before the sensor's flow id was known; "" if the flow id is used."""
-    sensor_records: tuple[Kernel, ...] = ()
-    """Records of several endpoint sensors, from which `kernel` is merged (`sensor_merge.py`); empty with one sensor."""
-    kernel_name: Micros = 0
+    sensor_records: tuple[EndpointRecord, ...] = ()
+    """Records of several endpoint sensors, from which `endpoint` is merged (`sensor_merge.py`); empty with one sensor."""
+    identity_start: Micros = 0
     """The start that the identity was made from, if a better clock was reported later."""
     flow_ids: tuple[str, ...] = ()
     """Further network sensors' ids of the flow."""
@@ -229,20 +260,20 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
     @property
     def rows_left(self) -> bool:
         """Return whether rows or verdicts of the connection were emitted."""
-        return self.sent > 0 or any(d.sent for d in self.destinations) or any(j.sent for j in self.judged)
+        return self.sent > 0 or any(d.sent for d in self.destinations) or any(verdict.sent for verdict in self.verdicts)
 
     @property
     def started(self) -> Micros:
         """Return the time of establishment, or the best approximation from the evidence."""
-        if self.kernel is not None:
-            return self.kernel.established or self.kernel.started
+        if self.endpoint is not None:
+            return self.endpoint.established or self.endpoint.started
         return self.flow_started or self.first
 
     @property
     def ended(self) -> Micros:
         """Return the time of the end; 0 if no sensor reported it."""
-        kernel_ended = self.kernel.ended if self.kernel is not None else 0
-        return kernel_ended or self.flow_ended
+        endpoint_ended = self.endpoint.ended if self.endpoint is not None else 0
+        return endpoint_ended or self.flow_ended
 
     def swap_flow(self, other: Connection) -> None:
         """Exchange the network sensor's evidence with another connection; the endpoint record and the identity stay."""
@@ -253,14 +284,14 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
         self.was_another()
         other.was_another()
 
-    def swap_kernel(self, other: Connection) -> None:
+    def swap_endpoint(self, other: Connection) -> None:
         """Exchange the endpoint records; reset an identity that was made from one."""
-        self.kernel, other.kernel = other.kernel, self.kernel
+        self.endpoint, other.endpoint = other.endpoint, self.endpoint
         self.sensor_records, other.sensor_records = other.sensor_records, self.sensor_records
         self.guesses, other.guesses = other.guesses, self.guesses
-        self.kernel_name, other.kernel_name = 0, 0
+        self.identity_start, other.identity_start = 0, 0
         for connection in (self, other):
-            if connection.identity == FROM_KERNEL:
+            if connection.identity == FROM_ENDPOINT:
                 connection.identity, connection.sent = UNDECIDED, 0
             connection.was_another()
 
@@ -271,8 +302,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
             destination.moved = True
         for counted in self.counted.values():
             counted.stamp = 0
-        if self.tunnel_rows or any(judged.sent for judged in self.judged):
-            self.judged_bump += JUDGED_BUMP
+        if self.tunnel_rows or any(verdict.sent for verdict in self.verdicts):
+            self.verdict_bump += VERDICT_BUMP
 
     def is_new(self, evidence: int) -> bool:
         """Record a piece of evidence; return False for a repeat."""
@@ -286,8 +317,8 @@ class Connection(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 FLOW_FIELDS = (
     *("flow_id", "flow_started", "flow_ended", "bytes_sent", "bytes_received", "answered", "midstream", "tls", "first"),
-    *("summarised", "connect", "asked", "unreadable", "inner_flags", "inner", "destinations", "judged", "seen"),
-    *("judged_bump", "tunnel_rows", "hits", "counted", "looked_at", "logged", "row_name"),
+    *("summarised", "connect", "asked", "unreadable", "name_flags", "names", "destinations", "verdicts", "seen"),
+    *("verdict_bump", "tunnel_rows", "hits", "counted", "baseline_checked", "log_entries", "row_name"),
     *("flow_ids", "flow_kinds", "held"),
 )
-Group = list[Connection]
+TupleConnections = list[Connection]

@@ -1,7 +1,7 @@
-"""State of one device: its facts, its connections by 5-tuple, its alerts and their timers.
+"""State of one device: its clock and counters, its connections by 5-tuple, its alerts and their timers.
 
-The connections of one 5-tuple form a group. A group in use is a list of objects. An idle group is packed into bytes, which
-takes about a quarter of the memory and gives the garbage collector nothing to traverse.
+The connections of a 5-tuple in use are a list of objects. Idle ones are packed into bytes, which takes about a quarter of the
+memory and gives the garbage collector nothing to traverse.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import msgspec
 from schemas.events import Micros, ProtectionMode
 from schemas.tables import ModeStatus
 from streams.model.access_log import WaitingEntry
-from streams.model.connection import Connection, Group
+from streams.model.connection import Connection, TupleConnections
+from streams.model.counters import Counters
 from streams.model.protection import AlertState, Counted, ModeEntry, Span, UnattributedVerdict
 from streams.model.sequence_gaps import Sensor
 
@@ -30,11 +31,11 @@ PIDS_MIN, PIDS_MAX = 64, 1_024
 ESTABLISHED_MS = 3_600_000
 """Milliseconds of log time between a device's first and latest message from which on the device is established."""
 NEVER: Micros = 1 << 62
-VERDICT_TIMER, PROXY_TIMER, DEPARTED_TIMER = "loose", "proxy lines", "departed"
+VERDICT_TIMER, PROXY_TIMER, DEPARTED_TIMER = "process verdicts", "access log", "departed"
 """Timer names of unattributed verdicts, access-log entries and tombstones. No 5-tuple has such a name."""
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(Group).decode
+_unpack = msgspec.msgpack.Decoder(TupleConnections).decode
 _pack_alert = msgspec.msgpack.Encoder().encode
 _unpack_alert = msgspec.msgpack.Decoder(AlertState).decode
 _pack_sensor = msgspec.msgpack.Encoder().encode
@@ -45,10 +46,10 @@ _pack_period = msgspec.msgpack.Encoder().encode
 _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
-class Facts(msgspec.Struct, array_like=True, gc=False):
+class DeviceState(msgspec.Struct, array_like=True, gc=False):
     """Device-wide state."""
 
-    now: Micros = 0
+    event_time: Micros = 0
     """The device's clock: the time of its latest event. While the device is quiet, the elapsed log time is added on use."""
     logged_ms: int = 0
     """Log time of the latest message, in milliseconds."""
@@ -58,14 +59,14 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """Time of the earliest network sensor event; 0 for none."""
     http_first: Micros = 0
     """Time of the earliest HTTP-level event; 0 for none, when network protection shows nothing."""
-    kernel_seen: bool = False
+    endpoint_seen: bool = False
     """The endpoint also reports its connections."""
     modes: list[ModeEntry] = []
     """Changes of the protection mode, sorted by time (`streams.assess.mode_history`)."""
     modes_gone: int = 0
     """Number of changes removed from `modes` because they were too old or were corrected."""
     modes_version: int = 0
-    modes_heard: dict[ProtectionMode, list[ModeEntry]] = {}
+    mode_reports: dict[ProtectionMode, list[ModeEntry]] = {}
     """The latest reports of each mode, sorted by time, including those that changed nothing."""
     settings_mode: str = ""
     """The mode in the settings at the last check."""
@@ -73,12 +74,12 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     """A time far from the clock that one event claimed. The clock follows once a second event agrees."""
     proxies: dict[str, bool] = {}
     """Learnt proxies as `ip port`; True if the remote end answered as a proxy."""
-    groups_seen: int = 0
+    tuples_seen: int = 0
     """Number of 5-tuples seen so far; the next new 5-tuple gets it as its number."""
-    counts: dict[str, int] = {}
-    heard: Micros = 0
+    counts: Counters = msgspec.field(default_factory=Counters)
+    reported_at: Micros = 0
     """The device's clock at its last report; 0 before the first."""
-    heard_ms: int = 0
+    reported_ms: int = 0
     """Log time of that report. `logged_ms` also covers unreadable lines and lines with an implausible time."""
     baseline: Micros = 0
     """The longest recent quiet period, in microseconds."""
@@ -108,33 +109,31 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
         return self.logged_ms - self.first_ms >= ESTABLISHED_MS
 
 
-def peek(found: Group | bytes) -> Group:
-    """Return the connections of a 5-tuple for reading only; a packed group stays packed."""
+def peek(found: TupleConnections | bytes) -> TupleConnections:
+    """Return the connections of a 5-tuple for reading only; packed ones stay packed."""
     return _unpack(found) if isinstance(found, bytes) else found
 
 
 class Device:
-    """State of one device: facts, groups by 5-tuple, alerts, sensors and connection timers."""
+    """One device: its state, connections by 5-tuple, alerts, sensors and connection timers."""
 
     __slots__ = (
         "alerts",
         "by_pid",
+        "connections",
         "departed",
         "departed_count",
         "dirty",
         "dirty_alerts",
         "dirty_number",
-        "facts",
+        "evicted_alerts",
         "forget_due",
         "fresh_alerts",
-        "groups",
         "groups_in",
         "heap",
         "held_alerts",
         "held_due",
         "held_sent",
-        "last_words",
-        "lines",
         "mode_rows",
         "name",
         "next_due",
@@ -149,28 +148,30 @@ class Device:
         "read",
         "sensors",
         "size",
+        "state",
         "timers",
         "times",
         "touched",
         "touched_alerts",
         "touched_departed",
-        "touched_lines",
+        "touched_entries",
         "touched_processes",
         "touched_sensors",
         "unattributed_changed",
+        "waiting_entries",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.facts = Facts()
-        self.groups: dict[str, Group | bytes] = {}
+        self.state = DeviceState()
+        self.connections: dict[str, TupleConnections | bytes] = {}
         self.alerts: dict[str, AlertState] = {}
         self.timers: dict[int, str | dict[str, None]] = {}
         """5-tuples with a timer, by second. A second with one 5-tuple stores the bare name, because a dict takes as much
-        memory as the group's state; "" if its only timer was cancelled."""
+        memory as the connection's state; "" if its only timer was cancelled."""
         self.sensors: dict[str, Sensor] = {}
         """Sensors by dialect and name, separated by a zero byte."""
-        self.lines: dict[str, WaitingEntry] = {}
+        self.waiting_entries: dict[str, WaitingEntry] = {}
         """Access-log entries that wait for their connection (`streams.correlate.proxy_log`)."""
         self.processes: dict[int, bytes] = {}
         """Packed process records by PID (`streams.correlate.processes`)."""
@@ -183,9 +184,9 @@ class Device:
         self.programs_listed = 0
         """Upper bound on the number of entries in `programs`."""
         self.parked: dict[str, None] = {}
-        """Groups that are due to leave by the log's time, but not yet by the device's own clock."""
+        """5-tuples whose connections are due to leave by the log's time, but not yet by the device's own clock."""
         self.size = 0
-        """Number of connections in all groups."""
+        """Number of connections of all 5-tuples."""
         self.departed: dict[int, dict[str, bytes]] = {}
         """Packed tombstones (`departed.py`), by second of expiry and by 5-tuple."""
         self.departed_count = 0
@@ -194,14 +195,14 @@ class Device:
         self.next_due = 1 << 62
         self.read = 0
         self.parsed = 0
-        """Read and parsed lines of the current message; `facts.counts` includes them after the message."""
+        """Read and parsed lines of the current message; `state.counts` includes them after the message."""
         self.times: list[Micros] = []
         """Event times of these lines."""
         self.mode_rows: list[tuple[Span, ModeStatus, int]] = []
         """Pending rows of the mode history, with their version."""
         self.orphaned: list[Counted] = []
         """Alert contributions of connections that turned out to be another connection's half."""
-        self.last_words: list[AlertState] = []
+        self.evicted_alerts: list[AlertState] = []
         """Alerts that were evicted before their latest change was published."""
         self.unattributed_changed = False
         """Rows of unattributed verdicts may have changed."""
@@ -228,27 +229,27 @@ class Device:
         self.touched_alerts: dict[str, None] = {}
         self.touched_sensors: dict[str, None] = {}
         self.touched_departed: dict[int, None] = {}
-        self.touched_lines: dict[str, None] = {}
+        self.touched_entries: dict[str, None] = {}
         self.touched_processes: dict[int, None] = {}
-        """The `touched` fields: groups, alerts, sensors, tombstone periods, access-log entries and processes that changed since
+        """The `touched` fields: 5-tuples, alerts, sensors, tombstone periods, access-log entries and processes that changed since
         the last checkpoint, in the order of change."""
 
-    def group(self, key: str) -> Group | None:
+    def connections_of(self, key: str) -> TupleConnections | None:
         """Return the connections of a 5-tuple, unpacked for changes; None if the device has none."""
-        found = self.groups.get(key)
+        found = self.connections.get(key)
         if found.__class__ is bytes:
             found = _unpack(found)
-            self.groups[key] = found
+            self.connections[key] = found
         return found  # type: ignore[return-value]  # bytes were just unpacked
 
     def rest(self, key: str) -> None:
-        """Pack a group that is expected to stay idle."""
-        found = self.groups[key]
+        """Pack the connections of a 5-tuple that are expected to stay idle."""
+        found = self.connections[key]
         if found.__class__ is not bytes:
-            self.groups[key] = _pack(found)
+            self.connections[key] = _pack(found)
 
     def wake_at(self, second: int, key: str) -> None:
-        """Schedule the timer of a group at this second of the device's clock."""
+        """Schedule the timer of a 5-tuple at this second of the device's clock."""
         waiting = self.timers.get(second)
         if waiting is None:
             self.timers[second] = key
@@ -262,10 +263,10 @@ class Device:
             self.timers[second] = {waiting: None, key: None}
 
     def let_sleep(self, connection: Connection, key: str) -> None:
-        """Cancel the timer of a connection that leaves or gets a new timer, unless another connection of its group shares it."""
+        """Cancel the timer of a connection that leaves or gets a new timer, unless another one of its 5-tuple shares it."""
         waiting = self.timers.get(connection.due)
         if not waiting or any(
-            other.due == connection.due for other in self.group(key) or () if other is not connection
+            other.due == connection.due for other in self.connections_of(key) or () if other is not connection
         ):
             return
         if isinstance(waiting, dict):
@@ -276,10 +277,10 @@ class Device:
             self._see_next_due()
 
     def due_until(self, second: int) -> tuple[int, list[str]] | None:
-        """Remove and return the earliest due second with its groups; None if no timer is due.
+        """Remove and return the earliest due second with its 5-tuples; None if no timer is due.
 
-        The groups are sorted, so that a device restored from its state handles them in the same order. The order matters
-        because a group may begin an alert, and alerts are numbered.
+        The 5-tuples are sorted, so that a device restored from its state handles them in the same order. The order matters
+        because a connection may begin an alert, and alerts are numbered.
         """
         if not self.heap or self.heap[0] > second:
             return None
@@ -291,7 +292,7 @@ class Device:
     def _see_next_due(self) -> None:
         """Set `next_due` to the earliest second with a timer.
 
-        Seconds whose groups have all left are skipped, because a device restored from its state has no such seconds.
+        Seconds whose connections have all left are skipped, because a device restored from its state has no such seconds.
         """
         heap, timers = self.heap, self.timers
         while heap and not timers[heap[0]]:
@@ -300,22 +301,22 @@ class Device:
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the packed items that changed since the last call of `changes` or `items`; None for a removed item."""
-        changed = {"c" + key: self._packed_group(key) for key in self.touched}
+        changed = {"c" + key: self._packed_connections(key) for key in self.touched}
         for key in self.touched_alerts:
             alert = self.alerts.get(key)
             changed["a" + key] = None if alert is None else _pack_alert(alert)
         for key in self.touched_sensors:
             sensor = self.sensors.get(key)
             changed["s" + key] = None if sensor is None else _pack_sensor(sensor)
-        for key in self.touched_lines:
-            line = self.lines.get(key)
+        for key in self.touched_entries:
+            line = self.waiting_entries.get(key)
             changed["p" + key] = None if line is None else _pack_line(line)
         for pid in self.touched_processes:
             changed[f"r{pid}"] = self.processes.get(pid)
         for second in self.touched_departed:
             period = self.departed.get(second)
             changed[f"d{second}"] = None if period is None else _pack_period(period)
-        self._all_told()
+        self._all_written()
         return changed
 
     def items(self) -> dict[str, bytes | None]:
@@ -323,60 +324,64 @@ class Device:
 
         Item names: `c` + 5-tuple, `a` + alert key, `s` + sensor, `p` + access-log entry, `r` + PID, `d` + second of expiry.
         """
-        whole = {"c" + key: self._packed_group(key) for key in self.groups}
+        whole = {"c" + key: self._packed_connections(key) for key in self.connections}
         whole.update({"a" + key: _pack_alert(alert) for key, alert in self.alerts.items()})
         whole.update({"s" + key: _pack_sensor(self.sensors[key]) for key in sorted(self.sensors)})
-        whole.update({"p" + key: _pack_line(line) for key, line in self.lines.items()})
+        whole.update({"p" + key: _pack_line(line) for key, line in self.waiting_entries.items()})
         whole.update({f"r{pid}": packed for pid, packed in self.processes.items()})
         whole.update({f"d{second}": _pack_period(period) for second, period in self.departed.items()})
-        self._all_told()
+        self._all_written()
         return whole
 
-    def _all_told(self) -> None:
+    def _all_written(self) -> None:
         self.touched.clear()
         self.touched_alerts.clear()
         self.touched_departed.clear()
         self.touched_sensors.clear()
-        self.touched_lines.clear()
+        self.touched_entries.clear()
         self.touched_processes.clear()
 
-    def _packed_group(self, key: str) -> bytes | None:
-        group = self.groups.get(key)
-        return group if group is None or isinstance(group, bytes) else _pack(group)
+    def _packed_connections(self, key: str) -> bytes | None:
+        found = self.connections.get(key)
+        return found if found is None or isinstance(found, bytes) else _pack(found)
 
-    def retract(self, items: dict[str, bytes]) -> None:
-        """Restore the state from its items, with the groups in the order in which they were first seen, and their timers.
+    def restore(self, items: dict[str, bytes]) -> None:
+        """Restore the state from its items, with the 5-tuples in the order in which they were first seen, and their timers.
 
         The held alerts are restored by `streams.alerts.folding.remember`.
         """
-        groups = []
+        tuples = []
         for item, packed in items.items():
             if item[0] == "c":
                 connections = _unpack(packed)
-                groups.append((connections[0].number, item[1:], packed, connections))
+                tuples.append((connections[0].number, item[1:], packed, connections))
             elif item[0] == "s":
                 self.sensors[item[1:]] = _unpack_sensor(packed)
             elif item[0] == "p":
-                self.lines[item[1:]] = _unpack_line(packed)
+                self.waiting_entries[item[1:]] = _unpack_line(packed)
             elif item[0] == "r":
                 self.processes[int(item[1:])] = packed
             elif item[0] == "d":
                 self.departed[int(item[1:])] = _unpack_period(packed)
             else:
                 self.alerts[item[1:]] = _unpack_alert(packed)
-        for _, key, packed, connections in sorted(groups, key=lambda group: group[:2]):
-            self.groups[key] = packed
+        self.departed = dict(sorted(self.departed.items()))
+        self.waiting_entries = dict(sorted(self.waiting_entries.items(), key=lambda line: (line[1].due, line[0])))
+        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)
+        for _, key, packed, connections in sorted(tuples, key=lambda one: one[:2]):
+            self.connections[key] = packed
             self.size += len(connections)
             for connection in connections:
                 self.wake_at(connection.due, key)
-        self.departed = dict(sorted(self.departed.items()))
+        self._restore_timers()
+
+    def _restore_timers(self) -> None:
+        """Set the timers that belong to no 5-tuple."""
         for second, period in self.departed.items():
             self.departed_count += len(period)
             self.wake_at(second, DEPARTED_TIMER)
-        for unattributed in self.facts.unattributed:
+        for unattributed in self.state.unattributed:
             if not unattributed.decided:
                 self.wake_at(unattributed.due, VERDICT_TIMER)
-        self.lines = dict(sorted(self.lines.items(), key=lambda line: (line[1].due, line[0])))
-        for line in self.lines.values():
+        for line in self.waiting_entries.values():
             self.wake_at(line.due, PROXY_TIMER)
-        self.processes_due = min(max(PIDS_MIN, 2 * len(self.processes)), PIDS_MAX)

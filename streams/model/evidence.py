@@ -17,15 +17,15 @@ from streams.model.connection import (
     DESTINATIONS_MAX,
     EVENT_IDS_MAX,
     FAILED,
-    INNER_MAX,
-    JUDGED_MAX,
+    NAMES_MAX,
     REACHED,
+    VERDICTS_MAX,
     WARNED,
     Connection,
     Destination,
     ObservedName,
 )
-from streams.model.protection import Judged, judged_name
+from streams.model.protection import RequestVerdict, verdict_name
 
 URL_LENGTH_MAX = 256
 SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
@@ -33,7 +33,7 @@ SCHEME_PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 FlowEvidence = FlowSummary | HttpExchange | SocksRequest | TlsName | Verdict
 """The events of network sensors about one flow."""
 
-SUMMARY, REQUEST, NAME, JUDGEMENT = range(4)
+SUMMARY, REQUEST, NAME, VERDICT = range(4)
 
 APART: Micros = 3_000_000
 """Largest difference between two sensors' clocks if no other connection or request qualifies; microseconds."""
@@ -129,8 +129,8 @@ def add_destination(
         ids.append(evidence)
         ids.sort()
         del ids[EVENT_IDS_MAX:]
-    if by <= BY_CONNECT and connection.inner:
-        connection.inner = [i for i in connection.inner if i.name != host]
+    if by <= BY_CONNECT and connection.names:
+        connection.names = [i for i in connection.names if i.name != host]
     return found
 
 
@@ -142,27 +142,27 @@ def kind_of_flow(event: FlowEvidence) -> str:
     return sensor_of(event.sensor).flow_id_kind if event.flow.id else ""
 
 
-def add_name(connection: Connection, inner: ObservedName) -> bool:
+def add_name(connection: Connection, observed: ObservedName) -> bool:
     """Record a name observed on the connection itself; return False if a CONNECT already confirms it.
 
     The name "" stands for a client hello to the proxy without a server name. Inside a tunnel it is ignored (False).
     """
-    if not (inner.name or inner.outer) or any(
-        d.host == inner.name and d.by <= BY_CONNECT for d in connection.destinations
+    if not (observed.name or observed.outer) or any(
+        d.host == observed.name and d.by <= BY_CONNECT for d in connection.destinations
     ):
         return False
-    for known in connection.inner:
-        if known.name == inner.name and known.tls == inner.tls:
-            known.at, known.event_id = min((known.at, known.event_id), (inner.at, inner.event_id))
-            known.judged |= inner.judged
-            known.outer |= inner.outer
+    for known in connection.names:
+        if known.name == observed.name and known.tls == observed.tls:
+            known.at, known.event_id = min((known.at, known.event_id), (observed.at, observed.event_id))
+            known.has_verdict |= observed.has_verdict
+            known.outer |= observed.outer
             return True
-    if len(connection.inner) < INNER_MAX:
-        connection.inner.append(inner)
+    if len(connection.names) < NAMES_MAX:
+        connection.names.append(observed)
     return True
 
 
-def add_judged(
+def add_verdict(
     connection: Connection,
     event: Verdict,
     host: str,
@@ -174,30 +174,32 @@ def add_judged(
 ) -> None:
     """Record a verdict on a request; verdicts of several rules on one request merge into one."""
     request, sensor = event.tx + 1 if event.method else 0, kind_of_flow(event)
-    for judged in connection.judged:
-        if (judged.request, judged.tunnel, judged.host, judged.sensor) == (request, tunnel, host, sensor):
+    for verdict in connection.verdicts:
+        if (verdict.request, verdict.tunnel, verdict.host, verdict.sensor) == (request, tunnel, host, sensor):
             break
     else:
-        judged = Judged(event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id)
-        judged.candidates = [(match.indicator, match.partial) for match in matches]
-        judged.sensor = sensor
-        keep_judged(connection, judged)
-    judged.flags |= bits
-    judged.evidence += 1
-    judged.last = max(judged.last, event.at)
-    if (event.at, event.event_id, event.title) < (judged.at, judged.event_id, judged.title):
-        judged.at, judged.event_id = event.at, event.event_id
-        judged.title, judged.category = event.title, event.category
+        verdict = RequestVerdict(
+            event.at, host, port, request, tunnel, 0, url, event.title, event.category, event.event_id
+        )
+        verdict.candidates = [(match.indicator, match.partial) for match in matches]
+        verdict.sensor = sensor
+        keep_verdict(connection, verdict)
+    verdict.flags |= bits
+    verdict.evidence += 1
+    verdict.last = max(verdict.last, event.at)
+    if (event.at, event.event_id, event.title) < (verdict.at, verdict.event_id, verdict.title):
+        verdict.at, verdict.event_id = event.at, event.event_id
+        verdict.title, verdict.category = event.title, event.category
 
 
-def keep_judged(connection: Connection, judged: Judged) -> None:
+def keep_verdict(connection: Connection, verdict: RequestVerdict) -> None:
     """Store a request with a verdict.
 
-    At `JUDGED_MAX` the oldest request is evicted with the verdicts of all sensors on it. Alerts still count it.
+    At `VERDICTS_MAX` the oldest request is evicted with the verdicts of all sensors on it. Alerts still count it.
     """
-    if len(connection.judged) >= JUDGED_MAX:
-        oldest = connection.judged[0]
-        name = judged_name(oldest.request, oldest.tunnel, oldest.host)
-        connection.judged = [j for j in connection.judged if judged_name(j.request, j.tunnel, j.host) != name]
+    if len(connection.verdicts) >= VERDICTS_MAX:
+        oldest = connection.verdicts[0]
+        name = verdict_name(oldest.request, oldest.tunnel, oldest.host)
+        connection.verdicts = [j for j in connection.verdicts if verdict_name(j.request, j.tunnel, j.host) != name]
         connection.counted.pop(name, None)
-    connection.judged.append(judged)
+    connection.verdicts.append(verdict)

@@ -56,8 +56,8 @@ def run_of(runs: list[Run], process: Process, at: Micros) -> Run | None:
         if same is not None:
             return same if same.process.started else None
     found = []
-    for place, run in enumerate(runs):
-        following = runs[place + 1].order if place + 1 < len(runs) else _NEVER
+    for index, run in enumerate(runs):
+        following = runs[index + 1].order if index + 1 < len(runs) else _NEVER
         until = min(run.ended or _NEVER, following)
         if run.process.started - CLOCK_ORDER <= at <= until + CLOCK_ORDER and may_be_same(run.process, process):
             found.append(run)
@@ -69,14 +69,14 @@ def filled(process: Process, more: Process) -> Process:
 
     Domain and SID are not filled if the other record names a different account.
     """
-    told: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for name in process.__struct_fields__:
         if getattr(process, name) in _NOTHING:
-            told[name] = getattr(more, name)
+            fields[name] = getattr(more, name)
     if process.account and process.account != more.account:
-        told.pop("domain", None)
-        told.pop("sid", None)
-    return replace(process, **told)
+        fields.pop("domain", None)
+        fields.pop("sid", None)
+    return replace(process, **fields)
 
 
 _NOTHING = (None, "", 0)

@@ -42,7 +42,7 @@ class Hit(msgspec.Struct, array_like=True, gc=False):
         return self.host, day_of(self.first), tuple(indicator.id for indicator, _ in self.candidates)
 
 
-class Judged(msgspec.Struct, array_like=True, gc=False):
+class RequestVerdict(msgspec.Struct, array_like=True, gc=False):
     """Verdict of network protection on a request."""
 
     at: Micros
@@ -68,7 +68,7 @@ class Judged(msgspec.Struct, array_like=True, gc=False):
     """Kind of the network sensor that reported the verdict."""
 
 
-def judged_name(request: int, tunnel: bool, host: str) -> str:
+def verdict_name(request: int, tunnel: bool, host: str) -> str:
     """Return the name of a request with a verdict, unique within its connection.
 
     The name contains the transaction. For a TLS name or a plain request it also contains the host.
@@ -82,10 +82,10 @@ class Counted(msgspec.Struct, array_like=True, gc=False):
     alert: str
     weight: int
     stamp: int
-    """Grows with each new fact that the alert received about the finding."""
+    """Grows with each new detail that the alert received about the finding."""
     number: int = 0
     """The alert's number. The contribution is not part of a later alert with the same key."""
-    who: int = 0
+    asker: int = 0
     """Checksum of the request's time and process as reported to the alert; 0 without a process."""
 
 
@@ -95,7 +95,7 @@ class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
     at: Micros
     flags: int
     process: Process
-    judged: Judged
+    verdict: RequestVerdict
     record: str
     due: int
     """The second of the device's clock at which the verdict is decided."""
@@ -108,7 +108,7 @@ class UnattributedVerdict(msgspec.Struct, array_like=True, gc=False):
     """The reason why no connection was joined."""
     sent: int = 0
     counted: dict[str, Counted] = {}
-    taken_back: bool = False
+    retracted: bool = False
     """The join was withdrawn because the connection requested something else."""
 
 
@@ -158,7 +158,7 @@ class ModeEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
     mode: ProtectionMode
     evidence: ModeEvidence
     event_id: str
-    told_at: Micros = 0
+    change_at: Micros = 0
     """For an entry about the time before a change: the change's time. An earlier change overrides the entry."""
 
 

@@ -56,13 +56,13 @@ class Sensor(msgspec.Struct, array_like=True, gc=False):
     first: Micros = 0
     last: Micros = 0
     """The covered time: first and latest event of the current bucket (`streams.rows.presence`)."""
-    untold: bool = False
+    outdated: bool = False
     """The bucket's emitted row is out of date."""
-    hushed: bool = False
+    emitted_early: bool = False
     """The row of this bucket was emitted early because the sensor was quiet."""
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """Sequence numbers and times of one message."""
 
     seq: int
@@ -96,34 +96,34 @@ class Changes(NamedTuple):
 NOTHING = Changes([], 0, 0)
 
 
-def count(sensor: Sensor, heard: Heard, lateness: Micros) -> Changes:
+def apply_numbers(sensor: Sensor, received: Received, lateness: Micros) -> Changes:
     """Apply a message's sequence numbers and return the changes; `lateness` is the allowed disorder of lines."""
-    seq, end, expected = heard.seq, heard.seq + heard.lines, sensor.expected
+    seq, end, expected = received.seq, received.seq + received.lines, sensor.expected
     if not expected or seq == expected:
         changes = NOTHING
     elif seq > expected:
-        changes = _open(sensor, heard)
-    elif heard.first > sensor.newest + lateness:
-        changes = _begin_anew(sensor, heard)
+        changes = _open(sensor, received)
+    elif received.first > sensor.newest + lateness:
+        changes = _restart(sensor, received)
     else:
-        changes = _fill(sensor, heard) if sensor.gaps else NOTHING
+        changes = _fill(sensor, received) if sensor.gaps else NOTHING
         if end <= expected:
             return changes
     sensor.expected = end
-    sensor.newest = max(sensor.newest, heard.last)
+    sensor.newest = max(sensor.newest, received.last)
     return changes
 
 
-def _open(sensor: Sensor, heard: Heard) -> Changes:
-    gap = Gap(sensor.expected, heard.seq, *_around(sensor.newest, heard.first), heard.logged_ms)
+def _open(sensor: Sensor, received: Received) -> Changes:
+    gap = Gap(sensor.expected, received.seq, *_around(sensor.newest, received.first), received.logged_ms)
     sensor.gaps.append(gap)
     return Changes([Change(GapKind.LOSS, GapStatus.OPEN, gap)], gap.end - gap.start, _forget(sensor, GAPS_MAX))
 
 
-def _begin_anew(sensor: Sensor, heard: Heard) -> Changes:
+def _restart(sensor: Sensor, received: Received) -> Changes:
     """Restart the numbering; the open gaps are evicted and stay open, as lines with old numbers no longer arrive."""
     sensor.restarts += 1
-    gap = Gap(sensor.expected, heard.seq, *_around(sensor.newest, heard.first), heard.logged_ms)
+    gap = Gap(sensor.expected, received.seq, *_around(sensor.newest, received.first), received.logged_ms)
     return Changes([Change(GapKind.RESTART, GapStatus.CLOSED, gap)], 0, _forget(sensor, 0))
 
 
@@ -134,8 +134,8 @@ def _forget(sensor: Sensor, kept: int) -> int:
     return over
 
 
-def _fill(sensor: Sensor, heard: Heard) -> Changes:
-    seq, end = heard.seq, heard.seq + heard.lines
+def _fill(sensor: Sensor, received: Received) -> Changes:
+    seq, end = received.seq, received.seq + received.lines
     kept: list[Gap] = []
     changes: list[Change] = []
     lines = 0
@@ -145,14 +145,14 @@ def _fill(sensor: Sensor, heard: Heard) -> Changes:
             continue
         lines -= min(gap.end, end) - max(gap.start, seq)
         if gap.start < seq:
-            left = Gap(gap.start, seq, *_around(gap.after, heard.first or gap.before), gap.found_ms)
+            left = Gap(gap.start, seq, *_around(gap.after, received.first or gap.before), gap.found_ms)
             kept.append(left)
             changes.append(Change(GapKind.LOSS, GapStatus.OPEN, left, False))
         else:
             none = Gap(gap.start, gap.start, gap.after, gap.before, gap.found_ms)
             changes.append(Change(GapKind.LOSS, GapStatus.FILLED, none, False))
         if end < gap.end:
-            right = Gap(end, gap.end, *_around(heard.last or gap.after, gap.before), gap.found_ms)
+            right = Gap(end, gap.end, *_around(received.last or gap.after, gap.before), gap.found_ms)
             kept.append(right)
             changes.append(Change(GapKind.LOSS, GapStatus.OPEN, right))
     sensor.gaps = kept

@@ -1,15 +1,16 @@
 """Storage of the state as table entries, at a cost proportional to the changes.
 
 A device's state consists of many small items (`streams.model.device.Device.items`). Each checkpoint writes a delta, which holds
-the changed items and the facts, to a slot of a ring. Once the deltas since the last snapshot are as large as the snapshot, all
-items are written again as a new snapshot. Snapshots alternate between two sides, so that a crash leaves the older side intact.
+the changed items and the device state, to a slot of a ring. Once the deltas since the last snapshot are as large as the
+snapshot, all items are written again as a new snapshot. Snapshots alternate between two sides, so that a crash leaves the
+older side intact.
 
 Entries of a known device are never deleted; sequence numbers decide which ones are valid. An entry without a value deletes
 its key, which removes the entries of an evicted device. An entry holds at most `PART_BYTES_MAX` of items, so that no device
 or connection is too large for a message. A larger item is cut and continues in the next part.
 
-The last part holds the facts with the input offset. A checkpoint without all its parts, as after a crash, is ignored and its
-input is processed again.
+The last part holds the device state with the input offset. A checkpoint without all its parts, as after a crash, is ignored
+and its input is processed again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.model.connection import Connection, Departed
-from streams.model.device import Device, Facts
+from streams.model.device import Device, DeviceState
 
 FORMAT = 5
 """Format of the entries; raise it when earlier versions of the program can no longer read the state."""
@@ -41,7 +42,7 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 
     version: int
     sequence: int
-    facts: bytes
+    state: bytes
     items: dict[str, bytes | None]
     part: int
     parts: int
@@ -52,10 +53,10 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Entry).decode
-_pack_facts = msgspec.msgpack.Encoder().encode
-_unpack_facts = msgspec.msgpack.Decoder(Facts).decode
+_pack_state = msgspec.msgpack.Encoder().encode
+_unpack_state = msgspec.msgpack.Decoder(DeviceState, dec_hook=lambda kind, value: kind(value)).decode
 _pack_items = msgspec.msgpack.Encoder().encode
-_unpack_group = msgspec.msgpack.Decoder(list[Connection]).decode
+_unpack_connections = msgspec.msgpack.Decoder(list[Connection]).decode
 _unpack_period = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 _unpack_departed = msgspec.msgpack.Decoder(list[Departed]).decode
 
@@ -110,7 +111,7 @@ def _read(value: bytes) -> _Entry:
 
 _OTHER_VERSION = (
     "the state was written by another version of unproxy; go on with that one, or delete the worker's data folder and the "
-    "records of its changelog topic: connections that are open now then begin anew, no line is lost"
+    "records of its changelog topic: connections that are open now then begin again, no line is lost"
 )
 
 
@@ -166,7 +167,7 @@ class Store:
             if value:
                 by_device.setdefault(key.rpartition(b"\0")[0], []).append((key, value, _read(value)))
         for name, found in by_device.items():
-            self._take_back(name.decode(), found)
+            self._restore_device(name.decode(), found)
 
     def _delta(
         self, device: Device, written: _Written, parts: list[dict[str, bytes | None]]
@@ -174,8 +175,8 @@ class Store:
         for number, part in enumerate(parts):
             written.sequence += 1
             written.deltas += 1
-            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
-            value = _encode(_Entry(FORMAT, written.sequence, facts, part, number, len(parts), has_sensors=True))
+            state = _pack_state(device.state) if number == len(parts) - 1 else b""
+            value = _encode(_Entry(FORMAT, written.sequence, state, part, number, len(parts), has_sensors=True))
             written.delta_bytes += len(value)
             yield f"{device.name}\0{written.slot()}".encode(), value
 
@@ -187,14 +188,14 @@ class Store:
         written.snapshot_parts = len(parts)
         written.parts_max = max(written.parts_max, len(parts))
         for number, part in enumerate(parts):
-            facts = _pack_facts(device.facts) if number == len(parts) - 1 else b""
+            state = _pack_state(device.state) if number == len(parts) - 1 else b""
             value = _encode(
-                _Entry(FORMAT, written.sequence, facts, part, number, len(parts), snapshot=True, has_sensors=True)
+                _Entry(FORMAT, written.sequence, state, part, number, len(parts), snapshot=True, has_sensors=True)
             )
             written.snapshot_bytes += len(value)
             yield f"{device.name}\0s{written.side}{number:05d}".encode(), value
 
-    def _take_back(self, name: str, found: list[tuple[bytes, bytes, _Entry]]) -> None:
+    def _restore_device(self, name: str, found: list[tuple[bytes, bytes, _Entry]]) -> None:
         device = self.devices[name] = Device(name)
         written = self._written[name] = _Written()
         snapshots: dict[int, dict[int, tuple[bytes, _Entry]]] = {}
@@ -221,14 +222,14 @@ class Store:
             _merge(device, items, entry)
         if not all(entry.has_sensors for _, _, entry in found):
             _add_sensors(items)
-        device.retract(items)
+        device.restore(items)
 
 
 def _add_sensors(items: dict[str, bytes]) -> None:
     """Complete items from before records carried their sensor and flow ids their kind; ids of that time imply both."""
     for item, packed in items.items():
         if item[0] == "c":
-            items[item] = _pack_items([_with_sensors(connection) for connection in _unpack_group(packed)])
+            items[item] = _pack_items([_with_sensors(connection) for connection in _unpack_connections(packed)])
         elif item[0] == "d":
             period = {
                 key: [_with_kinds(left) for left in _unpack_departed(one)]
@@ -238,7 +239,7 @@ def _add_sensors(items: dict[str, bytes]) -> None:
 
 
 def _with_sensors(connection: Connection) -> Connection:
-    for record in (connection.kernel, *connection.sensor_records):
+    for record in (connection.endpoint, *connection.sensor_records):
         if record is not None and not record.sensor:
             record.sensor = record.event_id.partition("/")[0]
     if not connection.flow_kinds and (connection.first or connection.flow_id):
@@ -260,9 +261,9 @@ def _kind_of(flow_id: str) -> str:
 
 
 def _merge(device: Device, items: dict[str, bytes], entry: _Entry) -> None:
-    """Apply an entry to the facts and items of earlier entries."""
-    if entry.facts:
-        device.facts = _unpack_facts(entry.facts)
+    """Apply an entry to the device state and items of earlier entries."""
+    if entry.state:
+        device.state = _unpack_state(entry.state)
     for item, packed in entry.items.items():
         if packed is None:
             items.pop(item, None)

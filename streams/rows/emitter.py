@@ -5,36 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.events import Micros, Reject
-from schemas.tables import UnresolvedReason
-from streams.alerts.egress_baseline import look_at
+from schemas.tables import ResolvedBy, UnresolvedReason
+from streams.alerts.egress_baseline import detect_proxy_bypass
 from streams.alerts.findings import findings
 from streams.alerts.folding import add, due, fold, withdraw
 from streams.assess.assessment import (
     Route,
     connection_id,
-    connection_version,
-    destination_version,
     is_blind,
     is_refused,
-    judged_version,
     unresolved_reason,
 )
 from streams.assess.process_attribution import identify, process_of
-from streams.assess.verdict_groups import Request, keep_version, requests, sent_version
+from streams.assess.verdict_groups import VerdictGroup, keep_version, sent_version, verdict_groups
+from streams.assess.version import (
+    connection_evidence,
+    destination_evidence,
+    outbid,
+    unattributed_evidence,
+    verdict_evidence,
+)
 from streams.correlate.correlator import Correlator
-from streams.correlate.departed import was_told
+from streams.correlate.departed import was_emitted
 from streams.correlate.matching import may_be_of_another
-from streams.model.connection import FROM_FLOW, FROM_KERNEL, UNDECIDED, Connection, Destination, Group
+from streams.model.connection import FROM_ENDPOINT, FROM_FLOW, UNDECIDED, Connection, Destination, TupleConnections
+from streams.model.counters import Count, entry_of
 from streams.model.device import Device
+from streams.rows.device_events import unattributed_row, verdict_row
 from streams.rows.mode_rows import mode_row
 from streams.rows.network_events import (
     METHODS,
     connection_row,
     destination_row,
     encode,
-    judged_row,
-    unattributed_row,
-    unattributed_version,
 )
 
 
@@ -60,7 +63,7 @@ class Output:
 
 
 class Emitter:
-    """Producer of rows from changed state: each row at most once per batch, and only when its version has grown."""
+    """Producer of rows from changed state: each row at most once per message, and only when its version has grown."""
 
     def __init__(self, correlator: Correlator) -> None:
         self.correlator = correlator
@@ -76,157 +79,149 @@ class Emitter:
     def emit(self, device: Device, now: Micros | None = None) -> None:
         """Emit a device's changed rows and its due alerts; `now` (microseconds) replaces the time of the device's clock."""
         for key in list(device.dirty):
-            self._emit_group(device, key)
-            group = device.groups.get(key)
-            if isinstance(group, list) and _all_settled(group):
+            self._emit_tuple(device, key)
+            connections = device.connections.get(key)
+            if isinstance(connections, list) and _all_decided(connections):
                 device.rest(key)
         if device.unattributed_changed:
-            self._loose(device)
+            self._emit_unattributed(device)
         for orphan in device.orphaned:
             withdraw(device, orphan)
         device.orphaned.clear()
         for span, status, version in device.mode_rows:
             self.output.modes.append(encode(mode_row(device.name, span, status, version)))
         device.mode_rows.clear()
-        at = device.facts.now if now is None else now
-        if at >= device.held_due or device.last_words:
+        at = device.state.event_time if now is None else now
+        if at >= device.held_due or device.evicted_alerts:
             self._publish(device, at, self.policy.alert_gap)
 
     def publish_all(self, device: Device) -> None:
         """Publish all waiting alerts of a device, as at the end of a recording."""
-        self._publish(device, device.facts.now, 0)
+        self._publish(device, device.state.event_time, 0)
 
     def _publish(self, device: Device, now: Micros, gap: Micros) -> None:
         for state in due(device, now, gap):
             self.output.alerts.append((device.name.encode(), encode(self.policy.message(device, state))))
 
-    def _loose(self, device: Device) -> None:
+    def _emit_unattributed(self, device: Device) -> None:
         device.unattributed_changed = False
-        for unattributed in device.facts.unattributed:
-            version = unattributed_version(device.facts, unattributed)
+        for unattributed in device.state.unattributed:
+            version = unattributed_evidence(device.state, unattributed).version()
             if version > unattributed.sent:
                 unattributed.sent = version
                 self.output.device_events.append(encode(unattributed_row(device, unattributed, version)))
-                self._count(device, "verdict_rows")
+                device.state.counts.count(_VERDICT_ROWS)
 
-    def _emit_group(self, device: Device, key: str) -> None:
+    def _emit_tuple(self, device: Device, key: str) -> None:
         if device.dirty.pop(key, 0) is None:
-            group = device.group(key) or []
-            for connection in group:
-                self._emit(device, key, group, connection)
+            connections = device.connections_of(key) or []
+            for connection in connections:
+                self._emit(device, key, connections, connection)
 
     def _emit_last(self, device: Device, key: str, connection: Connection) -> None:
         """Emit the rows of a connection that leaves the state; the others of its 5-tuple wait for the next `emit`."""
         if key in device.dirty:
-            self._emit(device, key, device.group(key) or [], connection)
+            self._emit(device, key, device.connections_of(key) or [], connection)
 
-    def _emit(self, device: Device, key: str, group: Group, connection: Connection) -> None:
+    def _emit(self, device: Device, key: str, connections: TupleConnections, connection: Connection) -> None:
         if connection.held or not (
-            connection.settled or connection.destinations or connection.judged or connection.hits
+            connection.decided or connection.destinations or connection.verdicts or connection.hits
         ):
             return
         if device.processes or connection.run is not None:
             identify(device, key, connection)
-        facts, horizon = device.facts, self._table.horizon
-        place = self._table.place(device, key, connection)
+        state, horizon = device.state, self._table.horizon
+        route = self._table.route(device, key, connection)
         rows = self.output.network_events
         before = len(rows)
         live = connection.live
         name = ""
-        if connection.late is None and (connection.settled or (live and connection.kernel is not None)):
-            self._book(device, place, connection, live)
-        if connection.late is None and self._has_a_name(group, connection, live):
+        if connection.late is None and (connection.decided or (live and connection.endpoint is not None)):
+            self._book(device, route, connection, live)
+        if connection.late is None and self._has_a_name(connections, connection, live):
             if connection.identity == UNDECIDED:
-                connection.identity = FROM_KERNEL if connection.kernel is not None else FROM_FLOW
-            version = connection_version(place, facts, connection)
+                connection.identity = FROM_ENDPOINT if connection.endpoint is not None else FROM_FLOW
+            version = connection_evidence(route, state, connection).version()
             if connection.moved:
                 connection.moved = False
-                version = _outbid(connection, version)
+                version = outbid(connection, version)
             if version > connection.sent:
                 connection.sent = version
-                name = connection_id(place, connection)
-                rows.append(encode(connection_row(place, facts, connection, version, name, horizon)))
-        if place.proxied and (connection.flow_id or connection.identity != UNDECIDED):
+                name = connection_id(route, connection)
+                rows.append(encode(connection_row(route, state, connection, version, name, horizon)))
+        if route.proxied and (connection.flow_id or connection.identity != UNDECIDED):
             for destination in connection.destinations:
-                version = destination_version(facts, connection, destination)
+                version = destination_evidence(state, connection, destination).version()
                 if destination.moved:
                     destination.moved = False
-                    version = _outbid(destination, version)
+                    version = outbid(destination, version)
                 if version > destination.sent and not (
-                    connection.late is not None and was_told(connection.late, destination.host, destination.port)
+                    connection.late is not None and was_emitted(connection.late, destination.host, destination.port)
                 ):
                     destination.sent = version
-                    name = name or connection_id(place, connection)
-                    rows.append(encode(destination_row(place, facts, connection, destination, version, name)))
+                    name = name or connection_id(route, connection)
+                    rows.append(encode(destination_row(route, state, connection, destination, version, name)))
         if len(rows) != before:
-            self._count(device, "rows", len(rows) - before)
-        found: list[Request] = []
-        if connection.judged and (connection.flow_id or connection.identity != UNDECIDED):
-            found = self._judged(device, place, connection)
-        self._alert(device, place, connection, found)
+            state.counts.count(_ROWS, len(rows) - before)
+        found: list[VerdictGroup] = []
+        if connection.verdicts and (connection.flow_id or connection.identity != UNDECIDED):
+            found = self._emit_verdicts(device, route, connection)
+        self._alert(device, route, connection, found)
 
     @staticmethod
-    def _has_a_name(group: Group, connection: Connection, live: list[Destination]) -> bool:
+    def _has_a_name(connections: TupleConnections, connection: Connection, live: list[Destination]) -> bool:
         """Return whether the connection row may be emitted.
 
         The connection is decided or known well enough, and it is not the other half of another connection.
         """
         if connection.identity != UNDECIDED:
             return True
-        if connection.kernel is not None:
-            return connection.settled or bool(live)
-        return connection.settled and not (len(group) > 1 and may_be_of_another(group, connection))
+        if connection.endpoint is not None:
+            return connection.decided or bool(live)
+        return connection.decided and not (len(connections) > 1 and may_be_of_another(connections, connection))
 
-    def _judged(self, device: Device, place: Route, connection: Connection) -> list[Request]:
-        found = requests(place, connection)
-        for request in found:
-            version = judged_version(place, device.facts, connection, request.judged, request.evidence)
-            if version > sent_version(connection, request):
-                keep_version(connection, request, version)
-                row = judged_row(place, device.facts, connection, request, version)
+    def _emit_verdicts(self, device: Device, route: Route, connection: Connection) -> list[VerdictGroup]:
+        found = verdict_groups(route, connection)
+        for group in found:
+            version = verdict_evidence(route, device.state, connection, group).version()
+            if version > sent_version(connection, group):
+                keep_version(connection, group, version)
+                row = verdict_row(route, device.state, connection, group, version)
                 self.output.device_events.append(encode(row))
-                self._count(device, "verdict_rows")
+                device.state.counts.count(_VERDICT_ROWS)
         return found
 
-    def _alert(self, device: Device, place: Route, connection: Connection, requests: list[Request]) -> None:
-        found = findings(device, place, connection, requests)
+    def _alert(self, device: Device, route: Route, connection: Connection, groups: list[VerdictGroup]) -> None:
+        found = findings(device, route, connection, groups)
         if found or connection.counted:
-            fold(device, place, process_of(connection), connection.counted, found)
-        if connection.settled and not connection.looked_at:
-            listed = not place.proxied or self._table.is_listed(place)
-            for finding in look_at(device, place, connection, listed=listed):
-                add(device, place, process_of(connection), finding)
+            fold(device, route, process_of(connection), connection.counted, found)
+        if connection.decided and not connection.baseline_checked:
+            listed = not route.proxied or self._table.is_listed(route)
+            for finding in detect_proxy_bypass(device, route, connection, listed=listed):
+                add(device, route, process_of(connection), finding)
 
-    def _book(self, device: Device, place: Route, connection: Connection, live: list[Destination]) -> None:
-        facts, horizon = device.facts, self._table.horizon
-        if not place.proxied:
-            blind = not is_refused(connection) and is_blind(facts, connection, horizon)
-            label = f"unresolved:{UnresolvedReason.PROTECTION_OFF}" if blind else "resolved:direct"
+    def _book(self, device: Device, route: Route, connection: Connection, live: list[Destination]) -> None:
+        state, horizon = device.state, self._table.horizon
+        if not route.proxied:
+            blind = not is_refused(connection) and is_blind(state, connection, horizon)
+            entry = _PROTECTION_OFF if blind else _DIRECT
         elif live:
-            label = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
+            entry = _RESOLVED[live[0].by if len(live) == 1 else min(d.by for d in live)]
         else:
-            label = f"unresolved:{unresolved_reason(facts, connection, horizon)}"
-        if label != connection.booked:
+            entry = entry_of(_UNRESOLVED, unresolved_reason(state, connection, horizon))
+        if entry != connection.booked:
             if connection.booked:
-                self._count(device, connection.booked, -1)
-            connection.booked = label
-            self._count(device, label)
-
-    @staticmethod
-    def _count(device: Device, what: str, by: int = 1) -> None:
-        counts = device.facts.counts
-        counts[what] = counts.get(what, 0) + by
+                state.counts.count(connection.booked, -1)
+            connection.booked = entry
+            state.counts.count(entry)
 
 
-def _all_settled(group: Group) -> bool:
-    return group[0].settled if len(group) == 1 else all(connection.settled for connection in group)
+def _all_decided(connections: TupleConnections) -> bool:
+    return connections[0].decided if len(connections) == 1 else all(connection.decided for connection in connections)
 
 
-_RESOLVED = {by: f"resolved:{method}" for by, method in METHODS.items()}
-
-
-def _outbid(sent: Connection | Destination, version: int) -> int:
-    """Return a version above the one sent, so that the correct row replaces one made with another connection's half."""
-    if sent.sent:
-        sent.bump += max(sent.sent + 1 - version, 0)
-    return max(version, sent.sent + 1) if sent.sent else version
+_UNRESOLVED = Count.UNRESOLVED  # Bound once: each access to an enum member by name costs a call.
+_ROWS, _VERDICT_ROWS = entry_of(Count.ROWS), entry_of(Count.VERDICT_ROWS)
+_DIRECT = entry_of(Count.RESOLVED, ResolvedBy.DIRECT)
+_PROTECTION_OFF = entry_of(_UNRESOLVED, UnresolvedReason.PROTECTION_OFF)
+_RESOLVED = {by: entry_of(Count.RESOLVED, method) for by, method in METHODS.items()}

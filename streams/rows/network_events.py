@@ -9,22 +9,17 @@ from schemas.address import ip_type, is_ip, registrable_domain
 from schemas.clock import iso_micros
 from schemas.events import Micros, Process
 from schemas.tables import (
-    AlertKind,
     Confidence,
-    DeviceEvent,
     Layer,
     NetworkEvent,
     Outcome,
     ResolvedBy,
     UnresolvedReason,
 )
-from streams.alerts.findings import kind_of
-from streams.alerts.message import ACTIONS
-from streams.assess.access_log import bytes_of, lines_of, said_of, upstream_of
+from streams.assess.access_log import bytes_of, entries_of, log_fields, upstream_of
 from streams.assess.assessment import (
     Route,
     connection_flags,
-    connection_id,
     destination_flags,
     direct_name,
     flow_name,
@@ -38,35 +33,33 @@ from streams.assess.assessment import (
     tunnel_end,
     unresolved_reason,
 )
-from streams.assess.mode_history import EVIDENCE, mode_at, mode_changes
+from streams.assess.mode_history import mode_at
 from streams.assess.process_attribution import process_of
-from streams.assess.verdict_groups import Request
 from streams.model.access_log import AccessLogEntry
 from streams.model.connection import (
     AUDITED,
     BLOCKED,
     BY_CONNECT,
     BY_HOST,
-    BY_JUDGED_NAME,
     BY_PROCESS,
     BY_PROXY_LOG,
     BY_SNI,
     BY_SOCKS,
     BY_URI,
     BY_VERDICT,
+    BY_VERDICT_NAME,
     EVENT_IDS_MAX,
     FAILED,
     REACHED,
     Connection,
     Destination,
 )
-from streams.model.device import Device, Facts
-from streams.model.protection import Judged, UnattributedVerdict
+from streams.model.device import DeviceState
 
 encode = msgspec.json.Encoder().encode
 
 
-NOBODY = Process()
+NO_PROCESS = Process()
 
 
 METHODS = {
@@ -74,7 +67,7 @@ METHODS = {
     BY_CONNECT: ResolvedBy.CONNECT,
     BY_URI: ResolvedBy.ABSOLUTE_URI,
     BY_VERDICT: ResolvedBy.VERDICT,
-    BY_JUDGED_NAME: ResolvedBy.VERDICT,
+    BY_VERDICT_NAME: ResolvedBy.VERDICT,
     BY_HOST: ResolvedBy.HOST_HEADER,
     BY_SNI: ResolvedBy.SNI,
     BY_PROXY_LOG: ResolvedBy.PROXY_LOG,
@@ -87,7 +80,7 @@ SURENESS = {
     BY_CONNECT: Confidence.EXACT,
     BY_URI: Confidence.EXACT,
     BY_VERDICT: Confidence.EXACT,
-    BY_JUDGED_NAME: Confidence.STRONG,
+    BY_VERDICT_NAME: Confidence.STRONG,
     BY_HOST: Confidence.STRONG,
     BY_SNI: Confidence.STRONG,
     BY_PROXY_LOG: Confidence.STRONG,
@@ -107,33 +100,37 @@ _ACTIONS = {
 
 
 def destination_row(
-    place: Route, facts: Facts, connection: Connection, destination: Destination, version: int, name: str
+    route: Route, state: DeviceState, connection: Connection, destination: Destination, version: int, name: str
 ) -> NetworkEvent:
     """Return the row of one real destination; `name` is the id of its connection."""
     at = time_of(connection, destination)
     flags = destination_flags(connection, destination)
     superseded = destination.superseded
     outcome = Outcome.UNKNOWN if superseded else outcome_of(flags)
-    kernel = connection.kernel
+    endpoint = connection.endpoint
     process = (
-        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+        NO_PROCESS
+        if endpoint is None
+        else endpoint.process
+        if connection.run is None
+        else process_of(connection) or NO_PROCESS
     )
     host, port = destination.host, destination.port
     literal = host if is_ip(host) else ""
     started = start_of(connection, destination)
-    record = identity(place.device, place.key, flow_name(connection), host, str(port))
+    record = identity(route.device, route.key, flow_name(connection), host, str(port))
     row = NetworkEvent(
         iso_micros(at),  # Timestamp
-        place.device,  # DeviceId
-        place.device,  # DeviceName
+        route.device,  # DeviceId
+        route.device,  # DeviceName
         _ACTIONS[outcome],  # ActionType
         literal,  # RemoteIP
         port or None,  # RemotePort
         destination.url,  # RemoteUrl
-        place.local_ip,  # LocalIP
-        place.local_port,  # LocalPort
+        route.local_ip,  # LocalIP
+        route.local_port,  # LocalPort
         "Tcp",  # Protocol
-        ip_type(place.local_ip),  # LocalIPType
+        ip_type(route.local_ip),  # LocalIPType
         ip_type(literal) if literal else "Public",  # RemoteIPType
         process.name,  # InitiatingProcessFileName
         process.pid,  # InitiatingProcessId
@@ -143,19 +140,19 @@ def destination_row(
         version,  # Version
         name,  # ConnectionId
         iso_micros(started),  # ConnectionTime
-        place.remote_ip,  # ProxyIP
-        place.remote_port,  # ProxyPort
-        place.proxy_name,  # ProxyName
+        route.remote_ip,  # ProxyIP
+        route.remote_port,  # ProxyPort
+        route.proxy_name,  # ProxyName
         host,  # DestinationHost
         port or None,  # DestinationPort
         registrable_domain(host),  # DestinationDomain
         outcome,  # Outcome
-        mode_at(facts, at, flags),  # ProtectionMode
+        mode_at(state, at, flags),  # ProtectionMode
         METHODS[destination.by],  # ResolvedBy
         _UNSURE if superseded else SURENESS[destination.by],  # Confidence
         _SUPERSEDED if superseded else _NO_REASON,  # UnresolvedReason
         (at - started) // 1000 if at > started else 0,  # ResolutionMs
-        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        endpoint.event_id if endpoint is not None else "",  # ConnectionEventId
         [event_id for _, event_id in destination.event_ids],  # HttpEventIds
         connection.flow_id,  # FlowId
         None,  # ConnectionEndTime
@@ -163,36 +160,43 @@ def destination_row(
         None,  # BytesReceived
         (destination.asked if destination.others else destination.requests) or None,  # RequestCount
         destination.status or None,  # HttpStatus
-        mismatch(connection, destination) if connection.inner else "",  # HostMismatch
+        mismatch(connection, destination) if connection.names else "",  # HostMismatch
     )
-    if connection.inner or not process.is_plain:
+    if connection.names or not process.is_plain:
         row = _with_more(row, process, _inside(connection, destination))
-    if connection.sensor_records or connection.flow_ids or connection.run is not None or (kernel and kernel.exec_after):
-        row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection)))
-    if connection.logged and (lines := lines_of(connection, destination)):
-        return _as_logged(row, connection, destination, lines)
+    if (
+        connection.sensor_records
+        or connection.flow_ids
+        or connection.run is not None
+        or (endpoint and endpoint.exec_after)
+    ):
+        row = replace(row, AdditionalFields=_as_text(_inside(connection, destination) | _record_ids(connection)))
+    if connection.log_entries and (entries := entries_of(connection, destination)):
+        return _as_logged(row, connection, destination, entries)
     return row
 
 
 def _as_logged(
-    row: NetworkEvent, connection: Connection, destination: Destination, lines: list[AccessLogEntry]
+    row: NetworkEvent, connection: Connection, destination: Destination, entries: list[AccessLogEntry]
 ) -> NetworkEvent:
     """Return a destination's row with the values from the proxy's access-log entries added."""
-    sent, received = bytes_of(lines, destination.asked)
-    address = upstream_of(lines) or row.RemoteIP
-    ids = {event_id for _, event_id in destination.event_ids}
-    told = sorted([*destination.event_ids, *((line.at, line.event_id) for line in lines if line.event_id not in ids)])
+    sent, received = bytes_of(entries, destination.asked)
+    address = upstream_of(entries) or row.RemoteIP
+    known = {event_id for _, event_id in destination.event_ids}
+    ids = sorted(
+        [*destination.event_ids, *((entry.at, entry.event_id) for entry in entries if entry.event_id not in known)]
+    )
     return replace(
         row,
         RemoteIP=address,
         RemoteIPType=ip_type(address) if address else row.RemoteIPType,
-        ProxyName=row.ProxyName or lines[0].proxy,
-        HttpEventIds=[event_id for _, event_id in told[:EVENT_IDS_MAX]],
+        ProxyName=row.ProxyName or entries[0].proxy,
+        HttpEventIds=[event_id for _, event_id in ids[:EVENT_IDS_MAX]],
         BytesSent=sent,
         BytesReceived=received,
-        RequestCount=destination.asked or len(lines),
-        HttpStatus=row.HttpStatus or lines[-1].status or None,
-        AdditionalFields=_as_text(_inside(connection, destination) | _told_by(connection) | said_of(lines)),
+        RequestCount=destination.asked or len(entries),
+        HttpStatus=row.HttpStatus or entries[-1].status or None,
+        AdditionalFields=_as_text(_inside(connection, destination) | _record_ids(connection) | log_fields(entries)),
     )
 
 
@@ -210,33 +214,37 @@ def _inside(connection: Connection, destination: Destination) -> dict[str, objec
     """Return the TLS server name inside a tunnel whose CONNECT named an address; empty without one."""
     if not is_ip(destination.host) or destination is not tunnel_end(connection):
         return {}
-    names = sorted({i.name for i in connection.inner if i.tls and i.name})
+    names = sorted({i.name for i in connection.names if i.tls and i.name})
     return {"Sni": names[0]} if names else {}
 
 
 def connection_row(
-    place: Route, facts: Facts, connection: Connection, version: int, name: str, horizon: Micros
+    route: Route, state: DeviceState, connection: Connection, version: int, name: str, horizon: Micros
 ) -> NetworkEvent:
     """Return the row of the TCP connection itself; `name` is its connection id."""
-    kernel = connection.kernel
+    endpoint = connection.endpoint
     process = (
-        NOBODY if kernel is None else kernel.process if connection.run is None else process_of(connection) or NOBODY
+        NO_PROCESS
+        if endpoint is None
+        else endpoint.process
+        if connection.run is None
+        else process_of(connection) or NO_PROCESS
     )
     started, ended = connection.started, connection.ended
     live = connection.live
     if len(live) > 1:
         live.sort(key=lambda d: (d.first, d.host, d.port))
-    flags = connection_flags(place, connection, live)
+    flags = connection_flags(route, connection, live)
     host, port, url, mark = "", None, "", ""
     by, sure, why = _BY_NOTHING, _UNSURE, _NO_REASON
     resolution = None
     refused = is_refused(connection)
     if refused:
         flags = flags & (BLOCKED | AUDITED) | FAILED
-    if not place.proxied:
-        url = direct_name(connection) if connection.inner else ""
-        host, port = url or place.remote_ip, place.remote_port
-        if refused or not is_blind(facts, connection, horizon):
+    if not route.proxied:
+        url = direct_name(connection) if connection.names else ""
+        host, port = url or route.remote_ip, route.remote_port
+        if refused or not is_blind(state, connection, horizon):
             by, sure = _BY_ITSELF, _EXACT
         else:
             why = UnresolvedReason.PROTECTION_OFF
@@ -249,26 +257,26 @@ def connection_row(
         resolution = (at - started) // 1000 if at > started else 0
         if len(live) == 1:
             host, port = first.host, first.port or None
-            mark = mismatch(connection, first) if connection.inner else ""
+            mark = mismatch(connection, first) if connection.names else ""
     else:
-        why = unresolved_reason(facts, connection, horizon)
+        why = unresolved_reason(state, connection, horizon)
         url = direct_name(connection) if why is UnresolvedReason.ENCRYPTED_TO_PROXY else ""
-    proxied = place.proxied
+    proxied = route.proxied
     began = iso_micros(started)
     sent, received = _bytes_of(connection)
     row = NetworkEvent(
         began,  # Timestamp
-        place.device,  # DeviceId
-        place.device,  # DeviceName
+        route.device,  # DeviceId
+        route.device,  # DeviceName
         "ConnectionFailed" if refused else "ConnectionSuccess",  # ActionType
-        place.remote_ip,  # RemoteIP
-        place.remote_port,  # RemotePort
+        route.remote_ip,  # RemoteIP
+        route.remote_port,  # RemotePort
         url,  # RemoteUrl
-        place.local_ip,  # LocalIP
-        place.local_port,  # LocalPort
+        route.local_ip,  # LocalIP
+        route.local_port,  # LocalPort
         "Tcp",  # Protocol
-        ip_type(place.local_ip),  # LocalIPType
-        ip_type(place.remote_ip),  # RemoteIPType
+        ip_type(route.local_ip),  # LocalIPType
+        ip_type(route.remote_ip),  # RemoteIPType
         process.name,  # InitiatingProcessFileName
         process.pid,  # InitiatingProcessId
         int(name[:8], 16),  # ReportId
@@ -277,19 +285,19 @@ def connection_row(
         version,  # Version
         name,  # ConnectionId
         began,  # ConnectionTime
-        place.remote_ip if proxied else "",  # ProxyIP
-        place.remote_port if proxied else None,  # ProxyPort
-        place.proxy_name if proxied else "",  # ProxyName
+        route.remote_ip if proxied else "",  # ProxyIP
+        route.remote_port if proxied else None,  # ProxyPort
+        route.proxy_name if proxied else "",  # ProxyName
         host,  # DestinationHost
         port,  # DestinationPort
         registrable_domain(host) if host else "",  # DestinationDomain
         outcome_of(flags),  # Outcome
-        mode_at(facts, started, flags),  # ProtectionMode
+        mode_at(state, started, flags),  # ProtectionMode
         by,  # ResolvedBy
         sure,  # Confidence
         why,  # UnresolvedReason
         resolution,  # ResolutionMs
-        kernel.event_id if kernel is not None else "",  # ConnectionEventId
+        endpoint.event_id if endpoint is not None else "",  # ConnectionEventId
         _event_ids(connection, live),  # HttpEventIds
         connection.flow_id,  # FlowId
         iso_micros(ended) if ended else None,  # ConnectionEndTime
@@ -299,45 +307,45 @@ def connection_row(
         None,  # HttpStatus
         mark,  # HostMismatch
     )
-    told_more = connection.sensor_records or connection.flow_ids or connection.run is not None
-    if process.is_plain and not told_more and not (kernel and kernel.exec_after):
+    more = connection.sensor_records or connection.flow_ids or connection.run is not None
+    if process.is_plain and not more and not (endpoint and endpoint.exec_after):
         return row
-    return _with_more(row, process, _told_by(connection))
+    return _with_more(row, process, _record_ids(connection))
 
 
 def _bytes_of(connection: Connection) -> tuple[int | None, int | None]:
     """Return bytes sent and received: a network sensor's counts, else the payload counts of the endpoint record."""
     if connection.summarised:
         return connection.bytes_sent, connection.bytes_received
-    kernel = connection.kernel
-    if kernel is None:
+    endpoint = connection.endpoint
+    if endpoint is None:
         return None, None
-    sent, received = kernel.bytes_sent, kernel.bytes_received
+    sent, received = endpoint.bytes_sent, endpoint.bytes_received
     return sent if sent >= 0 else None, received if received >= 0 else None
 
 
 def _event_ids(connection: Connection, live: list[Destination]) -> list[str]:
-    if connection.logged:
-        told = {e for d in live for e in d.event_ids}
-        told |= {(line.at, line.event_id) for d in live for line in lines_of(connection, d)}
-        return [one for _, one in sorted(told)[:EVENT_IDS_MAX]]
+    if connection.log_entries:
+        ids = {e for d in live for e in d.event_ids}
+        ids |= {(entry.at, entry.event_id) for d in live for entry in entries_of(connection, d)}
+        return [one for _, one in sorted(ids)[:EVENT_IDS_MAX]]
     if len(live) == 1:
         return [event_id for _, event_id in live[0].event_ids]
     return [one for _, one in sorted([e for d in live for e in d.event_ids])[:EVENT_IDS_MAX]]
 
 
-def _told_by(connection: Connection) -> dict[str, object]:
+def _record_ids(connection: Connection) -> dict[str, object]:
     """Return the record ids of a connection where several of one kind exist, its process record id and the later program."""
-    told: dict[str, object] = {}
+    ids: dict[str, object] = {}
     if connection.sensor_records:
-        told["ConnectionEventIds"] = [record.event_id for record in connection.sensor_records]
+        ids["ConnectionEventIds"] = [record.event_id for record in connection.sensor_records]
     if connection.flow_ids:
-        told["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
+        ids["FlowIds"] = sorted(flow_id for flow_id in (connection.flow_id, *connection.flow_ids) if flow_id)
     if connection.run is not None:
-        told["ProcessEventId"] = connection.run.event_id
-    if connection.kernel is not None and connection.kernel.exec_after:
-        told["ExecAfter"] = connection.kernel.exec_after
-    return told
+        ids["ProcessEventId"] = connection.run.event_id
+    if connection.endpoint is not None and connection.endpoint.exec_after:
+        ids["ExecAfter"] = connection.endpoint.exec_after
+    return ids
 
 
 def _as_text(more: dict[str, object]) -> str:
@@ -361,96 +369,3 @@ def _with_more(row: NetworkEvent, process: Process, additional: dict[str, object
         InitiatingProcessMD5=process.md5,
         AdditionalFields=_as_text(additional),
     )
-
-
-def judged_row(place: Route, facts: Facts, connection: Connection, request: Request, version: int) -> DeviceEvent:
-    """Return the row of one request with a verdict."""
-    judged, host, port = request.judged, request.host, request.port
-    process = process_of(connection) or NOBODY
-    return DeviceEvent(
-        Timestamp=iso_micros(judged.at),
-        DeviceId=place.device,
-        DeviceName=place.device,
-        ActionType=ACTIONS[kind_of(request.flags)],
-        RemoteUrl=judged.url or f"{host}:{port}",
-        RemoteIP=host if is_ip(host) else "" if place.proxied else place.remote_ip,
-        RemotePort=port or None,
-        LocalIP=place.local_ip,
-        LocalPort=place.local_port,
-        InitiatingProcessFileName=process.name,
-        InitiatingProcessId=process.pid,
-        InitiatingProcessFolderPath=process.path,
-        InitiatingProcessCommandLine=process.command_line,
-        InitiatingProcessAccountName=process.account,
-        InitiatingProcessAccountDomain=process.domain,
-        AdditionalFields=_said_of(judged, request.flags, f"{host}:{port}", {}),
-        ReportId=int(request.record[:8], 16),
-        RecordId=request.record,
-        Version=version,
-        ConnectionId=connection_id(place, connection),
-        DestinationHost=host,
-        DestinationDomain=registrable_domain(host) if host else "",
-        ProxyIP=place.remote_ip if place.proxied else "",
-        ProxyPort=place.remote_port if place.proxied else None,
-        ProtectionMode=mode_at(facts, judged.at, request.flags),
-        Outcome=outcome_of(request.flags),
-    )
-
-
-def unattributed_version(facts: Facts, unattributed: UnattributedVerdict) -> int:
-    """Return the row version of a process verdict."""
-    evidence = 1 + unattributed.decided + (unattributed.flags != unattributed.judged.flags) + unattributed.taken_back
-    return EVIDENCE * evidence + mode_changes(facts, unattributed.at)
-
-
-def unattributed_row(device: Device, unattributed: UnattributedVerdict, version: int) -> DeviceEvent:
-    """Return the row of a process verdict, which names no connection; it may be joined to one or unattributed."""
-    judged, process, host = unattributed.judged, unattributed.process, unattributed.judged.host
-    more = (
-        {"Confidence": str(Confidence.INFERRED)}
-        if unattributed.connection
-        else {"Unjoined": unattributed.why}
-        if unattributed.why
-        else {}
-    )
-    return DeviceEvent(
-        Timestamp=iso_micros(unattributed.at),
-        DeviceId=device.name,
-        DeviceName=device.name,
-        ActionType=ACTIONS[kind_of(judged.flags)],
-        RemoteUrl=judged.url or host,
-        RemoteIP=host if is_ip(host) else "",
-        RemotePort=judged.port or None,
-        LocalIP="",
-        LocalPort=None,
-        InitiatingProcessFileName=process.name,
-        InitiatingProcessId=process.pid,
-        InitiatingProcessFolderPath=process.path,
-        InitiatingProcessCommandLine=process.command_line,
-        InitiatingProcessAccountName=process.account,
-        InitiatingProcessAccountDomain=process.domain,
-        AdditionalFields=_said_of(judged, unattributed.flags, host, more),
-        ReportId=int(unattributed.record[:8], 16),
-        RecordId=unattributed.record,
-        Version=version,
-        ConnectionId=unattributed.connection,
-        DestinationHost=host,
-        DestinationDomain=registrable_domain(host) if host else "",
-        ProxyIP="",
-        ProxyPort=None,
-        ProtectionMode=mode_at(device.facts, unattributed.at, unattributed.flags),
-        Outcome=outcome_of(unattributed.flags),
-    )
-
-
-def _said_of(judged: Judged, flags: int, uri: str, more: dict[str, str]) -> str:
-    """Return the AdditionalFields of a verdict row as JSON."""
-    said: dict[str, object] = {
-        "IsAudit": kind_of(flags) is AlertKind.AUDITED,
-        "ResponseCategory": judged.category,
-        "DisplayName": judged.title,
-        "Uri": judged.url or uri,
-    }
-    if judged.category_group:
-        said["ResponseCategoryGroup"] = judged.category_group
-    return encode({**said, **more}).decode()

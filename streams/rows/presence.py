@@ -18,8 +18,9 @@ from schemas.clock import MICROS
 from schemas.events import Micros
 from schemas.settings import CorrelationSettings
 from schemas.tables import GapKind, GapStatus
-from streams.model.device import NEVER, SENSORS_MAX, Device, Facts
-from streams.model.sequence_gaps import Heard, Sensor, count
+from streams.model.counters import Count, entry_of
+from streams.model.device import NEVER, SENSORS_MAX, Device, DeviceState
+from streams.model.sequence_gaps import Received, Sensor, apply_numbers
 from streams.rows.emitter import Emitter
 from streams.rows.network_events import encode
 from streams.rows.presence_rows import BUCKET, coverage_row, gap_row, silence_row
@@ -38,88 +39,88 @@ class Presence:
         self._lateness = int(settings.lateness_secs * MICROS)
         self._silence = int(settings.silence_secs * MICROS)
 
-    def hear(self, device: Device, dialect: str, name: str, heard: Heard) -> None:
-        """Record a device's lines of one message; `heard.seq` is 0 for unnumbered lines."""
-        times = self._believed(device)
+    def observe(self, device: Device, dialect: str, name: str, received: Received) -> None:
+        """Record a device's lines of one message; `received.seq` is 0 for unnumbered lines."""
+        times = self._plausible_times(device)
         if times:
-            heard = heard._replace(first=min(times), last=max(times))
-        elif not heard.seq:
+            received = received._replace(first=min(times), last=max(times))
+        elif not received.seq:
             return
         key = f"{dialect}\0{name}"
-        sensor = device.sensors.get(key) or self._meet(device, key)
+        sensor = device.sensors.get(key) or self._register(device, key)
         device.touched_sensors[key] = None
-        if heard.seq:
-            self._number(device, key, sensor, heard)
+        if received.seq:
+            self._number(device, key, sensor, received)
         if times:
-            self._see(device, key, sensor, heard, times)
-            self._speak(device, heard)
-            device.facts.heard, device.facts.heard_ms = device.facts.now, heard.logged_ms
+            self._see(device, key, sensor, received, times)
+            self._end_silence(device, received)
+            device.state.reported_at, device.state.reported_ms = device.state.event_time, received.logged_ms
         device.quiet_due = self._due(device)
 
-    def be_quiet(self, device: Device, passed: Micros, logged_ms: int) -> None:
+    def pass_quiet_time(self, device: Device, passed: Micros, logged_ms: int) -> None:
         """Emit what is due after the device sent nothing for `passed` microseconds of log time."""
         for key in sorted(device.sensors):
             sensor = device.sensors[key]
-            if sensor.untold and passed >= (BUCKET if sensor.hushed else HUSH):
-                self._tell(device, key, sensor)
-                sensor.hushed = True
+            if sensor.outdated and passed >= (BUCKET if sensor.emitted_early else HUSH):
+                self._emit_coverage(device, key, sensor)
+                sensor.emitted_early = True
                 device.touched_sensors[key] = None
-        facts = device.facts
-        if facts.heard and not facts.silent_ms and passed >= self._limit(facts):
-            facts.silences += 1
-            facts.silent_ms = logged_ms
-            self._count(device, "silent")
-            self._count(device, f"gaps:{GapKind.SILENCE}")
-            self._say(device, GapStatus.OPEN, 0)
+        state = device.state
+        if state.reported_at and not state.silent_ms and passed >= self._limit(state):
+            state.silences += 1
+            state.silent_ms = logged_ms
+            device.state.counts.count(entry_of(Count.SILENT))
+            device.state.counts.count(entry_of(Count.GAPS, GapKind.SILENCE))
+            self._emit_silence(device, GapStatus.OPEN, 0)
         device.quiet_due = self._due(device)
 
     def finish(self, device: Device) -> None:
         """Emit all pending coverage of a device, as at the end of a recording."""
         for key in sorted(device.sensors):
-            if device.sensors[key].untold:
-                self._tell(device, key, device.sensors[key])
+            if device.sensors[key].outdated:
+                self._emit_coverage(device, key, device.sensors[key])
 
     def remember(self, device: Device) -> None:
         """Schedule the presence check of a device that was restored from its state entries."""
         device.quiet_due = self._due(device)
 
     @staticmethod
-    def _believed(device: Device) -> list[Micros]:
+    def _plausible_times(device: Device) -> list[Micros]:
         """Return the times of the current lines without those ahead of the device's clock, which did not follow them."""
-        times, now = device.times, device.facts.now
+        times, now = device.times, device.state.event_time
         if not times or max(times) <= now:
             return times
         return [at for at in times if at <= now]
 
-    def _meet(self, device: Device, key: str) -> Sensor:
+    def _register(self, device: Device, key: str) -> Sensor:
         """Register a new sensor; at `SENSORS_MAX` forget the one with the oldest latest event."""
         if len(device.sensors) >= SENSORS_MAX:
             oldest = min(device.sensors, key=lambda known: (device.sensors[known].last, known))
             left = device.sensors.pop(oldest)
             device.touched_sensors[oldest] = None
-            self._count(device, "gaps_forgotten", len(left.gaps))
-            if left.untold:
-                self._tell(device, oldest, left)
+            device.state.counts.count(entry_of(Count.GAPS_FORGOTTEN), len(left.gaps))
+            if left.outdated:
+                self._emit_coverage(device, oldest, left)
         sensor = device.sensors[key] = Sensor()
         return sensor
 
-    def _number(self, device: Device, key: str, sensor: Sensor, heard: Heard) -> None:
-        changes, lines, forgotten = count(sensor, heard, self._lateness)
+    def _number(self, device: Device, key: str, sensor: Sensor, received: Received) -> None:
+        changes, lines, forgotten = apply_numbers(sensor, received, self._lateness)
         if not changes:
             return
         for change in changes:
             if change.new:
-                self._count(device, f"gaps:{change.kind}")
+                device.state.counts.count(entry_of(Count.GAPS, change.kind))
             elif change.status is GapStatus.FILLED:
-                self._count(device, "gaps_filled")
+                device.state.counts.count(entry_of(Count.GAPS_FILLED))
             self._emitter.output.sensor_gaps.append(encode(gap_row(device, key, sensor, change)))
-        self._count(device, "gap_lines", lines)
-        self._count(device, "gaps_forgotten", forgotten)
+        device.state.counts.count(entry_of(Count.GAP_LINES), lines)
+        device.state.counts.count(entry_of(Count.GAPS_FORGOTTEN), forgotten)
 
-    def _see(self, device: Device, key: str, sensor: Sensor, heard: Heard, times: list[Micros]) -> None:
+    def _see(self, device: Device, key: str, sensor: Sensor, received: Received, times: list[Micros]) -> None:
         """Record that a sensor reported events at these times."""
-        if heard.first // BUCKET == heard.last // BUCKET:
-            self._see_span(device, key, sensor, heard.first, heard.last)
+        if received.first // BUCKET == received.last // BUCKET:
+            self._see_span(device, key, sensor, received.first, received.last)
             return
         buckets: dict[int, list[Micros]] = {}
         for at in times:
@@ -133,59 +134,53 @@ class Presence:
         if sensor.last and bucket == current:
             if first < sensor.first or last > sensor.last:
                 sensor.first, sensor.last = min(first, sensor.first), max(last, sensor.last)
-                sensor.untold = True
-        elif bucket > current or device.facts.now // BUCKET < current:
-            if sensor.untold:
-                self._tell(device, key, sensor)
-            sensor.first, sensor.last, sensor.hushed = first, last, False
-            self._tell(device, key, sensor)
+                sensor.outdated = True
+        elif bucket > current or device.state.event_time // BUCKET < current:
+            if sensor.outdated:
+                self._emit_coverage(device, key, sensor)
+            sensor.first, sensor.last, sensor.emitted_early = first, last, False
+            self._emit_coverage(device, key, sensor)
         else:
             self._emitter.output.coverage.append(encode(coverage_row(device, key, first, last)))
 
-    def _tell(self, device: Device, key: str, sensor: Sensor) -> None:
+    def _emit_coverage(self, device: Device, key: str, sensor: Sensor) -> None:
         self._emitter.output.coverage.append(encode(coverage_row(device, key, sensor.first, sensor.last)))
-        sensor.untold = False
+        sensor.outdated = False
 
-    def _speak(self, device: Device, heard: Heard) -> None:
+    def _end_silence(self, device: Device, received: Received) -> None:
         """End or record a silence before the device's current message, and update its baseline."""
-        facts = device.facts
-        if not (facts.heard_ms and heard.logged_ms):
+        state = device.state
+        if not (state.reported_ms and received.logged_ms):
             return  # first message of the device, or no log
-        passed = max(0, heard.logged_ms - facts.heard_ms) * 1000
-        own = heard.first - facts.heard
-        quiet, limit = min(passed, own), self._limit(facts)
-        if facts.silent_ms:
-            self._count(device, "silent", -1)
+        passed = max(0, received.logged_ms - state.reported_ms) * 1000
+        own = received.first - state.reported_at
+        quiet, limit = min(passed, own), self._limit(state)
+        if state.silent_ms:
+            device.state.counts.count(entry_of(Count.SILENT), -1)
             if own < limit:
-                self._count(device, "gaps_filled")
-            self._say(device, GapStatus.CLOSED if own >= limit else GapStatus.FILLED, heard.first)
-            facts.silent_ms = 0
+                device.state.counts.count(entry_of(Count.GAPS_FILLED))
+            self._emit_silence(device, GapStatus.CLOSED if own >= limit else GapStatus.FILLED, received.first)
+            state.silent_ms = 0
         elif quiet >= limit:  # no tick arrived in between
-            facts.silences += 1
-            facts.silent_ms = heard.logged_ms
-            self._count(device, f"gaps:{GapKind.SILENCE}")
-            self._say(device, GapStatus.CLOSED, heard.first)
-            facts.silent_ms = 0
-        facts.baseline -= facts.baseline * min(passed, FADES) // FADES
-        facts.baseline = max(facts.baseline, min(quiet, 2 * limit))
+            state.silences += 1
+            state.silent_ms = received.logged_ms
+            device.state.counts.count(entry_of(Count.GAPS, GapKind.SILENCE))
+            self._emit_silence(device, GapStatus.CLOSED, received.first)
+            state.silent_ms = 0
+        state.baseline -= state.baseline * min(passed, FADES) // FADES
+        state.baseline = max(state.baseline, min(quiet, 2 * limit))
 
-    def _say(self, device: Device, status: GapStatus, until: Micros) -> None:
+    def _emit_silence(self, device: Device, status: GapStatus, until: Micros) -> None:
         self._emitter.output.sensor_gaps.append(encode(silence_row(device, status, until)))
 
-    def _limit(self, facts: Facts) -> Micros:
-        return max(self._silence, 2 * facts.baseline)
+    def _limit(self, state: DeviceState) -> Micros:
+        return max(self._silence, 2 * state.baseline)
 
     def _due(self, device: Device) -> Micros:
         """Return the quiet time in microseconds after which something is due."""
-        facts = device.facts
-        due = self._limit(facts) if facts.heard and not facts.silent_ms else NEVER
+        state = device.state
+        due = self._limit(state) if state.reported_at and not state.silent_ms else NEVER
         for sensor in device.sensors.values():
-            if sensor.untold:
-                due = min(due, BUCKET if sensor.hushed else HUSH)
+            if sensor.outdated:
+                due = min(due, BUCKET if sensor.emitted_early else HUSH)
         return due
-
-    @staticmethod
-    def _count(device: Device, what: str, by: int = 1) -> None:
-        if by:
-            counts = device.facts.counts
-            counts[what] = counts.get(what, 0) + by

@@ -56,21 +56,21 @@ def gap_row(device: Device, key: str, sensor: Sensor, change: Change) -> SensorG
 
 def silence_row(device: Device, status: GapStatus, until: Micros) -> SensorGap:
     """Return the row of a device's silence; `until` is 0 while it lasts."""
-    facts = device.facts
+    state = device.state
     return SensorGap(
         DeviceId=device.name,
         DeviceName=device.name,
         Kind=GapKind.SILENCE,
         Status=status,
-        FromTime=_time(facts.heard),
+        FromTime=_time(state.reported_at),
         ToTime=_time(until),
         Dialect="",
         Sensor="",
         LinesMissing=None,
         FromSeq=None,
         ToSeq=None,
-        DetectedAt=_logged(facts.silent_ms),
-        RecordId=identity(device.name, GapKind.SILENCE, str(facts.heard), str(facts.silences)),
+        DetectedAt=_logged(state.silent_ms),
+        RecordId=identity(device.name, GapKind.SILENCE, str(state.reported_at), str(state.silences)),
         Version=1 if status is GapStatus.OPEN else 2,
     )
 

@@ -174,7 +174,7 @@ class BatchProcessor:
             self._stop_at(self._continuity.begin(part, first, start))
             self._refused[part] = refused_after(deaths, start)
             pipeline = self._make_pipeline(self._correlation, self._policy)
-            pipeline.line_at_hand = self._at_hand.line
+            pipeline.current_line = self._at_hand.line
             for some in self._store.pieces(part):
                 pipeline.restore(some)
                 await asyncio.sleep(0)  # a million connections take seconds; commits of other partitions go on

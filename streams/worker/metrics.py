@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
@@ -12,6 +11,7 @@ from common.exporter import Family, by_label, family, one, serve, spread
 from common.health import Health
 from schemas.metrics import Metric
 from schemas.settings import WorkerSettings
+from streams.model.counters import Counters, parts_of
 from streams.worker.counters import WorkerCounters
 from streams.worker.health import WorkerFacts, alive, ready
 
@@ -63,15 +63,15 @@ def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, 
 
 def book_families(books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
     """Yield the counters of all own partitions' pipelines, summed, as Prometheus families."""
-    total: Counter[str] = Counter()
+    total = Counters()
     for book in books:
-        total.update(book)
+        total.merge(book)
     values: dict[Metric, dict[tuple[str, ...], int]] = {}
     for entry, count in sorted(total.items()):
-        name, colon, label = entry.partition(":")
+        name, label = parts_of(entry)
         metric = declared.BOOK.get(name)
-        if metric is not None and bool(colon) == bool(metric.labels):
-            values.setdefault(metric, {})[(label,) if colon else ()] = count
+        if metric is not None and bool(label) == bool(metric.labels):
+            values.setdefault(metric, {})[(label,) if label else ()] = count
         else:
             values.setdefault(declared.BOOK_OTHER, {})[(entry,)] = count
     for metric, labelled in values.items():

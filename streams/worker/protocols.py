@@ -14,7 +14,7 @@ from streams.quarantine import Refused
 class PipelineLike(Protocol):
     """The pipeline of one input partition; `streams.pipeline.Pipeline` is the implementation."""
 
-    line_at_hand: MutableSequence[int]
+    current_line: MutableSequence[int]
     """One number, written by the pipeline: the line of a message that it reads now."""
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:

@@ -161,7 +161,7 @@ def _same_state(settings: Settings, verdict: Verdict) -> None:
     for partition, pipeline in enumerate(kept):
         pipeline.restore(entries[partition].items())
         # A worker may be ended between its state and its commit.
-        reached = max((device.facts.offset for device in pipeline.devices.values()), default=-1)
+        reached = max((device.state.offset for device in pipeline.devices.values()), default=-1)
         ends.append(max(done[partition], reached + 1))
     for raw in read_all(settings, TELEMETRY):
         partition, offset = raw.partition() or 0, raw.offset() or 0

@@ -232,8 +232,8 @@ class World:
             for what, size, most in (
                 ("connections", device.size, self.settings.connections_max),
                 ("alerts", len(device.alerts), ALERTS_MAX),
-                ("proxies", len(device.facts.proxies), PROXIES_MAX),
-                ("book entries", len(device.facts.counts), BOOK_ENTRIES_MAX),
+                ("proxies", len(device.state.proxies), PROXIES_MAX),
+                ("book entries", len(device.state.counts), BOOK_ENTRIES_MAX),
             ):
                 if size > most:
                     raise Wrong(f"device {device.name[:100]!r} has {size} {what}, more than {most}")
@@ -275,7 +275,7 @@ def _woken(pipeline: Pipeline, message: Message) -> int:
     """Devices that a tick woke; 1 for any other message."""
     if message.dialect != TICK_DIALECT:
         return 1
-    return max(1, sum(device.facts.offset == message.offset for device in pipeline.devices.values()))
+    return max(1, sum(device.state.offset == message.offset for device in pipeline.devices.values()))
 
 
 def _hangs(_signum: int, _frame: FrameType | None) -> Any:

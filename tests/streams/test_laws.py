@@ -139,7 +139,7 @@ def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
     booked = sum(n for what, n in counts.items() if what.startswith(("resolved:", "unresolved:")))
 
     assert booked == counts.get("connections", 0) == len(world.connections)
-    assert world.wait(100_000).device.groups == {}
+    assert world.wait(100_000).device.connections == {}
 
 
 def test_an_alert_whose_mode_is_known_better_has_another_version() -> None:

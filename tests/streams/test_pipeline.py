@@ -127,12 +127,12 @@ def test_lines_of_several_devices_find_their_own() -> None:
     """Lines under another key go to the devices they name, and replay for each device by itself."""
     both = Message(1, 1, b"collector", KERNEL % b"one" + b"\n" + KERNEL % b"two", "sockets")
     pipeline = pipeline_after(both)
-    assert {name for name, device in pipeline.devices.items() if device.groups} == {"one", "two"}
+    assert {name for name, device in pipeline.devices.items() if device.connections} == {"one", "two"}
 
-    pipeline.devices["two"].facts.offset = 0
+    pipeline.devices["two"].state.offset = 0
     pipeline.take(both)
-    assert pipeline.devices["one"].facts.counts["read"] == 1
-    assert pipeline.devices["two"].facts.counts["read"] == 2
+    assert pipeline.devices["one"].state.counts["read"] == 1
+    assert pipeline.devices["two"].state.counts["read"] == 2
 
 
 def test_lines_may_be_all_of_the_key() -> None:
@@ -143,7 +143,7 @@ def test_lines_may_be_all_of_the_key() -> None:
     output = pipeline.drain()
     (reject,) = output.rejects
 
-    assert {name: device.facts.counts["parsed"] for name, device in pipeline.devices.items()} == {"ws-042": 2}
+    assert {name: device.state.counts["parsed"] for name, device in pipeline.devices.items()} == {"ws-042": 2}
     assert (reject.device, reject.keyed) == ("ws-042", True)
 
 
@@ -175,7 +175,7 @@ def test_an_envelope_counts_as_its_rows() -> None:
     pipeline = pipeline_after(Message(1, 1, b"", value + b"\n\n" + ROW % (b"one", 4) + b"\r\n", "mde"))
 
     assert [reject.raw for reject in pipeline.drain().rejects] == [b"5", b'{"properties":{}}']
-    assert {name: device.facts.counts["read"] for name, device in pipeline.devices.items()} == {
+    assert {name: device.state.counts["read"] for name, device in pipeline.devices.items()} == {
         "one": 3,
         "two": 1,
         "": 2,
@@ -226,7 +226,7 @@ def test_ticks_advance_a_quiet_device() -> None:
     pipeline.take(Message(3, 59_500, b"", b"", "tick"))
     (row,) = map(json.loads, pipeline.drain().network_events)
     assert row["UnresolvedReason"] == "protection_off"
-    assert pipeline.devices["dev"].facts.offset == 3
+    assert pipeline.devices["dev"].state.offset == 3
 
 
 def test_lines_in_a_tick_do_not_vanish() -> None:
@@ -245,7 +245,7 @@ def test_a_name_that_is_too_long_is_no_device() -> None:
     assert pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * DEVICE_CHARS_MAX), "sockets")).drain().rejects == []
 
     pipeline = pipeline_after(Message(1, 1, b"k" * 3_000, b"junk\n" + KERNEL % b"dev", "sockets"))
-    assert {name for name, device in pipeline.devices.items() if device.groups} == {"dev"}
+    assert {name for name, device in pipeline.devices.items() if device.connections} == {"dev"}
     assert max(map(len, pipeline.devices)) <= DEVICE_CHARS_MAX
     assert [reject.device for reject in pipeline.drain().rejects] == [""]
 
@@ -295,10 +295,10 @@ def test_a_replayed_tick_does_nothing() -> None:
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(Message(1, 50_000, b"dev", KERNEL % b"dev", "sockets"))
     pipeline.take(Message(3, 60_000, b"", b"", "tick"))
-    now = pipeline.devices["dev"].facts.now
+    now = pipeline.devices["dev"].state.event_time
     pipeline.take(Message(3, 70_000, b"", b"", "tick"))
 
-    assert pipeline.devices["dev"].facts.now == now
+    assert pipeline.devices["dev"].state.event_time == now
 
 
 def test_the_size_of_the_state_is_reported() -> None:

@@ -115,7 +115,7 @@ def test_the_line_that_is_read_is_known() -> None:
             assert isinstance(line, int)
             seen.append(line)
 
-    pipeline.line_at_hand = Watched([NO_LINE])
+    pipeline.current_line = Watched([NO_LINE])
     pipeline.take(Message(7, 1_000, b"dev", b"a\n\nb", "sockets"))
 
     assert seen == [0, 1, 2, NO_LINE]

@@ -91,7 +91,7 @@ def test_what_is_a_claim(dialect: str, line: bytes, is_claim: bool) -> None:
     rejects = pipeline.drain().rejects
 
     assert bool(rejects) == is_claim
-    counts = pipeline.devices["dev"].facts.counts
+    counts = pipeline.devices["dev"].state.counts
     assert (counts.get("parsed", 0), counts.get("rejected:not_allowed", 0)) == (int(not is_claim), int(is_claim))
     for reject in rejects:
         assert (reject.reason, reject.raw, reject.dialect, reject.device) == (
@@ -106,7 +106,7 @@ def test_a_refused_line_moves_no_clock_and_makes_no_device() -> None:
     pipeline.take(Message.read(1, 1, b"tap", VERDICT, {"dialect": b"sensor", "claims": b"none"}))
 
     assert set(pipeline.devices) == {"tap"}
-    assert pipeline.devices["tap"].facts.now == 0
+    assert pipeline.devices["tap"].state.event_time == 0
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,11 @@ def finding(domain: str, at: int) -> Finding:
 
 def request(device: Device, domain: str, at: int) -> None:
     """Count one blocked request, as the pipeline does for each message."""
-    device.facts.now = max(device.facts.now, at)
+    device.state.event_time = max(device.state.event_time, at)
     add(device, NOWHERE, None, finding(domain, at))
-    if device.facts.now >= device.held_due or device.last_words:
-        due(device, device.facts.now, GAP)
-    forget_old(device, device.facts.now)
+    if device.state.event_time >= device.held_due or device.evicted_alerts:
+        due(device, device.state.event_time, GAP)
+    forget_old(device, device.state.event_time)
 
 
 def test_a_further_alert_costs_the_same_at_the_bound() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.events import Action, Event, ProtectionMode
 from schemas.tables import ModeStatus
-from streams.assess.mode_history import WORDS_MAX
+from streams.assess.mode_history import REPORTS_MAX
 from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, verdict, world_of
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
@@ -156,10 +156,10 @@ def test_each_status_holds_though_a_change_before_it_comes_late() -> None:
 
 def test_remembered_reports_have_a_bound() -> None:
     """The latest status reports and the first one kept before them apply, however many verdicts there are."""
-    world = World().see(*(mode(at, AUDIT) for at in range(1, WORDS_MAX + 12)))
-    world.see(*(verdict(40 + at / 100, tx=at, action=Action.AUDITED) for at in range(2 * WORDS_MAX)))
-    world.see(mode(WORDS_MAX + 10.5, OFF), mode(2.5, OFF)).finish()
+    world = World().see(*(mode(at, AUDIT) for at in range(1, REPORTS_MAX + 12)))
+    world.see(*(verdict(40 + at / 100, tx=at, action=Action.AUDITED) for at in range(2 * REPORTS_MAX)))
+    world.see(mode(REPORTS_MAX + 10.5, OFF), mode(2.5, OFF)).finish()
 
     assert [(kind, since) for kind, since, _ in history(world)] == [
-        ("audit", 1.0), ("off", 2.5), ("audit", 12.0), ("off", WORDS_MAX + 10.5), ("audit", WORDS_MAX + 11.0),
+        ("audit", 1.0), ("off", 2.5), ("audit", 12.0), ("off", REPORTS_MAX + 10.5), ("audit", REPORTS_MAX + 11.0),
     ]  # fmt: skip

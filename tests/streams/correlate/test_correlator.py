@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.events import Action, Event
-from streams.model.connection import GROUP_MAX
+from streams.model.connection import TUPLE_CONNECTIONS_MAX
 from tests.factories import (
     PORT,
     PROXY,
@@ -205,17 +205,17 @@ def test_what_grows_is_bounded() -> None:
             verdict(n * 0.01, f"http://j{n}.example/", tx=n, action=Action.AUDITED, port=2, flow="2"),
             name(n * 0.01, f"n{n}.example", port=3, flow="3", remote="203.0.113.1"),
         )
-    kept = [world.device.group(key) for key in world.device.groups]
+    kept = [world.device.connections_of(key) for key in world.device.connections]
     counted = {a["DestinationDomain"]: a["Count"] for a in world.alerts}
 
     assert [len(c.destinations) for group in kept for c in group or ()] == [256, 256, 0]
-    assert max(len(c.judged) for group in kept for c in group or ()) == 256
-    assert max(len(c.inner) for group in kept for c in group or ()) == 16
+    assert max(len(c.verdicts) for group in kept for c in group or ()) == 256
+    assert max(len(c.names) for group in kept for c in group or ()) == 16
     assert set(counted.values()) == {1}
     assert len(counted) == 300
     for n in range(1100):
         world.see(request(5 + n * 0.001, "a.example:443", port=9, flow=f"p{n}", remote=f"10.1.{n // 200}.{n % 200}"))
-    assert len(world.device.facts.proxies) == 1000
+    assert len(world.device.state.proxies) == 1000
     assert world.counts["proxies_not_learnt"] > 0
 
 
@@ -225,10 +225,10 @@ def test_ended_connections_leave_the_state() -> None:
         connection(0, ended=1), connection(0, port=2), request(0.5, "a.example:443", port=2, flow="2")
     )
     world.see(connection(150, port=3, ended=151))
-    assert [key.split()[1] for key in world.device.groups] == ["2", "3"]
+    assert [key.split()[1] for key in world.device.connections] == ["2", "3"]
 
     world.wait(1200)
-    assert world.device.groups == {}
+    assert world.device.connections == {}
     assert world.timers == 0
     assert (world.counts["left:ended"], world.counts["left:idle"]) == (1, 2)
 
@@ -263,9 +263,9 @@ def test_what_comes_late_between_what_is_new_is_joined_as_well() -> None:
 
 def test_a_5_tuple_with_too_many_connections_evicts_its_oldest() -> None:
     """However many flows claim one 5-tuple, each event examines a few: evicted ones have their row."""
-    flows = [str(number) for number in range(1, GROUP_MAX + 11)]
+    flows = [str(number) for number in range(1, TUPLE_CONNECTIONS_MAX + 11)]
     world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
-    assert world.device.size == GROUP_MAX
+    assert world.device.size == TUPLE_CONNECTIONS_MAX
     assert world.counts["left:too_many"] == 10
 
     world.finish()
@@ -274,7 +274,7 @@ def test_a_5_tuple_with_too_many_connections_evicts_its_oldest() -> None:
 
 def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
     """Evicting one emits only its own rows at once; the others' rows wait for the end of the message."""
-    flows = [str(number) for number in range(1, GROUP_MAX + 1)]
+    flows = [str(number) for number in range(1, TUPLE_CONNECTIONS_MAX + 1)]
     world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
     before = len(world.versions)
 
@@ -283,7 +283,7 @@ def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
         for number in range(1, 11)
         for event in (
             request(1 + 0.1 * number, f"h{flows[-1]}.example:443", flow=flows[-1], tx=number),
-            request(1.05 + 0.1 * number, f"n{number}.example:443", flow=str(GROUP_MAX + number)),
+            request(1.05 + 0.1 * number, f"n{number}.example:443", flow=str(TUPLE_CONNECTIONS_MAX + number)),
         )
     ]
     world.see_together(*later)
@@ -296,7 +296,7 @@ def test_a_device_with_too_many_connections_evicts_the_oldest() -> None:
     """The bound holds, the oldest one still gets its row, and the eviction is counted."""
     world = World(connections_max=2).see(*(connection(i, port=10 + i) for i in range(3)))
 
-    assert len(world.device.groups) == 2
+    assert len(world.device.connections) == 2
     assert [row["LocalPort"] for row in world.connections] == [10]
     assert world.counts["left:too_many"] == 1
 

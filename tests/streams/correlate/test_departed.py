@@ -13,7 +13,7 @@ from schemas.settings import CorrelationSettings
 from schemas.tables import NetworkEvent
 from streams.correlate import departed
 from streams.correlate.departed import Tombstones, departed_flow, tombstone_of
-from streams.model.connection import GROUP_MAX, Connection
+from streams.model.connection import TUPLE_CONNECTIONS_MAX, Connection
 from streams.model.device import Device
 from streams.pipeline import Message, Pipeline
 from tests.factories import (
@@ -36,7 +36,7 @@ ZEEK_FLOW = "CHhAvVGS1DHFjwGM9"
 
 def passed(world: World, until: float, step: float = 50) -> World:
     """Advance the device's clock to that time by other connections."""
-    at = world.device.facts.now / 1e6 - micros(0) / 1e6
+    at = world.device.state.event_time / 1e6 - micros(0) / 1e6
     while (at := at + step) < until:
         world.see(connection(at, port=1, remote="203.0.113.5", ended=at + 0.1))
     return world
@@ -55,7 +55,7 @@ def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
     """It arrives when the timeout of established flows expires, long after the connection departed."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow=flow))
     passed(world, timeout)
-    assert not any(str(PORT) in key.split() for key in world.device.groups)
+    assert not any(str(PORT) in key.split() for key in world.device.connections)
 
     if restarted:
         world.restart()
@@ -177,7 +177,7 @@ def forgotten_at(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5), request(0.1, "a.example:443"))
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
     passed(world, 170, step=20)
-    assert world.device.facts.forgotten_ended == micros(21)
+    assert world.device.state.forgotten_ended == micros(21)
     return world
 
 
@@ -241,7 +241,7 @@ def test_the_flow_record_of_an_open_connection_is_its_own(monkeypatch: pytest.Mo
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
     passed(world, 170, step=20).see(flow_end(165, started=1.5, ended=5, sent=77)).wait(20)
 
-    assert world.device.facts.forgotten_ended > 0
+    assert world.device.state.forgotten_ended > 0
     assert "late" not in world.finish().counts
 
 
@@ -258,7 +258,7 @@ def test_forgotten_connections_matter_for_a_time(case: str) -> None:
     """They do not affect flows that may be in the state, later periods, or another clock."""
     ended, until, flow_ended, expected = MARKS[case]
     world = passed(World().see(connection(0, ended=5)), 160, step=20)
-    facts = world.device.facts
+    facts = world.device.state
     facts.forgotten_ended, facts.forgotten_until = micros(ended), micros(until) // 10**6
     world.see(flow_end(165, started=flow_ended - 1, ended=flow_ended, port=9, flow="9")).wait(20).finish()
 
@@ -279,9 +279,9 @@ def test_beyond_the_bound_of_a_partition_a_device_forgets_its_own(monkeypatch: p
     tombstones, one, other, left = Tombstones(CorrelationSettings()), Device("one"), Device("other"), Connection()
     monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 2)
     assert [tombstones.add(one, "a", left), tombstones.add(one, "b", left)] == [0, 0]
-    other.facts.now, other_left = micros(9), Connection(first=micros(1), flow_ended=micros(2))
+    other.state.event_time, other_left = micros(9), Connection(first=micros(1), flow_ended=micros(2))
     assert [tombstones.add(other, "c", other_left), tombstones.add(one, "d", left)] == [1, 1]
-    assert (other.facts.forgotten_ended, one.facts.forgotten_ended) == (micros(2), 0)
+    assert (other.state.forgotten_ended, one.state.forgotten_ended) == (micros(2), 0)
 
     assert [list(period) for period in one.departed.values()] == [["b", "d"]]
     assert (other.departed, one.departed_count, tombstones.total) == ({}, 2, 2)
@@ -305,12 +305,14 @@ def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.Monk
 
 
 def test_the_oldest_of_many_connections_of_a_5_tuple_is_forgotten() -> None:
-    """With more than `GROUP_MAX` in one period the oldest is forgotten, and each is counted."""
+    """With more than `TUPLE_CONNECTIONS_MAX` in one period the oldest is forgotten, and each is counted."""
     tombstones, device = Tombstones(CorrelationSettings()), Device("dev")
-    left = [Connection(flow_id=str(number), first=1, flow_kinds=("number",)) for number in range(GROUP_MAX + 2)]
+    left = [
+        Connection(flow_id=str(number), first=1, flow_kinds=("number",)) for number in range(TUPLE_CONNECTIONS_MAX + 2)
+    ]
     forgotten = [tombstones.add(device, "key", connection) for connection in left]
 
-    assert forgotten == [0] * GROUP_MAX + [1, 1]
+    assert forgotten == [0] * TUPLE_CONNECTIONS_MAX + [1, 1]
     assert departed_flow(device, "key", "1", "number", 1, 1, 1) is None
     assert departed_flow(device, "key", "2", "number", 1, 1, 1) == tombstone_of(left[2])
 
@@ -324,7 +326,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
     kept = world.device.departed_count
     passed(world.see(connection(210, port=2, ended=211)), 400, step=10)
     assert kept > 0
-    assert all(second * 10**6 > world.device.facts.now for second in world.device.departed)
+    assert all(second * 10**6 > world.device.state.event_time for second in world.device.departed)
     world.wait(90_000).wait(1)
     assert (world.device.departed, world.device.departed_count, world.pipeline.book().get("departed", 0)) == ({}, 0, 0)
 
@@ -332,7 +334,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
 def test_a_tombstone_is_small() -> None:
     """A state entry has the bytes per connection, 5-tuple included, that docs/design/bounds.md documents."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow="1953470231846123"))
-    (group,) = (world.device.group(key) for key in world.device.groups)
+    (group,) = (world.device.connections_of(key) for key in world.device.connections)
     assert group is not None
     pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
     pipeline.devices["dev"] = pipeline.store.changed["dev"] = device

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from schemas.events import Action, Event, Process, Verdict, flow_of
 from schemas.parsers import dialects
-from streams.model.connection import JUDGED_MAX
+from streams.model.connection import VERDICTS_MAX
 from tests.factories import (
     CLIENT,
     PORT,
@@ -43,9 +43,9 @@ def counts(world: World) -> dict[object, object]:
 def test_leaving_is_counted_once_however_time_is_cut() -> None:
     """In one long step decision and departure coincide: the ended connection departs, the open one stays."""
     world = World().see(connection(0, pid=1, ended=1), connection(1.5, pid=2), connection(1000, port=9))
-    group = world.device.group(next(iter(world.device.groups)))
+    group = world.device.connections_of(next(iter(world.device.connections)))
 
-    assert [c.kernel.process.pid for c in group or () if c.kernel] == [2]
+    assert [c.endpoint.process.pid for c in group or () if c.endpoint] == [2]
     assert (world.counts["connections"], world.counts["left:ended"], world.device.size) == (3, 1, 2)
 
 
@@ -79,7 +79,7 @@ def test_the_bound_counts_connections_not_tuples() -> None:
         world.see(connection(number * 2, pid=number))
 
     assert world.device.size == 10
-    assert sum(len(world.device.group(key) or ()) for key in world.device.groups) == 10
+    assert sum(len(world.device.connections_of(key) or ()) for key in world.device.connections) == 10
     assert len(world.connections) == 50 - 4  # the newest are not decided yet
 
 
@@ -202,7 +202,7 @@ def test_an_alert_on_an_answer_does_not_make_the_client_a_proxy() -> None:
         assert (parsed.flow.local_ip, parsed.flow.remote_port) == ("198.51.100.12", 3128)
     world = World().see(connection(0), request(0.1, "bad.example:443"))
     world.see(replace(verdict(0.2, action=Action.AUDITED), flow=flow_of(PROXY, PROXY_PORT, CLIENT, PORT, "77")))
-    assert list(world.device.facts.proxies) == [f"{PROXY} {PROXY_PORT}"]
+    assert list(world.device.state.proxies) == [f"{PROXY} {PROXY_PORT}"]
 
 
 def test_kernel_lines_after_the_rows_left_find_the_right_flow() -> None:
@@ -259,7 +259,7 @@ def test_verdicts_at_the_same_instant_all_count() -> None:
     world = World().see(*(request(0.1, f"http://h{tx}.example/", tx=tx) for tx in range(200)))
 
     assert len(world.destinations) == 200
-    assert JUDGED_MAX >= 200
+    assert VERDICTS_MAX >= 200
 
 
 # Found by a second attempt
@@ -375,7 +375,7 @@ def test_a_record_dated_far_ahead_is_decided_and_departs() -> None:
     assert {row["LocalPort"] for row in world.connections} == {1, 2}
 
     world.wait(200_000)
-    assert world.device.groups == {}
+    assert world.device.connections == {}
     assert sum(n for what, n in world.counts.items() if "resolved:" in what) == world.counts["connections"] == 2
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, HttpExchange, Process
 from schemas.parsers import dialects
-from streams.model.connection import Kernel
+from streams.model.connection import EndpointRecord
 from tests.factories import Row, World
 
 ENDS = '"local_ip":"198.51.100.11","local_port":40000,"remote_ip":"198.51.100.80","remote_port":3128'
@@ -59,6 +59,6 @@ def test_its_path_is_bounded() -> None:
 
 def test_a_record_in_older_state_is_read() -> None:
     """A record of an older state ends one field earlier."""
-    record = Kernel(1, 2, 3, False, Process(7, "nc"), "socket/1", 4, 5)
+    record = EndpointRecord(1, 2, 3, False, Process(7, "nc"), "socket/1", 4, 5)
 
-    assert msgspec.convert(msgspec.to_builtins(record)[:-1], Kernel) == record
+    assert msgspec.convert(msgspec.to_builtins(record)[:-1], EndpointRecord) == record

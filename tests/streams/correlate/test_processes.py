@@ -217,7 +217,7 @@ def test_connections_that_left_are_not_asked_for() -> None:
     assert set(world.device.by_pid or {}) == {4711, 9}
     world.see(program(10_000, pid=77), program(10_001, pid=78))
 
-    assert not world.device.groups
+    assert not world.device.connections
     assert world.device.by_pid == {}
 
 

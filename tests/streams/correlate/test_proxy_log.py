@@ -10,7 +10,7 @@ import pytest
 
 from schemas.events import Event, ProxyDecision, ProxyLogged
 from schemas.indicator_input import Given
-from streams.correlate.proxy_log import LINES_MAX, TOGETHER_MAX, TOLD_MAX
+from streams.correlate.proxy_log import CHECKED_MAX, LINES_MAX, TOGETHER_MAX
 from streams.model.device import peek
 from tests.factories import (
     CLIENT,
@@ -165,7 +165,7 @@ def test_evidence_after_the_line_still_finds_it() -> None:
 
     world.see(connection(0, ended=9), request(0.1)).wait(200)
     assert [row["RemoteIP"] for row in world.destinations] == [UPSTREAM]
-    assert world.device.lines == {}
+    assert world.device.waiting_entries == {}
 
 
 def test_a_flow_record_after_the_row_that_the_log_named_changes_no_identity() -> None:
@@ -260,7 +260,7 @@ def test_without_a_port_nothing_is_named() -> None:
     world = World(proxies=[LISTED]).see(connection(0, ended=9), proxy_line(9, started=0.1, port=0)).finish()
 
     assert world.destinations == []
-    assert (world.counts["proxy_lines:no_connection"], world.device.lines) == (1, {})
+    assert (world.counts["proxy_lines:no_connection"], world.device.waiting_entries) == (1, {})
 
 
 def test_what_does_not_agree_is_not_joined() -> None:
@@ -426,8 +426,8 @@ def test_the_oldest_entries_are_decided_first_after_a_restart() -> None:
     for world in (whole_run, cut):
         world.see(proxy_line(5.5, port=2))
 
-    assert len(whole_run.device.lines) == LINES_MAX - TOGETHER_MAX + 1
-    assert whole_run.device.lines.keys() == cut.device.lines.keys()
+    assert len(whole_run.device.waiting_entries) == LINES_MAX - TOGETHER_MAX + 1
+    assert whole_run.device.waiting_entries.keys() == cut.device.waiting_entries.keys()
 
 
 def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
@@ -437,7 +437,7 @@ def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
     for events in (both, both[::-1]):
         for world in (World().see(*events), World().see(*events).restart()):
             world.pipeline.correlator.proxy_log_due = lambda device, second: decided.extend(  # type: ignore[method-assign]  # noqa: ARG005
-                one.settled for group in device.groups.values() for one in peek(group)
+                one.decided for group in device.connections.values() for one in peek(group)
             )
             world.see(connection(9.5, port=9))
     assert decided == [True] * 4
@@ -472,7 +472,7 @@ def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> No
 
 def test_beyond_the_bound_of_candidates_an_entry_is_unused() -> None:
     """An entry without a port examines a bounded number of candidates; beyond it none is used."""
-    for others, address in ((TOLD_MAX - 1, UPSTREAM), (TOLD_MAX, "")):
+    for others, address in ((CHECKED_MAX - 1, UPSTREAM), (CHECKED_MAX, "")):
         many: list[Event] = [request(-60 + i / 100, port=1000 + i, flow=str(i + 1)) for i in range(others)]
         world = World().see_together(*many).see(request(0.1, flow="0"), proxy_line(9, started=0.2, port=0)).finish()
         assert {row["RemoteIP"] for row in world.destinations} - {""} == {address} - {""}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from schemas.events import ConnectionOpened, Event, Process
 from schemas.indicator_input import Given
-from streams.model.connection import JUDGED_MAX
+from streams.model.connection import VERDICTS_MAX
 from tests.factories import (
     PORT,
     PROXY,
@@ -397,7 +397,7 @@ def test_verdicts_of_two_sensors_on_a_request_are_one(target: str, number: int) 
 
 def test_verdicts_of_two_sensors_are_evicted_together() -> None:
     """At the bound a request is evicted with all its verdicts, and stays counted once."""
-    asked = JUDGED_MAX // 2 + 3
+    asked = VERDICTS_MAX // 2 + 3
     events: list[Event] = [connection(0)]
     for number in range(asked):
         target = f"http://bad.example/{number}"

@@ -123,7 +123,7 @@ def test_an_evicted_device_begins_again_when_it_returns() -> None:
     log.checkpoint()
     log.restart()
 
-    assert set(log.pipeline.devices["invented-0"].groups) == {"10.0.0.1 7 10.9.9.9 3128"}
+    assert set(log.pipeline.devices["invented-0"].connections) == {"10.0.0.1 7 10.9.9.9 3128"}
 
 
 def test_a_restart_evicts_the_same() -> None:

@@ -341,7 +341,7 @@ def test_an_alert_that_went_to_zero_goes_on_from_its_version() -> None:
     world.see(connection(0, port=7, **there))
     world.see(name(0.1, "bad.example", tunnelled=False, port=7, **there))
     world.wait(200)
-    forget_old(world.device, world.device.facts.now)
+    forget_old(world.device, world.device.state.event_time)
     world.see(connection(300, port=8, **there)).finish()
     counts = [(a["Version"], a["Count"]) for a in world.alerts if a["DestinationDomain"] == "203.0.113.9"]
 

@@ -44,7 +44,7 @@ def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for name, device in pipeline.devices.items():
         timers = {second: keys for second, keys in device.timers.items() if keys}
-        found[name] = (device.items(), msgspec.to_builtins(device.facts), bool(timers or device.parked))
+        found[name] = (device.items(), msgspec.to_builtins(device.state), bool(timers or device.parked))
     return found
 
 
@@ -79,7 +79,7 @@ def test_a_second_whose_groups_have_left_is_not_due() -> None:
     device = Device("d")
     one, other = Connection(), Connection()
     one.due, other.due = 5, 6
-    device.groups = {"a": [one], "b": [other]}
+    device.connections = {"a": [one], "b": [other]}
     for key, connection in (("a", one), ("b", other)):
         device.wake_at(connection.due, key)
     device.let_sleep(one, "a")
@@ -112,7 +112,7 @@ def test_a_quiet_device_leaves_at_the_same_tick_after_a_restart(quiet_secs: int)
 
         assert restored.drain() == whole.drain()
         assert state_of(restored) == state_of(whole)
-    assert not any(device.groups for device in whole.devices.values())
+    assert not any(device.connections for device in whole.devices.values())
 
 
 def test_a_crash_between_entries_costs_a_replay_only() -> None:
@@ -164,7 +164,7 @@ def test_a_device_with_100_000_open_connections() -> None:
     again = Pipeline(CorrelationSettings())
     again.restore(table.items())
 
-    assert len(pipeline.devices["dev"].groups) == 102_000
+    assert len(pipeline.devices["dev"].connections) == 102_000
     assert whole > 20 * PART_BYTES_MAX
     assert max(written) < 600_000
     assert sorted(costs)[len(costs) // 2] < 1_000
@@ -292,7 +292,7 @@ def test_the_oldest_stays_the_oldest() -> None:
     for one in (pipeline, again):
         one.take(Message(9, 9, b"dev", opened([4]), "sockets"))
 
-        assert [key.split()[1] for key in one.devices["dev"].groups] == ["2", "3", "4"]
+        assert [key.split()[1] for key in one.devices["dev"].connections] == ["2", "3", "4"]
 
 
 def opened(ports: Iterable[int], local: int = 0) -> bytes:

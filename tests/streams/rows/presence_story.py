@@ -124,7 +124,7 @@ class Log:
     def state(self) -> dict[str, object]:
         """Return everything that the pipeline knows, order included."""
         devices = self.pipeline.devices.items()
-        return {name: (list(device.items().items()), repr(device.facts)) for name, device in devices}
+        return {name: (list(device.items().items()), repr(device.state)) for name, device in devices}
 
     @property
     def counts(self) -> dict[str, int]:

@@ -166,11 +166,11 @@ def test_one_outage_does_not_change_the_baseline() -> None:
 def test_a_baseline_fades() -> None:
     """A month later the old baseline no longer applies."""
     log = Log().send(*(sent(at * 3_600) for at in range(48)))
-    baseline = log.pipeline.devices[DEVICE].facts.baseline
+    baseline = log.pipeline.devices[DEVICE].state.baseline
     log.send(*(sent(2 * DAY + at * 300) for at in range(30 * 288)))
 
     assert baseline == 3_600 * MICROS
-    assert log.pipeline.devices[DEVICE].facts.baseline < 600 * MICROS
+    assert log.pipeline.devices[DEVICE].state.baseline < 600 * MICROS
 
 
 @settings(max_examples=60)

@@ -81,7 +81,7 @@ def test_killed_between_parts(kafka_settings_for: SettingsFor, tmp_path: Path) -
         worker.discard()
     again = restored(settings)
 
-    assert 0 < len(torn.devices["dev"].groups) < MESSAGES * len(LINES)
+    assert 0 < len(torn.devices["dev"].connections) < MESSAGES * len(LINES)
     assert worker.says().count("dies within a snapshot") == 1
     assert worker.says().count("dies within a delta") == 1
     assert state_of(again) == state_of(replayed(settings))

@@ -32,7 +32,7 @@ class CountingPipeline:
         self._touched: set[bytes] = set()
         self._output = Output()
         self._lines = 0
-        self.line_at_hand: MutableSequence[int] = [NO_LINE]
+        self.current_line: MutableSequence[int] = [NO_LINE]
 
     def restore(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Entries are JSON."""
@@ -52,12 +52,12 @@ class CountingPipeline:
         last, count, _, _ = self._state.get(message.key, (-1, 0, 0, False))
         if message.offset <= last:
             return
-        for self.line_at_hand[0], line in enumerate(message.value.split(b"\n")):
+        for self.current_line[0], line in enumerate(message.value.split(b"\n")):
             count += 1
             self._lines += 1
             self._output.lines += 1
             self._line(message, line.decode(errors="replace"), line, count)
-        self.line_at_hand[0] = NO_LINE
+        self.current_line[0] = NO_LINE
         self._keep(message.key, (message.offset, count, message.logged_ms, True))
 
     def _line(self, message: Message, text: str, line: bytes, count: int) -> None:
