@@ -12,8 +12,9 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
+from schemas.columns import columns
 from schemas.ddl import Migration, migrations, quoted
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from sinks.base import SinkRefused
 
 _BOOK = """

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.tables import TABLES, NetworkEvent, columns, json_schema
+from schemas.columns import columns, json_schema
+from schemas.tables import TABLES, NetworkEvent
 
 _DEFENDER = """
 Timestamp DeviceId DeviceName ActionType RemoteIP RemotePort RemoteUrl LocalIP LocalPort Protocol LocalIPType
