@@ -189,7 +189,7 @@ def test_models_read_what_the_pipeline_writes() -> None:
     """Each row of the sample and of the golden lines: JSON to model and back gives the same bytes, and its times are UTC."""
     read: dict[type[Contract], int] = {}
     for output in outputs():
-        written = {
+        written: dict[type[Contract], list[bytes]] = {
             row_models.NetworkEvent: output.network_events,
             row_models.DeviceEvent: output.device_events,
             row_models.Alert: [alert for _, alert in output.alerts],
