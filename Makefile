@@ -30,7 +30,7 @@ RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
 # Folders and files without a retired word; the check keeps them so.
-PLAIN := bench common producers .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
+PLAIN := $(wildcard schemas/*.py tests/schemas/*.py) schemas/models schemas/sections docs/consume.md docs/examples bench common producers .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
 
 UV_COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --only-binary :all: \
 	--no-header --no-emit-index-url --no-emit-find-links --quiet

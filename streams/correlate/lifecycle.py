@@ -10,7 +10,8 @@ from typing import Protocol
 
 from schemas.clock import MICROS
 from schemas.events import Micros
-from schemas.settings import CorrelationSettings, proxy_address
+from schemas.sections.base import proxy_address
+from schemas.settings import CorrelationSettings
 from streams.alerts.policy import Policy, note_hit
 from streams.assess.access_log import lines_of
 from streams.assess.assessment import Route, flow_name, speaks_tls_to_proxy

@@ -11,6 +11,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from common.kafka import client_config
+from schemas.events import Event
 from schemas.indicator_input import Given
 from schemas.settings import CorrelationSettings, Settings
 from schemas.topics import BLOCK_ALERTS, INDICATORS, NETWORK_EVENTS, topic_name
@@ -34,7 +35,8 @@ def test_page_shows_the_programs() -> None:
 def output() -> Output:
     """Return the output for one request of a listed host."""
     pipeline = Pipeline(CorrelationSettings(), listing(Given("evil.example")), {EVENTS.name: EVENTS})
-    for offset, event in enumerate((connection(0), request(1, "evil.example:443"))):
+    events: tuple[Event, ...] = (connection(0), request(1, "evil.example:443"))
+    for offset, event in enumerate(events):
         pipeline.take(Message(offset, 0, DEVICE.encode(), line_of(event), EVENTS.name))
     pipeline.finish()
     return pipeline.drain()
