@@ -20,7 +20,7 @@ from producers.identity.devices import Devices, Named
 from producers.run import produce
 from producers.sources.failures import LOG_SECS_MIN, DialectFailures
 from producers.sources.source import Line, SourceFile, parse_source
-from schemas.events import Dialect
+from schemas.dialect import Dialect
 from schemas.parsers import dialects
 from schemas.parsers.recognition import AUTO, NOBODYS
 from schemas.sections.inputs import IdentitySettings
