@@ -34,6 +34,9 @@ PLAIN := bench common producers streams/pipeline.py streams/quarantine.py stream
 	streams/alerts streams/correlate streams/rows tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
 	tests/streams/model tests/streams/rows .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
 
+PLAIN += $(wildcard schemas/*.py tests/schemas/*.py) schemas/models schemas/sections docs/examples docs/reference/rows.md \
+	docs/reference/alerts.md docs/reference/indicators.md docs/reference/topics.md docs/reference/settings.md docs/reference/metrics.md
+
 # Three pages quote programs whose messages still have some.
 PLAIN += CHANGELOG.md changelog.d deploy/README.md docs/design docs/decisions \
 	$(filter-out docs/forward.md docs/troubleshooting.md docs/unresolved.md,$(wildcard docs/*.md))

@@ -23,7 +23,8 @@ from bench.child import child
 from bench.figures import Case, report_progress
 from producers.files.lines import Lines
 from producers.sources.source import SourceFile
-from schemas.events import Dialect, Ignored, Reject
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Reject
 from schemas.parsers import dialects
 from schemas.parsers.recognition import NOBODYS
 from streams.worker.gc_tuning import tune_collector

@@ -1,1 +1,1 @@
-"""Every promise to somebody outside: dialects, events, rows, alerts, settings, metrics, topics. Imports none of us."""
+"""Every contract with other programs: dialects, events, rows, alerts, settings, metrics, topics. Imports none of us."""

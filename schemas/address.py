@@ -1,4 +1,4 @@
-"""Addresses and host names in one spelling, so that what is equal compares equal.
+"""Addresses and host names in canonical form, so that equal ones compare equal.
 
 IPv6 is shortened (RFC 5952), IPv4-mapped IPv6 is IPv4 (RFC 4291 section 2.5.5.2), host names are lower case ASCII
 (IDNA 2003, RFC 3490) without trailing dot or brackets.
@@ -19,14 +19,14 @@ _DOCUMENTATION = tuple(
 )
 HOST_LENGTH_MAX = 253  # RFC 1035 section 2.3.4, as text
 REMEMBERED_LENGTH_MAX = 512
-"""A longer authority is worked out anew each time: it may be a million characters, and so many stay in memory."""
+"""A longer authority is not cached: it may have a million characters, and many stay in memory."""
 _AFTER_AUTHORITY = re.compile(r"[/?#]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,19}://")
 
 
 @lru_cache(maxsize=65_536)
 def canonical_ip(text: str) -> str:
-    """One spelling of an IP address. Raises ValueError on anything else."""
+    """Return an IP address in canonical form. Raises ValueError on anything else."""
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
@@ -34,7 +34,7 @@ def canonical_ip(text: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def canonical_host(text: str) -> str:
-    """One spelling of a host name or address literal; "" for what cannot be a host."""
+    """Return a host name or address literal in canonical form; "" if it cannot be a host."""
     host = text.strip().strip("[]").rstrip(".").lower()
     if not host or len(host) > HOST_LENGTH_MAX:
         return ""
@@ -70,14 +70,14 @@ def without_userinfo(authority: str) -> str:
 
 
 def authority(host: str, port: int) -> str:
-    """Host and port as they are written in one, an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
+    """Return `host:port`, with an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_url(text: str) -> tuple[str, int]:
     """Return host and port of a URL, a host name or an address; port 0 if none is written, host "" if there is none.
 
-    Only a text with a scheme may have userinfo (`split_authority` says why).
+    Only a text with a scheme may have userinfo (`split_authority` has the reason).
     """
     return _remembered_url(text) if len(text) <= REMEMBERED_LENGTH_MAX else _split_url(text)
 
@@ -116,7 +116,7 @@ _remembered_url = lru_cache(maxsize=16_384)(_split_url)
 
 @lru_cache(maxsize=65_536)
 def registrable_domain(host: str) -> str:
-    """The domain somebody registered (public suffix plus one label); an address is its own."""
+    """Return the registrable domain of a host (public suffix plus one label); of an address the address."""
     if is_ip(host):
         return host
     return str(_SUFFIXES.privatesuffix(host) or host)
@@ -124,7 +124,7 @@ def registrable_domain(host: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def is_ip(text: str) -> bool:
-    """Whether this is an address literal."""
+    """Return whether this is an address literal."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -134,7 +134,7 @@ def is_ip(text: str) -> bool:
 
 @lru_cache(maxsize=65_536)
 def ip_type(ip: str) -> str:
-    """Public, Private, Loopback, LinkLocal, Multicast or Reserved; "" without an address.
+    """Return Public, Private, Loopback, LinkLocal, Multicast or Reserved; "" without an address.
 
     Addresses reserved for documentation (RFC 5737, RFC 3849, RFC 9637) stand for public ones and count as such.
     """

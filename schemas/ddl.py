@@ -1,7 +1,7 @@
-"""The tables as SQL: numbered migrations, and the generator of those that make tables from the classes in `schemas.tables`.
+"""The tables as SQL: numbered migrations, and the generator of those that create tables from the classes in `schemas.tables`.
 
-Each table is two things. `NAME_versions` keeps every version of a row that was written; `NAME` is what hunters use: a
-view that shows the latest version of each row, once. Why so, and what it costs: docs/decisions/0001-latest-version.md.
+Each table consists of two objects. `NAME_versions` keeps every version of a row that was written. `NAME`, which hunters
+use, is a view of the latest version of each row. Reasons and cost: docs/decisions/0001-latest-version.md.
 
     python -m schemas.ddl 0001_tables > schemas/migrations/0001_tables.sql
 
@@ -16,13 +16,14 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 
-from schemas.tables import TABLES, columns
+from schemas.columns import columns
+from schemas.tables import TABLES
 
 VERSIONS = "_versions"
-"""What the table behind a view is called, after the view's name."""
+"""Suffix of the name of the table behind a view."""
 
 DEDUPLICATION_WINDOW = 10_000
-"""How many inserts back a repeated deduplication token is recognised."""
+"""Number of latest inserts among which a repeated deduplication token is recognised."""
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -37,7 +38,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """Of the file's text: tells whether an applied one was changed."""
+        """Hash of the file's text: detects a change after it was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
@@ -46,12 +47,12 @@ class Migration:
         return f"{self.number:04}_{self.name}"
 
     def statements(self, database: str) -> list[str]:
-        """Its statements for this database, to be run one by one."""
+        """Return its statements for this database, to be run one by one."""
         return statements(self.text, database)
 
 
 def migrations() -> tuple[Migration, ...]:
-    """All migrations in order; their numbers have no gaps."""
+    """Return all migrations in order; their numbers have no gaps."""
     folder = resources.files("schemas").joinpath("migrations")
     found = [
         Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
@@ -65,14 +66,14 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def statements(text: str, database: str) -> list[str]:
-    """The statements of a text like a migration's, for this database."""
+    """Split a text in a migration's format into its statements, for this database."""
     code = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
     filled = code.replace("{database}", quoted(database))
     return [statement.strip() for statement in filled.split(";\n") if statement.strip()]
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Return a name as an SQL identifier."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
     return f"`{escaped}`"
 
@@ -80,15 +81,15 @@ def quoted(name: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Shape:
     key: tuple[str, ...]
-    """Sorting key: only what never differs between two versions of a row, or both would stay visible."""
+    """Sorting key: only columns that are equal in all versions of a row; otherwise several versions would stay visible."""
     version: str
     looked_up: tuple[str, ...]
-    """Columns that are searched for a few rows among millions."""
+    """Columns by which few rows are searched among millions."""
     times: tuple[str, ...]
     shown: tuple[str, ...]
-    """What the view has beyond the columns."""
+    """Expressions of the view besides the columns."""
     shown_if: str = ""
-    """Which rows the view has, once it is known which version is the latest."""
+    """Condition on the latest version of a row, for the view."""
     merged: bool = False
     """Rows of the same key are merged column by column; there are no versions."""
 
@@ -123,58 +124,68 @@ MADE = {
     "0002_sensor_gaps": ("SensorGaps", "DeviceCoverage"),
     "0003_protection": ("ProtectionModes",),
     "0004_proxy_logs": (),
+    "0006_descriptions": (),
 }
-"""Migrations that make tables, by title, and which."""
+"""The tables that a migration creates, by its title."""
 
 CHANGED = {"0003_protection": ("DeviceEvents", "BlockAlerts"), "0004_proxy_logs": ("DeviceNetworkEvents",)}
-"""Migrations that bring tables of earlier ones up to what the classes say; of these tables the earlier file stays as it was."""
+"""The tables of earlier migrations to which a migration adds columns. The earlier file stays as it was."""
+
+DESCRIBED = {"0006_descriptions": tuple(TABLES)}
+"""The tables of earlier migrations whose columns get new comments."""
 
 
 def identity(table: str) -> tuple[tuple[str, ...], str]:
-    """The columns that tell a row of this table from others, and the one that tells its versions; "" for none."""
+    """Return the columns that identify a row of this table, and the column with its version; "" for none."""
     shape = _SHAPES[table]
     return tuple(column for column in shape.key if column.endswith("Id")), shape.version
 
 
 def merges(table: str) -> bool:
-    """Whether rows of one identity are merged into one, so that a row may be inserted any number of times."""
+    """Return whether rows of one identity are merged into one, so that a row may be inserted any number of times."""
     return _SHAPES[table].merged
 
 
 def made(title: str) -> str:
-    """The text of a migration that makes tables."""
+    """Return the text of a generated migration."""
     parts = ["-- Made by `python -m schemas.ddl` from the classes in schemas/tables.py.\n"]
     for name in MADE[title]:
         parts += [table(name), view(name)]
     for name in CHANGED.get(title, ()):
         parts += [_changes(name), view(name, again=True)]
+    parts += [_alter(name, _comments(name)) for name in DESCRIBED.get(title, ())]
     return "\n".join(parts)
 
 
 def _changes(name: str) -> str:
-    place, before, changes = f"{{database}}.{quoted(name + VERSIONS)}", "", []
-    for column in columns(TABLES[name]):
+    before, changes = "", []
+    for column, comment in zip(columns(TABLES[name]), _comments(name), strict=True):
         where = f"AFTER {quoted(before)}" if before else "FIRST"
-        changes += [
-            f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.clickhouse} {where}",
-            f"COMMENT COLUMN {quoted(column.name)} {_text(column.about)}",
-        ]
+        changes += [f"ADD COLUMN IF NOT EXISTS {quoted(column.name)} {column.clickhouse} {where}", comment]
         before = column.name
-    return f"ALTER TABLE {place}\n    " + ",\n    ".join(changes) + ";\n"
+    return _alter(name, changes)
+
+
+def _comments(name: str) -> list[str]:
+    return [f"COMMENT COLUMN {quoted(column.name)} {_text(column.about)}" for column in columns(TABLES[name])]
+
+
+def _alter(name: str, changes: list[str]) -> str:
+    return f"ALTER TABLE {{database}}.{quoted(name + VERSIONS)}\n    " + ",\n    ".join(changes) + ";\n"
 
 
 def table(name: str) -> str:
-    """The statement that makes the table behind a view, as the classes are now, unless it is there."""
+    """Return the statement that creates the table behind a view from its class, unless it exists."""
     shape = _SHAPES[name]
     lines = [f"{quoted(c.name)} {c.clickhouse} COMMENT {_text(c.about)}" for c in columns(TABLES[name])]
-    # MATERIALIZED, not DEFAULT: it is filled in without the reader having to keep track of what a row left out.
+    # MATERIALIZED, not DEFAULT: ClickHouse then fills it in without tracking which columns each row left out.
     lines.append("`IngestedAt` DateTime64(3, 'UTC') MATERIALIZED now64(3) COMMENT 'When this version was written'")
     lines += [f"INDEX by_{column} {quoted(column)} TYPE minmax GRANULARITY 1" for column in shape.times]
     lines += [f"INDEX by_{column} {quoted(column)} TYPE bloom_filter(0.01) GRANULARITY 1" for column in shape.looked_up]
     body = ",\n    ".join(lines)
-    # By month of writing: an insert never crosses a partition, and no query's filter can leave out a partition that
-    # holds a newer version. Old months can be dropped whole.
-    # Inserted parts stay compact (one file, not two a column): a third quicker to write; merges make them wide.
+    # By month of writing: an insert never crosses a partition, and no filter of a query excludes the partition of a
+    # newer version. Old months can be dropped as a whole.
+    # Inserted parts stay compact (one file instead of two per column): 30 % faster to write; merges make them wide.
     return (
         f"CREATE TABLE IF NOT EXISTS {{database}}.{quoted(name + VERSIONS)}\n(\n    {body}\n)\n"
         f"ENGINE = {'AggregatingMergeTree' if shape.merged else f'ReplacingMergeTree({shape.version})'}\n"
@@ -185,11 +196,11 @@ def table(name: str) -> str:
 
 
 def view(name: str, *, again: bool = False) -> str:
-    """The statement that makes a view; with `again` also in place of one that is there."""
+    """Return the statement that creates a view; with `again` it replaces an existing one."""
     shape = _SHAPES[name]
     shown = ",\n    ".join([*(quoted(column.name) for column in columns(TABLES[name])), *shape.shown])
     where = f"WHERE {shape.shown_if}\n" if shape.shown_if else ""
-    # All settings are ClickHouse's defaults; a profile that turns them over would let old versions show.
+    # All settings are ClickHouse's defaults; a profile with others would make old versions visible.
     kept = ", optimize_move_to_prewhere_if_final = 0" if shape.shown_if else ""
     return (
         f"CREATE {'OR REPLACE VIEW' if again else 'VIEW IF NOT EXISTS'} {{database}}.{quoted(name)} AS\nSELECT\n    {shown}\n"
@@ -199,9 +210,9 @@ def view(name: str, *, again: bool = False) -> str:
 
 
 def owned(name: str) -> str:
-    """The statement that lets a view read its table with the rights of who runs it, whoever asks the view.
+    """Return the statement that lets a view read its table with the rights of the user who runs the statement.
 
-    A view has the rights of who asks it otherwise, and a reader would need the table with its old versions.
+    Otherwise a view has the rights of the user who queries it, and readers would need rights on the table.
     """
     return f"ALTER TABLE {{database}}.{quoted(name)} MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER;\n"
 

@@ -1,16 +1,13 @@
-"""Internal events: what any sensor's line becomes before the correlator sees it.
+"""Internal events: the form of any sensor's line for the correlator.
 
-A dialect turns the bytes of one line into one of these. Addresses are canonical (`schemas.address`), host names are
-normalised, times are integers: microseconds since 1970 UTC. `at` is when the sensor says it wrote the line; it moves the
-device's clock. Strings are "" and numbers None (times 0) where the sensor does not tell.
+A dialect parses the bytes of one line into one of these. Addresses are canonical (`schemas.address`), host names are
+normalised, times are integers: microseconds since 1970 UTC. `at` is the time at which the sensor wrote the line; it
+advances the device's clock. Strings are "" and numbers None (times 0) where the sensor does not report a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Flag, StrEnum, auto
-from typing import Protocol
+from enum import StrEnum
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -22,14 +19,12 @@ Micros = int
 """Microseconds since 1970-01-01 UTC."""
 
 DEVICE_CHARS_MAX = 255
-"""The longest device name that is accepted: names become message keys, state keys and columns."""
+"""Longest accepted device name: names become message keys, state keys and columns."""
 TEXT_CHARS_MAX = 1_024
-"""Of a free text that stays in the state (a process's name, a rule's title) a dialect keeps so much."""
-
+"""Length at which a dialect cuts a free text that stays in the state, such as a process name or a rule title."""
 
 IPS_CHARS_MAX = 200
-"""Of two addresses, zones included."""
-CLOCK_RANK_UNKNOWN = 1_000
+"""Longest accepted pair of addresses, zones included."""
 
 
 def device_name_problem(name: str) -> str:
@@ -48,7 +43,7 @@ def device_name_problem(name: str) -> str:
 
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
-    """The 5-tuple of a TCP connection, client first, and the sensor's own name for it ("" when it has none)."""
+    """The 5-tuple of a TCP connection, client first, and the sensor's identifier of the flow ("" without one)."""
 
     local_ip: str
     local_port: int
@@ -56,11 +51,11 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     remote_port: int
     id: str
     key: str
-    """The 5-tuple as one string: the key of everything known about it."""
+    """The 5-tuple as one string: the key of its connections in the state."""
 
 
 def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, name: int | str = "") -> Flow:
-    """A flow from a sensor's own spelling; `name` is the sensor's for it, 0 or "" when it has none. Raises ValueError."""
+    """Return the flow of two endpoints; `name` is the sensor's identifier, 0 or "" without one. Raises ValueError."""
     if len(local_ip + remote_ip) > IPS_CHARS_MAX:
         raise ValueError(f"addresses of {len(local_ip)} and {len(remote_ip)} characters")
     local = canonical_ip(local_ip)
@@ -76,7 +71,7 @@ def flow_of(local_ip: str, local_port: int, remote_ip: str, remote_port: int, na
 
 
 class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
-    """Who opened a connection, as far as the sensor tells."""
+    """The process that opened a connection, as far as the sensor reports it."""
 
     pid: int | None = None
     name: str = ""
@@ -92,7 +87,7 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
     sha256: str = ""
     md5: str = ""
     guid: str = ""
-    """The sensor's own name for it, which no other process ever gets (Sysmon's `ProcessGuid`)."""
+    """The sensor's identifier of the process, never reused (Sysmon's `ProcessGuid`)."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in the command line."""
@@ -102,20 +97,20 @@ class Process(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_l
 
     @property
     def is_plain(self) -> bool:
-        """Nothing but PID and name is known."""
+        """Only PID and name are known."""
         return not (self.path or self.command_line or self.account or self.started or self.parent_name or self.sid)
 
 
 class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An endpoint's own record of an outgoing TCP connection (kernel, ETW, audit): it alone knows the process."""
+    """An endpoint's own record of an outgoing TCP connection (tracing, ETW, audit); only this event has the process."""
 
     device: str
     at: Micros
     flow: Flow
     started: Micros
-    """The attempt (SYN): with the 5-tuple the identity of the connection."""
+    """Time of the attempt (SYN); with the 5-tuple it identifies the connection."""
     established: Micros
-    """0 while the handshake is not known to have succeeded."""
+    """0 until the handshake is known to have succeeded."""
     ended: Micros
     """0 while open."""
     failed: bool
@@ -124,14 +119,14 @@ class ConnectionOpened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True
     sensor: str
     """`Sensor.name` of the sensor that wrote the line."""
     bytes_sent: int | None = None
-    """Payload; None where the sensor does not tell, or not yet."""
+    """Payload; None if the sensor does not report it, or not yet."""
     bytes_received: int | None = None
     exec_after: str = ""
-    """The program that the process began to run (exec) within a second after the attempt, as it was given to exec."""
+    """Program that the process executed within a second after the attempt, as passed to exec."""
 
 
 class FlowSummary(msgspec.Struct, frozen=True, gc=False):
-    """A network sensor's summary of a flow, written once it is over (Suricata `flow`, Zeek `conn`)."""
+    """A network sensor's summary of a flow, written at its end (Suricata `flow`, Zeek `conn`)."""
 
     device: str
     at: Micros
@@ -141,17 +136,17 @@ class FlowSummary(msgspec.Struct, frozen=True, gc=False):
     bytes_sent: int
     bytes_received: int
     answered: bool
-    """The other side answered the handshake."""
+    """The remote end answered the handshake."""
     midstream: bool
-    """The sensor did not see the beginning: the flow is older than the sensor, and its direction is a guess."""
+    """The sensor did not see the start: the flow is older than the sensor, and its direction is a guess."""
     tls: bool
-    """TLS was spoken from the first byte, not inside a tunnel."""
+    """TLS was used from the first byte, not inside a tunnel."""
     event_id: str
     sensor: str
 
 
 UNNAMED_TARGET = "?"
-"""In place of a request's target: the sensor knows that a proxy was asked, and for which host is not certain."""
+"""Target of a request to a proxy whose host the sensor does not know for certain."""
 
 
 class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -159,7 +154,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     device: str
     at: Micros
-    """When it was logged; the request was at or before it."""
+    """Time of logging; the request was at or before it."""
     flow: Flow
     tx: int
     method: str
@@ -172,7 +167,7 @@ class HttpExchange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_id: str
     sensor: str
     started: Micros = 0
-    """Start of the flow, 0 when the sensor does not tell."""
+    """Start of the flow; 0 if the sensor does not report it."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in the target."""
@@ -188,13 +183,13 @@ class TlsName(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     at: Micros
     flow: Flow
     sni: str
-    """Normalised; "" where it names none."""
+    """Normalised; "" if it has none."""
     tunnelled: bool
-    """The flow spoke HTTP before: the hello came through a CONNECT tunnel."""
+    """The flow used HTTP before: the hello came through a CONNECT tunnel."""
     event_id: str
     sensor: str
     started: Micros = 0
-    """Start of the flow, 0 when the sensor does not tell."""
+    """Start of the flow; 0 if the sensor does not report it."""
     to_proxy: bool = False
     """The sensor knows that the remote end is a proxy, and the hello is the first that the client sent to it."""
 
@@ -204,22 +199,22 @@ class SocksRequest(msgspec.Struct, frozen=True, gc=False):
 
     device: str
     at: Micros
-    """When it was answered, or given up."""
+    """Time of the answer, or of giving up."""
     flow: Flow
     tx: int
     host: str
-    """The target, normalised; "" where the client named none that is usable."""
+    """The target, normalised; "" if the client sent no usable one."""
     port: int
     granted: bool | None
-    """What the server answered; None without an answer."""
+    """The server's answer; None without one."""
     event_id: str
     sensor: str
     started: Micros = 0
-    """Start of the flow, 0 when the sensor does not tell."""
+    """Start of the flow; 0 if the sensor does not report it."""
 
 
 class Action(StrEnum):
-    """What a device's network protection did about a request; bypassed: the user went on past a warning."""
+    """Action of a device's network protection on a request; bypassed: the user continued after a warning."""
 
     BLOCKED = "blocked"
     AUDITED = "audited"
@@ -228,27 +223,27 @@ class Action(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A device's network protection judged a request; it carries the request, as a blocked one has no other record."""
+    """A verdict of a device's network protection, with the request, because a blocked one has no other record."""
 
     device: str
     at: Micros
     flow: Flow
     started: Micros
-    """Start of the flow, 0 when the sensor does not tell."""
+    """Start of the flow; 0 if the sensor does not report it."""
     action: Action
     tx: int
     method: str
     """"" for a verdict on a TLS name."""
     target: str
     host: str
-    """Host header or SNI, normalised; of a request without a certain host the one that was judged, "" where it was none."""
+    """Host header or SNI, normalised; of a request without a certain host the host of the verdict, "" if it has none."""
     status: int | None
     title: str
     category: str
     event_id: str
     sensor: str
     port: int = 0
-    """The host's, where the target is UNNAMED_TARGET; else the target has it."""
+    """Port of the host if the target is UNNAMED_TARGET; otherwise the target has it."""
 
     def __post_init__(self) -> None:
         """Remove logins from URLs in target and title."""
@@ -259,7 +254,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ProtectionMode(StrEnum):
-    """A device's network protection: block stops and shows, audit only shows, off does neither."""
+    """Mode of a device's network protection: block stops and records, audit only records, off does neither."""
 
     BLOCK = "block"
     AUDIT = "audit"
@@ -267,7 +262,7 @@ class ProtectionMode(StrEnum):
 
 
 class ModeEvidence(StrEnum):
-    """What tells of a device's protection mode."""
+    """Source of a device's protection mode."""
 
     DEFENDER_SETTING = "defender_5007"
     SENSOR_STATUS = "sensor_status"
@@ -284,22 +279,22 @@ class ModeChanged(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     sensor: str
     before: ProtectionMode | None = None
-    """The mode until then, where the sensor tells."""
+    """The previous mode, if the sensor reports it."""
     evidence: ModeEvidence = ModeEvidence.SENSOR_STATUS
 
 
 class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
-    """A device's network protection judged a request and tells who asked, but not on which connection (Defender 1125, 1126)."""
+    """A verdict with the process of the request, but without its connection (Defender 1125, 1126)."""
 
     device: str
     at: Micros
     action: Action
     process: Process
-    """As far as the sensor tells; often only its path."""
+    """As far as the sensor reports it; often only its path."""
     host: str
-    """Host name or address that was asked for, normalised; of a URL its host."""
+    """Requested host name or address, normalised; of a URL its host."""
     port: int
-    """0 where the sensor does not tell."""
+    """0 if the sensor does not report it."""
     url: str
     """As the sensor writes it."""
     title: str
@@ -319,12 +314,12 @@ class ProcessVerdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
-    """A process began, or ended: what an endpoint's sensor tells of it apart from its connections."""
+    """Start or end of a process, as an endpoint's sensor reports it apart from connections."""
 
     device: str
     at: Micros
     process: Process
-    """With its PID. Of an end often without its start; then `started` is 0 and the GUID says whose end it is."""
+    """With its PID. An end often lacks the start time; then `started` is 0 and the GUID identifies the process."""
     ended: Micros
     """0 while it runs."""
     event_id: str
@@ -332,47 +327,47 @@ class ProcessStarted(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProxyDecision(StrEnum):
-    """What a proxy did about a request by its own log."""
+    """Decision of a proxy about a request, from its own log."""
 
     SERVED = "served"
-    """Sent on, or answered from its cache; what the server said is the status."""
+    """Forwarded, or answered from the cache; the status is the server's."""
     DENIED = "denied"
     """Refused by a rule."""
     SIGN_IN = "sign_in"
-    """The client was asked who it is (407)."""
+    """The client was asked to authenticate (407)."""
     FAILED = "failed"
-    """The destination could not be reached, or the client went away first."""
+    """The destination could not be reached, or the client closed the connection first."""
 
 
 class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
-    """A proxy's own log of one request, a tunnel's once it is closed: it alone knows the address that was really gone to."""
+    """An access-log entry of a proxy: one request, or a closed tunnel. Only this event has the destination's address."""
 
     device: str
-    """The client's address, canonical, unless something better is known."""
+    """The device's name if known, otherwise the client's address, canonical."""
     at: Micros
-    """When the line was written."""
+    """Time of writing the line."""
     client_ip: str
     client_port: int
-    """0 where the log does not tell, as most do not."""
+    """0 if the log does not have it; most do not."""
     proxy_ip: str
-    """The address that the client spoke to; "" where the log does not tell."""
+    """The address that the client connected to; "" if the log does not have it."""
     proxy_port: int
     started: Micros
-    """When the request came in; `at` less the time it took."""
+    """Arrival of the request: `at` minus its duration."""
     method: str
     target: str
     """The request target as written (RFC 9112 section 3.2)."""
     host: str
-    """Host that was asked for, normalised."""
+    """Requested host, normalised."""
     port: int
-    """0 where neither the target nor its scheme tells."""
+    """0 if neither the target nor its scheme implies it."""
     status: int | None
     decision: ProxyDecision
     upstream_ip: str
-    """Address of the destination that the proxy connected to, canonical; "" when it did not, or went through another proxy."""
+    """Address of the destination that the proxy connected to, canonical; "" if it did not connect, or used another proxy."""
     upstream_port: int
     bytes_sent: int | None
-    """From the client, as far as the log tells."""
+    """From the client; None if the log does not have it."""
     bytes_received: int | None
     user: str
     proxy: str
@@ -390,7 +385,7 @@ class ProxyLogged(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ignored(msgspec.Struct, frozen=True, gc=False):
-    """A line that was understood and holds nothing for us; `kind` is a short closed word such as `dns`."""
+    """A valid line without an event for the correlator; `kind` is a short word of a closed set, such as `dns`."""
 
     device: str
     at: Micros
@@ -398,13 +393,13 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
-    """Time as the log itself tells it, milliseconds since 1970: moves quiet devices on."""
+    """Time of Kafka's log, milliseconds since 1970: advances quiet devices."""
 
     logged_ms: int
 
 
 class Reason(StrEnum):
-    """Why a line was rejected: a small closed set, as it becomes a metric label."""
+    """Why a line was rejected: a closed set, because it becomes a metric label."""
 
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
@@ -413,15 +408,15 @@ class Reason(StrEnum):
     NO_DEVICE = "no_device"
     UNKNOWN_DIALECT = "unknown_dialect"
     UNSUPPORTED = "unsupported"
-    """The format is known and not read; the detail says why and what to collect in its place."""
+    """The format is known but not supported; the detail has the reason and what to collect instead."""
     NOT_DELIVERABLE = "not_deliverable"
     NOT_ALLOWED = "not_allowed"
-    """Its sender may not report on that device, or no verdicts."""
+    """Its sender may not report on that device, or may not report verdicts."""
     STOPS_WORKER = "stops_worker"
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A line that could not be read; it keeps its bytes so that it can be read again after a fix."""
+    """A line that could not be read, with its bytes, so that it can be read again after a fix."""
 
     reason: Reason
     detail: str
@@ -429,13 +424,13 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     dialect: str = ""
     device: str = ""
     keyed: bool = False
-    """The device is known from the message, whatever the line calls it."""
+    """The device is that of the message; a name in the line does not count."""
     claims: str = ""
-    """What its sender may report, as the message's header says; "" without that header."""
+    """What its sender may report: the message's header `claims`; "" without it."""
 
 
 def _plain(text: str) -> str:
-    """A text without logins in URLs; it may have been cut at its bound."""
+    """Return a text without logins in URLs; it may have been cut at its bound."""
     return without_logins(text, is_cut=len(text) == TEXT_CHARS_MAX)
 
 
@@ -452,98 +447,3 @@ Event = (
     | ProcessStarted
 )
 Parsed = Event | Ignored | Reject
-
-
-Dates = Callable[[str], Micros]
-"""Makes a time of one that has neither year nor zone, such as `Nov 24 19:07:24.258`; 0 where they are not certain."""
-
-
-class Framing(Protocol):
-    """Makes lines that can be read alone out of a file's own, where those cannot; one object a file, fed in order.
-
-    What does not fit goes on as it is, to be rejected with its bytes; what only tells how to read others gives nothing.
-    """
-
-    context: bytes
-    """Lines that begin so tell how later ones are to be read: who goes on in the middle is fed those before it. b"": none do."""
-    reach: int
-    """Bytes: whatever stands so near before the place where somebody goes on is fed to it as well. 0: nothing is."""
-    near: bytes
-    """Some of its lines contain this: where a block has it nowhere, nothing of that is fed."""
-
-    @property
-    def held(self) -> int | None:
-        """Where the oldest line begins that was taken and is not given yet: a restart goes on there. None: all were given."""
-
-    def take(self, line: bytes, start: int) -> list[bytes]:
-        """The lines that are whole now that this one, at this offset of the file, is there."""
-
-    def release(self) -> list[bytes]:
-        """What is held back, as nothing more is to come."""
-
-
-class SensorKind(Flag):
-    """Kind of a sensor: where it observes connections."""
-
-    ENDPOINT = auto()
-    """On the device, beside the process that connects."""
-    NETWORK = auto()
-    """On the wire. It reports flows of a device from its first line about it on: older connections are older than the sensor."""
-    PROXY_LOG = auto()
-    """In the proxy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sensor:
-    """Declaration of everything that is special about one sensor. `streams` asks it and knows no sensor by name."""
-
-    name: str
-    """The value of `sensor` in its events; unique among all dialects. An endpoint sensor's ids begin with it and a slash."""
-    kind: SensorKind
-    events: tuple[type[msgspec.Struct], ...]
-    """The events that it may emit."""
-    clock_rank: int = CLOCK_RANK_UNKNOWN
-    """Rank of its clock among endpoint sensors; the lowest rank reads the time closest to the operating system's kernel."""
-    flow_id_kind: str = ""
-    """Kind of its flow ids: two different ids of one kind name two connections. "" if it assigns none."""
-    on_endpoint_clock: bool = False
-    """The times of its flows come from the clock of the device's endpoint records."""
-    flow_timeout_secs: int = 0
-    """Default of the longest time from a flow's last packet until its summary is written, as for a connection that was cut off.
-    0: it writes no summaries, or writes them at once."""
-
-
-UNKNOWN_SENSOR = Sensor("", SensorKind(0), ())
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """Format of one sensor's lines, or of several sensors that share it. None of its functions raises."""
-
-    name: str
-    parse: Callable[[bytes], Parsed]
-    written_at: Callable[[bytes], Micros]
-    """Return when the sensor wrote the line, 0 if unknown. Lines of several files are merged in this order."""
-    device_of: Callable[[bytes], str]
-    """Return the device that the line names, at a low cost; "" if unsure."""
-    title: str
-    gives: str
-    """One sentence for the reference page: the events that its lines contain."""
-    claims: Callable[[bytes], bool]
-    """Return whether a line has the shape of this dialect, at a low cost. At most one dialect claims a line."""
-    sensors: tuple[Sensor, ...] = ()
-    """The sensors that write in this dialect."""
-    split: Callable[[bytes], list[bytes]] | None = None
-    """Split a line that holds several rows, such as an export's envelope, into one line per row. None: no line does."""
-    own_marks: tuple[bytes, ...] = ()
-    """A line in which an endpoint reports its own connection, with its own address, contains one of these. Empty if there are no
-    such lines, as with network sensors, which report connections of every device."""
-    framing: Callable[[Dates], Framing] | None = None
-    """Make the object that joins a file's lines before they are published, for files whose lines cannot be read alone."""
-    is_network_sensor: bool = field(init=False)
-    """One of its sensors is a network sensor."""
-
-    def __post_init__(self) -> None:
-        """Derive what is asked for each line."""
-        is_network_sensor = any(SensorKind.NETWORK in sensor.kind for sensor in self.sensors)
-        object.__setattr__(self, "is_network_sensor", is_network_sensor)

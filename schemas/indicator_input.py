@@ -1,4 +1,4 @@
-"""From what a person, a file or an interface gives to an indicator, or to the reason why it is none."""
+"""From the input of a person, a file or an interface to an indicator, or to the reason why it cannot be one."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ACTIONS = {
     "audit": IndicatorAction.AUDIT,
     "alert": IndicatorAction.AUDIT,
 }
-"""Defender's words, those of earlier years included."""
+"""Actions by Defender's words, with those of earlier years."""
 UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 TEXT_CHARS_MAX = 8_192
 PORT_MAX = 65_535
 
 
 class Given(NamedTuple):
-    """An indicator as it was given; "" is not said."""
+    """An indicator as it was entered; "" is unset."""
 
     value: str
     kind: IndicatorType | None = None
-    """None to find it out."""
+    """None to detect it."""
     action: str = ""
     exact: bool = False
     port: int = 0
@@ -45,21 +45,21 @@ class Given(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What was not taken, and why."""
+    """A refused value and the reason."""
 
     value: str
     why: Why
     detail: str = ""
 
     def in_words(self) -> str:
-        """Value and reason on a line."""
+        """Return value and reason on one line."""
         return f'"{self.value[:200]}": {self.why}' + (f" ({self.detail})" if self.detail else "")
 
 
 def indicator_of(
     given: Given, now: Micros, default_action: str = "block", *, expired: bool = False
 ) -> Indicator | Refused:
-    """The indicator, normalised, unless there is a reason why not; with `expired` one whose time is over is none."""
+    """Return the indicator, normalised, or the reason against it; with `expired` an expired one is accepted."""
     try:
         return _indicator(given, now, given.action or default_action, expired)
     except Unfit as error:
@@ -96,7 +96,7 @@ def _indicator(given: Given, now: Micros, action: str, expired: bool) -> Indicat
 
 
 def moment(text: str, now: Micros) -> Micros:
-    """A time, or so long from now: 30m, 12h, 30d, 4w. Raises ValueError."""
+    """Parse a time, or a duration from now: 30m, 12h, 30d, 4w. Raises ValueError."""
     text = text.strip()
     number, unit = text[:-1], text[-1:].lower()
     if unit in UNITS and number.isascii() and number.isdigit() and len(number) < 10:
@@ -105,7 +105,7 @@ def moment(text: str, now: Micros) -> Micros:
 
 
 def now_micros() -> Micros:
-    """This moment, by the clock of this machine."""
+    """Return the present time by this machine's clock."""
     return int(datetime.now(UTC).timestamp() * MICROS)
 
 

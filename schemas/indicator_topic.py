@@ -1,9 +1,9 @@
-"""The topic `indicators`: one message is one indicator or one suppression as it is now; without value it is taken back.
+"""The topic `indicators`: one message is the present state of an indicator or a suppression; without value it is removed.
 
     key    i:ID of an indicator, s:ID of a suppression
-    value  {"indicator": {…}} or {"suppression": {…}}; none to take it back
+    value  {"indicator": {…}} or {"suppression": {…}}; none to remove it
 
-There is one partition, so that whoever reads it to its end has read everything.
+It has one partition, so a reader that reached its end has read everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 
 class Removed(NamedTuple):
-    """What was taken back."""
+    """A removed indicator or suppression."""
 
     mark: str
     """INDICATOR_MARK or SUPPRESSION_MARK."""
@@ -39,17 +39,17 @@ _decode = msgspec.json.Decoder(_Value).decode
 
 
 def key_of(one: Indicator | Suppression) -> bytes:
-    """The message's key."""
+    """Return the message's key."""
     return f"{INDICATOR_MARK if isinstance(one, Indicator) else SUPPRESSION_MARK}{one.id}".encode()
 
 
 def value_of(one: Indicator | Suppression) -> bytes:
-    """The message's value: equal ones have equal bytes."""
+    """Return the message's value; equal entries have equal bytes."""
     return _encode(_Value(indicator=one) if isinstance(one, Indicator) else _Value(suppression=one))
 
 
 def read(key: bytes | None, value: bytes | None) -> Indicator | Suppression | Removed:
-    """What a message says. Raises ValueError, in words, for one that says nothing that can be used."""
+    """Parse a message. Raises ValueError, with the reason, for an unusable one."""
     name = (key or b"").decode("utf-8", "replace")
     mark, id_ = name[:2], name[2:]
     if mark not in (INDICATOR_MARK, SUPPRESSION_MARK) or not id_:
@@ -57,14 +57,14 @@ def read(key: bytes | None, value: bytes | None) -> Indicator | Suppression | Re
     if not value:
         return Removed(mark, id_)
     try:
-        said = _decode(value)
+        entry = _decode(value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"the value cannot be read: {error}") from None
-    one = said.indicator if mark == INDICATOR_MARK else said.suppression
+    one = entry.indicator if mark == INDICATOR_MARK else entry.suppression
     if one is None:
-        raise ValueError(f"the key says {name[:100]}, the value is something else")
+        raise ValueError(f"the key is {name[:100]}, the value is something else")
     if one.id != id_:
-        raise ValueError(f'the key says {name[:100]}, the value has the id "{one.id[:100]}"')
+        raise ValueError(f'the key is {name[:100]}, the value has the id "{one.id[:100]}"')
     if isinstance(one, Indicator) and one.type is IndicatorType.DOMAIN and not _DOMAIN.fullmatch(one.value):
         raise ValueError(f'"{one.value[:100]}" is not a normalised domain')
     return one

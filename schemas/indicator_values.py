@@ -1,7 +1,7 @@
-"""What people write as an indicator, brought into the one spelling that is matched; or why it cannot be one.
+"""Normalisation of indicators' values to the form that is matched, or the reason why a value cannot be one.
 
-Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` says what is said anyway:
-           names below it match, too
+Domain     lower case, punycode (UTS 46, as browsers do), no trailing dot; a leading `*.` or `.` is removed, as names
+           below a domain match anyway
 Address    RFC 5952; IPv4 inside IPv6 is IPv4; a network of one address is that address
 URL        scheme and host in lower case, the scheme's own port and the fragment left out, the path as it is
 """
@@ -23,7 +23,7 @@ from schemas.indicators import DEFAULT_PORTS, IndicatorType, url_parts
 VALUE_CHARS_MAX = 4_096
 LABEL_CHARS_MAX = 63
 V4_BITS_MIN, V6_BITS_MIN = 8, 16
-"""A wider network is a slip of the hand."""
+"""Shortest accepted prefix; a wider network is taken for a mistake."""
 
 _ICANN = PublicSuffixList(only_icann=True)
 _ALL = PublicSuffixList()
@@ -36,7 +36,7 @@ _MAPPED_BITS = 96
 
 
 class Why(StrEnum):
-    """Why something is not taken as an indicator: a closed set, to be counted by."""
+    """Why something is refused as an indicator: a closed set, for counting."""
 
     NOT_NETWORK = "not a network indicator"
     MALFORMED = "not a domain, address or URL"
@@ -44,7 +44,7 @@ class Why(StrEnum):
     TOO_WIDE = "too wide"
     HOST_BITS = "address inside a network"
     EXPIRED = "expired"
-    BAD_FIELD = "field says what it cannot"
+    BAD_FIELD = "field has an invalid value"
     REVOKED = "revoked"
     NOT_FOR_DETECTION = "not for detection"
     SOURCE = "source, not destination"
@@ -63,18 +63,18 @@ class Unfit(ValueError):
 
 
 class Normal(NamedTuple):
-    """A value in its one spelling."""
+    """A normalised value."""
 
     type: IndicatorType
     value: str
     port: int = 0
-    """Written behind a name or an address."""
+    """The port after a name or an address; 0 without one."""
 
 
 def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False) -> Normal:
-    """One spelling of a value; without a kind it is found out. Raises Unfit.
+    """Return a value, normalised; without a kind the kind is detected. Raises Unfit.
 
-    An address where a name was said is an address.
+    An address is an address even if `kind` is a name.
     """
     text = text.strip()
     if not text or len(text) > VALUE_CHARS_MAX or _UNSEEN.search(text):
@@ -95,7 +95,7 @@ def normal(text: str, kind: IndicatorType | None = None, *, exact: bool = False)
 
 
 def host_name(text: str) -> str:
-    """A host name as it is on the wire. Raises Unfit."""
+    """Return a host name as it is on the wire. Raises Unfit."""
     host = text.removesuffix(".")
     if not host.isascii():
         try:
@@ -114,7 +114,7 @@ def host_name(text: str) -> str:
 
 
 def is_public_suffix(host: str) -> bool:
-    """Whether a name is nobody's own, such as co.uk; those that a company gives names under (github.io) are somebody's."""
+    """Return whether a name is a registry's public suffix, such as co.uk. A company's own (github.io) does not count."""
     return _ICANN.publicsuffix(host, accept_unknown=False) == host
 
 
@@ -123,7 +123,7 @@ def _domain(text: str, *, exact: bool) -> str:
         raise Unfit(Why.BAD_FIELD, "only the exact name, and all names below it: which of the two?")
     host = host_name(text.removeprefix("*").removeprefix("."))
     if is_public_suffix(host):
-        raise Unfit(Why.PUBLIC_SUFFIX, f"{host} is nobody's own: everything below it would match")
+        raise Unfit(Why.PUBLIC_SUFFIX, f"everything below {host} would match")
     if not exact:
         if _ALL.publicsuffix(host, accept_unknown=False) == host:
             raise Unfit(Why.PUBLIC_SUFFIX, f"names below {host} are other people's; only the exact name can be one")
@@ -133,7 +133,7 @@ def _domain(text: str, *, exact: bool) -> str:
 
 
 def _address(text: str) -> Normal | None:
-    """An address or a network, also with a port; None for something else."""
+    """Return an address or a network, also with a port; None for anything else."""
     if "/" in text:
         return _network(text)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -213,7 +213,7 @@ def _url(text: str) -> str:
 
 
 def _authority(text: str) -> str:
-    """Host and port, the host normalised."""
+    """Return host and port, with the host normalised."""
     if text.startswith("["):
         name, closing, rest = text[1:].partition("]")
         if not closing or (rest and rest[0] != ":"):

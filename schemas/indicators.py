@@ -1,15 +1,16 @@
-"""Indicators: what a security team says of destinations, in the one form in which workers match them."""
+"""Indicators: what a security team decided about destinations, in the normalised form that workers match."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from schemas.address import split_authority
+from schemas.columns import micros, text, texts
 from schemas.events import Micros
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -26,7 +27,7 @@ class IndicatorType(StrEnum):
 
 
 class IndicatorAction(StrEnum):
-    """What should happen to a matching request. Of several matching indicators allow wins, then warn, block, audit."""
+    """Action on a matching request. Of several matching indicators allow has precedence, then warn, block, audit."""
 
     ALLOW = "allow"
     WARN = "warn"
@@ -35,7 +36,7 @@ class IndicatorAction(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad it is, in Defender's words."""
+    """Severity of an alert; the words are Defender's."""
 
     INFORMATIONAL = "informational"
     LOW = "low"
@@ -44,51 +45,52 @@ class Severity(StrEnum):
 
 
 class Indicator(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One indicator, normalised: a message on the topic `indicators`, key = id."""
+    """An indicator, normalised: what happens to requests to a destination. Message on the topic `indicators`, key `i:` and id."""
 
-    id: str
-    """Made from type, value, port, process and groups: the same indicator given twice is one."""
-    type: IndicatorType
-    value: str
-    """A domain in lower case, punycode, without trailing dot; of a URL prefix the host likewise; IP and CIDR canonical."""
-    action: IndicatorAction
-    subdomains: bool = True
-    """Of a domain: names below it match, too."""
-    port: int = 0
-    """Only this port; 0 for all."""
-    process: str = ""
-    """Only requests of this process: file name, or whole path, lower case; "" for all."""
-    title: str = ""
-    severity: Severity = Severity.MEDIUM
-    category: str = ""
-    recommended: str = ""
-    """What a responder should do."""
-    expires: Micros = 0
-    """From this time on it does nothing; 0 for never."""
-    groups: tuple[str, ...] = ()
-    """Only devices of one of these groups; empty for all."""
+    id: Annotated[
+        str, text("Made from type, value, port, process and groups, so an indicator published again replaces itself")
+    ]
+    type: Annotated[IndicatorType, text("What the value is: domain, url, ip or cidr")]
+    value: Annotated[
+        str,
+        text(
+            "Domain in lower case, punycode, without trailing dot; the host of a URL likewise; address in canonical form"
+        ),
+    ]
+    action: Annotated[IndicatorAction, text("What happens to a matching request: allow, warn, block or audit")]
+    subdomains: Annotated[bool, text("Names below a domain match as well")] = True
+    port: Annotated[int, text("The only destination port that matches; 0 for all")] = 0
+    process: Annotated[
+        str, text("The only process that matches: file name or whole path, in lower case; empty for all")
+    ] = ""
+    title: Annotated[str, text("Title of its alerts")] = ""
+    severity: Annotated[Severity, text("Severity of its alerts: informational, low, medium or high")] = Severity.MEDIUM
+    category: Annotated[str, text("Category of its alerts")] = ""
+    recommended: Annotated[str, text("What a responder should do")] = ""
+    expires: Annotated[Micros, micros("Time from which it has no effect; left out for never")] = 0
+    groups: Annotated[tuple[str, ...], texts("The only device groups that match; empty for all devices")] = ()
 
 
 class UrlParts(NamedTuple):
-    """What a URL prefix says."""
+    """Components of a URL prefix."""
 
     scheme: str
-    """"" where none was given: any."""
+    """"" for any."""
     host: str
     port: int
-    """The scheme's own where none is written; 0 for any."""
+    """The scheme's default if none is written; 0 for any."""
     path: str
-    """Path and query; "" for all of the site."""
+    """Path and query; "" for the whole site."""
 
 
 def indicator_id(type_: IndicatorType, value: str, port: int, process: str, groups: Sequence[str]) -> str:
-    """The same indicator given twice has the same id."""
+    """Return the id: 12 bytes of BLAKE2b in hexadecimal, the same for the same type, value, port, process and groups."""
     whole = "\0".join((type_, value, str(port), process, *sorted(groups)))
     return blake2b(whole.encode(), digest_size=ID_BYTES).hexdigest()
 
 
 def url_parts(value: str) -> UrlParts:
-    """Of a URL prefix, `[http[s]://]host[:port][/path][?query]`. Raises ValueError without scheme of ours or host."""
+    """Split a URL prefix, `[http[s]://]host[:port][/path][?query]`. Raises ValueError for another scheme, or without host."""
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, rest = "", value
@@ -96,7 +98,7 @@ def url_parts(value: str) -> UrlParts:
     if scheme and scheme not in DEFAULT_PORTS:
         raise ValueError(f'"{scheme}" is not http or https')
     end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    # Without scheme and port any port will do, which no port number says.
+    # 65,536 stands for any port: a URL without scheme and port.
     host, port = split_authority(rest[:end], DEFAULT_PORTS.get(scheme, 65_536))
     if not host:
         raise ValueError("it names no host")
@@ -104,6 +106,6 @@ def url_parts(value: str) -> UrlParts:
 
 
 def _path(text: str) -> str:
-    """Path and query as they are compared: a trailing slash of the path makes no difference, nor does a fragment."""
+    """Return path and query for comparison: without the path's trailing slash and without a fragment."""
     path, mark, query = text.partition("#")[0].partition("?")
     return f"{path or '/'}?{query}" if mark else path.rstrip("/")

@@ -1,4 +1,4 @@
-"""A line of `unproxy sensor` about connections to the proxies: the sensor writes it, the dialect `sensor` reads it."""
+"""A line of `unproxy sensor` about connections to proxies: the sensor writes it, the dialect `sensor` reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FlowName = Annotated[str, msgspec.Meta(min_length=1, max_length=FLOW_CHARS_MAX)]
 
 
 class OnFlow(msgspec.Struct, tag_field="kind", omit_defaults=True, gc=False):
-    """What all lines about a connection begin with; `flow` names the connection, the same in all its lines."""
+    """Common fields of all lines about a connection; `flow` identifies it in all of them."""
 
     device: Name
     ts: str
@@ -31,26 +31,26 @@ class OnFlow(msgspec.Struct, tag_field="kind", omit_defaults=True, gc=False):
 
 
 class Http(OnFlow, tag="http", gc=False):
-    """A request, once it is answered or will not be."""
+    """A request, after its answer or after the end of waiting for one."""
 
     tx: Count
-    """Which request of its connection, from 0."""
+    """Number of the request on its connection, from 0."""
     method: Name
     target: Name
-    """`?` where the host is not certain, or it is no request."""
+    """`?` if the host is not certain, or if it is no request."""
     host: str = ""
-    """What the Host field says."""
+    """The Host field."""
     status: Status | None = None
     user_agent: str = ""
     ts_attempt: str = ""
-    """When the connection began: its first SYN. "" where the sensor did not see it; the same in `tls` and `verdict`."""
+    """Time of the connection's first SYN; "" if the sensor did not see it. The same in `tls`, `verdict` and `socks`."""
 
 
 class Tls(OnFlow, tag="tls", gc=False):
     """A client hello."""
 
     sni: str
-    """The server that it names; "" where it names none."""
+    """The server name in it; "" without one."""
     tunnelled: bool
     """In a CONNECT tunnel, not to the proxy itself."""
     ech: bool = False
@@ -59,10 +59,10 @@ class Tls(OnFlow, tag="tls", gc=False):
 
 
 class Verdict(OnFlow, tag="verdict", gc=False):
-    """A request for a listed destination, or one that cannot be read, was blocked, or only noted."""
+    """A request for a listed destination, or an unreadable one, was blocked or only recorded."""
 
     host: str
-    """The listed one; "" for what was stopped because it cannot be read."""
+    """The listed host; "" for an unreadable request."""
     action: str
     tx: Count = 0
     method: str = ""
@@ -72,18 +72,18 @@ class Verdict(OnFlow, tag="verdict", gc=False):
     how: str = ""
     """How it was blocked."""
     why: str = ""
-    """Why it was only noted although the mode was block."""
+    """Why it was only recorded although the mode was block."""
     ts_attempt: str = ""
 
 
 class Socks(OnFlow, tag="socks", gc=False):
-    """A SOCKS request, once it is answered or will not be."""
+    """A SOCKS request, after its answer or after the end of waiting for one."""
 
     tx: Count
-    """Which request of its connection, from 0."""
+    """Number of the request on its connection, from 0."""
     version: Annotated[int, msgspec.Meta(ge=4, le=5)]
     host: str = ""
-    """The target; "" where the client asked for no connection, or its login hides the target, or it asked for nothing."""
+    """The target; "" if the client requested no connection or nothing, or if its login hides the target."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     granted: bool | None = None
     """The server's answer."""
@@ -91,7 +91,7 @@ class Socks(OnFlow, tag="socks", gc=False):
 
 
 class Mode(msgspec.Struct, tag_field="kind", tag="mode", omit_defaults=True, gc=False):
-    """The mode is in force from now on."""
+    """The mode that applies from this time on."""
 
     device: Name
     ts: str

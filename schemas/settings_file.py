@@ -1,4 +1,4 @@
-"""Settings as they are written: read from a TOML file and the environment, shown as TOML, and what is wrong in words."""
+"""Settings in text: read from a TOML file and the environment, dumped as TOML, with readable errors."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from pydantic_settings import SettingsError as NotDecodable
 
-from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Section, Settings, SettingsError
+from schemas.sections.base import Section
+from schemas.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings, SettingsError
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 REMOVED = {
     "inputs.http_token": 'write a grant for the sender instead: [inputs.grants.NAME] with token = "…", and with devices = ["*"] '
     "if it reports on others",
 }
-"""Settings of earlier versions, and what to write instead."""
+"""Settings of earlier versions, with their replacement."""
 _GRANTS = "INPUTS__GRANTS"
 
 
 class _OfFile(Settings):
-    """Settings that no environment variable changes."""
+    """Settings without environment variables."""
 
     @classmethod
     def settings_customise_sources(
@@ -38,15 +39,15 @@ class _OfFile(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what load() read from the file."""
+        """Read only what load() read from the file."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
 
 def load(path: Path | None = None, *, with_environment: bool = True) -> Settings:
-    """Read the settings: the file first, the environment over it. Raises SettingsError.
+    """Read the file, then the environment, which overrides it. Raises SettingsError.
 
-    Root reads only files that no other user can have written, as settings name programs' files and servers that get logins.
+    Root reads only files that no other user can write, because settings name files to read and servers that get logins.
     """
     environment: Mapping[str, str] = os.environ if with_environment else {}
     named = path or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
@@ -72,10 +73,10 @@ def load(path: Path | None = None, *, with_environment: bool = True) -> Settings
 
 
 def _text_of(file: Path) -> str:
-    """The file's text. Raises OSError, and SettingsError where root is asked to trust what others can write."""
+    """Return the file's text. Raises OSError, and SettingsError if the user is root and others can write the file."""
     with file.open(encoding="utf-8") as opened:
         if os.geteuid() == 0:
-            # Of the open file: a name could lead elsewhere a moment later.
+            # Of the open file: the path could lead elsewhere a moment later.
             found = os.fstat(opened.fileno())
             folder = file.resolve().parent.stat()
             if found.st_uid != 0:
@@ -97,7 +98,7 @@ def _distrust(why: str, remedy: str) -> NoReturn:
 
 
 def dump(settings: Settings, *, secrets: bool = False) -> str:
-    """Return what is in force, as TOML; secrets as stars, or with `secrets` as they are, for a file of the owner's."""
+    """Return the settings as TOML; secrets as stars, or with `secrets` in plain text, for a file of the owner's."""
     lines = []
     for section in Settings.model_fields:
         lines.append(f"[{section}]")
@@ -108,7 +109,7 @@ def dump(settings: Settings, *, secrets: bool = False) -> str:
 
 
 def described() -> Iterator[tuple[str, str, Any, str]]:
-    """Section, key, default and sentence of every setting: the reference page is made from this."""
+    """Yield section, key, default and description of every setting, for the reference page."""
     for section, field in Settings.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type)
@@ -118,7 +119,7 @@ def described() -> Iterator[tuple[str, str, Any, str]]:
 
 
 def as_toml(value: object, *, secrets: bool = False) -> str:
-    """A setting's value as TOML writes it; a secret as stars, or with `secrets` as it is."""
+    """Return a setting's value as TOML; a secret as stars, or with `secrets` in plain text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, SecretStr):
@@ -174,7 +175,7 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
         if given.startswith(f"{_GRANTS}__") and given.count("__") == _GRANTS.count("__") + 2:
             # UNPROXY_INPUTS__GRANTS__NAME__KEY; an unknown key is found when the grant is read.
             if whole:
-                # The one would replace the other, and a grant could lose a condition.
+                # One would replace the other, and a grant could lose a condition.
                 yield f"environment: {name} and {PREFIX}{_GRANTS} are both set; write all of it into one of them"
             continue
         near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
@@ -186,7 +187,7 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _default(place: tuple[int | str, ...]) -> object:
-    """Of the setting at this place."""
+    """Return the default of the setting at this place."""
     return next((default for section, name, default, _ in described() if (section, name) == place[:2]), None)
 
 
@@ -196,7 +197,7 @@ def _in_words(file: str, error: ValidationError, environment: Mapping[str, str])
         variables = [PREFIX + "__".join(parts[:depth]).upper() for depth in range(len(parts), 1, -1)]
         variable = next((name for name in variables if name in environment), "")
         place = f"environment: {variable}" if variable else f"{file}: {'.'.join(parts)}"
-        # What is wrong with a section or a grant as a whole has all of it as its input.
+        # The input of an error in a whole section or grant is all of it.
         secret = len(parts) < 2 or parts[:2] == ["inputs", "grants"] or isinstance(_default(one["loc"]), SecretStr)
         # A URL that holds a login.
         secret = secret or (isinstance(one["input"], str) and "@" in one["input"])

@@ -1,4 +1,4 @@
-"""Suppressions: alerts that a person does not want to see again until a given time, with who says so and why."""
+"""Suppressions: alerts that a person hides until a given time, with the person's name and the reason."""
 
 from __future__ import annotations
 
@@ -6,34 +6,37 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from hashlib import blake2b
+from typing import Annotated
 
 import msgspec
 
+from schemas.columns import micros, text
 from schemas.events import Micros
 
 GROUP_MARK = "@"
 _CLASS = re.compile(r"\[!?.[^]]{0,255}\]")
-"""What a pattern has in brackets: one of these characters, or with ! none of them."""
+"""A set of characters in a pattern, in brackets; with ! any other character."""
 ID_BYTES = 12
 
 
 class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One suppression: a message on the topic `indicators`. What is empty in it restricts nothing."""
+    """A suppression of alerts until a time. Message on the topic `indicators`, key `s:` and id. Empty conditions match all."""
 
-    id: str
-    """Made from kind, device, domain and indicator: a second one for the same replaces the first."""
-    who: str
-    why: str
-    until: Micros
-    """From this time on it does nothing. There is none for ever."""
-    kind: str = ""
-    """Only alerts of this kind."""
-    device: str = ""
-    """Only devices that fit this pattern, such as srv-*, lower case; @GROUP for the devices of a group."""
-    domain: str = ""
-    """Only this registrable domain, or alerts whose hosts are all this one or below it."""
-    indicator: str = ""
-    """Only alerts of the indicator with this id."""
+    id: Annotated[
+        str, text("Made from kind, device, domain and indicator, so a suppression of the same alerts replaces it")
+    ]
+    who: Annotated[str, text("Person who decided it")]
+    why: Annotated[str, text("Reason, as shown on every suppressed alert")]
+    until: Annotated[Micros, micros("Time from which it has no effect")]
+    kind: Annotated[str, text("The only alert kind that matches")] = ""
+    device: Annotated[
+        str, text("Pattern of the devices that match, such as srv-*, in lower case; @GROUP for the devices of a group")
+    ] = ""
+    domain: Annotated[
+        str,
+        text("The only registrable domain that matches; or a name that all hosts of the alert are equal to or below"),
+    ] = ""
+    indicator: Annotated[str, text("Id of the only indicator whose alerts match")] = ""
 
     def matches(
         self,
@@ -45,7 +48,7 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         indicator_id: str,
         at: Micros,
     ) -> bool:
-        """Whether it holds for an alert of this kind, about these hosts of a domain, at this time."""
+        """Return whether it hides an alert of this kind, about these hosts of a domain, at this time."""
         return (
             at < self.until
             and self.kind in ("", kind)
@@ -60,7 +63,7 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return fnmatchcase(device, self.device)
 
     def _fits_hosts(self, domain: str, hosts: Sequence[str]) -> bool:
-        """An alert may tell of several hosts: it is not hidden for one of them."""
+        """Return whether the domain, or all hosts of the alert, match: one matching host of several is not enough."""
         if domain == self.domain:
             return True
         below = "." + self.domain
@@ -68,10 +71,10 @@ class Suppression(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 def open_bracket(pattern: str) -> bool:
-    """Whether a device pattern has a [ that no ] closes: it would fit only names that have a [ there, and no device has."""
+    """Return whether a device pattern has a [ without a ]. It would only match names with a [, and no device has one."""
     return "[" in _CLASS.sub("", pattern)
 
 
 def suppression_id(kind: str, device: str, domain: str, indicator: str) -> str:
-    """A second suppression of the same alerts has the same id."""
+    """Return the id: 12 bytes of BLAKE2b in hexadecimal, the same for the same alerts."""
     return blake2b("\0".join((kind, device, domain, indicator)).encode(), digest_size=ID_BYTES).hexdigest()

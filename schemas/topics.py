@@ -29,13 +29,13 @@ TABLE_OF_TOPIC = {
     DEVICE_COVERAGE: "DeviceCoverage",
     PROTECTION_MODES: "ProtectionModes",
 }
-"""Which table the sink writes a topic's messages to."""
+"""The table to which the sink writes a topic's messages."""
 
 DEVICE_FROM = "device_from"
 FROM_KEY = "key"
-"""Value of that header where every line of a message is about the device in its key, whatever the lines call it."""
+"""Value of that header if every line of a message is about the device in its key, whatever name the lines have."""
 CLAIMS = "claims"
-"""What the sender of a message may report beside connections and requests, as its grant says (`producers/sources/grants.py`)."""
+"""What the sender of a message may report beside connections and requests, by its grant (`producers/sources/grants.py`)."""
 CLAIMS_NONE = "none"
 """Value of that header: verdicts and protection modes in the message are refused. So they are with an unknown value."""
 CLAIMS_VERDICTS = "verdicts"
@@ -52,21 +52,21 @@ END = b"end"
 
 TELEMETRY_HEADERS = {
     "dialect": "How the lines are written",
-    "sensor": "Who wrote them; lines are numbered by device, dialect and sensor",
+    "sensor": "The sensor that wrote them; lines are numbered by device, dialect and sensor",
     "seq": "Number of the message's first line",
-    "lines": "How many numbers the message takes up",
-    DEVICE_FROM: f"`{FROM_KEY}`: every line is about the device in the key, whatever it calls it",
+    "lines": "Number of lines that the message counts for",
+    DEVICE_FROM: f"`{FROM_KEY}`: every line is about the device in the key, whatever name it has",
     CLAIMS: f"`{CLAIMS_VERDICTS}`: verdicts and protection modes count; `{CLAIMS_NONE}`, or anything else: they are refused; "
     "without it `protection.verdict_sensors` decides",
     CLOCK: f"`{CLOCK_LOG}`: the sender reports on several devices, so the times it writes move a device's clock no further "
     "than the log's own time",
 }
-"""What the headers of a message on telemetry say: all but the first may be missing."""
+"""Meaning of the headers of a message on telemetry; all but the first are optional."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it should be."""
+    """Declaration of a topic."""
 
     name: str
     about: str
@@ -84,14 +84,14 @@ def _declared() -> dict[str, Topic]:
 
 
 def topic_name(settings: Settings, name: str) -> str:
-    """A topic's full name on the cluster of these settings."""
+    """Return a topic's full name on the cluster of these settings."""
     if name == STATE_CHANGELOG:
         return f"{settings.worker.group}-state-changelog"
     return settings.kafka.topic_prefix + name
 
 
 def topics(settings: Settings) -> tuple[Topic, ...]:
-    """All topics under their full names."""
+    """Return all topics with their full names."""
     return tuple(
         Topic(topic_name(settings, topic.name), topic.about, topic.partitions, topic.config)
         for topic in _declared().values()

@@ -4,7 +4,7 @@ The table `schema_migrations` records the applied ones. The statements are idemp
 applied again, and two processes can migrate at the same time.
 
 A missing or changed view is only a definition and is recreated. A missing table held rows: it is recreated only on
-request (`make_anew`).
+request (`recreate_tables`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
+from schemas.columns import columns
 from schemas.ddl import Migration, migrations, quoted
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from sinks.base import SinkRefused
 
 _BOOK = """
@@ -50,7 +51,7 @@ def lost_tables(client: Client, database: str) -> list[str]:
     return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
 
 
-def make_anew(client: Client, database: str) -> list[str]:
+def recreate_tables(client: Client, database: str) -> list[str]:
     """Recreate the missing tables, empty, and return their names."""
     lost = lost_tables(client, database)
     for name in lost:

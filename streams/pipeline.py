@@ -12,9 +12,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from schemas.clock import LATEST, MICROS
+from schemas.dialect import Dialect
 from schemas.events import (
     DEVICE_CHARS_MAX,
-    Dialect,
     Ignored,
     Micros,
     ModeChanged,

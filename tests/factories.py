@@ -11,10 +11,10 @@ import msgspec
 
 from schemas.address import split_authority
 from schemas.clock import MICROS
+from schemas.dialect import Dialect
 from schemas.events import (
     Action,
     ConnectionOpened,
-    Dialect,
     Event,
     Flow,
     FlowSummary,

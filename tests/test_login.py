@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechani
 from common.kafka import client_config
 from producers.network.kafka import consumer_config
 from producers.sources.endpoint import Endpoint, Scheme
-from schemas.settings import PREFIX, InputSettings, Settings, SettingsError
+from schemas.sections.inputs import InputSettings
+from schemas.settings import PREFIX, Settings, SettingsError
 from schemas.topics import Topic, topics
 from streams.worker.faust_settings import faust_settings
 from tests.producers.running import Running

@@ -16,8 +16,9 @@ from confluent_kafka import Producer
 from msgspec import to_builtins
 
 from common.kafka import client_config
+from schemas.columns import columns
 from schemas.settings import CorrelationSettings, Settings
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from schemas.topics import TELEMETRY, topic_name
 from sinks.clickhouse import connect
 from sinks.migrate import migrate

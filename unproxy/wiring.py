@@ -372,9 +372,9 @@ def lost_tables(settings: Settings) -> list[str]:
 
 def make_lost_tables(settings: Settings) -> list[str]:
     """Make them anew, empty; gives which."""
-    from sinks.migrate import make_anew
+    from sinks.migrate import recreate_tables
 
-    return _with_clickhouse(settings, lambda client: make_anew(client, settings.clickhouse.database))
+    return _with_clickhouse(settings, lambda client: recreate_tables(client, settings.clickhouse.database))
 
 
 def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) -> list[str]:

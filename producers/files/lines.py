@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from producers.files.dates import FileDates
 from producers.sources.failures import DialectFailures
 from producers.sources.source import Line, SourceFile
-from schemas.events import Dialect, Framing
+from schemas.dialect import Dialect, Framing
 from schemas.parsers.recognition import candidates, dialect_of_each
 
 CHUNK_BYTES = 256 * 1024

@@ -15,7 +15,7 @@ from producers.sources.grants import Grant
 from producers.sources.source import Line
 from schemas.parsers import dialects
 from schemas.parsers.recognition import AUTO, NOBODYS
-from schemas.settings import IdentitySettings
+from schemas.sections.inputs import IdentitySettings
 
 
 class Named(NamedTuple):

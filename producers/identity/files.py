@@ -23,7 +23,7 @@ from producers.sources.source import SourceError
 from schemas.address import canonical_ip
 from schemas.clock import LATEST, MICROS, parse_micros
 from schemas.events import DEVICE_CHARS_MAX, Micros
-from schemas.settings import IdentitySettings
+from schemas.sections.inputs import IdentitySettings
 
 log = logging.getLogger(__name__)
 

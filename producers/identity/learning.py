@@ -22,7 +22,8 @@ from producers.identity.sightings import Sightings
 from producers.identity.table import How, IdentityTable
 from producers.sources.failures import DialectFailures
 from producers.sources.source import STDIN, Source
-from schemas.events import ConnectionOpened, Dialect
+from schemas.dialect import Dialect
+from schemas.events import ConnectionOpened
 from schemas.parsers import dialects
 from schemas.parsers.recognition import candidates
 

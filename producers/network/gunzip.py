@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from producers.network.inputs import Outcome
 from producers.network.pending_requests import Refused
-from schemas.settings import InputSettings
+from schemas.sections.inputs import InputSettings
 
 PIECE_BYTES = 256 * 1024
 """Bytes decompressed at once: about a millisecond, after which other requests get their turn."""

@@ -31,7 +31,7 @@ from producers.publish.publisher import PublisherFailed
 from producers.sources.endpoint import Endpoint, Scheme
 from producers.sources.grants import Grants
 from producers.sources.source import Line, Source, SourceError, SourceFile
-from schemas.settings import InputSettings
+from schemas.sections.inputs import InputSettings
 
 log = logging.getLogger(__name__)
 

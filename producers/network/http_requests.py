@@ -15,7 +15,7 @@ from producers.network.inputs import Outcome
 from producers.network.pending_requests import Body, PendingRequests, Refused
 from producers.sources.grants import Grant, Grants
 from schemas.address import canonical_ip
-from schemas.settings import InputSettings
+from schemas.sections.inputs import InputSettings
 
 RETRY_SECS = 2
 """Seconds after which a client may send a refused body again."""

@@ -28,7 +28,7 @@ from producers.network.pending_requests import PendingRequests, Refused
 from producers.sources.endpoint import Endpoint, Scheme
 from producers.sources.source import SourceError
 from schemas.address import split_authority
-from schemas.settings import InputSettings
+from schemas.sections.inputs import InputSettings
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from producers.network.inputs import Outcome, published_before
 from producers.publish.publisher import PublisherFailed
 from producers.sources.endpoint import Endpoint
 from producers.sources.source import Line, Source, SourceError, SourceFile
-from schemas.settings import InputSettings, KafkaSettings
+from schemas.sections.inputs import InputSettings
+from schemas.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 

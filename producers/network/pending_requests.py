@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from producers.network.inputs import Outcome
 from producers.sources.grants import Grant
-from schemas.settings import InputSettings
+from schemas.sections.inputs import InputSettings
 
 
 class Refused(Exception):

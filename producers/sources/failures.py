@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from schemas.events import Dialect, Micros
+from schemas.dialect import Dialect
+from schemas.events import Micros
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
 from schemas.address import canonical_ip
-from schemas.settings import GrantSettings, InputSettings, network
+from schemas.sections.base import network
+from schemas.sections.inputs import GrantSettings, InputSettings
 
 _WILD = frozenset("*?[")
 """A name with one of these characters is a pattern."""

@@ -14,7 +14,8 @@ from typing import BinaryIO, NamedTuple
 from producers.sources.endpoint import Endpoint, EndpointError, parse_endpoint
 from producers.sources.failures import DialectFailures
 from producers.sources.grants import Grant, Grants
-from schemas.events import Dialect, Micros
+from schemas.dialect import Dialect
+from schemas.events import Micros
 from schemas.parsers import dialects
 from schemas.parsers.recognition import AUTO, NOBODYS
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from functools import cache, lru_cache
 
-from schemas.events import UNKNOWN_SENSOR, Dialect, Sensor
+from schemas.dialect import UNKNOWN_SENSOR, Dialect, Sensor
 
 
 @cache

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from schemas.events import Dialect, Reason, Reject
+from schemas.dialect import Dialect
+from schemas.events import Reason, Reject
 from schemas.parsers import dialects
 from schemas.parsers.unsupported import unsupported
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from schemas.settings import CorrelationSettings, proxy_address
+from schemas.sections.base import proxy_address
+from schemas.settings import CorrelationSettings
 from streams.assess.assessment import Route, uses_tls_to_proxy
 from streams.model.connection import Connection
 from streams.model.device import Device

@@ -17,8 +17,9 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from schemas.columns import columns
 from schemas.settings import Settings
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from schemas.topics import (
     BLOCK_ALERTS,
     DEVICE_COVERAGE,

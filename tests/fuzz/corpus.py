@@ -12,7 +12,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.events import Dialect, Ignored, Reject
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Reject
 from schemas.parsers import dialects
 
 ROOT = Path(__file__).resolve().parents[2]

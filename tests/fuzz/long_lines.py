@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from schemas.events import Dialect
+from schemas.dialect import Dialect
 from schemas.parsers import dialects
 from schemas.parsers.recognition import NOBODYS, dialect_of_each
 from schemas.settings import CorrelationSettings

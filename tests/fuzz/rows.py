@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from schemas.tables import Alert, DeviceEvent, NetworkEvent, columns
+from schemas.columns import columns
+from schemas.tables import Alert, DeviceEvent, NetworkEvent
 from streams.rows.emitter import Output
 
 _BITS = re.compile(r"(U?)Int(\d+)")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.events import Dialect, Parsed, Reject
+from schemas.dialect import Dialect
+from schemas.events import Parsed, Reject
 from schemas.parsers import dialects
 from schemas.topics import TICK_DIALECT
 from streams.model.device import Device

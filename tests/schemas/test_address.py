@@ -121,13 +121,13 @@ def test_authority_is_written_as_it_is_read(place: str) -> None:
     ],
 )
 def test_unusable_authority_gives_nothing(authority: str) -> None:
-    """Neither half is told where the whole cannot be right."""
+    """Neither half is returned if the whole cannot be right."""
     assert split_authority(authority, 0) == ("", 0)
 
 
 @given(st.text(max_size=60), st.sampled_from([0, 80]))
 def test_authority_never_raises(text: str, default: int) -> None:
-    """Whatever a sensor says, host and port come together or not at all."""
+    """For any input, host and port are both returned or neither is."""
     host, port = split_authority(text, default)
 
     assert bool(host) == (0 < port < 65_536)
@@ -183,7 +183,7 @@ def test_is_ip(text: str, is_address: bool) -> None:
 
 
 def test_long_authorities_are_not_remembered() -> None:
-    """What is worked out is remembered, but not a megabyte of text each time somebody sends one."""
+    """Results are cached, but not for a text of a megabyte."""
     before = address._remembered.cache_info().currsize, address.canonical_host.cache_info().currsize
     long = "u" * 100_000
 

@@ -1,8 +1,9 @@
-"""The tables: made from the classes, migrated once, and showing the latest version of each row."""
+"""The tables: generated from the classes, migrated once, with views of the latest version of each row."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from schemas import ddl
+from schemas.columns import columns
 from schemas.ddl import migrations, quoted
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from sinks import migrate as migrating
 from sinks.base import SinkRefused
 from sinks.clickhouse import ClickHouseSink, connect
-from sinks.migrate import broken_views, lost_tables, make_anew, migrate, pending
+from sinks.migrate import broken_views, lost_tables, migrate, pending, recreate_tables
 from unproxy.local.servers.engine import Engine
 
 
@@ -37,13 +39,20 @@ def database(client: Client, unique: str) -> str:
 
 @pytest.mark.parametrize("title", ddl.MADE)
 def test_file_and_classes_agree(title: str) -> None:
-    """Migrations that make tables are what the classes say, but for those that a later one changes."""
+    """A generated migration equals its file, except for tables and comments that a later one changes."""
     (migration,) = (found for found in migrations() if found.title == title)
-    later = {name for other, names in ddl.CHANGED.items() if other > title for name in names}
+    changed = {name for other, names in ddl.CHANGED.items() if other > title for name in names}
+    described = any(other > title for other in ddl.DESCRIBED)
 
-    assert later or migration.text == ddl.made(title)
-    for statement, said in zip(migration.statements("x"), _statements(ddl.made(title)), strict=True):
-        assert statement == said or any(f"`{name}" in statement for name in later)
+    assert changed or described or migration.text == ddl.made(title)
+    for statement, expected in zip(migration.statements("x"), _statements(ddl.made(title)), strict=True):
+        if not any(f"`{name}" in statement for name in changed):
+            assert statement == expected or (described and _bare(statement) == _bare(expected))
+
+
+def _bare(statement: str) -> str:
+    """Return a statement without the comments of columns."""
+    return re.sub(r"(?:COMMENT COLUMN `\w+`|COMMENT) '(?:[^'\\]|\\.)*'", "", statement)
 
 
 def _statements(text: str) -> list[str]:
@@ -51,7 +60,7 @@ def _statements(text: str) -> list[str]:
 
 
 def test_every_table_is_made_once() -> None:
-    """No class is without its table."""
+    """Every class has a table, created once."""
     assert sorted(name for names in ddl.MADE.values() for name in names) == sorted(TABLES)
 
 
@@ -71,7 +80,7 @@ def test_names_are_quoted() -> None:
 
 
 def test_migrations_apply_once(client: Client, unique: str) -> None:
-    """What is missing is applied in order; then nothing is pending, and applying again does nothing."""
+    """Missing migrations are applied in order; then none is pending, and applying again does nothing."""
     titles = [migration.title for migration in migrations()]
 
     assert pending(client, unique) == titles
@@ -89,7 +98,7 @@ def test_half_applied_is_finished(client: Client, unique: str) -> None:
 
 
 def test_changed_file_is_an_error(client: Client, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An applied migration whose file changed is told, not skipped."""
+    """An applied migration whose file changed is an error, not skipped."""
     changed = (replace(migrations()[0], text=migrations()[0].text + "\n-- later thought"), *migrations()[1:])
     monkeypatch.setattr(migrating, "migrations", lambda: changed)
 
@@ -111,32 +120,34 @@ def test_broken_view_is_made_again(client: Client, database: str) -> None:
         assert migrate(client, database) == []
 
 
-def test_lost_table_is_made_anew_only_when_told(client: Client, database: str) -> None:
-    """Its rows are gone, so migrating leaves it lost; told to, it makes it as it was, and the view works again."""
+def test_lost_table_is_recreated_only_on_request(client: Client, database: str) -> None:
+    """Its rows are gone, so migrating does not recreate it; on request it is recreated as it was, and the view works again."""
     shape = f"SELECT name, type FROM system.columns WHERE database = '{database}' AND table = 'DeviceNetworkEvents_versions'"
     whole = client.query(shape).result_rows
     client.command(f"DROP TABLE {database}.DeviceNetworkEvents_versions SYNC")
 
     assert migrate(client, database) == []
     assert lost_tables(client, database) == ["DeviceNetworkEvents"]
-    assert make_anew(client, database) == ["DeviceNetworkEvents"]
+    assert recreate_tables(client, database) == ["DeviceNetworkEvents"]
     assert client.query(shape).result_rows == whole
     assert client.query(f"SELECT count() FROM {database}.DeviceNetworkEvents").result_rows == [(0,)]
-    assert (lost_tables(client, database), make_anew(client, database)) == ([], [])
+    assert (lost_tables(client, database), recreate_tables(client, database)) == ([], [])
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_tables_have_the_columns(client: Client, database: str, table: str) -> None:
-    """After all migrations a table and its view have each column of the class, with its type."""
+    """After all migrations a table and its view have each column of the class, with its type; the table with its comment."""
     found = client.query(
-        "SELECT table, name, type FROM system.columns WHERE database = {database:String} ORDER BY table, position",
+        "SELECT table, name, type, comment FROM system.columns WHERE database = {database:String} ORDER BY table, position",
         parameters={"database": database},
     ).result_rows
-    types = {where: {name: kind for table_, name, kind in found if table_ == where} for where, _, _ in found}
+    types = {where: {name: kind for table_, name, kind, _ in found if table_ == where} for where, *_ in found}
+    comments = {(where, name): comment for where, name, _, comment in found}
 
     for column in columns(TABLES[table]):
         assert types[table][column.name] == column.clickhouse
         assert types[table + ddl.VERSIONS][column.name] == column.clickhouse
+        assert comments[table + ddl.VERSIONS, column.name] == column.about
     assert "IngestedAt" not in types[table]
     assert ("TimeGenerated" in types[table]) == ("Timestamp" in types[table])
 
@@ -171,7 +182,7 @@ def written(engine: Engine, client: Client, database: str) -> Any:
 
 
 def test_left_out_is_empty(client: Client, database: str, written: Any) -> None:
-    """What a row leaves out is empty or NULL as the class says; when it came is filled in; times keep microseconds."""
+    """A column that a row leaves out is empty or NULL, as in the class; times keep microseconds."""
     written(network_event(1, 1, Timestamp="2026-11-24T10:00:00.123456Z", HttpEventIds=["a", "b"]))
     (row,) = client.query(f"SELECT * FROM {database}.DeviceNetworkEvents").named_results()
     for column in columns(TABLES["DeviceNetworkEvents"]):
@@ -198,7 +209,7 @@ def test_reject_shows_its_bytes(client: Client, database: str, written: Any) -> 
     ids=str,
 )
 def test_filled_gaps_are_not_shown(client: Client, database: str, written: Any, settings: dict[str, Any]) -> None:
-    """What is filled disappears, its history stays; an older, open version never shows in its place."""
+    """A filled gap is not shown, its history stays; an older, open version is never shown instead."""
     common = {"DeviceId": "dev", "DetectedAt": "2026-11-24T10:00:00.000000Z", "Kind": "loss"}
     for record, version, status in (("a", 1, "open"), ("b", 2, "filled"), ("b", 1, "open"), ("c", 1, "closed")):
         written({**common, "RecordId": record, "Version": version, "Status": status}, table="SensorGaps")
@@ -209,7 +220,7 @@ def test_filled_gaps_are_not_shown(client: Client, database: str, written: Any, 
 
 
 def test_coverage_is_merged(client: Client, database: str, written: Any) -> None:
-    """Of the same five minutes the earliest and the latest time hold, in whatever order rows came, merged or not."""
+    """Of the same five minutes the earliest and the latest time are shown, in whatever order rows arrived, merged or not."""
     common = {"DeviceId": "dev", "DeviceName": "dev", "Dialect": "d", "Bucket": "2026-11-24T10:00:00.000000Z"}
     for record, first, last in (("a", "02", "03"), ("a", "01", "02"), ("b", "04", "04"), ("a", "02", "05")):
         times = {"FirstTime": f"2026-11-24T10:{first}:00.000000Z", "LastTime": f"2026-11-24T10:{last}:00.000000Z"}
@@ -265,7 +276,7 @@ def test_filter_on_a_column_that_changed(client: Client, database: str, written:
 def test_latest_version_against_an_oracle(
     client: Client, database: str, written: Any, settings: dict[str, Any]
 ) -> None:
-    """Thousands of rows in many parts and two months of writing: each filter finds what the latest versions say."""
+    """Thousands of rows in many parts and two months of writing: each filter finds the rows whose latest version matches."""
     seed = 7
     chance = random.Random(seed)
     latest: dict[int, dict[str, Any]] = {}

@@ -35,7 +35,7 @@ def test_printable_names_are_accepted(name: str) -> None:
     ],
 )
 def test_invisible_characters_are_refused(char: str) -> None:
-    """Control characters, line separators, bidirectional controls, zero-width characters; the detail says where."""
+    """Control characters, line separators, bidirectional controls, zero-width characters; the detail has the place."""
     problem = device_name_problem(f"host{char}1")
 
     assert f"U+{ord(char):04X} as character 5" in problem

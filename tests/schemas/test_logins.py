@@ -95,7 +95,7 @@ def test_a_target_loses_its_own_login(target: str, stored: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://user:s3cret", "http%3A%2F%2Fuser%3As3cret", "http:%2f%2fs3cret"])
 def test_a_cut_login_is_removed(url: str) -> None:
-    """A text that was cut at its bound may end in the middle of a login, where no `@` tells so."""
+    """A text that was cut at its bound may end in the middle of a login, without an `@`."""
     cut = url.rjust(TEXT_CHARS_MAX, "x")
 
     assert SECRET not in Process(command_line=cut).command_line

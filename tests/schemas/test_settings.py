@@ -1,4 +1,4 @@
-"""Settings: the file first, the environment over it, and words for whoever got it wrong."""
+"""Settings: the file, the environment that overrides it, and error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from schemas.settings import GrantSettings, Settings, SettingsError, proxy_address
+from schemas.sections.base import proxy_address
+from schemas.sections.inputs import GrantSettings
+from schemas.settings import Settings, SettingsError
 from schemas.settings_file import described, dump, load
 
 
@@ -82,7 +84,7 @@ def test_an_empty_variable_is_an_empty_text(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unknown_key_in_the_file_is_an_error() -> None:
-    """A misspelt key says where it stands and which was meant."""
+    """The error for a misspelt key has its place and suggests a similar one."""
     path = _file("[correlation]\npateince_secs = 5\n")
 
     assert _complaint(path) == "unproxy.toml: correlation.pateince_secs is not a setting; did you mean patience_secs?"
@@ -94,12 +96,12 @@ def test_unknown_section_is_an_error() -> None:
 
 
 def test_section_must_be_a_section() -> None:
-    """A key where a section belongs says how to write one."""
+    """The error for a key in place of a section shows how to write one."""
     assert "kafka must be a section, written as [kafka]" in _complaint(_file("kafka = 5\n"))
 
 
 def test_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt variable of ours says which was meant; one without a neighbour says where to look."""
+    """The error for a misspelt variable suggests a similar one; without a similar one it names the list."""
     monkeypatch.setenv("UNPROXY_KAFKA__BOOTSTARP", "x:1")
     monkeypatch.setenv("UNPROXY_Q", "1")
 
@@ -110,17 +112,17 @@ def test_unknown_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_complaints_come_at_once() -> None:
-    """Nobody must start three times to learn of three mistakes."""
+    """Three mistakes are reported at once."""
     assert len(_complaint(_file("[kafka]\na = 1\nb = 2\n[nothing]\n")).splitlines()) == 3
 
 
 @pytest.mark.parametrize("content", ["[correlation]\npatience_secs = -1\n", '[correlation]\npatience_secs = "x"\n'])
-def test_bad_value_in_the_file_says_where(content: str) -> None:
+def test_bad_value_in_the_file_is_located(content: str) -> None:
     """A value that cannot be is named with its file and key."""
     assert _complaint(_file(content)).startswith("unproxy.toml: correlation.patience_secs: Input should be")
 
 
-def test_bad_value_in_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_value_in_the_environment_is_located(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for a variable: its own name, not that of a file which has no fault."""
     monkeypatch.setenv("UNPROXY_WORKER__METRICS_PORT", "70000")
 
@@ -140,7 +142,7 @@ def test_proxy_address_takes_names_and_ipv6() -> None:
     assert proxy_address("10.0.0.1:3128") == ("10.0.0.1", 3128, "")
 
 
-def test_bad_proxy_in_the_file_says_where() -> None:
+def test_bad_proxy_in_the_file_is_located() -> None:
     """The sentence of the proxy check reaches the person, without the framework's own words."""
     complaint = _complaint(_file('[correlation]\nproxies = ["proxy:3128"]\n'))
 
@@ -156,14 +158,14 @@ def test_address_of_clickhouse_is_an_url(url: str) -> None:
 
 
 def test_list_as_in_toml_is_no_list_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever copies it from the file is told how it is written there."""
+    """The error for a list copied from the file shows how the environment has it."""
     monkeypatch.setenv("UNPROXY_CORRELATION__PROXIES", '["10.0.0.1:3128"]')
 
     assert "written with commas" in _complaint()
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the dump, nor the object's text, nor a complaint about a secret tells it."""
+    """Neither the dump, nor the object's text, nor an error about a secret contains it."""
     monkeypatch.setenv("UNPROXY_CLICKHOUSE__PASSWORD", "hunter2")
     settings = load()
 
@@ -241,7 +243,7 @@ def test_grants_are_read() -> None:
     ],
 )
 def test_a_grant_that_cannot_be_is_refused_in_words(content: str, words: str) -> None:
-    """The complaint says where it stands and what to write, and holds no secret."""
+    """The error has the place and what to write, and no secret."""
     complaint = _complaint(_grants(one=content))
 
     assert complaint.startswith("unproxy.toml: inputs.grants.one")
@@ -250,7 +252,7 @@ def test_a_grant_that_cannot_be_is_refused_in_words(content: str, words: str) ->
 
 
 def test_two_grants_cannot_share_a_token() -> None:
-    """Nobody could tell their senders apart; the complaint does not show the token."""
+    """Their senders could not be distinguished; the error does not contain the token."""
     same = 'token = "a-token-of-one-sender"'
 
     assert _complaint(_grants(one=same, two=same)) == (
@@ -259,7 +261,7 @@ def test_two_grants_cannot_share_a_token() -> None:
 
 
 def test_the_name_of_a_grant_is_lower_case() -> None:
-    """The environment does not tell upper case from lower case."""
+    """Environment variables are not case-sensitive."""
     assert '"WS-1" is no name for a grant' in _complaint(_grants(**{"WS-1": 'sources = ["x"]'}))
 
 
@@ -291,7 +293,7 @@ def test_grants_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _complaint().startswith("environment: a table is written as JSON there, and one is not: ")
 
 
-def test_the_old_token_says_how_to_write_a_grant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_the_old_token_shows_a_grant(monkeypatch: pytest.MonkeyPatch) -> None:
     """`inputs.http_token` of earlier versions is refused with what replaces it, in the file and in the environment."""
     path = _file('[inputs]\nhttp_token = "a-token-of-one-sender"\n')
 
@@ -309,7 +311,7 @@ def test_every_key_of_a_grant_is_in_the_guide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "mode", "folder_mode", "says"),
+    ("owner", "mode", "folder_mode", "problem"),
     [
         (1, 0o600, 0o755, r"belongs to another user \(uid 1\).*`chown root"),
         (0, 0o620, 0o755, r"can be written by others.*`chmod go-w"),
@@ -319,9 +321,9 @@ def test_every_key_of_a_grant_is_in_the_guide() -> None:
 )
 @pytest.mark.parametrize("named", ["found", "variable", "option", "link"])
 def test_root_trusts_only_its_own_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, folder_mode: int, says: str, named: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int, folder_mode: int, problem: str, named: str
 ) -> None:
-    """As root a file that somebody else can write is refused, however it was named; another user takes it."""
+    """Root refuses a file that another user can write, however it was named; other users accept it."""
     file = _file('[kafka]\nbootstrap = "evil:9092"\n').absolute()
     asked = None
     if named == "variable":
@@ -336,7 +338,7 @@ def test_root_trusts_only_its_own_file(
     tmp_path.chmod(folder_mode)
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert re.search(says, _complaint(asked))
+    assert re.search(problem, _complaint(asked))
     monkeypatch.setattr(os, "geteuid", lambda: 1)
     assert load(asked).kafka.bootstrap == "evil:9092"
 
@@ -355,10 +357,10 @@ def test_root_takes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("login", ["sink:hunter2@", "sink@", ":hunter2@"])
 def test_login_in_the_url_is_refused(login: str) -> None:
     """It would be sent to whatever the rest of the URL names, and be shown where URLs are; the refusal does not show it."""
-    said = _complaint(_file(f'[clickhouse]\nurl = "http://{login}ch.example:8123"\n'))
+    message = _complaint(_file(f'[clickhouse]\nurl = "http://{login}ch.example:8123"\n'))
 
-    assert "clickhouse.url: it must not hold a login; set clickhouse.username and clickhouse.password" in said
-    assert "hunter2" not in said
+    assert "clickhouse.url: it must not hold a login; set clickhouse.username and clickhouse.password" in message
+    assert "hunter2" not in message
 
 
 def test_settings_of_a_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Rows: the columns hunters know, each with a type, a sentence and a place in the schema."""
+"""Rows: columns with a type, a description and a place in the schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.tables import TABLES, NetworkEvent, columns, json_schema
+from schemas.columns import columns, json_schema
+from schemas.tables import TABLES, NetworkEvent
 
 _DEFENDER = """
 Timestamp DeviceId DeviceName ActionType RemoteIP RemotePort RemoteUrl LocalIP LocalPort Protocol LocalIPType
@@ -41,7 +42,7 @@ def test_defenders_columns_are_all_there() -> None:
 
 
 @pytest.mark.parametrize("row", TABLES.values(), ids=TABLES.keys())
-def test_columns_are_told_completely(row: type[msgspec.Struct]) -> None:
+def test_columns_are_described_completely(row: type[msgspec.Struct]) -> None:
     """Each column has a ClickHouse type and a sentence, and none is there twice."""
     found = columns(row)
 
@@ -62,7 +63,7 @@ def test_strings_are_never_null(row: type[msgspec.Struct]) -> None:
 
 @pytest.mark.parametrize("row", TABLES.values(), ids=TABLES.keys())
 def test_schema_requires_what_is_on_every_row(row: type[msgspec.Struct]) -> None:
-    """JSON Schema and columns tell the same of what may be left out."""
+    """JSON Schema and columns agree on which columns may be left out."""
     schema = json_schema(row)["$defs"][row.__name__]
 
     assert schema["required"] == [column.name for column in columns(row) if column.required]

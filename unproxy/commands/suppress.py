@@ -56,7 +56,9 @@ def add(
     from getpass import getuser
 
     from schemas.indicator_input import moment, now_micros
-    from schemas.suppressions import GROUP_MARK, Suppression, open_bracket, suppression_id
+    from schemas.suppression_input import suppression_of
+    from schemas.suppressions import GROUP_MARK
+    from unproxy.indicators.plain import whole
 
     now = now_micros()
     try:
@@ -65,27 +67,15 @@ def add(
         raise Fixable(f'--until "{until}" is not a time; write 2026-11-24T19:07:30 (UTC), or 30d') from None
     if end <= now:
         raise Fixable(f"--until {until} is past; name a time to come")
-    if not why.strip():
-        raise Fixable("--why is empty; say in a few words why these alerts need not be seen")
-    if not (kind or device.strip("*") or domain or indicator):
-        raise Fixable("this would hide every alert; name a --kind, --device, --domain or --indicator")
-    if open_bracket(device):
-        raise Fixable(f'--device "{device}" has a [ without a ]; srv-[0-9]* fits srv-1 and srv-2b')
-    name, pattern = _domain(domain), device if device.startswith(GROUP_MARK) else device.lower()
+    try:
+        draft = suppression_of(who or getuser(), why, end, kind or "", device, whole(domain), indicator)
+    except ValueError as error:
+        raise Fixable(f"--{error}") from None
     with board_of(context, data) as board:
+        if draft.device.startswith(GROUP_MARK):
+            tell_unknown_groups(board, [draft.device[len(GROUP_MARK) :]])
         wanted = _indicator_id(board, indicator)
-        if pattern.startswith(GROUP_MARK):
-            tell_unknown_groups(board, [pattern[len(GROUP_MARK) :]])
-        made = Suppression(
-            suppression_id(kind or "", pattern, name, wanted),
-            who or getuser(),
-            why.strip(),
-            end,
-            kind or "",
-            pattern,
-            name,
-            wanted,
-        )
+        made = suppression_of(draft.who, draft.why, end, draft.kind, draft.device, draft.domain, wanted)
         board.put(made)
         board.flush()
     typer.echo(_line(made))
@@ -117,19 +107,6 @@ def remove(
     missing = [name for name in which if name not in known]
     if missing:
         raise Failed(f"no suppression {', '.join(missing)}; `unproxy suppress list` shows them")
-
-
-def _domain(text: str) -> str:
-    from schemas.indicator_values import Unfit, host_name, is_public_suffix
-    from unproxy.indicators.plain import whole
-
-    try:
-        name = host_name(whole(text).removeprefix("*.")) if text else ""
-    except Unfit:
-        raise Fixable(f'--domain "{text}" is not a domain') from None
-    if name and is_public_suffix(name):
-        raise Fixable(f'--domain "{text}": everything below {name} would be hidden; name the domain that is meant')
-    return name
 
 
 def _indicator_id(board: Board, name: str) -> str:

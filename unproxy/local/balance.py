@@ -17,9 +17,10 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from common.kafka import client_config
+from schemas.columns import columns
 from schemas.ddl import VERSIONS
 from schemas.settings import Settings
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from schemas.topics import BLOCK_ALERTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from unproxy.local.meter import Offsets
 from unproxy.query.client import Client

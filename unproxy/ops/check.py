@@ -10,8 +10,9 @@ from typing import NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, TopicMetadata
 
+from schemas.columns import columns
 from schemas.settings import Settings
-from schemas.tables import TABLES, columns
+from schemas.tables import TABLES
 from schemas.topics import Topic, topics
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import ask

@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from schemas.tables import TABLES, columns
+from schemas.columns import columns
+from schemas.tables import TABLES
 
 SETTINGS = {"allow_experimental_kusto_dialect": "1", "dialect": "kusto"}
 """What switches ClickHouse to it; in this order."""

@@ -29,7 +29,8 @@ from producers.sensor.kernel.nft_rules import ProxyAddress
 from producers.sensor.kernel.tracefs import SensorError
 from producers.sensor.queue import Queue
 from schemas.events import ProtectionMode
-from schemas.settings import Settings, proxy_address
+from schemas.sections.base import proxy_address
+from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -15,18 +15,8 @@ import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX, canonical_ip, split_authority, without_userinfo
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.events import (
-    TEXT_CHARS_MAX,
-    Ignored,
-    Micros,
-    Parsed,
-    ProxyDecision,
-    ProxyLogged,
-    Reason,
-    Reject,
-    Sensor,
-    SensorKind,
-)
+from schemas.dialect import Sensor, SensorKind
+from schemas.events import TEXT_CHARS_MAX, Ignored, Micros, Parsed, ProxyDecision, ProxyLogged, Reason, Reject
 from schemas.logins import has_userinfo
 from schemas.parsers.common.carriers import Carried, carried
 

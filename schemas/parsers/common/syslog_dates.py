@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from schemas.clock import iso_micros
-from schemas.events import Dates
+from schemas.dialect import Dates
 
 _HEADER = re.compile(
     rb"((?:<\d{1,3}>)? ?)([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})?) (?![A-Z]{3,5} |\d{4} )"  # a zone, a year

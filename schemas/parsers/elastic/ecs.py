@@ -17,10 +17,10 @@ import msgspec
 
 from schemas.address import split_url
 from schemas.clock import parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     TEXT_CHARS_MAX,
     ConnectionOpened,
-    Dialect,
     Flow,
     FlowSummary,
     HttpExchange,
@@ -30,8 +30,6 @@ from schemas.events import (
     Process,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     TlsName,
 )
 from schemas.parsers.common.memoize import read_once

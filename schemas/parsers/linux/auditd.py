@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 from schemas.clock import LATEST
-from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject, Sensor, SensorKind
+from schemas.dialect import Dialect, Sensor, SensorKind
+from schemas.events import Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.linux import laurel
 from schemas.parsers.linux.audit import JOINED, AuditEvents, Head, at, device, head, is_report
 

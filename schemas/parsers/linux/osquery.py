@@ -13,20 +13,8 @@ from typing import Any
 import msgspec
 
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.events import (
-    TEXT_CHARS_MAX,
-    ConnectionOpened,
-    Dialect,
-    Ignored,
-    Micros,
-    Parsed,
-    Process,
-    Reason,
-    Reject,
-    Sensor,
-    SensorKind,
-    flow_of,
-)
+from schemas.dialect import Dialect, Sensor, SensorKind
+from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Ignored, Micros, Parsed, Process, Reason, Reject, flow_of
 from schemas.parsers.common.envelopes import anywhere_within, read
 from schemas.parsers.common.values import Missing, Scalar, needed, number, text
 

@@ -12,11 +12,11 @@ import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, authority, canonical_host
 from schemas.clock import parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     TEXT_CHARS_MAX,
     UNNAMED_TARGET,
     Action,
-    Dialect,
     Flow,
     HttpExchange,
     Micros,
@@ -24,8 +24,6 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     SocksRequest,
     TlsName,
     Verdict,

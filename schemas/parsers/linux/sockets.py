@@ -14,19 +14,8 @@ from typing import Annotated
 import msgspec
 
 from schemas.clock import parse_micros
-from schemas.events import (
-    TEXT_CHARS_MAX,
-    ConnectionOpened,
-    Dialect,
-    Micros,
-    Parsed,
-    Process,
-    Reason,
-    Reject,
-    Sensor,
-    SensorKind,
-    flow_of,
-)
+from schemas.dialect import Dialect, Sensor, SensorKind
+from schemas.events import TEXT_CHARS_MAX, ConnectionOpened, Micros, Parsed, Process, Reason, Reject, flow_of
 
 SENSOR = Sensor("socket", SensorKind.ENDPOINT, (ConnectionOpened,), clock_rank=10)
 

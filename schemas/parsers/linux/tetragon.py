@@ -10,10 +10,10 @@ from __future__ import annotations
 import msgspec
 
 from schemas.clock import parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     TEXT_CHARS_MAX,
     ConnectionOpened,
-    Dialect,
     Flow,
     FlowSummary,
     Ignored,
@@ -22,8 +22,6 @@ from schemas.events import (
     Process,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     flow_of,
 )
 from schemas.parsers.common.envelopes import read

@@ -14,11 +14,11 @@ import msgspec
 
 from schemas.address import canonical_ip, split_authority
 from schemas.clock import parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     IPS_CHARS_MAX,
     TEXT_CHARS_MAX,
     Action,
-    Dialect,
     Flow,
     FlowSummary,
     HttpExchange,
@@ -27,8 +27,6 @@ from schemas.events import (
     Parsed,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     TlsName,
     Verdict,
     flow_of,

@@ -14,21 +14,8 @@ import msgspec
 
 from schemas.address import split_authority, split_url
 from schemas.clock import iso_micros
-from schemas.events import (
-    Dialect,
-    Flow,
-    FlowSummary,
-    HttpExchange,
-    Ignored,
-    Micros,
-    Parsed,
-    Reason,
-    Reject,
-    Sensor,
-    SensorKind,
-    TlsName,
-    flow_of,
-)
+from schemas.dialect import Dialect, Sensor, SensorKind
+from schemas.events import Flow, FlowSummary, HttpExchange, Ignored, Micros, Parsed, Reason, Reject, TlsName, flow_of
 from schemas.parsers.network.zeek_line import (
     HEAD,
     LINE,

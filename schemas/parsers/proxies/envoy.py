@@ -15,7 +15,8 @@ import msgspec
 
 from schemas.address import REMEMBERED_LENGTH_MAX
 from schemas.clock import parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again, uncarried
 from schemas.parsers.common.proxy_log import (
     CONNECT,

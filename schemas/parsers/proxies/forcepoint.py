@@ -13,7 +13,8 @@ import re
 from itertools import islice
 
 from schemas.address import authority
-from schemas.events import Dialect, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.azure import common_security_log, vendor_and_product
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.cef_leef import Formatted, formatted, moment, names

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again
 from schemas.parsers.common.proxy_log import (
     Unread,

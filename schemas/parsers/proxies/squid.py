@@ -15,7 +15,8 @@ from typing import Annotated
 import msgspec
 
 from schemas.clock import LATEST, MICROS, parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again
 from schemas.parsers.common.proxy_log import (
     PAIRS_MAX,

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 
 from schemas.clock import parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, Reason, Reject
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, Reason, Reject
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.proxy_log import Unread, device_in, guarded, logged, proxy_log, refused, time_in
 from schemas.parsers.proxies.tinyproxy_lines import CONNECT, LINE, REQUEST, decision_of, peer, request, said

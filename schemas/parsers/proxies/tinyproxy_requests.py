@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.clock import MICROS, iso_micros
-from schemas.events import Dates, Micros
+from schemas.dialect import Dates
+from schemas.events import Micros
 from schemas.parsers.common.proxy_log import destination, host_of, maybe_address
 from schemas.parsers.proxies.tinyproxy_lines import (
     BAD,

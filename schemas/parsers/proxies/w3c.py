@@ -19,7 +19,8 @@ import msgspec
 
 from schemas.address import HOST_LENGTH_MAX, canonical_host
 from schemas.clock import parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried, carried_again
 from schemas.parsers.common.extended_log import FieldRows
 from schemas.parsers.common.memoize import read_once

@@ -13,7 +13,8 @@ import re
 
 from schemas.address import is_ip
 from schemas.clock import parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.carriers import Carried, carried_again
 from schemas.parsers.common.proxy_log import (
     MONTHS,

@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from schemas.clock import MICROS, parse_micros
-from schemas.events import Dialect, Ignored, Micros, Parsed, ProxyDecision, Reason
+from schemas.dialect import Dialect
+from schemas.events import Ignored, Micros, Parsed, ProxyDecision, Reason
 from schemas.parsers.common.azure import common_security_log, vendor_and_product
 from schemas.parsers.common.carriers import Carried, carried, carried_again, uncarried
 from schemas.parsers.common.cef_leef import Formatted, formatted, moment, names

@@ -14,11 +14,11 @@ import msgspec
 
 from schemas.address import split_authority, split_url
 from schemas.clock import parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     TEXT_CHARS_MAX,
     Action,
     ConnectionOpened,
-    Dialect,
     Flow,
     HttpExchange,
     Ignored,
@@ -28,8 +28,6 @@ from schemas.events import (
     ProcessVerdict,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     TlsName,
     flow_of,
 )

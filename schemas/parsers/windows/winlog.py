@@ -16,11 +16,11 @@ import msgspec
 
 from schemas.address import split_url
 from schemas.clock import iso_micros, parse_micros
+from schemas.dialect import Dialect, Sensor, SensorKind
 from schemas.events import (
     TEXT_CHARS_MAX,
     Action,
     ConnectionOpened,
-    Dialect,
     Ignored,
     Micros,
     ModeChanged,
@@ -32,8 +32,6 @@ from schemas.events import (
     ProtectionMode,
     Reason,
     Reject,
-    Sensor,
-    SensorKind,
     flow_of,
 )
 from schemas.parsers.common.memoize import read_once

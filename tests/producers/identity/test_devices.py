@@ -9,7 +9,7 @@ import pytest
 from producers.identity.devices import Devices, Named
 from producers.sources.grants import Grant
 from producers.sources.source import Line, SourceFile
-from schemas.settings import IdentitySettings
+from schemas.sections.inputs import IdentitySettings
 
 ENDPOINT = Grant("ws-1", ("ws-1",), verdicts=False)
 LAB = Grant("lab", ("ws-*", "srv-1"), verdicts=False)

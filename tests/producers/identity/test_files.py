@@ -13,7 +13,7 @@ from producers.identity.files import LOOK_SECS, IdentityFiles, read_file
 from producers.identity.table import ALWAYS, Entry
 from producers.sources.source import Line, SourceError, SourceFile
 from schemas.clock import parse_micros
-from schemas.settings import IdentitySettings
+from schemas.sections.inputs import IdentitySettings
 
 NINE, TEN = parse_micros("2026-11-24T09:00:00Z"), parse_micros("2026-11-24T10:00:00Z")
 

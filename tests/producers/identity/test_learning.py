@@ -22,7 +22,7 @@ from producers.sources.source import Line, Source, SourceFile, parse_source
 from schemas.clock import parse_micros
 from schemas.events import Parsed
 from schemas.parsers import dialects
-from schemas.settings import IdentitySettings
+from schemas.sections.inputs import IdentitySettings
 
 AT = parse_micros("2026-11-24T09:00:00Z")
 

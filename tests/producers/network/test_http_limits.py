@@ -19,7 +19,8 @@ from confluent_kafka import Message
 from producers.network.gunzip import PIECE_BYTES, Gunzip
 from producers.network.http_server import network_of
 from producers.network.pending_requests import Refused
-from schemas.settings import InputSettings, Settings
+from schemas.sections.inputs import InputSettings
+from schemas.settings import Settings
 from schemas.topics import TELEMETRY
 from tests.producers.network.test_http import listens, post
 from tests.producers.running import Running, lines_of

@@ -20,10 +20,11 @@ from producers.identity.devices import Devices, Named
 from producers.run import produce
 from producers.sources.failures import LOG_SECS_MIN, DialectFailures
 from producers.sources.source import Line, SourceFile, parse_source
-from schemas.events import Dialect
+from schemas.dialect import Dialect
 from schemas.parsers import dialects
 from schemas.parsers.recognition import AUTO, NOBODYS
-from schemas.settings import IdentitySettings, Settings
+from schemas.sections.inputs import IdentitySettings
+from schemas.settings import Settings
 from schemas.topics import TELEMETRY
 from tests.producers.network.test_http import TOKEN, listens, post
 from tests.producers.network.test_kafka import committed, put, topic_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from producers.sources.grants import Grant, Grants
-from schemas.settings import GrantSettings, InputSettings
+from schemas.sections.inputs import GrantSettings, InputSettings
 
 TOKEN, OTHER = "a-token-of-one-sender", "a-token-of-another-one"
 

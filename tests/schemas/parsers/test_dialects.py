@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import ConnectionOpened, Dialect, Event, Ignored, Reason, Reject
+from schemas.dialect import Dialect
+from schemas.events import ConnectionOpened, Event, Ignored, Reason, Reject
 from schemas.parsers import dialects
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"

@@ -9,7 +9,8 @@ import pytest
 from clickhouse_connect import get_client
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from schemas.settings import IdentitySettings, KafkaSettings, Settings
+from schemas.sections.inputs import IdentitySettings
+from schemas.settings import KafkaSettings, Settings
 from schemas.tables import TABLES
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from unproxy import wiring

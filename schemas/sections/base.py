@@ -1,0 +1,51 @@
+"""Base of all sections of the settings, and the formats of values that several sections have."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_settings import NoDecode
+
+from schemas.address import canonical_ip, split_authority
+
+
+class Section(BaseModel):
+    """Settings of one package; a value object."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _with_commas(given: object) -> object:
+    if isinstance(given, str) and given.lstrip().startswith(('["', "['")):
+        raise ValueError("a list is written with commas here, without brackets and quotes, as in one,two")
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_with_commas)]
+"""Several texts: a list in the file; in an environment variable separated by commas."""
+
+
+def network(entry: str) -> IPv4Network | IPv6Network:
+    """Return the network of an address or CIDR; IPv4 if it is IPv4-mapped IPv6 (RFC 4291). Raises ValueError."""
+    try:
+        found = ip_network(entry.strip())
+    except ValueError:
+        raise ValueError(
+            f'"{entry}" is not an address or a network; write 10.1.0.7, 10.1.0.0/16 or 2001:db8::/32, without host bits'
+        ) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return ip_network(f"{mapped}/{found.prefixlen - 96}") if mapped and found.prefixlen >= 96 else found
+
+
+def proxy_address(entry: str) -> tuple[str, int, str]:
+    """Return address, port and name of `host:port` or `name=host:port`. Raises ValueError."""
+    name, sign, place = entry.rpartition("=")
+    host, port = split_authority(place, 0)
+    if not host:
+        raise ValueError(f'"{entry}" is not host:port or name=host:port')
+    try:
+        return canonical_ip(host), port, name if sign else ""
+    except ValueError:
+        raise ValueError(f'"{entry}" needs an IP address, as rows carry addresses; write name=ADDRESS:PORT') from None
