@@ -151,7 +151,7 @@ class ClickHouseSink:
             if isinstance(error, Error) and error.code in UNREADABLE:
                 raise SinkRefused(
                     f"ClickHouse cannot read {table} in database {self._config.database} at {self._config.url}, a part of "
-                    f"it is damaged; run `unproxy refill --since T --detach-damaged`: {_said(error)}"
+                    f"it is damaged; run `unproxy detach-damaged`: {_said(error)}"
                 ) from error
             if isinstance(refusal, RowsRefused):
                 raise SinkBusy(str(refusal)) from error

@@ -17,7 +17,7 @@ import typer
 from unproxy.commands import FIXABLE_NAMES, LazyGroup
 from unproxy.errors import Failed
 from unproxy.options import State, example
-from unproxy.output import guard, say
+from unproxy.output import guard, notify
 
 EXIT_FAILED = 1
 EXIT_CALLED_WRONGLY = 2
@@ -85,7 +85,9 @@ def main() -> None:
         if error.errno not in NO_ROOM:
             raise
         _write_no_more()
-        _say(f"{error.filename or 'the output'}: cannot be written: {error.strerror}; make room and start again")
+        _report_error(
+            f"{error.filename or 'the output'}: cannot be written: {error.strerror}; make room and start again"
+        )
         code = EXIT_FAILED
     sys.exit(code)
 
@@ -102,14 +104,14 @@ def run(arguments: list[str]) -> int:
             raise leaving.__context__ from None
         raise
     except Failed as error:
-        _say(str(error))
+        _report_error(str(error))
         return EXIT_FAILED
     except Exception as error:
         names = {kind.__name__ for kind in type(error).__mro__}
         if "NoArgsIsHelpError" in names:
             typer.echo(error, err=True)
         elif names & FIXABLE_NAMES:
-            _say(_in_words(error))
+            _report_error(_in_words(error))
         else:
             raise
         return EXIT_CALLED_WRONGLY
@@ -121,9 +123,9 @@ def _write_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(message: str) -> None:
+def _report_error(message: str) -> None:
     for line in message.split("\n"):
-        say(line)
+        notify(line)
 
 
 def _in_words(error: Exception) -> str:

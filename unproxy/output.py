@@ -17,6 +17,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 FORMULA_STARTS = "=+-@\t\r"
 """First characters that make a spreadsheet run a cell (OWASP, CSV injection)."""
+
+NOTIFY_SECS = 2.0
+"""Shortest interval between two reports of a command's progress."""
 
 _LINE = re.compile(r"[^\n]+")
 
@@ -56,9 +60,25 @@ def printable_json(line: bytes) -> bytes:
     return line if line.isascii() and b"\x7f" not in line else printable(line.decode()).encode()
 
 
-def say(what: str) -> None:
+def notify(message: str) -> None:
     """Write one line about the work to stderr."""
-    typer.echo(f"unproxy: {printable(what)}", err=True)
+    typer.echo(f"unproxy: {printable(message)}", err=True)
+
+
+class Throttle:
+    """Limits how often a command reports its progress."""
+
+    def __init__(self, secs: float = NOTIFY_SECS) -> None:
+        self._secs = secs
+        self._reported_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether `secs` have passed since the last report; if so, the next interval begins."""
+        now = time.monotonic()
+        if now - self._reported_at < self._secs:
+            return False
+        self._reported_at = now
+        return True
 
 
 def colored(text: str, color: str, *, err: bool = False) -> None:

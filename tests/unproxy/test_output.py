@@ -35,7 +35,7 @@ WRITES = {
     "stack": "telemetry.set_up(service=True); logging.exception('x', exc_info=ValueError(text))",
     "error": "raise ValueError(text)",
     "replay": "tell = replaying.Progress.for_terminal(); tell._said = 0; tell(1, 2); print(text)",
-    "progress": "Progress('', []).say(text, 'yellow')",
+    "progress": "Progress('', []).print_line(text, 'yellow')",
 }
 PROGRAM = """
 import logging, sys, typer

@@ -12,7 +12,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, Kind, Shape, ShapeOption, as_iso, example, span_of, state_of, stop_asked
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 _ID = re.compile(r"[0-9a-f]{24}")
 """How the IDs of indicators look."""
@@ -90,7 +90,7 @@ def alerts(
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = kafka_settings(state, data)
     with stop_asked() as stop:
-        for alert in found.followed(settings, wanted, from_start, say):
+        for alert in found.followed(settings, wanted, from_start, notify):
             if alert is not None:
                 write(alert)
             if stop.is_set():

@@ -14,7 +14,7 @@ import typer
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
 from unproxy.options import DataOption, RawCsvOption, example, state_of, stop_asked
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.indicators import Indicator
@@ -84,7 +84,7 @@ def add(
 
     meant = whole(value.strip())
     if meant != value.strip():
-        say(f'"{value}" is taken as {meant}')
+        notify(f'"{value}" is taken as {meant}')
     given = Given(
         meant, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
     )
@@ -172,10 +172,10 @@ def import_(
 
     entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
     if dry_run:
-        account = carry(entries, None, say)
+        account = carry(entries, None, notify)
     else:
         with board_of(context, data) as board:
-            account = carry(entries, board, say)
+            account = carry(entries, board, notify)
             tell_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
@@ -193,7 +193,7 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
     from unproxy.timeouts import Stopped
 
     board = Board(kafka_settings(state_of(context), data))
-    with stop_asked() as board.patience.stop:
+    with stop_asked() as board.wait.stop:
         try:
             yield board
         except Stopped:
@@ -206,7 +206,9 @@ def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
     known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
     for group in sorted(set(groups) - known):
         there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
-        say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
+        notify(
+            f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it"
+        )
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:

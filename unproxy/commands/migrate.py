@@ -17,15 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def migrate(
     context: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    lost: Annotated[
-        bool, typer.Option("--lost", help="Make tables that were lost anew, empty; `unproxy refill` then fills them.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done and change nothing.")] = False,
+    lost: Annotated[bool, typer.Option("--lost", help="Create tables that were lost, empty.")] = False,
 ) -> None:
     """Create the tables in ClickHouse or update them.
 
-    A view that is missing or lacks a column is made again. A table that is missing had rows: it is made again, empty, only
-    with --lost.
+    A view that is missing or lacks a column is created again. A table that is missing had rows: it is created again,
+    empty, only with --lost. An offset reset of the sink's consumer group then brings back the rows that Kafka still has.
     """
     from unproxy import wiring
 
@@ -33,8 +31,8 @@ def migrate(
     missing = wiring.lost_tables(settings)
     if missing and not lost:
         raise Fixable(
-            f"tables {', '.join(missing)}: are lost with their rows; restore them, or run `unproxy migrate --lost` to make "
-            "them anew, empty, and `unproxy refill` for what Kafka still has"
+            f"tables {', '.join(missing)}: are lost with their rows; restore them, or run `unproxy migrate --lost` to create "
+            "them empty, and reset the offsets of the sink's consumer group for the rows that Kafka still has"
         )
     if dry_run:
         names = [*wiring.pending_migrations(settings), *(f"view {name}" for name in wiring.broken_views(settings))]

@@ -9,7 +9,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, Shape, ShapeOption, example, state_of, stop_asked, utc_time
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -78,12 +78,12 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
     from unproxy.timeouts import Stopped
 
     # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
-    run = Replay(settings, wanted, again=again, dry_run=dry_run, say=say)
+    run = Replay(settings, wanted, again=again, dry_run=dry_run, notify=notify)
     with stop_asked() as stop:
         try:
             account = run.until(stop)
         except Stopped:
-            say(f"stopped; {run.account.replayed:,} were replayed")
+            notify(f"stopped; {run.account.replayed:,} were replayed")
             raise KeyboardInterrupt from None
     _tell(account, dry_run, shape)
     if not account.replayed:

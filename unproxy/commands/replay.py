@@ -11,7 +11,7 @@ import typer
 
 from unproxy.errors import Damaged, Failed, Fixable
 from unproxy.options import SAMPLE, Shape, example, state_of
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -107,7 +107,7 @@ def _judge(settings: Settings, file: Path) -> Judge:
 
     listed, refused = load_file(file)
     for entry in refused:
-        say(entry.refusal())
+        notify(entry.refusal())
     typer.echo(printable(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}"), err=True)
     return Judge(wiring.pipeline(settings, listed))
 

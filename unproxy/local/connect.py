@@ -84,7 +84,7 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
     from unproxy.local.servers.engine import Engine
 
     engine = Engine(folder.clickhouse)
-    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_say_waiting(folder)):
+    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_report_waiting(folder)):
         if engine.attach():
             # Left running by an `up` that died: the next `up` will take it over, so it is not ours to stop.
             yield engine.url
@@ -96,5 +96,5 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
             engine.stop(5)
 
 
-def _say_waiting(folder: Folder) -> Callable[[str], None]:
+def _report_waiting(folder: Folder) -> Callable[[str], None]:
     return lambda holder: print(f"waiting for {holder} to leave {folder.path} …", file=sys.stderr)

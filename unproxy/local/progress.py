@@ -49,7 +49,7 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def say(self, text: str, style: str = "") -> None:
+    def print_line(self, text: str, style: str = "") -> None:
         """A line that stays."""
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
@@ -70,7 +70,7 @@ class Progress:
         line = f"{phase}: " + ", ".join(f"{name} {value}" for name, value in facts.items())
         if line != self._shown:
             self._shown = line
-            self.say(line)
+            self.print_line(line)
 
     def _facts(self, reading: Reading) -> dict[str, str]:
         behind = sum(reading.behind(topic) for topic in self._results)

@@ -71,7 +71,7 @@ class Up:
         """Everything; gives the exit code."""
         with (
             private_files(),
-            self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: say(f"waiting for {who} …")),
+            self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: notify(f"waiting for {who} …")),
         ):
             self._end_leftovers()
             self._write_down()
@@ -91,7 +91,7 @@ class Up:
         balanced = self._show(settings, client, reading)
         if self.once:
             return 0 if balanced else EXIT_FAILED
-        say("up; Ctrl-C ends it")
+        notify("up; Ctrl-C ends it")
         while True:
             self.supervisor.look()
             time.sleep(LOOK_SECS)
@@ -99,15 +99,17 @@ class Up:
     def _end_leftovers(self) -> None:
         left = self.folder.read()
         if left and (names := end_leftovers(left)):
-            say(f"an earlier `up` died and left {', '.join(names)} running; ended")
+            notify(f"an earlier `up` died and left {', '.join(names)} running; ended")
 
     def _start(self) -> Settings:
         if not (cache_folder() / f"kafka-{KAFKA_VERSION}.jars").exists():
-            say(f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB) into {cache_folder()} …")
-        say("starting Kafka …")
+            notify(
+                f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB) into {cache_folder()} …"
+            )
+        notify("starting Kafka …")
         broker, engine = Broker(self.folder.kafka), Engine(self.folder.clickhouse)
         self.supervisor.start_server("kafka", broker)
-        say("starting the ClickHouse engine …")
+        notify("starting the ClickHouse engine …")
         self.supervisor.start_server("clickhouse", engine)
         if not confinement.version():
             self.warn(
@@ -123,7 +125,7 @@ class Up:
         return settings
 
     def _play(self, settings: Settings) -> tuple[Meter, Part]:
-        say("starting worker and sink …")
+        notify("starting worker and sink …")
         report = self.folder.path.absolute() / "producer.json"
         report.unlink(missing_ok=True)
         self.supervisor.start(parts.sink(self.folder))
@@ -205,7 +207,7 @@ class Up:
     def warn(self, text: str) -> None:
         """Say what is unexpected, above the progress."""
         if self.progress:
-            self.progress.say(text, "yellow")
+            self.progress.print_line(text, "yellow")
         else:
             colored(text, "yellow", err=True)
 
@@ -219,14 +221,14 @@ class Up:
 
     def _stop(self) -> None:
         self.supervisor.interrupts.ignore()
-        say("stopping …")
+        notify("stopping …")
         self.supervisor.stop()
         self.folder.forget()
-        say("stopped; the data is kept in " + str(self.folder.path))
+        notify("stopped; the data is kept in " + str(self.folder.path))
 
 
-def say(text: str) -> None:
-    """Talk, on stderr."""
+def notify(text: str) -> None:
+    """Write one line to stderr, without the name of the program."""
     typer.echo(text, err=True)
 
 
@@ -237,7 +239,7 @@ def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
         wiring.sources(given)
         return given
     if folder.has_tables() and not mark.exists():
-        say(f"{folder.path} holds data of your own, so the sample is not added to it")
+        notify(f"{folder.path} holds data of your own, so the sample is not added to it")
         return ()
     folder.make()
     mark.touch(mode=0o600)

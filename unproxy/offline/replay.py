@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from schemas.events import Reject
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Fixable
-from unproxy.output import below, printable_json
+from unproxy.output import Throttle, below, printable_json
 
 if TYPE_CHECKING:
     from streams.pipeline import Output
@@ -198,14 +198,14 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         outputs.write(made[0])
         return len(made[0].network_events)
 
-    tell = Progress.for_terminal()
+    progress = Progress.for_terminal()
     begun = time.monotonic()
     lines = rows = too_long = 0
     by_dialect: Counter[str] = Counter()
     found = Report()
     damage = ""
     try:
-        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, found, tell.learning):
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, found, progress.learning):
             if isinstance(message, Reject):
                 too_long += 1
                 by_dialect[message.dialect] += 1
@@ -217,13 +217,13 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
             lines += count
             by_dialect[message.dialect] += count
             rows += pour()
-            tell(lines, rows)
+            progress(lines, rows)
     except Damaged as error:
         damage = str(error)
     for pipeline in pipelines:
         pipeline.finish()
     rows += pour()
-    tell.end()
+    progress.end()
     return Summary(
         pipelines[0].book(),
         rows,
@@ -245,37 +245,40 @@ def _create(path: Path) -> IO[bytes]:
 
 
 class Progress:
-    """One line on a terminal's stderr, renewed now and then."""
+    """One line on a terminal's stderr, rewritten at a limited rate."""
 
-    def __init__(self, say: Callable[[str], object] | None) -> None:
-        self._say = say
-        self._begun = self._said = time.monotonic()
+    def __init__(self, write: Callable[[str], object] | None) -> None:
+        self._write = write
+        self._begun = time.monotonic()
+        self._throttle = Throttle(PROGRESS_SECS)
         self._shown = False
 
     @classmethod
     def for_terminal(cls) -> Progress:
-        """Silent where nobody watches."""
+        """Return a progress line that writes nothing unless stderr is a terminal."""
         return cls(below(sys.stderr).write if sys.stderr.isatty() else None)
 
     def __call__(self, lines: int, rows: int) -> None:
-        """So far."""
-        now = time.monotonic()
-        if self._say is None or now - self._said < PROGRESS_SECS:
-            return
-        self._said, self._shown = now, True
-        self._say(f"\r\x1b[K{lines:,} lines, {rows:,} rows, {lines / (now - self._begun):,.0f} lines/s")
-        sys.stderr.flush()
+        """Show the lines read and rows made so far."""
+        if self._due():
+            rate = lines / (time.monotonic() - self._begun)
+            self._show(f"{lines:,} lines, {rows:,} rows, {rate:,.0f} lines/s")
 
     def learning(self, done: int, of: int) -> None:
-        """Bytes read to learn who has which address."""
-        now = time.monotonic()
-        if self._say is None or now - self._said < PROGRESS_SECS:
-            return
-        self._said, self._shown = now, True
-        self._say(f"\r\x1b[Klearning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
+        """Show how many bytes are read to learn the addresses of devices."""
+        if self._due():
+            self._show(f"learning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
+
+    def _due(self) -> bool:
+        return self._write is not None and self._throttle.due()
+
+    def _show(self, text: str) -> None:
+        assert self._write is not None, "called only when due"
+        self._shown = True
+        self._write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Leave a clean line."""
-        if self._say is not None and self._shown:
-            self._say("\r\x1b[K")
+        """Clear the line."""
+        if self._write is not None and self._shown:
+            self._write("\r\x1b[K")

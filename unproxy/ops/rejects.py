@@ -33,16 +33,14 @@ from schemas.topics import (
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import kafka_client_config, partitions_of
 from unproxy.ops.reject_positions import Rejected, Replayed, Wanted, why_left
-from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, Patience
+from unproxy.output import Throttle
+from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, KafkaWait
 
-SAY_SECS = 2.0
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
 """Read, published and remembered at once."""
 MESSAGE_LINES_BYTES = 256 * 1024
 """Lines of one device that follow each other share a message up to this size."""
 REPLAYED = ""
-
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -65,12 +63,14 @@ class Account:
 class Replay:
     """One run of `unproxy rejects --replay`."""
 
-    def __init__(self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, notify: Callable[[str], None]
+    ) -> None:
         self._wanted, self._again, self._dry_run = wanted, again, dry_run
-        self._say = say
-        self._said_at = time.monotonic()
+        self._notify = notify
+        self._throttle = Throttle()
         self._bootstrap = settings.kafka.bootstrap
-        self._patience = Patience(self._bootstrap, _TRY_AGAIN)
+        self._wait = KafkaWait(self._bootstrap, _TRY_AGAIN)
         self._rejects, self._telemetry = topic_name(settings, REJECTS), topic_name(settings, TELEMETRY)
         self._partitions = partitions_of(settings, self._rejects)
         self._inputs = len(partitions_of(settings, self._telemetry))
@@ -82,7 +82,7 @@ class Replay:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 32_768,
-                "error_cb": self._patience.note,
+                "error_cb": self._wait.note,
             }
         )
         self._producer = Producer(
@@ -93,7 +93,7 @@ class Replay:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "message.timeout.ms": 0,  # how long to wait is decided here
                 "linger.ms": 5,
-                "error_cb": self._patience.note,
+                "error_cb": self._wait.note,
             }
         )
         self._marks: dict[int, Replayed] = {}
@@ -105,7 +105,7 @@ class Replay:
 
         Raises KafkaAway, Failed, and Stopped.
         """
-        self._patience.stop = stop
+        self._wait.stop = stop
         try:
             spans = dict(self._spans())
             self.account.of = sum(end - begin for begin, end in spans.values())
@@ -121,9 +121,9 @@ class Replay:
     def _spans(self) -> Iterator[tuple[int, tuple[int, int]]]:
         """From where to where each partition is to be read."""
         places = [TopicPartition(self._rejects, partition) for partition in self._partitions]
-        for place in self._patience.asked(self._committed, places):
+        for place in self._wait.retried(self._committed, places):
             marks = self._marks[place.partition] = Replayed.read(place.offset, place.metadata or "")
-            low, high = self._patience.asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            low, high = self._wait.retried(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
             begin = low if self._again else max(low, marks.before(self._wanted.reason, self._wanted.dialect))
             if begin < high:
                 yield place.partition, (begin, high)
@@ -134,16 +134,16 @@ class Replay:
         self._consumer.assign([TopicPartition(self._rejects, part, begin) for part, (begin, _) in spans.items()])
         chunk: list[Rejected] = []
         size = 0
-        heard_at = time.monotonic()
+        progress_at = time.monotonic()
         while left:
-            self._patience.check_stop()
+            self._wait.check_stop()
             message = self._consumer.poll(POLL_SECS)
             if message is None:
-                self._patience.check(heard_at)
+                self._wait.check(progress_at)
             elif (error := message.error()) is not None:
-                self._patience.note(error)
+                self._wait.note(error)
             else:
-                heard_at = time.monotonic()
+                progress_at = time.monotonic()
                 rejected = _rejected(message)
                 if rejected.partition in left:
                     chunk.append(rejected)
@@ -154,7 +154,7 @@ class Replay:
                         self._consumer.incremental_unassign([TopicPartition(self._rejects, rejected.partition)])
             if chunk and (not left or len(chunk) >= CHUNK_MESSAGES or size >= CHUNK_BYTES):
                 yield chunk
-                chunk, size, heard_at = [], 0, time.monotonic()
+                chunk, size, progress_at = [], 0, time.monotonic()
 
     def _take(self, chunk: Sequence[Rejected]) -> None:
         """Publish what is wanted of a chunk, wait until Kafka has it, then remember how far it went."""
@@ -174,20 +174,19 @@ class Replay:
         if not self._dry_run:
             self._publish(going)
             self._remember(chunk)
-        if time.monotonic() - self._said_at >= SAY_SECS:
-            self._said_at = time.monotonic()
-            self._say(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
+        if self._throttle.due():
+            self._notify(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
 
     def _publish(self, going: Sequence[Rejected]) -> None:
         for home, several in groupby(sorted(going, key=_order), key=_home):
             for value in _joined(rejected.raw for rejected in several):
                 self._produce(home, value)
-        heard_at, waiting = time.monotonic(), len(self._producer)
+        progress_at, waiting = time.monotonic(), len(self._producer)
         while len(self._producer):
             self._producer.poll(POLL_SECS)
             if len(self._producer) < waiting:
-                heard_at, waiting = time.monotonic(), len(self._producer)
-            self._patience.check(heard_at)
+                progress_at, waiting = time.monotonic(), len(self._producer)
+            self._wait.check(progress_at)
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
@@ -211,7 +210,7 @@ class Replay:
                 )
                 return
             except BufferError:
-                self._patience.check_stop()
+                self._wait.check_stop()
                 self._producer.poll(POLL_SECS)
 
     def _remember(self, chunk: Sequence[Rejected]) -> None:
@@ -223,7 +222,7 @@ class Replay:
             self._marks[partition].advance(self._wanted, end)
             offset, metadata = self._marks[partition].written()
             places.append(TopicPartition(self._rejects, partition, offset, metadata))
-        self._patience.asked(self._commit, places)
+        self._wait.retried(self._commit, places)
 
     def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
         found = self._consumer.committed(places, timeout=ASK_SECS_MAX)
@@ -247,13 +246,13 @@ def group_of(settings: Settings) -> str:
 
 
 def _rejected(message: Message) -> Rejected:
-    said: dict[str, Any] = dict(message.headers() or [])
+    headers: dict[str, Any] = dict(message.headers() or [])
     partition, offset = message.partition(), message.offset()
     assert partition is not None
     assert offset is not None
 
     def text(name: str) -> str:
-        return (said.get(name) or b"").decode("utf-8", "replace")
+        return (headers.get(name) or b"").decode("utf-8", "replace")
 
     return Rejected(
         partition,
@@ -262,11 +261,11 @@ def _rejected(message: Message) -> Rejected:
         text("reason"),
         text("detail"),
         text("dialect"),
-        said.get("device") or b"",
+        headers.get("device") or b"",
         message.value() or b"",
-        "cut_from_bytes" in said,
+        "cut_from_bytes" in headers,
         text(DEVICE_FROM) == FROM_KEY,
-        said.get(CLAIMS) or b"",
+        headers.get(CLAIMS) or b"",
     )
 
 

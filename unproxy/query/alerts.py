@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 POLL_SECS = 0.2
-SAY_SECS = 10.0
+NOTIFY_SECS = 10.0
 HOSTS_SHOWN = 5
 HOST_ONLY = "host_only"
 COUNTS_CONNECTIONS = ("unconfirmed_proxy", "proxy_bypass")
@@ -96,10 +96,12 @@ def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
     )
 
 
-def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable[[str], None]) -> Iterator[Row | None]:
-    """Each change of an alert as it is published, and None now and then so that the caller can end.
+def followed(
+    settings: Settings, wanted: Wanted, from_start: bool, notify: Callable[[str], None]
+) -> Iterator[Row | None]:
+    """Yield each change of an alert as it is published, and None at intervals so that the caller can end.
 
-    While Kafka is away it waits, and `say` hears of it once in a while. Raises Fixable when there is no such topic.
+    While Kafka is away it waits, and calls `notify` at a limited rate. Raises Fixable if the topic does not exist.
     """
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
@@ -110,26 +112,26 @@ def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable
     topic = topic_name(settings, BLOCK_ALERTS)
     start = OFFSET_BEGINNING if from_start else OFFSET_END
     bootstrap = settings.kafka.bootstrap
-    said_at = -SAY_SECS
+    notified_at = -NOTIFY_SECS
 
-    def say_seldom(what: str) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at >= SAY_SECS:
-            said_at = time.monotonic()
-            say(what)
+    def notify_seldom(message: str) -> None:
+        nonlocal notified_at
+        if time.monotonic() - notified_at >= NOTIFY_SECS:
+            notified_at = time.monotonic()
+            notify(message)
 
     def on_error(error: KafkaError) -> None:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            say_seldom(f"{bootstrap}: Kafka went away ({error.str()}); waiting for it to come back")
+            notify_seldom(f"{bootstrap}: Kafka went away ({error.str()}); waiting for it to come back")
 
     partitions: list[int] = []
     while not partitions:
         try:
             partitions = partitions_of(settings, topic, secs_max=0)
         except KafkaAway as error:
-            say_seldom(f"waiting for Kafka: {error}")
+            notify_seldom(f"waiting for Kafka: {error}")
             yield None
-    # A group that nobody commits to: the client needs a name, and each follower sees everything.
+    # No offset is committed under this group: the client requires a name, and each follower reads everything.
     consumer = Consumer(
         {
             **kafka_client_config(settings),

@@ -41,7 +41,7 @@ _EXPECTED = re.compile(r"\.? Expected one of: .*$", re.DOTALL)
 _HINTS = {
     "UNKNOWN_DATABASE": "run `unproxy migrate`",
     "READONLY": "`unproxy query` only reads; change things with ClickHouse's own client",
-    "CORRUPTED_DATA": "run `unproxy refill --since T --detach-damaged`",
+    "CORRUPTED_DATA": "run `unproxy detach-damaged`",
 }
 
 

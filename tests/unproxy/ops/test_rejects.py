@@ -25,7 +25,7 @@ from sinks.migrate import migrate
 from sinks.rejects import reject_row
 from tests.conftest import SettingsMaker
 from tests.streams.worker.worker_process import WorkerProcess, committed, ends, read_all, wait_until
-from unproxy import timeouts as patience
+from unproxy import timeouts
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.local.parts import write_settings
@@ -70,7 +70,7 @@ def said(reason: str, dialect: str = "suricata", device: str = "dev", detail: st
 
 def replay(settings: Settings, wanted: Wanted | None = None, *, again: bool = False, dry_run: bool = False) -> Account:
     """Replay; what became of it."""
-    return Replay(settings, wanted or Wanted(), again=again, dry_run=dry_run, say=print).until(Event())
+    return Replay(settings, wanted or Wanted(), again=again, dry_run=dry_run, notify=print).until(Event())
 
 
 def published(settings: Settings) -> list[tuple[int, bytes | None, bytes | None, Any]]:
@@ -299,7 +299,7 @@ def test_told_to_stop(kafka_settings_for: SettingsMaker, monkeypatch: pytest.Mon
     monkeypatch.setattr(carrying, "CHUNK_MESSAGES", 10)
     reject(settings, [(0, b"%d" % at, said("malformed")) for at in range(50)])
     stop = Event()
-    first = Replay(settings, Wanted(), again=False, dry_run=False, say=print)
+    first = Replay(settings, Wanted(), again=False, dry_run=False, notify=print)
     keep = first._remember
 
     def remember_and_stop(chunk: Sequence[Rejected]) -> None:
@@ -320,7 +320,7 @@ def test_kafka_that_goes_away(kafka_settings_for: SettingsMaker, monkeypatch: py
     """Without progress for long it says so, and that what was done is remembered."""
     settings = kafka_settings_for()
     reject(settings, [(0, b"line", said("malformed"))])
-    monkeypatch.setattr(patience, "AWAY_SECS_MAX", 0.0)
+    monkeypatch.setattr(timeouts, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start again to go on"):
         replay(settings)
 
