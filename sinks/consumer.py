@@ -243,7 +243,7 @@ class SinkLoop:
             if cutter.begun:
                 raise SinkRefused(
                     f"topic {place.topic}: partition {place.partition} went back from {expected} to {place.offset}, so it "
-                    "was made anew or lost its end; start the sink again, it will read what is there"
+                    "was created again or lost its end; start the sink again, it will read what is there"
                 )
             log.warning(
                 "partition ends before what was written, reading all of it",
@@ -333,7 +333,7 @@ class SinkLoop:
                 known = self._consumer.committed(partitions, timeout=secs_max)
                 if not (wrong := [place.error for place in known if place.error]):
                     return known
-                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
+                self._warn("kafka does not return the committed offsets, will retry", str(wrong[0]))
             except KafkaException as error:
                 self._on_error(error.args[0])
             secs_max = min(2 * secs_max, PLAN_SECS_MAX)
@@ -346,16 +346,16 @@ class SinkLoop:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
-        self._let_go(partitions, lost=False)
+        self._release(partitions, lost=False)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self.joined = False
-        self._let_go(partitions, lost=True)
+        self._release(partitions, lost=True)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
-    def _let_go(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+    def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)

@@ -54,6 +54,6 @@ def ready(facts: SinkFacts, insert_secs_max: float, now: float) -> Verdict:
     if not facts.joined:
         return Verdict(False, "joins its group")
     if facts.failing_since is not None and now - facts.failing_since > FAILING_SECS_MAX:
-        return Verdict(False, f"ClickHouse has taken nothing for {now - facts.failing_since:.0f} s; the log says why")
+        return Verdict(False, f"ClickHouse has taken nothing for {now - facts.failing_since:.0f} s; the log states why")
     well = alive(facts, insert_secs_max, now)
     return in_reach(facts.looks, now) if well.ok else well

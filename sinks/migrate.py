@@ -4,7 +4,7 @@ The table `schema_migrations` records the applied ones. The statements are idemp
 applied again, and two processes can migrate at the same time.
 
 A missing or changed view is only a definition and is recreated. A missing table held rows: it is recreated only on
-request (`make_anew`).
+request (`make_lost`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def lost_tables(client: Client, database: str) -> list[str]:
     return [name for name in _made(client, database) if name + ddl.VERSIONS not in seen]
 
 
-def make_anew(client: Client, database: str) -> list[str]:
+def make_lost(client: Client, database: str) -> list[str]:
     """Recreate the missing tables, empty, and return their names."""
     lost = lost_tables(client, database)
     for name in lost:

@@ -142,11 +142,11 @@ class Writer:
         while not batch.abandoned and not self._stopping.is_set():
             try:
                 refusals = write(self._sink, self._tables[batch.topic], batch, again=again)
-                self._settle(batch, refusals)
+                self._finish(batch, refusals)
             except SinkBusy as error:
-                self._tell(logging.WARNING, "sink is busy, will retry", batch, error)
+                self._log(logging.WARNING, "sink is busy, will retry", batch, error)
             except SinkRefused as error:
-                self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
+                self._log(logging.ERROR, "sink refuses until an operator acts, will retry", batch, error)
             else:
                 return
             again = True
@@ -158,7 +158,7 @@ class Writer:
         if batch.abandoned and batch.rows:
             self.counts.rows_left[self._tables[batch.topic]] += batch.rows
 
-    def _settle(self, batch: Batch, refusals: list[Refusal]) -> None:
+    def _finish(self, batch: Batch, refusals: list[Refusal]) -> None:
         lost = sum(refusal.message.rows for refusal in refusals)
         in_a_row = self._refused_in_a_row + len(refusals) if lost == batch.rows else 0
         if in_a_row > REFUSED_IN_A_ROW_MAX:
@@ -179,7 +179,7 @@ class Writer:
         if not batch.abandoned:
             self._commit(batch)
 
-    def _tell(self, level: int, what: str, batch: Batch, error: Exception) -> None:
+    def _log(self, level: int, what: str, batch: Batch, error: Exception) -> None:
         now = time.monotonic()
         if now - self._warned_at < WARN_SECS:
             return

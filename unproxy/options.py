@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 DATA_FOLDER = Path(".unproxy")
-"""Where `up` keeps everything when no --data says otherwise."""
+"""Where `up` keeps everything without --data."""
 SAMPLE = (
     "suricata:unproxy/samples/dev-a.eve.json.gz suricata:unproxy/samples/dev-b.eve.json.gz "
     "suricata:unproxy/samples/dev-c.eve.json.gz sockets:unproxy/samples/sockets.jsonl.gz"
@@ -93,7 +93,7 @@ def state_of(context: typer.Context) -> State:
 
 
 def service_of(context: typer.Context) -> State:
-    """The same for a command that runs until it is told to end."""
+    """The same for a command that runs until SIGTERM or Ctrl-C."""
     from unproxy import telemetry
 
     state = context.obj

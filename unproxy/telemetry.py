@@ -32,7 +32,7 @@ def _value(value: object) -> str:
 
 
 def set_up(*, service: bool, verbose: bool = False) -> None:
-    """Log to stderr: a service says what it does, a command only what is unexpected."""
+    """Log to stderr: a service logs its work, a command only what is unexpected."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldsFormatter())
     root = logging.getLogger()
@@ -41,5 +41,5 @@ def set_up(*, service: bool, verbose: bool = False) -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
-        # It warns of each retry; who retries through it says so himself.
+        # It warns at each retry; the callers log their retries themselves.
         logging.getLogger("urllib3").setLevel(logging.ERROR)

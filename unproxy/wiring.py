@@ -1,9 +1,9 @@
-"""Where the rooms are joined, by hand, line by line: nobody else imports more than one of them.
+"""Joins producers, streams and sinks: only this module imports more than one of them.
 
     producers ──► topic telemetry ──► streams ──► result topics ──► sinks
         └──────────── recorded_messages ──┘  (replay: no topics between them)
 
-Rooms are imported inside the functions: a command loads only those it needs.
+They are imported inside the functions: a command loads only those it needs.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
 def run_producer(
     settings: Settings, files: Sequence[str], *, follow: bool, device: str, speed: float, report_file: Path | None
 ) -> int:
-    """Publish files until they end or a signal says stop; gives the exit code."""
+    """Publish files until they end or SIGTERM or SIGINT; return the exit code."""
     from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
     stop = Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):
         signal.signal(wanted, lambda *_: stop.set())
-    tell = report_to(report_file)
     try:
         done = produce(
             settings,
@@ -83,7 +82,7 @@ def run_producer(
             follow=follow,
             device=device,
             speed=speed or None,
-            progress=tell,
+            progress=report_to(report_file),
         )
     except PublisherFailed as error:
         raise Failed(str(error)) from None
@@ -128,7 +127,7 @@ def run_sensor(
     learn: bool | None,
     stop: Event,
 ) -> int:
-    """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
+    """Watch this machine's connections until `stop` is set; lines go to `out`, without one to Kafka."""
     from producers.publish.publisher import PublisherFailed
     from producers.sensor.http.observer import plan_of
     from producers.sensor.run import publish, sensing, write
@@ -160,7 +159,7 @@ def run_sensor(
 
 @contextmanager
 def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
-    """The file that lines are added to, for its owner's eyes only, as command lines may tell secrets; stdout for -."""
+    """Open the file that lines are appended to, readable by its owner only, as command lines may hold secrets; stdout for -."""
     if out is None:
         yield None
     elif out == "-":
@@ -187,7 +186,7 @@ def identity_file(path: str) -> tuple[int, int, str]:
 
 
 def grant_problems(settings: Settings) -> Iterator[str]:
-    """Say which grants of senders can match nothing, and what to write instead."""
+    """Yield the grants of senders that can match nothing, with what to write instead."""
     from producers.identity.files import IdentityFiles
     from producers.sources.grants import Grants, wrong_names
     from producers.sources.source import SourceError
@@ -197,16 +196,16 @@ def grant_problems(settings: Settings) -> Iterator[str]:
     try:
         table = IdentityFiles(settings.identity, time.monotonic).table
     except SourceError:
-        return  # the finding about its file says so
+        return  # the finding about its file reports it
     for name, device, right in wrong_names(settings.inputs, lambda name: table.find(name, lambda: 0).device):
         yield f'{name}: no line is about "{device}", as its DeviceId is "{right}"; write that'
 
 
 def report_to(file: Path | None) -> Callable[[Report], None]:
-    """Say every some seconds how far the publishing is; in a file, where one is given, each time."""
+    """Return a callback that logs the progress every REPORT_SECS and writes each report to a file, if given."""
     due = 0.0
 
-    def tell(report: Report) -> None:
+    def progress(report: Report) -> None:
         nonlocal due
         _write_report(file, report, finished=False)
         if time.monotonic() >= due:
@@ -220,7 +219,7 @@ def report_to(file: Path | None) -> Callable[[Report], None]:
                 },
             )
 
-    return tell
+    return progress
 
 
 def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
@@ -245,7 +244,7 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
 
 
 def run_worker(settings: Settings) -> int:
-    """Be a worker until a signal says stop."""
+    """Be a worker until SIGTERM or SIGINT."""
     from streams.pipeline import Pipeline
     from streams.worker.app import run
 
@@ -253,7 +252,7 @@ def run_worker(settings: Settings) -> int:
 
 
 def run_sink(settings: Settings) -> int:
-    """Be a sink that writes to ClickHouse until a signal says stop."""
+    """Be a sink that writes to ClickHouse until SIGTERM or SIGINT."""
     from sinks.base import SinkError
     from sinks.run import run
 
@@ -268,7 +267,7 @@ def run_sink(settings: Settings) -> int:
 
 
 def run_forwarder(settings: Settings) -> int:
-    """Send alerts on to a webhook or syslog until a signal says stop."""
+    """Send alerts on to a webhook or syslog until SIGTERM or SIGINT."""
     from sinks.base import SinkError
     from sinks.forward.run import run
 
@@ -283,11 +282,11 @@ def run_forwarder(settings: Settings) -> int:
 
 
 def try_receiver(settings: Settings) -> dict[str, str]:
-    """Send one sample alert to where alerts go; what was answered. Raises SettingsError."""
+    """Send one sample alert to where alerts go; return the answer. Raises SettingsError."""
     from sinks.forward.run import try_out
 
     name, reply = try_out(settings.forward, time.time())
-    return {"target": name, "answer": reply.answer.value, "said": reply.said, "body": reply.body}
+    return {"target": name, "answer": reply.answer.value, "reply": reply.text, "body": reply.body}
 
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
@@ -308,8 +307,8 @@ def recorded_messages(
     """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    How the device of each line was found is counted in `found`, and what was learnt for that; `learning` hears how many bytes of
-    how many were read to learn it.
+    `found` counts how the device of each line was found, and what was learnt for that; `learning` is called with the
+    bytes read to learn it, and of how many.
     Raises SourceError, and Damaged after everything that could be read.
     """
     from producers.files.replay import replay
@@ -343,41 +342,14 @@ def recorded_messages(
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Bring the tables up to date; gives what was applied."""
-    from sinks.migrate import migrate as apply
+    """Bring the tables up to date; return the names of the migrations and views applied."""
+    import sinks.migrate
 
-    return _with_clickhouse(settings, lambda client: apply(client, settings.clickhouse.database))
-
-
-def pending_migrations(settings: Settings) -> list[str]:
-    """What `migrate` would apply."""
-    from sinks.migrate import pending
-
-    return _with_clickhouse(settings, lambda client: pending(client, settings.clickhouse.database))
+    return on_tables(settings, sinks.migrate.migrate)
 
 
-def broken_views(settings: Settings) -> list[str]:
-    """Views that `migrate` would make again."""
-    from sinks.migrate import broken_views as broken
-
-    return _with_clickhouse(settings, lambda client: broken(client, settings.clickhouse.database))
-
-
-def lost_tables(settings: Settings) -> list[str]:
-    """Tables that were there and are no more."""
-    from sinks.migrate import lost_tables as lost
-
-    return _with_clickhouse(settings, lambda client: lost(client, settings.clickhouse.database))
-
-
-def make_lost_tables(settings: Settings) -> list[str]:
-    """Make them anew, empty; gives which."""
-    from sinks.migrate import make_anew
-
-    return _with_clickhouse(settings, lambda client: make_anew(client, settings.clickhouse.database))
-
-
-def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) -> list[str]:
+def on_tables(settings: Settings, step: Callable[[Client, str], list[str]]) -> list[str]:
+    """Return the result of a step of `sinks.migrate` on the tables of these settings. Raises Failed, Fixable."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from sinks.base import SinkError
@@ -388,7 +360,7 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
     try:
         client = connect(settings.clickhouse)
         try:
-            return work(client)
+            return step(client, settings.clickhouse.database)
         finally:
             client.close()
     except SinkError as error:

@@ -47,6 +47,6 @@ def ready(facts: ForwardFacts, now: float) -> Verdict:
         return Verdict(False, "joins its group")
     if facts.failing_since is not None and now - facts.failing_since > FAILING_SECS_MAX:
         waited = now - facts.failing_since
-        return Verdict(False, f"the receiver has not taken an alert for {waited:.0f} s; the log says why")
+        return Verdict(False, f"the receiver has not taken an alert for {waited:.0f} s; the log states why")
     well = alive(facts, now)
     return in_reach(facts.looks, now) if well.ok else well

@@ -236,7 +236,7 @@ class Forwarder:
                 known = self._consumer.committed(partitions, timeout=COMMITTED_SECS_MAX)
                 if not (wrong := [place.error for place in known if place.error]):
                     return known
-                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
+                self._warn("kafka does not return the committed offsets, will retry", str(wrong[0]))
             except KafkaException as error:
                 self._on_error(error.args[0])
         return None
@@ -244,16 +244,16 @@ class Forwarder:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self._commit({place.partition for place in partitions})
-        self._let_go(partitions)
+        self._release(partitions)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self.joined = False
-        self._let_go(partitions)
+        self._release(partitions)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
-    def _let_go(self, partitions: list[TopicPartition]) -> None:
+    def _release(self, partitions: list[TopicPartition]) -> None:
         gone = {place.partition for place in partitions}
         if paused := gone & self._paused:
             # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver

@@ -104,7 +104,7 @@ def sample(at: int) -> Alert:
         IndicatorValue="",
         IndicatorAction="",
         IndicatorMatch="",
-        RecommendedAction="Nothing: somebody tried out the way of alerts",
+        RecommendedAction="Nothing: this is a test of the delivery of alerts",
         Techniques=[],
         EvidenceIds=[],
         SuppressedBy="",

@@ -50,7 +50,7 @@ ASK_SECS_MAX = 2.0
 """Short, as a stop is noticed only between two requests."""
 POLL_SECS = 0.05
 MESSAGES_MAX = 1_000
-SAY_SECS = 10.0
+LOG_SECS = 10.0
 
 
 class FeedError(Exception):
@@ -155,7 +155,7 @@ class IndicatorFeed:
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
         elif end < self._next:
             log.warning(
-                "topic was made anew, read from its beginning; what it no longer has is known until a restart",
+                "topic was created again, read from its beginning; what it no longer has is known until a restart",
                 extra={"topic": self._topic, "offset": self._next, "end": end},
             )
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
@@ -179,7 +179,7 @@ class IndicatorFeed:
             self.unreadable += 1
             if self.unreadable.bit_count() == 1:  # the first, second, fourth, eighth …
                 log.warning(
-                    "message left aside, it says nothing that can be used",
+                    "message skipped, its content cannot be used",
                     extra={
                         "topic": self._topic,
                         "offset": offset,
@@ -190,30 +190,30 @@ class IndicatorFeed:
         self._newest_ms = max(self._newest_ms, appended_ms)
         self._next = offset + 1
 
-    def _apply(self, said: Indicator | Suppression | Removed, since_ms: int) -> None:
-        if isinstance(said, Indicator):
-            self._indicators.put(said, since_ms)
-        elif not isinstance(said, Removed):
-            self._suppressions.put(said, since_ms)
-        elif said.mark == INDICATOR_MARK:
-            self._indicators.remove(said.id, since_ms)
+    def _apply(self, change: Indicator | Suppression | Removed, since_ms: int) -> None:
+        if isinstance(change, Indicator):
+            self._indicators.put(change, since_ms)
+        elif not isinstance(change, Removed):
+            self._suppressions.put(change, since_ms)
+        elif change.mark == INDICATOR_MARK:
+            self._indicators.remove(change.id, since_ms)
         else:
-            self._suppressions.remove(said.id, since_ms)
+            self._suppressions.remove(change.id, since_ms)
 
 
 class _Trouble:
-    """The latest error from Kafka, logged at most once per SAY_SECS."""
+    """The latest error from Kafka, logged at most once per LOG_SECS."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._bootstrap, self._topic = kafka.bootstrap, topic
         self._error: KafkaError | None = None
-        self._said_at = float("-inf")
+        self._logged_at = float("-inf")
 
     def note(self, error: KafkaError) -> None:
         """Record an error of a request that will be retried."""
         self._error = error
-        if time.monotonic() - self._said_at >= SAY_SECS:
-            self._said_at = time.monotonic()
+        if time.monotonic() - self._logged_at >= LOG_SECS:
+            self._logged_at = time.monotonic()
             log.warning(
                 "indicators cannot be read at the moment, what is known stays", extra={"error": self.in_words()}
             )

@@ -28,7 +28,7 @@ GOOD_ANSWERS = 3
 ROUND_SECS = 0.2
 ASK_SECS_MAX = 0.5
 """Short, as signals are handled only between two requests."""
-SAY_SECS = 5.0
+LOG_SECS = 5.0
 
 
 def own_folder(folder: Path) -> int:
@@ -55,12 +55,12 @@ def wait_for_kafka(settings: Settings) -> int:
     config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0, "error_cb": door.note}
     admin = AdminClient(config)
     good = 0
-    said_at = float("-inf")
+    logged_at = float("-inf")
     while good < GOOD_ANSWERS:
         partitions, missing = _look(admin, settings)
         good = 0 if missing else good + 1
-        if missing and time.monotonic() - said_at > SAY_SECS:
-            said_at = time.monotonic()
+        if missing and time.monotonic() - logged_at > LOG_SECS:
+            logged_at = time.monotonic()
             admin.poll(0)
             log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, door.words() or missing)
         if good < GOOD_ANSWERS:

@@ -17,7 +17,7 @@ from schemas.tables import TABLES, columns
 from sinks import migrate as migrating
 from sinks.base import SinkRefused
 from sinks.clickhouse import ClickHouseSink, connect
-from sinks.migrate import broken_views, lost_tables, make_anew, migrate, pending
+from sinks.migrate import broken_views, lost_tables, make_lost, migrate, pending
 from unproxy.local.servers.engine import Engine
 
 
@@ -119,10 +119,10 @@ def test_lost_table_is_made_anew_only_when_told(client: Client, database: str) -
 
     assert migrate(client, database) == []
     assert lost_tables(client, database) == ["DeviceNetworkEvents"]
-    assert make_anew(client, database) == ["DeviceNetworkEvents"]
+    assert make_lost(client, database) == ["DeviceNetworkEvents"]
     assert client.query(shape).result_rows == whole
     assert client.query(f"SELECT count() FROM {database}.DeviceNetworkEvents").result_rows == [(0,)]
-    assert (lost_tables(client, database), make_anew(client, database)) == ([], [])
+    assert (lost_tables(client, database), make_lost(client, database)) == ([], [])
 
 
 @pytest.mark.parametrize("table", TABLES)

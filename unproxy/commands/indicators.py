@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its own verbs."""
     family = typer.Typer(
         name="indicators",
-        help="Say which destinations should be blocked, warned of, noted or allowed.",
+        help="Define which destinations are blocked, warned of, noted or allowed.",
         epilog=example("indicators list"),
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -92,7 +92,7 @@ def add(
     if isinstance(made, Refused):
         raise Fixable(made.in_words())
     with board_of(context, data) as board:
-        tell_unknown_groups(board, made.groups)
+        report_unknown_groups(board, made.groups)
         board.put(made)
         board.flush()
     typer.echo(_line(made))
@@ -155,15 +155,15 @@ def import_(
     ] = Format.AUTO,
     action: Annotated[Action, typer.Option(help="For entries that name none.")] = Action.BLOCK,
     exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
-    lenient: Annotated[bool, typer.Option("--lenient", help="Refused entries are told, and no failure.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Report refused entries and exit with 0.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be published; needs no Kafka, so all counts as new.")
+        bool, typer.Option("--dry-run", help="Count what would be published; needs no Kafka, so all counts as new.")
     ] = False,
     data: DataOption = None,
 ) -> None:
     """Import indicators from a file.
 
-    Each refused entry is told on stderr with its place and reason; the others are published, those that are there already
+    Each refused entry is reported on stderr with its place and reason; the others are published, those that are there already
     left as they are. Exit code 1 when entries were refused, unless --lenient.
     """
     from schemas.indicator_input import now_micros
@@ -176,7 +176,7 @@ def import_(
     else:
         with board_of(context, data) as board:
             account = carry(entries, board, notify)
-            tell_unknown_groups(board, account.groups)
+            report_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
     if account.refused and not lenient:
@@ -201,8 +201,8 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
             raise typer.Abort from None
 
 
-def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
-    """Say of groups that our settings do not have that nothing is in them; a worker's settings may have them."""
+def report_unknown_groups(board: Board, groups: Iterable[str]) -> None:
+    """Report groups that these settings lack; a worker's settings may have them."""
     known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
     for group in sorted(set(groups) - known):
         there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"

@@ -33,7 +33,7 @@ def rejects(
         bool, typer.Option("--replay", help="Publish them to be read again, each once; for after a fix.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --replay: say what would be replayed, and do nothing.")
+        bool, typer.Option("--dry-run", help="With --replay: count what would be replayed and change nothing.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="With --replay: also what was replayed before.")] = False,
     shape: ShapeOption = Shape.TEXT,
@@ -46,7 +46,7 @@ def rejects(
     """
     from schemas.events import Reason
     from unproxy.local.connect import kafka_settings, tables
-    from unproxy.query import rejects as found
+    from unproxy.query.rejects import Selection, kinds, lines, stored
 
     if reason and reason not in set(Reason):
         raise typer.BadParameter(f'"{reason}" is none of {", ".join(Reason)}', param_hint="--reason")
@@ -58,10 +58,10 @@ def rejects(
         _replay(kafka_settings(state, data), _wanted(reason, dialect, device, begin), again, dry_run, shape)
         return
     with tables(state, data) as client:
-        rows = found.stored(client, found.Wanted(reason, dialect, device, begin, limit))
-        there = found.kinds(client) if not rows else ""
+        rows = stored(client, Selection(reason, dialect, device, begin, limit))
+        there = kinds(client) if not rows else ""
     for row in rows:
-        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(found.lines(row)))
+        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(lines(row)))
     if not rows:
         typer.echo(f"no such rejects; {there}" if there else "no rejects at all", err=True)
 

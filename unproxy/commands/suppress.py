@@ -1,4 +1,4 @@
-"""`unproxy suppress`: alerts that need not be seen for a while, with who says so and why."""
+"""`unproxy suppress`: alerts that need not be seen for a while, with who suppresses them and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
+from unproxy.commands.indicators import board_of, of_name, report_unknown_groups
 from unproxy.errors import Failed, Fixable
 from unproxy.options import DataOption, Kind, Shape, ShapeOption, example
 from unproxy.output import printable
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its own verbs."""
     family = typer.Typer(
         name="suppress",
-        help="Say which alerts need not be seen for a while, and why.",
+        help="Suppress alerts that need not be seen for a while, with the reason.",
         epilog=example("suppress list"),
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -38,7 +38,7 @@ def add(
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands on every alert that is hidden.")],
     until: Annotated[str, typer.Option(metavar="T", help="Until this time (UTC), or 30d, 12h from now.")],
     who: Annotated[
-        str, typer.Option(metavar="NAME", help="Who says so; without it the name you are logged in by.")
+        str, typer.Option(metavar="NAME", help="Who suppresses; without it the name you are logged in by.")
     ] = "",
     kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
     device: Annotated[
@@ -66,7 +66,7 @@ def add(
     if end <= now:
         raise Fixable(f"--until {until} is past; name a time to come")
     if not why.strip():
-        raise Fixable("--why is empty; say in a few words why these alerts need not be seen")
+        raise Fixable("--why is empty; write in a few words why these alerts need not be seen")
     if not (kind or device.strip("*") or domain or indicator):
         raise Fixable("this would hide every alert; name a --kind, --device, --domain or --indicator")
     if open_bracket(device):
@@ -75,7 +75,7 @@ def add(
     with board_of(context, data) as board:
         wanted = _indicator_id(board, indicator)
         if pattern.startswith(GROUP_MARK):
-            tell_unknown_groups(board, [pattern[len(GROUP_MARK) :]])
+            report_unknown_groups(board, [pattern[len(GROUP_MARK) :]])
         made = Suppression(
             suppression_id(kind or "", pattern, name, wanted),
             who or getuser(),
@@ -159,5 +159,5 @@ def _line(one: Suppression) -> str:
     from schemas.clock import iso_micros
 
     what = (("kind", one.kind), ("device", one.device), ("domain", one.domain), ("indicator", one.indicator))
-    said = "  ".join(f"{name}={value}" for name, value in what if value)
-    return printable(f"{one.id}  until {iso_micros(one.until)[:19]}Z  {said}  {one.who}: {one.why}")
+    fields = "  ".join(f"{name}={value}" for name, value in what if value)
+    return printable(f"{one.id}  until {iso_micros(one.until)[:19]}Z  {fields}  {one.who}: {one.why}")

@@ -1,4 +1,4 @@
-"""Rows of a CSV file by the names in its first line, whatever separates them; a row that cannot be read is told as such."""
+"""Rows of a CSV file by the names in its first line, whatever separates them; an unreadable row is yielded as such."""
 
 from __future__ import annotations
 

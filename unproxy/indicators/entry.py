@@ -1,4 +1,4 @@
-"""One entry of a file of indicators: where it stands, and what it says or why it says nothing to us."""
+"""One entry of a file of indicators: its place, and its content or the reason of its refusal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Entry(NamedTuple):
 
     where: str
     """Line of a text, path in JSON."""
-    said: Given | Refused
+    content: Given | Refused
 
 
 def as_list(text: str) -> tuple[str, ...]:

@@ -80,15 +80,15 @@ def read_file(
 ) -> Iterator[Found]:
     """Each entry of a file, normalised or refused. `action` is for those that name none. Raises Fixable.
 
-    What has expired by now is refused, unless `expired` says that it is wanted as well.
+    What has expired by now is refused, unless `expired` is set.
     """
     for entry in _entries(path, form):
-        said = entry.said
-        if isinstance(said, Given):
-            given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
+        content = entry.content
+        if isinstance(content, Given):
+            given = content._replace(exact=True) if exact and content.kind in (None, IndicatorType.DOMAIN) else content
             yield Found(f"{path}: {entry.where}", indicator_of(given, now, action, expired=expired))
         else:
-            yield Found(f"{path}: {entry.where}", said)
+            yield Found(f"{path}: {entry.where}", content)
 
 
 def _entries(path: Path, form: Format) -> Iterator[Entry]:
@@ -116,7 +116,7 @@ def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> 
 
 
 def recognise(beginning: str) -> Format:
-    """The format of a file that begins so; of JSON the two are told apart when it is read."""
+    """The format of a file that begins so; the two formats of JSON are distinguished when it is read."""
     text = beginning.lstrip("\ufeff \t\r\n")
     first = text.partition("\n")[0]
     if text.startswith(("{", "[{", "[\n", "[\r", "[ ")):
@@ -152,10 +152,10 @@ def _jsonl(lines: Iterable[str]) -> Iterator[Entry]:
         if not line.strip():
             continue
         try:
-            said: Given | Refused = _given(read(line))
+            content: Given | Refused = _given(read(line))
         except (msgspec.DecodeError, RecursionError) as error:
-            said = Refused(line.strip()[:200], Why.UNREADABLE, str(error))
-        yield Entry(f"line {number}", said)
+            content = Refused(line.strip()[:200], Why.UNREADABLE, str(error))
+        yield Entry(f"line {number}", content)
 
 
 def _given(one: Indicator) -> Given:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Board:
-    """What is on the topic, by key, and changes to it."""
+    """The latest values on the topic, by key, and changes to them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -34,7 +34,7 @@ class Board:
         self._failure = ""
         self._progress_at = time.monotonic()
         self._producer: Producer | None = None
-        self.wait = KafkaWait(self._bootstrap, "start the command again, what it did is done")
+        self.wait = KafkaWait(self._bootstrap, "start the command again, what it did stays done")
         self.published = 0
         """Messages that Kafka has acknowledged."""
         partitions_of(settings, self._topic)
@@ -60,11 +60,11 @@ class Board:
         return sorted(known, key=lambda one: (one.until, one.id))
 
     def put(self, one: Indicator | Suppression) -> None:
-        """Say it as it is now; `flush` waits for Kafka."""
+        """Publish the present state of one; `flush` waits for Kafka."""
         self._send(key_of(one), value_of(one))
 
     def remove(self, one: Indicator | Suppression) -> None:
-        """Take it back."""
+        """Publish its removal."""
         self._send(key_of(one), None)
 
     def flush(self) -> None:

@@ -25,7 +25,7 @@ from unproxy.local.meter import Offsets
 from unproxy.query.client import Client
 
 ROWS_COUNTED_MAX = 1_000_000
-"""Beyond it the topics are not counted row by row; the sink's lag alone says that all is written."""
+"""Beyond it the topics are not counted row by row; only the sink's lag is checked."""
 POLL_SECS = 0.2
 SILENCE_SECS_MAX = 10.0
 

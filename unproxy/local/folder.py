@@ -7,7 +7,7 @@ settings.toml             the settings the parts run with, logins included
 up.json                   who runs, and where to reach it; renewed whenever something starts
 lock                      held by the process that has the folder open, whose name stands in it
 
-The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows tell
+The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows show
 what people did.
 """
 
@@ -59,7 +59,7 @@ class Pid:
 
 @dataclass(slots=True)
 class Running:
-    """What up.json says."""
+    """The content of up.json."""
 
     up: Pid
     kafka: str = ""
@@ -137,7 +137,7 @@ class Folder:
             return None
 
     def write(self, running: Running) -> None:
-        """Renew up.json in one step, so that nobody reads half of it."""
+        """Renew up.json in one step, so that no reader sees half of it."""
         fresh = self._record.with_suffix(".new")
         with private_files():
             fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
@@ -148,7 +148,7 @@ class Folder:
         self._record.unlink(missing_ok=True)
 
     def holder(self) -> str:
-        """Who has the folder open, in words; what the last one wrote when nobody has."""
+        """Return which command has the folder open, or had it last."""
         try:
             return self._lock.read_text(encoding="utf-8").strip() or "another process"
         except OSError:
@@ -156,7 +156,7 @@ class Folder:
 
     @contextmanager
     def opened(self, name: str, *, wait_secs: float, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Have the folder alone. `waiting` hears once whom we wait for. Raises Fixable when the wait was in vain."""
+        """Lock the folder. `waiting` is called once with the holder of the lock. Raises Fixable at the timeout."""
         self.make()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -169,7 +169,7 @@ class Folder:
 
     def _take(self, handle: int, wait_secs: float, waiting: Callable[[str], None]) -> None:
         deadline = time.monotonic() + wait_secs
-        said = False
+        reported = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,9 +180,9 @@ class Folder:
                 raise Fixable(
                     f"{self.path}: is in use by {holder}; end that one first, or choose another folder with --data"
                 ) from None
-            if not said:
+            if not reported:
                 waiting(holder)
-                said = True
+                reported = True
             time.sleep(POLL_SECS)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave a process nobody knows of."""
+"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave an unrecorded process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Something short that must not be torn apart: a signal is heard at its end."""
+        """Defer signals to the end of a short critical section."""
         self._holders += 1
         try:
             yield

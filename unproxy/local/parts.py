@@ -38,7 +38,7 @@ def embedded_settings(
         worker=theirs.worker.model_copy(
             update={
                 "group": "unproxy",
-                # Whoever starts one more with this file gets a name and a folder that ours do not have.
+                # One more part that is started with this file gets a name and a folder of its own.
                 "name": "worker-extra",
                 "data_dir": str(root / "worker-extra"),
                 "stop_secs_max": WORKER_STOP_SECS,
@@ -92,7 +92,7 @@ def producer(folder: Folder, files: Sequence[str], report: Path) -> Part:
 
 
 def _part(folder: Folder, name: str, arguments: list[str], own: dict[str, str]) -> Part:
-    # Their settings are in the file, whole; what the user's environment says is in there already.
+    # Their settings are in the file, whole; the user's environment is in there already.
     kept = {key: value for key, value in os.environ.items() if not key.upper().startswith(PREFIX)}
     ours = {CONFIG_VARIABLE: str(folder.settings.absolute()), "PYTHONPATH": python_path(kept)}
     environment = {**kept, **ours, **own}

@@ -18,8 +18,7 @@ from schemas.topics import topics
 from unproxy import wiring
 from unproxy.errors import Failed, Fixable
 from unproxy.kafka import cluster
-from unproxy.local import balance as book
-from unproxy.local import parts, show
+from unproxy.local import balance, parts, show
 from unproxy.local.connect import DATABASE
 from unproxy.local.folder import Folder, Pid, Running, end_leftovers
 from unproxy.local.meter import Meter, Reading
@@ -36,7 +35,7 @@ from unproxy.query.client import Client, of_settings
 
 LOCK_SECS_MAX = 60.0
 LOOK_SECS = 0.1
-SETTLE_SECS_EXTRA = 10.0
+DECIDE_SECS_EXTRA = 10.0
 """Beyond patience and lateness: ticks come once a second, a worker that was killed needs some to come back."""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -142,8 +141,8 @@ class Up:
     def _until_all_is_written(self, settings: Settings, asked: tuple[Meter, Part]) -> Reading:
         metered, producer = asked
         correlation = settings.correlation
-        settle_secs = correlation.patience_secs + correlation.lateness_secs + SETTLE_SECS_EXTRA
-        readiness = Readiness(metered.telemetry, metered.results, self.workers, settle_secs)
+        decide_secs = correlation.patience_secs + correlation.lateness_secs + DECIDE_SECS_EXTRA
+        readiness = Readiness(metered.telemetry, metered.results, self.workers, decide_secs)
         readiness.again(time.monotonic())
         sent, restarts, ended = producer.done, 0, False
         metered.start()
@@ -158,7 +157,7 @@ class Up:
                 if not missing and ended:
                     break
                 if not missing:
-                    cluster.tell_the_end(settings)
+                    cluster.publish_end_mark(settings)
                     ended, missing = True, "ending"
                     readiness.again(time.monotonic())
                 self.progress.show(missing, metered.latest)
@@ -189,9 +188,9 @@ class Up:
         return balanced
 
     def _show_book(self, settings: Settings, client: Client, reading: Reading) -> bool:
-        lines = book.of_workers(reading.book)
+        lines = balance.of_workers(reading.book)
         try:
-            lines.extend(book.of_rows(settings, client, reading.end, reading.committed))
+            lines.extend(balance.of_rows(settings, client, reading.end, reading.committed))
         except (KafkaException, Failed) as error:
             colored(f"The rows could not be counted: {error}", "red")
             return False
@@ -205,7 +204,7 @@ class Up:
         return balanced
 
     def warn(self, text: str) -> None:
-        """Say what is unexpected, above the progress."""
+        """Print a warning above the progress."""
         if self.progress:
             self.progress.print_line(text, "yellow")
         else:
@@ -233,7 +232,7 @@ def notify(text: str) -> None:
 
 
 def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
-    """The files that were given, checked; the sample where none were, unless the folder holds somebody's own data."""
+    """The files that were given, checked; the sample where none were, unless the folder holds the user's own data."""
     mark = folder.path / "sample"
     if given:
         wiring.sources(given)

@@ -107,7 +107,7 @@ class Summary:
     identified: Mapping[str, int] = field(default_factory=dict)
     """Lines by how their device was found."""
     learnt: Mapping[str, int] = field(default_factory=dict)
-    """Addresses that devices say they have: `learnt` where one does, `ambiguous` where several do; empty when nobody asked."""
+    """Addresses that devices report as theirs: `learnt` where one does, `ambiguous` where several do; empty without learning."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -181,7 +181,7 @@ def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
     return f"  {of}" + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
 
 
-def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
+def run(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
     """Every line of the files, merged as they would have arrived, through one pipeline, or through that of each judge.
 
     Outputs and summary are the first one's. Raises SourceError, Fixable.

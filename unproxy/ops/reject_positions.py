@@ -39,7 +39,7 @@ class Rejected(NamedTuple):
     keyed: bool = False
     """The line is about `device`, whatever it calls it."""
     claims: bytes = b""
-    """What its sender may report, as the message said that it came in."""
+    """What its sender may report, from the header of its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Wanted:
 
     @property
     def is_whole(self) -> bool:
-        """All of a reason and dialect: only then can a position tell what was replayed."""
+        """All of a reason and dialect: only then does a position define what was replayed."""
         return not (self.device or self.since_ms)
 
     def fits(self, rejected: Rejected) -> bool:
@@ -75,9 +75,11 @@ def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
     if rejected.reason == Reason.NOT_DELIVERABLE and rejected.dialect in ("", "unproxy"):
         return "rows or alerts, not a sensor's line: too large for their topic, or refused by the sink"
     if not rejected.dialect:
-        return "nothing says which dialect it is"
+        return "its dialect is unknown"
     if rejected.dialect == AUTO:
-        return "no dialect claimed it, so nobody knows its device; give its file to `unproxy produce` under a dialect's name"
+        return (
+            "no dialect claimed it, so its device is unknown; give its file to `unproxy produce` under a dialect's name"
+        )
     # The producer keeps only the beginning of what is too large for Kafka, with the hash of the whole.
     begun = rejected.reason == Reason.TOO_LONG and ", sha256 " in rejected.detail
     if begun or rejected.cut or rejected.reason == Reason.NOT_DELIVERABLE:
@@ -99,7 +101,7 @@ class Replayed:
             for reason, dialect, mark in msgspec.json.decode(metadata or "[]", type=list[tuple[str, str, int]]):
                 marks[reason, dialect] = mark
         except msgspec.MsgspecError:
-            pass  # somebody else set the group's offsets by hand; the offset is meant all the same
+            pass  # the group's offsets were reset by hand; the offset is valid all the same
         return cls(marks)
 
     def written(self) -> tuple[int, str]:

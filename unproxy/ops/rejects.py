@@ -101,7 +101,7 @@ class Replay:
         self.account = Account()
 
     def until(self, stop: Event) -> Account:
-        """Replay everything that is wanted, or as much as there is until told to stop.
+        """Replay everything that is wanted, or as much as possible until `stop` is set.
 
         Raises KafkaAway, Failed, and Stopped.
         """

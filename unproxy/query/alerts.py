@@ -189,7 +189,7 @@ def counted(alert: Row) -> str:
 
 
 def outcome(alert: Row) -> str:
-    """What became of the latest request, and in which mode; the topic may still hold alerts that do not say."""
+    """What became of the latest request, and in which mode; the topic may still hold alerts without it."""
     return f"{alert['Outcome']}, mode {alert['ProtectionMode']}" if alert.get("Outcome") else ""
 
 

@@ -67,11 +67,11 @@ def show(
 
 def remarks(answer: Table, hidden: list[str]) -> list[str]:
     """What a reader of the table should know."""
-    said = []
+    notes = []
     if not answer.rows:
-        said.append("no rows")
+        notes.append("no rows")
     if hidden:
-        said.append(f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all")
+        notes.append(f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all")
     if answer.more:
-        said.append(f"the first {TABLE_ROWS_MAX} rows; --format jsonl gives all")
-    return said
+        notes.append(f"the first {TABLE_ROWS_MAX} rows; --format jsonl gives all")
+    return notes

@@ -1,9 +1,9 @@
-"""A small client of ClickHouse's HTTP interface, for questions from the command line.
+"""A small client of ClickHouse's HTTP interface, for queries from the command line.
 
-Not clickhouse-connect, which takes half a second to import and asks the server five questions before the first of ours.
+Not clickhouse-connect, which takes half a second to import and sends five queries before the first of ours.
 
-    QueryRefused(Failed)     the engine read the question and said no; one readable line
-    EngineAway(Failed)       nobody answers there
+    QueryRefused(Failed)     the engine refused the query; the message is one readable line
+    EngineAway(Failed)       no server answers there
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HINTS = {
 
 
 class QueryRefused(Failed):
-    """The engine said no; the message says why, `code` is ClickHouse's number for it, 0 where it has none."""
+    """The engine refused the query; the message states why; `code` is ClickHouse's error code, 0 if it has none."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class QueryRefused(Failed):
 
 
 class EngineAway(Failed):
-    """Nobody answers at this address."""
+    """No server answers at this address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Client:
             connection.close()
 
     def ping(self) -> None:
-        """Raises EngineAway when nobody answers."""
+        """Raise EngineAway if the server does not answer."""
         connection = self._connection()
         try:
             self._ask(connection, "ping", "")
@@ -178,7 +178,7 @@ def readable(error: str) -> str:
     text = " ".join(_EXPECTED.sub("", text).split())
     if len(text) > ERROR_CHARS_MAX:
         text = text[: ERROR_CHARS_MAX - 1] + "…"
-    return text or "the engine refused the query and did not say why"
+    return text or "the engine refused the query without a reason"
 
 
 def of_settings(settings: Settings) -> Client:

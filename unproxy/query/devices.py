@@ -1,4 +1,4 @@
-"""Which devices the tables have heard of: so that a misspelt name is told from a device that did nothing."""
+"""Find which devices the tables know, to distinguish a misspelt name from a device without rows."""
 
 from __future__ import annotations
 

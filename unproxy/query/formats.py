@@ -1,4 +1,4 @@
-"""Rows on a terminal: plain columns that fit, the telling ones first, nothing in them that could steer the terminal."""
+"""Rows on a terminal: plain columns that fit, the most informative first, escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unproxy.output import printable
 CELL_CHARS_MAX = 44
 CELL_CHARS_MIN = 19
 PIPE_CHARS = 100_000
-"""Width where nobody looks: everything fits."""
+"""Width without a terminal: everything fits."""
 SCREEN_CHARS_WITHOUT_TERMINAL = 140
 
 PREFERRED = (

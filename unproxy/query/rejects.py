@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Selection:
     """Which rejects are asked for; empty for any."""
 
     reason: str = ""
@@ -28,7 +28,7 @@ class Wanted:
     limit: int = 100
 
 
-def stored(client: Client, wanted: Wanted) -> Sequence[Row]:
+def stored(client: Client, wanted: Selection) -> Sequence[Row]:
     """One row for each reason and dialect, the most frequent first, with the latest reject as its example."""
     conditions, parameters = ["1"], {"limit": wanted.limit}
     asked: dict[str, object] = dict(parameters)

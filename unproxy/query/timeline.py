@@ -95,7 +95,7 @@ def entries(rows: Iterable[Row]) -> list[Entry]:
         found.setdefault(row["ConnectionId"], []).append(row)
     made = []
     for group in found.values():
-        # A destination may be known before the row of its connection left; any row tells of the connection.
+        # A destination may be known before the row of its connection left; any row describes the connection.
         connection = next((row for row in group if row["Layer"] == "connection"), group[0])
         made.append(Entry(connection, [row for row in group if row["Layer"] == "destination"]))
     return sorted(made, key=lambda entry: (entry.time, entry.connection["ConnectionId"]))
@@ -142,7 +142,7 @@ def marks(entry: Entry) -> list[str]:
         found.append(f"unresolved: {reason}")
     fronted = sorted({row["HostMismatch"] for row in entry.destinations if row["HostMismatch"]})
     if fronted:
-        found.append(f"inside spoke of {', '.join(fronted)}")
+        found.append(f"inside used {', '.join(fronted)}")
     return [f"[{mark}]" for mark in found]
 
 

@@ -1,4 +1,4 @@
-"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is said."""
+"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
 
 
 def is_day(text: str) -> bool:
-    """Whether it says a day and no time in it."""
+    """Return whether it is a day without a time."""
     try:
         date.fromisoformat(text)
     except ValueError:

@@ -35,7 +35,7 @@ CAUSES: Mapping[str, Cause] = {
         f"have the HTTP sensor watch this address and port (`sensor.proxies`; Suricata's `app-layer`); or {_PROXY_LOG}",
     ),
     UnresolvedReason.ENCRYPTED_TO_PROXY: Cause(
-        "TLS was spoken to the proxy itself, which hides the request on the endpoint",
+        "TLS was used to the proxy itself, which hides the request on the endpoint",
         _PROXY_LOG,
     ),
     UnresolvedReason.OLDER_THAN_SENSOR: Cause(

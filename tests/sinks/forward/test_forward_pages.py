@@ -62,7 +62,7 @@ def test_the_receiver_may_be_away_for_a_while() -> None:
 
     assert ready(failing, 50 + FAILING_SECS_MAX).ok
     verdict = ready(failing, 101.0)
-    assert (verdict.ok, verdict.why) == (False, "the receiver has not taken an alert for 51 s; the log says why")
+    assert (verdict.ok, verdict.why) == (False, "the receiver has not taken an alert for 51 s; the log states why")
     assert alive(failing, 101.0).ok
     assert not alive(failing, 51 + AWAY_SECS_MAX).ok
 

@@ -33,8 +33,7 @@ from unproxy.ops import rejects as carrying
 from unproxy.ops.reject_positions import ANY, Rejected, Replayed, Wanted, why_left
 from unproxy.ops.rejects import Account, Replay
 from unproxy.query.client import of_settings
-from unproxy.query.rejects import Wanted as Shown
-from unproxy.query.rejects import lines, stored
+from unproxy.query.rejects import Selection, lines, stored
 from unproxy.timeouts import Stopped
 
 Headers = dict[str, str | bytes | None]
@@ -367,7 +366,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     )
     client.close()
     asking = of_settings(settings)
-    (first, *others) = stored(asking, Shown())
+    (first, *others) = stored(asking, Selection())
 
     assert (first["Reason"], first["Count"], first["Devices"]) == ("malformed", 2, 2)
     assert (first["FirstTime"], first["LastTime"]) == ("2026-11-24T19:07:28.000000Z", "2026-11-24T19:07:29.000000Z")
@@ -376,10 +375,10 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert lines(first)[0] == "malformed  suricata  2 lines of 2 devices  2026-11-24 19:07:28 to 2026-11-24 19:07:29"
     assert all(line.isprintable() for line in lines(first))
     assert lines(others[1])[0].startswith("not_deliverable  no dialect  1 line of 1 device")
-    assert [row["Reason"] for row in stored(asking, Shown(dialect="sockets"))] == ["bad_value"]
-    assert [row["Reason"] for row in stored(asking, Shown(device="dev2"))] == ["malformed"]
-    assert stored(asking, Shown(since="2026-11-24T19:07:29Z"))[0]["Count"] == 1
-    assert len(stored(asking, Shown(limit=2))) == 2
+    assert [row["Reason"] for row in stored(asking, Selection(dialect="sockets"))] == ["bad_value"]
+    assert [row["Reason"] for row in stored(asking, Selection(device="dev2"))] == ["malformed"]
+    assert stored(asking, Selection(since="2026-11-24T19:07:29Z"))[0]["Count"] == 1
+    assert len(stored(asking, Selection(limit=2))) == 2
 
     file = tmp_path / "settings.toml"
     write_settings(settings, file)

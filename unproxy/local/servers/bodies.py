@@ -12,7 +12,7 @@ CHUNK_LINE_BYTES_MAX = 4096
 
 
 class BodyError(Exception):
-    """The body is not what the request's head says."""
+    """The body contradicts the head of the request."""
 
 
 class _Decompressor(Protocol):
@@ -34,7 +34,7 @@ def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
 
 
 def decompressed(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What a body with this Content-Encoding says. Raises BodyError."""
+    """Return the content of a body with this Content-Encoding. Raises BodyError."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return pieces

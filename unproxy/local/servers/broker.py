@@ -38,7 +38,7 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TOPIC_SECS_MAX = 20.0
 ANSWER_SECS_MAX = 2.0
 GROUP_SECS_MAX = 0.3
-"""Short: a client that was told "not yet" asks again only after a second, a new one at once."""
+"""Short: a client that got "not yet" repeats its request only after a second, a new client at once."""
 SHORT_LIFE_SECS_MAX = 60.0
 USER = "unproxy"
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> list[str]:
     """Options for this `java`; none where the files cannot be made.
 
-    `live_once` runs a broker with the options it is given, from start to end, and says whether it ended well.
+    `live_once` runs a broker with the options it is given, from start to end, and returns whether it ended with 0.
     """
     runtime, broker = _files(java)
     with locked(cache_folder() / "class-data.lock"):

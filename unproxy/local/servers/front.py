@@ -48,7 +48,7 @@ ACCEPT_POLL_SECS = 0.05
 
 USER = "default"
 LOOPBACK = (HOST, "localhost", "::1")
-"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel, and says nothing of the sender."""
+"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel."""
 
 _OF_THE_INTERFACE = frozenset(
     (
@@ -109,13 +109,13 @@ def serve(data: Path, port: int, secret: SecretStr) -> int:
 
 
 def _end_signal() -> int:
-    """A pipe that can be read once somebody asks us to end.
+    """Return a pipe that becomes readable when the process is asked to end.
 
     Not an Event: the library has threads that may get the signal instead of ours, and would leave us waiting.
     """
-    end, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
+    end, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     return end
@@ -215,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             return f"Host must be one of {', '.join(LOOPBACK)}."
         if any(origin != f"http://{host}" for origin in self.headers.get_all("Origin", [])):
             return "Web pages may not ask this engine."
-        # Browsers say same-site for a page from another port of this machine, cross-site for all others.
+        # Browsers send same-site for a page from another port of this machine, cross-site for all others.
         if any(site not in ("none", "same-origin") for site in self.headers.get_all("Sec-Fetch-Site", [])):
             return "Web pages may not ask this engine."
         return ""

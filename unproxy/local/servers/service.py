@@ -5,7 +5,7 @@ process can take over a server that is still running, or start one that has the 
 files are for their owner only. The server gets a session of its own: Ctrl-C in the terminal does not reach it, so that it
 outlives its clients.
 
-    EmbeddedError    you can fix this: the message says what to do
+    EmbeddedError    you can fix this: the message states what to do
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KILL_SECS_MAX = 10.0
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot run; the message says why and what to do."""
+    """An embedded server cannot run; the message states why and what to do."""
 
 
 class Service(ABC):
@@ -147,7 +147,7 @@ class Service(ABC):
             pass
         if how is signal.SIGKILL and _alive(process):
             process.kill()
-            # Where its parent died, nobody may be there to lay it to rest; it holds nothing any more.
+            # If its parent died, a zombie may remain; it holds no resource.
             with suppress(psutil.TimeoutExpired):
                 process.wait(KILL_SECS_MAX)
         if _number_in(self._pid_file) == process.pid:
@@ -208,7 +208,7 @@ class Service(ABC):
                 )
         except OSError as error:
             raise EmbeddedError(
-                f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] anew"
+                f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] again"
             ) from None
         finally:
             os.close(out)
@@ -232,8 +232,8 @@ class Service(ABC):
 
     def _last_words(self) -> str:
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if not line.startswith("\tat ")]
-        return f"the end of {self.log_file}:\n" + "\n".join(told[-LOG_LINES_SHOWN:])
+        shown = [line for line in lines if not line.startswith("\tat ")]
+        return f"the end of {self.log_file}:\n" + "\n".join(shown[-LOG_LINES_SHOWN:])
 
 
 def make_private(folder: Path) -> None:
@@ -284,7 +284,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nobody listens, and not one that was lately given to somebody who may be about to."""
+    """Return a port without a listener that was not handed out lately."""
     for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
         if port not in _given and port_is_free(port):
             _given.append(port)

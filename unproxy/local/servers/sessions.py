@@ -40,7 +40,7 @@ SYNTAX_ERROR, UNKNOWN_SETTING, TOO_LARGE, UNKNOWN = 62, 115, 307, 1002
 _STORING_FAILED = frozenset((75, 76, 241, 243, 252))
 """CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TOO_MANY_PARTS."""
 RECENT_SECS = 5
-"""How long ago an error may be that an insert is said to have failed of."""
+"""Largest age of an error that counts as the failure of an insert."""
 
 
 class RequestError(Exception):
@@ -111,19 +111,19 @@ class Sessions:
     def _failed_inserts(self) -> str:
         """Grows with each insert that failed while its rows were stored: disk full, too many parts, no memory.
 
-        The library's streaming insert does not tell of those (chdb 4.4) and would have them taken for done. The number is
-        the whole engine's, so an insert beside one that failed may be told to have failed as well: better written twice,
-        and dropped by its token, than lost. The other way to insert tells, and takes four times the work.
+        The library's streaming insert does not report those (chdb 4.4) and would have them taken for done. The number is
+        the whole engine's, so an insert beside one that failed may be reported as failed as well: better written twice,
+        and dropped by its token, than lost. The other way to insert reports them, and takes four times the work.
         """
         with chdb.connect(self._path) as connection:
             asked = "SELECT sum(value) FROM system.events WHERE event = 'FailedInsertQuery'"
             return str(connection.query(asked, "TabSeparated").bytes().decode().strip())
 
     def _last_error(self) -> RequestError:
-        """What kept an insert from being stored, as far as can be told.
+        """Return what kept an insert from being stored, as far as known.
 
         Other questions fail meanwhile, for reasons of their own. Theirs must not look as if these rows were bad: what is wrong
-        with rows is found when they are read, and told by the library.
+        with rows is found when they are read, and reported by the library.
         """
         reasons = ", ".join(map(str, sorted(_STORING_FAILED)))
         with chdb.connect(self._path) as connection:
