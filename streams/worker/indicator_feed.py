@@ -27,9 +27,9 @@ from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-import schemas.metrics as declared
 from common.exporter import Family, one
 from common.kafka import client_config, what_to_do
+from schemas import metrics
 from schemas.indicator_topic import INDICATOR_MARK, PARTITION, Removed, read
 from schemas.indicators import Indicator
 from schemas.settings import KafkaSettings, Settings
@@ -110,10 +110,10 @@ class IndicatorFeed:
 
     def families(self) -> Iterator[Family]:
         """Yield the feed's metrics as Prometheus families."""
-        yield one(declared.INDICATORS, len(self._indicators))
-        yield one(declared.SUPPRESSIONS, len(self._suppressions))
-        yield one(declared.INDICATORS_UNREADABLE, self.unreadable)
-        yield one(declared.INDICATORS_AGE, self.age_secs)
+        yield one(metrics.INDICATORS, len(self._indicators))
+        yield one(metrics.SUPPRESSIONS, len(self._suppressions))
+        yield one(metrics.INDICATORS_UNREADABLE, self.unreadable)
+        yield one(metrics.INDICATORS_AGE, self.age_secs)
 
     def _follow(self) -> None:
         consumer = Consumer(

@@ -129,7 +129,7 @@ HARMLESS = {
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX
-        sinks.forward.health STANDING_SECS_MAX FAILING_SECS_MAX
+        sinks.forward.metrics STANDING_SECS_MAX
         sinks.forward.loop MESSAGES_MAX POLL_SECS COMMIT_SECS COMMIT_ANSWER_SECS_MAX COMMITTED_SECS_MAX SENDING_SECS_MAX
         sinks.forward.loop LEAVING_SECS_MAX
         sinks.forward.sender PAUSE_SECS_FIRST WARN_SECS

@@ -1,8 +1,8 @@
 """ClickHouse requests carried out by the engine library (chdb), each in a session of its own.
 
 One chdb connection runs one query at a time and keeps what SET and USE did to it. A connection costs a quarter of a
-millisecond, so each request gets a fresh one: nothing leaks from one request to the next, and a slow query holds up
-nobody.
+millisecond, so each request gets a fresh one: nothing leaks from one request to the next, and a slow query delays no
+other.
 
     RequestError     the request cannot be carried out; has the engine's code and text
     EmbeddedError    the data folder cannot be opened
