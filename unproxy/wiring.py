@@ -71,9 +71,7 @@ def run_producer(
     from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
+    stop = _stop_on_signal()
     try:
         done = produce(
             settings,
@@ -253,32 +251,34 @@ def run_worker(settings: Settings) -> int:
 
 def run_sink(settings: Settings) -> int:
     """Be a sink that writes to ClickHouse until SIGTERM or SIGINT."""
-    from sinks.base import SinkError
     from sinks.run import run
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
-    try:
-        run(settings, stop)
-    except SinkError as error:
-        raise Failed(str(error)) from None
-    return 0
+    return _until_signal(settings, run)
 
 
 def run_forwarder(settings: Settings) -> int:
     """Send alerts on to a webhook or syslog until SIGTERM or SIGINT."""
-    from sinks.base import SinkError
     from sinks.forward.run import run
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
+    return _until_signal(settings, run)
+
+
+def _until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> int:
+    from sinks.base import SinkError
+
     try:
-        run(settings, stop)
+        run(settings, _stop_on_signal())
     except SinkError as error:
         raise Failed(str(error)) from None
     return 0
+
+
+def _stop_on_signal() -> Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    return stop
 
 
 def try_receiver(settings: Settings) -> dict[str, str]:

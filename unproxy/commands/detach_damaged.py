@@ -49,8 +49,8 @@ def detach_damaged(
     for name in table or known:
         found = []
         for part in damaged(client, name, _progress(name)):
-            if not part.detached and not dry_run:
-                detach(client, part)
+            if not part.detached and not dry_run and not detach(client, part):
+                continue
             found.append(part)
             _write(part, dry_run, shape)
         if found and not dry_run:

@@ -54,10 +54,16 @@ def damaged(client: Client, table: str, progress: Progress = lambda _, __: None)
     yield from _detached(client, table + VERSIONS)
 
 
-def detach(client: Client, part: Part) -> None:
-    """Detach the part after the merges under way. Raises Failed."""
+def detach(client: Client, part: Part) -> bool:
+    """Detach the part after the merges under way; False if one of them replaced it. Raises Failed."""
     patient = replace(client, timeout_secs=PART_SECS_MAX)
-    list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
+    try:
+        list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
+    except QueryRefused as error:
+        if error.code != _GONE:
+            raise
+        return False
+    return True
 
 
 def forget_inserts(client: Client, table: str) -> None:
