@@ -91,7 +91,7 @@ def colored(text: str, color: str, *, err: bool = False) -> None:
 
 
 def below(stream: TextIO) -> TextIO:
-    """The stream that does not escape, for what this program makes itself."""
+    """Return the stream that does not escape, for this program's own sequences."""
     stream.flush()
     return stream.unguarded if isinstance(stream, _Guarded) else stream
 

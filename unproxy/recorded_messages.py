@@ -33,7 +33,7 @@ class Grouping:
         self._open.setdefault(device, (from_line, []))[1].append(line)
 
     def drain(self) -> Iterator[Message]:
-        """All that still wait."""
+        """Yield the messages that are not complete yet."""
         for device in list(self._open):
             yield self._close(device)
 

@@ -17,7 +17,7 @@ class FieldsFormatter(logging.Formatter):
     """Time, level, room, message and its facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line for one record, and the stack below it where there is one."""
+        """Format a record as one line, and below it the stack if there is one."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = [f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _STANDARD]
         head = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {record.getMessage()}"

@@ -40,7 +40,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
-    """What the command line names, each there and readable, or with `network` on the network. Raises SourceError."""
+    """Parse sources of the command line; files must be readable. `network` allows network sources. Raises SourceError."""
     from producers.sources.endpoint import EXAMPLES
     from producers.sources.source import STDIN, SourceError, parse_source
 
@@ -172,7 +172,7 @@ def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
 
 
 def identity_file(path: str) -> tuple[int, int, str]:
-    """Entries of a file of the identity table, lines that cannot be used, and why it cannot be read at all."""
+    """Return the number of entries of an identity file, of its unusable lines, and the error if it cannot be read."""
     from producers.identity.files import read_file
     from producers.sources.source import SourceError
 
@@ -221,7 +221,7 @@ def report_to(file: Path | None) -> Callable[[Report], None]:
 
 
 def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
-    """For `up`, which watches over us."""
+    """Write the report for `up`, which reads the file."""
     import msgspec
 
     if file is None:
@@ -290,7 +290,7 @@ def try_receiver(settings: Settings) -> dict[str, str]:
 
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
-    """One pipeline, as a worker has for each partition, with these indicators in place of those of the topic."""
+    """Return a pipeline as a worker has one per partition, with these indicators instead of the topic's."""
     from streams.alerts.policy import Policy
     from streams.pipeline import Pipeline
 
@@ -304,7 +304,7 @@ def recorded_messages(
     found: Report,
     learning: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Message | Reject]:
-    """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
+    """Yield the messages that a producer would make of recorded files, and a reject for each line that is too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
     `found` counts how the device of each line was found, and what was learnt for that; `learning` is called with the

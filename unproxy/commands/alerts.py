@@ -98,7 +98,7 @@ def alerts(
 
 
 def _destination(text: str) -> str:
-    """A name or an address in the spelling that alerts have."""
+    """Return a name or an address in the spelling that alerts have. Raises Fixable."""
     from schemas.address import canonical_ip
     from schemas.indicator_values import Unfit, host_name
     from unproxy.indicators.plain import whole
@@ -117,7 +117,7 @@ def _destination(text: str) -> str:
 
 
 def _indicator(text: str) -> str:
-    """An indicator's value in its one spelling; what is none is an ID."""
+    """Return an indicator's value in its normal form, or its ID unchanged. Raises Fixable."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

@@ -187,7 +187,7 @@ def import_(
 
 @contextmanager
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
-    """The topic of the Kafka that is meant; Ctrl-C ends what is done with it."""
+    """Yield the indicators topic of the selected Kafka; Ctrl-C stops the work with it."""
     from unproxy.indicators.topic import Board
     from unproxy.local.connect import kafka_settings
     from unproxy.timeouts import Stopped
@@ -212,7 +212,7 @@ def report_unknown_groups(board: Board, groups: Iterable[str]) -> None:
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
-    """Those with this ID, or with this value in whatever spelling."""
+    """Return the indicators with this ID, or with this value in any spelling."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

@@ -133,7 +133,7 @@ def _domain(text: str) -> str:
 
 
 def _indicator_id(board: Board, name: str) -> str:
-    """The ID of the one that is meant."""
+    """Return the ID of the named indicator. Raises Fixable."""
     if not name:
         return ""
     found = of_name(board.indicators(), name)
@@ -147,7 +147,7 @@ def _indicator_id(board: Board, name: str) -> str:
 
 
 def _object(one: Suppression) -> str:
-    """For programs, with the time as all their outputs have it."""
+    """Return a suppression as an object for JSON, with ISO 8601 times."""
     import msgspec
 
     from schemas.clock import iso_micros

@@ -28,14 +28,14 @@ class Account:
     """Device groups that they name."""
 
     def in_words(self, dry_run: bool) -> Iterator[str]:
-        """For people, a line each."""
+        """Yield the account as lines of text."""
         done = "to publish" if dry_run else "published, acknowledged"
         yield f"{counted(self.read)}: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
         yield from (f"{count:>12,} refused: {why}" for why, count in self.refused.most_common())
 
 
 def counted(entries: int) -> str:
-    """So many entries, in words."""
+    """Return a number of entries in words."""
     return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 

@@ -52,7 +52,7 @@ class Wrapped(msgspec.Struct):
 
 
 def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
-    """All entries of a JSON file."""
+    """Yield the entries of a JSON file."""
     if isinstance(found, list):
         for number, one in enumerate(found):
             yield from entries(one, f"{where}[{number}]")
@@ -65,7 +65,7 @@ def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
 
 
 def csv_entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """All entries of a CSV file."""
+    """Yield the entries of a CSV file."""
     for where, row in rows(lines):
         if isinstance(row, Refused):
             yield Entry(where, row)
@@ -92,7 +92,7 @@ def _of_event(event: _Attributes, where: str) -> Iterator[Entry]:
 
 
 def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.Raw]]:
-    """The event's own, then those of its objects."""
+    """Yield the attributes of an event, then those of its objects."""
     place = f"{where}." if where else ""
     for number, raw in enumerate(event.Attribute):
         yield f"{place}Attribute[{number}]", raw

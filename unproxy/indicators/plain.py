@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"^(?:hxxp|h\*\*p|meow)(s?)(?=://)", re.IGNORECASE)
 
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """All entries of a file."""
+    """Yield the entries of a file."""
     for number, line in enumerate(lines, 1):
         where = f"line {number}"
         words = _COMMENT.sub("", line).split()

@@ -64,7 +64,7 @@ _read_indicator = msgspec.json.Decoder(_Indicator).decode
 
 
 def entries(bundle: Bundle) -> Iterator[Entry]:
-    """All entries; one object may hold several."""
+    """Yield the entries of a bundle; one object may hold several."""
     for number, raw in enumerate(bundle.objects):
         where = f"objects[{number}]"
         try:

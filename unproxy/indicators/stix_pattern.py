@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
 
 
 def comparisons(pattern: str) -> list[Comparison]:
-    """The values of a pattern, any of which is enough. Raises Unfit."""
+    """Return the comparisons of a pattern, any of which matches it. Raises Unfit."""
     if len(pattern) > PATTERN_CHARS_MAX:
         raise Unfit(Why.UNREADABLE, f"a pattern of {len(pattern)} characters; at most {PATTERN_CHARS_MAX}")
     return _Pattern(list(_tokens(pattern))).whole()
@@ -68,7 +68,7 @@ class _Pattern:
         self._found: list[Comparison] = []
 
     def whole(self) -> list[Comparison]:
-        """All of it."""
+        """Parse the whole pattern."""
         self._observations(0)
         if self._at < len(self._tokens):
             raise self._wrong()

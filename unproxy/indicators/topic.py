@@ -40,7 +40,7 @@ class Board:
         partitions_of(settings, self._topic)
 
     def latest(self, form: Callable[[bytes], T]) -> dict[bytes, T]:
-        """Something made of each value, by key, as the topic is now. Raises KafkaAway, and Stopped."""
+        """Return `form` of the latest value of each key. Raises KafkaAway, Stopped."""
         found: dict[bytes, T] = {}
         for key, value in self._read():
             if value:
@@ -50,12 +50,12 @@ class Board:
         return found
 
     def indicators(self) -> list[Indicator]:
-        """All indicators, by value."""
+        """Return all indicators, sorted by value."""
         known = [one for one in self._known() if isinstance(one, Indicator)]
         return sorted(known, key=lambda one: (one.value, one.id))
 
     def suppressions(self) -> list[Suppression]:
-        """All suppressions, those first that end first."""
+        """Return all suppressions, sorted by their end."""
         known = [one for one in self._known() if isinstance(one, Suppression)]
         return sorted(known, key=lambda one: (one.until, one.id))
 

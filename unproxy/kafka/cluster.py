@@ -48,7 +48,7 @@ def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetada
 
 
 def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
-    """The partitions of a topic. Raises KafkaAway, or Fixable when it has no such topic."""
+    """Return the partitions of a topic. Raises KafkaAway, or Fixable if the topic does not exist."""
     _, seen = ask(settings, secs_max)
     if topic not in seen.topics:
         raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")

@@ -44,11 +44,11 @@ class Pid:
 
     @classmethod
     def of(cls, number: int) -> Pid:
-        """The process that has this number now. Raises psutil.NoSuchProcess."""
+        """Return the process that has this PID now. Raises psutil.NoSuchProcess."""
         return cls(number, psutil.Process(number).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process while it lives."""
+        """Return the process; None if it has ended."""
         try:
             found = psutil.Process(self.number)
             same = abs(found.create_time() - self.started) <= STARTED_SECS_SLACK
@@ -68,7 +68,7 @@ class Running:
     parts: dict[str, Pid] = field(default_factory=dict)
 
     def alive(self) -> bool:
-        """Whether that `up` still runs."""
+        """Return whether that `up` still runs."""
         return self.up.process() is not None
 
 
@@ -107,7 +107,7 @@ class Folder:
         return self.path / "lock"
 
     def has_tables(self) -> bool:
-        """Whether an engine ever ran here."""
+        """Return whether an engine ever ran here."""
         return self.clickhouse.is_dir()
 
     def make(self) -> None:
@@ -126,7 +126,7 @@ class Folder:
             raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
 
     def read(self) -> Running | None:
-        """What the last `up` wrote down, whether it still runs or not; None in a folder of another user, which proves nothing."""
+        """Return what the last `up` recorded, running or not; None in a folder of another user, which is not trusted."""
         try:
             if self.path.stat().st_uid != os.geteuid():
                 return None
@@ -137,14 +137,14 @@ class Folder:
             return None
 
     def write(self, running: Running) -> None:
-        """Renew up.json in one step, so that no reader sees half of it."""
+        """Replace up.json atomically, so that no reader sees half of it."""
         fresh = self._record.with_suffix(".new")
         with private_files():
             fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
         fresh.replace(self._record)
 
     def forget(self) -> None:
-        """Nothing runs here any more."""
+        """Delete up.json, as nothing runs here any more."""
         self._record.unlink(missing_ok=True)
 
     def holder(self) -> str:

@@ -18,12 +18,12 @@ class Interrupts:
     _waiting: bool = False
 
     def listen(self) -> None:
-        """From now on each of the signals raises KeyboardInterrupt in the main thread."""
+        """Let each of the signals raise KeyboardInterrupt in the main thread."""
         for wanted in SIGNALS:
             signal.signal(wanted, self._heard)
 
     def ignore(self) -> None:
-        """We are ending already."""
+        """Ignore the signals, as the process is ending already."""
         for wanted in SIGNALS:
             signal.signal(wanted, signal.SIG_IGN)
 

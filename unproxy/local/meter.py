@@ -52,11 +52,11 @@ class Reading:
     """Rows as hunters see them."""
 
     def behind(self, topic: str) -> int:
-        """Messages of a topic that are not worked on yet."""
+        """Return the number of unprocessed messages of a topic."""
         return sum(max(0, end - self.committed.get(place, 0)) for place, end in self.end.items() if place[0] == topic)
 
     def reached(self, goal: Offsets) -> bool:
-        """Whether everything up to the goal was worked on."""
+        """Return whether all messages before the goal are processed."""
         return all(self.committed.get(place, 0) >= offset for place, offset in goal.items())
 
 

@@ -48,7 +48,7 @@ class Readiness:
         return "" if self._is_quiet(reading) else "writing"
 
     def _is_quiet(self, reading: Reading) -> bool:
-        """Whether nothing changed for some ticks: a rebalance takes partitions out of the book for a second or so."""
+        """Return whether nothing changed for some ticks: a rebalance removes partitions from the book for about a second."""
         state = (
             {place: end for place, end in reading.end.items() if place[0] in self.results},
             reading.book.get("read"),

@@ -62,12 +62,12 @@ class Up:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        """Nothing runs yet."""
+        """Create the supervisor; nothing runs yet."""
         self.running = Running(Pid.of(os.getpid()))
         self.supervisor = Supervisor(warn=self.warn, changed=self._write_down)
 
     def run(self) -> int:
-        """Everything; gives the exit code."""
+        """Run from start to stop; return the exit code."""
         with (
             private_files(),
             self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: notify(f"waiting for {who} …")),
@@ -232,7 +232,7 @@ def notify(text: str) -> None:
 
 
 def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
-    """The files that were given, checked; the sample where none were, unless the folder holds the user's own data."""
+    """Return the given files, checked; without any the sample, unless the folder holds the user's own data."""
     mark = folder.path / "sample"
     if given:
         wiring.sources(given)

@@ -53,7 +53,7 @@ class Outputs:
                 yield cls(stack.enter_context(_create(Path(rows))) if rows else None, *files)
 
     def write(self, made: Output) -> None:
-        """What a pipeline made, one a line."""
+        """Write the output of a pipeline as JSON lines."""
         if self.rows:
             self.rows.writelines(printable_json(row) + b"\n" for row in made.network_events)
         if self.events:
@@ -71,7 +71,7 @@ class Outputs:
 
 
 def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
-    """Raises Fixable for an output that is also read, or written to as another one: its content would be lost."""
+    """Raise Fixable for an output that is also an input or another output: its content would be lost."""
     written = [path.resolve() for path in outputs if path is not None and not path.is_char_device()]
     for path in written:
         if written.count(path) > 1:
@@ -81,7 +81,7 @@ def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
 
 
 def as_object(reject: Reject) -> dict[str, str]:
-    """A reject as JSON can carry it."""
+    """Return a reject as an object for JSON."""
     return {
         "reason": str(reject.reason),
         "detail": reject.detail,
@@ -131,7 +131,7 @@ class Summary:
         return f"none of the lines could be read ({kinds}); the first one, as {first.dialect}: {first.detail}"
 
     def as_object(self) -> dict[str, object]:
-        """As `--summary` writes it."""
+        """Return the object that `--summary` writes."""
         return {
             "read": self.flat["read"],
             "dialects": self.dialects,
@@ -149,12 +149,12 @@ class Summary:
         }
 
     def write(self, path: Path) -> None:
-        """As JSON, for programs."""
+        """Write it as JSON."""
         with _create(path) as file:
             file.write(json.dumps(self.as_object(), indent=2).encode() + b"\n")
 
     def in_words(self) -> list[str]:
-        """As lines for people."""
+        """Return it as lines of text."""
         by = self.by_kind
         read, seconds = self.flat["read"], max(self.seconds, 1e-6)
         return [
@@ -182,7 +182,7 @@ def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
 
 
 def run(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
-    """Every line of the files, merged as they would have arrived, through one pipeline, or through that of each judge.
+    """Pass the lines of the files, merged by arrival, through one pipeline, or through that of each judge.
 
     Outputs and summary are the first one's. Raises SourceError, Fixable.
     """

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def world_of(**values: Any) -> WorldSettings:
-    """The settings of a world. Raises Fixable for one that cannot be."""
+    """Return the settings of a world. Raises Fixable for invalid ones."""
     from producers.simulation import WorldError, WorldSettings
 
     try:

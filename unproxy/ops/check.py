@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 
 def everything(settings: Settings) -> Iterator[Finding]:
-    """All findings."""
+    """Yield all findings."""
     yield Finding(True, "settings: every key is known and every value fits")
     yield from _identity(settings)
     yield from _grants(settings)

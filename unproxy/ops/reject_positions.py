@@ -57,7 +57,7 @@ class Wanted:
         return not (self.device or self.since_ms)
 
     def fits(self, rejected: Rejected) -> bool:
-        """Whether this one is wanted."""
+        """Return whether this reject is selected."""
         return (
             self.reason in (ANY, rejected.reason)
             and self.dialect in (ANY, rejected.dialect)
@@ -67,7 +67,7 @@ class Wanted:
 
 
 def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
-    """Why it is not replayed, whatever was mended; "" if it is."""
+    """Return why it is not replayed; "" if it is."""
     if rejected.reason == Reason.NOT_ALLOWED and wanted.reason != Reason.NOT_ALLOWED:
         return (
             f"its sender may not write it; to publish it all the same, name its reason: --reason {Reason.NOT_ALLOWED}"
@@ -95,7 +95,7 @@ class Replayed:
 
     @classmethod
     def read(cls, offset: int, metadata: str) -> Replayed:
-        """From what Kafka keeps; a negative offset is none."""
+        """Parse the committed offset and metadata; a negative offset is none."""
         marks = {(ANY, ANY): offset} if offset > 0 else {}
         try:
             for reason, dialect, mark in msgspec.json.decode(metadata or "[]", type=list[tuple[str, str, int]]):
@@ -105,7 +105,7 @@ class Replayed:
         return cls(marks)
 
     def written(self) -> tuple[int, str]:
-        """Offset and metadata to commit. Where there is no room for all marks the lowest are forgotten: replayed again."""
+        """Return offset and metadata to commit. Without room for all marks the lowest are dropped: replayed again."""
         everything = self.marks.get((ANY, ANY), 0)
         narrow = sorted(
             (mark, *choice)
@@ -119,15 +119,15 @@ class Replayed:
             del narrow[0]
 
     def before(self, reason: str, dialect: str) -> int:
-        """The offset before which all rejects of a reason and dialect were replayed; each may be ANY."""
+        """Return the offset before which all rejects of a reason and dialect were replayed; each may be ANY."""
         reasons = (reason,) if reason == Reason.NOT_ALLOWED else (reason, ANY)
         return max(self.marks.get((one, kind), 0) for one in reasons for kind in (dialect, ANY))
 
     def has(self, rejected: Rejected) -> bool:
-        """Whether this one was replayed already."""
+        """Return whether this reject was replayed already."""
         return rejected.offset < self.before(rejected.reason, rejected.dialect)
 
     def advance(self, wanted: Wanted, offset: int) -> None:
-        """All that are wanted before this offset were replayed."""
+        """Record that all selected rejects before this offset were replayed."""
         choice = wanted.reason, wanted.dialect
         self.marks[choice] = max(offset, self.marks.get(choice, 0))

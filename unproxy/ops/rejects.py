@@ -119,7 +119,7 @@ class Replay:
             self._consumer.close()
 
     def _spans(self) -> Iterator[tuple[int, tuple[int, int]]]:
-        """From where to where each partition is to be read."""
+        """Yield the range of offsets to read of each partition."""
         places = [TopicPartition(self._rejects, partition) for partition in self._partitions]
         for place in self._wait.retried(self._committed, places):
             marks = self._marks[place.partition] = Replayed.read(place.offset, place.metadata or "")
@@ -129,7 +129,7 @@ class Replay:
                 yield place.partition, (begin, high)
 
     def _chunks(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[list[Rejected]]:
-        """What lies in these spans, some at a time; in order within a partition."""
+        """Yield the rejects of these ranges in chunks, in order within a partition."""
         left = {partition: end for partition, (_, end) in spans.items()}
         self._consumer.assign([TopicPartition(self._rejects, part, begin) for part, (begin, _) in spans.items()])
         chunk: list[Rejected] = []
@@ -241,7 +241,7 @@ _TRY_AGAIN = "what was replayed so far is remembered, start again to go on"
 
 
 def group_of(settings: Settings) -> str:
-    """The consumer group whose offsets remember what was replayed."""
+    """Return the consumer group whose offsets record what was replayed."""
     return f"{settings.worker.group}-rejects-replay"
 
 
@@ -270,7 +270,7 @@ def _rejected(message: Message) -> Rejected:
 
 
 def _raise_first(places: Sequence[TopicPartition]) -> None:
-    """What went wrong with a partition is in its answer."""
+    """Raise the first error of a partition in an answer."""
     for place in places:
         if place.error is not None:
             raise KafkaException(place.error)

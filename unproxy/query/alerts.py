@@ -41,7 +41,7 @@ class Wanted:
     """By its ID or its value."""
 
     def has(self, alert: Row) -> bool:
-        """Whether this is one of them."""
+        """Return whether an alert is selected."""
         named = alert.get("DeviceId"), alert.get("DeviceName")
         return (
             (not self.device or not {self.device, self.device.lower()}.isdisjoint(named))
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
-    """The latest alerts of the table in time order; withdrawn ones are left out."""
+    """Return the latest alerts of the table in time order, without withdrawn ones."""
     conditions = ["Count > 0"]
     if wanted.device:
         conditions.append(OF_DEVICE)
@@ -155,14 +155,14 @@ def followed(
 
 
 def destination(alert: Row) -> str:
-    """Where to, and through which proxy, unless that is what the alert is about."""
+    """Return the destination and its proxy, unless the alert is about the proxy."""
     domain, hosts, proxy = alert["DestinationDomain"], alert["DestinationHosts"][:HOSTS_SHOWN], alert["ProxyIP"]
     asked = f" ({', '.join(hosts)})" if hosts and hosts != [domain] else ""
     return f"{domain}{asked}" + (f" through {proxy}" if proxy and proxy != domain else "")
 
 
 def line(alert: Row) -> str:
-    """One alert as one line."""
+    """Return an alert as one line."""
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
     parts = [
@@ -183,18 +183,18 @@ def line(alert: Row) -> str:
 
 
 def counted(alert: Row) -> str:
-    """How often; of the kinds that are about ways, how many connections."""
+    """Return how often it occurred; for alerts about routes the number of connections."""
     count, what = alert["Count"], "connection" if alert["Kind"] in COUNTS_CONNECTIONS else "request"
     return f"{count:,} {what}{'' if count == 1 else 's'}" if count else "withdrawn"
 
 
 def outcome(alert: Row) -> str:
-    """What became of the latest request, and in which mode; the topic may still hold alerts without it."""
+    """Return the outcome of the latest request and the mode; "" for old alerts without it."""
     return f"{alert['Outcome']}, mode {alert['ProtectionMode']}" if alert.get("Outcome") else ""
 
 
 def indicator(alert: Row) -> str:
-    """The indicator that an alert stands on."""
+    """Return the indicator of an alert."""
     if not alert.get("IndicatorId"):
         return ""
     partly = " (only its host is seen)" if alert["IndicatorMatch"] == HOST_ONLY else ""
@@ -202,7 +202,7 @@ def indicator(alert: Row) -> str:
 
 
 def suppression(alert: Row) -> str:
-    """Who suppresses it, until when and why."""
+    """Return who suppresses it, until when and why."""
     if not alert.get("SuppressedBy"):
         return ""
     until = short_time(alert["SuppressedUntil"])[:19]
@@ -210,5 +210,5 @@ def suppression(alert: Row) -> str:
 
 
 def short_time(time: object) -> str:
-    """A time of a row to the millisecond."""
+    """Return a time of a row, cut to milliseconds."""
     return str(time).replace("T", " ").removesuffix("Z")[:23]

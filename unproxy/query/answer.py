@@ -29,7 +29,7 @@ class Table:
 
 
 def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
-    """The first rows of an answer, with the names of its columns."""
+    """Return the first rows of an answer, with the names of its columns."""
     output = "JSONCompactEachRowWithNames"
     lines = client.lines(text, output=output, settings={**READ_ONLY, **JSON_SETTINGS, **settings})
     try:
@@ -66,7 +66,7 @@ def show(
 
 
 def remarks(answer: Table, hidden: list[str]) -> list[str]:
-    """What a reader of the table should know."""
+    """Return the remarks for a reader of the table."""
     notes = []
     if not answer.rows:
         notes.append("no rows")

@@ -69,7 +69,7 @@ class Client:
     ca_file: str = ""
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """The answer to a question in SQL; `parameters` fill its {name:Type}."""
+        """Return the rows of a query in SQL; `parameters` fill its {name:Type}."""
         settings = {"date_time_output_format": "iso", **JSON_SETTINGS}
         lines = self.lines(sql, output="JSONEachRow", settings=settings, parameters=parameters)
         return [json.loads(line) for line in lines]
@@ -82,7 +82,7 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Iterator[bytes]:
-        """The answer in one of ClickHouse's formats, line by line as it comes."""
+        """Yield the answer in one of ClickHouse's formats, line by line as it arrives."""
         rest = b""
         for chunk in self.chunks(text, output=output, settings=settings, parameters=parameters):
             *whole, rest = (rest + chunk).split(b"\n")
@@ -98,7 +98,7 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Generator[bytes, None, None]:
-        """The answer as it comes over the wire."""
+        """Yield the answer in chunks as it arrives."""
         # The dialect goes last: an engine that sets them one by one must read the others in plain SQL.
         query = {"default_format": output, **_parameters(parameters), **(settings or {})}
         if self.database:
@@ -172,7 +172,7 @@ def _field(text: str) -> str:
 
 
 def readable(error: str) -> str:
-    """An engine's error as one line a person can read."""
+    """Return an engine's error as one readable line."""
     text = _SUFFIX.sub("", error.strip())
     text = _PREFIX.sub("", text)
     text = " ".join(_EXPECTED.sub("", text).split())
@@ -182,7 +182,7 @@ def readable(error: str) -> str:
 
 
 def of_settings(settings: Settings) -> Client:
-    """A client for the user's own ClickHouse."""
+    """Return a client of the ClickHouse of these settings."""
     clickhouse = settings.clickhouse
     return Client(
         clickhouse.url,

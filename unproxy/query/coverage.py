@@ -114,7 +114,7 @@ def answer(
 
 
 def stretches(spans: Iterable[Span]) -> list[Span]:
-    """Spans put together where less than five minutes lie between them."""
+    """Merge spans with less than five minutes between them."""
     joined: list[Span] = []
     for first, last in sorted(spans):
         if joined and first - joined[-1][1] < QUIET:
@@ -142,7 +142,7 @@ _GAPS = (
 
 
 def lines(found: Answer) -> list[str]:
-    """The answer for people."""
+    """Return the answer as lines of text."""
     lines_ = [f"{found.device} from {_clock(found.since)} to {_clock(found.until)} (UTC): {found.verdict}"]
     names = [f"{presence.dialect} {presence.sensor}".rstrip() for presence in found.presences]
     width = min(max(map(len, names), default=0), NAME_CHARS_MAX)
@@ -159,7 +159,7 @@ def lines(found: Answer) -> list[str]:
 
 
 def gap_line(row: Row) -> str:
-    """One gap in words."""
+    """Return a gap in words."""
     place = f"between {_shown(row['FromTime'])} and {_shown(row['ToTime'])}"
     if row["Kind"] == GapKind.SILENCE:
         end = f"to {_shown(row['ToTime'])}" if row["ToTime"] else "on, it still is"
@@ -171,7 +171,7 @@ def gap_line(row: Row) -> str:
 
 
 def as_objects(found: Answer) -> list[dict[str, Any]]:
-    """The answer for programs: one object a sensor; what concerns the device is in each."""
+    """Yield the answer as one object per sensor; facts about the device are in each."""
     return [
         {
             "DeviceName": found.device,

@@ -8,7 +8,7 @@ NAMES_SHOWN = 20
 
 
 def never_seen(client: Client, device: str) -> str:
-    """That nothing is known of this device, and which there are; "" when something is."""
+    """Return that a device is unknown, with the known ones; "" for a known one."""
     seen = client.rows(
         f"SELECT 1 FROM (SELECT DeviceId FROM DeviceCoverage WHERE {OF_DEVICE} LIMIT 1 UNION ALL "
         f"SELECT DeviceId FROM DeviceNetworkEvents WHERE {OF_DEVICE} LIMIT 1)",

@@ -55,7 +55,7 @@ class Known:
 
 
 def find(client: Client, identity: str) -> Known:
-    """Everything about a row, connection or alert, by its ID or the beginning of it. Raises Fixable unless one fits."""
+    """Find all rows of a row, connection or alert by its ID or the beginning of it. Raises Fixable unless exactly one matches."""
     if len(identity) < PREFIX_CHARS_MIN:
         raise Fixable(f'"{identity}" is too short; give at least {PREFIX_CHARS_MIN} characters of an ID')
     asked = {"id": identity}
@@ -127,7 +127,7 @@ def decided(row: Row) -> str:
 
 
 def report(known: Known) -> Iterator[str]:
-    """Everything for people, section by section."""
+    """Yield the findings as lines of text, section by section."""
     for title, rows in (("Connection", known.connection), ("Destination", known.destinations)):
         for row in rows:
             yield from _section(f"{title} {row['RecordId']}", row)

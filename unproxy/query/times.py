@@ -13,7 +13,7 @@ OVER_MIDNIGHT_MAX = timedelta(hours=12)
 
 
 def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
-    """A time; of a time of day the latest one, or that of another time's day, or soon after its midnight. Raises ValueError."""
+    """Parse a time; a time of day is the latest one, or that of the day of another time. Raises ValueError."""
     try:
         of_day = time.fromisoformat(text)
     except ValueError:

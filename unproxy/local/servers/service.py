@@ -68,11 +68,11 @@ class Service(ABC):
 
     @abstractmethod
     def _is_ours(self, command: list[str]) -> bool:
-        """Whether a running process with this command line is the server of this folder."""
+        """Return whether a running process with this command line is the server of this folder."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether the server does its work now."""
+        """Return whether the server answers now."""
 
     @property
     def port(self) -> int:
@@ -130,7 +130,7 @@ class Service(ABC):
         self._end(signal.SIGKILL, 0)
 
     def _end(self, how: signal.Signals, timeout_secs: float) -> bool:
-        """Whether it ended by itself, or was over already."""
+        """Send the signal and wait; return whether it ended in time or had ended before."""
         process, self._process = self._process, None
         if process is None or not _alive(process):
             return True
@@ -174,7 +174,7 @@ class Service(ABC):
         return _number_in(self._port_file)
 
     def _choose_port(self) -> int:
-        """The port asked for, or the one it had the last time, or any free one."""
+        """Return the requested port, else the last one, else any free one."""
         asked = self._asked_port or self._port
         if asked:
             _raise_if_taken(asked, self.name)
@@ -251,7 +251,7 @@ def make_private(folder: Path) -> None:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files made meanwhile, and all that processes started meanwhile ever make, are for their owner only."""
+    """Create files within the context for their owner only, also in the processes started there."""
     before = os.umask(0o077)
     try:
         yield
@@ -261,7 +261,7 @@ def private_files() -> Iterator[None]:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """One at a time, over all processes."""
+    """Hold a lock over all processes."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -271,7 +271,7 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -300,7 +300,7 @@ def _raise_if_taken(port: int, name: str) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Whether it runs; a dead child of ours is laid to rest."""
+    """Return whether a process runs; reap it if it is a dead child."""
     try:
         if not process.is_running():
             return False

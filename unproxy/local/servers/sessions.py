@@ -109,7 +109,7 @@ class Sessions:
                 raise _as_request_error(error) from None
 
     def _failed_inserts(self) -> str:
-        """Grows with each insert that failed while its rows were stored: disk full, too many parts, no memory.
+        """Return a count of the inserts that failed while their rows were stored: disk full, too many parts, no memory.
 
         The library's streaming insert does not report those (chdb 4.4) and would have them taken for done. The number is
         the whole engine's, so an insert beside one that failed may be reported as failed as well: better written twice,
@@ -204,7 +204,7 @@ def _query(connection: Connection, request: Request, text: bytes, *, is_insert: 
 
 
 def _until(size: int, pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, at least `size` of them where there are as many, and the rest."""
+    """Return the first bytes, at least `size` if there are as many, and the rest."""
     head: list[bytes] = []
     held = 0
     while held < size and (piece := next(pieces, None)) is not None:
