@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from common.consumer_settings import group_config
 from common.kafka import what_to_do
+from common.throttle import Throttle
 from schemas.settings import ForwardSettings, KafkaSettings, SinkSettings
 from sinks.base import SinkRefused
 from sinks.writer import WARN_SECS
@@ -45,7 +45,7 @@ class GroupMember:
         """The group assigned its partitions, possibly none."""
         self._bootstrap = kafka.bootstrap
         self._part, self._section, self._name = part, section, settings.name
-        self._warned_at = -WARN_SECS
+        self._throttle = Throttle(WARN_SECS)
         self._stop = threading.Event()
         self._consumer = Consumer({**group_config(kafka, settings), "error_cb": self._on_error, "on_commit": on_commit})
 
@@ -81,9 +81,7 @@ class GroupMember:
             self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
 
     def _warn(self, what: str, error: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= WARN_SECS:
-            self._warned_at = now
+        if self._throttle.due():
             log.warning(what, extra={"error": error})
 
 

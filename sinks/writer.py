@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from common.throttle import Throttle
 from sinks.base import RowsRefused, Sink, SinkBusy, SinkRefused
 from sinks.batch import Batch, Message, token
 from sinks.counters import Written
@@ -64,7 +65,7 @@ class Writer:
         self.failed_at = float("-inf")
         """Monotonic time of the last failed write."""
         self._refused_in_a_row = 0
-        self._warned_at = -WARN_SECS
+        self._throttle = Throttle(WARN_SECS)
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._held: list[Batch] = []
         self._changed = changed
@@ -180,10 +181,8 @@ class Writer:
             self._commit(batch)
 
     def _log(self, level: int, what: str, batch: Batch, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned_at < WARN_SECS:
+        if not self._throttle.due():
             return
-        self._warned_at = now
         log.log(
             level, what, extra={"topic": batch.topic, "rows": batch.rows, "retries": self.retries, "error": str(error)}
         )

@@ -17,7 +17,6 @@ import io
 import json
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
@@ -63,22 +62,6 @@ def printable_json(line: bytes) -> bytes:
 def notify(message: str) -> None:
     """Write one line about the work to stderr."""
     typer.echo(f"unproxy: {printable(message)}", err=True)
-
-
-class Throttle:
-    """Limits how often a command reports its progress."""
-
-    def __init__(self, secs: float = NOTIFY_SECS) -> None:
-        self._secs = secs
-        self._reported_at = time.monotonic()
-
-    def due(self) -> bool:
-        """Return whether `secs` have passed since the last report; if so, the next interval begins."""
-        now = time.monotonic()
-        if now - self._reported_at < self._secs:
-            return False
-        self._reported_at = now
-        return True
 
 
 def colored(text: str, color: str, *, err: bool = False) -> None:

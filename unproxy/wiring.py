@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
+from common.throttle import Throttle
 from schemas.events import Reason, Reject
 from schemas.logins import masked
 from schemas.settings import Settings
@@ -201,13 +202,11 @@ def grant_problems(settings: Settings) -> Iterator[str]:
 
 def report_to(file: Path | None) -> Callable[[Report], None]:
     """Return a callback that logs the progress every REPORT_SECS and writes each report to a file, if given."""
-    due = 0.0
+    throttle = Throttle(REPORT_SECS)
 
     def progress(report: Report) -> None:
-        nonlocal due
         _write_report(file, report, finished=False)
-        if time.monotonic() >= due:
-            due = time.monotonic() + REPORT_SECS
+        if throttle.due():
             log.info(
                 "publishing",
                 extra={

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from common.throttle import Throttle
 from sinks.base import SinkBusy
 from sinks.forward.pending import PendingAlerts
 from sinks.forward.queues import Item
@@ -40,7 +41,7 @@ class Sender(threading.Thread):
         self._target = target
         self._reroute = reroute
         self._retry_secs_max = retry_secs_max
-        self._warned_at = -WARN_SECS
+        self._throttle = Throttle(WARN_SECS)
 
     def run(self) -> None:
         """Send until there are no more messages because the forwarder stops."""
@@ -93,14 +94,12 @@ class Sender(threading.Thread):
             self._log(logging.WARNING, "receiver takes nothing, will retry", item, reply)
 
     def _recovered(self) -> None:
-        if self.failing_since is not None and self._warned_at >= self.failing_since:
+        if self.failing_since is not None and self._throttle.reported_at >= self.failing_since:
             log.info("receiver takes alerts again", extra={"target": self._target.name})
         self.failing_since = self.answer = None
 
     def _log(self, level: int, what: str, item: Item, reply: Reply) -> None:
-        now = time.monotonic()
-        if now - self._warned_at < WARN_SECS:
+        if not self._throttle.due():
             return
-        self._warned_at = now
         facts = {"target": self._target.name, "alert": item.line[1], "version": item.version, "reply": reply.text}
         log.log(level, what, extra={**facts, "waiting": self._pending.waiting})

@@ -29,6 +29,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from common.exporter import Family, one
 from common.kafka import client_config, what_to_do
+from common.throttle import Throttle
 from schemas import metrics
 from schemas.indicator_topic import INDICATOR_MARK, PARTITION, Removed, read
 from schemas.indicators import Indicator
@@ -207,13 +208,12 @@ class _Trouble:
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._bootstrap, self._topic = kafka.bootstrap, topic
         self._error: KafkaError | None = None
-        self._logged_at = float("-inf")
+        self._throttle = Throttle(LOG_SECS)
 
     def note(self, error: KafkaError) -> None:
         """Record an error of a request that will be retried."""
         self._error = error
-        if time.monotonic() - self._logged_at >= LOG_SECS:
-            self._logged_at = time.monotonic()
+        if self._throttle.due():
             log.warning(
                 "indicators cannot be read at the moment, what is known stays", extra={"error": self.in_words()}
             )

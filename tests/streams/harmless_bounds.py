@@ -117,10 +117,10 @@ HARMLESS = {
         inputs.http_answer_secs_max
     """,
     "what is logged, shown or exported, not rows": """
-        streams.worker.indicator_feed NOTIFY_SECS
+        streams.worker.indicator_feed LOG_SECS
         streams.worker.guards.reject_guard EXAMPLE_CHARS_MAX
         streams.worker.logs PAUSE_SECS
-        streams.worker.startup NOTIFY_SECS
+        streams.worker.startup LOG_SECS
         producers.sensor.http.observer TELL_SECS
         producers.sensor.enforce.deny_list TOLD_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX

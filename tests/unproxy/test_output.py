@@ -40,8 +40,9 @@ WRITES = {
 PROGRAM = """
 import logging, sys, typer
 from unproxy import telemetry
+from common.throttle import Throttle
 from unproxy.offline import replay as replaying
-from unproxy.output import Throttle, colored, guard
+from unproxy.output import colored, guard
 from unproxy.local.progress import Progress
 text = sys.argv[1]
 guard()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.throttle import Throttle
 from unproxy.options import DataOption, Shape, ShapeOption, example, state_of
-from unproxy.output import Throttle, notify, printable
+from unproxy.output import NOTIFY_SECS, notify, printable
 
 if TYPE_CHECKING:
     from unproxy.ops.damage import Part, Progress
@@ -79,7 +80,7 @@ def _write(part: Part, dry_run: bool, shape: Shape) -> None:
 
 def _progress(table: str) -> Progress:
     """Report at a limited rate how many parts were checked."""
-    throttle = Throttle()
+    throttle = Throttle(NOTIFY_SECS, at_once=False)
 
     def report(number: int, of: int) -> None:
         if throttle.due():

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from common.throttle import Throttle
 from schemas.indicator_input import Refused
 from schemas.indicator_topic import key_of, value_of
 from schemas.indicator_values import Why
 from unproxy.indicators.reading import Found
 from unproxy.indicators.topic import Board
-from unproxy.output import Throttle
+from unproxy.output import NOTIFY_SECS
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ def carry(entries: Iterable[Found], board: Board | None, notify: Callable[[str],
     """Publish new entries; without a board only count them. Raises Fixable, KafkaAway, Failed, Stopped."""
     account = Account()
     known = board.latest(hash) if board is not None else {}
-    throttle = Throttle()
+    throttle = Throttle(NOTIFY_SECS, at_once=False)
     for found in entries:
         if board is not None:
             board.wait.check_stop()

@@ -14,10 +14,11 @@ from glob import glob
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from common.throttle import Throttle
 from schemas.events import Reject
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Fixable
-from unproxy.output import Throttle, below, printable_json
+from unproxy.output import below, printable_json
 
 if TYPE_CHECKING:
     from streams.pipeline import Output
@@ -250,7 +251,7 @@ class Progress:
     def __init__(self, write: Callable[[str], object] | None) -> None:
         self._write = write
         self._begun = time.monotonic()
-        self._throttle = Throttle(PROGRESS_SECS)
+        self._throttle = Throttle(PROGRESS_SECS, at_once=False)
         self._shown = False
 
     @classmethod

@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from common.throttle import Throttle
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from unproxy.errors import Failed, Fixable
 from unproxy.kafka.cluster import partitions_of
-from unproxy.output import Throttle
 from unproxy.wiring import REPORT_SECS, report_to
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
 
 
 def _log_lines() -> Callable[[int], None]:
-    throttle = Throttle(REPORT_SECS)
+    throttle = Throttle(REPORT_SECS, at_once=False)
 
     def progress(lines: int) -> None:
         if throttle.due():

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from common.kafka import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
+from common.throttle import Throttle
 from schemas.events import Reason
 from schemas.settings import Settings
 from schemas.topics import (
@@ -33,7 +34,7 @@ from schemas.topics import (
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import kafka_client_config, partitions_of
 from unproxy.ops.reject_positions import Rejected, Replayed, Wanted, why_left
-from unproxy.output import Throttle
+from unproxy.output import NOTIFY_SECS
 from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, KafkaWait
 
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
@@ -68,7 +69,7 @@ class Replay:
     ) -> None:
         self._wanted, self._again, self._dry_run = wanted, again, dry_run
         self._notify = notify
-        self._throttle = Throttle()
+        self._throttle = Throttle(NOTIFY_SECS, at_once=False)
         self._bootstrap = settings.kafka.bootstrap
         self._wait = KafkaWait(self._bootstrap, _TRY_AGAIN)
         self._rejects, self._telemetry = topic_name(settings, REJECTS), topic_name(settings, TELEMETRY)

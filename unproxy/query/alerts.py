@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.throttle import Throttle
 from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
 
@@ -112,12 +112,10 @@ def followed(
     topic = topic_name(settings, BLOCK_ALERTS)
     start = OFFSET_BEGINNING if from_start else OFFSET_END
     bootstrap = settings.kafka.bootstrap
-    notified_at = -NOTIFY_SECS
+    throttle = Throttle(NOTIFY_SECS)
 
     def notify_seldom(message: str) -> None:
-        nonlocal notified_at
-        if time.monotonic() - notified_at >= NOTIFY_SECS:
-            notified_at = time.monotonic()
+        if throttle.due():
             notify(message)
 
     def on_error(error: KafkaError) -> None:
