@@ -1,4 +1,4 @@
-"""Makers: each names only what its test is about. Times are seconds after `T0`; one device, one proxy unless said."""
+"""Makers of events: a call names only what its test is about. Times are seconds after `T0`; device and proxy have defaults."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ FLOW = "77"
 
 
 def micros(seconds: float) -> int:
-    """Seconds after T0 as an event's time."""
+    """Return an event's time, from seconds after T0."""
     return T0 * MICROS + round(seconds * MICROS)
 
 
 def tuple_of(port: int = PORT, flow: str = FLOW, remote: str = PROXY, remote_port: int = PROXY_PORT) -> Flow:
-    """A 5-tuple, client first."""
+    """Make a 5-tuple, client first."""
     return flow_of(CLIENT, port, remote, remote_port, flow)
 
 
@@ -77,7 +77,7 @@ def connection(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> ConnectionOpened:
-    """The endpoint's own record of a connection."""
+    """Make the endpoint's record of a connection."""
     start = micros(at)
     return ConnectionOpened(
         DEVICE,
@@ -106,7 +106,7 @@ def request(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> HttpExchange:
-    """An HTTP request: CONNECT for `host:port`, GET for anything with a scheme or a leading slash."""
+    """Make an HTTP request: CONNECT for `host:port`, GET for anything with a scheme or a leading slash."""
     method = method or ("GET" if "/" in target else "CONNECT")
     place = tuple_of(port, flow, remote, remote_port)
     return HttpExchange(
@@ -124,7 +124,7 @@ def name(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> TlsName:
-    """A TLS server name."""
+    """Make a TLS server name."""
     return TlsName(
         DEVICE,
         micros(at),
@@ -150,7 +150,7 @@ def verdict(
     remote: str = PROXY,
     remote_port: int = PROXY_PORT,
 ) -> Verdict:
-    """Network protection judged a request; `method=""` judges a TLS name, given as `host`."""
+    """Make a verdict on a request; with `method=""` on a TLS name, given as `host`."""
     method = ("GET" if "/" in target else "CONNECT") if method is None else method
     place = tuple_of(port, flow, remote, remote_port)
     return Verdict(
@@ -186,7 +186,7 @@ def flow_end(
     sent: int = 10,
     received: int = 20,
 ) -> FlowSummary:
-    """The network sensor's summary of a flow."""
+    """Make the network sensor's flow summary."""
     return FlowSummary(
         DEVICE,
         micros(at),
@@ -213,7 +213,7 @@ def process_verdict(
     port: int = 0,
     number: int = 0,
 ) -> ProcessVerdict:
-    """Network protection judged a request of a process, on a connection that it does not name."""
+    """Make a verdict of network protection that names the process and no connection."""
     return ProcessVerdict(
         DEVICE,
         micros(at),
@@ -239,7 +239,7 @@ def program(
     guid: str = "",
     ended: float | None = None,
 ) -> ProcessStarted:
-    """A process's own record: its start at that time, known by its GUID, or with `ended` its end as well."""
+    """Make a process record: its start at that time, its GUID, and with `ended` its end."""
     start = micros(at)
     who = Process(
         pid, process, path, command_line, start, "jane", "CORP", parent_pid=1, parent_name="bash", sha256="ab" * 32,
@@ -250,7 +250,7 @@ def program(
 
 
 def program_end(at: float, *, guid: str, pid: int = 4711, process: str = "curl") -> ProcessStarted:
-    """A process's end, told without its start."""
+    """Make a record of a process's end, without its start."""
     return ProcessStarted(
         DEVICE, micros(at), Process(pid, process, guid=guid), micros(at), f"sysmon/5/{pid}/{at}", "sysmon"
     )
@@ -271,7 +271,7 @@ def proxy_line(
     user: str = "jane",
     number: int = 0,
 ) -> ProxyLogged:
-    """A proxy's own log of a request: CONNECT for `host:port`, GET for anything with a scheme."""
+    """Make an access-log entry: CONNECT for `host:port`, GET for anything with a scheme."""
     method = "GET" if "/" in target else "CONNECT"
     host, target_port, _ = absolute_target(target) if method == "GET" else (*split_authority(target, 0), "")
     begun = micros(at if started is None else started)
@@ -282,19 +282,19 @@ def proxy_line(
 
 
 def mode(at: float, mode: ProtectionMode, before: ProtectionMode | None = None) -> ModeChanged:
-    """The device's protection mode changed."""
+    """Make a change of the device's protection mode."""
     return ModeChanged(DEVICE, micros(at), mode, f"5007/{at}", "defender", before, ModeEvidence.DEFENDER_SETTING)
 
 
 def indicator(given: Given) -> Indicator:
-    """An indicator as a person gives it, normalised."""
+    """Make an indicator from what a person gives, normalised."""
     made = indicator_of(given, 0)
     assert not isinstance(made, Refused), made.in_words()
     return made
 
 
 def listing(*given: Given, modes: Sequence[str] = (), gap_secs: float = 0) -> Policy:
-    """Indicators, what the settings say of modes, and how long an alert's further versions wait."""
+    """Make a policy from indicators, modes of the settings, and the seconds between two versions of an alert."""
     indicators = IndicatorSet()
     for one in given:
         indicators.put(indicator(one))
@@ -308,7 +308,7 @@ _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event
 
 
 def line_of(event: Event) -> bytes:
-    """An event as a line of the dialect `EVENTS`: its class and its fields as JSON."""
+    """Encode an event as a line of the dialect `EVENTS`: its class and its fields as JSON."""
     return type(event).__name__.encode() + b" " + msgspec.json.encode(event)
 
 
@@ -318,11 +318,11 @@ def _event_of(line: bytes) -> Event:
 
 
 EVENTS = Dialect("events", _event_of, lambda _: 0, lambda _: DEVICE, "Events of tests", "Every event.", lambda _: False)
-"""Events themselves as lines, so that a test that names events goes through the pipeline like a sensor's lines."""
+"""A dialect whose lines are events, so that events of a test pass through the pipeline like a sensor's lines."""
 
 
 class World:
-    """One device before the pipeline: events in, the latest version of each row out.
+    """One device and its pipeline: events in, the latest version of each row out.
 
     The log's time is the latest event's, plus the seconds that the device was quiet.
     """
@@ -338,7 +338,7 @@ class World:
         self.verdicts: list[Row] = []
         self.alerts: list[Row] = []
         self.unconfirmed: list[Row] = []
-        """Alerts about proxies that are not in the settings: the proxy of these tests is not."""
+        """Alerts `unconfirmed_proxy`, kept apart because the proxy of these tests is not in the settings."""
         self.modes: list[Row] = []
 
     def _new_pipeline(self) -> Pipeline:
@@ -356,12 +356,12 @@ class World:
         return self._take(b"\n".join(map(line_of, events)), EVENTS.name)
 
     def wait(self, seconds: float) -> World:
-        """Let the log go on for `seconds` while the device sends nothing."""
+        """Advance the log by `seconds` while the device is silent."""
         self._log_ms += round(seconds * 1000)
         return self._take(b"", TICK_DIALECT)
 
     def wait_until(self, at: float) -> World:
-        """Let the log go on to a time while the device sends nothing."""
+        """Advance the log to a time while the device is silent."""
         return self.wait(at - (self._log_ms - T0 * 1000) / 1000)
 
     def finish(self) -> World:
@@ -394,39 +394,39 @@ class World:
 
     @property
     def device(self) -> Device:
-        """The state of the only device that has a name."""
+        """Return the state of the only named device."""
         (device,) = (device for name, device in self.pipeline.devices.items() if name)
         return device
 
     @property
     def timers(self) -> int:
-        """How many 5-tuples wait for a second of the device's clock."""
+        """Return how many 5-tuples have a timer on the device's clock."""
         waiting = (keys if isinstance(keys, dict) else {keys: None} for keys in self.device.timers.values())
         return sum(bool(key) and key != DEPARTED_TIMER for keys in waiting for key in keys)
 
     @property
     def rows(self) -> list[Row]:
-        """Latest versions, in the order of their first."""
+        """Return the latest versions, in the order of the first ones."""
         return latest(self.versions)
 
     @property
     def connections(self) -> list[Row]:
-        """Latest connection rows."""
+        """Return the latest connection rows."""
         return [row for row in self.rows if row["Layer"] == "connection"]
 
     @property
     def destinations(self) -> list[Row]:
-        """Latest destination rows."""
+        """Return the latest destination rows."""
         return [row for row in self.rows if row["Layer"] == "destination"]
 
     @property
     def counts(self) -> dict[str, int]:
-        """What became of the device's events, without counts of zero and of lines read."""
+        """Return the device's counts, without zeros and without lines read."""
         return {what: n for what, n in self.device.facts.counts.items() if n and what not in ("read", "parsed")}
 
 
 def as_row(encoded: bytes, kind: type[msgspec.Struct]) -> Row:
-    """A row with all its columns, those that were left out as their defaults. Raises on what is no column."""
+    """Decode a row with all its columns, defaults included. Raises on an unknown column."""
     unknown = json.loads(encoded).keys() - set(kind.__struct_fields__)
     assert not unknown, f"not columns of {kind.__name__}: {unknown}"
     row: Row = msgspec.to_builtins(msgspec.json.decode(encoded, type=kind))
@@ -441,7 +441,7 @@ def _defaults(kind: type[msgspec.Struct]) -> Row:
 
 
 def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
-    """Of rows with one identity the one with the highest version. Two that differ must not share a version."""
+    """Return for each identity the row with the highest version. Rows that differ must not share a version."""
     found: dict[object, Row] = {}
     for row in rows:
         old = found.get(row[key])
@@ -451,6 +451,6 @@ def latest(rows: Iterable[Row], key: str = "RecordId") -> list[Row]:
     return list(found.values())
 
 
-def settle(events: Sequence[Event], **settings: object) -> World:
-    """All events, one by one, and then all that waits."""
+def world_of(events: Sequence[Event], **settings: object) -> World:
+    """Return the world after these events, each in a message of its own, with everything decided."""
     return World(None, **settings).see(*events).finish()

@@ -1,4 +1,4 @@
-"""The sample: three hosts behind two proxies, recorded by Suricata and the kernel, with the truth from the proxies' own logs."""
+"""The sample: three hosts behind two proxies, recorded by Suricata and the kernel; the proxies' logs are the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEAR: int = MICROS // 2
 
 
 class SampleLine(NamedTuple):
-    """One line of the sample with what the publisher would say of it."""
+    """One line of the sample with the headers that the publisher adds."""
 
     at: int
     dialect: str
@@ -34,7 +34,7 @@ class SampleLine(NamedTuple):
 
 
 def sample(*, kernel: bool = True) -> list[SampleLine]:
-    """All lines as they would have arrived, with or without the kernel's records."""
+    """Return all lines in the order of arrival, with or without the kernel's records."""
 
     def lines(dialect: str, path: Path) -> Iterator[SampleLine]:
         known = dialects()[dialect]
@@ -50,7 +50,7 @@ def sample(*, kernel: bool = True) -> list[SampleLine]:
 
 
 class Score(NamedTuple):
-    """Rows held against the truth."""
+    """Counts of rows compared with the truth."""
 
     requests: int
     right: int
@@ -62,10 +62,12 @@ class Score(NamedTuple):
 
 
 def score(rows: Iterable[Row], truth: Iterable[Row] | None = None) -> Score:
-    """How many true requests (the sample's, if not given) have a row, and how many rows claim what nobody asked for."""
-    told: list[Any] = [json.loads(line) for line in TRUTH.read_text().splitlines()] if truth is None else list(truth)
-    certain = [t for t in told if _is_certain(t)]
-    vague = {(t["device"], t["host"], t["port"]) for t in told if not _is_certain(t)}
+    """Count the true requests (default: the sample's) that have a row, and the rows of requests that were never made."""
+    requests: list[Any] = (
+        [json.loads(line) for line in TRUTH.read_text().splitlines()] if truth is None else list(truth)
+    )
+    certain = [t for t in requests if _is_certain(t)]
+    vague = {(t["device"], t["host"], t["port"]) for t in requests if not _is_certain(t)}
     by_tuple: dict[tuple[object, ...], list[Row]] = {}
     hops: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -118,7 +120,7 @@ def score(rows: Iterable[Row], truth: Iterable[Row] | None = None) -> Score:
 
 
 def _is_certain(t: Row) -> bool:
-    """Its connection is known for sure."""
+    """Return whether the truth names its connection."""
     return bool(t.get("client_port")) and t.get("port_certain") is not False
 
 

@@ -1,4 +1,4 @@
-"""A simulated world through a pipeline, without a broker: what came of it, beside what was really asked."""
+"""A simulated world through a pipeline, without a broker: its rows beside the requests that were really made."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.sample import Score, score
 
 TICKS_EVERY = MICROS // SLICE
 AFTERWARDS_SECS = 200
-"""The log goes on for so long after the last line."""
+"""Seconds for which the log continues after the last line."""
 
 
 @dataclass
 class Played:
-    """What a world left behind."""
+    """The rows and the truth of one world."""
 
     tally: Counter[str]
     rows: list[Row] = field(default_factory=list)
@@ -31,12 +31,12 @@ class Played:
     book: dict[str, int] = field(default_factory=dict)
 
     def score(self) -> Score:
-        """Rows against truth."""
+        """Compare rows with the truth."""
         return score(latest(self.rows), self.truth)
 
 
 def play(settings: WorldSettings, correlation: CorrelationSettings | None = None) -> Played:
-    """A world as its publishers send it, a message for each slice of each file, with the log's ticks in between."""
+    """Return a world as its publishers send it: a message per slice of each file, with ticks in between."""
     pipeline = Pipeline(correlation or CorrelationSettings())
     truth: list[Row] = []
     world = World(settings, truth=truth.append)

@@ -1,18 +1,21 @@
-"""The life of one connection, from the lines of two sensors to what a hunter sees. Read beside docs/design.md."""
+"""The life of one connection in six steps, from the lines of two sensors to the rows (docs/design/connections.md)."""
 
 from __future__ import annotations
 
 import json
 
 from schemas.settings import CorrelationSettings
-from streams.pipeline import Message, Pipeline
+from streams.pipeline import Message, Output, Pipeline
 from tests.factories import Row
 
 KERNEL = (
-    b'{"device": "dev-b", "pid": 11923, "process": "curl", "local_ip": "198.51.100.12", "local_port": 51886,'
-    b' "remote_ip": "198.51.100.80", "remote_port": 3128, "result": "open", "ts_attempt": "2026-11-24T19:07:28.746046Z",'
-    b' "ts_established": "2026-11-24T19:07:28.746123Z", "ts_closed": null}'
+    b'{"device": "dev-b", "pid": 11923, "process": "curl", "local_ip": "198.51.100.12", "local_port": %d,'
+    b' "remote_ip": "198.51.100.80", "remote_port": 3128, "result": "open", "ts_attempt": "2026-11-24T19:%s.746046Z",'
+    b' "ts_established": "2026-11-24T19:%s.746123Z", "ts_closed": null}'
 )
+OPENED = KERNEL % (51886, b"07:28", b"07:28")
+NEXT = KERNEL % (51887, b"11:00", b"11:00")
+"""Another connection, 3.5 minutes later by the device's clock."""
 EVE = (
     b'{"timestamp":"2026-11-24T19:07:%s+0000","flow_id":107974343334549,"event_type":"%s","src_ip":"198.51.100.12",'
     b'"src_port":51886,"dest_ip":"198.51.100.80","dest_port":3128,"proto":"TCP",%s,"host":"dev-b"}'
@@ -20,10 +23,16 @@ EVE = (
 CONNECT = EVE % (
     b"28.746813",
     b"http",
-    b'"tx_id":0,"http":{"hostname":"news.good3.example","http_port":443,"url":"news.good3.example:443",'
+    b'"tx_id":0,"http":{"hostname":"news.bad4.example","http_port":443,"url":"news.bad4.example:443",'
     b'"http_method":"CONNECT","protocol":"HTTP/1.1","status":200,"length":0}',
 )
-SNI = EVE % (b"28.753085", b"tls", b'"tls":{"sni":"news.good3.example","version":"TLS 1.3","from_proto":"http"}')
+SNI = EVE % (b"28.753085", b"tls", b'"tls":{"sni":"news.bad4.example","version":"TLS 1.3","from_proto":"http"}')
+VERDICT = EVE % (
+    b"28.753131",
+    b"alert",
+    b'"tx_id":1,"alert":{"action":"blocked","signature":"listed domain bad4.example","category":"Policy","severity":1},'
+    b'"tls":{"sni":"news.bad4.example"},"app_proto":"tls","app_proto_orig":"http","direction":"to_server"',
+)
 FLOW = EVE % (
     b"59.733034",
     b"flow",
@@ -33,45 +42,64 @@ FLOW = EVE % (
 )
 
 
-class Walk:
-    """Lines in, one message each, as the publisher would send them; rows out."""
+class Life:
+    """A pipeline that takes one line per message, as the publisher sends them."""
 
     def __init__(self) -> None:
         self.pipeline = Pipeline(CorrelationSettings())
         self.offset = 0
 
-    def see(self, dialect: str, line: bytes) -> list[Row]:
-        """What one more line makes."""
+    def take(self, dialect: str, line: bytes) -> Output:
+        """Return the output of one more message."""
         self.offset += 1
         self.pipeline.take(Message(self.offset, self.offset, b"dev-b", line, dialect))
-        return [json.loads(row) for row in self.pipeline.drain().network_events]
+        return self.pipeline.drain()
+
+    def rows(self, dialect: str, line: bytes) -> list[Row]:
+        """Return the rows of connections and destinations that one more message makes."""
+        return [json.loads(row) for row in self.take(dialect, line).network_events]
 
 
 def test_the_life_of_a_connection() -> None:
-    """A connection to the proxy opens, is asked for a tunnel, is named from inside, and ends."""
-    walk = Walk()
+    """A connection is opened, asked for a tunnel, named inside, blocked, ended, and leaves the state."""
+    life = Life()
 
-    # The kernel says who connected. That the proxy is one, and what for, nobody knows yet: no row.
-    assert walk.see("sockets", KERNEL) == []
+    # 1. Opened. The endpoint record names the process. That the remote end is a proxy is not known yet: no row.
+    assert life.rows("sockets", OPENED) == []
 
-    # CONNECT names the destination; the same instant both rows leave.
-    hop, destination = walk.see("suricata", CONNECT)
+    # 2. Asked. CONNECT names the destination: the rows of the connection and of the destination are emitted at once.
+    hop, destination = life.rows("suricata", CONNECT)
     assert (hop["Layer"], hop["RemoteIP"], hop["RemotePort"]) == ("connection", "198.51.100.80", 3128)
-    assert (destination["Layer"], destination["DestinationHost"]) == ("destination", "news.good3.example")
+    assert (destination["Layer"], destination["DestinationHost"]) == ("destination", "news.bad4.example")
     assert destination["ConnectionId"] == hop["ConnectionId"] == hop["RecordId"]
     assert (destination["InitiatingProcessFileName"], destination["InitiatingProcessId"]) == ("curl", 11923)
     assert (destination["ResolvedBy"], destination["Confidence"]) == ("connect", "exact")
     assert destination["HttpEventIds"] == ["http/107974343334549/0/2026-11-24T19:07:28.746813"]
+    assert (hop["Outcome"], destination["Outcome"]) == ("allowed", "allowed")
 
-    # The name inside the tunnel is the same one: nothing new, no row.
-    assert walk.see("suricata", SNI) == []
+    # 3. Named inside. The TLS name in the tunnel is the same: no new row.
+    assert life.rows("suricata", SNI) == []
 
-    # A minute later the flow record tells bytes and end: the connection's row again, the same identity, a higher version.
-    (ended,) = walk.see("suricata", FLOW)
-    assert ended["RecordId"] == hop["RecordId"]
-    assert int(str(ended["Version"])) > int(str(hop["Version"]))
-    assert (ended["BytesSent"], ended["BytesReceived"]) == (2739, 4731)
+    # 4. Verdict. It is a row of DeviceEvents and an alert, and it sets the outcome of both rows: same identity, higher version.
+    output = life.take("suricata", VERDICT)
+    (event,), ((_, alert),) = map(json.loads, output.device_events), output.alerts
+    assert (event["ConnectionId"], event["Outcome"]) == (hop["ConnectionId"], "blocked")
+    assert (json.loads(alert)["Kind"], json.loads(alert)["DestinationDomain"]) == ("blocked", "bad4.example")
+    blocked = [json.loads(row) for row in output.network_events]
+    assert [row["Outcome"] for row in blocked] == ["blocked", "blocked"]
+    assert [row["RecordId"] for row in blocked] == [hop["RecordId"], destination["RecordId"]]
+    assert int(str(blocked[0]["Version"])) > int(str(hop["Version"]))
 
-    # The same lines once more change nothing.
-    assert [walk.see("suricata", line) for line in (CONNECT, SNI, FLOW)] == [[], [], []]
-    assert walk.pipeline.book()["resolved:connect"] == walk.pipeline.book()["connections"] == 1
+    # 5. Ended. The flow record adds end and bytes to the connection's row. The same lines once more change nothing.
+    (ended,) = life.rows("suricata", FLOW)
+    assert (ended["RecordId"], ended["BytesSent"], ended["BytesReceived"]) == (hop["RecordId"], 2739, 4731)
+    assert int(str(ended["Version"])) > int(str(blocked[0]["Version"]))
+    assert [life.rows("suricata", line) for line in (CONNECT, SNI, VERDICT, FLOW)] == [[], [], [], []]
+    assert life.pipeline.book()["resolved:connect"] == life.pipeline.book()["connections"] == 1
+
+    # 6. Departed. When the device's clock has passed `correlation.linger_secs`, a tombstone replaces the connection in the
+    # state. A late record makes no second row.
+    assert life.rows("sockets", NEXT) == []
+    assert (life.pipeline.book()["left:ended"], life.pipeline.book()["departed"]) == (1, 1)
+    assert life.rows("suricata", FLOW) == []
+    assert life.pipeline.book()["late"] == 1

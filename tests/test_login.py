@@ -1,4 +1,4 @@
-"""A Kafka and a ClickHouse that encrypt or want a login: the whole path gets in, and what is wrong is told in words."""
+"""A Kafka and a ClickHouse with TLS or a login: the whole path works, and messages name the setting that is wrong."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from unproxy.local.servers.service import free_port
 TLS = Path(__file__).parent / "data" / "tls"
 USER, PASSWORD = "unproxy", 'p=a"s, \\ word'
 HUBS_USER = "$ConnectionString"
-"""As Event Hubs want it."""
+"""The user name that Event Hubs require."""
 MUTUAL = "MUTUAL"
 LISTENERS = {"SASL_SSL": "SCRAM-SHA-512", "SASL_PLAINTEXT": "PLAIN", "SSL": "", MUTUAL: ""}
-"""How the broker is spoken to, and how one logs in there; a client of the last one shows a certificate."""
+"""The broker's listeners: protocol and login; a client of the last one shows a certificate."""
 WITH_PASSWORD = f"{PREFIX}KAFKA__SASL_PASSWORD"
 LINES = 300
 
@@ -41,7 +41,7 @@ __all__ = ["parts"]
 
 
 class Guarded(Broker):
-    """The embedded broker with a door more for each of these; the plain one stays, for itself."""
+    """The embedded broker with one more listener per protocol; its plain listener stays for the broker itself."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, login=False)
@@ -51,13 +51,13 @@ class Guarded(Broker):
         command, environment = super()._prepare(port)
         file = self._properties_file
         given = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
-        doors = ",".join(f"{protocol}://localhost:{own}" for protocol, own in self.ports.items())
+        listeners = ",".join(f"{protocol}://localhost:{own}" for protocol, own in self.ports.items())
         password = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
         module = "org.apache.kafka.common.security"
         login = f'{module}.plain.PlainLoginModule required user_{USER}="{password}" user_{HUBS_USER}="{password}";'
         more = {
-            "listeners": f"{given['listeners']},{doors}",
-            "advertised.listeners": f"{given['advertised.listeners']},{doors}",
+            "listeners": f"{given['listeners']},{listeners}",
+            "advertised.listeners": f"{given['advertised.listeners']},{listeners}",
             "listener.security.protocol.map": ",".join(
                 [given["listener.security.protocol.map"], *(f"{name}:{_protocol(name)}" for name in LISTENERS)]
             ),
@@ -83,7 +83,7 @@ def _protocol(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A broker that knows our user."""
+    """Start a broker with a user."""
     broker = Guarded(tmp_path_factory.mktemp("guarded"))
     try:
         broker.start()
@@ -98,7 +98,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def settings_of(guarded: Guarded, protocol: str, unique: str, folder: Path) -> Settings:
-    """How our parts get in by one of the doors; the password is in the environment."""
+    """Return settings for one of the listeners; the password is in the environment."""
     kafka = {
         "bootstrap": f"localhost:{guarded.ports[protocol]}",
         "security_protocol": _protocol(protocol),
@@ -130,7 +130,7 @@ def test_the_whole_path(
     monkeypatch: pytest.MonkeyPatch,
     protocol: str,
 ) -> None:
-    """Topics are made, lines published, worked on and written, each by a process of its own."""
+    """Topics are created, lines published, correlated and written, each by a process of its own."""
     settings = settings_of(guarded, protocol, unique, tmp_path)
     settings = settings.model_copy(update={"clickhouse": engine.settings(unique)})
     with_database(settings)
@@ -150,7 +150,7 @@ def test_the_whole_path(
 
 
 def test_another_kafka_is_followed_as_an_event_hub_is(guarded: Guarded, unique: str, tmp_path: Path) -> None:
-    """The login of what is followed is its own: ours is reached without one."""
+    """A followed Kafka has its own login; ours is reached without one."""
     theirs = f"{unique}-theirs"
     place = f"localhost:{guarded.ports['SASL_SSL']}"
     settings = Settings.model_validate(
@@ -167,7 +167,7 @@ def test_another_kafka_is_followed_as_an_event_hub_is(guarded: Guarded, unique: 
             },
         }
     )
-    create_topics(guarded.settings, [*topics(settings), Topic(theirs, "Somebody else's", 1, {})])
+    create_topics(guarded.settings, [*topics(settings), Topic(theirs, "Of another team", 1, {})])
     producer = Producer({"bootstrap.servers": guarded.bootstrap})
     producer.produce(theirs, b'{"local_ip":"192.0.2.1"}')
     assert producer.flush(20) == 0
@@ -188,7 +188,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("protocol", "changed", "password", "named"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_at_the_door_is_told(
+def test_a_failed_login_is_reported_with_its_setting(
     guarded: Guarded,
     unique: str,
     tmp_path: Path,
@@ -199,7 +199,7 @@ def test_what_is_wrong_at_the_door_is_told(
     password: str,
     named: str,
 ) -> None:
-    """Not that Kafka is away: which setting to look at, by a command and by a worker that waits."""
+    """A command and a waiting worker name the setting to correct, not only an unreachable Kafka."""
     settings = settings_of(guarded, protocol, unique, tmp_path)
     settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update=changed)})
     file, log = tmp_path / "settings.toml", tmp_path / "worker.log"
@@ -208,25 +208,25 @@ def test_what_is_wrong_at_the_door_is_told(
     worker = Part("worker", file)
     try:
         assert run(["--config", str(file), "check"]) == 1
-        assert f"kafka: {settings.kafka.bootstrap}: " in (said := capfd.readouterr().out)
-        assert named in said
-        wait_until(lambda: named in log.read_text(), "the worker says what it waits for", 30)
+        assert f"kafka: {settings.kafka.bootstrap}: " in (shown := capfd.readouterr().out)
+        assert named in shown
+        wait_until(lambda: named in log.read_text(), "the worker's log names what it waits for", 30)
     finally:
         worker.kill()
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_file", "ssl_client_cert_file"])
 def test_a_file_that_cannot_be_used_is_named(name: str) -> None:
-    """By librdkafka's clients, by Faust, and of a Kafka that is followed."""
+    """librdkafka's clients, Faust and the client of a followed Kafka name the unusable file."""
     file = {name: "nowhere.pem"}
     settings = Settings.model_validate({"kafka": {"security_protocol": "SSL", **file}})
     inputs = InputSettings.model_validate({"kafka_security_protocol": "SSL", f"kafka_{name}": "nowhere.pem"})
     endpoint = Endpoint(Scheme.KAFKA, ("localhost:9092",), "theirs")
-    told = f"{name}: nowhere.pem cannot be used: No such file or directory"
+    message = f"{name}: nowhere.pem cannot be used: No such file or directory"
 
-    with pytest.raises(SettingsError, match=rf"kafka\.{told}"):
+    with pytest.raises(SettingsError, match=rf"kafka\.{message}"):
         client_config(settings.kafka)
-    with pytest.raises(SettingsError, match=rf"kafka\.{told}"):
+    with pytest.raises(SettingsError, match=rf"kafka\.{message}"):
         faust_settings(settings, 1)
-    with pytest.raises(SettingsError, match=rf"inputs\.kafka_{told}"):
+    with pytest.raises(SettingsError, match=rf"inputs\.kafka_{message}"):
         consumer_config(endpoint, inputs)

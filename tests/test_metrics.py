@@ -1,4 +1,4 @@
-"""Each declared metric is seen to move: most on the pages of a whole path, the rest by the tests named here."""
+"""Each declared metric is observed to change: most of them on the pages of a whole path, the rest in the tests named here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_BYTES_MAX = 200_000
 SQUID = Path(__file__).parent / "data" / "proxylogs" / "squid-sample.jsonl.gz"
 MOVED_ELSEWHERE = {
     "unproxy_book": "tests/streams/worker/test_worker_parts.py::test_books_become_metrics",
-    "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_told",
+    "unproxy_devices_near_bound": "tests/streams/test_pipeline.py::test_the_size_of_the_state_is_reported",
     "unproxy_devices_evicted_total": (
         "tests/streams/model/test_device_bound.py::test_an_evicted_device_leaves_its_rows_and_counts"
     ),
@@ -79,21 +79,21 @@ MOVED_ELSEWHERE = {
     "unproxy_endpoint_lost_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_clock_jumps_total": "tests/producers/sensor/test_run.py::test_numbers_move",
     "unproxy_endpoint_listed_total": "tests/producers/sensor/enforce/test_enforced_live.py::test_what_was_done_is_counted",
-    "unproxy_endpoint_heard_total": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
-    "unproxy_endpoint_flows": "tests/producers/sensor/http/test_observer.py::test_what_is_said_becomes_lines",
+    "unproxy_endpoint_heard_total": "tests/producers/sensor/http/test_observer.py::test_events_become_lines",
+    "unproxy_endpoint_flows": "tests/producers/sensor/http/test_observer.py::test_events_become_lines",
     "unproxy_endpoint_proxies_learnt": (
         "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
     "unproxy_endpoint_learning_total": (
         "tests/producers/sensor/http/test_observer.py::test_who_is_asked_as_a_proxy_is_learnt"
     ),
-    "unproxy_endpoint_held_bytes": "tests/producers/sensor/http/test_observer.py::test_what_waits_is_told_at_the_end",
+    "unproxy_endpoint_held_bytes": "tests/producers/sensor/http/test_observer.py::test_what_waits_is_reported_at_the_end",
     "unproxy_publisher_lines_not_allowed_total": "tests/test_trust.py::test_an_endpoint_with_a_topic_of_its_own",
     "unproxy_publisher_resends_total": (
         "tests/producers/publish/test_publisher.py::test_line_too_large_for_the_topic_is_rejected"
     ),
 }
-"""What moves only in trouble, or too briefly for a page that is read now and then: the test that sees it move."""
+"""Metrics that change only on failures, or too briefly for polled pages: the test that observes each."""
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -115,7 +115,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, start: Start) -> None:
-    """Producer, worker and sink over the sample and bad lines: all but what is named above leaves zero on their pages."""
+    """A producer, a worker and a sink over the sample and bad lines change all metrics but those named above."""
     ports = {section: free_port() for section in ("publisher", "worker", "sink")}
     settings = settings_for(
         publisher={"metrics_port": ports["publisher"], "line_bytes_max": LINE_BYTES_MAX},
@@ -152,20 +152,20 @@ def test_the_whole_path_moves_them(settings_for: SettingsMaker, tmp_path: Path, 
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """A sample file as a sensor writes it."""
+    """Unpack a sample file as a sensor writes it."""
     plain = folder / path.stem
     plain.write_bytes(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     return plain
 
 
 def not_zero(port: int) -> set[str]:
-    """Names of the metrics with a value on a page; of a histogram, its count is the value."""
-    told = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
-    return told | {name.removesuffix("_count") for name in told}
+    """Return the names of the metrics with a value on a page; a histogram's value is its count."""
+    found = {name for name, values in (scrape(port) or {}).items() if any(values.values())}
+    return found | {name.removesuffix("_count") for name in found}
 
 
 def test_the_others_are_moved_by_name() -> None:
-    """Each test named above is there, and its code names the metric that it sees move."""
+    """Each test named above exists, and its code names the metric."""
     unknown = MOVED_ELSEWHERE.keys() - {metric.name for metric in METRICS}
     silent = [name for name, test in MOVED_ELSEWHERE.items() if name.removesuffix("_total") not in code_of(test)]
 
@@ -174,7 +174,7 @@ def test_the_others_are_moved_by_name() -> None:
 
 
 def code_of(test: str) -> str:
-    """The source of a test function; empty when there is none."""
+    """Return the source of a test function; empty when there is none."""
     path, _, name = test.partition("::")
     source = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
     found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == name]

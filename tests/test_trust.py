@@ -1,4 +1,4 @@
-"""Lines that their sender may not write, through a producer and a worker on the real Kafka: they end in rejects."""
+"""Lines that their sender may not write, through a producer and a worker on the real Kafka, become rejects."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from unproxy.local.servers.service import free_port
 ENDS = '"local_ip":"10.0.0.1","local_port":1000,"remote_ip":"10.9.9.9","remote_port":3128,"flow":"f"'
 
 
-def said(kind: str, device: str, more: str) -> bytes:
-    """A line of `unproxy sensor`."""
+def line_of(kind: str, device: str, more: str) -> bytes:
+    """Return a line of `unproxy sensor`."""
     return f'{{"kind":"{kind}","device":"{device}","ts":"2026-11-24T19:07:28.614Z",{more}}}'.encode()
 
 
 def request(device: str) -> bytes:
-    """A request for a listed site."""
-    return said("http", device, f'{ENDS},"tx":0,"method":"GET","target":"http://bad.example/","host":"bad.example"')
+    """Return a request for a listed site."""
+    return line_of("http", device, f'{ENDS},"tx":0,"method":"GET","target":"http://bad.example/","host":"bad.example"')
 
 
 def verdict(device: str) -> bytes:
-    """The same request was blocked, it says."""
-    return said("verdict", device, f'{ENDS},"host":"bad.example","action":"blocked"')
+    """Make the forged verdict that the same request was blocked."""
+    return line_of("verdict", device, f'{ENDS},"host":"bad.example","action":"blocked"')
 
 
 HONEST = request("ws-1")
-FORGED = [verdict("ws-1"), said("mode", "ws-1", '"mode":"block"')]
+FORGED = [verdict("ws-1"), line_of("mode", "ws-1", '"mode":"block"')]
 ABOUT_OTHERS = [request("ws-2"), verdict("ws-2")]
 
 
@@ -57,14 +57,14 @@ def headers(message: Message) -> dict[str, str]:
 
 
 def rejects_of(settings: Settings) -> list[tuple[bytes | None, str, str]]:
-    """Bytes, reason and device of all rejects; each keeps that the line is about this device, and what its sender may claim."""
+    """Return bytes, reason and device of all rejects; each keeps the key's device and its sender's claims."""
     found = [(message.value() or b"", headers(message)) for message in read_all(settings, REJECTS)]
-    assert {(said["device_from"], said["claims"]) for _, said in found} == {("key", "none")}
-    return sorted((value, said["reason"], said["device"]) for value, said in found)
+    assert {(header["device_from"], header["claims"]) for _, header in found} == {("key", "none")}
+    return sorted((value, header["reason"], header["device"]) for value, header in found)
 
 
 def as_a_sensor_publishes(settings: Settings, lines: list[bytes]) -> None:
-    """What `unproxy sensor` on an endpoint writes to the topic `telemetry` of its settings."""
+    """Publish to the topic `telemetry` of these settings as `unproxy sensor` does on an endpoint."""
     dialect = dialects()["sensor"]
     file = SourceFile("sensor", "sensor", "ws-1:sensor", once=True)
 
@@ -76,7 +76,7 @@ def as_a_sensor_publishes(settings: Settings, lines: list[bytes]) -> None:
 
 
 def test_an_endpoint_with_a_topic_of_its_own(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """Whoever has the sensor's credentials can write its raw topic: lines about others, verdicts and modes are refused."""
+    """With a sensor's credentials only its raw topic is writable; lines about others, verdicts and modes are rejected."""
     settings = kafka_settings_for()
     raw = kafka_settings_for(
         kafka={"topic_prefix": f"{settings.kafka.topic_prefix}ws-1-"}, publisher={"state_dir": str(tmp_path / "ws-1")}
@@ -117,7 +117,7 @@ def test_an_endpoint_with_a_topic_of_its_own(kafka_settings_for: SettingsMaker, 
 def test_a_name_that_the_producer_does_not_see_is_not_believed(
     kafka_settings_for: SettingsMaker, tmp_path: Path, name: str
 ) -> None:
-    """Lines of an endpoint are about its device, also those in which the producer finds no name: the worker looks for none."""
+    """An endpoint's lines are about its device; the worker reads no other name from them."""
     log = tmp_path / "log"
     log.write_bytes(b'{"timestamp":"2026-11-24T19:07:28.614Z","event_type":"stats","host":"%s"}\n' % name.encode())
     settings = kafka_settings_for(inputs={"grants": {"ws-1": {"sources": [str(tmp_path / "*")]}}})
@@ -131,7 +131,7 @@ def test_a_name_that_the_producer_does_not_see_is_not_believed(
 
 
 def test_a_file_with_a_grant_is_published_once(kafka_settings_for: SettingsMaker, tmp_path: Path) -> None:
-    """Refused lines count as read: a second run begins behind them."""
+    """Refused lines count as read: a second run starts after them."""
     log = tmp_path / "log"
     log.write_bytes(b"\n".join([HONEST, *ABOUT_OTHERS]) + b"\n")
     settings = kafka_settings_for(inputs={"grants": {"ws-1": {"sources": [str(log)]}}})

@@ -1,4 +1,4 @@
-"""Kafka, worker, sink and engine together, disturbed: hunters see the very rows that a quiet replay of the files gives."""
+"""Kafka, worker, sink and engine together, disturbed: the tables hold the rows that an undisturbed replay of the files gives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHUFFLE_MICROS = 2_000_000
 
 
 def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
-    """Latest rows, verdicts and alerts of a quiet run."""
+    """Return the latest rows, verdicts and alerts of an undisturbed run."""
     pipeline = Pipeline(CorrelationSettings())
     rows: list[Row] = []
     verdicts: list[Row] = []
@@ -50,13 +50,13 @@ def replayed(lines: list[SampleLine]) -> tuple[list[Row], list[Row], list[Row]]:
 
 
 def disturbed(lines: list[SampleLine], chance: random.Random) -> Iterator[tuple[str, str, bytes]]:
-    """The lines shuffled within 2 s, each twice, in messages of random size: device, dialect, value."""
+    """Yield device, dialect and value of the lines, shuffled within 2 s, each twice, in messages of random size."""
     twice = sorted([*lines, *lines], key=lambda line: line.at + chance.uniform(0, SHUFFLE_MICROS))
     waiting: dict[tuple[str, str], list[bytes]] = {}
     for line in twice:
         waiting.setdefault((line.device, line.dialect), []).append(line.value)
         if chance.random() < 0.1:
-            # All of a device goes together, as the publisher's age limit has it.
+            # A device's lines are sent together, as by the publisher's age limit.
             for key in [key for key in waiting if key[0] == line.device]:
                 yield *key, b"\n".join(waiting.pop(key))
     for (device, dialect), values in waiting.items():
@@ -128,7 +128,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
         ("BlockAlerts", expected[2], "AlertId"),
     ):
         wanted = picture(rows, key)
-        with contextlib.suppress(AssertionError):  # the comparison below says what is not there
+        with contextlib.suppress(AssertionError):  # the comparison below names what is missing
             wait_until(lambda t=table, w=wanted, k=key: stored(settings, t, k) == w, table, 45)  # type: ignore[misc]  # defaults
         found = stored(settings, table, key)
 
@@ -137,7 +137,7 @@ def test_disturbed_on_the_way_the_rows_are_the_same(
 
 
 def differences(found: dict[object, Row], wanted: dict[object, Row]) -> dict[object, object]:
-    """The first few rows that differ, and in what."""
+    """Return the first few rows that differ, and their differences."""
     apart: dict[object, object] = {}
     for key in [key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)][:5]:
         one, other = found.get(key, {}), wanted.get(key, {})
@@ -155,7 +155,7 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
     parts: Callable[[str, Path], Part],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A message that never came is a row and an answer of `coverage`; sent after all, it is gone; silence and restart stay."""
+    """A lost message is a row and an answer of `coverage` until it arrives; silence and restart stay."""
     settings = settings_for(worker={"session_timeout_secs": 6}, correlation={"silence_secs": 4})
     with_database(settings)
     file = tmp_path / "settings.toml"
@@ -193,7 +193,9 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
     send(lost)
     wait_until(lambda: "loss" not in [gap["Kind"] for gap in gaps()], "the gap is filled", 60)
-    wait_until(lambda: ": seen\n" in coverage(clock(0), clock(10)), "all of it is told once the device is quiet", 60)
+    wait_until(
+        lambda: ": seen\n" in coverage(clock(0), clock(10)), "all coverage is written once the device is quiet", 60
+    )
 
     send(Sent(1, 5, 600))
     wait_until(lambda: "restart" in [gap["Kind"] for gap in gaps()], "the restart", 60)
@@ -205,25 +207,25 @@ def test_what_is_lost_on_the_way_shows_until_it_comes(
 
 
 def with_database(settings: Settings) -> None:
-    """Tables for these settings."""
+    """Create the tables for these settings."""
     client = connect(settings.clickhouse)
     migrate(client, settings.clickhouse.database)
     client.close()
 
 
 def written(settings: Settings) -> int:
-    """Versions of rows in the table."""
+    """Return the number of row versions in the table."""
     return int(str(ask(settings, "select count() as n from DeviceNetworkEvents_versions")[0]["n"]))
 
 
 def stored(settings: Settings, table: str, key: str) -> dict[object, Row]:
-    """What hunters see."""
+    """Return the rows that hunters see."""
     names = ", ".join(f"`{column.name}`" for column in columns(TABLES[table]))
     return picture(ask(settings, f"select {names} from {table}"), key)
 
 
 def ask(settings: Settings, query: str) -> list[Row]:
-    """Rows of an answer as JSON has them."""
+    """Return the rows of an answer as JSON has them."""
     host, _, port = settings.clickhouse.url.removeprefix("http://").partition(":")
     client = clickhouse_connect.get_client(
         host=host,
@@ -240,7 +242,7 @@ def ask(settings: Settings, query: str) -> list[Row]:
 
 
 def picture(rows: list[Row], key: str) -> dict[object, Row]:
-    """Rows by identity, without what is empty, which the topic leaves out and the table does not."""
+    """Return rows by identity without empty values, which the topic omits and the table has."""
     found = {}
     for row in to_builtins(rows):
         kept = {name: value for name, value in row.items() if value not in ("", None, [])}
@@ -252,7 +254,7 @@ def picture(rows: list[Row], key: str) -> dict[object, Row]:
 
 
 def test_the_picture_can_differ() -> None:
-    """The comparison above is not blind: another outcome is another picture."""
+    """The comparison above distinguishes another outcome."""
     rows, _, _ = replayed(sample()[:2000])
     changed = [row | {"Outcome": "failed"} if row["Outcome"] == "allowed" else row for row in rows]
 

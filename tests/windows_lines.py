@@ -16,13 +16,13 @@ SYSMON = ("Microsoft-Windows-Sysmon", "Microsoft-Windows-Sysmon/Operational")
 
 
 def mode_line(device: str, at: float, new: ProtectionMode, old: ProtectionMode | None = None) -> bytes:
-    """5007: network protection was set to another mode."""
+    """Return a 5007: network protection was set to another mode."""
     before = f"{SETTING} = {VALUES[old]}" if old is not None else ""
     return _line(device, at, 5007, DEFENDER, {"Old Value": before, "New Value": f"{SETTING} = {VALUES[new]}"})
 
 
 def connection_line(device: str, at: float, port: int, remote: str = "203.0.113.9") -> bytes:
-    """Sysmon 3: a connection from this local port."""
+    """Return a Sysmon 3: a connection from this local port."""
     values = {
         "UtcTime": iso_micros(micros(at))[:23].replace("T", " "),
         "ProcessId": "7412",

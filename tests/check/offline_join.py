@@ -1,8 +1,8 @@
-"""Work out the expected rows a second time, independently: with every event at hand, without clock, order of arrival or bounds.
+"""Compute the expected rows a second time, independently: from all events at once, without clock, arrival order or bounds.
 
-Slow and obvious, to hold the stream's rows against. The events come from the parsers and the rules from `docs/design`;
-nothing of `streams` is used. An endpoint's record and a network sensor's flow make one connection; then everything seen on
-it is named.
+Slow and simple; the tests compare the stream's rows with it. Events come from the parsers, rules from `docs/design`;
+nothing of `streams` is used. An endpoint record and a network sensor's flow make one connection; then each name seen on
+it becomes a destination.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from schemas.events import (
 
 SECOND = 1_000_000
 CLOCKS_APART = 3 * SECOND
-"""How far two sensors' readings of one start may be apart."""
+"""The largest difference between two sensors' times of one start."""
 PATIENCE = 8 * SECOND
 CERTAIN = 5 * SECOND
-"""Later than this after a connection's start nothing is certain when its row leaves: patience less lateness."""
+"""Patience less lateness: only evidence within this time of a connection's start is certain at its decision."""
 LOGGED_LATE = 20_000
 PROXY_CLOCK, WRONG_CLOCK = 2 * SECOND, 10 * SECOND
 PORTS = {"http": 80, "https": 443, "ftp": 21, "ws": 80, "wss": 443}
 STRENGTH = ["unknown", "failed", "allowed", "audited", "warned", "bypassed", "blocked"]
-"""Outcomes; of several the last one holds."""
+"""Outcomes, weakest first."""
 BEST = ["connect", "absolute_uri", "verdict", "host_header", "sni", "proxy_log", "process_time"]
-"""What names a destination; of several the first one holds."""
+"""Evidence that names a destination, best first."""
 
 Sensed = HttpExchange | TlsName | Verdict | FlowSummary
 
@@ -61,7 +61,7 @@ class Destination:
 
 @dataclass
 class Joined:
-    """A connection: what endpoints recorded of it, what network sensors saw on it, and what follows."""
+    """A connection: endpoint records, events of network sensors, and what they imply."""
 
     device: str
     ends: str
@@ -69,8 +69,8 @@ class Joined:
     seen: list[Sensed] = field(default_factory=list)
     destinations: dict[tuple[str, int], Destination] = field(default_factory=dict)
     names: list[tuple[bool, int, str, str]] = field(default_factory=list)
-    """Spoken on the connection itself, the best first: not TLS, time, name, evidence."""
-    judged: list[str] = field(default_factory=list)
+    """Names seen on the connection itself, best first: not TLS, time, name, evidence."""
+    actions: list[str] = field(default_factory=list)
     """Actions about the connection as a whole or what is inside its tunnel."""
     tunnel: Destination | None = None
     connect: bool = False
@@ -79,46 +79,46 @@ class Joined:
 
     @property
     def remote(self) -> str:
-        """The other end."""
+        """Return the remote end."""
         return " ".join(self.ends.split(" ")[2:])
 
     @property
     def flows(self) -> frozenset[str]:
-        """The network sensors' names for it."""
+        """Return the network sensors' flow ids."""
         return frozenset(event.flow.id for event in self.seen if event.flow.id)
 
     def of(self, *kinds: type) -> list[Any]:
-        """What was seen of these kinds, in order of time."""
+        """Return the events of these kinds, in order of time."""
         return sorted((event for event in self.seen if isinstance(event, kinds)), key=lambda event: event.at)
 
     @property
     def flow_start(self) -> int:
-        """When a network sensor saw it begin; 0 where none did."""
+        """Return the start by a network sensor; 0 where none reports it."""
         closed = [event.started for event in self.of(FlowSummary) if not event.midstream]
         starts = [start for start in closed + [event.started for event in self.of(Verdict)] if start]
         return min(starts, default=0)
 
     @property
     def started(self) -> int:
-        """When it began, by the endpoint, else by the network sensor, else the first event."""
+        """Return the start by the endpoint, else by the network sensor, else the time of the first event."""
         starts = [kernel.established or kernel.started for kernel in self.kernels]
         return starts[0] if starts else self.flow_start or min(event.at for event in self.seen)
 
     @property
     def ended(self) -> int:
-        """When it ended; far ahead where it is unknown."""
+        """Return the end; far in the future where it is unknown."""
         ends = [kernel.ended for kernel in self.kernels] or [event.ended for event in self.of(FlowSummary)]
         return max(ends, default=0) or 1 << 62
 
     @property
     def outer_tls(self) -> bool:
-        """TLS was spoken to the other end itself."""
+        """Return whether the client used TLS to the remote end itself."""
         hello = any(not event.tunnelled for event in self.of(TlsName))
         return not self.connect and (hello or any(event.tls for event in self.of(FlowSummary)))
 
     @property
     def refused(self) -> bool:
-        """The handshake failed."""
+        """Return whether the handshake failed."""
         if self.kernels:
             return any(kernel.failed for kernel in self.kernels)
         closed = self.of(FlowSummary)
@@ -126,7 +126,7 @@ class Joined:
 
 
 def rows(device: str, events: list[Event]) -> Iterator[dict[str, object]]:
-    """A device's rows: every connection, every destination on it, every verdict that names no connection."""
+    """Yield a device's rows: connections, their destinations, and verdicts that name no connection."""
     connections = join(device, events)
     proxies = _name(connections)
     _take_proxy_logs(connections, [event for event in events if isinstance(event, ProxyLogged)], proxies)
@@ -140,7 +140,7 @@ def rows(device: str, events: list[Event]) -> Iterator[dict[str, object]]:
 
 
 def join(device: str, events: list[Event]) -> list[Joined]:
-    """Put the halves of every connection together."""
+    """Join endpoint records and flows to connections."""
     certain = [event for event in events if isinstance(event, ConnectionOpened | HttpExchange | TlsName)]
     clients = {event.flow.key for event in certain}
     servers = {f"{event.flow.remote_ip} {event.flow.remote_port}" for event in certain}
@@ -149,7 +149,7 @@ def join(device: str, events: list[Event]) -> list[Joined]:
         if isinstance(event, ConnectionOpened | Sensed):
             local_ip, local_port, *remote = event.flow.key.split(" ")
             turned = " ".join([*remote, local_ip, local_port])
-            # Of a flow that a sensor saw from the middle on, which end is the client is a guess.
+            # The client's end of a flow that a sensor saw from the middle on is a guess.
             is_turned = event.flow.key not in clients and (turned in clients or f"{local_ip} {local_port}" in servers)
             by_ends[turned if is_turned else event.flow.key].append(event)
     return [joined for ends, those in by_ends.items() for joined in _of_ends(device, ends, those)]
@@ -177,7 +177,7 @@ def _of_ends(device: str, ends: str, events: list[Event]) -> list[Joined]:
 
 
 def _is_same(joined: Joined, event: ConnectionOpened) -> bool:
-    """Two records of one attempt: the same sensor's of the same time, or two sensors' of one process within their clocks."""
+    """Return whether two records are of one attempt: one sensor, same time; or two sensors, one process, within their clocks."""
     for known in joined.kernels:
         if known.event_id.partition("/")[0] == event.event_id.partition("/")[0] and known.started != event.started:
             return False
@@ -188,7 +188,7 @@ def _is_same(joined: Joined, event: ConnectionOpened) -> bool:
 
 
 def _home(view: Joined, free: list[Joined]) -> Joined | None:
-    """The endpoint's record of a flow: the nearest start, else the only one that was open, else the only one that had begun."""
+    """Return a flow's endpoint record: the nearest start, else the only open one, else the only one that had begun."""
     start, first = view.flow_start, min(event.at for event in view.seen)
     if start:
         near = sorted(free, key=lambda joined: abs(joined.kernels[0].started - start))
@@ -199,7 +199,7 @@ def _home(view: Joined, free: list[Joined]) -> Joined | None:
 
 
 def _asked(event: HttpExchange | Verdict) -> tuple[str, str, int]:
-    """What kind of request it is, and the host and port that it names."""
+    """Return the kind of a request, and the host and port that it names."""
     if event.method == "CONNECT":
         return ("connect", *split_authority(event.target, 0))
     scheme, mark, rest = event.target.partition("://")
@@ -218,7 +218,7 @@ def _answered(status: int | None, *, connect: bool) -> str:
 
 
 def _name(connections: list[Joined]) -> dict[str, bool]:
-    """Name destinations by what was asked; gives the proxies, and whether each answered as only a proxy does."""
+    """Name destinations by requests; return the proxies, and whether each answered as only a proxy does."""
     proxies: dict[str, bool] = {}
     for joined in connections:
         for event in joined.of(HttpExchange, TlsName, Verdict):
@@ -226,7 +226,7 @@ def _name(connections: list[Joined]) -> dict[str, bool]:
                 joined.names += [(False, event.at, event.sni, "sni")] * bool(event.sni)
             elif isinstance(event, Verdict) and not event.method:
                 joined.names += [(False, event.at, event.host, "verdict")] * bool(event.host)
-                joined.judged.append(str(event.action))
+                joined.actions.append(str(event.action))
             else:
                 _take_request(joined, event, proxies)
         joined.names.sort()
@@ -241,7 +241,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
     if kind == "host_header" or f"{host} {port}" == joined.remote:
         joined.names += [(True, event.at, host, "verdict" if action else kind)] * bool(host)
         joined.unusable |= not host
-        joined.judged += [action] * bool(action)
+        joined.actions += [action] * bool(action)
         return
     if connect or host:
         tunnelled = connect and _answered(event.status, connect=True) == "allowed"
@@ -249,7 +249,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
         proxies[joined.remote] = proxies.get(joined.remote, False) or answers
     if not host:
         joined.unusable = True
-        joined.judged += [action] * bool(action)
+        joined.actions += [action] * bool(action)
         return
     asked = joined.destinations.setdefault((host, port), Destination(host, port, "process_time"))
     asked.by = min(asked.by, "verdict" if action else kind, key=BEST.index)
@@ -264,7 +264,7 @@ def _take_request(joined: Joined, event: HttpExchange | Verdict, proxies: dict[s
 
 
 def _take_proxy_logs(connections: list[Joined], lines: list[ProxyLogged], proxies: dict[str, bool]) -> None:
-    """Put each line of a proxy's log to the one connection, or the one request, that it can be about."""
+    """Join each access-log entry to the only connection or request that fits."""
     for line in lines:
         found = _logged_as(connections, line, PROXY_CLOCK)
         if len(found) != 1 or found != _logged_as(connections, line, WRONG_CLOCK):
@@ -280,7 +280,7 @@ def _take_proxy_logs(connections: list[Joined], lines: list[ProxyLogged], proxie
 
 
 def _logged_as(connections: list[Joined], line: ProxyLogged, apart: int) -> list[tuple[Joined, Destination | None]]:
-    """What the line can be about with clocks so far apart; without a destination where it names one by itself."""
+    """Return what fits an entry with clocks so far apart; without a destination where the entry names one itself."""
     tunnel = line.method == "CONNECT"
     found: list[tuple[Joined, Destination | None]] = []
     client = f"{line.client_ip} {line.client_port} " if line.client_port else f"{line.client_ip} "
@@ -303,7 +303,7 @@ def _logged_as(connections: list[Joined], line: ProxyLogged, apart: int) -> list
 
 
 def _take_weak_names(joined: Joined, proxies: dict[str, bool]) -> None:
-    """Where nothing was asked of a proxy, the name spoken inside is the destination."""
+    """Use a name seen inside as the destination where no request to a proxy names one."""
     ip = joined.remote.split(" ")[0]
     answered = any(as_proxy for remote, as_proxy in proxies.items() if remote.split(" ")[0] == ip)
     joined.proxied = joined.remote in proxies or (answered and joined.outer_tls)
@@ -322,7 +322,7 @@ def _take_weak_names(joined: Joined, proxies: dict[str, bool]) -> None:
 def _take_process_verdicts(
     device: str, connections: list[Joined], verdicts: list[ProcessVerdict]
 ) -> Iterator[dict[str, object]]:
-    """Put each verdict that names only a process to the one connection that it can be about, and give its row."""
+    """Join each process verdict to the only connection that fits, and yield its row."""
     by_identity = {(event.at, event.event_id, event.host): event for event in verdicts}
     decided: set[tuple[int, str, str]] = set()
     for key, event in sorted(by_identity.items()):
@@ -341,7 +341,7 @@ def _take_process_verdicts(
 
 
 def _fitting(connections: list[Joined], event: ProcessVerdict) -> list[Joined]:
-    """Connections of that process that asked for that host then; without any, those through a proxy of which nothing is known."""
+    """Return the process's connections with a request for that host then, else those to a proxy without any request."""
     those = [joined for joined in connections if _is_of(joined, event)]
     unknown = [joined for joined in those if joined.proxied and not joined.destinations and not joined.names]
     unknown = [joined for joined in unknown if event.at - PATIENCE <= joined.kernels[0].started]
@@ -378,16 +378,16 @@ def _judge(joined: Joined, event: ProcessVerdict) -> None:
     for destination in named:
         destination.outcomes.append(str(event.action))
     if not named:
-        joined.judged.append(str(event.action))
+        joined.actions.append(str(event.action))
 
 
 def _rows_of(joined: Joined, events: list[Event]) -> Iterator[dict[str, object]]:
     if joined.tunnel is not None:
-        joined.tunnel.outcomes += joined.judged
+        joined.tunnel.outcomes += joined.actions
     process = next((kernel.process.pid for kernel in joined.kernels if kernel.process.pid is not None), None)
     base: dict[str, object] = {"device": joined.device, "ends": joined.ends, "flows": joined.flows, "process": process}
     base["kernels"] = frozenset(kernel.event_id for kernel in joined.kernels)
-    outcomes = [_outcome(destination) for destination in joined.destinations.values()] + joined.judged
+    outcomes = [_outcome(destination) for destination in joined.destinations.values()] + joined.actions
     blind = not joined.names and _is_blind(joined, events)
     if not joined.proxied:
         closed = joined.of(FlowSummary)
@@ -438,7 +438,7 @@ def _reason(joined: Joined, events: list[Event], *, blind: bool) -> str:
 
 
 def _is_blind(joined: Joined, events: list[Event]) -> bool:
-    """Nothing of HTTP level is seen: the mode is known to be off, or nothing is known and no such event was seen by then."""
+    """Return whether the mode is off, or unknown with no HTTP-level event by then."""
     modes: list[tuple[int, str]] = []
     visible = False
     for event in events:

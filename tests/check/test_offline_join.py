@@ -1,4 +1,4 @@
-"""Every row of every sample and of simulated worlds, held against the offline join."""
+"""Every row of every sample and of simulated worlds equals the offline join's row."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.factories import Row, connection, request
 
 
 def known(events: list[Event]) -> list[Row]:
-    """The offline join's rows of one device's events."""
+    """Return the offline join's rows of one device's events."""
     return list(rows("dev-1", events))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples(name: str) -> None:
-    """The stream's rows are those that the offline join finds."""
+    """For each sample, the stream and the offline join give the same rows."""
     apart: Counter[str] = Counter()
     for world in recorded(SAMPLES[name]):
         apart += differences(*world.both())
@@ -31,14 +31,14 @@ def test_samples(name: str) -> None:
 @pytest.mark.parametrize("gaps", [False, True], ids=["all is seen", "with gaps"])
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_simulated_worlds(seed: int, gaps: bool) -> None:
-    """The same in simulated worlds."""
+    """For simulated worlds too, the stream and the offline join give the same rows."""
     settings = WorldSettings(seed=seed, devices=8, lines_per_sec=500, duration_secs=15, flow_timeout_secs=4, gaps=gaps)
 
     assert differences(*simulated(settings).both()) == {}
 
 
 def test_a_process_follows_its_port_to_the_next_connection() -> None:
-    """The offline join by itself: a connection without a request, then one with, from the same port."""
+    """In the offline join a request on a reused port belongs to the second connection and its process."""
     events: list[Event] = [
         connection(0, pid=1, ended=0.1),
         connection(20, pid=2, ended=21),
@@ -50,7 +50,7 @@ def test_a_process_follows_its_port_to_the_next_connection() -> None:
 
 
 def test_every_difference_is_seen() -> None:
-    """A row too many, one too few, and each field that is another one."""
+    """The comparison reports a missing row, an extra row, and each field that differs."""
     connected, asked = known([connection(0), request(0.1)])
 
     assert differences([connected, asked], [asked, connected]) == {}

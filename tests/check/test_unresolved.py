@@ -1,4 +1,4 @@
-"""Each cause of an unresolved connection has a remedy that works; `docs/unresolved.md` says what the samples leave."""
+"""Each cause of an unresolved connection has a remedy that works; `docs/unresolved.md` lists the samples' cases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CASES: list[Case] = [
 
 
 def played(events: Iterable[Event], *, proxied: bool) -> Row:
-    """The row of the connection at 0 s, of these events in order of time."""
+    """Return the row of the connection at 0 s that these events, in order of time, give."""
     world = World(listing(), proxies=(f"proxy={LISTED}",) if proxied else ())
     world.see(*sorted([connection(0, ended=8), *events], key=lambda event: event.at)).finish()
     (row,) = [row for row in world.connections if row["LocalPort"] == 40_000]
@@ -49,7 +49,7 @@ def played(events: Iterable[Event], *, proxied: bool) -> Row:
 def test_remedies_resolve(
     reason: str, proxied: bool, events: list[Event], remedies: list[tuple[str, list[Event]]]
 ) -> None:
-    """The connection is unresolved for that reason; with what the remedy adds it is resolved."""
+    """The connection is unresolved for that reason, and resolved once the remedy adds its events."""
     assert played(events, proxied=proxied)["UnresolvedReason"] == reason
     for remedy, more in remedies:
         row = played([*events, *more], proxied=proxied)
@@ -58,7 +58,7 @@ def test_remedies_resolve(
 
 
 def test_every_reason_has_a_cause_that_is_tested() -> None:
-    """A new reason needs a cause and a remedy."""
+    """Each reason has at least one cause and remedy here."""
     given = set(UnresolvedReason) - {UnresolvedReason.NONE}
 
     assert set(CAUSES) == given
@@ -66,7 +66,7 @@ def test_every_reason_has_a_cause_that_is_tested() -> None:
 
 
 def block(marker: str) -> str:
-    """What stands on the page between a marker and its end."""
+    """Return the text of the page between a marker and its end."""
     found = re.search(rf"<!-- {marker} -->\n(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
     assert found is not None, f"{PAGE}: <!-- {marker} --> … <!-- end --> is missing"
     return found[1]
@@ -84,7 +84,7 @@ def check(marker: str, rows: Sequence[Sequence[object]], request: pytest.Fixture
 
 
 def test_the_page_lists_the_causes(request: pytest.FixtureRequest) -> None:
-    """Reasons, causes and remedies are those of the code."""
+    """The page has the reasons, causes and remedies of the code."""
     causes = [(f"`{reason}`", cause.why, cause.remedy) for reason, cause in CAUSES.items()]
     causes.insert(1, ("`protection_off`, remote end not known as a proxy", UNKNOWN_REMOTE.why, UNKNOWN_REMOTE.remedy))
 
@@ -92,7 +92,7 @@ def test_the_page_lists_the_causes(request: pytest.FixtureRequest) -> None:
 
 
 def test_the_page_lists_what_the_samples_leave_unresolved(request: pytest.FixtureRequest) -> None:
-    """For each sample with connections: how many are unresolved, by cause, and what would resolve them."""
+    """For each sample the page has the unresolved connections by cause, and the remedy."""
     table: list[tuple[object, ...]] = [("sample", "connections", "unresolved", "what would resolve them")]
     for sample in sorted(SAMPLES):
         rows = [row for world in recorded(SAMPLES[sample]) for row in world.rows()[0] if row["Layer"] == "connection"]

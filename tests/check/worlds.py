@@ -1,4 +1,4 @@
-"""The samples as worlds: the stream's rows and the offline join's rows of the same lines, and where they differ."""
+"""The samples as worlds: the stream's rows and the offline join's rows of the same lines, and their differences."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DATA = Path(__file__).parents[1] / "data"
 SURICATA = sorted((DATA / "suricata").glob("*.gz"))
 PROXY_LOGS = sorted((DATA / "proxylogs").glob("*-sample.*.gz"))
 LEAP = 3_600 * MICROS
-"""Captures that lie further apart are worlds of their own: a device's clock moves no further for one line."""
+"""Captures further apart are separate worlds, because one line advances a device's clock no further."""
 LINES_OF_A_MESSAGE = 1
 
 
 def _samples() -> dict[str, list[Path]]:
-    """Files that belong together, by the sample's name."""
+    """Return the files that belong together, by the sample's name."""
     samples: dict[str, list[Path]] = defaultdict(list)
     for folder in ("auditd", "ecs", "mde", "osquery", "suricata_other", "tetragon", "winlog", "zeek"):
         for file in sorted((DATA / folder).glob("*.gz")):
@@ -53,7 +53,7 @@ SAMPLES = _samples()
 
 
 class Played:
-    """One world through the pipeline, with its events kept for the offline join."""
+    """One world through the pipeline; keeps its events for the offline join."""
 
     def __init__(self) -> None:
         self._pipeline = Pipeline(CorrelationSettings())
@@ -73,7 +73,7 @@ class Played:
         return events, latest(as_row(row, DeviceEvent) for row in output.device_events)
 
     def both(self) -> tuple[list[Row], list[Row]]:
-        """The rows of the stream, and those of the offline join, in one shape."""
+        """Return the stream's rows and the offline join's rows in one shape."""
         events, verdicts = self.rows()
         found = [_comparable(row) for row in events] + [_verdict(row) for row in verdicts if not row["LocalPort"]]
         offline: list[Row] = []
@@ -83,7 +83,7 @@ class Played:
 
 
 def recorded(files: Sequence[Path]) -> list[Played]:
-    """The worlds of recorded files: one, or several where the captures in them lie apart."""
+    """Return the worlds of recorded files: several where their captures lie apart."""
     parsed: list[tuple[int, Message, list[tuple[str, Event]]]] = []
     sources = [f"auto:{file}" for file in files]
     for message in wiring.recorded_messages(Settings(), sources, LINES_OF_A_MESSAGE, Report()):
@@ -91,7 +91,7 @@ def recorded(files: Sequence[Path]) -> list[Played]:
         events = list(events_of(message))
         parsed.append((events[0][1].at if events else parsed[-1][0] if parsed else 0, message, events))
     if any("zeek" in str(file.relative_to(DATA)) for file in files):
-        # Whole logs, one after the other in a file, that Zeek wrote at the same time.
+        # Logs that Zeek wrote at the same time, one after the other in a file.
         parsed.sort(key=lambda one: one[0])
     worlds, clock = [Played()], 0
     for offset, (at, message, events) in enumerate(parsed, 1):
@@ -117,7 +117,7 @@ def simulated(settings: WorldSettings) -> Played:
 
 
 def events_of(message: Message) -> Iterator[tuple[str, Event]]:
-    """The events of a message's lines, each with the device that it is about."""
+    """Yield the events of a message's lines, each with its device."""
     dialect = dialects().get(message.dialect)
     if dialect is None:
         return
@@ -130,7 +130,7 @@ def events_of(message: Message) -> Iterator[tuple[str, Event]]:
 
 
 def differences(found: Sequence[Row], offline: Sequence[Row]) -> Counter[str]:
-    """Rows that only one side has, and fields that differ, counted by kind."""
+    """Count by kind the rows that only one side has, and the fields that differ."""
     ours, theirs = ({_identity(row): row for row in rows} for rows in (found, offline))
     assert len(ours) == len(found), "two rows of the stream have one identity"
     apart: Counter[str] = Counter()

@@ -121,8 +121,8 @@ HARMLESS = {
         streams.worker.guards.reject_guard EXAMPLE_CHARS_MAX
         streams.worker.logs PAUSE_SECS
         streams.worker.startup LOG_SECS
-        producers.sensor.http.observer TELL_SECS
-        producers.sensor.enforce.deny_list TOLD_MAX _WORDS_MAX
+        producers.sensor.http.observer REPORT_SECS
+        producers.sensor.enforce.deny_list REPORTED_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX
         sinks.writer WARN_SECS
         worker.metrics_port sink.metrics_port publisher.metrics_port

@@ -24,11 +24,11 @@ LIMIT = re.compile(r"_?(?:[A-Z0-9]+_)*(?:MAX|MIN|SECS|MILLIS|MS|MICROS|NS|BYTES|
 FORMATS = {
     "_EXIT_CODE", "NANOSECOND_DIGITS", "SECONDS_DIGITS", "NATIVE_FIELDS", "OLD_FILTER_TO", "_SNARE_COLUMNS", "_MESSAGE_HEAD",
 }  # fmt: skip
-"""A position or a size in a format: no limit of ours."""
+"""Positions and sizes in a format, not limits."""
 
 
 def constants() -> Iterator[tuple[str, str, float, bool]]:
-    """Module, name and value of each limit, and whether it is in microseconds."""
+    """Yield module, name and value of each limit, and whether it is in microseconds."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -44,7 +44,7 @@ def constants() -> Iterator[tuple[str, str, float, bool]]:
 
 
 def settings() -> Iterator[tuple[str, float]]:
-    """Name and default of each setting that is a number."""
+    """Yield name and default of each setting that is a number."""
     for section, field in Settings.model_fields.items():
         for name, one in type(field.default).model_fields.items():
             if isinstance(one.default, int | float) and not isinstance(one.default, bool):
@@ -52,7 +52,7 @@ def settings() -> Iterator[tuple[str, float]]:
 
 
 def harmless() -> list[str]:
-    """Qualified names of the limits that cannot change a row."""
+    """Return the qualified names of the limits that cannot change a row."""
     found = []
     for text in HARMLESS.values():
         module = ""
@@ -67,7 +67,7 @@ def harmless() -> list[str]:
 
 
 def table() -> dict[str, str]:
-    """The value column of docs/design/bounds.md by the name of a limit."""
+    """Return the value column of docs/design/bounds.md by the name of a limit."""
     section = (ROOT / "docs" / "design" / "bounds.md").read_text().partition("\n## Bounds")[2].partition("\n## ")[0]
     found: dict[str, str] = {}
     for line in section.splitlines():
@@ -80,7 +80,7 @@ def table() -> dict[str, str]:
 
 
 def spellings(name: str, value: float, *, is_time: bool) -> set[str]:
-    """How the table may write a value."""
+    """Return the forms in which the table may write a value."""
     found = {f"{value:,}", f"{value:g}", f"/{value:g}"}
     for unit, size in {"KiB": 2**10, "MiB": 2**20}.items():
         found |= {f"{value // size:,} {unit}"} if value % size == 0 else set()
@@ -94,20 +94,20 @@ def spellings(name: str, value: float, *, is_time: bool) -> set[str]:
 
 
 def test_every_bound_is_documented_or_cannot_change_a_row() -> None:
-    """A new limit fails this test until the table has it, or the list of harmless ones its reason."""
+    """A limit is in the table, or with a reason in the list of harmless ones."""
     documented, cannot = set(table()), harmless()
     limits = {f"{module}.{name}": f"{module.rpartition('.')[2]}.{name}" for module, name, _, _ in constants()}
     limits |= {name: name for name, _ in settings()}
     assert [name for name, short in limits.items() if short not in documented and name not in cannot] == []
 
-    # A row or a reason that is of nothing, or of what the other has as well, says something wrong.
+    # A name that no limit has, or that both lists have, is an error.
     in_table = [short for name, short in limits.items() if name not in cannot]
     assert sorted(documented) == sorted(in_table)
     assert sorted(cannot) == sorted(set(cannot) & set(limits))
 
 
 def test_the_table_has_the_values_of_the_code() -> None:
-    """Each limit's value, in the unit of its name or a larger one."""
+    """The table has each limit's value, in the unit of its name or a larger one."""
     cells, cannot = table(), harmless()
     limits = [(f"{m}.{name}", f"{m.rpartition('.')[2]}.{name}", value, t) for m, name, value, t in constants()]
     limits += [(name, name, value, False) for name, value in settings()]
@@ -122,7 +122,7 @@ def test_the_table_has_the_values_of_the_code() -> None:
 
 
 def limits_of_lengths(tree: ast.AST) -> Iterator[str]:
-    """Constants that a length is compared with, or that a sequence is cut at."""
+    """Yield constants that a length is compared with, or that a sequence is cut at."""
     for node in ast.walk(tree):
         found: list[ast.expr | None] = []
         if isinstance(node, ast.Compare):
@@ -136,7 +136,7 @@ def limits_of_lengths(tree: ast.AST) -> Iterator[str]:
 
 
 def test_what_limits_a_length_is_named_as_a_limit() -> None:
-    """Otherwise it would not be collected."""
+    """A constant that limits a length has a name by which it is collected."""
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     used = {(path.name, name) for path in paths for name in limits_of_lengths(ast.parse(path.read_text()))}
 

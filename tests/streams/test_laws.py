@@ -1,4 +1,4 @@
-"""Laws: what must hold for any input, tried with inputs that hypothesis makes up."""
+"""Laws: facts that hold for any input, tested with inputs that hypothesis generates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOSTS = ("a.example", "b.example", "c.bad.example")
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[Event]:
-    """What the sensors say of a few connections: tunnels, keep-alive, blocks, direct ones, each with or without a kernel record.
+    """Draw events of a few connections: tunnels, keep-alive, blocks, direct ones, each with or without an endpoint record.
 
     5-tuples are not used again within the lateness: two endings of one 5-tuple that arrive in any order leave rows with the
     same content but not always the same version (tests/streams/correlate/test_correlator.py has those).
@@ -53,12 +53,12 @@ def lives(draw: st.DrawFn) -> list[Event]:
 
 
 def by_time(events: list[Event]) -> list[Event]:
-    """In the order in which they happened."""
+    """Return the events in order of time."""
     return sorted(events, key=lambda event: event.at)
 
 
 def picture(world: World) -> dict[object, object]:
-    """Everything that hunters and responders see in the end, versions included, by identity."""
+    """Return everything that hunters and responders see in the end, versions included, by identity."""
     seen: dict[object, object] = {row["RecordId"]: row for row in [*latest(world.versions), *latest(world.verdicts)]}
     return seen | {alert["AlertId"]: alert for alert in latest(world.alerts, "AlertId")}
 
@@ -66,7 +66,7 @@ def picture(world: World) -> dict[object, object]:
 @settings(max_examples=150)
 @given(lives(), st.data())
 def test_order_within_the_lateness_does_not_matter(events: list[Event], data: st.DataObject) -> None:
-    """Lines that arrive out of order by less than the lateness give the very same rows."""
+    """Lines out of order by less than the lateness give the same rows."""
     expected = World().see(*by_time(events)).finish()
     late = [data.draw(st.floats(0, LATENESS_SECS * 0.9)) for _ in events]
     arrival = sorted(range(len(events)), key=lambda i: events[i].at + late[i] * MICROS)
@@ -76,7 +76,7 @@ def test_order_within_the_lateness_does_not_matter(events: list[Event], data: st
 
 
 def test_a_counted_request_that_is_deferred_later_stays_counted() -> None:
-    """The name in a tunnel is counted before the mode is known; then the tunnel's CONNECT is judged, in block mode."""
+    """A name in a tunnel counts before the mode is known; then its CONNECT has a verdict in block mode."""
     blocked = verdict(0.25, "a.example:443", action=Action.BLOCKED, port=1000, flow="100")
     asked = request(0.25, "a.example:443", port=1002, flow="102")
     tunnel = verdict(0.25, "a.example:443", action=Action.AUDITED, port=1002, flow="102")
@@ -92,7 +92,7 @@ def test_a_counted_request_that_is_deferred_later_stays_counted() -> None:
 @settings(max_examples=100)
 @given(lives(), st.data())
 def test_the_same_record_twice_is_one(events: list[Event], data: st.DataObject) -> None:
-    """Repeats, near or far, change nothing."""
+    """Repeats of a record, near or far, change nothing."""
     ordered = by_time(events)
     expected = World().see(*ordered).finish()
     again = data.draw(st.lists(st.sampled_from(ordered), max_size=8)) if ordered else []
@@ -104,7 +104,7 @@ def test_the_same_record_twice_is_one(events: list[Event], data: st.DataObject) 
 @settings(max_examples=100)
 @given(lives(), st.data())
 def test_how_input_is_cut_into_batches_does_not_matter(events: list[Event], data: st.DataObject) -> None:
-    """One by one or in any batches: the same latest rows."""
+    """Any batches give the same latest rows."""
     ordered = by_time(events)
     expected = World().see(*ordered).finish()
     world = World()
@@ -120,7 +120,7 @@ def test_how_input_is_cut_into_batches_does_not_matter(events: list[Event], data
 @settings(max_examples=100)
 @given(lives(), st.data())
 def test_advancing_often_or_once_is_the_same(events: list[Event], data: st.DataObject) -> None:
-    """A quiet device settles the same way in many small steps or in one."""
+    """Many small steps of time or one give the same decisions for a quiet device."""
     ordered = by_time(events)
     often = World().see(*ordered)
     for _ in range(data.draw(st.integers(1, 20))):
@@ -133,7 +133,7 @@ def test_advancing_often_or_once_is_the_same(events: list[Event], data: st.DataO
 @settings(max_examples=150)
 @given(lives())
 def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
-    """Resolved or unresolved with a reason; nothing waits in the end, and nothing is kept once time has passed."""
+    """Each is resolved, or unresolved with a reason; nothing waits in the end, and the state becomes empty."""
     world = World().see(*by_time(events)).finish()
     counts = world.counts
     booked = sum(n for what, n in counts.items() if what.startswith(("resolved:", "unresolved:")))
@@ -143,7 +143,7 @@ def test_every_connection_is_booked_exactly_once(events: list[Event]) -> None:
 
 
 def test_an_alert_whose_mode_is_known_better_has_another_version() -> None:
-    """The block before it is told of last: what was audited at that time happened in `block`, and later there was one anyway."""
+    """The earliest block is reported last; it moves the start of `block` mode before the audited request."""
     events: list[Event] = [
         verdict(1.25, "a.example:443", port=1000, flow="100", action=Action.BLOCKED),
         request(0.25, "a.example:443", port=1001, flow="101"),

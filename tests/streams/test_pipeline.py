@@ -1,4 +1,4 @@
-"""Messages in, outputs out: what the pipeline does with lines that are not for the correlator."""
+"""Messages in, outputs out: what the pipeline does with lines before and besides correlation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KERNEL = (
 
 
 def pipeline_after(*messages: Message) -> Pipeline:
-    """A pipeline that took these messages."""
+    """Return a pipeline after these messages."""
     pipeline = Pipeline(CorrelationSettings())
     for message in messages:
         pipeline.take(message)
@@ -46,7 +46,7 @@ def pipeline_after(*messages: Message) -> Pipeline:
     ],
 )
 def test_rejects_keep_their_bytes(dialect: str, line: bytes, reason: Reason) -> None:
-    """What cannot be read comes back untouched with its reason, counted once."""
+    """An unreadable line is a reject with its bytes and reason, counted once."""
     pipeline = pipeline_after(Message(1, 1, b"" if reason is Reason.NO_DEVICE else b"dev", line, dialect))
     (reject,) = pipeline.drain().rejects
 
@@ -54,13 +54,13 @@ def test_rejects_keep_their_bytes(dialect: str, line: bytes, reason: Reason) -> 
     assert pipeline.book()[f"rejected:{reason}"] == pipeline.book()["read"] == 1
 
 
-def test_a_dialect_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its line is rejected with what went wrong, to be read again after a fix; the lines around it are read."""
+def test_a_failing_dialect_stops_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line is rejected with the error, to be read after a fix; the lines around it are read."""
     parse = dialects()["sockets"].parse
 
     def fail(line: bytes) -> Parsed:
         if b"fail" in line:
-            raise ZeroDivisionError("told to fail")
+            raise ZeroDivisionError("made to fail")
         return parse(line)
 
     failing = replace(dialects()["sockets"], parse=fail)
@@ -70,12 +70,12 @@ def test_a_dialect_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     (reject,) = pipeline.drain().rejects
 
     assert (reject.reason, reject.raw) == (Reason.MALFORMED, b"fail")
-    assert reject.detail == f"{MISTAKE}ZeroDivisionError('told to fail')"
+    assert reject.detail == f"{MISTAKE}ZeroDivisionError('made to fail')"
     assert pipeline.book()["parsed"] == 2
 
 
-def test_a_dialect_that_cannot_take_an_envelope_apart_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The envelope is rejected with its bytes; the rows of the one behind it are read."""
+def test_a_failing_envelope_stops_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The envelope is rejected with its bytes; the rows of the next one are read."""
     mde = dialects()["mde"]
     split = mde.split
     assert split is not None
@@ -84,14 +84,14 @@ def test_a_dialect_that_cannot_take_an_envelope_apart_stops_nobody(monkeypatch: 
 
     def fail(line: bytes) -> list[bytes]:
         if b'"fail"' in line:
-            raise ZeroDivisionError("told to fail")
+            raise ZeroDivisionError("made to fail")
         return split(line)
 
     monkeypatch.setattr("streams.pipeline.dialects", lambda: {"mde": replace(mde, split=fail)})
     pipeline = pipeline_after(Message(1, 1, b"dev", bad + b"\n" + envelope, "mde"))
     (reject,) = [reject for reject in pipeline.drain().rejects if reject.raw == bad]
 
-    assert (reject.reason, reject.detail) == (Reason.MALFORMED, f"{MISTAKE}ZeroDivisionError('told to fail')")
+    assert (reject.reason, reject.detail) == (Reason.MALFORMED, f"{MISTAKE}ZeroDivisionError('made to fail')")
     assert pipeline.book()["read"] == 1 + len(split(envelope))
 
 
@@ -103,7 +103,7 @@ def test_blank_lines_are_no_lines() -> None:
 
 
 def test_a_message_of_too_many_lines_is_rejected_whole() -> None:
-    """What has more lines than any sensor's message is one reject with all its bytes; one line less is read."""
+    """It is one reject with all its bytes; one line less is read."""
     whole = b"\n".join([b"x"] * (MESSAGE_LINES_MAX + 1))
     pipeline = pipeline_after(Message(1, 1, b"dev", whole, "suricata"))
     (reject,) = pipeline.drain().rejects
@@ -116,7 +116,7 @@ def test_a_message_of_too_many_lines_is_rejected_whole() -> None:
 
 
 def test_a_message_taken_before_does_nothing() -> None:
-    """The offset in the state says what was done already."""
+    """A message at or below the offset in the state changes nothing."""
     message = Message(7, 1, b"dev", KERNEL % b"dev", "sockets")
     pipeline = pipeline_after(message, message, Message(6, 1, b"dev", KERNEL % b"dev", "sockets"))
 
@@ -124,7 +124,7 @@ def test_a_message_taken_before_does_nothing() -> None:
 
 
 def test_lines_of_several_devices_find_their_own() -> None:
-    """A message keyed by something else is taken apart by what its lines name, and replayed for each device by itself."""
+    """Lines under another key go to the devices they name, and replay for each device by itself."""
     both = Message(1, 1, b"collector", KERNEL % b"one" + b"\n" + KERNEL % b"two", "sockets")
     pipeline = pipeline_after(both)
     assert {name for name, device in pipeline.devices.items() if device.groups} == {"one", "two"}
@@ -136,7 +136,7 @@ def test_lines_of_several_devices_find_their_own() -> None:
 
 
 def test_lines_may_be_all_of_the_key() -> None:
-    """Who published them says so in a header, as he knows that these names are one device; a reject keeps that."""
+    """A header states that all lines are of the key's device; a reject keeps the header."""
     lines = KERNEL % b"one" + b"\n" + KERNEL % b"10.0.0.1" + b"\nwhat is this"
     headers = {"dialect": b"sockets", "device_from": b"key"}
     pipeline = pipeline_after(Message.read(1, 1, b"ws-042", lines, headers))
@@ -147,16 +147,16 @@ def test_lines_may_be_all_of_the_key() -> None:
     assert (reject.device, reject.keyed) == ("ws-042", True)
 
 
-@pytest.mark.parametrize("said", [{}, {"device_from": b"line"}, {"device_from": b"\xff"}, {"device_from": None}])
-def test_a_key_is_not_the_device_unless_it_is_said(said: dict[str, bytes | None]) -> None:
-    """Keys of others are partitions, collectors, anything: their lines are whose they say."""
-    pipeline = pipeline_after(Message.read(1, 1, b"collector", KERNEL % b"one", {"dialect": b"sockets", **said}))
+@pytest.mark.parametrize("header", [{}, {"device_from": b"line"}, {"device_from": b"\xff"}, {"device_from": None}])
+def test_a_key_is_the_device_only_with_the_header(header: dict[str, bytes | None]) -> None:
+    """Other keys are partitions or collectors: their lines belong to the devices that they name."""
+    pipeline = pipeline_after(Message.read(1, 1, b"collector", KERNEL % b"one", {"dialect": b"sockets", **header}))
 
     assert set(pipeline.devices) == {"one"}
 
 
-def test_without_a_key_the_lines_say_whose_they_are() -> None:
-    """The header means nothing without a key that can be a device."""
+def test_without_a_key_lines_belong_to_the_device_they_name() -> None:
+    """The header has no effect without a key that can be a device."""
     for key in (b"", b"x" * 2_000):
         message = Message.read(1, 1, key, KERNEL % b"one", {"dialect": b"sockets", "device_from": b"key"})
         assert set(pipeline_after(message).devices) == {"one"}
@@ -169,7 +169,7 @@ ROW = (
 
 
 def test_an_envelope_counts_as_its_rows() -> None:
-    """Each row finds its device, damaged ones go to `rejects` alone, and a key that no row names is no device."""
+    """Each row goes to its device, damaged ones to `rejects`, and a key that no row names is no device."""
     rows = [ROW % (b"one", 1), b"5", ROW % (b"two", 2), ROW % (b"one", 3), b'{"properties":{}}']
     value = b'{"records":[' + b",".join(rows) + b"]}"
     pipeline = pipeline_after(Message(1, 1, b"", value + b"\n\n" + ROW % (b"one", 4) + b"\r\n", "mde"))
@@ -184,8 +184,8 @@ def test_an_envelope_counts_as_its_rows() -> None:
     assert (book["read"], book["parsed"], book["connections"]) == (6, 4, 4)
 
 
-def test_a_key_of_which_no_line_is_makes_no_device() -> None:
-    """An Event Hub's keys are partitions, and may be new ones all the time; a line without a device belongs to its key."""
+def test_a_bare_message_key_creates_no_device() -> None:
+    """An Event Hub's keys are partitions: rows belong to the devices they name; only a line without one to its key."""
     value = b'{"records":[' + ROW % (b"one", 1) + b"," + ROW % (b"two", 2) + b"]}"
     pipeline = pipeline_after(*(Message(number, 1, b"partition-%d" % number, value, "mde") for number in (1, 2, 3)))
     assert set(pipeline.devices) == {"one", "two"}
@@ -196,7 +196,7 @@ def test_a_key_of_which_no_line_is_makes_no_device() -> None:
 
 
 def test_an_envelope_taken_before_does_nothing() -> None:
-    """Each device's own offset says what was done already."""
+    """Each device's own offset decides which rows are new."""
     message = Message(7, 1, b"", b'{"records":[' + ROW % (b"one", 1) + b"," + ROW % (b"two", 2) + b"]}", "mde")
     pipeline = pipeline_after(message, message)
 
@@ -216,8 +216,8 @@ def test_envelopes_of_too_many_rows_are_one_reject() -> None:
     assert (reject.reason, reject.raw) == (Reason.TOO_LONG, long)
 
 
-def test_ticks_settle_a_quiet_device() -> None:
-    """The log's time moves a quiet device on, and only from its own last message on."""
+def test_ticks_advance_a_quiet_device() -> None:
+    """The log's time advances a quiet device, from its own last message on."""
     pipeline = Pipeline(CorrelationSettings(proxies=("10.9.9.9:3128",)))
     pipeline.take(Message(1, 50_000, b"dev", KERNEL % b"dev", "sockets"))
     pipeline.take(Message(2, 57_000, b"", b"", "tick"))
@@ -230,15 +230,15 @@ def test_ticks_settle_a_quiet_device() -> None:
 
 
 def test_lines_in_a_tick_do_not_vanish() -> None:
-    """A tick has no lines: a message that says it is one and brings some is rejected line by line."""
+    """A tick has no lines: those of a message marked as one are rejected line by line."""
     pipeline = pipeline_after(Message(1, 1, b"dev", b"one\ntwo", "tick"))
 
     assert [reject.raw for reject in pipeline.drain().rejects] == [b"one", b"two"]
     assert pipeline.book()["read"] == pipeline.book()["rejected:unknown_dialect"] == 2
 
 
-def test_a_name_without_end_is_no_device() -> None:
-    """A line that names a device of 256 characters is rejected; behind a key that is too long, lines name their own."""
+def test_a_name_that_is_too_long_is_no_device() -> None:
+    """A line naming a device of 256 characters is rejected; under a key that is too long, lines name their own."""
     pipeline = pipeline_after(Message(1, 1, b"dev", KERNEL % (b"d" * (DEVICE_CHARS_MAX + 1)), "sockets"))
     (reject,) = pipeline.drain().rejects
     assert (reject.reason, reject.device) == (Reason.NO_DEVICE, "dev")
@@ -252,7 +252,7 @@ def test_a_name_without_end_is_no_device() -> None:
 
 @pytest.mark.parametrize("char", ["\x1b", "\n", "\x7f", "\x9b", "\u2028", "\u202e", "\u200b"])
 def test_a_name_with_control_characters_is_no_device(char: str) -> None:
-    """It would change what a terminal shows: such a line is rejected, and behind such a key lines name their own."""
+    """It would change a terminal's display: such a line is rejected; under such a key lines name their own device."""
     name = f"ws{char}1"
     pipeline = pipeline_after(Message(1, 1, b"dev", KERNEL % json.dumps(name)[1:-1].encode(), "sockets"))
     (reject,) = pipeline.drain().rejects
@@ -265,8 +265,8 @@ def test_a_name_with_control_characters_is_no_device(char: str) -> None:
     assert set(pipeline.devices) == {"dev"}
 
 
-def test_state_entries_stay_small_whatever_a_line_says() -> None:
-    """A line may be a megabyte; what it leaves in the state, and in rows, is not."""
+def test_state_entries_stay_small_for_any_line() -> None:
+    """A line may have a megabyte; its state entries and rows stay small."""
     long = b"x" * 900_000
     eve = (
         b'{"timestamp":"2026-11-24T19:07:28.397055+0000","flow_id":1,"event_type":"%s","src_ip":"10.0.0.1","src_port":1000,'
@@ -291,7 +291,7 @@ def test_state_entries_stay_small_whatever_a_line_says() -> None:
 
 
 def test_a_replayed_tick_does_nothing() -> None:
-    """A tick that is in the state already moves no clock."""
+    """A tick that is in the state already advances no clock."""
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(Message(1, 50_000, b"dev", KERNEL % b"dev", "sockets"))
     pipeline.take(Message(3, 60_000, b"", b"", "tick"))
@@ -301,8 +301,8 @@ def test_a_replayed_tick_does_nothing() -> None:
     assert pipeline.devices["dev"].facts.now == now
 
 
-def test_the_size_of_the_state_is_told() -> None:
-    """Devices, connections kept, and devices that come near their bound; what has left does not count."""
+def test_the_size_of_the_state_is_reported() -> None:
+    """Devices, kept connections, and devices near their bound; departed connections do not count."""
     pipeline = Pipeline(CorrelationSettings(connections_max=5))
     for number, device in enumerate([b"a", b"a", b"a", b"a", b"a", b"a", b"b"]):
         line = (KERNEL % device).replace(b":1000,", b":%d," % (1000 + number))
@@ -315,7 +315,7 @@ def test_the_size_of_the_state_is_told() -> None:
 
 
 def test_ten_thousand_mutated_lines() -> None:
-    """Bytes flipped, cut, doubled, nested, out of range: nothing raises, each line is counted, each reject keeps its bytes."""
+    """Flipped, cut, doubled, nested, out of range: nothing raises, each line counts, each reject keeps its bytes."""
     chance = random.Random(3)
     lines = [line for line in sample() if b'"dns"' not in line.value]
     pipeline = Pipeline(CorrelationSettings())
@@ -340,7 +340,7 @@ def test_ten_thousand_mutated_lines() -> None:
 
 
 def mutated(chance: random.Random, value: bytes) -> bytes:
-    """A line damaged in one of the ways in which lines are."""
+    """Return a line damaged in a random way."""
     kind = chance.randrange(8)
     place = chance.randrange(len(value))
     if kind == 0:
@@ -372,7 +372,7 @@ def mutated(chance: random.Random, value: bytes) -> bytes:
     ],
 )
 def test_only_a_network_sensors_lines_make_connections_older_than_it(dialect: str, line: bytes, reason: str) -> None:
-    """An ignored line dates a network sensor; an ignored line of an endpoint does not."""
+    """An ignored line dates a network sensor's first line, an ignored line of an endpoint does not."""
     pipeline = Pipeline(CorrelationSettings(proxies=("proxy=10.9.9.9:3128",)))
     pipeline.take(Message(1, 0, b"a", KERNEL % b"a", "sockets"))
     pipeline.take(Message(2, 0, b"a", line, dialect))

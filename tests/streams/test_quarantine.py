@@ -19,7 +19,7 @@ SettingsFor = Callable[..., Settings]
 
 
 def dead(*places: tuple[int, int]) -> list[Death]:
-    """Deaths of workers that ended themselves with 76, each at an offset and a line."""
+    """Return deaths of workers with exit code 76, each at an offset and a line."""
     return [Death(offset, line, 76) for offset, line in places]
 
 
@@ -40,7 +40,7 @@ def dead(*places: tuple[int, int]) -> list[Death]:
 def test_two_deaths_at_an_offset_refuse_lines_and_three_lines_the_message(
     deaths: list[tuple[int, int]], refused: set[int] | None
 ) -> None:
-    """One death refuses nothing; two refuse their lines; a third line, or one outside of the lines, refuses the message."""
+    """One death refuses nothing; two refuse their lines; a third line, or one outside the lines, refuses the message."""
     found = refused_after(dead(*deaths), 7)
 
     assert (set(found[7].lines) if 7 in found else None) == refused
@@ -48,12 +48,12 @@ def test_two_deaths_at_an_offset_refuse_lines_and_three_lines_the_message(
 
 
 def test_what_is_acknowledged_is_forgotten() -> None:
-    """A death before the offset at which the group goes on says nothing any more."""
+    """A death before the group's committed offset no longer counts."""
     assert refused_after(dead((7, 2), (7, 2)), 8) == {}
 
 
-def test_the_detail_tells_where_and_how() -> None:
-    """The reject says which message it was, which lines, and how the workers ended themselves."""
+def test_the_detail_names_place_and_exit() -> None:
+    """The reject names the message, the lines, and the workers' exit."""
     found = refused_after([Death(7, 1, 76), Death(7, NO_LINE, 0)], 0)
 
     assert found[7].whole
@@ -64,7 +64,7 @@ def test_the_detail_tells_where_and_how() -> None:
 
 
 def test_deaths_are_registered_for_all_workers(kafka_settings_for: SettingsFor) -> None:
-    """Each partition has its own; another client reads what one has added; the number kept has a bound that a broker takes."""
+    """Each partition has its own list, which other clients read; its length has a bound that a broker accepts."""
     settings = kafka_settings_for()
     Deaths(settings).register(1, Death(7, 2, 76))
     Deaths(settings).register(3, Death(1, 0, 0))
@@ -80,7 +80,7 @@ def test_deaths_are_registered_for_all_workers(kafka_settings_for: SettingsFor) 
 
 
 def test_a_register_that_cannot_be_read_begins_again(kafka_settings_for: SettingsFor) -> None:
-    """Whatever another client has put there: it stops no worker."""
+    """An invalid entry of another client stops no worker."""
     settings = kafka_settings_for()
     consumer = Consumer({"bootstrap.servers": settings.kafka.bootstrap, "group.id": f"{settings.worker.group}-deaths"})
     consumer.commit(offsets=[TopicPartition(topic_name(settings, TELEMETRY), 1, 7, "[[7,")], asynchronous=False)
@@ -106,16 +106,16 @@ def test_a_refused_line_is_a_reject_in_its_place() -> None:
 
 
 def test_the_line_that_is_read_is_known() -> None:
-    """A pipeline says which line it reads, blank ones counted, and that it reads none when it is done."""
+    """A pipeline exposes the line that it reads, blank ones counted, and that it reads none at the end."""
     pipeline = Pipeline(CorrelationSettings())
-    said: list[int] = []
+    seen: list[int] = []
 
     class Watched(list[int]):
         def __setitem__(self, index: object, line: object) -> None:
             assert isinstance(line, int)
-            said.append(line)
+            seen.append(line)
 
     pipeline.line_at_hand = Watched([NO_LINE])
     pipeline.take(Message(7, 1_000, b"dev", b"a\n\nb", "sockets"))
 
-    assert said == [0, 1, 2, NO_LINE]
+    assert seen == [0, 1, 2, NO_LINE]

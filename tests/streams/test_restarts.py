@@ -1,4 +1,4 @@
-"""A worker that dies anywhere, and reads again what it had not acknowledged, ends up knowing what one that never died knows."""
+"""A worker that dies at any point and reads unacknowledged messages again has the state of one that never died."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.streams.model.test_snapshot import state_of
 SECS = 30
 LINES_PER_SEC = 120
 AWAY = (10.0, 22.0)
-"""Seconds in which Kafka takes nothing: then all of it comes at once."""
+"""Seconds in which Kafka accepts nothing; afterwards everything arrives at once."""
 CALM_SECS = 12
-"""For what waits to settle: patience, lateness, and the gap between two versions of an alert."""
+"""Seconds until everything is decided: patience, lateness, and the gap between two versions of an alert."""
 SETTINGS = Settings.model_validate(
     {
         "correlation": {"lateness_secs": 2, "patience_secs": 4, "proxies": confirmed_proxies()},
@@ -34,7 +34,7 @@ Table = dict[bytes, bytes]
 
 
 def log_of(seed: int) -> list[Message]:
-    """A fleet's messages and a tick each second, as they stand in one partition."""
+    """Return a fleet's messages and a tick per second, in the order of one partition."""
     world = WorldSettings(
         seed=seed,
         devices=10,
@@ -71,7 +71,7 @@ def _logged(at: float) -> float:
 
 
 def pipeline(table: Table | None = None) -> Pipeline:
-    """A new one, or one that begins with what a table holds."""
+    """Return a new pipeline, restored from the table if one is given."""
     policy = Policy(SETTINGS.protection)
     for one in BEFORE:
         policy.indicators.put(indicator(one), 0)
@@ -81,7 +81,7 @@ def pipeline(table: Table | None = None) -> Pipeline:
 
 
 def mortal(table: Table, batch: list[Message], chance: random.Random, alive: Pipeline) -> Pipeline:
-    """A worker takes a batch in; it may die before its state is written, in the middle of that, or behind it."""
+    """Take a batch in as a worker does, which may die before, while or after its state is written."""
     waiting = batch
     while waiting:
         part = waiting[: chance.choice((1, 2, 5, 20))]
@@ -105,7 +105,7 @@ def mortal(table: Table, batch: list[Message], chance: random.Random, alive: Pip
 
 
 def batches(log: list[Message], chance: random.Random) -> Iterator[list[Message]]:
-    """The log in pieces of any size."""
+    """Yield the log in batches of any size."""
     rest = iter(log)
     while batch := list(islice(rest, chance.choice((1, 3, 10, 30)))):
         yield batch
@@ -113,7 +113,7 @@ def batches(log: list[Message], chance: random.Random) -> Iterator[list[Message]
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_death_anywhere_changes_nothing_that_is_known(seed: int) -> None:
-    """At every moment the same, down to the offset of the latest message that a device's state holds."""
+    """The state is always the same, down to each device's latest offset."""
     chance = random.Random(seed)
     table: Table = {}
     peaceful, disturbed = pipeline(), pipeline()

@@ -1,4 +1,4 @@
-"""The sample against the truth, and its rows under every disorder that Kafka and crashes may bring."""
+"""The sample against the truth, and its rows under every disorder that Kafka and crashes may cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE_AGE_MICROS_MAX = 300_000
 
 
 class Outcome:
-    """What a run left behind."""
+    """Rows, alerts and counts of a run."""
 
     def __init__(self) -> None:
         self.rows: list[bytes] = []
@@ -28,25 +28,25 @@ class Outcome:
         self.book: dict[str, int] = {}
 
     def keep(self, pipeline: Pipeline) -> None:
-        """Take what the pipeline made."""
+        """Keep the pipeline's output."""
         output = pipeline.drain()
         self.rows += output.network_events
         self.verdicts += output.device_events
         self.alerts += [alert for _, alert in output.alerts]
 
     def latest_rows(self) -> list[Row]:
-        """Rows as hunters see them."""
+        """Return the latest rows."""
         return latest(map(json.loads, self.rows))
 
     def picture(self) -> dict[object, object]:
-        """Everything that is seen in the end, by identity."""
+        """Return all latest rows and alerts by identity."""
         seen: dict[object, object] = {row["RecordId"]: row for row in self.latest_rows()}
         seen |= {row["RecordId"]: row for row in latest(map(json.loads, self.verdicts))}
         return seen | {a["AlertId"]: a for a in latest(map(json.loads, self.alerts), "AlertId")}
 
 
 def play(lines: list[SampleLine], chance: random.Random | None = None, *, crashes: bool = False) -> Outcome:
-    """Lines through a pipeline: one a message, or in messages of random size; with crashes, from its written state on."""
+    """Run lines through a pipeline, one or randomly many per message; with crashes, restored from the written state."""
     pipeline, outcome = Pipeline(CorrelationSettings()), Outcome()
     table: dict[bytes, bytes] = {}
     log: list[Message] = []
@@ -87,12 +87,12 @@ def play(lines: list[SampleLine], chance: random.Random | None = None, *, crashe
 
 @pytest.fixture(scope="module")
 def undisturbed() -> Outcome:
-    """The sample as it was recorded."""
+    """Run the sample as it was recorded."""
     return play(sample())
 
 
 def test_the_sample_is_resolved(undisturbed: Outcome) -> None:
-    """At least 98 % right, nothing wrong, one row a connection, the process right wherever the kernel saw it."""
+    """At least 98 % are right, none is wrong, one row per connection, the process right wherever the kernel saw it."""
     result = score(undisturbed.latest_rows())
 
     assert result.right / result.requests >= 0.98
@@ -113,15 +113,15 @@ def test_blocked_is_blocked_and_nothing_else(undisturbed: Outcome) -> None:
 
 
 def test_without_kernel_records_it_still_resolves() -> None:
-    """No endpoint sensor: the same destinations, no process."""
+    """Without an endpoint sensor the destinations are the same and have no process."""
     result = score(play(sample(kernel=False)).latest_rows())
 
     assert result.right / result.requests >= 0.97
     assert (result.wrong, result.wrong_rows) == (0, 0)
 
 
-def test_what_cannot_be_resolved_says_why(undisturbed: Outcome) -> None:
-    """TLS to the proxy, tunnels older than the sensor, half requests, and connections that asked for nothing."""
+def test_unresolved_connections_have_a_reason(undisturbed: Outcome) -> None:
+    """TLS to the proxy, tunnels older than the sensor, half requests, and connections without a request."""
     reasons: dict[object, int] = {}
     for row in undisturbed.latest_rows():
         if row["UnresolvedReason"]:
@@ -131,7 +131,7 @@ def test_what_cannot_be_resolved_says_why(undisturbed: Outcome) -> None:
 
 
 def test_the_book_balances(undisturbed: Outcome) -> None:
-    """Every line is parsed, ignored or rejected; every connection is resolved or says why not."""
+    """Every line is parsed, ignored or rejected; every connection is resolved or has a reason."""
     book = undisturbed.book
     total = {
         kind: sum(n for what, n in book.items() if what.startswith(f"{kind}:")) for kind in ("ignored", "rejected")
@@ -139,13 +139,13 @@ def test_the_book_balances(undisturbed: Outcome) -> None:
 
     assert book["read"] == book["parsed"] + total["ignored"] + total["rejected"] == 4768
     assert total["rejected"] == 0
-    settled = sum(n for what, n in book.items() if what.startswith(("resolved:", "unresolved:")))
-    assert (book["connections"], book["waiting"]) == (settled, 0)
+    decided = sum(n for what, n in book.items() if what.startswith(("resolved:", "unresolved:")))
+    assert (book["connections"], book["waiting"]) == (decided, 0)
     assert book["rows"] == len(undisturbed.rows)
 
 
 def test_alerts_count_requests(undisturbed: Outcome) -> None:
-    """dev-b blocks, dev-a audits, dev-c says nothing; a tunnel's CONNECT and server name are one request."""
+    """dev-b blocks, dev-a audits, dev-c reports no verdict; a tunnel's CONNECT and server name are one request."""
     alerts = latest(map(json.loads, undisturbed.alerts), "AlertId")
     counts = {(a["DeviceId"], a["Kind"], a["DestinationDomain"]): a["Count"] for a in alerts if a["Kind"] in VERDICTS}
 
@@ -165,14 +165,14 @@ def test_alerts_count_requests(undisturbed: Outcome) -> None:
 
 @cache
 def undisturbed_picture(kernel: bool) -> dict[object, object]:
-    """What the sample gives as it was recorded."""
+    """Return the picture of the sample as it was recorded."""
     return play(sample(kernel=kernel)).picture()
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kernel", [True, False])
 def test_disorder_repeats_and_crashes_change_nothing(seed: int, kernel: bool) -> None:
-    """Shuffled within 2 s, twice, in messages of random size, with crashes: the very same rows in the end."""
+    """Shuffled within 2 s, twice, in messages of random size, with crashes: the same rows in the end."""
     chance = random.Random(seed)
     lines = sample(kernel=kernel)
     disturbed = [*lines, *lines] if seed % 2 else lines

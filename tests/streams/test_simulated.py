@@ -1,4 +1,4 @@
-"""Simulated worlds against their truth: whatever the seed, what the lines tell is found, and nothing is made up."""
+"""Simulated worlds against their truth: with any seed, reported requests are found, and no row is false."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SEEDS = range(1, 6)
 
 
 def world(seed: int, **more: Any) -> WorldSettings:
-    """A small world of this seed."""
+    """Return the settings of a small world of this seed."""
     return WorldSettings(
         seed=seed, devices=8, lines_per_sec=500, duration_secs=15, flow_timeout_secs=4, astray_share=0.1, **more
     )
 
 
 def not_found(played: Played) -> list[dict[str, Any]]:
-    """Requests that a sensor told of and no row does."""
+    """Return requests that a sensor reported and no row has."""
     rows = [row for row in latest(played.rows) if row["Layer"] == "destination"]
     known = {(row["DeviceName"], row["LocalPort"], row["DestinationHost"], row["DestinationPort"]) for row in rows}
     return [t for t in played.truth if t["seen"] and (t["device"], t["client_port"], t["host"], t["port"]) not in known]
@@ -46,7 +46,7 @@ def test_what_is_seen_is_right(seed: int, disorder: dict[str, Any]) -> None:
 @pytest.mark.parametrize("disorder", [{}, DISORDERLY], ids=["as usual", "disorderly"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_gaps_make_nothing_wrong(seed: int, disorder: dict[str, Any]) -> None:
-    """With sensors away for a while, what they saw is still right, and nothing is made up for what they missed."""
+    """While sensors are away, what they saw is still right, and no row is made up."""
     played = play(world(seed, gaps=True, **disorder))
     result = played.score()
 
@@ -56,7 +56,7 @@ def test_gaps_make_nothing_wrong(seed: int, disorder: dict[str, Any]) -> None:
 
 
 def test_known_proxies_change_no_answer() -> None:
-    """With the company's proxies in the settings the same requests are right."""
+    """With the proxies in the settings the same requests are right."""
     played = play(world(9), CorrelationSettings(proxies=confirmed_proxies()))
     result = played.score()
 
@@ -66,7 +66,7 @@ def test_known_proxies_change_no_answer() -> None:
 
 
 def test_outcomes_are_what_became_of_it() -> None:
-    """What was blocked is blocked, what the proxy refused is failed, what was never answered is unknown."""
+    """Blocked requests are `blocked`, those the proxy refused `failed`, unanswered ones `unknown`."""
     outcomes = play(WorldSettings(seed=4, devices=20, lines_per_sec=1_500, duration_secs=15)).score().outcomes
 
     assert {got for (verdict, got) in outcomes if verdict.startswith("blocked")} == {"blocked"}

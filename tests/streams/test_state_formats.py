@@ -1,4 +1,4 @@
-"""State that an older version of the code wrote is read, and goes on to the right rows."""
+"""State that an older version of the code wrote is read, and leads to the right rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_SENSORS = FORMAT_4.with_name("format-5-no-sensors.jsonl")
 
 
 def rows(pipeline: Pipeline, messages: Iterable[Message]) -> list[Row]:
-    """Versions of network rows that these messages make, with a checkpoint after each."""
+    """Return the versions of network rows that these messages make, with a checkpoint after each."""
     made: list[Row] = []
     for message in messages:
         pipeline.take(message)
@@ -30,12 +30,12 @@ def rows(pipeline: Pipeline, messages: Iterable[Message]) -> list[Row]:
 
 
 def of(made: list[Row], port: int) -> list[Row]:
-    """Latest versions of a connection's rows."""
+    """Return the latest versions of a connection's rows."""
     return [row for row in latest(made) if row["LocalPort"] == port]
 
 
 def test_state_of_format_4_goes_on() -> None:
-    """Connections that were open get the rows of a worker that was not updated; those that left before have no tombstone."""
+    """Open connections get the rows of a worker that was not updated; departed ones have no tombstone."""
     before, after = state_story.story()
     written = state_story.entries(FORMAT_4)
     assert {msgspec.msgpack.decode(value)[0] for _, value in written} == {4}
@@ -53,14 +53,14 @@ def test_state_of_format_4_goes_on() -> None:
         (UNNAMED, "allowed"),
     ]
 
-    # The one second row that docs/design/bounds.md documents: the old format knows nothing of a connection that left.
+    # The one second row that docs/design/bounds.md documents: the old format has no tombstones.
     assert [row["Outcome"] for row in hops if row["LocalPort"] == DEPARTED] == ["blocked", "unknown"]
     assert len([row for row in of(expected, DEPARTED) if row["Layer"] == "connection"]) == 1
     assert (updated.book()["late"], unbroken.book()["late"]) == (1, 2)
 
 
 def test_state_without_sensors_goes_on() -> None:
-    """Records whose sensor and flow ids whose kind were only implied by an id get the rows of a worker that was not updated."""
+    """Records without a sensor field, whose ids imply it, get the rows of a worker that was not updated."""
     before, after = state_story.several()
     updated, unbroken = Pipeline(CorrelationSettings()), Pipeline(CorrelationSettings())
     updated.restore(state_story.entries(NO_SENSORS))

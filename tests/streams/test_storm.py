@@ -1,4 +1,4 @@
-"""A storm of hits: at most one message a minute of an alert, exact counts, whatever is said twice or crashes meanwhile."""
+"""A storm of hits: at most one message per minute of an alert, exact counts, in spite of repeats and crashes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streams.pipeline import Message
 
 DEVICES, DOMAINS, HITS_EACH, SECS = 8, 10, 1_000, 600
 REPLAYED = 40
-"""Messages before the written state's that are read once more after a crash, at most."""
+"""The largest number of messages before the written state's that are read again after a crash."""
 
 
 def play(storm: Storm, *, twice: bool = False, chance: random.Random | None = None) -> Seen:
-    """The whole storm through a pipeline, which with a chance crashes and goes on from its written state."""
+    """Run the storm through a pipeline, which may crash at random and continues from its written state."""
     pipeline, seen = pipeline_for(storm), Seen(storm.way)
     table: dict[bytes, bytes] = {}
     log: list[Message] = []
@@ -45,7 +45,7 @@ def play(storm: Storm, *, twice: bool = False, chance: random.Random | None = No
 
 @pytest.mark.parametrize(("way", "domains_each"), [(Way.BLOCKED, 1), (Way.NOT_ENFORCED, DOMAINS)])
 def test_a_storm_is_few_messages_and_exact_counts(way: Way, domains_each: int) -> None:
-    """Each alert counts every hit that was sent, and is told once a minute at most."""
+    """Each alert counts every hit that was sent, and is emitted at most once a minute."""
     storm = Storm(way, DEVICES, DOMAINS, domains_each, HITS_EACH, SECS)
     seen = play(storm)
 
@@ -58,7 +58,7 @@ def test_a_storm_is_few_messages_and_exact_counts(way: Way, domains_each: int) -
 
 @pytest.mark.parametrize(("way", "seed"), [(Way.BLOCKED, 1), (Way.NOT_ENFORCED, 2)])
 def test_crashes_and_repeats_change_nothing(way: Way, seed: int) -> None:
-    """Every line twice, and crashes between two checkpoints: the very same alerts, as often."""
+    """Every line twice, and crashes between checkpoints: the same alerts, equally often."""
     storm = Storm(way, DEVICES // 2, DOMAINS, 1, HITS_EACH // 2, SECS)
     expected, found = play(storm), play(storm, twice=True, chance=random.Random(seed))
 

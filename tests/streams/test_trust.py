@@ -1,4 +1,4 @@
-"""Who may report verdicts and protection modes: what the header of a message says, and what the settings say without one."""
+"""Which senders may report verdicts and protection modes: by the header of a message, and by the settings without one."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ REQUEST = (
 
 
 def forged(lines: Iterable[SampleLine]) -> bytes:
-    """A verdict for each HTTP request of these lines, as if the device had blocked it."""
+    """Return a verdict for each HTTP request of these lines, as if the device had blocked it."""
     records = [json.loads(line.value) for line in lines if line.dialect == "suricata"]
     requests = [record for record in records if record["event_type"] == "http"]
     return b"\n".join(json.dumps({**one, "event_type": "alert", "alert": FORGED_ALERT}).encode() for one in requests)
 
 
 def outcome(*, claims: str | None, with_forged: bool) -> tuple[Counter[str], list[Reject]]:
-    """Requests of dev-c by the kind of their alert, and the rejects, of the sample with forged verdicts after it."""
+    """Count requests of dev-c by kind of alert, and return the rejects, of the sample with forged verdicts after it."""
     pipeline = Pipeline(CorrelationSettings(), listing(*LISTED, modes=["dev-c=off"]))
     lines = [line for line in sample() if line.device == "dev-c"]
     for offset, line in enumerate(lines, 1):
@@ -58,7 +58,7 @@ def outcome(*, claims: str | None, with_forged: bool) -> tuple[Counter[str], lis
 
 
 def test_forged_verdicts_change_nothing() -> None:
-    """Lines from an input that may not report verdicts leave requests `not_enforced`; they are rejects with their bytes."""
+    """Verdicts from an input without that grant leave requests `not_enforced` and are rejects with their bytes."""
     honest, none = outcome(claims=None, with_forged=False)
     assert honest["not_enforced"]
     assert not none
@@ -84,7 +84,7 @@ def test_forged_verdicts_change_nothing() -> None:
     ],
 )
 def test_what_is_a_claim(dialect: str, line: bytes, is_claim: bool) -> None:
-    """Verdicts, with and without connection, and modes are refused; everything else of the same message is read."""
+    """Verdicts, with or without a connection, and modes are refused; everything else of the message is read."""
     message = Message.read(1, 1, b"dev", line, {"dialect": dialect.encode(), "claims": b"none", "device_from": b"key"})
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(message)
@@ -101,7 +101,7 @@ def test_what_is_a_claim(dialect: str, line: bytes, is_claim: bool) -> None:
 
 
 def test_a_refused_line_moves_no_clock_and_makes_no_device() -> None:
-    """A forged verdict about another device leaves no trace there."""
+    """A forged verdict about another device leaves no trace in its state."""
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(Message.read(1, 1, b"tap", VERDICT, {"dialect": b"sensor", "claims": b"none"}))
 
@@ -124,10 +124,10 @@ def test_a_refused_line_moves_no_clock_and_makes_no_device() -> None:
         (b"something new", None, False),
     ],
 )
-def test_without_a_grant_the_settings_say_who_is_believed(
+def test_without_a_grant_the_settings_name_trusted_senders(
     claims: bytes | None, sensors: list[str] | None, believed: bool
 ) -> None:
-    """By dialect, or dialect and sensor; without a list everyone is. A header goes before; an unknown one claims nothing."""
+    """By dialect, or dialect and sensor; without a list every sender is. A header goes first; an unknown one grants nothing."""
     settings = ProtectionSettings() if sensors is None else ProtectionSettings(verdict_sensors=tuple(sensors))
     headers = {"dialect": b"sensor", "sensor": b"host:sensor"} | ({"claims": claims} if claims is not None else {})
     pipeline = Pipeline(CorrelationSettings(), Policy(settings))
@@ -138,7 +138,7 @@ def test_without_a_grant_the_settings_say_who_is_believed(
 
 @pytest.mark.parametrize(("header", "foreign"), [(None, False), (b"log", True), (b"other", True)])
 def test_a_sensor_of_several_devices_has_a_foreign_clock(header: bytes | None, foreign: bool) -> None:
-    """The header is read; what it does to a device's clock is the correlator's part."""
+    """The header sets `foreign_clock` of the message."""
     headers = {"dialect": b"sensor"} | ({"clock": header} if header is not None else {})
 
     assert Message.read(1, 1, b"dev", VERDICT, headers).foreign_clock == foreign

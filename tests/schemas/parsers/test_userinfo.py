@@ -11,7 +11,7 @@ import pytest
 from schemas.address import split_authority, split_url
 from schemas.events import HttpExchange, Ignored, Parsed, ProxyLogged, Verdict
 from schemas.parsers import dialects
-from tests.factories import PROXY, connection, settle, verdict
+from tests.factories import PROXY, connection, verdict, world_of
 from tests.factories import request as exchange
 from tests.schemas.parsers.elastic.ecs_events import line as packetbeats
 from tests.schemas.parsers.parsed_as import request
@@ -182,7 +182,7 @@ def test_a_sensors_request_without_userinfo_keeps_its_target(writer: tuple[str, 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_connection_stays_unresolved(target: str) -> None:
     """Its only row says that the request could not be used."""
-    world = settle([connection(0), exchange(0.1, target, method="CONNECT")])
+    world = world_of([connection(0), exchange(0.1, target, method="CONNECT")])
 
     assert world.destinations == []
     assert [row["UnresolvedReason"] for row in world.connections] == ["no_usable_request"]
@@ -192,7 +192,7 @@ def test_the_connection_stays_unresolved(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_verdict_on_it_names_neither_host(target: str) -> None:
     """The connection was stopped; what it would have reached is not known."""
-    world = settle([connection(0), verdict(0.1, target, method="CONNECT", host=SECOND)])
+    world = world_of([connection(0), verdict(0.1, target, method="CONNECT", host=SECOND)])
     told = json.dumps([*world.connections, *world.verdicts, *world.alerts])
 
     assert world.destinations == []

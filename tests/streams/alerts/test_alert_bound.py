@@ -1,4 +1,4 @@
-"""A device with as many alerts as are kept: what a further one costs, which ones leave, and which are published when."""
+"""A device at the bound of alerts: the cost of a further one, which are evicted, and when each is published."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def request(device: Device, domain: str, at: int) -> None:
 
 
 def test_a_further_alert_costs_the_same_at_the_bound() -> None:
-    """Work per request, counted in Python calls, does not grow with the alerts that are kept."""
+    """The work per request, in Python calls, does not grow with the number of alerts."""
     device = Device("d")
     for number in range(ALERTS_MAX):
         request(device, f"d{number}.example", NOON + number)
@@ -61,7 +61,7 @@ def test_a_further_alert_costs_the_same_at_the_bound() -> None:
 
 
 def test_the_oldest_alerts_are_evicted() -> None:
-    """Those whose latest request is oldest, whenever they began."""
+    """The alerts whose latest request is oldest are evicted, whenever they began."""
     device = Device("d")
     for number in range(ALERTS_MAX):
         request(device, f"d{number}.example", NOON + number)
@@ -80,7 +80,7 @@ def test_the_oldest_alerts_are_evicted() -> None:
     )
 )
 def test_alerts_are_published_when_they_are_due(steps: list[tuple[str, int, bool]]) -> None:
-    """What a full look at all changed alerts would publish, in the order of the changes; also after the clock went back."""
+    """The published alerts equal those of a scan over all changed alerts, also after the clock went back."""
     device = Device("d")
     now, changed = NOON, dict[str, None]()
     for name, seconds, publish in steps:

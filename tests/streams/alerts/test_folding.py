@@ -1,10 +1,10 @@
-"""Verdicts become rows and alerts: each request once, folded by device, domain, day and kind."""
+"""Verdicts become rows and alerts: each request counts once, folded by device, domain, day and kind."""
 
 from __future__ import annotations
 
 from schemas.events import Action, Event
 from streams.alerts.folding import forget_old
-from tests.factories import World, connection, latest, listing, micros, process_verdict, request, settle, verdict
+from tests.factories import World, connection, latest, listing, micros, process_verdict, request, verdict, world_of
 
 
 def counts(world: World) -> dict[tuple[object, object], object]:
@@ -12,8 +12,8 @@ def counts(world: World) -> dict[tuple[object, object], object]:
     return {(a["Kind"], a["DestinationDomain"]): a["Count"] for a in latest(world.alerts, "AlertId")}
 
 
-def test_a_block_is_told_at_once() -> None:
-    """Row and alert leave with the verdict itself; process and proxy are on them."""
+def test_a_block_is_reported_at_once() -> None:
+    """Row and alert are emitted with the verdict; both have the process and the proxy."""
     world = World().see(connection(0), verdict(0.1, "http://www.bad.example/x"))
     (row,) = world.verdicts
     (alert,) = world.alerts
@@ -30,15 +30,15 @@ def test_a_block_is_told_at_once() -> None:
 
 
 def test_a_retry_is_another_request() -> None:
-    """The client tried again on a new connection."""
-    world = settle([verdict(0, flow="1", port=1), verdict(0.1, flow="2", port=2)])
+    """A retry on a new connection counts as a second request."""
+    world = world_of([verdict(0, flow="1", port=1), verdict(0.1, flow="2", port=2)])
 
     assert counts(world) == {("blocked", "bad.example"): 2}
 
 
 def test_two_requests_of_one_connection_are_two() -> None:
-    """Keep-alive: two transactions, two requests; two rules on one transaction are one."""
-    world = settle(
+    """Two transactions of one connection are two requests; two rules on one transaction are one."""
+    world = world_of(
         [
             verdict(0, "http://bad.example/1", tx=1),
             verdict(0, "http://bad.example/1", tx=1, title="another rule"),
@@ -51,21 +51,21 @@ def test_two_requests_of_one_connection_are_two() -> None:
 
 
 def test_connect_and_server_name_of_one_tunnel_are_one() -> None:
-    """Whichever comes first, and they stay one row, too."""
-    spoken = [
+    """Verdicts on a CONNECT and on the name in its tunnel are one row and one request, in both orders."""
+    verdicts = [
         verdict(0.1, action=Action.AUDITED),
         verdict(0.2, method="", host="bad.example", action=Action.AUDITED),
     ]
-    for order in (spoken, spoken[::-1]):
-        world = settle([request(0.1, "bad.example:443"), *order])
+    for order in (verdicts, verdicts[::-1]):
+        world = world_of([request(0.1, "bad.example:443"), *order])
 
         assert counts(world) == {("audited", "bad.example"): 1}
         assert len(latest(world.verdicts)) == 1
 
 
 def test_audited_then_blocked_is_blocked_only() -> None:
-    """On a device that blocks, CONNECT may pass with a note and the name inside be stopped: one blocked request."""
-    world = settle(
+    """An audited CONNECT whose inner name is then blocked is one blocked request."""
+    world = world_of(
         [
             verdict(0, "http://other.example/", port=1, flow="1"),
             verdict(5, action=Action.AUDITED),
@@ -76,15 +76,15 @@ def test_audited_then_blocked_is_blocked_only() -> None:
     assert counts(world) == {("blocked", "other.example"): 1, ("blocked", "bad.example"): 1}
 
 
-def test_a_first_block_takes_back_what_seemed_audited() -> None:
-    """Nothing was known of the device's mode: the audited alert left at once, and is withdrawn with count 0."""
-    world = settle([verdict(5, action=Action.AUDITED), verdict(5.01, method="", host="bad.example")])
+def test_a_first_block_withdraws_the_audited_alert() -> None:
+    """With the mode unknown, the audited alert is emitted at once; the block withdraws it with count 0."""
+    world = world_of([verdict(5, action=Action.AUDITED), verdict(5.01, method="", host="bad.example")])
 
     assert counts(world) == {("audited", "bad.example"): 0, ("blocked", "bad.example"): 1}
 
 
 def test_subdomains_and_days_fold() -> None:
-    """One alert a registrable domain and UTC day."""
+    """There is one alert per registrable domain and UTC day."""
     day = 86_400
     world = World().see(
         verdict(0, "http://a.bad.co.uk/", port=1, flow="1"),
@@ -101,7 +101,7 @@ def test_subdomains_and_days_fold() -> None:
 
 
 def test_the_process_reaches_an_alert_that_left_before_it() -> None:
-    """The kernel's record came late: the same alert again, with the process."""
+    """A late endpoint record adds the process to the same alert."""
     world = World().see(verdict(0.1, "http://bad.example/"), connection(0))
     first, second = world.alerts
 
@@ -112,7 +112,7 @@ def test_the_process_reaches_an_alert_that_left_before_it() -> None:
 
 
 def test_old_alerts_are_forgotten() -> None:
-    """Two days after its last request an alert leaves the state."""
+    """An alert leaves the state two days after its last request."""
     world = World().see(verdict(0))
     forget_old(world.device, micros(86_400 * 2 - 1))
     assert world.device.alerts
@@ -121,13 +121,13 @@ def test_old_alerts_are_forgotten() -> None:
     assert world.device.alerts == {}
 
 
-def test_what_was_forgotten_is_neither_told_again_nor_taken_back() -> None:
-    """An audited request whose alert was forgotten while its connection went on: it changes, and turns out to be a block."""
+def test_an_evicted_alert_is_neither_emitted_nor_withdrawn() -> None:
+    """A connection that outlives its audited alert does not change it, though the request turns out blocked."""
     world = World().see(verdict(0.1, "http://bad.example/", action=Action.AUDITED))
     forget_old(world.device, micros(10**6))
-    told = len(world.alerts)
+    emitted = len(world.alerts)
     world.see(connection(0))
-    assert (world.device.alerts, len(world.alerts)) == ({}, told)
+    assert (world.device.alerts, len(world.alerts)) == ({}, emitted)
 
     world.see(verdict(0.2, "http://bad.example/", flow="2", port=2, action=Action.AUDITED))
     world.see(verdict(0.3, "http://bad.example/", action=Action.BLOCKED))
@@ -135,8 +135,8 @@ def test_what_was_forgotten_is_neither_told_again_nor_taken_back() -> None:
     assert {state.kind: state.count for state in world.device.alerts.values()} == {"audited": 1, "blocked": 1}
 
 
-def test_requests_at_the_same_time_tell_the_same_in_any_order() -> None:
-    """Of two that nobody can tell apart by time, the one that compares highest is on the alert, whichever came first."""
+def test_requests_at_the_same_time_give_one_alert_in_any_order() -> None:
+    """Of two requests at one time the alert names the one that compares highest, in any order of arrival."""
     events = [
         event
         for number in (0, 1)
@@ -145,7 +145,7 @@ def test_requests_at_the_same_time_tell_the_same_in_any_order() -> None:
             verdict(0.1, flow=str(number), port=number + 1, remote=f"10.9.9.{number}"),
         )
     ]
-    one, other = (latest(settle(order).alerts, "AlertId") for order in (events, events[::-1]))
+    one, other = (latest(world_of(order).alerts, "AlertId") for order in (events, events[::-1]))
 
     assert one == other
     assert one[0]["Count"] == 2
@@ -157,14 +157,14 @@ def requests_of(*seconds: float) -> list[Event]:
 
 
 def published(world: World, now: float) -> list[object]:
-    """Counts of the alerts that leave until a time of the log."""
+    """Return the counts of the alerts that are emitted until a time of the log."""
     before = len(world.alerts)
     world.wait_until(now)
     return [alert["Count"] for alert in world.alerts[before:]]
 
 
 def test_further_versions_wait() -> None:
-    """The first at once, then at most one in a minute, and the last has all of them."""
+    """The first version is emitted at once, then at most one per minute; the last one counts all requests."""
     world = World(listing(gap_secs=60)).see(*requests_of(0, 1, 2, 3))
 
     assert [alert["Count"] for alert in world.alerts] == [1]
@@ -174,7 +174,7 @@ def test_further_versions_wait() -> None:
 
 
 def test_what_the_log_published_is_not_hurried_by_the_device() -> None:
-    """A tick published it a minute ahead of the device's clock; what the device says next waits a minute from then."""
+    """An alert published by a tick ahead of the device's clock waits a minute from that tick."""
     world = World(listing(gap_secs=60)).see(*requests_of(0, 1))
     assert published(world, 61) == [2]
 
@@ -185,7 +185,7 @@ def test_what_the_log_published_is_not_hurried_by_the_device() -> None:
 
 
 def test_a_clock_set_back_holds_nothing_up() -> None:
-    """Published hours ahead of the clock that holds now: the next one leaves."""
+    """After the clock was set back by hours, the next version is emitted."""
     world = World(listing(gap_secs=60)).see(*requests_of(0, 1))
     assert published(world, 7_200) == [2]
 
@@ -193,8 +193,8 @@ def test_a_clock_set_back_holds_nothing_up() -> None:
     assert world.alerts[-1]["Count"] == 3
 
 
-def test_what_was_taken_back_unheard_has_no_last_words() -> None:
-    """A warning that was clicked away in the same message never was an alert: it is forgotten in silence."""
+def test_an_alert_withdrawn_before_it_was_emitted_is_not_emitted() -> None:
+    """A warning that is bypassed in the same message emits no warned alert, and no withdrawal."""
     clicked = [process_verdict(0.1, action=Action.WARNED), process_verdict(0.2, action=Action.BYPASSED)]
     world = World().see_together(*clicked)
     forget_old(world.device, micros(1))

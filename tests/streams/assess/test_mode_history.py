@@ -1,4 +1,4 @@
-"""Modes of protection: learnt from what sensors and settings say, in any order, and on each row as of its own time."""
+"""Modes of protection come from sensors and settings, in any order; each row has the mode of its own time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from schemas.events import Action, Event, ProtectionMode
 from schemas.tables import ModeStatus
 from streams.assess.mode_history import WORDS_MAX
-from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, settle, verdict
+from tests.factories import Row, World, connection, latest, listing, mode, process_verdict, request, verdict, world_of
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
 
 
 def history(world: World) -> list[tuple[object, object, object]]:
-    """The rows that are shown: mode, since when and until when, as seconds of the first minute."""
+    """Return the shown rows: mode, start and end, as seconds of the first minute."""
     shown = [row for row in latest(world.modes) if row["Status"] != ModeStatus.WITHDRAWN]
     return [
         (row["Mode"], _second(row["FromTime"]), _second(row["ToTime"]))
@@ -34,26 +34,26 @@ def mode_of(world: World, port: int) -> object:
 
 
 def test_nothing_known_is_off() -> None:
-    """A device of which nothing is known is blind, and has no history."""
-    world = settle([connection(0), request(0.1)])
+    """A device without evidence of a mode counts as off and has no history."""
+    world = world_of([connection(0), request(0.1)])
 
     assert (mode_of(world, 40_000), history(world)) == ("off", [])
 
 
-def test_a_change_tells_the_time_before_it_too() -> None:
-    """Defender's 5007 names the old value: it was in force as long as anything is known."""
-    world = settle([connection(0, port=1), mode(5, BLOCK, AUDIT), connection(9, port=2)])
+def test_a_change_names_the_mode_before_it() -> None:
+    """Defender's 5007 names the old value: it applied since the first evidence."""
+    world = world_of([connection(0, port=1), mode(5, BLOCK, AUDIT), connection(9, port=2)])
 
     assert history(world) == [("audit", None, 5.0), ("block", 5.0, None)]
     assert (mode_of(world, 1), mode_of(world, 2)) == ("audit", "block")
 
 
 def test_order_of_the_changes_does_not_matter() -> None:
-    """Each row of the history, and each connection's mode, however late the changes came."""
+    """The history and each connection's mode are the same in any order of arrival."""
     changes: list[Event] = [mode(4, AUDIT, OFF), mode(8, BLOCK, AUDIT), mode(12, OFF, BLOCK), mode(16, BLOCK, OFF)]
     opened: list[Event] = [connection(at, port=at) for at in (2, 6, 10, 14, 18)]
     for order in permutations(changes):
-        world = settle([*opened, *order])
+        world = world_of([*opened, *order])
 
         assert history(world) == [
             ("off", None, 4.0), ("audit", 4.0, 8.0), ("block", 8.0, 12.0), ("off", 12.0, 16.0), ("block", 16.0, None),
@@ -61,8 +61,8 @@ def test_order_of_the_changes_does_not_matter() -> None:
         assert [mode_of(world, at) for at in (2, 6, 10, 14, 18)] == ["off", "audit", "block", "off", "block"]
 
 
-def test_settings_hold_until_a_sensor_says_otherwise() -> None:
-    """Settings say how it was before anything was heard."""
+def test_settings_apply_until_a_sensor_reports_a_mode() -> None:
+    """Before the first report the mode is that of the settings."""
     world = (
         World(listing(modes=["dev-1=off"])).see(connection(0, port=1), mode(5, BLOCK), connection(9, port=2)).finish()
     )
@@ -71,8 +71,8 @@ def test_settings_hold_until_a_sensor_says_otherwise() -> None:
     assert (mode_of(world, 1), mode_of(world, 2)) == ("off", "block")
 
 
-def test_a_change_from_before_the_settings_were_heard_comes_late() -> None:
-    """A collection that runs days late tells of earlier changes: they take their place in the history."""
+def test_a_change_from_before_the_settings_were_read_comes_late() -> None:
+    """Changes that are collected days late take their place in the history."""
     world = World(listing(modes=["dev-1=audit"])).see(connection(20, port=3), mode(10, BLOCK), mode(5, OFF)).finish()
 
     assert history(world) == [("audit", None, 5.0), ("off", 5.0, 10.0), ("block", 10.0, None)]
@@ -83,43 +83,43 @@ def test_a_change_from_before_the_settings_were_heard_comes_late() -> None:
     ("action", "proved"), [(Action.BLOCKED, "block"), (Action.AUDITED, "audit"), (Action.WARNED, "block")]
 )
 def test_a_verdict_proves_the_mode(action: Action, proved: str) -> None:
-    """Who stops a request blocks, who notes one audits; a note says nothing against block."""
-    world = settle([verdict(3, action=action), connection(9, port=2)])
+    """A blocked request proves block, an audited one audit; an audited one does not disprove block."""
+    world = world_of([verdict(3, action=action), connection(9, port=2)])
 
     assert history(world) == [(proved, 3.0, None)]
     assert mode_of(world, 2) == proved
 
-    world = settle([mode(1, BLOCK), verdict(3, action=action), connection(9, port=2)])
+    world = world_of([mode(1, BLOCK), verdict(3, action=action), connection(9, port=2)])
     assert history(world) == [("block", 1.0, None)]
 
 
 def test_a_verdict_without_a_connection_proves_it_as_well() -> None:
-    """Defender's 1126 is a block."""
-    assert history(settle([process_verdict(3)])) == [("block", 3.0, None)]
+    """Defender's 1126 proves block."""
+    assert history(world_of([process_verdict(3)])) == [("block", 3.0, None)]
 
 
 def test_verdicts_in_any_order_give_one_history() -> None:
-    """The earliest note and the earliest block begin their modes."""
-    spoken: list[Event] = [
+    """The earliest audited request and the earliest blocked one start their modes."""
+    verdicts: list[Event] = [
         verdict(2, action=Action.AUDITED, port=1, flow="1"),
         verdict(4, action=Action.AUDITED, port=2, flow="2"),
         verdict(6, port=3, flow="3"),
         verdict(8, action=Action.AUDITED, port=4, flow="4"),
     ]
-    for order in permutations(spoken):
-        assert history(settle(order)) == [("audit", 2.0, 6.0), ("block", 6.0, None)]
+    for order in permutations(verdicts):
+        assert history(world_of(order)) == [("audit", 2.0, 6.0), ("block", 6.0, None)]
 
 
 def test_a_late_change_moves_what_comes_after_it() -> None:
-    """Off in between: what said block again later, and was no news then, is news now."""
-    world = settle([mode(2, BLOCK), mode(9, BLOCK), mode(5, OFF)])
+    """With a late off in between, a repeated report of block becomes a change."""
+    world = world_of([mode(2, BLOCK), mode(9, BLOCK), mode(5, OFF)])
 
     assert history(world) == [("block", 2.0, 5.0), ("off", 5.0, 9.0), ("block", 9.0, None)]
 
 
 def test_a_row_of_the_history_that_is_not_so_is_withdrawn() -> None:
-    """An earlier beginning replaces a later one; who asks the view sees one of them."""
-    world = settle([verdict(6, port=3, flow="3"), verdict(2, port=4, flow="4")])
+    """An earlier start replaces a later one; the view shows one of them."""
+    world = world_of([verdict(6, port=3, flow="3"), verdict(2, port=4, flow="4")])
     rows: list[Row] = latest(world.modes)
 
     assert {(row["Mode"], _second(row["FromTime"]), row["Status"]) for row in rows} == {
@@ -129,33 +129,33 @@ def test_a_row_of_the_history_that_is_not_so_is_withdrawn() -> None:
 
 
 def test_rows_that_left_are_corrected() -> None:
-    """A change that comes late gives earlier rows, verdicts and alerts a new version with the mode of their time."""
+    """A late change gives earlier rows, verdicts and alerts a new version with the mode of their time."""
     world = World().see(connection(0), verdict(1, action=Action.AUDITED), mode(0.5, BLOCK)).finish()
 
     (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
     assert (row["ProtectionMode"], alert["ProtectionMode"]) == ("block", "block")
 
 
-def test_what_a_sensor_said_holds_though_an_earlier_block_comes_late() -> None:
-    """A note of a request proves nothing against block, so it does not stand between the block and what was said after it."""
-    told: list[Event] = [
+def test_a_reported_mode_stays_when_an_earlier_block_comes_late() -> None:
+    """An audited request does not disprove block, so it does not end the block before the next report."""
+    reports: list[Event] = [
         verdict(18, port=1, flow="1"),
         verdict(32, port=2, flow="2", action=Action.AUDITED),
         mode(33, AUDIT),
     ]
-    for order in permutations(told):
-        assert history(settle(list(order))) == [("block", 18.0, 33.0), ("audit", 33.0, None)]
+    for order in permutations(reports):
+        assert history(world_of(list(order))) == [("block", 18.0, 33.0), ("audit", 33.0, None)]
 
 
 def test_each_status_holds_though_a_change_before_it_comes_late() -> None:
-    """A sensor says the same again and again; the change in between is over with the next time it did."""
+    """A late change between two equal reports ends at the later report."""
     status: list[Event] = [mode(at, AUDIT) for at in (5, 27, 30)]
     for order in permutations([*status, mode(7, OFF)]):
-        assert history(settle(list(order))) == [("audit", 5.0, 7.0), ("off", 7.0, 27.0), ("audit", 27.0, None)]
+        assert history(world_of(list(order))) == [("audit", 5.0, 7.0), ("off", 7.0, 27.0), ("audit", 27.0, None)]
 
 
-def test_words_that_are_remembered_have_a_bound() -> None:
-    """Of the latest status lines each holds, before them the first that is kept, however many requests were judged."""
+def test_remembered_reports_have_a_bound() -> None:
+    """The latest status reports and the first one kept before them apply, however many verdicts there are."""
     world = World().see(*(mode(at, AUDIT) for at in range(1, WORDS_MAX + 12)))
     world.see(*(verdict(40 + at / 100, tx=at, action=Action.AUDITED) for at in range(2 * WORDS_MAX)))
     world.see(mode(WORDS_MAX + 10.5, OFF), mode(2.5, OFF)).finish()

@@ -1,4 +1,4 @@
-"""The history of modes from Defender's own lines and from settings, through the whole pipeline, in any order."""
+"""The history of modes from Defender's lines and from settings, through the whole pipeline, in any order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.factories import Row, as_row, latest, micros
 from tests.windows_lines import connection_line, mode_line
 
 BLOCK, AUDIT, OFF = ProtectionMode.BLOCK, ProtectionMode.AUDIT, ProtectionMode.OFF
-TOLD = ModeEvidence.DEFENDER_SETTING
+DEFENDER = ModeEvidence.DEFENDER_SETTING
 SETTINGS = ProtectionSettings(groups=("servers=srv-*",), modes=("ws-2=block", "WS-3=audit", "@servers=off"))
 CHANGES = {
     100: mode_line("ws-1", 100, AUDIT, OFF),
@@ -30,8 +30,8 @@ CHANGES = {
 OPENED = (50, 150, 250, 350, 450)
 
 
-class Told:
-    """What hunters see after these lines."""
+class History:
+    """The tables after these lines."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         pipeline = Pipeline(CorrelationSettings(), Policy(SETTINGS))
@@ -64,60 +64,60 @@ class Told:
 
 
 def at(seconds: float) -> str:
-    """A time as rows have it."""
+    """Return a time as rows have it."""
     return iso_micros(micros(seconds))
 
 
 @pytest.mark.parametrize("order", list(permutations(CHANGES)), ids=str)
 @pytest.mark.parametrize("connections_first", [True, False])
 def test_changes_in_any_order(order: tuple[int, ...], connections_first: bool) -> None:
-    """One history, each row with its evidence; each connection has the mode of its own time, late changes included."""
+    """In any order there is one history with its evidence; each connection has the mode of its own time."""
     changes, opened = [CHANGES[one] for one in order], [connection_line("ws-1", when, when) for when in OPENED]
-    told = Told(opened + changes if connections_first else changes + opened)
+    shown = History(opened + changes if connections_first else changes + opened)
 
-    assert told.history("ws-1") == [
-        (OFF, None, at(100), TOLD),
-        (AUDIT, at(100), at(200), TOLD),
-        (BLOCK, at(200), at(300), TOLD),
-        (OFF, at(300), at(400), TOLD),
-        (BLOCK, at(400), None, TOLD),
+    assert shown.history("ws-1") == [
+        (OFF, None, at(100), DEFENDER),
+        (AUDIT, at(100), at(200), DEFENDER),
+        (BLOCK, at(200), at(300), DEFENDER),
+        (OFF, at(300), at(400), DEFENDER),
+        (BLOCK, at(400), None, DEFENDER),
     ]
-    assert [told.mode_of("ws-1", when) for when in OPENED] == [OFF, AUDIT, BLOCK, OFF, BLOCK]
+    assert [shown.mode_of("ws-1", when) for when in OPENED] == [OFF, AUDIT, BLOCK, OFF, BLOCK]
 
 
 def test_evidence_can_be_looked_up() -> None:
-    """Each row names the record it comes from."""
-    told = Told([CHANGES[200], CHANGES[100]])
+    """Each row names the record that it comes from."""
+    shown = History([CHANGES[200], CHANGES[100]])
 
-    assert {row["EvidenceId"] for row in latest(told.modes)} == {
+    assert {row["EvidenceId"] for row in latest(shown.modes)} == {
         f"defender/5007/{at(seconds)}" for seconds in (100, 200)
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("late", [True, False])
-def test_settings_hold_until_defender_says_otherwise(late: bool) -> None:
-    """By name and by group; the first change that a device tells ends it, however late it comes."""
+def test_settings_apply_until_defender_reports_a_mode(late: bool) -> None:
+    """A mode of the settings, by name or group, ends at the first reported change, however late it comes."""
     change, before, after = mode_line("ws-2", 100, OFF), connection_line("ws-2", 50, 1), connection_line("ws-2", 150, 2)
-    told = Told([before, after, change] if late else [change, before, after])
+    shown = History([before, after, change] if late else [change, before, after])
 
-    assert told.history("ws-2") == [(BLOCK, None, at(100), "settings"), (OFF, at(100), None, TOLD)]
-    assert (told.mode_of("ws-2", 1), told.mode_of("ws-2", 2)) == (BLOCK, OFF)
+    assert shown.history("ws-2") == [(BLOCK, None, at(100), "settings"), (OFF, at(100), None, DEFENDER)]
+    assert (shown.mode_of("ws-2", 1), shown.mode_of("ws-2", 2)) == (BLOCK, OFF)
 
 
-def test_who_says_nothing_is_what_the_settings_say() -> None:
-    """A device of a group that is told to be off, one that is told by name, and one of which nobody knows anything."""
-    told = Told(connection_line(device, 50, 1) for device in ("srv-1", "ws-3", "ws-4"))
+def test_a_device_without_reports_has_the_mode_of_the_settings() -> None:
+    """The mode is off by group, audit by name, and off without a history where neither is set."""
+    shown = History(connection_line(device, 50, 1) for device in ("srv-1", "ws-3", "ws-4"))
 
-    assert told.history("srv-1") == [(OFF, None, None, "settings")]
-    assert told.history("ws-3") == [(AUDIT, None, None, "settings")]
-    assert told.history("ws-4") == []
-    assert [told.mode_of(device, 1) for device in ("srv-1", "ws-3", "ws-4")] == [OFF, AUDIT, OFF]
+    assert shown.history("srv-1") == [(OFF, None, None, "settings")]
+    assert shown.history("ws-3") == [(AUDIT, None, None, "settings")]
+    assert shown.history("ws-4") == []
+    assert [shown.mode_of(device, 1) for device in ("srv-1", "ws-3", "ws-4")] == [OFF, AUDIT, OFF]
 
 
 def test_one_line_in_two_copies_is_one_change() -> None:
-    """A collector that sends doubled lines changes nothing."""
+    """Lines that a collector sends twice change nothing."""
     lines = [*CHANGES.values()]
-    once, twice = Told(lines), Told([line for line in lines for _ in range(2)])
+    once, twice = History(lines), History([line for line in lines for _ in range(2)])
 
     assert once.history("ws-1") == twice.history("ws-1")
     assert json.dumps(latest(once.modes)) == json.dumps(latest(twice.modes))

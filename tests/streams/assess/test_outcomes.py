@@ -1,4 +1,4 @@
-"""What became of a request, and why there is no destination: each rule with a test that fails without it."""
+"""The outcome of a request, and the reason without a destination: each rule has a test that fails without it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.factories import (
     micros,
     name,
     request,
-    settle,
     verdict,
+    world_of,
 )
 
 
@@ -38,8 +38,8 @@ from tests.factories import (
     ],
 )
 def test_outcome_follows_the_answer(target: str, status: int | None, outcome: str) -> None:
-    """A proxy's refusal and a missing answer are never shown as reached."""
-    (row,) = settle([connection(0), request(0.1, target, status=status)]).destinations
+    """A refusal by the proxy and a missing answer are never `allowed`."""
+    (row,) = world_of([connection(0), request(0.1, target, status=status)]).destinations
 
     assert row["Outcome"] == outcome
     assert (
@@ -53,8 +53,8 @@ def test_outcome_follows_the_answer(target: str, status: int | None, outcome: st
 
 
 def test_asked_again_after_authentication_is_allowed() -> None:
-    """407 and then 200 on one connection is one destination that was reached."""
-    (row,) = settle(
+    """407 and then 200 on one connection is one allowed destination."""
+    (row,) = world_of(
         [connection(0), request(0.1, "a.example:443", status=407), request(0.2, "a.example:443", status=200, tx=1)]
     ).destinations
 
@@ -62,8 +62,8 @@ def test_asked_again_after_authentication_is_allowed() -> None:
 
 
 def test_a_blocked_request_has_only_its_verdict() -> None:
-    """The verdict names the destination, and a successful handshake is not shown as a bare success."""
-    world = settle([connection(0), verdict(0.1, "http://bad.example/x")])
+    """The verdict names the destination, and the outcome is `blocked`."""
+    world = world_of([connection(0), verdict(0.1, "http://bad.example/x")])
     (row,) = world.destinations
     (hop,) = world.connections
 
@@ -73,24 +73,26 @@ def test_a_blocked_request_has_only_its_verdict() -> None:
 
 
 def test_a_block_inside_a_tunnel_blocks_its_end() -> None:
-    """CONNECT answered 200, then the name inside was stopped: the destination was blocked."""
-    (row,) = settle(
+    """A block of the name inside overrides CONNECT's 200: the destination is blocked."""
+    (row,) = world_of(
         [connection(0), request(0.1, "bad.example:443"), verdict(0.2, method="", host="bad.example")]
     ).destinations
 
     assert (row["DestinationHost"], row["Outcome"]) == ("bad.example", "blocked")
 
 
-def test_an_audited_request_is_told_from_an_allowed_one() -> None:
-    """Audit does not stop, but says so."""
-    (row,) = settle([connection(0), request(0.1, "bad.example:443"), verdict(0.1, action=Action.AUDITED)]).destinations
+def test_an_audited_request_differs_from_an_allowed_one() -> None:
+    """The outcome of a request that passed under audit is `audited`."""
+    (row,) = world_of(
+        [connection(0), request(0.1, "bad.example:443"), verdict(0.1, action=Action.AUDITED)]
+    ).destinations
 
     assert (row["Outcome"], row["ProtectionMode"], row["ActionType"]) == ("audited", "audit", "ConnectionSuccess")
 
 
 def test_mode_is_off_while_nothing_is_known() -> None:
-    """Before its first verdict a device's mode is off; a verdict changes it from its own time on."""
-    world = settle(
+    """A device is off before its first verdict; the verdict sets the mode from its own time on."""
+    world = world_of(
         [
             connection(0, port=1),
             request(0.1, "a.example:443", port=1, flow="1"),
@@ -106,8 +108,8 @@ def test_mode_is_off_while_nothing_is_known() -> None:
 
 
 def test_an_audit_rule_on_a_blocking_device_does_not_change_its_mode() -> None:
-    """Inline sensors have rules that only alert; the device still blocks."""
-    world = settle(
+    """An inline sensor's alert-only rule gives an audit verdict; the device stays in block mode."""
+    world = world_of(
         [verdict(0, flow="1", port=1), verdict(1, "soft.example:443", action=Action.AUDITED, flow="2", port=2)]
     )
 
@@ -115,8 +117,8 @@ def test_an_audit_rule_on_a_blocking_device_does_not_change_its_mode() -> None:
 
 
 def test_a_sensor_may_report_the_mode_itself() -> None:
-    """A mode change without a verdict: in force from its time on."""
-    world = settle(
+    """A mode change without a verdict applies from its time on."""
+    world = world_of(
         [
             request(0, "a.example:443", port=1, flow="1"),
             ModeChanged(DEVICE, micros(5), ProtectionMode.AUDIT, "mode/1", "sensor"),
@@ -131,15 +133,15 @@ def test_a_sensor_may_report_the_mode_itself() -> None:
 
 
 def test_without_http_level_events_protection_is_off() -> None:
-    """A proxied connection on a device that shows no HTTP-level event at all."""
-    (row,) = settle([connection(0)], proxies=[f"{PROXY}:3128"]).connections
+    """A proxied connection on a device without any HTTP-level event has the reason `protection_off`."""
+    (row,) = world_of([connection(0)], proxies=[f"{PROXY}:3128"]).connections
 
     assert (row["UnresolvedReason"], row["Outcome"], row["DestinationHost"]) == ("protection_off", "unknown", "")
 
 
 def test_without_its_own_http_event_it_is_unresolved() -> None:
-    """HTTP-level events of other connections were seen before, none of this one."""
-    world = settle([request(0, "a.example:443", port=1, flow="1"), connection(10, port=2)])
+    """With HTTP-level events of other connections only, the reason is `no_http_event`."""
+    world = world_of([request(0, "a.example:443", port=1, flow="1"), connection(10, port=2)])
     rows = {row["LocalPort"]: row for row in world.connections}
 
     assert rows[2]["UnresolvedReason"] == "no_http_event"
@@ -147,7 +149,7 @@ def test_without_its_own_http_event_it_is_unresolved() -> None:
 
 def test_tls_to_the_proxy_hides_the_destination() -> None:
     """TLS from the first byte to an address that acts as a proxy: the server name is the proxy's own."""
-    world = settle(
+    world = world_of(
         [
             request(0, "a.example:443", port=1, flow="1"),
             connection(1, port=2, remote_port=3129),
@@ -160,21 +162,21 @@ def test_tls_to_the_proxy_hides_the_destination() -> None:
     assert [r["DestinationHost"] for r in world.destinations] == ["a.example"]
 
 
-def test_a_tunnel_older_than_the_sensor_says_so() -> None:
-    """The connection began before the sensor's first word."""
-    world = settle([connection(0, port=1), request(5, "a.example:443", port=2, flow="2")])
+def test_a_tunnel_older_than_the_sensor_has_that_reason() -> None:
+    """A connection that began before the sensor's first line has the reason `older_than_sensor`."""
+    world = world_of([connection(0, port=1), request(5, "a.example:443", port=2, flow="2")])
     row = next(row for row in world.connections if row["LocalPort"] == 1)
 
     assert row["UnresolvedReason"] == "older_than_sensor"
 
 
 def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
-    """The sensor guesses the direction of a flow whose beginning it missed; the proxy is not the client."""
+    """A sensor that missed the beginning guesses the direction; the proxy is not the client."""
     turned = replace(
         flow_end(9, started=1, ended=8, midstream=True, sent=1, received=2),
         flow=flow_of(PROXY, 3128, "10.0.0.7", 55_555, "9"),
     )
-    world = settle([request(0, "a.example:443", port=1, flow="1"), turned])
+    world = world_of([request(0, "a.example:443", port=1, flow="1"), turned])
     row = next(row for row in world.connections if row["LocalPort"] == 55_555)
 
     assert (row["RemoteIP"], row["RemotePort"], row["UnresolvedReason"]) == (PROXY, 3128, "older_than_sensor")
@@ -182,8 +184,8 @@ def test_a_flow_picked_up_in_the_middle_is_turned_round() -> None:
 
 
 def test_an_unlisted_remote_end_may_be_a_proxy_on_a_blind_device() -> None:
-    """Without any HTTP-level event nobody can tell a proxy from a server: unresolved, not called direct."""
-    world = settle([connection(0, remote="203.0.113.5")])
+    """Without any HTTP-level event a proxy cannot be distinguished from a server: unresolved, not direct."""
+    world = world_of([connection(0, remote="203.0.113.5")])
     (row,) = world.connections
 
     assert (row["UnresolvedReason"], row["ResolvedBy"], row["ProxyIP"]) == ("protection_off", "", "")
@@ -192,8 +194,8 @@ def test_an_unlisted_remote_end_may_be_a_proxy_on_a_blind_device() -> None:
 
 
 def test_an_address_is_not_a_proxy_for_what_any_server_answers() -> None:
-    """An origin server answers an absolute-form request, too: TLS to it on another port is not called hidden."""
-    world = settle(
+    """An absolute-form request to an origin server does not make TLS on another port hidden."""
+    world = world_of(
         [
             request(0, "http://a.example/", port=1, flow="1"),
             connection(1, port=2, remote_port=443),
@@ -206,8 +208,8 @@ def test_an_address_is_not_a_proxy_for_what_any_server_answers() -> None:
 
 
 def test_a_server_asked_for_itself_is_no_proxy() -> None:
-    """An absolute URI that names the very end of the connection goes through nobody."""
-    world = settle([connection(0), request(0.1, f"http://{PROXY}:3128/")])
+    """An absolute URI that names the connection's own remote end passes through no proxy."""
+    world = world_of([connection(0), request(0.1, f"http://{PROXY}:3128/")])
 
     assert world.destinations == []
     assert world.connections[0]["ProxyIP"] == ""

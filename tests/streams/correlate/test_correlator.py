@@ -1,4 +1,4 @@
-"""What a connection is, and when its rows leave: each rule with a test that fails without it."""
+"""What a connection is, and when its rows are emitted: each rule has a test that fails without it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.factories import (
     micros,
     name,
     request,
-    settle,
     verdict,
+    world_of,
 )
 
 
 def test_a_direct_connection_has_one_row() -> None:
-    """No proxy: one row, whose name is what TLS says."""
-    world = settle(
+    """A direct connection has one row, named by the TLS server name."""
+    world = world_of(
         [
             connection(0, remote="203.0.113.5", remote_port=443),
             name(0.1, "site.example", tunnelled=False, remote="203.0.113.5", remote_port=443),
@@ -41,23 +41,23 @@ def test_a_direct_connection_has_one_row() -> None:
 
 
 def test_a_failed_attempt_is_no_success() -> None:
-    """The handshake failed."""
-    (row,) = settle([connection(0, remote="203.0.113.5", failed=True)]).connections
+    """A failed handshake gives `ConnectionFailed` and the outcome `failed`."""
+    (row,) = world_of([connection(0, remote="203.0.113.5", failed=True)]).connections
 
     assert row["UnresolvedReason"] == ""
     assert (row["ActionType"], row["Outcome"]) == ("ConnectionFailed", "failed")
 
 
 def test_a_denied_proxy_is_never_taken_for_one() -> None:
-    """The settings have the last word on who is a proxy."""
-    world = settle([connection(0), request(0.1, "a.example:443")], not_proxies=[f"{PROXY}:3128"])
+    """`not_proxies` of the settings overrides all evidence."""
+    world = world_of([connection(0), request(0.1, "a.example:443")], not_proxies=[f"{PROXY}:3128"])
 
     assert world.destinations == []
     assert world.connections[0]["ProxyIP"] == ""
 
 
 def test_a_proxy_is_learnt_for_connections_seen_before() -> None:
-    """What another connection asks of an address tells what an earlier one was for."""
+    """A request on one connection makes the address a proxy for earlier connections too."""
     world = World().see(connection(0, port=1)).wait(20)
     assert world.connections[0]["ProxyIP"] == ""
 
@@ -66,8 +66,8 @@ def test_a_proxy_is_learnt_for_connections_seen_before() -> None:
     assert world.connections[0]["UnresolvedReason"] in ("protection_off", "older_than_sensor")
 
 
-def test_reused_tuples_are_told_apart_by_start() -> None:
-    """Two connections of one 5-tuple within milliseconds, with a record logged only when the tuple came again."""
+def test_reused_tuples_are_separated_by_start() -> None:
+    """Two connections of one 5-tuple within milliseconds stay apart, with a record logged only at the next use."""
     events: list[Event] = [
         connection(0, pid=1, ended=0.002),
         connection(1.5, pid=2, ended=1.502),
@@ -77,7 +77,7 @@ def test_reused_tuples_are_told_apart_by_start() -> None:
         flow_end(60, started=1.5, ended=1.502, flow="2"),
     ]
     for order in (events, list(reversed(events)), [*events[2:], *events[:2]]):
-        world = settle(order)
+        world = world_of(order)
         found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations}
 
         assert found == {"first.example": 1, "second.example": 2}
@@ -85,25 +85,25 @@ def test_reused_tuples_are_told_apart_by_start() -> None:
 
 
 def test_a_reused_tuple_does_not_take_what_was_asked_while_the_one_before_was_open() -> None:
-    """Though it begins within the error of two clocks; found by `make live`, where ports come back after ten milliseconds."""
+    """A request stays with the open connection, though the next begins within the clocks' tolerance of 10 ms."""
     first: list[Event] = [connection(0, pid=1, ended=0.0005), request(0.0004, "first.example:443", flow="1")]
     second: list[Event] = [connection(0.01, pid=2, ended=0.011), request(0.0105, "second.example:443", flow="2")]
     for order in (first + second, first[::-1] + second):
-        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in settle(order).destinations}
+        found = {row["DestinationHost"]: row["InitiatingProcessId"] for row in world_of(order).destinations}
 
         assert found == {"first.example": 1, "second.example": 2}
 
 
 def test_a_reused_tuple_takes_what_was_asked_after_the_end_of_the_one_before() -> None:
-    """Though another clock read that as five milliseconds before its start, and the end of the one before was told late."""
+    """A request 5 ms before the start by another clock, with the earlier end reported late, is of the later one."""
     before, over = connection(0, pid=1), connection(0, pid=1, ended=1)
-    world = settle([before, request(5, "a.example:443", flow="2"), over, connection(5.005, pid=2, ended=6)])
+    world = world_of([before, request(5, "a.example:443", flow="2"), over, connection(5.005, pid=2, ended=6)])
 
     assert {row["DestinationHost"]: row["InitiatingProcessId"] for row in world.destinations} == {"a.example": 2}
 
 
 def test_a_request_that_is_logged_after_the_end_waits_for_its_process() -> None:
-    """Another connection of the 5-tuple may have begun by then: it is not attributed before the connection settles."""
+    """A late request has no process before the decision: another connection of the 5-tuple may have begun."""
     (row,) = World().see(connection(0, ended=1), request(50, "a.example:443")).destinations
 
     assert row["InitiatingProcessId"] is None
@@ -120,7 +120,7 @@ def test_a_request_is_logged_at_most_61_seconds_after_the_end(late_secs: float, 
 
 
 def test_a_request_that_may_be_of_two_ended_connections_has_no_process() -> None:
-    """That one of them ended too long before does not make the other one certain."""
+    """Two ended candidates leave the process unknown, even where one ended too long before."""
     ended: list[Event] = [connection(0, pid=1, ended=1), connection(40, pid=2, ended=41)]
     (row,) = World().see(*ended, request(90, "a.example:443")).wait(20).destinations
 
@@ -128,8 +128,8 @@ def test_a_request_that_may_be_of_two_ended_connections_has_no_process() -> None
 
 
 def test_without_a_kernel_record_it_still_resolves() -> None:
-    """No endpoint sensor: the destination, and no process."""
-    world = settle([request(0, "a.example:443"), flow_end(70, started=0, ended=9)])
+    """Without an endpoint sensor there is a destination and no process."""
+    world = world_of([request(0, "a.example:443"), flow_end(70, started=0, ended=9)])
     (row,) = world.destinations
     (hop,) = world.connections
 
@@ -143,15 +143,15 @@ def test_without_a_kernel_record_it_still_resolves() -> None:
 
 
 def test_the_flow_record_gives_the_start() -> None:
-    """AccessLogEntry at the end of a tunnel, CONNECT alone would date the connection wrongly."""
-    (row,) = settle([request(60, "a.example:443"), flow_end(60.1, started=0, ended=59)]).destinations
+    """The flow record at the end of a tunnel corrects the start that CONNECT implied."""
+    (row,) = world_of([request(60, "a.example:443"), flow_end(60.1, started=0, ended=59)]).destinations
 
     assert row["ConnectionTime"] == "2026-11-24T19:07:28.000000Z"
     assert row["Timestamp"] == "2026-11-24T19:08:27.000000Z"
 
 
 def test_a_destination_leaves_at_once() -> None:
-    """No waiting for kernel record, flow end or anything else."""
+    """A destination's row waits for no endpoint record and no flow end."""
     world = World().see(request(0, "a.example:443"))
 
     assert [row["DestinationHost"] for row in world.destinations] == ["a.example"]
@@ -159,14 +159,14 @@ def test_a_destination_leaves_at_once() -> None:
 
 
 def test_the_connection_leaves_with_its_destination_once_the_process_is_known() -> None:
-    """Kernel record and CONNECT: nothing more to wait for."""
+    """With endpoint record and CONNECT both rows are emitted at once."""
     world = World().see(connection(0), request(0.1, "a.example:443"))
 
     assert [row["DestinationHost"] for row in world.connections] == ["a.example"]
 
 
 def test_an_unresolved_connection_leaves_after_the_patience() -> None:
-    """Eight seconds by default, on the device's own clock; a later event still replaces the row."""
+    """It is decided after eight seconds of the device's clock; a later event still replaces the row."""
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0)).wait(7)
     assert world.rows == []
 
@@ -179,7 +179,7 @@ def test_an_unresolved_connection_leaves_after_the_patience() -> None:
 
 
 def test_one_clock_ahead_does_not_move_time() -> None:
-    """A single event from the far future settles nothing; a second one that agrees moves the device's clock."""
+    """A single event from the far future decides nothing; a second that agrees moves the device's clock."""
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0), connection(90_000, port=2))
     assert world.rows == []
 
@@ -188,7 +188,7 @@ def test_one_clock_ahead_does_not_move_time() -> None:
 
 
 def test_a_clock_that_was_set_back_is_followed() -> None:
-    """The device was a day ahead and is set right: time goes on from there, and connections settle again."""
+    """After a device a day ahead is corrected, time continues from there and connections are decided."""
     day = 86_400
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(day, port=1), connection(0, port=2), connection(1, port=3))
     world.wait(10)
@@ -197,7 +197,7 @@ def test_a_clock_that_was_set_back_is_followed() -> None:
 
 
 def test_what_grows_is_bounded() -> None:
-    """Names, judged requests, destinations and learnt proxies of one connection or device have an end."""
+    """Names, requests with a verdict, destinations and learnt proxies of a connection or device are bounded."""
     world = World()
     for n in range(300):
         world.see(
@@ -220,7 +220,7 @@ def test_what_grows_is_bounded() -> None:
 
 
 def test_ended_connections_leave_the_state() -> None:
-    """Nothing is kept once time has passed; open ones are kept until they idle out."""
+    """Ended connections leave the state after a time, open ones when they idle out."""
     world = World(linger_secs=100, idle_secs=1000).see(
         connection(0, ended=1), connection(0, port=2), request(0.5, "a.example:443", port=2, flow="2")
     )
@@ -233,8 +233,8 @@ def test_ended_connections_leave_the_state() -> None:
     assert (world.counts["left:ended"], world.counts["left:idle"]) == (1, 2)
 
 
-def test_a_device_that_was_cut_off_tells_the_rest_later() -> None:
-    """Ten minutes of silence settle what waits and forget nothing: the rest comes, and finds what it belongs to."""
+def test_a_device_that_was_cut_off_sends_the_rest_later() -> None:
+    """Ten minutes of silence decide connections and evict none: later records find their connection."""
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5)).wait(600)
     assert world.connections[0]["UnresolvedReason"] == "protection_off"
 
@@ -245,7 +245,7 @@ def test_a_device_that_was_cut_off_tells_the_rest_later() -> None:
 
 
 def test_what_comes_late_between_what_is_new_is_joined_as_well() -> None:
-    """A device sends its latest first and fills in hours later what it could not send: both halves still meet."""
+    """A backlog that arrives hours later between new lines is joined: both records of a connection meet."""
     world = World()
     for number in range(20):
         at = number * 10
@@ -261,8 +261,8 @@ def test_what_comes_late_between_what_is_new_is_joined_as_well() -> None:
     assert len(world.finish().connections) == 40
 
 
-def test_a_5_tuple_with_too_many_connections_lets_its_oldest_go() -> None:
-    """However many flows claim one 5-tuple, each event looks at a few: those that leave have their row."""
+def test_a_5_tuple_with_too_many_connections_evicts_its_oldest() -> None:
+    """However many flows claim one 5-tuple, each event examines a few: evicted ones have their row."""
     flows = [str(number) for number in range(1, GROUP_MAX + 11)]
     world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
     assert world.device.size == GROUP_MAX
@@ -273,7 +273,7 @@ def test_a_5_tuple_with_too_many_connections_lets_its_oldest_go() -> None:
 
 
 def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
-    """The others' rows wait until the message is read: made again with each that leaves, a message would take too long."""
+    """Evicting one emits only its own rows at once; the others' rows wait for the end of the message."""
     flows = [str(number) for number in range(1, GROUP_MAX + 1)]
     world = World().see(*(request(0.01 * int(flow), f"h{flow}.example:443", flow=flow) for flow in flows))
     before = len(world.versions)
@@ -292,8 +292,8 @@ def test_when_one_of_a_5_tuple_leaves_only_its_own_rows_do() -> None:
     assert sorted(made) == sorted([f"h{flows[-1]}.example", *(f"n{number}.example" for number in range(1, 11))])
 
 
-def test_a_device_with_too_many_connections_lets_the_oldest_go() -> None:
-    """The bound holds, the oldest one still gets its row, and the loss is counted."""
+def test_a_device_with_too_many_connections_evicts_the_oldest() -> None:
+    """The bound holds, the oldest one still gets its row, and the eviction is counted."""
     world = World(connections_max=2).see(*(connection(i, port=10 + i) for i in range(3)))
 
     assert len(world.device.groups) == 2
@@ -302,7 +302,7 @@ def test_a_device_with_too_many_connections_lets_the_oldest_go() -> None:
 
 
 def test_every_connection_is_booked_once() -> None:
-    """Resolved, unresolved with reason, or waiting: the sum is the number of connections."""
+    """Resolved, unresolved by reason and waiting add up to the number of connections."""
     world = World(proxies=[f"{PROXY}:3128"]).see(
         connection(0, port=1),
         request(0.1, "a.example:443", port=1, flow="1"),
@@ -320,8 +320,8 @@ def test_every_connection_is_booked_once() -> None:
     assert {what: n for what, n in world.counts.items() if "resolved" in what} == {"resolved:connect": 2}
 
 
-def test_repeats_change_nothing() -> None:
-    """The same records again: no further row, no further count."""
+def test_repeated_records_change_nothing() -> None:
+    """The same records again give no further row and no further count."""
     events: list[Event] = [
         connection(0),
         request(0.1, "a.example:443"),
@@ -337,8 +337,8 @@ def test_repeats_change_nothing() -> None:
 
 
 def test_times_are_the_connections_own() -> None:
-    """The row's ConnectionTime is the established handshake, its end the kernel's close."""
-    (row,) = settle([connection(3, ended=4), request(3.5, "a.example:443")]).connections
+    """`ConnectionTime` is the established handshake; the end is the endpoint's close."""
+    (row,) = world_of([connection(3, ended=4), request(3.5, "a.example:443")]).connections
 
     assert row["ConnectionTime"] == "2026-11-24T19:07:31.000000Z"
     assert row["ConnectionEndTime"] == "2026-11-24T19:07:32.000000Z"

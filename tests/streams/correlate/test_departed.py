@@ -1,4 +1,4 @@
-"""Connections that left the state: a late record makes no second row, a new connection of the 5-tuple has its own."""
+"""Connections that left the state: a late record makes no second row; a new connection of the 5-tuple has its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ZEEK_FLOW = "CHhAvVGS1DHFjwGM9"
 
 
 def passed(world: World, until: float, step: float = 50) -> World:
-    """Let the device's clock go on to that time: other connections begin meanwhile."""
+    """Advance the device's clock to that time by other connections."""
     at = world.device.facts.now / 1e6 - micros(0) / 1e6
     while (at := at + step) < until:
         world.see(connection(at, port=1, remote="203.0.113.5", ended=at + 0.1))
@@ -43,7 +43,7 @@ def passed(world: World, until: float, step: float = 50) -> World:
 
 
 def hops(world: World) -> list[dict[str, object]]:
-    """Connection rows of the 5-tuple that these tests are about."""
+    """Return the connection rows of the 5-tuple of these tests."""
     return [row for row in world.connections if row["LocalPort"] == PORT]
 
 
@@ -52,7 +52,7 @@ def hops(world: World) -> list[dict[str, object]]:
 def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
     flow: str, timeout: float, restarted: bool
 ) -> None:
-    """It comes when the timeout of established flows expires, long after the connection left."""
+    """It arrives when the timeout of established flows expires, long after the connection departed."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow=flow))
     passed(world, timeout)
     assert not any(str(PORT) in key.split() for key in world.device.groups)
@@ -66,7 +66,7 @@ def test_the_flow_record_of_a_blocked_connection_makes_no_second_row(
 
 
 def test_a_connection_whose_flow_record_is_to_come_waits_for_it() -> None:
-    """Where the sensor is known to write such records, the row is updated under its own id."""
+    """Where the sensor writes flow records the connection stays longer, and its row is updated."""
     world = World().see(flow_end(0, started=-5, ended=-4, port=9, flow="9"))
     world.see(connection(1, ended=1.3), verdict(1.1))
     passed(world, 612).see(flow_end(612, started=1, ended=1.3, sent=77)).wait(20)
@@ -79,7 +79,7 @@ def test_a_connection_whose_flow_record_is_to_come_waits_for_it() -> None:
 
 @pytest.mark.parametrize("reused_after", [130, 400, 590])
 def test_a_new_connection_of_the_5_tuple_has_its_own_row(reused_after: float) -> None:
-    """By its endpoint's record, by another flow id, or by a start that differs: nothing of it is taken for late."""
+    """An endpoint record, another flow id or another start makes a new connection, not a late record."""
     world = passed(World().see(connection(0, ended=0.3), verdict(0.1)), reused_after)
     again = reused_after + 0.5
     world.see(request(again + 0.1, "b.example:443", flow="78"), connection(again, pid=2, ended=again + 1))
@@ -93,7 +93,7 @@ def test_a_new_connection_of_the_5_tuple_has_its_own_row(reused_after: float) ->
 
 
 LATE: dict[str, tuple[list[Event], Event]] = {
-    "flow that nobody spoke of": ([connection(0, ended=5)], flow_end(615, started=0.001, ended=5)),
+    "flow without a report": ([connection(0, ended=5)], flow_end(615, started=0.001, ended=5)),
     "flow seen from the middle": ([connection(0, ended=5)], flow_end(615, started=1, ended=5, midstream=True)),
     "another network sensor": (
         [connection(0, ended=5), request(0.1, "a.example:443")],
@@ -115,7 +115,7 @@ LATE: dict[str, tuple[list[Event], Event]] = {
 
 @pytest.mark.parametrize("case", LATE)
 def test_no_late_record_makes_a_second_row(case: str) -> None:
-    """Whoever writes it, and however it is matched: connection and destination keep their rows and versions."""
+    """Whatever the sensor and the match, connection and destination keep their rows and versions."""
     events, late = LATE[case]
     world = passed(World(proxies=[f"{PROXY}:3128"]).see(*events), 480)
     before = [row for row in world.rows if row["LocalPort"] == PORT]
@@ -126,7 +126,7 @@ def test_no_late_record_makes_a_second_row(case: str) -> None:
 
 
 def test_a_late_verdict_is_still_reported() -> None:
-    """Row and alert of the verdict leave, and a destination that nobody told of, under the departed connection's id."""
+    """A late verdict's row, alert and new destination are emitted under the departed connection's id."""
     late = replace(verdict(400), started=micros(0))
     world = passed(World().see(connection(0, ended=5)), 400).see(late).finish()
     (hop,), (row,) = hops(world), world.destinations
@@ -147,7 +147,7 @@ def socket_line(device: str) -> bytes:
 def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
     monkeypatch: pytest.MonkeyPatch, *, restarted: bool
 ) -> None:
-    """The oldest tombstone is forgotten; the flow record of its connection is late all the same, also after a restart."""
+    """The oldest tombstone is forgotten; its connection's flow record still counts as late, also after a restart."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 4)
     world, ends = World(linger_secs=1, proxies=[f"{PROXY}:3128"]), []
     for number in range(3):
@@ -163,16 +163,16 @@ def test_beyond_the_bound_of_a_device_no_flow_record_makes_a_second_row(
     if restarted:
         world.restart()
     rows = world.see(*ends).finish().connections
-    told = [[row for row in rows if row["LocalPort"] == PORT + number] for number in range(3)]
-    assert [len(hops) for hops in told] == [1, 1, 1]
+    hops_by_port = [[row for row in rows if row["LocalPort"] == PORT + number] for number in range(3)]
+    assert [len(hops) for hops in hops_by_port] == [1, 1, 1]
     assert (world.counts["late"], world.counts["departed_forgotten"] >= forgotten > 0) == (3, True)
-    assert [(hop["Outcome"], hop["InitiatingProcessId"]) for (hop,) in told] == [
+    assert [(hop["Outcome"], hop["InitiatingProcessId"]) for (hop,) in hops_by_port] == [
         ("blocked", PORT + n) for n in range(3)
     ]
 
 
 def forgotten_at(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A device at 160 s whose connection of 0 to 5 s left and is forgotten, as are others that ended by 21 s."""
+    """Return a device at 160 s whose connection of 0 to 5 s is forgotten, like others that ended by 21 s."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0, ended=5), request(0.1, "a.example:443"))
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
@@ -196,7 +196,7 @@ FORGOTTEN: dict[str, list[Event]] = {
 
 @pytest.mark.parametrize("case", FORGOTTEN)
 def test_no_evidence_of_a_forgotten_connection_makes_a_row(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Neither a connection's nor a destination's."""
+    """Late evidence of a forgotten connection makes no row of a connection or destination."""
     world = forgotten_at(monkeypatch)
     before = [row for row in world.rows if row["LocalPort"] == PORT]
     world.see(*FORGOTTEN[case]).wait(20).finish()
@@ -207,7 +207,7 @@ def test_no_evidence_of_a_forgotten_connection_makes_a_row(monkeypatch: pytest.M
 
 
 def test_a_late_verdict_of_a_forgotten_connection_is_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its row in DeviceEvents and its alert; no row of a connection or destination."""
+    """The verdict's row and alert are emitted; no row of a connection or destination."""
     world = forgotten_at(monkeypatch)
     before = list(world.rows)
     world.see(verdict(4)).finish()
@@ -227,7 +227,7 @@ NEW: dict[str, Event] = {
 
 @pytest.mark.parametrize("case", NEW)
 def test_a_connection_that_is_not_a_forgotten_one_has_its_row(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Evidence that lasts beyond the forgotten connections is of another one; an endpoint's record always makes a row."""
+    """Evidence later than the forgotten connections is of another one; an endpoint record always makes a row."""
     world = forgotten_at(monkeypatch).see(NEW[case]).wait(20).finish()
 
     assert [row["LocalPort"] for row in world.connections if row["LocalPort"] == 9] == [9]
@@ -235,7 +235,7 @@ def test_a_connection_that_is_not_a_forgotten_one_has_its_row(monkeypatch: pytes
 
 
 def test_the_flow_record_of_an_open_connection_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection lived when the forgotten ones did: the evidence may be its own."""
+    """An open connection that existed beside the forgotten ones may have the evidence."""
     monkeypatch.setattr(departed, "DEPARTED_MAX", 1)
     world = World(proxies=[f"{PROXY}:3128"]).see(connection(0))
     world.see(*(connection(at, port=at, remote="203.0.113.5", ended=at + 1) for at in (8, 10, 20)))
@@ -255,7 +255,7 @@ MARKS = {
 
 @pytest.mark.parametrize("case", MARKS)
 def test_forgotten_connections_matter_for_a_time(case: str) -> None:
-    """Not for flows that may still be in the state, not longer than the tombstones were kept, not on another clock."""
+    """They do not affect flows that may be in the state, later periods, or another clock."""
     ended, until, flow_ended, expected = MARKS[case]
     world = passed(World().see(connection(0, ended=5)), 160, step=20)
     facts = world.device.facts
@@ -266,7 +266,7 @@ def test_forgotten_connections_matter_for_a_time(case: str) -> None:
 
 
 def test_a_further_connection_of_a_remembered_5_tuple_forgets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound counts 5-tuples of a period. What is forgotten counts as connections."""
+    """The bound counts 5-tuples per period; forgotten connections are counted."""
     tombstones, device, left = Tombstones(CorrelationSettings()), Device("dev"), Connection()
     monkeypatch.setattr(departed, "DEPARTED_MAX", 2)
     assert [tombstones.add(device, key, left) for key in ("a", "b", "a", "c")] == [0, 0, 0, 2]
@@ -275,7 +275,7 @@ def test_a_further_connection_of_a_remembered_5_tuple_forgets_no_other(monkeypat
 
 
 def test_beyond_the_bound_of_a_partition_a_device_forgets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device without tombstones remembers none: no device can make another one forget."""
+    """No device can evict another device's tombstones."""
     tombstones, one, other, left = Tombstones(CorrelationSettings()), Device("one"), Device("other"), Connection()
     monkeypatch.setattr(departed, "DEPARTED_TOTAL_MAX", 2)
     assert [tombstones.add(one, "a", left), tombstones.add(one, "b", left)] == [0, 0]
@@ -288,7 +288,7 @@ def test_beyond_the_bound_of_a_partition_a_device_forgets_its_own(monkeypatch: p
 
 
 def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tombstones that come back from the state count, and those of an evicted device no longer."""
+    """Restored tombstones count; those of an evicted device do not."""
     pipeline, device = Pipeline(CorrelationSettings()), Device("dev")
     for number in range(3):
         pipeline.correlator.table.tombstones.add(device, str(number), Connection())
@@ -304,8 +304,8 @@ def test_the_bound_of_a_partition_holds_after_a_restart(monkeypatch: pytest.Monk
     assert restored.book().get("departed", 0) == 0
 
 
-def test_of_many_connections_of_a_5_tuple_the_oldest_is_forgotten() -> None:
-    """More than `GROUP_MAX` that leave within one period; each that is forgotten is counted."""
+def test_the_oldest_of_many_connections_of_a_5_tuple_is_forgotten() -> None:
+    """With more than `GROUP_MAX` in one period the oldest is forgotten, and each is counted."""
     tombstones, device = Tombstones(CorrelationSettings()), Device("dev")
     left = [Connection(flow_id=str(number), first=1, flow_kinds=("number",)) for number in range(GROUP_MAX + 2)]
     forgotten = [tombstones.add(device, "key", connection) for connection in left]
@@ -316,7 +316,7 @@ def test_of_many_connections_of_a_5_tuple_the_oldest_is_forgotten() -> None:
 
 
 def test_tombstones_expire_by_the_devices_clock() -> None:
-    """Silence alone forgets none of them before a day; the setting overrides what sensors declare."""
+    """Silence alone expires none before a day; the setting overrides what sensors declare."""
     world = passed(World(flow_timeout_secs=60).see(connection(0, ended=1)), 200)
     assert world.device.departed_count > 0
 
@@ -330,7 +330,7 @@ def test_tombstones_expire_by_the_devices_clock() -> None:
 
 
 def test_a_tombstone_is_small() -> None:
-    """Bytes of a state entry per connection, its 5-tuple included: documented in docs/design/bounds.md."""
+    """A state entry has the bytes per connection, 5-tuple included, that docs/design/bounds.md documents."""
     world = World().see(connection(0, ended=0.3), verdict(0.1, flow="1953470231846123"))
     (group,) = (world.device.group(key) for key in world.device.groups)
     assert group is not None
@@ -372,7 +372,7 @@ def zeek_record(at: float, port: int, uid: str) -> bytes:
 
 
 def day_of_cut_connections() -> list[tuple[float, str, bytes]]:
-    """When each line is logged, its dialect and itself: 720 blocked connections over 12 ports, by both sensors' timeouts."""
+    """Return log time, dialect and line of 720 blocked connections over 12 ports, by both sensors' timeouts."""
     blocked = {"action": "blocked", "signature": "listed"}
     http = {"hostname": "bad.example", "url": "bad.example:443", "http_method": "CONNECT"}
     lines: list[tuple[float, str, bytes]] = []
@@ -391,7 +391,7 @@ def day_of_cut_connections() -> list[tuple[float, str, bytes]]:
 
 
 def test_a_day_of_cut_connections_has_one_row_each() -> None:
-    """By the default timeouts of Suricata and Zeek; ports are used again; a new worker takes the entries back each hour."""
+    """With the default timeouts of Suricata and Zeek, ports reused, and a restart each hour."""
     entries: dict[bytes, bytes] = {}
     pipeline, restored_at, made = Pipeline(CorrelationSettings()), 0.0, list[Row]()
     for offset, (at, dialect, line) in enumerate(day_of_cut_connections()):

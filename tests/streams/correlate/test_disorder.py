@@ -1,4 +1,4 @@
-"""What disorder, lateness and time once did to rows and state, each as a case: found by trying to break the correlator."""
+"""Cases in which disorder, lateness or time once changed rows or state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def counts(world: World) -> dict[object, object]:
 
 
 def test_leaving_is_counted_once_however_time_is_cut() -> None:
-    """One long step: settling and leaving fall together, and the ended one leaves, the open one stays."""
+    """In one long step decision and departure coincide: the ended connection departs, the open one stays."""
     world = World().see(connection(0, pid=1, ended=1), connection(1.5, pid=2), connection(1000, port=9))
     group = world.device.group(next(iter(world.device.groups)))
 
@@ -50,7 +50,7 @@ def test_leaving_is_counted_once_however_time_is_cut() -> None:
 
 
 def test_close_lines_do_not_set_the_clock_back() -> None:
-    """The kernel tells of two tunnels opened hours ago that they have closed: that is now, not then."""
+    """The close records of tunnels opened hours ago are dated now, not then."""
     world = World(proxies=[LISTED]).see(connection(0, port=1), connection(36_000, port=2), connection(36_001, port=3))
     world.see(connection(0, port=1, ended=36_002), connection(5, port=4, ended=36_003)).wait(60)
 
@@ -58,7 +58,7 @@ def test_close_lines_do_not_set_the_clock_back() -> None:
 
 
 def test_one_broken_time_does_not_change_the_mode_of_all_time() -> None:
-    """A verdict dated decades back is believed as a verdict, not as to when the device began to block."""
+    """A verdict dated decades back counts as a verdict, but not for the start of block mode."""
     world = World().see(request(0, "a.example:443"), verdict(-1_000_000_000, port=2, flow="2"))
     world.see(request(1, "b.example:443", port=3, flow="3"))
 
@@ -66,25 +66,25 @@ def test_one_broken_time_does_not_change_the_mode_of_all_time() -> None:
 
 
 def test_a_start_far_ahead_does_not_wait_for_ever() -> None:
-    """The start is not believed; the device's own clock settles the connection."""
+    """An implausible start is ignored; the device's clock decides the connection."""
     world = World(proxies=[LISTED]).see(connection(0, port=1), connection(2_000_000_000, port=2)).wait(60)
 
     assert {row["LocalPort"] for row in world.connections} == {1, 2}
 
 
 def test_the_bound_counts_connections_not_tuples() -> None:
-    """One 5-tuple used again and again without a close line."""
+    """Connections of one 5-tuple without a close record count one by one."""
     world = World(connections_max=10)
     for number in range(50):
         world.see(connection(number * 2, pid=number))
 
     assert world.device.size == 10
     assert sum(len(world.device.group(key) or ()) for key in world.device.groups) == 10
-    assert len(world.connections) == 50 - 4  # the newest have not settled yet
+    assert len(world.connections) == 50 - 4  # the newest are not decided yet
 
 
 def test_timers_leave_with_their_connections() -> None:
-    """Neither what was let go nor what closed leaves a timer behind for the rest of the day."""
+    """Neither evicted nor closed connections leave a timer behind."""
     world = World(connections_max=10)
     for number in range(200):
         world.see(connection(number * 2, port=1000 + number))
@@ -99,7 +99,7 @@ def test_timers_leave_with_their_connections() -> None:
 
 
 def test_a_first_connect_that_failed_is_no_fronting() -> None:
-    """Another CONNECT followed: the name inside is the second one's, and the first row says so, however late it was."""
+    """The name inside belongs to the second CONNECT, which may come late: neither row has a `HostMismatch`."""
     failed, second = request(0.1, "a.example:443", status=503), request(61, "b.example:443", tx=1)
     for world in (
         World().see(connection(0), failed, name(0.5, "b.example"), second).finish(),
@@ -111,7 +111,7 @@ def test_a_first_connect_that_failed_is_no_fronting() -> None:
 
 
 def test_a_verdict_before_its_connect_learns_where_it_went() -> None:
-    """The row and the alert of a judged server name get the proxy and the port once CONNECT tells them."""
+    """Row and alert of a verdict on a server name get proxy and port from the later CONNECT."""
     events: list[Event] = [request(0.1, "bad.example:443"), verdict(0.2, method="", host="bad.example")]
     for order in (events, events[::-1]):
         world = World().see(connection(0), *order)
@@ -123,7 +123,7 @@ def test_a_verdict_before_its_connect_learns_where_it_went() -> None:
 
 @pytest.mark.parametrize(("wrong", "right"), [(1, 2), (2, 1)])
 def test_verdicts_follow_the_process_that_was_right(wrong: int, right: int) -> None:
-    """A reused 5-tuple: the newer kernel record fits better, on the verdict's row and alert as well, whatever its PID."""
+    """On a reused 5-tuple the better endpoint record also corrects the verdict's row and alert, whatever its PID."""
     world = World().see(connection(0, pid=wrong), verdict(5.1, "bad.example:443"), connection(5, pid=right)).finish()
     (row,), (alert,) = latest(world.verdicts), latest(world.alerts, "AlertId")
     hop = next(r for r in world.connections if r["InitiatingProcessId"] == right)
@@ -132,8 +132,8 @@ def test_verdicts_follow_the_process_that_was_right(wrong: int, right: int) -> N
     assert alert["InitiatingProcessId"] == right
 
 
-def test_an_alert_names_nobody_where_its_process_was_another_ones() -> None:
-    """The flow's start says late that it is not the kernel's connection: neither row nor alert tell a process any more."""
+def test_an_alert_loses_a_process_that_was_of_another_connection() -> None:
+    """A late flow start excludes the endpoint record: row and alert name no process any more."""
     world = World().see(connection(0, pid=1), verdict(5.1, "bad.example:443")).wait(30)
     assert [alert["InitiatingProcessId"] for alert in latest(world.alerts, "AlertId")] == [1]
 
@@ -143,7 +143,7 @@ def test_an_alert_names_nobody_where_its_process_was_another_ones() -> None:
 
 
 def test_a_process_that_was_another_ones_leaves_what_others_asked() -> None:
-    """The later request of the same alert is somebody's of whom nothing was learnt anew."""
+    """The correction removes the process only for its own request, not for a later one of the alert."""
     begin: list[Event] = [connection(0, pid=2), verdict(5.1, "bad.example:443")]
     later: list[Event] = [connection(5.2, port=2, pid=3), verdict(5.3, "bad.example:443", port=2, flow="2")]
     (alert,) = latest(World().see(*begin, *later, connection(5, pid=1)).finish().alerts, "AlertId")
@@ -153,7 +153,7 @@ def test_a_process_that_was_another_ones_leaves_what_others_asked() -> None:
 
 @pytest.mark.parametrize("target", ["bad.example:443", "http://bad.example/"])
 def test_two_rules_that_stop_one_request_are_one_request(target: str) -> None:
-    """On the rows as on the alert; the client's next one is another."""
+    """They count once on rows and alert; the client's next request is another."""
     rules: list[Event] = [verdict(0.1, target, title="one"), verdict(0.1, target, title="two")]
     again: list[Event] = [verdict(0.4, target, title="one", tx=1), verdict(0.4, target, title="two", tx=1)]
     for events, requests in ((rules, 1), (rules[::-1] + again, 2)):
@@ -164,8 +164,8 @@ def test_two_rules_that_stop_one_request_are_one_request(target: str) -> None:
         assert alert["Count"] == requests
 
 
-def test_judged_tunnels_keep_a_row_each_in_any_order() -> None:
-    """Two CONNECTs of one flow, both judged, the earlier one read later."""
+def test_tunnels_with_verdicts_keep_a_row_each_in_any_order() -> None:
+    """Two CONNECTs of one flow with a verdict each keep their rows, though the earlier one is read later."""
     events = [
         verdict(0.1, "a.bad.example:443", tx=0, action=Action.AUDITED),
         verdict(0.2, "b.bad.example:443", tx=1, action=Action.AUDITED),
@@ -180,14 +180,14 @@ def test_judged_tunnels_keep_a_row_each_in_any_order() -> None:
 
 
 def test_a_count_does_not_move_to_another_domain() -> None:
-    """A judged CONNECT and another judged name inside: one request, under the name that was asked of the proxy."""
+    """Verdicts on a CONNECT and on another name inside are one request, under the CONNECT's name."""
     events = [verdict(0.1, "front.test:443"), verdict(0.2, method="", host="hidden.example")]
 
     assert counts(World().see(*events)) == counts(World().see(*events[::-1])) == {"front.test": 1}
 
 
 def test_an_alert_on_an_answer_does_not_make_the_client_a_proxy() -> None:
-    """Suricata writes the packet's addresses; the flow's own tell who asked whom."""
+    """Suricata writes the packet's addresses; the flow's own addresses give the client."""
     line = (
         b'{"timestamp":"2026-11-24T19:07:28.745740+0000","flow_id":1,"event_type":"alert","src_ip":"198.51.100.80",'
         b'"src_port":3128,"dest_ip":"198.51.100.12","dest_port":51882,"proto":"TCP","tx_id":0,"alert":{"action":"allowed",'
@@ -206,7 +206,7 @@ def test_an_alert_on_an_answer_does_not_make_the_client_a_proxy() -> None:
 
 
 def test_kernel_lines_after_the_rows_left_find_the_right_flow() -> None:
-    """A flow's row left without a process; two kernel lines of its 5-tuple come late: two rows, the right process."""
+    """Two late endpoint records of a 5-tuple, after a row without process: two rows, the right process."""
     world = World().see(request(5.1, "a.example:443")).wait(20)
     world.see(connection(0, pid=1), connection(5, pid=2)).finish()
     found = {row["InitiatingProcessId"]: row["DestinationHost"] for row in world.connections}
@@ -216,7 +216,7 @@ def test_kernel_lines_after_the_rows_left_find_the_right_flow() -> None:
 
 
 def test_destination_rows_follow_what_a_second_kernel_line_adds() -> None:
-    """Established and process name came with the second line."""
+    """A second endpoint record adds the established time and the process name."""
     full = replace(connection(0), established=micros(0.4), ended=micros(9))
     bare = replace(full, established=0, ended=0, process=Process(4711, ""))
     world = World().see(bare, request(0.5, "a.example:443"), full).finish()
@@ -226,7 +226,7 @@ def test_destination_rows_follow_what_a_second_kernel_line_adds() -> None:
 
 
 def test_a_flow_without_an_id_has_one_row_a_destination() -> None:
-    """Its identity rests on its first evidence, so its rows wait until that is certain."""
+    """Its rows wait until its first evidence, which gives the identity, is certain."""
     world = World().see(
         request(0.2, "b.example:443", flow="", tx=1), request(0.1, "a.example:443", flow="", status=407)
     )
@@ -237,7 +237,7 @@ def test_a_flow_without_an_id_has_one_row_a_destination() -> None:
 
 
 def test_facts_that_come_within_the_lateness_do_not_depend_on_order() -> None:
-    """Why a connection is unresolved is decided by what was certainly known when it settled."""
+    """The reason of an unresolved connection depends on what was certain at its decision."""
     first: Event = request(7.5, "a.example:443", port=2, flow="2")
     second: Event = connection(9.2, port=3)
     reasons = [
@@ -251,8 +251,8 @@ def test_facts_that_come_within_the_lateness_do_not_depend_on_order() -> None:
     assert reasons[0][1] == reasons[1][1] == "protection_off"
 
 
-def test_rules_that_speak_at_the_same_instant_are_all_heard() -> None:
-    """Evidence is told apart by what it says, not by a few bits of it."""
+def test_verdicts_at_the_same_instant_all_count() -> None:
+    """Verdicts are distinguished by their whole content, not by a hash of a few bits."""
     for number in range(300):
         world = World().see(verdict(0.1, action=Action.AUDITED), verdict(0.1, title=f"rule {number}"))
         assert world.destinations[0]["Outcome"] == "blocked"
@@ -266,7 +266,7 @@ def test_rules_that_speak_at_the_same_instant_are_all_heard() -> None:
 
 
 def test_a_reused_tuple_joins_its_flow_however_quiet_it_was() -> None:
-    """The first use had no sensor evidence; the flow's record comes a minute later, with or without silence before it."""
+    """The first use had no sensor evidence; its flow record comes a minute later, after silence or not."""
     events: list[Event] = [
         connection(0, pid=1, ended=12),
         connection(13, pid=2),
@@ -283,8 +283,8 @@ def test_a_reused_tuple_joins_its_flow_however_quiet_it_was() -> None:
         assert [row["InitiatingProcessId"] for row in world.destinations] == [2]
 
 
-def test_a_flow_that_nobody_claims_gets_its_row_in_the_end() -> None:
-    """Two kernel records fit, no flow record ever comes: the flow's row leaves without a process."""
+def test_a_flow_without_a_certain_endpoint_record_gets_its_row() -> None:
+    """Two endpoint records fit and no flow record comes: the row is emitted without a process."""
     world = World().see(connection(0, pid=1, ended=12), connection(13, pid=2), request(13.1, "b.example:443")).finish()
 
     assert {row["InitiatingProcessId"] for row in world.connections} == {1, 2, None}
@@ -292,7 +292,7 @@ def test_a_flow_that_nobody_claims_gets_its_row_in_the_end() -> None:
 
 
 def test_a_kernel_record_far_from_the_flows_start_is_refused() -> None:
-    """Neither a later connection nor the guess made before the start was known."""
+    """The flow is joined neither to a later connection nor to the guess made before its start was known."""
     started = replace(verdict(20.1, "a.example:443", action=Action.AUDITED), started=micros(19.9))
     for world in (
         World().see(connection(0, pid=1), request(20, "a.example:443"), started, connection(28, pid=2)).finish(),
@@ -302,7 +302,7 @@ def test_a_kernel_record_far_from_the_flows_start_is_refused() -> None:
 
 
 def test_a_proxy_learnt_later_keeps_the_name_that_was_seen() -> None:
-    """A tunnel seen from inside only, taken for direct until another connection showed the proxy."""
+    """A tunnel seen only from inside, first taken for direct, keeps its name."""
     world = World().see(connection(0), name(0.2, "a.example")).wait(20)
     assert [row["ResolvedBy"] for row in world.connections] == ["direct"]
 
@@ -310,16 +310,16 @@ def test_a_proxy_learnt_later_keeps_the_name_that_was_seen() -> None:
     assert by_host(world)["a.example"]["ResolvedBy"] == "sni"
 
 
-def test_a_name_said_twice_and_then_confirmed_moves_the_version() -> None:
-    """TLS and Host said it; CONNECT takes both away and still makes the row a newer one."""
+def test_a_name_seen_twice_and_then_confirmed_raises_the_version() -> None:
+    """CONNECT replaces both the TLS name and the Host header, and the row's version still grows."""
     world = World(proxies=[LISTED]).see(connection(0), name(0.1, "a.example"), request(0.2, "/x", host="a.example"))
     world.wait(20).see(request(21, "a.example:443", tx=1)).finish()
 
     assert [(row["ResolvedBy"], row["Confidence"]) for row in world.connections] == [("connect", "exact")]
 
 
-def test_a_withdrawn_alert_begins_anew() -> None:
-    """What seemed audited was blocked; the next audited request does not carry the first one's evidence."""
+def test_a_withdrawn_alert_begins_again() -> None:
+    """The next audited request does not carry evidence of the withdrawn one, which was blocked."""
     world = World().see(
         verdict(0.1, method="", host="x.bad.example", action=Action.AUDITED),
         verdict(0.2, "x.bad.example:443"),
@@ -331,8 +331,8 @@ def test_a_withdrawn_alert_begins_anew() -> None:
     assert str(audited["FirstTime"]).startswith("2026-11-24T19:07:37")
 
 
-def test_patience_does_not_depend_on_who_spoke_first() -> None:
-    """Kernel or sensor: an unsettled connection waits the same time for its better name."""
+def test_patience_does_not_depend_on_the_first_sensor() -> None:
+    """An undecided connection waits equally long for a better name, whichever sensor reported first."""
     kernel: Event = connection(0)
     host: Event = request(0.1, "/x", host="b.example")
     for order in ([kernel, host], [host, kernel]):
@@ -341,15 +341,15 @@ def test_patience_does_not_depend_on_who_spoke_first() -> None:
         assert [row["DestinationHost"] for row in world.destinations] == ["c.example"]
 
 
-def test_judged_rows_of_a_flow_without_an_id_are_not_doubled() -> None:
-    """They wait for the identity, too."""
+def test_verdict_rows_of_a_flow_without_an_id_are_not_doubled() -> None:
+    """Rows of verdicts wait for the identity, too."""
     world = World().see(verdict(0.1, flow=""), connection(0)).finish()
 
     assert len(latest(world.verdicts)) == 1
 
 
-def test_of_two_judged_names_the_earlier_one_counts() -> None:
-    """Whichever arrives first."""
+def test_the_earlier_of_two_names_with_a_verdict_counts() -> None:
+    """The earlier request names the alert, in any order of arrival."""
     events = [
         verdict(0.1, method="", host="a.test", action=Action.AUDITED),
         verdict(0.6, method="", host="b.test", action=Action.AUDITED),
@@ -359,15 +359,15 @@ def test_of_two_judged_names_the_earlier_one_counts() -> None:
 
 
 def test_an_alert_learns_a_name_that_came_with_the_second_kernel_line() -> None:
-    """PID first, name later."""
+    """The first record has only the PID, the second the process name."""
     bare = replace(connection(0), established=0, process=Process(4711, ""))
     world = World().see(bare, verdict(0.1), connection(0)).finish()
 
     assert latest(world.alerts, "AlertId")[0]["InitiatingProcessFileName"] == "curl"
 
 
-def test_a_record_dated_far_ahead_settles_and_leaves() -> None:
-    """The sensor's time is not believed: the device's clock settles it, and the book stays whole."""
+def test_a_record_dated_far_ahead_is_decided_and_departs() -> None:
+    """The device's clock decides it, and the counts still balance."""
     world = World().see(
         connection(0, port=1), request(2_000_000_000, "m", method="CONNECT", status=None, port=2, flow="2")
     )
@@ -380,7 +380,7 @@ def test_a_record_dated_far_ahead_settles_and_leaves() -> None:
 
 
 def test_the_kernel_record_at_the_very_start_is_taken_at_once() -> None:
-    """Another one 300 ms off waits for certainty, so which came first leaves no trace, not even in the version."""
+    """A record 300 ms off waits for certainty, so the order of arrival does not even change the version."""
     flow: Event = flow_end(9, started=0, ended=8)
     near, far = connection(0.001, pid=1), connection(0.3, pid=2)
     pictures = [

@@ -1,4 +1,4 @@
-"""A process that runs another program right after it connected: the rows name both."""
+"""A process that executes another program right after it connected: the rows name both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASKED = (
 
 
 def rows(*lines: str) -> tuple[Row, Row]:
-    """The connection's row and its destination's."""
+    """Return the connection's row and its destination's."""
     world = World()
     for line in lines:
         event = dialects()["sensor" if "kind" in line else "sockets"].parse(line.encode())
@@ -37,20 +37,20 @@ def rows(*lines: str) -> tuple[Row, Row]:
 
 
 def test_both_rows_name_the_program_that_followed() -> None:
-    """In whatever order the lines come, and although one of them was written before it began."""
+    """Both rows name it in any order of arrival, also where a row was emitted before it began."""
     for order in permutations([OPENED, FOLLOWED, CLOSED, ASKED]):
         for row in rows(*order):
             assert (row["InitiatingProcessFileName"], row["InitiatingProcessId"]) == ("nc", 7)
             assert json.loads(str(row["AdditionalFields"])) == {"ExecAfter": "/bin/sh"}
 
 
-def test_without_such_a_program_nothing_is_said_of_one() -> None:
-    """Most connections."""
+def test_without_such_a_program_the_columns_are_empty() -> None:
+    """Most connections have no such program."""
     assert [row["AdditionalFields"] for row in rows(OPENED, ASKED)] == ["", ""]
 
 
 def test_its_path_is_bounded() -> None:
-    """As all texts that stay in the state."""
+    """The path is cut like all texts in the state."""
     event = dialects()["sockets"].parse(FOLLOWED.replace("/bin/sh", "/" + "x" * 4_095).encode())
 
     assert isinstance(event, ConnectionOpened)
@@ -58,7 +58,7 @@ def test_its_path_is_bounded() -> None:
 
 
 def test_a_record_in_older_state_is_read() -> None:
-    """It ends with the field before."""
+    """A record of an older state ends one field earlier."""
     record = Kernel(1, 2, 3, False, Process(7, "nc"), "socket/1", 4, 5)
 
     assert msgspec.convert(msgspec.to_builtins(record)[:-1], Kernel) == record

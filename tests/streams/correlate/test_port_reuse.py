@@ -1,4 +1,4 @@
-"""A local port is used again: each request stays with the process that sent it, also after a connection without a request."""
+"""A local port is reused: each request stays with the process that sent it, also after a connection without a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KERNEL, KERNEL_CLOSED, HTTP_SILENT, KERNEL_AGAIN, HTTP = 0, 1, 2, 3, 4
 
 
 def seen(lines: Iterable[bytes]) -> World:
-    """The rows of these lines, in this order."""
+    """Return the world after these lines, in this order."""
     world = World()
     for line in lines:
         event = dialects()["sensor" if b'"kind"' in line else "sockets"].parse(line)
@@ -41,7 +41,7 @@ class Story(NamedTuple):
 
     lines: list[bytes]
     asked: dict[str, int]
-    """Which process asked for a host; each is asked for once."""
+    """The process that asked for each host; each host is requested once."""
     made: list[tuple[int, str]]
     """Process and start of each connection."""
 
@@ -59,7 +59,7 @@ class _Life(NamedTuple):
         return 1_000 + self.number
 
     def packets(self) -> Iterator[tuple[int, Packet]]:
-        """What passes on the wire, the SYN a little after the attempt."""
+        """Yield the packets on the wire; the SYN leaves shortly after the attempt."""
         first, at, there = self.number * 7_919 + 1, self.began + 150, 0
         yield at, self._packet(first - 1, b"", SYN)
         for host in self.hosts:
@@ -77,7 +77,7 @@ class _Life(NamedTuple):
         return Packet(CLIENT, self.port, PROXY, PROXY_PORT, seq, flags, payload)
 
     def kernel_line(self, *, closed: bool) -> bytes:
-        """The endpoint's record, at the answer or at the end."""
+        """Return the endpoint's record, at the answer or at the end."""
         line = {
             "device": "dev-a", "pid": self.pid, "process": "curl", "local_ip": CLIENT, "local_port": self.port,
             "remote_ip": PROXY, "remote_port": PROXY_PORT, "result": "success", "ts_attempt": iso_micros(self.began),
@@ -87,7 +87,7 @@ class _Life(NamedTuple):
 
 
 def story(seed: int, connections: int, ports: int, *, delay: int, gap: int) -> Story:
-    """Connections of many processes from few ports; every third one asks nothing.
+    """Make connections of many processes from few ports; every third one has no request.
 
     A port is used again at least `gap` µs after its last end. Lines arrive up to `delay` µs late, in order within their dialect.
     """
@@ -125,7 +125,7 @@ def story(seed: int, connections: int, ports: int, *, delay: int, gap: int) -> S
 
 
 def test_the_second_process_has_its_request() -> None:
-    """Lines without the start of the flow, in any order in which the sensor may deliver them."""
+    """The lines lack the flow's start and come in any order in which the sensor may deliver them."""
     lines = SAMPLE.read_bytes().splitlines()
     for order in permutations(lines):
         world = seen(order)
@@ -170,7 +170,7 @@ def asked(at: int, *, began: int | None = None, tx: int = 0) -> bytes:
 
 
 def process_of(*lines: bytes) -> object:
-    """The process on the row of `a.example`."""
+    """Return the process on the row of `a.example`."""
     (destination,) = seen(lines).destinations
     return destination["InitiatingProcessId"]
 
@@ -190,7 +190,7 @@ def process_of(*lines: bytes) -> object:
     ],
 )
 def test_a_connection_captures_no_request_that_began_after_its_close(lines: list[bytes]) -> None:
-    """Where the record of the right connection never comes the row has no process, rather than another one's."""
+    """Where the record of the right connection never arrives, the row has no process instead of a wrong one."""
     assert process_of(*lines) is None
 
 
@@ -201,7 +201,7 @@ def test_a_request_near_the_close_stays_with_its_connection(began: int | None) -
 
 
 def test_a_start_that_becomes_known_later_decides() -> None:
-    """The first line of a flow may be one without its start; the next one with it puts the flow to the right process."""
+    """A flow's first line may lack its start; the next line with it gives the flow to the right process."""
     first, second = kernel(1_001, 0), kernel(1_002, 300)
 
     assert process_of(first, asked(302), second, asked(304, began=300, tx=1)) == 1_002
@@ -209,7 +209,7 @@ def test_a_start_that_becomes_known_later_decides() -> None:
 
 
 def test_records_of_the_kernel_that_come_late_leave_no_two_requests_exchanged() -> None:
-    """Connections of a few ms one after the other: a flow is given the next one's record until its own comes."""
+    """For connections of a few ms in sequence, a flow has the next one's record until its own arrives."""
     opened = [kernel(1_001 + place, 7 * place, 7 * place + 2) for place in range(3)]
     requests = [
         asked(7 * place + 1, began=7 * place)
@@ -224,7 +224,7 @@ def test_records_of_the_kernel_that_come_late_leave_no_two_requests_exchanged() 
 
 
 def test_an_attempt_after_a_flow_began_is_of_a_later_connection() -> None:
-    """The first packet left 13 ms after its attempt, the next attempt came 12 ms after it: the nearer one is the wrong one."""
+    """The first packet left 13 ms after its attempt, the next attempt came 12 ms after it: the nearer one is wrong."""
     opened = [kernel(1_001, 0, 14), kernel(1_002, 25, 27)]
     requests = [
         asked(14, began=13).replace(b"a.example", b"0.example"),

@@ -1,4 +1,4 @@
-"""Processes as their own evidence: which one a connection is of, in any order, and what is never taken for it."""
+"""Process records: which one belongs to a connection, in any order, and which never does."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.factories import (
 COMMAND = "curl -x proxy https://www.example.com"
 
 
-def told(*events: Event) -> object:
-    """The command line on the connection's row."""
+def command_of(*events: Event) -> object:
+    """Return the command line on the connection's row."""
     (row,) = World().see(*events).finish().connections
     return row["InitiatingProcessCommandLine"]
 
 
 def of(event: ConnectionOpened, **changes: object) -> ConnectionOpened:
-    """A connection with more of its process told."""
+    """Return a connection with changed fields of its process."""
     return msgspec.structs.replace(event, process=msgspec.structs.replace(event.process, **changes))
 
 
 def test_a_process_record_fills_the_rows() -> None:
-    """All that the connection's own record lacks stands on both rows, with the record's id; the PID was there."""
+    """It fills what the connection's own record lacks on both rows, and adds its id."""
     world = World().see(program(0), connection(5), request(5.1)).finish()
 
     for row in (*world.connections, *world.destinations):
@@ -47,8 +47,8 @@ def test_a_process_record_fills_the_rows() -> None:
         assert json.loads(str(row["AdditionalFields"])) == {"ProcessEventId": "sysmon/1/4711/0"}
 
 
-def test_verdicts_and_alerts_tell_it_too() -> None:
-    """The verdict's row and the alert have the command line, also when the process's record came after them."""
+def test_verdicts_and_alerts_have_the_process_too() -> None:
+    """The verdict's row and the alert have the command line, also when the process record came after them."""
     events: list[Event] = [program(0), connection(5), verdict(5.1)]
     for order in permutations(events):
         world = World().see(*order).finish()
@@ -57,16 +57,16 @@ def test_verdicts_and_alerts_tell_it_too() -> None:
         assert latest(world.alerts, "AlertId")[0]["InitiatingProcessCommandLine"] == COMMAND
 
 
-def test_what_the_connection_tells_stays() -> None:
-    """Only gaps are filled: its account is kept, and the other's domain does not stand beside it."""
+def test_fields_of_the_connection_record_stay() -> None:
+    """Only gaps are filled: its account is kept, without the other record's domain."""
     (row,) = World().see(program(0), of(connection(5), account="1000")).finish().connections
 
     assert (row["InitiatingProcessAccountName"], row["InitiatingProcessAccountDomain"]) == ("1000", "")
     assert row["InitiatingProcessCommandLine"] == COMMAND
 
 
-def test_any_order_gives_the_same_rows() -> None:
-    """Start, end, connection, request and the flow's summary in any order: the same latest rows, versions included."""
+def test_a_process_record_in_any_order_gives_the_same_rows() -> None:
+    """Start, end, connection, request and flow summary in any order give the same latest rows and versions."""
     events: list[Event] = [
         program(0, guid="a"),
         connection(5, ended=7),
@@ -84,7 +84,7 @@ def test_any_order_gives_the_same_rows() -> None:
 
 
 def test_a_later_record_raises_the_version() -> None:
-    """Rows that left without it get a higher version; the same record twice makes none."""
+    """A late record raises the version of emitted rows; its repeat does not."""
     world = World().see(connection(5), request(5.1))
     before = len(world.versions)
     world.see(program(0))
@@ -96,7 +96,7 @@ def test_a_later_record_raises_the_version() -> None:
 
 
 def test_a_pid_used_again_is_another_process() -> None:
-    """Each connection is of the process that had the PID when it began."""
+    """Each connection has the process that had the PID when it began."""
     first, second = program(0, "curl one"), program(10, "curl two")
     events: list[Event] = [first, connection(5, port=1), second, connection(15, port=2)]
     for order in permutations(events):
@@ -106,65 +106,68 @@ def test_a_pid_used_again_is_another_process() -> None:
 
 
 def test_a_process_that_ended_connects_no_more() -> None:
-    """The end is known, the next start of the PID is not: nothing is said, whichever came first."""
+    """With the end known and the next start of the PID unknown, the process is unknown, in both orders."""
     events: list[Event] = [program(0, guid="a"), program_end(4, guid="a"), connection(5)]
     for order in permutations(events):
-        assert told(*order) == ""
-    assert told(program(0, ended=4), connection(5)) == ""
-    assert told(program(0, ended=6), connection(5)) == COMMAND
+        assert command_of(*order) == ""
+    assert command_of(program(0, ended=4), connection(5)) == ""
+    assert command_of(program(0, ended=6), connection(5)) == COMMAND
 
 
 def test_the_end_of_a_process_whose_start_is_not_known() -> None:
-    """Somebody else had the PID since: what the older record says is not of the connection."""
+    """Another process had the PID since: the older record does not apply to the connection."""
     events: list[Event] = [program(0, guid="a"), program_end(9, guid="b"), connection(10)]
     for order in permutations(events):
-        assert told(*order) == ""
+        assert command_of(*order) == ""
 
 
 def test_a_process_that_began_later_did_not_connect() -> None:
-    """Records of one machine may be milliseconds out of order, no more; where two come into question none is taken."""
-    assert told(connection(5), program(5.004)) == COMMAND
-    assert told(connection(5), program(5.1)) == ""
-    assert told(program(0, "curl one"), connection(5), program(5.004, "curl two")) == ""
-    assert told(program(0, "sh -c", process="sh"), program(4.999), connection(5)) == COMMAND
+    """Records of one machine may be milliseconds out of order; with two candidates none applies."""
+    assert command_of(connection(5), program(5.004)) == COMMAND
+    assert command_of(connection(5), program(5.1)) == ""
+    assert command_of(program(0, "curl one"), connection(5), program(5.004, "curl two")) == ""
+    assert command_of(program(0, "sh -c", process="sh"), program(4.999), connection(5)) == COMMAND
 
 
 def test_the_program_must_be_the_same() -> None:
-    """By path where both tell it, a drive being the device behind it; else by name, which Linux cuts."""
+    """By path where both records have it, with a drive as its device; else by name, which Linux cuts."""
     path = "C:\\Windows\\System32\\Curl.exe"
     volume = "\\device\\harddiskvolume2\\windows\\system32\\curl.exe"
     device = of(connection(5), name="curl.exe", path=volume)
 
-    assert told(program(0, process="Curl.exe", path=path), device) == COMMAND
-    assert told(program(0, process="Curl.exe", path="C:\\Users\\Curl.exe"), device) == ""
-    assert told(program(0, process="wget"), connection(5)) == ""
-    assert told(program(0, process="a-very-long-name-of-it"), connection(5, process="a-very-long-nam")) == COMMAND
-    assert told(program(0), of(connection(5), name="")) == COMMAND
+    assert command_of(program(0, process="Curl.exe", path=path), device) == COMMAND
+    assert command_of(program(0, process="Curl.exe", path="C:\\Users\\Curl.exe"), device) == ""
+    assert command_of(program(0, process="wget"), connection(5)) == ""
+    assert command_of(program(0, process="a-very-long-name-of-it"), connection(5, process="a-very-long-nam")) == COMMAND
+    assert command_of(program(0), of(connection(5), name="")) == COMMAND
 
 
 def test_the_sensors_own_name_of_a_process_decides() -> None:
-    """With a GUID on both it is that one, or none: another process's record of the same PID and program is not taken."""
+    """With a GUID on both records only that process applies, not another of the same PID and program."""
     mine = of(connection(5), guid="b")
 
-    assert told(program(0, "one", guid="a"), program(3, "two", guid="b"), program(4, "three", guid="c"), mine) == "two"
-    assert told(program(0, "one", guid="a"), mine) == ""
+    assert (
+        command_of(program(0, "one", guid="a"), program(3, "two", guid="b"), program(4, "three", guid="c"), mine)
+        == "two"
+    )
+    assert command_of(program(0, "one", guid="a"), mine) == ""
 
 
-def test_the_start_that_a_connection_tells_must_agree() -> None:
-    """A sensor that tells when its process began contradicts a record of another start."""
-    assert told(program(0), of(connection(5), started=connection(3).started)) == ""
-    assert told(program(3), of(connection(5), started=connection(3).started)) == COMMAND
+def test_the_process_start_of_a_connection_must_agree() -> None:
+    """A process start on the connection's record excludes a process record of another start."""
+    assert command_of(program(0), of(connection(5), started=connection(3).started)) == ""
+    assert command_of(program(3), of(connection(5), started=connection(3).started)) == COMMAND
 
 
-def test_a_command_line_that_is_told_needs_no_other() -> None:
-    """What the connection's sensor tells by itself is not mixed with another record."""
+def test_a_command_line_of_the_connection_record_stays() -> None:
+    """Fields of the connection's own sensor are not mixed with another record."""
     (row,) = World().see(program(0), of(connection(5), command_line="own")).finish().connections
 
     assert (row["InitiatingProcessCommandLine"], row["AdditionalFields"]) == ("own", "")
 
 
 def test_it_survives_a_restart() -> None:
-    """Before or after the connection: what was learnt is in the state, and so is what is told later."""
+    """Process records from before and after a restart apply alike."""
     early = World().see(program(0)).restart().see(connection(5), request(5.1)).finish()
     late = World().see(connection(5), request(5.1)).restart().see(program(0)).finish()
     ended = World().see(program(0, guid="a"), connection(5)).restart().see(program_end(4, guid="a")).restart()
@@ -175,7 +178,7 @@ def test_it_survives_a_restart() -> None:
 
 
 def test_changes_are_written_alone() -> None:
-    """A checkpoint has the PID that something was told of, and none that was not."""
+    """A checkpoint writes only PIDs with a new record."""
     world = World().see(program(0), program(0, pid=5))
     world.device.changes()
     world.see(program(1, pid=5))
@@ -184,7 +187,7 @@ def test_changes_are_written_alone() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The ended ones are forgotten first, then the oldest, and that is counted; a connection keeps what was found for it."""
+    """Ended processes are evicted first, then the oldest, and counted; a connection keeps its process."""
     world = World().see(program(0, pid=1), connection(1, pid=1), request(1.1))
     for pid in range(2, 3 * PIDS_MAX):
         world.see(program(2 + pid / 1000, pid=pid))
@@ -197,7 +200,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_processes_that_are_over_do_not_pile_up() -> None:
-    """Minutes after their end they are forgotten, long before the bound."""
+    """Processes leave the state minutes after their end, long before the bound."""
     world = World()
     for number in range(1_000):
         world.see(program(10 * number, pid=number, ended=10 * number + 1))
@@ -207,7 +210,7 @@ def test_processes_that_are_over_do_not_pile_up() -> None:
 
 
 def test_connections_that_left_are_not_asked_for() -> None:
-    """What is kept to find a PID's connections goes with them."""
+    """The index of a PID's connections drops a connection with its departure."""
     world = World().see(program(0), connection(5, ended=6), connection(7, pid=9, ended=8, port=50_000))
     assert set(world.device.by_pid or {}) == set()
     world.finish()
@@ -219,14 +222,14 @@ def test_connections_that_left_are_not_asked_for() -> None:
 
 
 def test_a_device_without_process_records_keeps_nothing() -> None:
-    """No PID is put down for it."""
+    """Without process records no PID is stored."""
     world = World().see(connection(5), request(5.1)).finish()
 
     assert world.device.by_pid is None
     assert not any(item.startswith("r") for item in world.device.items())
 
 
-def test_nobody_is_taken_for_somebody() -> None:
-    """Without a kernel record, or without a PID, there is nothing to go by."""
-    assert told(program(0), request(5), flow_end(9, started=5, ended=8)) == ""
-    assert told(program(0), msgspec.structs.replace(connection(5), process=Process(None, "curl"))) == ""
+def test_a_connection_without_a_pid_has_no_process_record() -> None:
+    """Without an endpoint record, or without a PID in it, no process record applies."""
+    assert command_of(program(0), request(5), flow_end(9, started=5, ended=8)) == ""
+    assert command_of(program(0), msgspec.structs.replace(connection(5), process=Process(None, "curl"))) == ""

@@ -1,4 +1,4 @@
-"""A proxy's own log as evidence: which connection a line is about, what it adds, and when it is not used."""
+"""A proxy's log as evidence: which connection an entry belongs to, what it adds, and when it is not used."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ UPSTREAM = "203.0.113.80"
 
 
 def more(row: dict[str, object]) -> dict[str, object]:
-    """What stands in AdditionalFields."""
+    """Return the AdditionalFields of a row."""
     return dict(json.loads(str(row["AdditionalFields"]) or "{}"))
 
 
 def whole(world: World) -> dict[object, object]:
-    """The latest rows by identity, versions included."""
+    """Return the latest rows by identity, versions included."""
     return {row["RecordId"]: row for row in latest(world.versions)}
 
 
@@ -44,7 +44,7 @@ def whole(world: World) -> dict[object, object]:
 
 
 def test_the_destinations_real_address_comes_from_the_log() -> None:
-    """Address, bytes, user, decision and evidence stand on the destination's row; the name stays what CONNECT said."""
+    """Address, bytes, user, decision and evidence are on the destination's row; its name stays CONNECT's."""
     world = World().see(connection(0, ended=9), request(0.1), proxy_line(9, started=0.1)).finish()
     (row,) = world.destinations
     (hop,) = world.connections
@@ -63,7 +63,7 @@ def test_the_destinations_real_address_comes_from_the_log() -> None:
 
 
 def test_without_an_http_record_the_log_names_the_destination() -> None:
-    """The sensor missed the request, or TLS is spoken to the proxy: the line resolves by itself, with less confidence."""
+    """Where the request was missed, or TLS goes to the proxy, the entry resolves with less confidence."""
     hidden: list[Event] = [name(0.2, "proxy.corp.example", tunnelled=False), flow_end(10, started=0, ended=9, tls=True)]
     nothing: list[Event] = []
     for seen in (nothing, hidden):
@@ -79,7 +79,7 @@ def test_without_an_http_record_the_log_names_the_destination() -> None:
 
 
 def test_a_named_destination_stays_one_row_when_its_flow_record_comes_later() -> None:
-    """A tunnel older than the network sensor: the log names it, and the flow record that is joined in the end adds no row."""
+    """The log names a tunnel older than the sensor; its late flow record adds no row."""
     started = connection(0, ended=25), proxy_line(25, started=0.1)
     world = World().see(*started).wait(30).see(flow_end(43, started=2, ended=25, midstream=True)).finish()
 
@@ -92,7 +92,7 @@ def test_a_named_destination_stays_one_row_when_its_flow_record_comes_later() ->
 
 
 def test_what_a_sensor_saw_of_a_tunnel_outweighs_the_log() -> None:
-    """A tunnel has one end: a name from CONNECT stands, also where the log's was first."""
+    """A tunnel has one end: CONNECT's name stays, also where the log's came first."""
     line, asked = proxy_line(9, "other.example:443", started=0.3), request(0.1, "a.example:443")
     before = World().see(connection(0, ended=9), asked, line).finish()
     after = World().see(connection(0, ended=9), line).wait(30).see(asked).finish()
@@ -105,7 +105,7 @@ def test_what_a_sensor_saw_of_a_tunnel_outweighs_the_log() -> None:
 
 
 def test_plain_requests_that_the_sensor_missed_are_added() -> None:
-    """Many hosts on one kept connection: the log knows one more."""
+    """On a kept connection with several hosts the log adds the missed one."""
     lines: list[Event] = [
         proxy_line(0.1, "http://a.example/"),
         proxy_line(0.6, "http://b.example/x?y", upstream="203.0.113.9"),
@@ -120,8 +120,8 @@ def test_plain_requests_that_the_sensor_missed_are_added() -> None:
         }
 
 
-def test_any_order_gives_the_same_rows() -> None:
-    """Kernel, request, name inside, flow record and the proxy's line, each once, in all orders, versions included."""
+def test_an_entry_in_any_order_gives_the_same_rows() -> None:
+    """Endpoint record, request, name, flow record and log entry give the same rows and versions in all orders."""
     events: list[Event] = [
         connection(0, ended=2),
         request(0.1),
@@ -135,7 +135,7 @@ def test_any_order_gives_the_same_rows() -> None:
 
 
 def test_any_order_gives_the_same_rows_where_the_log_names() -> None:
-    """Likewise without any request, and with the line twice."""
+    """The same holds without any request, and with the entry twice."""
     line = proxy_line(2.1, started=0.1)
     events: list[Event] = [connection(0), connection(0, ended=2), flow_end(2.5, started=0, ended=2), line, line]
     found = [whole(World().see(*order).finish()) for order in permutations(events)]
@@ -145,7 +145,7 @@ def test_any_order_gives_the_same_rows_where_the_log_names() -> None:
 
 
 def test_a_line_that_comes_late_raises_the_version() -> None:
-    """The rows left long ago; the same rows again, knowing more. A repeat changes nothing."""
+    """A late entry gives emitted rows a higher version; a repeat changes nothing."""
     world = World().see(connection(0, ended=9), request(0.1)).wait(30)
     (before,) = world.destinations
     world.see(proxy_line(9, started=0.1)).wait(60)
@@ -159,7 +159,7 @@ def test_a_line_that_comes_late_raises_the_version() -> None:
 
 
 def test_evidence_after_the_line_still_finds_it() -> None:
-    """The line found nobody at first: it is looked for once more when ended connections leave."""
+    """An unmatched entry is matched once more when ended connections depart."""
     world = World().see(proxy_line(9, started=0.1)).wait(15)
     assert world.counts == {}
 
@@ -169,7 +169,7 @@ def test_evidence_after_the_line_still_finds_it() -> None:
 
 
 def test_a_flow_record_after_the_row_that_the_log_named_changes_no_identity() -> None:
-    """The row left under the kernel's start; the sensor's name of the flow came a minute later."""
+    """The row was emitted under the endpoint record's start; the flow id came a minute later."""
     world = World().see(connection(0, ended=9), proxy_line(9, started=0.3)).wait(30)
     (before,) = world.destinations
     world.see(flow_end(70, started=0, ended=9)).finish()
@@ -180,7 +180,7 @@ def test_a_flow_record_after_the_row_that_the_log_named_changes_no_identity() ->
 
 
 def test_waiting_lines_survive_a_restart() -> None:
-    """Before and after the connection was known."""
+    """Entries wait across a restart, before and after their connection is known."""
     events: list[Event] = [proxy_line(9, started=0.1), connection(0, ended=9), request(0.1)]
     expected = whole(World().see(*events).finish())
     for cut in range(1, 4):
@@ -188,8 +188,8 @@ def test_waiting_lines_survive_a_restart() -> None:
         assert whole(world) == expected
 
 
-def test_a_tuple_used_again_is_told_apart_or_left_alone() -> None:
-    """By time where the clocks can tell, by the host that was asked for where they cannot; else nothing."""
+def test_an_entry_of_a_reused_tuple_is_certain_or_unused() -> None:
+    """Time separates the connections where the clocks allow it, else the requested host; else the entry is unused."""
     events: list[Event] = [
         connection(0, pid=1, ended=0.5),
         connection(1, pid=2, ended=1.5),
@@ -207,8 +207,8 @@ def test_a_tuple_used_again_is_told_apart_or_left_alone() -> None:
     assert [row["InitiatingProcessId"] for row in later.destinations] == [2]
 
 
-def test_an_address_that_is_not_what_the_client_spoke_to() -> None:
-    """A load balancer before the proxy, or none told: only what was asked of a known proxy is joined, nothing is named."""
+def test_an_entry_with_another_proxy_address_names_nothing() -> None:
+    """Behind a load balancer, or without an address, an entry joins only a known request and names nothing."""
     for proxy, port in (("10.9.9.11", 8080), ("", 3128), ("", 0)):
         line = proxy_line(9, started=0.1, proxy=proxy, proxy_port=port)
         world = World(proxies=[LISTED]).see(connection(0, ended=9), request(0.1), line).finish()
@@ -223,7 +223,7 @@ def test_an_address_that_is_not_what_the_client_spoke_to() -> None:
 
 
 def test_without_a_port_the_only_request_it_can_be() -> None:
-    """Client, host, method and time: address and user with less confidence."""
+    """Client, host, method and time match: the entry adds address and user with less confidence."""
     line = proxy_line(9, started=0.2, port=0)
     events: list[Event] = [connection(0, ended=9), request(0.1), line]
     for order in permutations(events):
@@ -234,7 +234,7 @@ def test_without_a_port_the_only_request_it_can_be() -> None:
 
 
 def test_without_a_port_two_candidates_are_one_too_many() -> None:
-    """Two tunnels to one host at the same time, and one line, or two: nobody can say which is which."""
+    """With two tunnels to one host at the same time, one or two entries stay unused."""
     events: list[Event] = [request(0.1), request(0.4, port=2, flow="2")]
     for lines in (
         [proxy_line(9, started=0.2, port=0)],
@@ -246,8 +246,8 @@ def test_without_a_port_two_candidates_are_one_too_many() -> None:
             assert world.counts["proxy_lines:ambiguous"] == len(lines)
 
 
-def test_more_lines_than_requests_say_nothing() -> None:
-    """One of two lines is of a request that no sensor saw: which one, nobody can say."""
+def test_more_entries_than_requests_are_unused() -> None:
+    """One of two entries is of an unseen request, and it is unknown which."""
     lines = [proxy_line(9, started=0.2, port=0), proxy_line(9, started=0.4, port=0, upstream="203.0.113.9", number=2)]
     events: list[Event] = [request(0.1), *lines]
     for order in permutations(events):
@@ -256,7 +256,7 @@ def test_more_lines_than_requests_say_nothing() -> None:
 
 
 def test_without_a_port_nothing_is_named() -> None:
-    """No request is known: no row, and it is counted."""
+    """Without a known request there is no row, and the entry is counted."""
     world = World(proxies=[LISTED]).see(connection(0, ended=9), proxy_line(9, started=0.1, port=0)).finish()
 
     assert world.destinations == []
@@ -264,7 +264,7 @@ def test_without_a_port_nothing_is_named() -> None:
 
 
 def test_what_does_not_agree_is_not_joined() -> None:
-    """Another host, method, port, time, answer, client or proxy."""
+    """Another host, method, port, time, answer, client or proxy excludes an entry."""
     for line in (
         proxy_line(9, "other.example:443", started=0.2, port=0),
         proxy_line(9, "http://www.example.com/", started=0.2, port=0),
@@ -281,7 +281,7 @@ def test_what_does_not_agree_is_not_joined() -> None:
 
 
 def test_a_line_without_a_host_is_counted() -> None:
-    """A connection without a usable request."""
+    """The entry of a connection without a usable request is counted."""
     line: ProxyLogged = msgspec.structs.replace(proxy_line(1), host="")
     assert World().see(line).finish().counts == {"proxy_lines:no_destination": 1}
 
@@ -290,7 +290,7 @@ def test_a_line_without_a_host_is_counted() -> None:
 
 
 def test_the_proxys_decision_counts() -> None:
-    """Its own refusal is no success, though a page came with it; what it passed on is none of its own."""
+    """A refusal by the proxy is `failed`, though it sent a page; a forwarded error page is not."""
     for status, decision, logged, outcome in (
         (None, ProxyDecision.SERVED, 200, "allowed"),
         (403, ProxyDecision.SERVED, 403, "allowed"),
@@ -307,8 +307,8 @@ def test_the_proxys_decision_counts() -> None:
         assert world.destinations[0]["HttpStatus"] == (status or logged)
 
 
-def test_an_indicator_speaks_of_what_only_the_log_names() -> None:
-    """Counted once, also when the sensor's record of the same request comes later."""
+def test_an_indicator_matches_what_only_the_log_names() -> None:
+    """It counts once, also when the sensor's record of the same request comes later."""
     listed = Given("example.com", action="block")
     world = World(listing(listed)).see(connection(0, ended=9), proxy_line(9, started=0.1)).wait(30)
     (alert,) = latest(world.alerts, "AlertId")
@@ -325,7 +325,7 @@ def test_an_indicator_speaks_of_what_only_the_log_names() -> None:
 
 
 def test_devices_behind_one_address_are_not_guessed_at() -> None:
-    """The line's client is the address of a translator: the device's own connections have another one."""
+    """An entry with the address of a translator matches no device's connections."""
     inside = World().see(connection(0), request(0.1), proxy_line(9, started=0.1, client="192.0.2.1")).finish()
 
     assert CLIENT != "192.0.2.1"
@@ -335,8 +335,8 @@ def test_devices_behind_one_address_are_not_guessed_at() -> None:
 # What could be another one's
 
 
-def test_beside_a_connection_that_nobody_saw_into_no_other_is_certain() -> None:
-    """The 5-tuple was used again within the clocks' tolerance, and the second request was missed: the line may be its."""
+def test_beside_an_unseen_connection_no_other_is_certain() -> None:
+    """The 5-tuple was reused within the clocks' tolerance and its request missed: the entry may belong to it."""
     events: list[Event] = [
         connection(0, pid=1, ended=0.5),
         request(0.1),
@@ -351,7 +351,7 @@ def test_beside_a_connection_that_nobody_saw_into_no_other_is_certain() -> None:
 
 
 def test_a_request_whose_time_is_forgotten_may_be_meant() -> None:
-    """One connection asked for a host so often that only the first times are known, another one once: neither is certain."""
+    """One connection exceeded the kept request times for a host, another asked once: neither is certain."""
     often: list[Event] = [request(i, f"http://h.example/{i}", port=1, flow="1", tx=i) for i in range(31)]
     once = request(30.05, "http://h.example/x", port=2, flow="2")
     line = proxy_line(30.1, "http://h.example/30", port=0)
@@ -360,8 +360,8 @@ def test_a_request_whose_time_is_forgotten_may_be_meant() -> None:
         assert [row["RemoteIP"] for row in world.destinations] == ["", ""]
 
 
-def test_an_end_that_comes_late_takes_back_what_came_after_it() -> None:
-    """The line was another connection's: neither its address nor its name stay on this one's rows."""
+def test_a_late_end_withdraws_entries_after_it() -> None:
+    """The entry was another connection's: neither its address nor its name stay on these rows."""
     late = proxy_line(30, started=6.2)
     asked = World().see(connection(0), request(0.1), late).wait(60)
     assert [row["RemoteIP"] for row in asked.destinations] == [UPSTREAM]
@@ -378,15 +378,15 @@ def test_an_end_that_comes_late_takes_back_what_came_after_it() -> None:
     assert [row["UnresolvedReason"] for row in named.destinations] == ["superseded"]
 
 
-def test_a_destination_that_was_taken_back_and_named_again_is_one() -> None:
-    """A line that came after the end, and one that did not: one row, of the one that fits."""
+def test_a_withdrawn_destination_that_is_named_again_is_one() -> None:
+    """An entry after the end and one before it give one row, from the one that fits."""
     late, before = proxy_line(30, started=6.2), proxy_line(2.9, started=2, number=2, upstream="203.0.113.9")
     world = World().see(connection(0), late).wait(60).see(connection(0, ended=3), before).wait(30).finish()
     assert [(row["RemoteIP"], row["UnresolvedReason"]) for row in world.destinations] == [("203.0.113.9", "")]
 
 
 def test_an_alert_for_what_only_the_log_named_is_withdrawn_with_it() -> None:
-    """CONNECT says that it went elsewhere."""
+    """A late CONNECT names another destination, and the alert goes with the row."""
     world = World(listing(Given("other.example", action="block")))
     world.see(connection(0, ended=9), proxy_line(9, "other.example:443", started=0.3)).wait(30)
     assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [1]
@@ -395,8 +395,8 @@ def test_an_alert_for_what_only_the_log_named_is_withdrawn_with_it() -> None:
     assert [alert["Count"] for alert in latest(world.alerts, "AlertId")] == [0]
 
 
-def test_a_line_that_tells_no_port_is_of_no_one_of_two() -> None:
-    """Two ports of one host were asked for, and the log names neither: on none of their rows, whichever came first."""
+def test_an_entry_without_a_port_matches_neither_of_two() -> None:
+    """Two ports of one host were requested: the entry is on no row, in any order."""
     events: list[Event] = [
         connection(0),
         request(0.1, "http://h.example/"),
@@ -409,8 +409,8 @@ def test_a_line_that_tells_no_port_is_of_no_one_of_two() -> None:
     assert [row["RemoteIP"] for row in late.destinations] == ["", ""]
 
 
-def test_a_proxy_that_clients_speak_to_is_not_taken_for_another() -> None:
-    """The same client port at two proxies: a line of the one whose connection no sensor saw is not the other's."""
+def test_entries_of_two_proxies_are_not_exchanged() -> None:
+    """With one client port at two proxies, the entry of the unseen connection is not the other's."""
     line = proxy_line(9, started=0.1, proxy="10.9.9.8")
     world = World(proxies=[LISTED, "10.9.9.8:3128"]).see(connection(0, ended=9), request(0.1), line).finish()
     assert [row["RemoteIP"] for row in world.destinations] == [""]
@@ -419,8 +419,8 @@ def test_a_proxy_that_clients_speak_to_is_not_taken_for_another() -> None:
 # Restarts
 
 
-def test_whoever_goes_on_decides_the_oldest_first() -> None:
-    """At the bound, as many as ever: the same lines leave whether or not a restart lies in between."""
+def test_the_oldest_entries_are_decided_first_after_a_restart() -> None:
+    """At the bound the same entries are decided with or without a restart."""
     lines: list[Event] = [proxy_line(5 - i / 1_000, port=2, number=i) for i in range(LINES_MAX)]
     whole_run, cut = World().see_together(*lines), World().see_together(*lines).restart()
     for world in (whole_run, cut):
@@ -431,20 +431,20 @@ def test_whoever_goes_on_decides_the_oldest_first() -> None:
 
 
 def test_lines_are_decided_after_the_connections_of_the_same_second() -> None:
-    """Whichever began to wait first: after a restart nobody knows that any more."""
-    settled: list[bool] = []
+    """The order does not depend on which waited first, because a restart forgets that."""
+    decided: list[bool] = []
     both: list[Event] = [proxy_line(0, started=0), connection(1)]
     for events in (both, both[::-1]):
         for world in (World().see(*events), World().see(*events).restart()):
-            world.pipeline.correlator.proxy_log_due = lambda device, second: settled.extend(  # type: ignore[method-assign]  # noqa: ARG005
+            world.pipeline.correlator.proxy_log_due = lambda device, second: decided.extend(  # type: ignore[method-assign]  # noqa: ARG005
                 one.settled for group in device.groups.values() for one in peek(group)
             )
             world.see(connection(9.5, port=9))
-    assert settled == [True] * 4
+    assert decided == [True] * 4
 
 
-def test_who_remains_when_others_left_is_not_the_only_one() -> None:
-    """One of two that it may be about ended and is gone at the second look, or before a line that comes minutes late."""
+def test_the_last_candidate_is_not_certain_after_others_departed() -> None:
+    """One of two candidates departed before the second look or a late entry: the other one is not certain."""
     line, both = proxy_line(0.9, started=0.2, port=0), (request(0.1), request(0.4, port=2, flow="2"))
     ended = flow_end(1.1, started=0, ended=1)
     reused: list[Event] = [connection(0, pid=1, ended=0.9), connection(0.95, pid=2), proxy_line(1.1, started=0.9)]
@@ -459,7 +459,7 @@ def test_who_remains_when_others_left_is_not_the_only_one() -> None:
 
 @pytest.mark.parametrize("wrong", [-5.0, 5.0])
 def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> None:
-    """Two requests as far apart as the clocks: the line of one looks like the other's, with or without a port."""
+    """Two requests as far apart as the clocks: an entry is not joined to the other one, with or without port."""
     at = 0.1 + wrong
     tabs: list[Event] = [request(0.1), request(at, port=2, flow="2"), proxy_line(at + 0.1, started=at, port=0)]
     reused: list[Event] = [connection(0, pid=1, ended=1), connection(wrong, pid=2, ended=1 + wrong), request(0.1)]
@@ -470,8 +470,8 @@ def test_a_proxys_wrong_clock_moves_nothing_to_the_neighbour(wrong: float) -> No
             assert world.counts["proxy_lines:ambiguous"] == 1
 
 
-def test_of_very_many_connections_to_a_host_none_is_looked_for() -> None:
-    """A line without a port costs no more than so many; one of them would fit."""
+def test_beyond_the_bound_of_candidates_an_entry_is_unused() -> None:
+    """An entry without a port examines a bounded number of candidates; beyond it none is used."""
     for others, address in ((TOLD_MAX - 1, UPSTREAM), (TOLD_MAX, "")):
         many: list[Event] = [request(-60 + i / 100, port=1000 + i, flow=str(i + 1)) for i in range(others)]
         world = World().see_together(*many).see(request(0.1, flow="0"), proxy_line(9, started=0.2, port=0)).finish()

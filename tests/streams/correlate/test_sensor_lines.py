@@ -1,4 +1,4 @@
-"""Lines of our own sensor, as its threads write them, through the correlator: one row, with process and destination."""
+"""Lines of our own sensor, as its threads write them, through the pipeline: one row, with process and destination."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP = 1_000
 
 
 def observed(*packets: Packet, began: int = T0) -> list[bytes]:
-    """The lines that these packets make, a millisecond apart."""
+    """Return the lines that these packets make, a millisecond apart."""
     level = HttpLevel([PROXY_PORT])
     events = [one for number, packet in enumerate(packets) for one in level.packet(began + number * STEP, packet)]
     events += level.finish(began + len(packets) * STEP)
@@ -29,7 +29,7 @@ def observed(*packets: Packet, began: int = T0) -> list[bytes]:
 
 
 def connected(*, pid: int, second: int = 0, ended: int = 1) -> bytes:
-    """The kernel's line of the connection."""
+    """Return the kernel's line of the connection."""
     at = f"2026-11-27T18:00:{second:02d}"
     assert dialects()["sockets"].written_at(b'{"ts_attempt":"2026-11-27T18:00:00.000000Z"}') == T0
     return (
@@ -39,7 +39,7 @@ def connected(*, pid: int, second: int = 0, ended: int = 1) -> bytes:
 
 
 def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
-    """Connection rows and destination rows."""
+    """Return connection rows and destination rows."""
     world = World()
     for line in lines:
         event = dialects()["sensor" if b'"kind"' in line else "sockets"].parse(line)
@@ -50,7 +50,7 @@ def rows(*lines: bytes) -> tuple[list[Row], list[Row]]:
 
 
 def test_a_tunnel_is_one_row_in_any_order() -> None:
-    """The kernel's line, the request's and the name's, whichever comes first."""
+    """The endpoint record, the request and the name give one row in any order."""
     events = observed(
         syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), segment(hello("www.example.com"), len(CONNECT))
     )
@@ -64,7 +64,7 @@ def test_a_tunnel_is_one_row_in_any_order() -> None:
 
 
 def test_an_unanswered_request_belongs_to_its_connection() -> None:
-    """It is told when the connection ends, which is still within its life."""
+    """It is reported when the connection ends, which is within its lifetime."""
     (connection,), (destination,) = rows(connected(pid=7), *observed(syn(), segment(GET), end()))
 
     assert (destination["DestinationHost"], destination["InitiatingProcessId"]) == ("intranet.example", 7)
@@ -72,7 +72,7 @@ def test_an_unanswered_request_belongs_to_its_connection() -> None:
 
 
 def test_the_same_ends_again_are_two_connections() -> None:
-    """A port that is used again a second later: each request with its own process."""
+    """A port reused a second later: each request has its own process."""
     first = observed(syn(), segment(CONNECT), answer(b"HTTP/1.1 200 OK\r\n"), end())
     again = [packet._replace(seq=packet.seq + 77) for packet in (syn(), segment(GET))]
     second = observed(*again, answer(b"HTTP/1.1 200 OK\r\n"), began=T0 + 2_000_000)
@@ -86,8 +86,8 @@ def test_the_same_ends_again_are_two_connections() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "proxy.example"])
-def test_tls_to_the_proxy_hides_the_destination(name: str) -> None:
-    """Also where no setting of the worker names the proxy, and where the client hello names nobody."""
+def test_a_client_hello_to_the_proxy_hides_the_destination(name: str) -> None:
+    """The proxy need not be in the settings, and the client hello need not have a name."""
     for order in permutations([connected(pid=7), *observed(syn(), segment(hello(name)))]):
         (connection,), destinations = rows(*order)
 
@@ -131,7 +131,7 @@ def test_a_socks_request_names_the_destination(asked: bytes, reply: bytes, host:
 
 @pytest.mark.parametrize("asked", [GREETING, GREETING + b"\x05\x03\x00\x01" + bytes(6)])
 def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
-    """A greeting alone, or another command than CONNECT: a proxied connection without a usable request."""
+    """A greeting alone, or a command other than CONNECT, is a proxied connection without a usable request."""
     (connection,), destinations = rows(connected(pid=7), *observed(syn(), segment(asked), end()))
 
     assert destinations == []
@@ -139,7 +139,7 @@ def test_socks_without_a_target_is_unresolved(asked: bytes) -> None:
 
 
 def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
-    """As in a tunnel that CONNECT opened."""
+    """`HostMismatch` is set as in a tunnel opened by CONNECT."""
     asked = GREETING + TO_NAME
     _, (destination,) = rows(*observed(syn(), segment(asked), segment(hello("other.example"), len(asked))))
 
@@ -147,7 +147,7 @@ def test_another_name_in_a_socks_tunnel_is_a_mismatch() -> None:
 
 
 def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the bound of proxies that a device may know."""
+    """At the bound of learnt proxies a connection's own request still makes its remote end a proxy."""
     monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     unnamed = b"GET http://a.example?@b.example/ HTTP/1.1\r\n\r\n"
     for first, why in (
@@ -161,7 +161,7 @@ def test_a_proxy_that_is_not_learnt_is_one_for_its_connection(monkeypatch: pytes
 
 
 def test_a_verdict_without_a_destination_is_on_a_proxied_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the bound of proxies that a device may know, as below it."""
+    """At the bound of learnt proxies and below it the connection is proxied."""
     monkeypatch.setattr(connections, "PROXIES_MAX", 0)
     line = (
         b'{"kind":"verdict","device":"dev-a","ts":"2026-11-27T18:00:00.100000Z","local_ip":"198.51.100.11","local_port":%d,'

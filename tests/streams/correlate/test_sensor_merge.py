@@ -1,4 +1,4 @@
-"""One connection told by several sensors is one connection; two connections stay two."""
+"""One connection reported by several sensors is one connection; two connections stay two."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ RICH = Process(4711, "curl", "/usr/bin/curl", "curl -x proxy https://www.example
 
 
 def sysmon(at: float, *, process: Process = RICH) -> ConnectionOpened:
-    """Another endpoint sensor's record: it tells the process in full, and no end."""
+    """Make another endpoint sensor's record, with the process in full and no end."""
     whole = connection(at)
     return replace(whole, process=process, ended=0, event_id=f"sysmon/3/{whole.flow.local_port}/{at}", sensor="sysmon")
 
 
-def told(row: Row) -> dict[str, object]:
-    """What stands in AdditionalFields."""
+def additional(row: Row) -> dict[str, object]:
+    """Return the AdditionalFields of a row."""
     return dict(json.loads(str(row["AdditionalFields"]) or "{}"))
 
 
 def content(world: World) -> list[Row]:
-    """The rows without what may depend on who spoke first: names, versions and which of two flow ids is the first."""
+    """Return rows without what may depend on the first sensor: names, versions, and which flow id is first."""
     left_out = {"RecordId", "ConnectionId", "ReportId", "Version", "FlowId"}
     rows = [{column: value for column, value in row.items() if column not in left_out} for row in world.rows]
     return sorted(rows, key=lambda row: (str(row["Layer"]), str(row["DestinationHost"])))
@@ -56,7 +56,7 @@ def content(world: World) -> list[Row]:
 
 @pytest.mark.parametrize("skew", [-2.0, 0.0, 2.0])
 def test_kernel_suricata_squid_and_zeek_in_any_order(skew: float) -> None:
-    """One connection row, one row a destination, evidence of all, whatever the order and whoever's clock is wrong."""
+    """One connection row, one row per destination, all evidence, whatever the order and the wrong clock."""
     events: list[Event] = [
         connection(0, ended=4),
         request(0.1),
@@ -80,7 +80,7 @@ def test_kernel_suricata_squid_and_zeek_in_any_order(skew: float) -> None:
         4711,
     )
     assert set(row["HttpEventIds"]) == {"http/77/0/0.1", f"http/{UID}/0/{0.1 + skew}", "squid/0/4.1"}  # type: ignore[call-overload]  # a row's columns are objects
-    assert told(hop)["FlowIds"] == told(row)["FlowIds"] == ["77", UID]
+    assert additional(hop)["FlowIds"] == additional(row)["FlowIds"] == ["77", UID]
     for order in permutations(events):
         world = World().see(*order).finish()
 
@@ -90,7 +90,7 @@ def test_kernel_suricata_squid_and_zeek_in_any_order(skew: float) -> None:
 
 @pytest.mark.parametrize("skew", [-2.0, 2.0])
 def test_two_endpoint_sensors_and_a_network_sensor_in_any_order(skew: float) -> None:
-    """Times from the kernel, the process from who tells most, both records named."""
+    """Times come from the kernel, the process from the fullest record, both records are named."""
     events: list[Event] = [
         connection(0),
         connection(0, ended=6),
@@ -109,7 +109,7 @@ def test_two_endpoint_sensors_and_a_network_sensor_in_any_order(skew: float) -> 
         "2026-11-24T19:07:28.000000Z",
         "2026-11-24T19:07:34.000000Z",
     )
-    assert told(row)["ConnectionEventIds"] == ["socket/40000/0", f"sysmon/3/40000/{skew}"]
+    assert additional(row)["ConnectionEventIds"] == ["socket/40000/0", f"sysmon/3/40000/{skew}"]
     for order in permutations(events):
         world = World().see(*order).finish()
 
@@ -118,7 +118,7 @@ def test_two_endpoint_sensors_and_a_network_sensor_in_any_order(skew: float) -> 
 
 
 def test_rows_that_left_keep_their_names() -> None:
-    """The better clock and the other sensor's flow come long after: the same rows, higher versions."""
+    """A better clock and another sensor's flow, long after, raise the versions of the same rows."""
     world = World().see(sysmon(1.5), request(0.1, flow=UID)).wait(30)
     before = {row["RecordId"]: row["Version"] for row in world.rows}
     world.see(connection(0, ended=40), flow_end(41, started=0, ended=40)).wait(60).finish()
@@ -132,8 +132,8 @@ def test_rows_that_left_keep_their_names() -> None:
 # Two stay two
 
 
-def test_what_speaks_against_one_attempt() -> None:
-    """Another process, another time, a life that was over, a failure, the same sensor."""
+def test_what_excludes_one_attempt() -> None:
+    """Another process, another time, an ended lifetime, a failure or the same sensor keep records apart."""
     first = connection(0, ended=1)
     for other in (
         sysmon(0.1, process=replace(RICH, pid=12)),
@@ -150,18 +150,18 @@ def test_what_speaks_against_one_attempt() -> None:
 
 
 def test_a_tuple_used_again_by_one_process_is_not_merged() -> None:
-    """Two attempts as each of two endpoint sensors saw them: two rows, each with its own records."""
+    """Two attempts, each seen by two endpoint sensors, give two rows with their own records."""
     events: list[Event] = [connection(0, ended=0.3), sysmon(0.01), connection(0.4, ended=0.8), sysmon(0.41)]
     for order in permutations(events):
         world = World().see(*order).finish()
-        assert sorted(str(told(row)["ConnectionEventIds"]) for row in world.connections) == [
+        assert sorted(str(additional(row)["ConnectionEventIds"]) for row in world.connections) == [
             "['socket/40000/0', 'sysmon/3/40000/0.01']",
             "['socket/40000/0.4', 'sysmon/3/40000/0.41']",
         ]
 
 
 def test_flows_of_a_tuple_used_again_are_never_mixed() -> None:
-    """Two connections within the tolerance, each seen by two sensors: no host gets on the other's row, in any order."""
+    """Two connections within the tolerance, each seen by two sensors, keep their hosts in any order."""
     events: list[Event] = [
         request(0.1, "a.example:443", flow="1"),
         request(0.1, "a.example:443", flow=UID),
@@ -182,7 +182,7 @@ def test_flows_of_a_tuple_used_again_are_never_mixed() -> None:
 
 
 def test_a_second_sensor_does_not_revive_what_came_before() -> None:
-    """An older connection of the 5-tuple that no sensor saw into, its end untold: a view of the newer one is not of it."""
+    """A view of the newer connection is not joined to an older unseen one whose end was not reported."""
     events: list[Event] = [
         connection(0, pid=1),
         connection(4, pid=2),
@@ -196,8 +196,8 @@ def test_a_second_sensor_does_not_revive_what_came_before() -> None:
         assert {row["InitiatingProcessId"] for row in world.destinations} <= {2, None}
 
 
-def test_nor_does_it_go_to_the_next_one() -> None:
-    """One connection that the first sensor saw is still open as far as anybody tells; the second one's word may be late."""
+def test_a_late_view_does_not_join_the_next_connection() -> None:
+    """The first connection may still be open, so the second sensor's record may be late and of it."""
     events: list[Event] = [
         connection(0, pid=1),
         request(0.1, "b.example:443", flow="1"),
@@ -210,7 +210,7 @@ def test_nor_does_it_go_to_the_next_one() -> None:
 
 
 def test_the_same_host_twice_within_the_tolerance_is_in_doubt() -> None:
-    """Which flow is which connection nobody can say where neither starts nor hosts tell: rows stay apart."""
+    """Where neither start nor host separates the connections, the rows of the two sensors stay apart."""
     flows = [request(0.1, flow="1"), request(1.1, flow="2"), request(0.6, flow=UID)]
     for order in permutations(flows):
         world = World().see(*order).finish()
@@ -218,8 +218,8 @@ def test_the_same_host_twice_within_the_tolerance_is_in_doubt() -> None:
         assert sum(row["RequestCount"] == 1 for row in world.destinations) == 3
 
 
-def test_starts_that_are_the_same_tell_reused_tuples_apart() -> None:
-    """Both sensors on one clock: the summaries say which flow is which."""
+def test_equal_starts_separate_reused_tuples() -> None:
+    """With both sensors on one clock the flow summaries identify the flows."""
     events: list[Event] = [
         request(0.1, flow="1"),
         flow_end(0.6, started=0, ended=0.5, flow="1"),
@@ -232,7 +232,7 @@ def test_starts_that_are_the_same_tell_reused_tuples_apart() -> None:
     ]
     world = World().see(*events).finish()
 
-    assert sorted(str(told(row)["FlowIds"]) for row in world.connections) == [
+    assert sorted(str(additional(row)["FlowIds"]) for row in world.connections) == [
         f"['1', '{UID}']",
         f"['2', '{OTHER_UID}']",
     ]
@@ -242,7 +242,7 @@ def test_starts_that_are_the_same_tell_reused_tuples_apart() -> None:
 
 
 def test_the_second_view_waits_and_adds() -> None:
-    """The first sensor's row leaves at once; what only the second one saw is added when the connection settles."""
+    """The first sensor's row is emitted at once; what only the second saw is added at the decision."""
     world = World().see(
         connection(0),
         request(0.1, "http://a.example/"),
@@ -261,7 +261,7 @@ def test_the_second_view_waits_and_adds() -> None:
 
 
 def test_an_alert_counts_a_request_once_however_many_saw_it() -> None:
-    """An indicator matches what two sensors and the proxy tell of one request."""
+    """An indicator match counts once though two sensors and the proxy report the request."""
     events: list[Event] = [connection(0), request(0.1), request(0.2, flow=UID), proxy_line(2, started=0.1)]
     for order in permutations(events):
         world = World(listing(Given("example.com", action="block"))).see(*order).finish()
@@ -270,7 +270,7 @@ def test_an_alert_counts_a_request_once_however_many_saw_it() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_requests_that_match_are_counted_by_sensor(later: bool) -> None:
-    """Two sensors saw two requests of which an indicator means one; also where both were known to tell of one connection."""
+    """Of two requests seen by two sensors one matches, also where both views are already merged."""
     events: list[Event] = [
         request(20.1, "http://www.example.com/a", tx=1),
         request(20.2, "http://www.example.com/b", tx=2),
@@ -290,7 +290,7 @@ def test_requests_that_match_are_counted_by_sensor(later: bool) -> None:
 
 @pytest.mark.parametrize("target", ["http://www.example.com/", "www.example.com:443"])
 def test_what_one_sensor_stopped_is_not_missed_by_another(target: str) -> None:
-    """One sensor judged a request and wrote no record of it; another saw it, under a number of its own. The next one passed."""
+    """A verdict without a record, and another sensor's record under its own number, are one request."""
     stopped: list[Event] = [connection(0), verdict(0.1, target, tx=1), request(0.1, target, flow=UID)]
     passed: list[Event] = [request(0.3, target, tx=2), request(0.3, target, flow=UID, tx=1)]
     for more, expected in ((0, {"blocked": 1}), (2, {"blocked": 1, "not_enforced": 1})):
@@ -300,7 +300,7 @@ def test_what_one_sensor_stopped_is_not_missed_by_another(target: str) -> None:
 
 
 def test_a_name_inside_counts_once() -> None:
-    """The server name of a direct connection, told twice."""
+    """The server name of a direct connection, reported twice, counts once."""
     there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
     events: list[Event] = [
         replace(connection(0), flow=tuple_of(flow="", **there)),
@@ -314,7 +314,7 @@ def test_a_name_inside_counts_once() -> None:
 
 
 def test_what_was_counted_of_a_view_is_counted_once() -> None:
-    """The address was an alert before any name was spoken; the connection turns out to be one that another sensor told of."""
+    """An alert for the address came first; then the connection turns out to be another sensor's view."""
     there: dict[str, Any] = {"remote": "203.0.113.5", "remote_port": 443}
     events: list[Event] = [
         name(0, "www.example.com", tunnelled=False, flow=UID, **there),
@@ -329,7 +329,7 @@ def test_what_was_counted_of_a_view_is_counted_once() -> None:
 
 
 def test_the_sensor_that_saw_the_beginning_is_believed() -> None:
-    """One came in the middle, the other did not: the connection is not older than its sensors."""
+    """Where one sensor saw the beginning, the connection is not older than its sensors."""
     events: list[Event] = [
         connection(0, ended=4),
         flow_end(4.2, started=0, ended=4, midstream=True),
@@ -342,7 +342,7 @@ def test_the_sensor_that_saw_the_beginning_is_believed() -> None:
 
 
 def test_a_sensor_without_names_for_flows_is_another_view() -> None:
-    """Its requests are the same ones; its records come before or after the other's."""
+    """Its requests are merged with the other's, which come before or after."""
     events: list[Event] = [connection(0), request(0.1), request(0.2, flow="")]
     for order in permutations(events):
         world = World().see(*order).finish()
@@ -352,7 +352,7 @@ def test_a_sensor_without_names_for_flows_is_another_view() -> None:
 
 @pytest.mark.parametrize("skew", [-2.0, 2.0])
 def test_a_network_sensor_whose_clock_is_off_finds_its_process(skew: float) -> None:
-    """Nothing else may be meant: joined when the connection settles. A life that was over is not."""
+    """The only candidate is joined at the decision; a connection that had ended is none."""
     events: list[Event] = [
         connection(0, ended=6),
         request(0.1 + skew),
@@ -366,7 +366,7 @@ def test_a_network_sensor_whose_clock_is_off_finds_its_process(skew: float) -> N
 
 
 def test_a_sensor_without_names_for_flows_does_not_revive_what_is_over() -> None:
-    """It tells of a new connection on the 5-tuple that no other sensor told of yet: the old one's process did not ask."""
+    """A new connection on the 5-tuple, reported by that sensor only, does not get the old one's process."""
     later = request(60, "b.example:443", flow="")
     world = World().see(connection(0, ended=5), request(0.1), request(0.2, flow=""), later).finish()
     assert {(row["DestinationHost"], row["InitiatingProcessId"]) for row in world.destinations} == {
@@ -377,8 +377,8 @@ def test_a_sensor_without_names_for_flows_does_not_revive_what_is_over() -> None
 
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("target", ["http://bad.example/", "bad.example:443"])
-def test_two_sensors_that_judge_a_request_judge_one(target: str, number: int) -> None:
-    """Both stop it, numbered alike or not: one request, one row, one on the alert; the next one is another."""
+def test_verdicts_of_two_sensors_on_a_request_are_one(target: str, number: int) -> None:
+    """Numbered alike or not: one row, one request on the alert; the next request is another."""
     first: list[Event] = [verdict(0.1, target), verdict(0.2, target, flow=UID, tx=number)]
     again: list[Event] = [verdict(5.1, target, tx=1), verdict(5.2, target, flow=UID, tx=1 + number)]
     known: list[Event] = [connection(0), request(0, "http://a.example/"), request(0, "http://a.example/", flow=UID)]
@@ -395,8 +395,8 @@ def test_two_sensors_that_judge_a_request_judge_one(target: str, number: int) ->
             assert (row["RequestCount"], row["Outcome"], len(world.connections)) == (requests, "blocked", 1)
 
 
-def test_what_two_sensors_judged_is_forgotten_together() -> None:
-    """At the bound a request leaves with all that was said of it, and stays counted once."""
+def test_verdicts_of_two_sensors_are_evicted_together() -> None:
+    """At the bound a request is evicted with all its verdicts, and stays counted once."""
     asked = JUDGED_MAX // 2 + 3
     events: list[Event] = [connection(0)]
     for number in range(asked):

@@ -1,4 +1,4 @@
-"""Zeek's lines through the whole pipeline: what a tap alone tells of proxied and direct connections."""
+"""Zeek's lines through the whole pipeline: the rows that a network tap alone gives for proxied and direct connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROXIED = gzip.decompress((DATA / "proxied.constructed.jsonl.gz").read_bytes()).
 
 
 def rows_of(lines: Iterable[bytes]) -> list[Row]:
-    """The latest rows that these lines give."""
+    """Return the latest rows of these lines."""
     pipeline = Pipeline(CorrelationSettings())
     for offset, line in enumerate(lines, 1):
         pipeline.take(Message(offset, 0, b"tap", line, "zeek"))
@@ -31,18 +31,18 @@ def rows_of(lines: Iterable[bytes]) -> list[Row]:
     return latest(as_row(row, NetworkEvent) for row in made.network_events)
 
 
-def told(rows: list[Row], layer: str) -> set[tuple[object, ...]]:
-    """What the rows of a layer say."""
+def summary(rows: list[Row], layer: str) -> set[tuple[object, ...]]:
+    """Return the columns of a layer's rows that these tests compare."""
     columns = ("DeviceId", "ProxyIP", "DestinationHost", "DestinationPort", "Outcome", "ResolvedBy", "UnresolvedReason")
     return {tuple(row[column] for column in columns) for row in rows if row["Layer"] == layer}
 
 
 def test_proxied_requests_resolve_in_any_order() -> None:
-    """CONNECT, several absolute URIs on one connection, a refusal; the TLS name inside changes nothing; of a client's address."""
+    """CONNECT, absolute URIs on one connection, a refusal, and a TLS name inside that changes nothing."""
     for lines in permutations(PROXIED):
         rows = rows_of(lines)
 
-        assert told(rows, "destination") == {
+        assert summary(rows, "destination") == {
             (CLIENT, PROXY, "www.good1.example", 443, "allowed", "connect", ""),
             (CLIENT, PROXY, "shop.good2.example", 80, "allowed", "absolute_uri", ""),
             (CLIENT, PROXY, "files.bad3.test", 8081, "failed", "absolute_uri", ""),
@@ -64,12 +64,12 @@ def test_a_recorded_tunnel_resolves() -> None:
     ]
     rows = rows_of(lines)
 
-    assert told(rows, "destination") == {("::1", "::1", "secure.newegg.com", 443, "allowed", "connect", "")}
+    assert summary(rows, "destination") == {("::1", "::1", "secure.newegg.com", 443, "allowed", "connect", "")}
     assert [row["BytesReceived"] for row in rows if row["Layer"] == "connection"] == [55_499]
 
 
 def test_tls_to_the_proxy_itself_is_no_destination() -> None:
-    """Without a CONNECT on it, the name of a TLS hello to a known proxy is the proxy's."""
+    """Without a CONNECT the name of a TLS hello to a known proxy is the proxy's own."""
     ends: dict[str, Any] = {"id.orig_h": CLIENT, "id.orig_p": 60_000, "id.resp_h": PROXY, "id.resp_p": 3128}
     hello = {
         "_path": "ssl",
@@ -81,5 +81,5 @@ def test_tls_to_the_proxy_itself_is_no_destination() -> None:
     }
     rows = rows_of([*PROXIED, json.dumps(hello).encode()])
 
-    assert (CLIENT, PROXY, "", None, "unknown", "", "encrypted_to_proxy") in told(rows, "connection")
+    assert (CLIENT, PROXY, "", None, "unknown", "", "encrypted_to_proxy") in summary(rows, "connection")
     assert not any(row["DestinationHost"] == "proxy.example" for row in rows)

@@ -1,4 +1,4 @@
-"""Which indicators speak of a destination: a case a line, and the index held against a plain scan."""
+"""Which indicators match a destination: one case per line, and the index compared with a plain scan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.indicators.precedence import ACTION_RANK, rank
 
 
 class To(NamedTuple):
-    """A request: where to, as far as it is known."""
+    """A request: its destination as far as it is known."""
 
     host: str
     port: int = 443
@@ -30,14 +30,14 @@ class To(NamedTuple):
 
 
 def one(value: str, action: str = "block", **more: object) -> Indicator:
-    """An indicator as somebody gives it; its title is `ACTION VALUE` as given."""
+    """Make an indicator; its title is `ACTION VALUE` as given."""
     made = indicator_of(Given(value, action=action, title=f"{action} {value}")._replace(**more), now=0)  # type: ignore[arg-type]  # fields by name
     assert isinstance(made, Indicator), made
     return made
 
 
-def told(ones: list[Indicator], to: To) -> list[str]:
-    """What matches, in order; a partial match with ~ behind it."""
+def matches(ones: list[Indicator], to: To) -> list[str]:
+    """Return the titles of the matching indicators, in order; `~` marks a partial match."""
     known = IndicatorSet()
     for indicator in ones:
         known.put(indicator)
@@ -46,7 +46,7 @@ def told(ones: list[Indicator], to: To) -> list[str]:
 
 
 def until(at: int, value: str, action: str = "block") -> Indicator:
-    """One that expires."""
+    """Make an indicator that expires."""
     made = one(value, action)
     return Indicator(**{name: getattr(made, name) for name in made.__struct_fields__} | {"expires": at})
 
@@ -160,9 +160,9 @@ CASES: list[tuple[str, list[Indicator], To, list[str]]] = [
 
 @pytest.mark.parametrize(("ones", "to", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_match(ones: list[Indicator], to: To, expected: list[str]) -> None:
-    """What matches, the one that decides first; the order in which they were put makes no difference."""
-    assert told(ones, to) == expected
-    assert told(ones[::-1], to) == expected
+    """The indicators match in the order of precedence, whatever the order in which they were added."""
+    assert matches(ones, to) == expected
+    assert matches(ones[::-1], to) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_match(ones: list[Indicator], to: To, expected: list[str]) -> None:
     ],
 )
 def test_process(wanted: str, name: str, path: str, fits: bool) -> None:
-    """By file name or whole path, whatever the case and the way a drive is named."""
+    """A process matches by file name or full path, in any case and with any name of the drive."""
     assert process_matches(one(E, process=wanted), name, path) is fits
 
 
 def test_added_after_the_fact() -> None:
-    """An indicator speaks of what is logged from its time on; a change ends the one before; a removal ends it."""
+    """An indicator applies from its log time on; a change ends the version before; a removal ends it."""
     known = IndicatorSet()
     known.put(one(E, "audit"), 100)
     known.put(one(E, "block"), 200)
@@ -205,7 +205,7 @@ def test_added_after_the_fact() -> None:
 
 
 def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what ended only so many are kept, and the index lets go of the rest."""
+    """A bounded number of ended indicators is kept; the index evicts the others."""
     monkeypatch.setattr(in_force, "PAST_MAX", 3)
     known = IndicatorSet()
     values = [E, "_dmarc.e.example", "192.0.2.1", "192.0.2.0/24", f"https://{E}/a", f"http://{E}/b"]
@@ -221,7 +221,7 @@ def test_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_value_of_another_type_is_refused() -> None:
-    """What is not of its type raises, and what was there stays."""
+    """A value of another type raises and changes nothing."""
     known = IndicatorSet()
     for type_, value in ((IndicatorType.CIDR, "x"), (IndicatorType.IP, E), (IndicatorType.URL, "ftp://x")):
         with pytest.raises(ValueError, match=r"."):
@@ -255,7 +255,7 @@ VALUES = {
 
 @st.composite
 def indicators(draw: st.DrawFn) -> Indicator:
-    """Any indicator over few values, so that many match."""
+    """Draw an indicator over few values, so that many match."""
     type_ = draw(st.sampled_from(IndicatorType))
     return Indicator(
         str(draw(st.integers(0, 20))),
@@ -275,7 +275,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 9), indicators(), st.booleans()), ma
 
 @st.composite
 def requests(draw: st.DrawFn) -> To:
-    """Any request over the same values."""
+    """Draw a request over the same values."""
     host = draw(st.sampled_from((*NAMES, *ADDRESSES)))
     plain = draw(st.booleans())
     port = draw(st.sampled_from((80, 443)))
@@ -296,7 +296,7 @@ def requests(draw: st.DrawFn) -> To:
 @settings(max_examples=400)
 @given(CHANGES, st.lists(requests(), min_size=1, max_size=6))
 def test_the_index_finds_what_a_scan_finds(changes: list[tuple[int, Indicator, bool]], asked: list[To]) -> None:
-    """Whatever was put, changed and removed: the index says what looking at each indicator in turn says."""
+    """After any additions, changes and removals the index and a scan give the same result."""
     known = IndicatorSet()
     history: list[tuple[Indicator, int, int]] = []
     now = 0
@@ -318,10 +318,10 @@ def test_the_index_finds_what_a_scan_finds(changes: list[tuple[int, Indicator, b
 
 
 def scan(history: list[tuple[Indicator, int, int]], to: To) -> list[tuple[Indicator, bool]]:
-    """Each indicator looked at in turn."""
+    """Examine each indicator in turn."""
     found = []
     for indicator, since_ms, to_ms in history:
-        fits, partial = speaks(indicator, to)
+        fits, partial = applies(indicator, to)
         if (
             fits
             and since_ms <= to.logged_ms < to_ms
@@ -336,8 +336,8 @@ def scan(history: list[tuple[Indicator, int, int]], to: To) -> list[tuple[Indica
     return found[: unbound + 1]
 
 
-def speaks(indicator: Indicator, to: To) -> tuple[bool, bool]:
-    """Whether its value means this destination, and whether only in part."""
+def applies(indicator: Indicator, to: To) -> tuple[bool, bool]:
+    """Return whether an indicator's value matches this destination, and whether only in part."""
     value = indicator.value
     addresses = {canonical_ip(one) for one in (to.ip, to.host) if one and is_ip(one)}
     match indicator.type:

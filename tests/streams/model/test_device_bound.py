@@ -1,4 +1,4 @@
-"""The state of a partition is bounded by devices: invented names evict each other, what is known of real devices stays."""
+"""The number of devices in a partition's state is bounded: invented names evict each other, real devices stay."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Log:
         self.offset = 0
 
     def send(self, device: str, port: int = 1000) -> None:
-        """One connection of a device to a proxy that nobody asked anything."""
+        """Append one connection of a device to a proxy, without a request."""
         at = iso_micros(self.at_ms * 1000)
         line = {
             "device": device, "pid": 1, "process": "p", "local_ip": "10.0.0.1", "local_port": port, "remote_ip": "10.9.9.9",
@@ -37,7 +37,7 @@ class Log:
         )
 
     def checkpoint(self) -> None:
-        """Keep what was made, as a worker does after a batch."""
+        """Write the state entries, as a worker does after a batch."""
         self.rows += map(json.loads, self.pipeline.drain().network_events)
         for key, value in self.pipeline.checkpoint():
             if value:
@@ -46,17 +46,17 @@ class Log:
                 self.table.pop(key, None)
 
     def restart(self) -> None:
-        """Go on with a new pipeline from the table."""
+        """Continue with a new pipeline from the table."""
         self.pipeline = Pipeline(CorrelationSettings(devices_max=DEVICES_MAX))
         self.pipeline.restore(self.table.items())
 
     def names(self) -> set[str]:
-        """The devices in the state."""
+        """Return the names of the devices in the state."""
         return self.pipeline.devices.keys() - {""}
 
 
 def test_invented_names_do_not_fill_the_state() -> None:
-    """However many names there are, the devices in memory and their entries in the table stay within the bound."""
+    """With any number of names the devices in memory and their entries stay within the bound."""
     log = Log()
     for number in range(20 * DEVICES_MAX):
         log.send(f"invented-{number}")
@@ -70,7 +70,7 @@ def test_invented_names_do_not_fill_the_state() -> None:
 
 
 def test_a_flood_evicts_itself() -> None:
-    """A device that has reported for a while stays, even if it was quiet for longer than all invented names."""
+    """A device that has reported for a while stays, though it was quiet for longer than all invented names."""
     log = Log()
     log.send("real", port=1)
     log.at_ms += ESTABLISHED_MS
@@ -82,8 +82,8 @@ def test_a_flood_evicts_itself() -> None:
     assert "real" in log.names()
 
 
-def test_of_new_devices_the_longest_quiet_leaves() -> None:
-    """Without a history the latest message decides."""
+def test_the_new_device_that_is_longest_quiet_is_evicted() -> None:
+    """Without a history the device with the oldest latest message is evicted."""
     log = Log()
     for number in range(DEVICES_MAX):
         log.send(f"new-{number}")
@@ -96,7 +96,7 @@ def test_of_new_devices_the_longest_quiet_leaves() -> None:
 
 
 def test_an_evicted_device_leaves_its_rows_and_counts() -> None:
-    """Its connections settle and become rows, and the book still balances, also after a restart."""
+    """Its connections are decided and become rows, and the counts still balance, also after a restart."""
     log = Log()
     for number in range(3 * DEVICES_MAX):
         log.send(f"invented-{number}")
@@ -113,7 +113,7 @@ def test_an_evicted_device_leaves_its_rows_and_counts() -> None:
     assert samples["unproxy_devices_evicted_total"] == evicted
 
 
-def test_an_evicted_device_begins_anew_when_it_returns() -> None:
+def test_an_evicted_device_begins_again_when_it_returns() -> None:
     """Nothing of its earlier state is left to be restored."""
     log = Log()
     for number in range(5 * DEVICES_MAX):
@@ -127,7 +127,7 @@ def test_an_evicted_device_begins_anew_when_it_returns() -> None:
 
 
 def test_a_restart_evicts_the_same() -> None:
-    """What leaves depends on the log alone, not on when the worker was restarted."""
+    """Which device is evicted depends on the log alone, not on restarts."""
     peaceful, restarted = Log(), Log()
     for number in range(4 * DEVICES_MAX):
         for log in (peaceful, restarted):
@@ -143,7 +143,7 @@ def test_a_restart_evicts_the_same() -> None:
 
 
 def test_the_lines_of_one_message_stay_together() -> None:
-    """A message whose lines name more devices than fit evicts none of its own before it is done."""
+    """A message with more devices than the bound evicts none of its own before its end."""
     log = Log()
     at = iso_micros(log.at_ms * 1000)
     lines = [

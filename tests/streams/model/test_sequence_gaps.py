@@ -1,4 +1,4 @@
-"""Numbered lines: what did not come is one gap of the right size, and gone when it comes; repeats and restarts."""
+"""Numbered lines: missing numbers are one gap of the right size until they arrive; repeats and restarts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ sizes = st.lists(st.integers(1, 9), min_size=2, max_size=14)
 
 @st.composite
 def holes(draw: st.DrawFn) -> tuple[list[Sent], list[Sent]]:
-    """What came and what was lost; the first and the last message came."""
+    """Draw messages that came and messages that were lost; the first and the last one came."""
     every = in_a_row(draw(sizes))
     lost = [one for one in every[1:-1] if draw(st.booleans())]
     return [one for one in every if one not in lost], lost
@@ -35,7 +35,7 @@ def lines_missing(lost: list[Sent]) -> list[tuple[int, int]]:
 @settings(max_examples=150)
 @given(holes())
 def test_what_is_lost_is_one_gap_of_the_right_size(given: tuple[list[Sent], list[Sent]]) -> None:
-    """Messages left out make a gap each run, with the numbers, the count and the times around it."""
+    """Each run of lost messages makes one gap with its numbers, count and surrounding times."""
     came, lost = given
     log = Log().send(*came)
 
@@ -49,7 +49,7 @@ def test_what_is_lost_is_one_gap_of_the_right_size(given: tuple[list[Sent], list
 @settings(max_examples=150)
 @given(holes(), st.data())
 def test_what_comes_late_is_not_missing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
-    """Lost messages that come later, in any order and some of them twice, take their gap away; the others stay."""
+    """Lost messages that arrive late, in any order, some twice, close their gap; the others stay."""
     came, lost = given
     late = data.draw(st.lists(st.sampled_from(lost), max_size=12)) if lost else []
     log = Log().send(*came, *late)
@@ -63,7 +63,7 @@ def test_what_comes_late_is_not_missing(given: tuple[list[Sent], list[Sent]], da
 @settings(max_examples=150)
 @given(sizes, st.data())
 def test_order_does_not_matter(given: list[int], data: st.DataObject) -> None:
-    """After the first message in any order: the very same gaps, versions included."""
+    """After the first message any order gives the same gaps, versions included."""
     first, *rest = in_a_row(given)
     rest = [one for one in rest if data.draw(st.booleans())]
     expected = Log().send(first, *rest)
@@ -75,8 +75,8 @@ def test_order_does_not_matter(given: list[int], data: st.DataObject) -> None:
 
 @settings(max_examples=100)
 @given(holes(), st.data())
-def test_repeats_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
-    """A producer that was killed sends again what was there: no row, no count, no coverage changes."""
+def test_repeated_messages_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
+    """Messages that a killed producer sends again change no row, count or coverage."""
     came, _ = given
     log = Log().send(*came)
     gaps, seen, versions = log.gaps, log.seen, len(log.gap_versions)
@@ -90,7 +90,7 @@ def test_repeats_change_nothing(given: tuple[list[Sent], list[Sent]], data: st.D
 @settings(max_examples=60)
 @given(holes(), st.data())
 def test_a_crash_anywhere_leaves_the_same_rows(given: tuple[list[Sent], list[Sent]], data: st.DataObject) -> None:
-    """Taken back from its entries after any message, and fed some of them again, it makes the very rows of a quiet run."""
+    """Restored after any message, with some of them read again, it gives the rows of an undisturbed run."""
     came, lost = given
     quiet = Log().send(*came, *lost).tick(100, 1_000, 1_100)
     log = Log()
@@ -108,7 +108,7 @@ def test_a_crash_anywhere_leaves_the_same_rows(given: tuple[list[Sent], list[Sen
 
 
 def test_replay_gives_the_same_rows() -> None:
-    """The log read anew makes every version again, byte for byte."""
+    """Reading the log again gives every version again, byte for byte."""
     log = Log().send(*in_a_row([5, 5]), Sent(15, 5, 14), Sent(40, 2, 39), Sent(11, 4, 10)).tick(700, 800)
     again = replayed(log.messages)
 
@@ -117,7 +117,7 @@ def test_replay_gives_the_same_rows() -> None:
 
 
 def test_a_lost_position_is_a_restart() -> None:
-    """Numbering that begins anew with new lines is told as such: nothing is called lost, and what follows is counted on."""
+    """Numbering that restarts with new lines is shown as a restart: nothing is lost, and counting continues."""
     log = Log().send(Sent(1_000_000, 5, 0), Sent(1, 5, 60), Sent(6, 5, 65), Sent(13, 2, 72))
 
     assert log.kinds == ["loss", "restart"]
@@ -129,14 +129,14 @@ def test_a_lost_position_is_a_restart() -> None:
 
 
 def test_a_restart_in_a_steady_stream_is_noticed() -> None:
-    """Lines that follow each other by a second are newer before long."""
+    """Lines one second apart soon prove a restart."""
     log = Log().send(*in_a_row([5] * 10), *in_a_row([1] * 10, at=50))
 
     assert log.kinds == ["restart"]
 
 
 def test_a_file_read_from_its_beginning_again_is_no_restart() -> None:
-    """Position lost and everything sent again: the same numbers for the same lines, then new ones."""
+    """The same numbers for the same lines, then new ones, are no restart."""
     lines = in_a_row([5] * 10)
     log = Log().send(*lines[:6], *lines)
 
@@ -144,7 +144,7 @@ def test_a_file_read_from_its_beginning_again_is_no_restart() -> None:
 
 
 def test_a_gap_before_a_restart_stays() -> None:
-    """Its numbers mean other lines now."""
+    """After a restart its numbers belong to other lines."""
     log = Log().send(Sent(1, 5, 0), Sent(11, 5, 10), Sent(1, 5, 60), Sent(6, 5, 65))
 
     assert (log.kinds, log.missing) == (["loss", "restart"], [(6, 11)])
@@ -153,7 +153,7 @@ def test_a_gap_before_a_restart_stays() -> None:
 
 
 def test_what_came_before_the_first_message_is_unknown() -> None:
-    """A worker that begins in the middle calls nothing lost, also when older numbers come after all."""
+    """A worker that starts in the middle counts nothing as lost, also when older numbers come later."""
     assert Log().send(Sent(500, 5, 500), Sent(495, 5, 495), Sent(505, 5, 505)).gaps == []
 
 
@@ -167,7 +167,7 @@ def test_sensors_are_counted_by_themselves() -> None:
 
 
 def test_too_many_gaps_are_shown_but_not_remembered() -> None:
-    """At the bound the oldest is forgotten and counted: it is seen for ever."""
+    """At the bound the oldest gap is forgotten and counted; its row stays open."""
     every = in_a_row([1] * (2 * GAPS_MAX + 5))
     log = Log().send(*every[::2], *every[1::2])
 
@@ -177,7 +177,7 @@ def test_too_many_gaps_are_shown_but_not_remembered() -> None:
 
 
 def test_lines_that_cannot_be_read_are_numbered_all_the_same() -> None:
-    """A message of garbage fills its place; times around a gap are unknown where no line tells."""
+    """An unreadable message fills its numbers; times around a gap are unknown where no line has one."""
     log = Log().send(Sent(1, 2, 0))
     log.take(Message(1, 1, b"dev-1", b"garbage\ngarbage", "suricata", "s", 3, 2))
     log.take(Message(2, 1, b"dev-1", b"garbage", "suricata", "s", 8, 1))
@@ -187,7 +187,7 @@ def test_lines_that_cannot_be_read_are_numbered_all_the_same() -> None:
 
 
 def test_a_collector_is_counted_by_its_own_key() -> None:
-    """Lines of other devices in a message are numbered for its key; a replay of it changes nothing."""
+    """Lines of other devices are numbered for the message's key; a replay changes nothing."""
     log = Log()
     for offset, seq in enumerate((1, 3)):
         log.take(Message(offset, 1, b"collector", b'{"host":"other"}', "suricata", "s", seq))
@@ -199,7 +199,7 @@ def test_a_collector_is_counted_by_its_own_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "expected"),
     [
         ({"seq": b"42", "lines": b"3", "sensor": b"h:\xff"}, ("h:\ufffd", 42, 3)),
         ({"seq": "42"}, ("", 42, 1)),
@@ -210,9 +210,9 @@ def test_a_collector_is_counted_by_its_own_key() -> None:
         ({}, ("", 0, 1)),
     ],
 )
-def test_headers_of_any_kind_are_read(headers: dict[str, object], told: tuple[str, int, int]) -> None:
-    """Numbers that make no sense are no numbers."""
+def test_headers_of_any_kind_are_read(headers: dict[str, object], expected: tuple[str, int, int]) -> None:
+    """Invalid numbers in headers count as absent."""
     read = Message.read(1, 1, None, None, headers)
 
-    assert (read.sensor, read.seq, read.lines) == told
+    assert (read.sensor, read.seq, read.lines) == expected
     assert (read.key, read.value, read.dialect) == (b"", b"", "")

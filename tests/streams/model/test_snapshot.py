@@ -1,4 +1,4 @@
-"""State as entries: what comes back is what was there, whatever was written and wherever a crash cut it."""
+"""State as entries: a restore gives the state that was written, whatever it was and wherever a crash cut it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.sample import sample
 
 
 def messages(count: int) -> list[Message]:
-    """The first messages of the sample, ten lines each, one device and dialect a message."""
+    """Return the first messages of the sample, ten lines each, one device and dialect per message."""
     waiting: dict[tuple[str, str], list[bytes]] = {}
     made: list[Message] = []
     for line in sample():
@@ -37,7 +37,7 @@ def messages(count: int) -> list[Message]:
 
 
 def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
-    """Everything a pipeline knows, comparable.
+    """Return everything a pipeline knows, comparable.
 
     Groups that are parked have no timer until the device reports again or a restart; either state leads to the same rows.
     """
@@ -49,7 +49,7 @@ def state_of(pipeline: Pipeline) -> dict[str, tuple[object, ...]]:
 
 
 def test_state_comes_back_whole() -> None:
-    """After any number of checkpoints a pipeline restored from the table knows what the old one knew."""
+    """After any number of checkpoints a pipeline restored from the table equals the old one."""
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
     for number, message in enumerate(messages(300)):
@@ -64,7 +64,7 @@ def test_state_comes_back_whole() -> None:
 
 
 def test_timers_of_a_second_fire_in_the_same_order_after_a_restart() -> None:
-    """Whoever fires first begins an alert first, and alerts are numbered: when a group was woken must not matter."""
+    """Alerts are numbered in the order in which timers fire, so that order must survive a restart."""
     live, restored = Device("d"), Device("d")
     for key in ("b", "c", "a"):
         live.wake_at(7, key)
@@ -75,7 +75,7 @@ def test_timers_of_a_second_fire_in_the_same_order_after_a_restart() -> None:
 
 
 def test_a_second_whose_groups_have_left_is_not_due() -> None:
-    """A device that was taken back from its state does not know of it, so it must wake nobody."""
+    """A second without a remaining timer is not due; a restored device does not know it either."""
     device = Device("d")
     one, other = Connection(), Connection()
     one.due, other.due = 5, 6
@@ -91,7 +91,7 @@ def test_a_second_whose_groups_have_left_is_not_due() -> None:
 
 @pytest.mark.parametrize("quiet_secs", [60, 200])
 def test_a_quiet_device_leaves_at_the_same_tick_after_a_restart(quiet_secs: int) -> None:
-    """Before and after its ended connections are parked: a pipeline taken back goes on as one that never stopped."""
+    """Before and after parking of its ended connections, a restored pipeline continues like one that never stopped."""
 
     def tick(second: int) -> Message:
         return Message(1_000 + second, log[-1].logged_ms + 1_000 * second, b"", b"", TICK_DIALECT)
@@ -116,7 +116,7 @@ def test_a_quiet_device_leaves_at_the_same_tick_after_a_restart(quiet_secs: int)
 
 
 def test_a_crash_between_entries_costs_a_replay_only() -> None:
-    """Entries of a checkpoint written in part, then the same input again: the same rows and the same state."""
+    """A partly written checkpoint, then the same input again, gives the same rows and state."""
     whole, cut = Pipeline(CorrelationSettings()), Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
     log = messages(200)
@@ -144,7 +144,7 @@ def test_a_crash_between_entries_costs_a_replay_only() -> None:
 
 
 def test_a_device_with_100_000_open_connections() -> None:
-    """It is written in parts that fit into a message; afterwards each change costs what changed, and all comes back."""
+    """It is written in parts that fit a message; later checkpoints cost what changed, and all is restored."""
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
     written: list[int] = []
@@ -173,7 +173,7 @@ def test_a_device_with_100_000_open_connections() -> None:
 
 
 def test_slots_are_used_again() -> None:
-    """A device has as many entries as its snapshot has parts and its ring has slots, and no more."""
+    """A device has as many entries as its snapshot has parts and its ring has slots."""
     pipeline = Pipeline(CorrelationSettings())
     keys: set[bytes] = set()
     for offset in range(500):
@@ -185,7 +185,7 @@ def test_slots_are_used_again() -> None:
 
 
 def test_a_connection_larger_than_a_part_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one connection weighs by itself goes on in the next parts; shorter again, nothing of the rest remains."""
+    """It continues in the next parts; once shorter, no rest remains."""
     monkeypatch.setattr(store, "PART_BYTES_MAX", 200)
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
@@ -204,7 +204,7 @@ def test_a_connection_larger_than_a_part_is_cut(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_large_state_comes_back_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partition's store gives whole devices, some at a time, whatever they are called, and not Faust's own note."""
+    """A partition's store returns whole devices, some at a time, whatever their names, without Faust's own entry."""
     monkeypatch.setattr(worker_state, "PIECE_BYTES", 1)
     names = [f"dev{number}{odd}" for number in range(20) for odd in ("", "d", "s", "d00")]
     pipeline = Pipeline(CorrelationSettings())
@@ -226,11 +226,11 @@ def test_a_large_state_comes_back_in_pieces(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_one_checkpoint_never_writes_a_slot_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of mode touches every connection of a large device: more parts than the ring may hold become a snapshot."""
+    """A mode change touches every connection of a large device: more parts than the ring holds become a snapshot."""
     monkeypatch.setattr(store, "PART_BYTES_MAX", 2_000)
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
-    for offset, value in enumerate([opened(range(1000, 2500)), JUDGED, JUDGED.replace(b"allowed", b"blocked")]):
+    for offset, value in enumerate([opened(range(1000, 2500)), VERDICTS, VERDICTS.replace(b"allowed", b"blocked")]):
         pipeline.take(Message(offset, offset, b"dev", value, "sockets" if offset == 0 else "suricata"))
         pipeline.drain()
         entries = pipeline.checkpoint()
@@ -243,7 +243,7 @@ def test_one_checkpoint_never_writes_a_slot_twice(monkeypatch: pytest.MonkeyPatc
 
 
 def test_parts_of_a_delta_mean_nothing_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the middle of a checkpoint, again and again: the book and what is known stay those of a quiet run."""
+    """After repeated crashes in the middle of a checkpoint, counts and state equal those of an undisturbed run."""
     monkeypatch.setattr(store, "PART_BYTES_MAX", 300)
     quiet, cut = Pipeline(CorrelationSettings()), Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
@@ -274,7 +274,7 @@ def test_parts_of_a_delta_mean_nothing_without_the_others(monkeypatch: pytest.Mo
 
 
 def test_the_oldest_stays_the_oldest() -> None:
-    """What is let go at the bound is the same after a restart, though an old connection was written last."""
+    """Eviction at the bound is the same after a restart, though an old connection was written last."""
     settings = CorrelationSettings(connections_max=3)
     pipeline = Pipeline(settings)
     table: dict[bytes, bytes] = {}
@@ -296,7 +296,7 @@ def test_the_oldest_stays_the_oldest() -> None:
 
 
 def opened(ports: Iterable[int], local: int = 0) -> bytes:
-    """Kernel lines of open connections."""
+    """Return kernel lines of open connections."""
     line = (
         '{"device":"dev","pid":1,"process":"p","local_ip":"10.0.%d.%d","local_port":%d,"remote_ip":"10.9.9.9",'
         '"remote_port":3128,"result":"open","ts_attempt":"2026-11-24T19:07:26.%06dZ","ts_established":null,"ts_closed":null}'
@@ -304,7 +304,7 @@ def opened(ports: Iterable[int], local: int = 0) -> bytes:
     return "\n".join(line % (local // 250, 1 + local % 250, port, port) for port in ports).encode()
 
 
-JUDGED = (
+VERDICTS = (
     b'{"timestamp":"2026-11-24T19:07:27.000000+0000","flow_id":1,"event_type":"alert","src_ip":"10.0.0.1","src_port":1000,'
     b'"dest_ip":"10.9.9.9","dest_port":3128,"proto":"TCP","alert":{"action":"allowed","signature":"s"},'
     b'"http":{"hostname":"a.example","url":"a.example:443","http_method":"CONNECT"},"host":"dev"}'
@@ -312,7 +312,7 @@ JUDGED = (
 
 
 def test_state_of_another_version_is_refused_in_words() -> None:
-    """Neither guessed at nor thrown away: the operator decides."""
+    """It is neither read nor discarded: the operator decides."""
     pipeline = Pipeline(CorrelationSettings())
     pipeline.take(messages(1)[0])
     ((key, value),) = pipeline.checkpoint()
@@ -323,10 +323,10 @@ def test_state_of_another_version_is_refused_in_words() -> None:
 
 
 def test_an_alert_that_waits_goes_on_waiting() -> None:
-    """A tick before its time finds nothing to do, after a restart as well."""
+    """A tick before its time does nothing, after a restart as well."""
     pipeline = Pipeline(CorrelationSettings())
     for number in (1, 2):
-        line = JUDGED.replace(b'"flow_id":1', b'"flow_id":%d' % number).replace(b"27.000", b"2%d.000" % (6 + number))
+        line = VERDICTS.replace(b'"flow_id":1', b'"flow_id":%d' % number).replace(b"27.000", b"2%d.000" % (6 + number))
         pipeline.take(Message(number, 1_000 * number, b"dev", line.replace(b"allowed", b"blocked"), "suricata"))
     assert len(pipeline.drain().alerts) == 1
     again = Pipeline(CorrelationSettings())
@@ -339,7 +339,7 @@ def test_an_alert_that_waits_goes_on_waiting() -> None:
 
 
 def test_a_repeat_leaves_no_trace() -> None:
-    """The same line again, later, changes nothing that the table would not know."""
+    """Repeated messages leave no state that the written entries lack."""
     pipeline = Pipeline(CorrelationSettings())
     table: dict[bytes, bytes] = {}
     made = messages(300)

@@ -1,4 +1,4 @@
-"""A device's numbered lines as a producer would send them, and what hunters see of gaps and coverage in the end."""
+"""A device's numbered lines as a producer sends them, and the gaps and coverage that result."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Sent(NamedTuple):
     lines: int
     at: float
     logged: float | None = None
-    """When it came into the log, seconds after T0; None for right after its last line."""
+    """The log's time of the message, seconds after T0; None for right after its last line."""
 
 
 def line(at: float, device: str = DEVICE) -> bytes:
-    """A line that holds nothing for us but says that the sensor is there."""
+    """Make a line without a usable event; it only shows that the sensor runs."""
     return b'{"timestamp":"%s","event_type":"stats","host":"%s"}' % (iso_micros(micros(at)).encode(), device.encode())
 
 
 def message(offset: int, sent: Sent, sensor: str = "s") -> Message:
-    """It as a message."""
+    """Make the message of these lines."""
     logged = sent.at + sent.lines if sent.logged is None else sent.logged
     value = b"\n".join(line(sent.at + number) for number in range(sent.lines))
     logged_ms = START_MS + round(logged * 1000)
@@ -39,12 +39,12 @@ def message(offset: int, sent: Sent, sensor: str = "s") -> Message:
 
 
 def tick(offset: int, logged: float) -> Message:
-    """The log's time, seconds after T0."""
+    """Make a tick at a log time, seconds after T0."""
     return Message(offset, START_MS + round(logged * 1000), b"", b"", "tick")
 
 
 def in_a_row(sizes: Sequence[int], seq: int = 1, at: float = 0) -> list[Sent]:
-    """Messages of so many lines each, nothing missing between them; a line a second."""
+    """Make messages of so many lines each, without a gap between them; one line per second."""
     made = []
     for size in sizes:
         made.append(Sent(seq, size, at))
@@ -53,7 +53,7 @@ def in_a_row(sizes: Sequence[int], seq: int = 1, at: float = 0) -> list[Sent]:
 
 
 class Log:
-    """A log and the pipeline that reads it; rows are kept as they come."""
+    """A log and the pipeline that reads it; keeps the rows as they are emitted."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = CorrelationSettings(**settings)
@@ -64,55 +64,55 @@ class Log:
         self.table: dict[bytes, bytes] = {}
 
     def send(self, *sent: Sent, sensor: str = "s") -> Log:
-        """Messages, in this order."""
+        """Send messages, in this order."""
         for one in sent:
             self.take(message(len(self.messages), one, sensor))
         return self
 
     def tick(self, *logged: float) -> Log:
-        """Only time, seconds after T0."""
+        """Send ticks at these log times, seconds after T0."""
         for at in logged:
             self.take(tick(len(self.messages), at))
         return self
 
     def take(self, message: Message) -> None:
-        """One message: its rows, then its state."""
+        """Take one message, then keep its rows and its state."""
         self.messages.append(message)
         self.pipeline.take(message)
         self.drain()
         self.table.update(self.pipeline.checkpoint())
 
     def drain(self) -> None:
-        """Keep the rows that were made."""
+        """Keep the emitted rows."""
         output = self.pipeline.drain()
         self.gap_versions += map(json.loads, output.sensor_gaps)
         self.coverage_rows += map(json.loads, output.coverage)
 
     def crash(self) -> Log:
-        """Go on from the written state."""
+        """Continue with a new pipeline from the written state."""
         self.pipeline = Pipeline(self.settings)
         self.pipeline.restore(self.table.items())
         return self
 
     @property
     def gaps(self) -> list[Row]:
-        """The gaps that hunters see, by number."""
+        """Return the gaps that the table shows, by number."""
         shown = [row for row in latest(self.gap_versions) if row["Status"] != "filled"]
         return sorted(shown, key=lambda row: (row["FromSeq"] or 0, row["FromTime"] or ""))
 
     @property
     def missing(self) -> list[tuple[int, int]]:
-        """Open losses: first number and number behind."""
+        """Return open losses: the first number, and the number after the last."""
         return [(row["FromSeq"], row["ToSeq"]) for row in self.gaps if row["Kind"] == "loss"]
 
     @property
     def kinds(self) -> list[str]:
-        """What kinds of gaps are seen."""
+        """Return the kinds of the shown gaps."""
         return [row["Kind"] for row in self.gaps]
 
     @property
     def seen(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Coverage as the table merges it: by sensor and bucket the first and the latest time."""
+        """Return coverage as the table merges it: the first and the latest time by sensor and bucket."""
         merged: dict[tuple[str, str], tuple[str, str]] = {}
         for row in self.coverage_rows:
             key = (row["Sensor"], row["Bucket"])
@@ -122,18 +122,18 @@ class Log:
 
     @property
     def state(self) -> dict[str, object]:
-        """Everything that the pipeline knows; order is part of it."""
+        """Return everything that the pipeline knows, order included."""
         devices = self.pipeline.devices.items()
         return {name: (list(device.items().items()), repr(device.facts)) for name, device in devices}
 
     @property
     def counts(self) -> dict[str, int]:
-        """The pipeline's book."""
+        """Return the pipeline's counts."""
         return self.pipeline.book()
 
 
 def replayed(messages: Iterable[Message], **settings: Any) -> Log:
-    """The same log read anew."""
+    """Read the same log again."""
     log = Log(**settings)
     for one in messages:
         log.take(one)
@@ -141,10 +141,10 @@ def replayed(messages: Iterable[Message], **settings: Any) -> Log:
 
 
 def clock(at: float) -> str:
-    """Seconds after T0 as rows have it."""
+    """Return seconds after T0 as rows have it."""
     return iso_micros(micros(at))
 
 
 def plain(rows: Iterable[Row]) -> list[Row]:
-    """Rows without when they were noticed."""
+    """Return rows without the time of detection."""
     return [{name: value for name, value in row.items() if name != "DetectedAt"} for row in rows]

@@ -1,4 +1,4 @@
-"""Rows are made by position: each position must hold the column that stands beside it."""
+"""Rows are made by position: each position must hold its column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_positions_are_the_columns_named_beside_them() -> None:
 
 
 def test_a_rich_sensor_fills_the_process_columns() -> None:
-    """Path, command line, account, parent and hashes reach both rows."""
+    """Path, command line, account, parent and hashes are on both rows."""
     process = Process(
         *(
             7,
@@ -58,16 +58,16 @@ def test_a_rich_sensor_fills_the_process_columns() -> None:
 
 
 def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
-    """Also when they come in a later line; a network sensor's, which has the packets' headers in it, go before."""
+    """Bytes of the endpoint fill the row, also when late; bytes of a network sensor, with headers, go first."""
     ended = replace(connection(0, ended=1), bytes_sent=0, bytes_received=777)
     world = World().see(connection(0, ended=1), ended, request(0.1, "a.example:443"))
     (row,) = world.connections
     assert (row["BytesSent"], row["BytesReceived"]) == (0, 777)
 
     world = World().see(connection(0, ended=1), request(0.1, "a.example:443"), request(20, port=2), ended)
-    told = [(row["Version"], row["BytesReceived"]) for row in world.versions if row["Layer"] == "connection"]
-    assert [received for _, received in told] == [None, 777]
-    assert told[0][0] != told[1][0], "each content has a version of its own"
+    versions = [(row["Version"], row["BytesReceived"]) for row in world.versions if row["Layer"] == "connection"]
+    assert [received for _, received in versions] == [None, 777]
+    assert versions[0][0] != versions[1][0], "each content has a version of its own"
 
     counted = flow_end(1.5, started=0, ended=1)
     for events in ((ended, counted), (counted, ended)):
@@ -79,7 +79,7 @@ def test_bytes_are_the_endpoints_where_no_network_sensor_counts() -> None:
 
 
 def test_a_flow_record_completes_the_row_of_a_nameless_client_hello() -> None:
-    """The hello counts as no evidence, so the flow record's version is higher: end and bytes reach the row."""
+    """The hello counts as no evidence, so the flow record raises the version: end and bytes reach the row."""
     world = World().see(name(0.1, "", tunnelled=False), request(20, port=2)).see(flow_end(60, started=0, ended=50))
     (row,) = [row for row in world.finish().connections if row["LocalPort"] == PORT]
 

@@ -28,7 +28,7 @@ def _die_between_parts(changelog: str, died: Path) -> None:
         future = await hand_over(delivery, outgoing)
         if outgoing.topic != changelog or died.exists():
             return future
-        *_, part, parts, snapshot = msgspec.msgpack.decode(outgoing.value)
+        _version, _sequence, _facts, _items, part, parts, snapshot, *_ = msgspec.msgpack.decode(outgoing.value)
         if part == 2 and parts > 3:
             assert not isinstance(future, KafkaError)
             await future
