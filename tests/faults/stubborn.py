@@ -41,4 +41,4 @@ def know_stubborn(at_poison: Callable[[bytes], Parsed]) -> None:
     def parse(line: bytes) -> Parsed:
         return at_poison(line) if line == POISON else sockets.parse(line)
 
-    dialects()[STUBBORN] = replace(sockets, name=STUBBORN, parse=parse, sensors=())
+    dialects()[STUBBORN] = replace(sockets, name=STUBBORN, parse=parse)
