@@ -30,8 +30,9 @@ RSYSLOG := $(VENV)/rsyslog/usr/sbin/rsyslogd
 RSYSLOG_PACKAGES := rsyslog rsyslog-kafka libestr0 libfastjson4 liblognorm5 librdkafka1 libsasl2-2
 
 # Folders and files without a retired word; the check keeps them so.
-PLAIN := bench common producers streams/pipeline.py streams/quarantine.py streams/model streams/indicators streams/assess \
-	streams/alerts streams/correlate streams/rows tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
+PLAIN := bench common producers streams sinks unproxy/commands unproxy/indicators unproxy/kafka unproxy/local unproxy/offline \
+	unproxy/ops unproxy/query unproxy/cli.py unproxy/errors.py unproxy/options.py unproxy/output.py unproxy/telemetry.py unproxy/timeouts.py \
+	unproxy/wiring.py deploy/prometheus deploy/systemd tests/check tests/streams/alerts tests/streams/assess tests/streams/indicators \
 	tests/streams/model tests/streams/rows .codespell .github .pre-commit-config.yaml CONTRIBUTING.md SECURITY.md README.md
 
 PLAIN += $(wildcard schemas/*.py tests/schemas/*.py) schemas/models schemas/sections docs/examples docs/reference/rows.md \

@@ -151,7 +151,7 @@ class ClickHouseSink:
             if isinstance(error, Error) and error.code in UNREADABLE:
                 raise SinkRefused(
                     f"ClickHouse cannot read {table} in database {self._config.database} at {self._config.url}, a part of "
-                    f"it is damaged; run `unproxy refill --since T --detach-damaged`: {_said(error)}"
+                    f"it is damaged; run `unproxy detach-damaged`: {_detail(error)}"
                 ) from error
             if isinstance(refusal, RowsRefused):
                 raise SinkBusy(str(refusal)) from error
@@ -222,19 +222,19 @@ def _compressed(rows: Sequence[bytes]) -> Generator[bytes, None, None]:
 def _in_words(error: ClickHouseError, table: str, config: ClickHouseSettings) -> SinkError:
     code = error.code if isinstance(error, Error) else None
     place = f"{table} in database {config.database} at {config.url}"
-    said = _said(error)
+    detail = _detail(error)
     if code in _TABLE_MISSING:
         return SinkRefused(f"ClickHouse has no {place}; run `unproxy migrate`")
     if code in _NOT_ALLOWED:
-        return SinkRefused(f"ClickHouse does not let {config.username} write {place}; check login and rights: {said}")
+        return SinkRefused(f"ClickHouse does not let {config.username} write {place}; check login and rights: {detail}")
     if code in _UNKNOWN_SETTING:
-        return SinkRefused(f"ClickHouse at {config.url} is too old for us; use 25.8 or later: {said}")
+        return SinkRefused(f"ClickHouse at {config.url} is too old for us; use 25.8 or later: {detail}")
     if code in _BAD_ROWS:
-        return RowsRefused(f"ClickHouse cannot store rows of {table}: {said}")
+        return RowsRefused(f"ClickHouse cannot store rows of {table}: {detail}")
     if code is None and not isinstance(error, DatabaseError):
-        return SinkRefused(f"ClickHouse client: {said}")
-    return SinkBusy(f"ClickHouse at {config.url} does not take rows now: {said}")
+        return SinkRefused(f"ClickHouse client: {detail}")
+    return SinkBusy(f"ClickHouse at {config.url} does not take rows now: {detail}")
 
 
-def _said(error: ClickHouseError) -> str:
+def _detail(error: ClickHouseError) -> str:
     return re.sub(r"\s+", " ", str(error))[:_DETAIL_CHARS_MAX]

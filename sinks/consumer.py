@@ -18,37 +18,29 @@ from collections import Counter
 from collections.abc import Sequence
 
 import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from common.consumer_settings import group_config
-from common.kafka import what_to_do
 from schemas.settings import Settings
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks.base import Sink, SinkRefused
 from sinks.batch import Batch, Cutter, Limits
 from sinks.counters import Written, zeros
+from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember, start_of
 from sinks.offsets import Key, Offsets
 from sinks.plan import Plan
 from sinks.rejects import RejectsProducer, as_rows
-from sinks.writer import WARN_SECS, Refusal, Writer
+from sinks.writer import Refusal, Writer
 
 log = logging.getLogger(__name__)
-
-MESSAGES_MAX = 64
-"""Largest number of messages taken from Kafka at once."""
 
 BATCHES_WAITING_MAX = 2
 """Batches waiting at one writer at which reading stops; their bytes are bounded by the same factor."""
 
-POLL_SECS = 0.05
 PAUSE_AFTER_SECS = 5.0
 """Pause the partitions after so long without room. Pausing discards prefetched messages, so it is not done earlier."""
 
 ACKNOWLEDGED_POLL_SECS = 0.005
 """Interval of polls while reading has stopped and batches await an acknowledgement, which arrives with the messages."""
-
-PLAN_SECS_FIRST, PLAN_SECS_MAX = 0.5, 4.0
-"""Timeout of a request for the committed plans, first and longest. It is short: a stop takes effect only between two tries."""
 
 PLANNED_SECS_MAX = 10.0
 """Time after which the loop checks whether the rest of a planned batch still exists."""
@@ -56,13 +48,8 @@ PLANNED_SECS_MAX = 10.0
 STOP_SECS_MAX = 0.6
 """Wait for the insert under way, and again for leaving the group. The metrics page takes another half second."""
 
-_QUIET_ERRORS = (KafkaError._PARTITION_EOF,)
 
-_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-"""Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
-
-
-class SinkLoop:
+class SinkLoop(GroupMember):
     """The loop from all topics to sinks with the same destination; `run` is called once.
 
     Each sink has a writer, so `len(sinks)` inserts run in parallel.
@@ -70,7 +57,6 @@ class SinkLoop:
 
     def __init__(self, settings: Settings, sinks: Sequence[Sink]) -> None:
         self._settings = settings.sink
-        self._bootstrap = settings.kafka.bootstrap
         self._tables = {topic_name(settings, name): table for name, table in TABLE_OF_TOPIC.items()}
         self.messages_by_topic = zeros(self._tables)
         self.rows_by_topic = zeros(self._tables)
@@ -82,21 +68,11 @@ class SinkLoop:
             settings.sink.batch_rows_max, settings.sink.batch_bytes_max, settings.sink.batch_age_secs_max
         )
         self._offsets = Offsets(self._write, self._warn)
-        self._consumer = Consumer(
-            {
-                **group_config(settings.kafka, self._settings),
-                "error_cb": self._on_error,
-                "on_commit": self._offsets.answered,
-            }
-        )
+        super().__init__(settings.kafka, settings.sink, "sink", "sink", self._offsets.answered)
         self._cutters: dict[Key, Cutter] = {}
-        self.joined = False
-        """The group assigned its partitions, possibly none."""
         self.rebalances = {"assigned": 0, "revoked": 0}
         self._full_since: float | None = None
         self._paused: set[Key] = set()
-        self._warned_at = -WARN_SECS
-        self._stop = threading.Event()
         self._changed = threading.Condition()
         self._writers = [
             Writer(sink, self._tables, self._settings.retry_secs_max, self._offsets.note, self._reroute, self._changed)
@@ -186,10 +162,7 @@ class SinkLoop:
                 writer.stop()
             for writer in self._writers:
                 writer.join(max(0.0, deadline - time.monotonic()))
-            # Leaving the group calls the broker, which may be unreachable.
-            leaving = threading.Thread(target=self._consumer.close, daemon=True)
-            leaving.start()
-            leaving.join(STOP_SECS_MAX)
+            self._leave(STOP_SECS_MAX)
             self._rejects.close()
 
     def _step(self) -> None:
@@ -243,7 +216,7 @@ class SinkLoop:
             if cutter.begun:
                 raise SinkRefused(
                     f"topic {place.topic}: partition {place.partition} went back from {expected} to {place.offset}, so it "
-                    "was made anew or lost its end; start the sink again, it will read what is there"
+                    "was created again or lost its end; start the sink again, it will read what is there"
                 )
             log.warning(
                 "partition ends before what was written, reading all of it",
@@ -312,7 +285,7 @@ class SinkLoop:
             self._paused.clear()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        known = self._committed(partitions)
+        known = self._committed_offsets(partitions)
         if known is None:
             return
         for place in known:
@@ -320,24 +293,10 @@ class SinkLoop:
         # Assign explicit offsets, also where nothing is committed: reading starts at the plan read above, and
         # librdkafka does not query the offset again. If its own query meets a coordinator that moves, it never fetches
         # (librdkafka issue 5586).
-        consumer.incremental_assign([_start_of(place) for place in known])
+        consumer.incremental_assign([start_of(place) for place in known])
         self.joined = True
         self.rebalances["assigned"] += 1
         log.info("partitions assigned", extra={"partitions": len(partitions)})
-
-    def _committed(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """Return the committed offsets and plans, which every write needs; retry until they arrive. None if stopping."""
-        secs_max = PLAN_SECS_FIRST
-        while not self._stop.is_set():
-            try:
-                known = self._consumer.committed(partitions, timeout=secs_max)
-                if not (wrong := [place.error for place in known if place.error]):
-                    return known
-                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
-            except KafkaException as error:
-                self._on_error(error.args[0])
-            secs_max = min(2 * secs_max, PLAN_SECS_MAX)
-        return None
 
     def _begin(self, key: Key, plan: Plan | None) -> Cutter:
         self._offsets.adopt(*key, plan)
@@ -346,16 +305,16 @@ class SinkLoop:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
-        self._let_go(partitions, lost=False)
+        self._release(partitions, lost=False)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self.joined = False
-        self._let_go(partitions, lost=True)
+        self._release(partitions, lost=True)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
-    def _let_go(self, partitions: list[TopicPartition], *, lost: bool) -> None:
+    def _release(self, partitions: list[TopicPartition], *, lost: bool) -> None:
         self.rebalances["revoked"] += 1
         keys = [_key(place) for place in partitions]
         left = self._offsets.leave(None if lost else self._consumer, keys)
@@ -377,26 +336,6 @@ class SinkLoop:
         self._rejects.send(refusal.message.value, f"{place}: {refusal.detail}", record_id)
         self._warn("rows cannot be stored, their message went to the rejects topic", f"{place}: {refusal.detail}")
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _FATAL_ERRORS:
-            named = f' called "{self._settings.name}"' if self._settings.name else ""
-            raise SinkRefused(
-                f"Kafka does not let this sink{named} go on: {error.str()}; give each sink its own sink.name, or none, "
-                "and start it again"
-            )
-        if error.code() not in _QUIET_ERRORS:
-            self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
-
-    def _warn(self, what: str, error: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= WARN_SECS:
-            self._warned_at = now
-            log.warning(what, extra={"error": error})
-
 
 def _key(place: TopicPartition) -> Key:
     return place.topic, place.partition
-
-
-def _start_of(place: TopicPartition) -> TopicPartition:
-    return TopicPartition(*_key(place), place.offset if place.offset >= 0 else OFFSET_BEGINNING)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import schemas.metrics as declared
 from common.histogram import Histogram, merged
+from schemas import metrics
 from schemas.metrics import Metric
 
 
@@ -28,7 +28,7 @@ class Written:
     def of(cls, tables: Iterable[str]) -> Written:
         """Return counters of these tables, all zero."""
         names = list(tables)
-        histograms = _empty(declared.SINK_BATCH_ROWS, names), _empty(declared.SINK_LATENCY, names)
+        histograms = _empty(metrics.SINK_BATCH_ROWS, names), _empty(metrics.SINK_LATENCY, names)
         return cls(zeros(names), zeros(names), zeros(names), zeros(names), zeros(names), *histograms)
 
     def __add__(self, other: Written) -> Written:

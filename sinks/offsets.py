@@ -39,7 +39,7 @@ class _Place:
     """Ends of batches that are planned and not written."""
     acknowledged: int
     """Kafka has all planned ends up to this offset."""
-    told: Plan | None
+    planned: Plan | None
     """Plan that Kafka acknowledged last."""
     waiting: deque[Batch] = field(default_factory=deque)
 
@@ -55,7 +55,7 @@ class _Place:
 
     def acknowledge(self, plan: Plan) -> None:
         """Record that Kafka has this plan."""
-        self.told = plan
+        self.planned = plan
         self.acknowledged = max(self.acknowledged, plan.written, *plan.ends)
 
 
@@ -151,7 +151,7 @@ class Offsets:
     def _send(self, consumer: Consumer, keys: list[Key]) -> None:
         with self._lock:
             plans = {key: self._places[key].plan() for key in keys}
-            fresh = {key: plan for key, plan in plans.items() if plan and plan != self._places[key].told}
+            fresh = {key: plan for key, plan in plans.items() if plan and plan != self._places[key].planned}
         self._sent = {**self._sent, **fresh} if fresh else self._sent
         offsets = [TopicPartition(*key, plan.written, metadata=plan.metadata) for key, plan in fresh.items()]
         if not offsets:

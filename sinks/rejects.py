@@ -27,16 +27,16 @@ RECORD_ID = "record_id"
 
 def reject_row(place: str, timestamp_ms: int, headers: Sequence[tuple[str, bytes | None]], raw: bytes) -> bytes:
     """Return the row of one message on the rejects topic."""
-    said = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
+    texts = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     row = RejectRow(
         RejectedAt=iso_micros(timestamp_ms * 1_000),
-        Reason=said.get("reason", ""),
-        Detail=said.get("detail", ""),
-        Dialect=said.get("dialect", ""),
-        Device=said.get("device", ""),
+        Reason=texts.get("reason", ""),
+        Detail=texts.get("detail", ""),
+        Dialect=texts.get("dialect", ""),
+        Device=texts.get("device", ""),
         RawBase64=base64.b64encode(raw).decode("ascii"),
         # The timestamp is part of it because offsets restart when the topic is recreated.
-        RecordId=said.get(RECORD_ID) or f"{place}@{timestamp_ms}",
+        RecordId=texts.get(RECORD_ID) or f"{place}@{timestamp_ms}",
     )
     return msgspec.json.encode(row)
 

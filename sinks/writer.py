@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from common.throttle import Throttle
 from sinks.base import RowsRefused, Sink, SinkBusy, SinkRefused
 from sinks.batch import Batch, Message, token
 from sinks.counters import Written
@@ -64,7 +65,7 @@ class Writer:
         self.failed_at = float("-inf")
         """Monotonic time of the last failed write."""
         self._refused_in_a_row = 0
-        self._warned_at = -WARN_SECS
+        self._throttle = Throttle(WARN_SECS)
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._held: list[Batch] = []
         self._changed = changed
@@ -142,11 +143,11 @@ class Writer:
         while not batch.abandoned and not self._stopping.is_set():
             try:
                 refusals = write(self._sink, self._tables[batch.topic], batch, again=again)
-                self._settle(batch, refusals)
+                self._finish(batch, refusals)
             except SinkBusy as error:
-                self._tell(logging.WARNING, "sink is busy, will retry", batch, error)
+                self._log(logging.WARNING, "sink is busy, will retry", batch, error)
             except SinkRefused as error:
-                self._tell(logging.ERROR, "sink refuses until somebody acts, will retry", batch, error)
+                self._log(logging.ERROR, "sink refuses until an operator acts, will retry", batch, error)
             else:
                 return
             again = True
@@ -158,7 +159,7 @@ class Writer:
         if batch.abandoned and batch.rows:
             self.counts.rows_left[self._tables[batch.topic]] += batch.rows
 
-    def _settle(self, batch: Batch, refusals: list[Refusal]) -> None:
+    def _finish(self, batch: Batch, refusals: list[Refusal]) -> None:
         lost = sum(refusal.message.rows for refusal in refusals)
         in_a_row = self._refused_in_a_row + len(refusals) if lost == batch.rows else 0
         if in_a_row > REFUSED_IN_A_ROW_MAX:
@@ -179,11 +180,9 @@ class Writer:
         if not batch.abandoned:
             self._commit(batch)
 
-    def _tell(self, level: int, what: str, batch: Batch, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned_at < WARN_SECS:
+    def _log(self, level: int, what: str, batch: Batch, error: Exception) -> None:
+        if not self._throttle.due():
             return
-        self._warned_at = now
         log.log(
             level, what, extra={"topic": batch.topic, "rows": batch.rows, "retries": self.retries, "error": str(error)}
         )

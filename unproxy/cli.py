@@ -1,6 +1,6 @@
-"""The command line: `unproxy VERB …`. Data goes to stdout, talk to stderr.
+"""The command line: `unproxy VERB …`. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 done, 1 failed, 2 called wrongly (one line says what to do), 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 called wrongly (one line states what to do), 130 ended by Ctrl-C.
 A verb imports its own command module only, and that imports heavy modules inside its functions.
 """
 
@@ -17,7 +17,7 @@ import typer
 from unproxy.commands import FIXABLE_NAMES, LazyGroup
 from unproxy.errors import Failed
 from unproxy.options import State, example
-from unproxy.output import guard, say
+from unproxy.output import guard, notify
 
 EXIT_FAILED = 1
 EXIT_CALLED_WRONGLY = 2
@@ -56,7 +56,7 @@ def front_door(
             metavar="FILE", help="Settings file; without it UNPROXY_CONFIG, then unproxy.toml if there is one."
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more to stderr.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
@@ -69,7 +69,7 @@ def front_door(
 def main() -> None:
     """Run one command and end the process with its exit code."""
     guard()
-    # Rows, logs and state tell what people did: whatever file a command creates is its owner's alone.
+    # Rows, logs and state show what people did: only the owner may read the files that a command creates.
     os.umask(0o077)
     # Nor do Python processes that a library starts (multiprocessing) import from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -78,38 +78,40 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); nothing more can be said, at exit neither.
+        # The reader of our output has ended (`| head`): nothing more can be written, nor at exit.
         _write_no_more()
         code = 0
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         _write_no_more()
-        _say(f"{error.filename or 'the output'}: cannot be written: {error.strerror}; make room and start again")
+        _report_error(
+            f"{error.filename or 'the output'}: cannot be written: {error.strerror}; make room and start again"
+        )
         code = EXIT_FAILED
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; gives its exit code."""
+    """Run one command; return its exit code."""
     try:
         result = app(arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except SystemExit as leaving:
-        # What typer makes of a broken pipe; it is for main to end that quietly.
+        # typer turns a broken pipe into SystemExit; main ends quietly for it.
         if isinstance(leaving.__context__, BrokenPipeError):
             raise leaving.__context__ from None
         raise
     except Failed as error:
-        _say(str(error))
+        _report_error(str(error))
         return EXIT_FAILED
     except Exception as error:
         names = {kind.__name__ for kind in type(error).__mro__}
         if "NoArgsIsHelpError" in names:
             typer.echo(error, err=True)
         elif names & FIXABLE_NAMES:
-            _say(_in_words(error))
+            _report_error(_in_words(error))
         else:
             raise
         return EXIT_CALLED_WRONGLY
@@ -117,19 +119,21 @@ def run(arguments: list[str]) -> int:
 
 
 def _write_no_more() -> None:
-    """What stdout still holds is let go, or Python would try it again at exit."""
+    """Discard what stdout still buffers; Python would try to write it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(message: str) -> None:
+def _report_error(message: str) -> None:
     for line in message.split("\n"):
-        say(line)
+        notify(line)
 
 
 def _in_words(error: Exception) -> str:
-    """What is wrong; for a wrong option with the place where the right ones stand."""
+    """Return the message of an error; for a wrong option with the command that lists the options."""
     if not isinstance(error, typer.BadParameter) and not hasattr(error, "format_message"):
         return str(error)
     context = getattr(error, "ctx", None)
-    said = str(error.format_message()).replace(": Value error, ", ": ", 1)
-    return f"{said}{'' if said.endswith(('.', '?')) else '.'} See {context.command_path} --help" if context else said
+    message = str(error.format_message()).replace(": Value error, ", ": ", 1)
+    if not context:
+        return message
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} See {context.command_path} --help"

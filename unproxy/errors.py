@@ -10,16 +10,16 @@ from __future__ import annotations
 
 
 class Fixable(Exception):
-    """Called wrongly; the message says where, what was expected and what to do."""
+    """Called wrongly; the message states where, what was expected and what to do."""
 
 
 class Failed(Exception):
-    """Could not be done; the message says what went wrong and what to do."""
+    """Could not be done; the message states what went wrong and what to do."""
 
 
 class KafkaAway(Failed):
-    """No Kafka answers; the message says where, and what to do."""
+    """No Kafka answers; the message states where, and what to do."""
 
 
 class Damaged(Failed):
-    """Part of a recorded file could not be read; the message says which."""
+    """Part of a recorded file could not be read; the message names it."""

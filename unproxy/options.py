@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 DATA_FOLDER = Path(".unproxy")
-"""Where `up` keeps everything when no --data says otherwise."""
+"""Where `up` keeps everything without --data."""
 SAMPLE = (
     "suricata:unproxy/samples/dev-a.eve.json.gz suricata:unproxy/samples/dev-b.eve.json.gz "
     "suricata:unproxy/samples/dev-c.eve.json.gz sockets:unproxy/samples/sockets.jsonl.gz"
@@ -76,14 +76,14 @@ class State:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings in force. Raises SettingsError."""
+        """Return the effective settings. Raises SettingsError."""
         from schemas.settings_file import load
 
         return load(self.config)
 
 
 def state_of(context: typer.Context) -> State:
-    """The options before the verb, with logging set up for a command that does one thing and ends."""
+    """Return the options before the verb; set up logging for a command that ends by itself."""
     from unproxy import telemetry
 
     state = context.obj
@@ -93,7 +93,7 @@ def state_of(context: typer.Context) -> State:
 
 
 def service_of(context: typer.Context) -> State:
-    """The same for a command that runs until it is told to end."""
+    """Return the same for a command that runs until SIGTERM or Ctrl-C."""
     from unproxy import telemetry
 
     state = context.obj
@@ -104,7 +104,7 @@ def service_of(context: typer.Context) -> State:
 
 @contextmanager
 def stop_asked() -> Iterator[Event]:
-    """Set by Ctrl-C or SIGTERM meanwhile. For what waits inside librdkafka, which makes a crash of an exception there."""
+    """Yield an event that Ctrl-C and SIGTERM set, for waits inside librdkafka, where an exception would crash the process."""
     stop = Event()
     before = {wanted: signal.signal(wanted, lambda *_: stop.set()) for wanted in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -115,12 +115,12 @@ def stop_asked() -> Iterator[Event]:
 
 
 def utc_time(option: str, given: str) -> str:
-    """A time as ClickHouse reads it; "" for none."""
+    """Return a time as ClickHouse parses it; "" for none."""
     return as_iso(_moment(option, given))
 
 
 def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micros]:
-    """Two times as people give them, 0 for none; refused here, where the options' names are known."""
+    """Return two times as given on the command line, 0 for none. Raises BadParameter with the option's name."""
     begin = _moment(first, since)
     end = _moment(last, until, begin)
     if begin and end and end <= begin:
@@ -129,7 +129,7 @@ def span_of(first: str, since: str, last: str, until: str) -> tuple[Micros, Micr
 
 
 def as_iso(at: Micros) -> str:
-    """A time as ClickHouse reads it; "" for none."""
+    """Return a time as ClickHouse parses it; "" for none."""
     from schemas.clock import iso_micros
 
     return iso_micros(at) if at else ""
@@ -150,7 +150,7 @@ def _moment(option: str, given: str, after: Micros = 0) -> Micros:
 
 
 def program() -> str:
-    """How this program is called here, so that what we print can be pasted."""
+    """Return how this program is called here, for commands to paste."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py" or called.name != "unproxy":
         found = shutil.which("unproxy")
@@ -163,7 +163,7 @@ def program() -> str:
 
 
 def _short(path: Path) -> str:
-    """A path as it is written from here."""
+    """Return a path relative to the current folder if it lies below it."""
     try:
         return str(path.absolute().relative_to(Path.cwd()))
     except ValueError:
@@ -171,6 +171,6 @@ def _short(path: Path) -> str:
 
 
 def example(*lines: str) -> str:
-    """The end of a help text: what to paste."""
+    """Return the end of a help text: a command to paste."""
     name = program()
     return "\n".join(["\b", "Example:", *(f"  {name} {line}" for line in lines)])

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FORMULA_STARTS = "=+-@\t\r"
 """First characters that make a spreadsheet run a cell (OWASP, CSV injection)."""
 
+NOTIFY_SECS = 2.0
+"""Shortest interval between two reports of a command's progress."""
+
 _LINE = re.compile(r"[^\n]+")
 
 
@@ -56,9 +59,9 @@ def printable_json(line: bytes) -> bytes:
     return line if line.isascii() and b"\x7f" not in line else printable(line.decode()).encode()
 
 
-def say(what: str) -> None:
+def notify(message: str) -> None:
     """Write one line about the work to stderr."""
-    typer.echo(f"unproxy: {printable(what)}", err=True)
+    typer.echo(f"unproxy: {printable(message)}", err=True)
 
 
 def colored(text: str, color: str, *, err: bool = False) -> None:
@@ -71,7 +74,7 @@ def colored(text: str, color: str, *, err: bool = False) -> None:
 
 
 def below(stream: TextIO) -> TextIO:
-    """The stream that does not escape, for what this program makes itself."""
+    """Return the stream that does not escape, for this program's own sequences."""
     stream.flush()
     return stream.unguarded if isinstance(stream, _Guarded) else stream
 

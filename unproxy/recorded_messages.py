@@ -22,23 +22,23 @@ class Grouping:
         self._open: dict[str, tuple[bool, list[Line]]] = {}
         self._offset = 0
 
-    def add(self, line: Line, device: str, told: bool) -> Iterator[Message]:
-        """One more; gives the messages that are complete by it. `told` as in `Devices.of`."""
+    def add(self, line: Line, device: str, from_line: bool) -> Iterator[Message]:
+        """Add a line; yield the messages that it completes. `from_line` as in `Devices.of`."""
         if device in self._open:
             its, waiting = self._open[device]
-            if its != told or waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max:
+            if its != from_line or waiting[0].dialect != line.dialect or len(waiting) >= self._lines_max:
                 yield self._close(device)
         elif len(self._open) >= GROUPS_MAX:
             yield self._close(next(iter(self._open)))
-        self._open.setdefault(device, (told, []))[1].append(line)
+        self._open.setdefault(device, (from_line, []))[1].append(line)
 
     def drain(self) -> Iterator[Message]:
-        """All that still wait."""
+        """Yield the messages that are not complete yet."""
         for device in list(self._open):
             yield self._close(device)
 
     def _close(self, device: str) -> Message:
-        told, lines = self._open.pop(device)
+        from_line, lines = self._open.pop(device)
         self._offset += 1
         return Message(
             offset=self._offset,
@@ -46,5 +46,5 @@ class Grouping:
             key=device.encode("utf-8", "replace"),
             value=b"\n".join(line.value for line in lines),
             dialect=lines[0].dialect,
-            keyed=told,
+            keyed=from_line,
         )

@@ -17,7 +17,7 @@ class FieldsFormatter(logging.Formatter):
     """Time, level, room, message and its facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line for one record, and the stack below it where there is one."""
+        """Format a record as one line, and below it the stack if there is one."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         facts = [f"{key}={_value(value)}" for key, value in vars(record).items() if key not in _STANDARD]
         head = f"{when}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {record.getMessage()}"
@@ -32,7 +32,7 @@ def _value(value: object) -> str:
 
 
 def set_up(*, service: bool, verbose: bool = False) -> None:
-    """Log to stderr: a service says what it does, a command only what is unexpected."""
+    """Log to stderr: a service logs its work, a command only what is unexpected."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FieldsFormatter())
     root = logging.getLogger()
@@ -41,5 +41,5 @@ def set_up(*, service: bool, verbose: bool = False) -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
     if not verbose:
-        # It warns of each retry; who retries through it says so himself.
+        # It warns at each retry; the callers log their retries themselves.
         logging.getLogger("urllib3").setLevel(logging.ERROR)

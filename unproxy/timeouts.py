@@ -1,4 +1,4 @@
-"""How long a command that works with Kafka waits for it, and how it is told to stop."""
+"""How long a command waits for Kafka, and how it is stopped meanwhile."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from unproxy.errors import KafkaAway
 ASK_SECS_MAX = 2.0
 POLL_SECS = 0.1
 AWAY_SECS_MAX = 30.0
-"""Without any progress for so long Kafka is away."""
+"""Time without progress after which Kafka counts as unreachable."""
 
 Answer = TypeVar("Answer")
 
 
 class Stopped(Exception):
-    """Told to stop; what was done is done."""
+    """The command was asked to stop; what it did so far stays done."""
 
 
-class Patience:
-    """Of one run of a command; `again` says what starting it once more does."""
+class KafkaWait:
+    """The waiting for Kafka of one run of a command; `again` states what a repeated run does."""
 
     def __init__(self, bootstrap: str, again: str) -> None:
         self.stop = Event()
-        """Set by whoever wants an end."""
+        """Set it to end the wait."""
         self._bootstrap = bootstrap
         self._again = again
         self._trouble = "no answer"
 
     def note(self, error: KafkaError) -> None:
-        """What Kafka's client complains of, in case nothing better comes."""
+        """Keep an error of the Kafka client for the message of KafkaAway."""
         self._trouble = error.str()
 
     def check_stop(self) -> None:
-        """Raises Stopped once an end is wanted."""
+        """Raise Stopped if `stop` is set."""
         if self.stop.is_set():
             raise Stopped
 
-    def check(self, heard_at: float) -> None:
-        """Raises Stopped, and KafkaAway when the last progress, by the monotonic clock, is too long ago."""
+    def check(self, progress_at: float) -> None:
+        """Raise Stopped, or KafkaAway if the last progress (monotonic time) is AWAY_SECS_MAX ago."""
         self.check_stop()
-        if time.monotonic() - heard_at >= AWAY_SECS_MAX:
+        if time.monotonic() - progress_at >= AWAY_SECS_MAX:
             raise KafkaAway(f"{self._bootstrap}: Kafka went away ({self._trouble}); {self._again}")
 
-    def asked(self, question: Callable[..., Answer], *arguments: object) -> Answer:
-        """The broker's answer. One that moves, or has just begun, does not know everything at once: it is asked again."""
+    def retried(self, request: Callable[..., Answer], *arguments: object) -> Answer:
+        """Return the broker's answer; repeat the request while it fails, as during a change of leaders. Raises as `check`."""
         since = time.monotonic()
         while True:
             self.check_stop()
             try:
-                return question(*arguments)
+                return request(*arguments)
             except KafkaException as error:
                 self.note(error.args[0])
                 self.check(since)

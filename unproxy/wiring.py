@@ -1,9 +1,9 @@
-"""Where the rooms are joined, by hand, line by line: nobody else imports more than one of them.
+"""Joins producers, streams and sinks: only this module imports more than one of them.
 
     producers ──► topic telemetry ──► streams ──► result topics ──► sinks
         └──────────── recorded_messages ──┘  (replay: no topics between them)
 
-Rooms are imported inside the functions: a command loads only those it needs.
+They are imported inside the functions: a command loads only those it needs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
+from common.throttle import Throttle
 from schemas.events import Reason, Reject
 from schemas.logins import masked
 from schemas.settings import Settings
@@ -40,7 +41,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
-    """What the command line names, each there and readable, or with `network` on the network. Raises SourceError."""
+    """Parse sources of the command line; files must be readable. `network` allows network sources. Raises SourceError."""
     from producers.sources.endpoint import EXAMPLES
     from producers.sources.source import STDIN, SourceError, parse_source
 
@@ -67,14 +68,11 @@ def sources(files: Sequence[str], *, network: bool = False) -> list[Source]:
 def run_producer(
     settings: Settings, files: Sequence[str], *, follow: bool, device: str, speed: float, report_file: Path | None
 ) -> int:
-    """Publish files until they end or a signal says stop; gives the exit code."""
+    """Publish files until they end or SIGTERM or SIGINT; return the exit code."""
     from producers.publish.publisher import PublisherFailed
     from producers.run import produce
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
-    tell = report_to(report_file)
+    stop = _stop_on_signal()
     try:
         done = produce(
             settings,
@@ -83,7 +81,7 @@ def run_producer(
             follow=follow,
             device=device,
             speed=speed or None,
-            progress=tell,
+            progress=report_to(report_file),
         )
     except PublisherFailed as error:
         raise Failed(str(error)) from None
@@ -128,7 +126,7 @@ def run_sensor(
     learn: bool | None,
     stop: Event,
 ) -> int:
-    """Watch this machine's connections until told to stop; lines go to `out`, without one to Kafka."""
+    """Watch this machine's connections until `stop` is set; lines go to `out`, without one to Kafka."""
     from producers.publish.publisher import PublisherFailed
     from producers.sensor.http.observer import plan_of
     from producers.sensor.run import publish, sensing, write
@@ -160,7 +158,7 @@ def run_sensor(
 
 @contextmanager
 def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
-    """The file that lines are added to, for its owner's eyes only, as command lines may tell secrets; stdout for -."""
+    """Open the file that lines are appended to, readable by its owner only, as command lines may hold secrets; stdout for -."""
     if out is None:
         yield None
     elif out == "-":
@@ -175,7 +173,7 @@ def _lines_to(out: str | None) -> Iterator[BinaryIO | None]:
 
 
 def identity_file(path: str) -> tuple[int, int, str]:
-    """Entries of a file of the identity table, lines that cannot be used, and why it cannot be read at all."""
+    """Return the number of entries of an identity file, of its unusable lines, and the error if it cannot be read."""
     from producers.identity.files import read_file
     from producers.sources.source import SourceError
 
@@ -187,7 +185,7 @@ def identity_file(path: str) -> tuple[int, int, str]:
 
 
 def grant_problems(settings: Settings) -> Iterator[str]:
-    """Say which grants of senders can match nothing, and what to write instead."""
+    """Yield the grants of senders that can match nothing, with what to write instead."""
     from producers.identity.files import IdentityFiles
     from producers.sources.grants import Grants, wrong_names
     from producers.sources.source import SourceError
@@ -197,20 +195,18 @@ def grant_problems(settings: Settings) -> Iterator[str]:
     try:
         table = IdentityFiles(settings.identity, time.monotonic).table
     except SourceError:
-        return  # the finding about its file says so
+        return  # the finding about its file reports it
     for name, device, right in wrong_names(settings.inputs, lambda name: table.find(name, lambda: 0).device):
         yield f'{name}: no line is about "{device}", as its DeviceId is "{right}"; write that'
 
 
 def report_to(file: Path | None) -> Callable[[Report], None]:
-    """Say every some seconds how far the publishing is; in a file, where one is given, each time."""
-    due = 0.0
+    """Return a callback that logs the progress every REPORT_SECS and writes each report to a file, if given."""
+    throttle = Throttle(REPORT_SECS)
 
-    def tell(report: Report) -> None:
-        nonlocal due
+    def progress(report: Report) -> None:
         _write_report(file, report, finished=False)
-        if time.monotonic() >= due:
-            due = time.monotonic() + REPORT_SECS
+        if throttle.due():
             log.info(
                 "publishing",
                 extra={
@@ -220,11 +216,11 @@ def report_to(file: Path | None) -> Callable[[Report], None]:
                 },
             )
 
-    return tell
+    return progress
 
 
 def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
-    """For `up`, which watches over us."""
+    """Write the report for `up`, which reads the file."""
     import msgspec
 
     if file is None:
@@ -245,7 +241,7 @@ def _write_report(file: Path | None, report: Report, *, finished: bool) -> None:
 
 
 def run_worker(settings: Settings) -> int:
-    """Be a worker until a signal says stop."""
+    """Be a worker until SIGTERM or SIGINT."""
     from streams.pipeline import Pipeline
     from streams.worker.app import run
 
@@ -253,45 +249,47 @@ def run_worker(settings: Settings) -> int:
 
 
 def run_sink(settings: Settings) -> int:
-    """Be a sink that writes to ClickHouse until a signal says stop."""
-    from sinks.base import SinkError
+    """Be a sink that writes to ClickHouse until SIGTERM or SIGINT."""
     from sinks.run import run
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
-    try:
-        run(settings, stop)
-    except SinkError as error:
-        raise Failed(str(error)) from None
-    return 0
+    return _until_signal(settings, run)
 
 
 def run_forwarder(settings: Settings) -> int:
-    """Send alerts on to a webhook or syslog until a signal says stop."""
-    from sinks.base import SinkError
+    """Send alerts on to a webhook or syslog until SIGTERM or SIGINT."""
     from sinks.forward.run import run
 
-    stop = Event()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: stop.set())
+    return _until_signal(settings, run)
+
+
+def _until_signal(settings: Settings, run: Callable[[Settings, Event], None]) -> int:
+    from sinks.base import SinkError
+
     try:
-        run(settings, stop)
+        run(settings, _stop_on_signal())
     except SinkError as error:
         raise Failed(str(error)) from None
     return 0
 
 
+def _stop_on_signal() -> Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = Event()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: stop.set())
+    return stop
+
+
 def try_receiver(settings: Settings) -> dict[str, str]:
-    """Send one sample alert to where alerts go; what was answered. Raises SettingsError."""
+    """Send one sample alert to where alerts go; return the answer. Raises SettingsError."""
     from sinks.forward.run import try_out
 
     name, reply = try_out(settings.forward, time.time())
-    return {"target": name, "answer": reply.answer.value, "said": reply.said, "body": reply.body}
+    return {"target": name, "answer": reply.answer.value, "reply": reply.text, "body": reply.body}
 
 
 def pipeline(settings: Settings, indicators: IndicatorSet | None = None) -> Pipeline:
-    """One pipeline, as a worker has for each partition, with these indicators in place of those of the topic."""
+    """Return a pipeline as a worker has one per partition, with these indicators instead of the topic's."""
     from streams.alerts.policy import Policy
     from streams.pipeline import Pipeline
 
@@ -305,11 +303,11 @@ def recorded_messages(
     found: Report,
     learning: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Message | Reject]:
-    """The lines of recorded files as the messages that a producer would have made of them, and lines that are too long.
+    """Yield the messages that a producer would make of recorded files, and a reject for each line that is too long.
 
     A device's lines keep the order they came in; lines of one device and dialect that follow each other make a message.
-    How the device of each line was found is counted in `found`, and what was learnt for that; `learning` hears how many bytes of
-    how many were read to learn it.
+    `found` counts how the device of each line was found, and what was learnt for that; `learning` is called with the
+    bytes read to learn it, and of how many.
     Raises SourceError, and Damaged after everything that could be read.
     """
     from producers.files.replay import replay
@@ -343,41 +341,14 @@ def recorded_messages(
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Bring the tables up to date; gives what was applied."""
-    from sinks.migrate import migrate as apply
+    """Bring the tables up to date; return the names of the migrations and views applied."""
+    import sinks.migrate
 
-    return _with_clickhouse(settings, lambda client: apply(client, settings.clickhouse.database))
-
-
-def pending_migrations(settings: Settings) -> list[str]:
-    """What `migrate` would apply."""
-    from sinks.migrate import pending
-
-    return _with_clickhouse(settings, lambda client: pending(client, settings.clickhouse.database))
+    return on_tables(settings, sinks.migrate.migrate)
 
 
-def broken_views(settings: Settings) -> list[str]:
-    """Views that `migrate` would make again."""
-    from sinks.migrate import broken_views as broken
-
-    return _with_clickhouse(settings, lambda client: broken(client, settings.clickhouse.database))
-
-
-def lost_tables(settings: Settings) -> list[str]:
-    """Tables that were there and are no more."""
-    from sinks.migrate import lost_tables as lost
-
-    return _with_clickhouse(settings, lambda client: lost(client, settings.clickhouse.database))
-
-
-def make_lost_tables(settings: Settings) -> list[str]:
-    """Make them anew, empty; gives which."""
-    from sinks.migrate import recreate_tables
-
-    return _with_clickhouse(settings, lambda client: recreate_tables(client, settings.clickhouse.database))
-
-
-def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) -> list[str]:
+def on_tables(settings: Settings, step: Callable[[Client, str], list[str]]) -> list[str]:
+    """Return the result of a step of `sinks.migrate` on the tables of these settings. Raises Failed, Fixable."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     from sinks.base import SinkError
@@ -388,7 +359,7 @@ def _with_clickhouse(settings: Settings, work: Callable[[Client], list[str]]) ->
     try:
         client = connect(settings.clickhouse)
         try:
-            return work(client)
+            return step(client, settings.clickhouse.database)
         finally:
             client.close()
     except SinkError as error:

@@ -13,57 +13,45 @@ import threading
 import time
 
 import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from common.consumer_settings import group_config
 from common.group_lag import Place
-from common.kafka import what_to_do
 from schemas.events import Reject
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, REJECTS, topic_name
-from sinks.base import SinkRefused
 from sinks.forward.alert import read, why_not
 from sinks.forward.pending import PendingAlerts
 from sinks.forward.queues import Item
-from sinks.forward.sender import WARN_SECS, Sender
+from sinks.forward.sender import Sender
 from sinks.forward.target import Answer, Target
+from sinks.group_member import MESSAGES_MAX, POLL_SECS, GroupMember, start_of
 from sinks.rejects import RejectsProducer
 
 log = logging.getLogger(__name__)
 
-MESSAGES_MAX = 64
-"""Largest number of messages taken from Kafka at once."""
-POLL_SECS = 0.05
 COMMIT_SECS = 0.2
 """Shortest time between two commits."""
 COMMIT_ANSWER_SECS_MAX = 30.0
 """Time after which a commit without an answer is given up."""
-COMMITTED_SECS_MAX = 2.0
-"""Timeout of a request for the committed offsets; the request is then repeated."""
 SENDING_SECS_MAX = 4.0
 LEAVING_SECS_MAX = 1.0
 """Longest wait of a stop: for the requests under way (`SENDING_SECS_MAX`), then for leaving the group."""
 
-_FATAL_ERRORS = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
-"""Fatal errors. Some callbacks deliver them without the fatal flag, so their codes are compared."""
 _USUAL_ERRORS = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
 """Commit errors of ordinary membership changes."""
 
 
-class Forwarder:
+class Forwarder(GroupMember):
     """The loop from Kafka to one target; `run` is called once."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
         self._settings = settings.forward
-        self._bootstrap = settings.kafka.bootstrap
         self._target = target
         self.topic = topic_name(settings, BLOCK_ALERTS)
         self.pending = PendingAlerts(coalesce=settings.forward.coalesce, waiting_max=settings.forward.waiting_max)
         self.missed = 0
         """Number of messages that retention deleted before they were read."""
         self.commit_failures = 0
-        self.joined = False
-        """The group assigned its partitions, possibly none."""
         self._rejects = RejectsProducer(settings.kafka, topic_name(settings, REJECTS))
         self._rerouting = threading.Lock()
         self._own: set[int] = set()
@@ -72,15 +60,7 @@ class Forwarder:
         self._sent_at: float | None = None
         """Monotonic time at which the commit under way was sent; None if there is none."""
         self._commit_at = 0.0
-        self._warned_at = -WARN_SECS
-        self._stop = threading.Event()
-        self._consumer = Consumer(
-            {
-                **group_config(settings.kafka, settings.forward),
-                "error_cb": self._on_error,
-                "on_commit": self._on_commit,
-            }
-        )
+        super().__init__(settings.kafka, settings.forward, "forwarder", "forward", self._on_commit)
         self._senders = [
             Sender(self.pending, target, self._reroute, settings.forward.retry_secs_max) for _ in range(target.parallel)
         ]
@@ -126,10 +106,8 @@ class Forwarder:
             deadline = time.monotonic() + SENDING_SECS_MAX
             for sender in self._senders:
                 sender.join(max(0.0, deadline - time.monotonic()))
-            # Leaving the group commits a last time and calls the broker, which may be unreachable.
-            leaving = threading.Thread(target=self._consumer.close, daemon=True)
-            leaving.start()
-            leaving.join(LEAVING_SECS_MAX)
+            # Leaving the group commits a last time.
+            self._leave(LEAVING_SECS_MAX)
             self._rejects.close()
 
     def _step(self) -> None:
@@ -214,46 +192,29 @@ class Forwarder:
         self._committed |= {place.partition: place.offset for place in partitions if place.partition in self._own}
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        known = self._where_to_begin(partitions)
+        known = self._committed_offsets(partitions)
         if known is None:
             return
         for place in known:
             self.pending.begin(place.partition, place.offset)
             self._own = self._own | {place.partition}
-        consumer.incremental_assign(
-            [
-                TopicPartition(self.topic, place.partition, place.offset if place.offset >= 0 else OFFSET_BEGINNING)
-                for place in known
-            ]
-        )
+        consumer.incremental_assign([start_of(place) for place in known])
         self.joined = True
         log.info("partitions assigned", extra={"partitions": len(partitions)})
-
-    def _where_to_begin(self, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """Return the committed offsets, negative where nothing is committed; retry until they arrive. None if stopping."""
-        while not self._stop.is_set():
-            try:
-                known = self._consumer.committed(partitions, timeout=COMMITTED_SECS_MAX)
-                if not (wrong := [place.error for place in known if place.error]):
-                    return known
-                self._warn("kafka does not tell what was committed, will retry", str(wrong[0]))
-            except KafkaException as error:
-                self._on_error(error.args[0])
-        return None
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self._commit({place.partition for place in partitions})
-        self._let_go(partitions)
+        self._release(partitions)
         log.info("partitions revoked", extra={"partitions": len(partitions)})
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer
         self.joined = False
-        self._let_go(partitions)
+        self._release(partitions)
         log.warning("partitions lost, others have them already", extra={"partitions": len(partitions)})
 
-    def _let_go(self, partitions: list[TopicPartition]) -> None:
+    def _release(self, partitions: list[TopicPartition]) -> None:
         gone = {place.partition for place in partitions}
         if paused := gone & self._paused:
             # librdkafka remembers a pause: without the resume, a partition that is assigned again would deliver
@@ -269,18 +230,3 @@ class Forwarder:
         record_id = f"{self._settings.group}:{place}@{item.timestamp_ms}"
         with self._rerouting:
             self._rejects.send(item.raw, f"{place}: {self._target.name}: {why}", record_id)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _FATAL_ERRORS:
-            raise SinkRefused(
-                f"Kafka does not let this forwarder go on: {error.str()}; give each its own forward.name, or none, and "
-                "start it again"
-            )
-        if error.code() != KafkaError._PARTITION_EOF:
-            self._warn("kafka is in trouble, will retry", f"{error.str()}; {what_to_do(error, self._bootstrap)}")
-
-    def _warn(self, what: str, error: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= WARN_SECS:
-            self._warned_at = now
-            log.warning(what, extra={"error": error})

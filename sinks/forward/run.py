@@ -17,9 +17,8 @@ from schemas.indicators import Severity
 from schemas.settings import ForwardSettings, Settings
 from schemas.tables import Alert, AlertKind, Confidence, Outcome
 from sinks.forward.alert import ForwardedAlert
-from sinks.forward.health import STANDING_SECS_MAX
 from sinks.forward.loop import Forwarder
-from sinks.forward.metrics import served_pages
+from sinks.forward.metrics import STANDING_SECS_MAX, served_pages
 from sinks.forward.syslog import Syslog
 from sinks.forward.target import Reply, Target
 from sinks.forward.webhook import Webhook
@@ -104,7 +103,7 @@ def sample(at: int) -> Alert:
         IndicatorValue="",
         IndicatorAction="",
         IndicatorMatch="",
-        RecommendedAction="Nothing: somebody tried out the way of alerts",
+        RecommendedAction="Nothing: this is a test of the delivery of alerts",
         Techniques=[],
         EvidenceIds=[],
         SuppressedBy="",

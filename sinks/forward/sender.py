@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from common.throttle import Throttle
 from sinks.base import SinkBusy
 from sinks.forward.pending import PendingAlerts
 from sinks.forward.queues import Item
@@ -40,7 +41,7 @@ class Sender(threading.Thread):
         self._target = target
         self._reroute = reroute
         self._retry_secs_max = retry_secs_max
-        self._warned_at = -WARN_SECS
+        self._throttle = Throttle(WARN_SECS)
 
     def run(self) -> None:
         """Send until there are no more messages because the forwarder stops."""
@@ -74,12 +75,12 @@ class Sender(threading.Thread):
         if reply.answer is not Answer.REFUSED:
             return reply
         if item.alert is not None and not self._pending.may_reroute():
-            return Reply(Answer.MISCONFIGURED, f"refuses one alert after another; the last: {reply.said}")
+            return Reply(Answer.MISCONFIGURED, f"refuses one alert after another; the last: {reply.text}")
         try:
-            self._reroute(item, reply.said)
+            self._reroute(item, reply.text)
         except SinkBusy as error:
             return Reply(Answer.UNREACHABLE, str(error))
-        self._tell(logging.ERROR, "alert refused for good, it went to the rejects topic", item, reply)
+        self._log(logging.ERROR, "alert refused for good, it went to the rejects topic", item, reply)
         return reply
 
     def _note(self, item: Item, reply: Reply) -> None:
@@ -88,19 +89,17 @@ class Sender(threading.Thread):
         self.answer = reply.answer
         self._pending.again(reply.answer, reply.pause_secs)
         if reply.answer is Answer.MISCONFIGURED:
-            self._tell(logging.ERROR, "receiver refuses until somebody acts, will retry", item, reply)
+            self._log(logging.ERROR, "receiver refuses until an operator acts, will retry", item, reply)
         else:
-            self._tell(logging.WARNING, "receiver takes nothing, will retry", item, reply)
+            self._log(logging.WARNING, "receiver takes nothing, will retry", item, reply)
 
     def _recovered(self) -> None:
-        if self.failing_since is not None and self._warned_at >= self.failing_since:
+        if self.failing_since is not None and self._throttle.reported_at >= self.failing_since:
             log.info("receiver takes alerts again", extra={"target": self._target.name})
         self.failing_since = self.answer = None
 
-    def _tell(self, level: int, what: str, item: Item, reply: Reply) -> None:
-        now = time.monotonic()
-        if now - self._warned_at < WARN_SECS:
+    def _log(self, level: int, what: str, item: Item, reply: Reply) -> None:
+        if not self._throttle.due():
             return
-        self._warned_at = now
-        facts = {"target": self._target.name, "alert": item.line[1], "version": item.version, "said": reply.said}
+        facts = {"target": self._target.name, "alert": item.line[1], "version": item.version, "reply": reply.text}
         log.log(level, what, extra={**facts, "waiting": self._pending.waiting})

@@ -72,7 +72,7 @@ class Syslog:
         try:
             if self._transport == "udp":
                 self._connected().send(message)
-                return Reply(Answer.DELIVERED, "sent; UDP tells nothing more")
+                return Reply(Answer.DELIVERED, "sent; UDP has no acknowledgement")
             self._write(b"%d %b" % (len(message), message))
         except ssl.SSLCertVerificationError as error:
             why = f"its certificate is not trusted ({error.verify_message}); check forward.ca_file and the name"
@@ -89,9 +89,9 @@ class Syslog:
             self._connection.close()
             self._connection = None
 
-    def _failed(self, answer: Answer, said: str) -> Reply:
+    def _failed(self, answer: Answer, text: str) -> Reply:
         self.close()
-        return Reply(answer, said)
+        return Reply(answer, text)
 
     def _write(self, frame: bytes) -> None:
         if self._connection is not None and _closed(self._connection):

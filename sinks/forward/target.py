@@ -35,7 +35,7 @@ class Reply(NamedTuple):
     """An answer with its details."""
 
     answer: Answer
-    said: str
+    text: str
     """Description for logs, without secrets."""
     pause_secs: float = 0.0
     """Pause in seconds that the receiver requests."""

@@ -97,20 +97,20 @@ def signed(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
 def reply_of(status: int, retry_after: str, now: float) -> Reply:
     """Return the meaning of a status."""
     try:
-        said = f"answered {status} {HTTPStatus(status).phrase}"
+        text = f"answered {status} {HTTPStatus(status).phrase}"
     except ValueError:
-        said = f"answered {status}"
+        text = f"answered {status}"
     if 200 <= status < 300:
-        return Reply(Answer.DELIVERED, said)
+        return Reply(Answer.DELIVERED, text)
     if status in REFUSED:
-        return Reply(Answer.REFUSED, said)
+        return Reply(Answer.REFUSED, text)
     if status in BUSY:
-        return Reply(Answer.BUSY, said, pause_of(retry_after, now))
+        return Reply(Answer.BUSY, text, pause_of(retry_after, now))
     if status >= 500:
-        return Reply(Answer.FAILED, said, pause_of(retry_after, now))
+        return Reply(Answer.FAILED, text, pause_of(retry_after, now))
     if 300 <= status < 400:
-        return Reply(Answer.MISCONFIGURED, f"{said}; redirects are not followed, set forward.url to where it leads")
-    return Reply(Answer.MISCONFIGURED, f"{said}; check forward.url, the secret and forward.headers_file")
+        return Reply(Answer.MISCONFIGURED, f"{text}; redirects are not followed, set forward.url to where it leads")
+    return Reply(Answer.MISCONFIGURED, f"{text}; check forward.url, the secret and forward.headers_file")
 
 
 def pause_of(retry_after: str, now: float) -> float:

@@ -323,7 +323,7 @@ def run(settings: Settings, make_pipeline: MakePipeline = Pipeline) -> NoReturn:
         if leaving.code:
             if process.crash_reason is not None:
                 blame_disk(process.crash_reason, data_dir)
-            end(Exit.UNEXPECTED, "Faust gave up; what it said is above")
+            end(Exit.UNEXPECTED, "Faust gave up; its error is above")
     os.close(lock)
     end(Exit.DONE, "stopped")
 

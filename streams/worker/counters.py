@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import schemas.metrics as declared
 from common.histogram import Histogram
+from schemas import metrics
 from schemas.topics import TICK_DIALECT
 from streams.pipeline import Message
 
@@ -29,8 +29,8 @@ class WorkerCounters:
     lease_waits: int = 0
     ticks: int = 0
     rebalances: dict[str, int] = field(default_factory=lambda: {"assigned": 0, "revoked": 0})
-    batch_messages: Histogram = field(default_factory=lambda: Histogram(declared.WORKER_BATCH_MESSAGES.buckets))
-    latency_secs: Histogram = field(default_factory=lambda: Histogram(declared.WORKER_LATENCY.buckets))
+    batch_messages: Histogram = field(default_factory=lambda: Histogram(metrics.WORKER_BATCH_MESSAGES.buckets))
+    latency_secs: Histogram = field(default_factory=lambda: Histogram(metrics.WORKER_LATENCY.buckets))
     reject_rate: float = 0.0
     reject_rate_over: bool = False
 

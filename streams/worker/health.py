@@ -34,7 +34,7 @@ def alive(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
 def ready(facts: WorkerFacts, stall_secs_max: float, now: float) -> Verdict:
     """Return ok if the worker is in its group, its state is recovered, Kafka answers, and the worker is alive."""
     if not facts.started:
-        return Verdict(False, "waits for Kafka and its topics; the log says what is missing")
+        return Verdict(False, "waits for Kafka and its topics; the log names what is missing")
     if not facts.joined:
         return Verdict(False, "joins its group")
     if not facts.recovered:

@@ -27,9 +27,10 @@ from collections.abc import Iterator
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-import schemas.metrics as declared
 from common.exporter import Family, one
 from common.kafka import client_config, what_to_do
+from common.throttle import Throttle
+from schemas import metrics
 from schemas.indicator_topic import INDICATOR_MARK, PARTITION, Removed, read
 from schemas.indicators import Indicator
 from schemas.settings import KafkaSettings, Settings
@@ -50,7 +51,7 @@ ASK_SECS_MAX = 2.0
 """Short, as a stop is noticed only between two requests."""
 POLL_SECS = 0.05
 MESSAGES_MAX = 1_000
-SAY_SECS = 10.0
+LOG_SECS = 10.0
 
 
 class FeedError(Exception):
@@ -110,10 +111,10 @@ class IndicatorFeed:
 
     def families(self) -> Iterator[Family]:
         """Yield the feed's metrics as Prometheus families."""
-        yield one(declared.INDICATORS, len(self._indicators))
-        yield one(declared.SUPPRESSIONS, len(self._suppressions))
-        yield one(declared.INDICATORS_UNREADABLE, self.unreadable)
-        yield one(declared.INDICATORS_AGE, self.age_secs)
+        yield one(metrics.INDICATORS, len(self._indicators))
+        yield one(metrics.SUPPRESSIONS, len(self._suppressions))
+        yield one(metrics.INDICATORS_UNREADABLE, self.unreadable)
+        yield one(metrics.INDICATORS_AGE, self.age_secs)
 
     def _follow(self) -> None:
         consumer = Consumer(
@@ -155,7 +156,7 @@ class IndicatorFeed:
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
         elif end < self._next:
             log.warning(
-                "topic was made anew, read from its beginning; what it no longer has is known until a restart",
+                "topic was created again, read from its beginning; what it no longer has is known until a restart",
                 extra={"topic": self._topic, "offset": self._next, "end": end},
             )
             consumer.assign([TopicPartition(self._topic, PARTITION, OFFSET_BEGINNING)])
@@ -179,7 +180,7 @@ class IndicatorFeed:
             self.unreadable += 1
             if self.unreadable.bit_count() == 1:  # the first, second, fourth, eighth …
                 log.warning(
-                    "message left aside, it says nothing that can be used",
+                    "message skipped, its content cannot be used",
                     extra={
                         "topic": self._topic,
                         "offset": offset,
@@ -190,30 +191,29 @@ class IndicatorFeed:
         self._newest_ms = max(self._newest_ms, appended_ms)
         self._next = offset + 1
 
-    def _apply(self, said: Indicator | Suppression | Removed, since_ms: int) -> None:
-        if isinstance(said, Indicator):
-            self._indicators.put(said, since_ms)
-        elif not isinstance(said, Removed):
-            self._suppressions.put(said, since_ms)
-        elif said.mark == INDICATOR_MARK:
-            self._indicators.remove(said.id, since_ms)
+    def _apply(self, change: Indicator | Suppression | Removed, since_ms: int) -> None:
+        if isinstance(change, Indicator):
+            self._indicators.put(change, since_ms)
+        elif not isinstance(change, Removed):
+            self._suppressions.put(change, since_ms)
+        elif change.mark == INDICATOR_MARK:
+            self._indicators.remove(change.id, since_ms)
         else:
-            self._suppressions.remove(said.id, since_ms)
+            self._suppressions.remove(change.id, since_ms)
 
 
 class _Trouble:
-    """The latest error from Kafka, logged at most once per SAY_SECS."""
+    """The latest error from Kafka, logged at most once per LOG_SECS."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._bootstrap, self._topic = kafka.bootstrap, topic
         self._error: KafkaError | None = None
-        self._said_at = float("-inf")
+        self._throttle = Throttle(LOG_SECS)
 
     def note(self, error: KafkaError) -> None:
         """Record an error of a request that will be retried."""
         self._error = error
-        if time.monotonic() - self._said_at >= SAY_SECS:
-            self._said_at = time.monotonic()
+        if self._throttle.due():
             log.warning(
                 "indicators cannot be read at the moment, what is known stays", extra={"error": self.in_words()}
             )

@@ -20,7 +20,7 @@ class OnceInAWhile(logging.Filter):
     def __init__(self, pause_secs: float = PAUSE_SECS) -> None:
         super().__init__()
         self._pause_secs = pause_secs
-        self._said_at: dict[tuple[str, int], float] = {}
+        self._logged_at: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log this record."""
@@ -29,9 +29,9 @@ class OnceInAWhile(logging.Filter):
         # The kind is the place in the code: a closed set, whatever the text is.
         kind = (record.pathname, record.lineno)
         now = time.monotonic()
-        if now - self._said_at.get(kind, float("-inf")) < self._pause_secs:
+        if now - self._logged_at.get(kind, float("-inf")) < self._pause_secs:
             return False
-        self._said_at[kind] = now
+        self._logged_at[kind] = now
         return True
 
 

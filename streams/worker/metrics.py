@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
-import schemas.metrics as declared
 from common.exporter import Family, by_label, family, one, serve, spread
 from common.health import Health
+from schemas import metrics
 from schemas.metrics import Metric
 from schemas.settings import WorkerSettings
 from streams.model.counters import Counters, parts_of
@@ -41,23 +41,23 @@ def serve_pages(
 
 def worker_families(own: WorkerCounters, lag: int, books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
     """Yield all of a worker's metrics as Prometheus families."""
-    yield one(declared.WORKER_MESSAGES, own.messages)
-    yield one(declared.WORKER_BATCHES, own.batches)
-    yield one(declared.WORKER_STALE, own.messages_stale)
-    yield one(declared.WORKER_RESENDS, own.resends)
-    yield one(declared.WORKER_UNDELIVERABLE, own.undeliverable)
-    yield one(declared.WORKER_QUARANTINED, own.quarantined)
-    yield one(declared.WORKER_CHECKPOINT_ENTRIES, own.checkpoint_entries)
-    yield one(declared.WORKER_CHECKPOINT_BYTES, own.checkpoint_bytes)
-    yield one(declared.WORKER_LEASE_WAITS, own.lease_waits)
-    yield one(declared.WORKER_TICKS, own.ticks)
-    yield one(declared.WORKER_LAG, lag)
-    yield by_label(declared.WORKER_REBALANCES, own.rebalances)
-    yield one(declared.REJECT_RATE, own.reject_rate)
-    yield one(declared.REJECT_RATE_OVER, own.reject_rate_over)
-    yield by_label(declared.WORKER_DELIVERED, own.delivered)
-    yield spread(declared.WORKER_BATCH_MESSAGES, {(): own.batch_messages})
-    yield spread(declared.WORKER_LATENCY, {(): own.latency_secs})
+    yield one(metrics.WORKER_MESSAGES, own.messages)
+    yield one(metrics.WORKER_BATCHES, own.batches)
+    yield one(metrics.WORKER_STALE, own.messages_stale)
+    yield one(metrics.WORKER_RESENDS, own.resends)
+    yield one(metrics.WORKER_UNDELIVERABLE, own.undeliverable)
+    yield one(metrics.WORKER_QUARANTINED, own.quarantined)
+    yield one(metrics.WORKER_CHECKPOINT_ENTRIES, own.checkpoint_entries)
+    yield one(metrics.WORKER_CHECKPOINT_BYTES, own.checkpoint_bytes)
+    yield one(metrics.WORKER_LEASE_WAITS, own.lease_waits)
+    yield one(metrics.WORKER_TICKS, own.ticks)
+    yield one(metrics.WORKER_LAG, lag)
+    yield by_label(metrics.WORKER_REBALANCES, own.rebalances)
+    yield one(metrics.REJECT_RATE, own.reject_rate)
+    yield one(metrics.REJECT_RATE_OVER, own.reject_rate_over)
+    yield by_label(metrics.WORKER_DELIVERED, own.delivered)
+    yield spread(metrics.WORKER_BATCH_MESSAGES, {(): own.batch_messages})
+    yield spread(metrics.WORKER_LATENCY, {(): own.latency_secs})
     yield from book_families(books)
 
 
@@ -69,10 +69,10 @@ def book_families(books: Iterable[Mapping[str, int]]) -> Iterator[Family]:
     values: dict[Metric, dict[tuple[str, ...], int]] = {}
     for entry, count in sorted(total.items()):
         name, label = parts_of(entry)
-        metric = declared.BOOK.get(name)
+        metric = metrics.BOOK.get(name)
         if metric is not None and bool(label) == bool(metric.labels):
             values.setdefault(metric, {})[(label,) if label else ()] = count
         else:
-            values.setdefault(declared.BOOK_OTHER, {})[(entry,)] = count
+            values.setdefault(metrics.BOOK_OTHER, {})[(entry,)] = count
     for metric, labelled in values.items():
         yield family(metric, labelled)

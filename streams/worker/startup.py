@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from common.kafka import Door, client_config
+from common.throttle import Throttle
 from schemas.settings import Settings, SettingsError
 from schemas.topics import INDICATORS, STATE_CHANGELOG, TABLE_OF_TOPIC, TELEMETRY, topic_name
 from streams.worker.guards.lease import sweep
@@ -28,7 +29,7 @@ GOOD_ANSWERS = 3
 ROUND_SECS = 0.2
 ASK_SECS_MAX = 0.5
 """Short, as signals are handled only between two requests."""
-SAY_SECS = 5.0
+LOG_SECS = 5.0
 
 
 def own_folder(folder: Path) -> int:
@@ -55,12 +56,11 @@ def wait_for_kafka(settings: Settings) -> int:
     config: dict[str, Any] = {**client_config(settings.kafka), "log_level": 0, "error_cb": door.note}
     admin = AdminClient(config)
     good = 0
-    said_at = float("-inf")
+    throttle = Throttle(LOG_SECS)
     while good < GOOD_ANSWERS:
         partitions, missing = _look(admin, settings)
         good = 0 if missing else good + 1
-        if missing and time.monotonic() - said_at > SAY_SECS:
-            said_at = time.monotonic()
+        if missing and throttle.due():
             admin.poll(0)
             log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, door.words() or missing)
         if good < GOOD_ANSWERS:

@@ -59,4 +59,4 @@ class Ticker:
             self._counters.ticks += 1
         except (KafkaError, ProducerSendError, NotReady) as error:
             # Faust may assign partitions before its producer has started.
-            log.warning("tick not delivered, the next one will tell the time", extra={"error": repr(error)})
+            log.warning("tick not delivered, the next one will carry the time", extra={"error": repr(error)})

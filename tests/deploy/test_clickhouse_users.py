@@ -181,13 +181,14 @@ def test_the_rest_is_refused(filled: Path, user: str) -> None:
 
 
 def test_migrator_looks_after_damaged_parts(filled: Path) -> None:
-    """What `unproxy refill --detach-damaged` asks and does is the migrator's right."""
+    """What `unproxy detach-damaged` asks and does is the migrator's right."""
     table = f"{DATABASE}.Rejects{VERSIONS}"
     statements = (
         f"CHECK TABLE {table}",
         "SELECT name FROM system.parts",
         "SELECT name FROM system.detached_parts",
         f"ALTER TABLE {table} DETACH PARTITION 190001",
+        f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000",
     )
     with engine_as(filled, MIGRATOR) as engine, client_of(engine) as client:
         assert {statement: refused(client, statement) for statement in statements} == dict.fromkeys(statements, 0)

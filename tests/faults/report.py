@@ -23,7 +23,7 @@ def verdict_line(result: Plain) -> str:
             f"  ended: {exits or 'none'}; longest stop {result['stop_secs']} s; caught up after {result['caught_up_secs']} s; "
             f"twice on topics {verdict['published_twice']}, in tables of versions {verdict['stored_twice']}",
             f"  peak MB: {result['peak_mb']}",
-            *(f"  damaged by a full disk, cured by `unproxy refill`: {part}" for part in result["cured"]),
+            *(f"  damaged by a full disk, cured by `unproxy detach-damaged`: {part}" for part in result["cured"]),
             *verdict["details"],
             *filter(None, [result["trouble"]]),
         ]
@@ -53,5 +53,5 @@ def table(results: Sequence[Plain]) -> str:
         f"{good} of {len(results)} runs good; " + ", ".join(f"{name} {count}" for name, count in sums.items()),
     ]
     if cured := [result["cured"] for result in results if result["cured"]]:
-        lines += ["", f"damaged parts cured by `unproxy refill`: {sum(map(len, cured))} in {len(cured)} runs"]
+        lines += ["", f"damaged parts cured by `unproxy detach-damaged`: {sum(map(len, cured))} in {len(cured)} runs"]
     return "\n".join(lines)

@@ -65,7 +65,7 @@ class Result:
     stop_secs: float = 0.0
     """The longest graceful stop."""
     cured: list[str] = field(default_factory=list)
-    """Parts that a full disk under ClickHouse left damaged, and that `unproxy refill` made good before the verdict."""
+    """Parts that a full disk left damaged; they were detached, and their rows written again, before the verdict."""
     secs: float = 0.0
     trouble: str = ""
     """Why there is no verdict on the run, or what else is not as promised."""

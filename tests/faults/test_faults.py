@@ -30,11 +30,11 @@ def test_disturbed_runs_lose_double_and_falsify_nothing(tmp_path: Path) -> None:
 
 
 def test_a_part_damaged_by_a_full_disk_is_cured(tmp_path: Path) -> None:
-    """Sinks wait for rows in a part that cannot be read and reject none; `unproxy refill` brings all of them back."""
+    """Sinks wait for rows in an unreadable part and reject none; it is detached, and its rows are written again."""
     done = harness(tmp_path, "--damage")
 
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    assert "cured by `unproxy refill`: DeviceNetworkEvents_versions " in done.stdout
+    assert "cured by `unproxy detach-damaged`: DeviceNetworkEvents_versions " in done.stdout
 
 
 def test_a_worker_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:

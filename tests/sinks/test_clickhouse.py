@@ -210,7 +210,7 @@ def test_a_damaged_part_is_no_fault_of_the_rows(
     sink.write(TABLE, rows, "a")
     part = damage(config, TABLE, file, keep)
     for _ in range(2):
-        with pytest.raises(SinkRefused, match="run `unproxy refill --since T --detach-damaged`") as refused:
+        with pytest.raises(SinkRefused, match="run `unproxy detach-damaged`") as refused:
             sink.write(TABLE, rows, "a", again=True)
         assert says in str(refused.value)
     with connect(config) as client:

@@ -15,6 +15,7 @@ from common.group_lag import lag
 from schemas.settings import Settings
 from schemas.topics import BLOCK_ALERTS, DEVICE_EVENTS, NETWORK_EVENTS, REJECTS, TABLE_OF_TOPIC, topic_name
 from sinks import consumer as consuming
+from sinks import group_member
 from tests.sinks.memory_sink import MemorySink
 from tests.sinks.sink_world import (
     SinkProcess,
@@ -204,8 +205,8 @@ def test_an_assignment_leaves_nothing_to_ask(
         given.append(start_of(place))
         return given[-1]
 
-    start_of = consuming._start_of
-    monkeypatch.setattr(consuming, "_start_of", begin)
+    start_of = group_member.start_of
+    monkeypatch.setattr(consuming, "start_of", begin)
     with loop_of(kafka_settings_for()) as loop:
         until(lambda: loop.joined)
 

@@ -73,7 +73,8 @@ HARMLESS = {
         producers.sensor.kernel.netlink RECEIVE_BYTES
         producers.sensor.run PAGE_BYTES ROUND_PAGES_MAX
         sinks.clickhouse _CHUNK_BYTES
-        sinks.consumer MESSAGES_MAX BATCHES_WAITING_MAX
+        sinks.group_member MESSAGES_MAX
+        sinks.consumer BATCHES_WAITING_MAX
         sinks.plan ENDS_MAX _DIGITS_MAX
         sinks.presence KEYS_MAX _QUERY_BYTES_MAX
         publisher.batch_bytes_max publisher.batch_age_secs_max publisher.queue_bytes_max
@@ -97,7 +98,8 @@ HARMLESS = {
         producers.sensor.kernel.netlink ANSWER_SECS
         producers.sensor.run LOOK_SECS TAKE_SECS HELD_SECS
         sinks.clickhouse CONNECT_SECS_MAX NAMES_MAX
-        sinks.consumer POLL_SECS PAUSE_AFTER_SECS ACKNOWLEDGED_POLL_SECS PLAN_SECS_FIRST PLAN_SECS_MAX PLANNED_SECS_MAX
+        sinks.group_member POLL_SECS COMMITTED_SECS_FIRST COMMITTED_SECS_MAX
+        sinks.consumer PAUSE_AFTER_SECS ACKNOWLEDGED_POLL_SECS PLANNED_SECS_MAX
         sinks.consumer STOP_SECS_MAX
         sinks.health STANDING_SECS_MAX FAILING_SECS_MAX
         common.group_lag ANSWER_SECS_MAX
@@ -115,10 +117,10 @@ HARMLESS = {
         inputs.http_answer_secs_max
     """,
     "what is logged, shown or exported, not rows": """
-        streams.worker.indicator_feed SAY_SECS
+        streams.worker.indicator_feed LOG_SECS
         streams.worker.guards.reject_guard EXAMPLE_CHARS_MAX
         streams.worker.logs PAUSE_SECS
-        streams.worker.startup SAY_SECS
+        streams.worker.startup LOG_SECS
         producers.sensor.http.observer REPORT_SECS
         producers.sensor.enforce.deny_list REPORTED_MAX _WORDS_MAX
         sinks.clickhouse _DETAIL_CHARS_MAX
@@ -129,8 +131,8 @@ HARMLESS = {
     "forwards alerts that are in BlockAlerts anyway": """
         sinks.forward.cef NAME_BYTES_MAX _CUT_BYTES
         sinks.forward.pending BYTES_MAX REFUSED_IN_A_ROW_MAX
-        sinks.forward.health STANDING_SECS_MAX FAILING_SECS_MAX
-        sinks.forward.loop MESSAGES_MAX POLL_SECS COMMIT_SECS COMMIT_ANSWER_SECS_MAX COMMITTED_SECS_MAX SENDING_SECS_MAX
+        sinks.forward.metrics STANDING_SECS_MAX
+        sinks.forward.loop COMMIT_SECS COMMIT_ANSWER_SECS_MAX SENDING_SECS_MAX
         sinks.forward.loop LEAVING_SECS_MAX
         sinks.forward.sender PAUSE_SECS_FIRST WARN_SECS
         sinks.forward.syslog AGAIN_MAX HOST_CHARS_MAX KIND_CHARS_MAX POLL_SECS

@@ -29,7 +29,7 @@ def test_all_verbs_are_there() -> None:
     """Everything that can be done has a verb."""
     wanted = (
         "up replay produce sensor simulate worker sink forward migrate query timeline coverage event alerts indicators suppress "
-        "rejects refill check topics acls"
+        "rejects detach-damaged check topics acls"
     )
 
     assert sorted(wanted.split()) == VERBS
@@ -124,12 +124,8 @@ def test_a_verb_imports_no_other() -> None:
         ["rejects", "--again"],
         ["rejects", "--dry-run"],
         ["rejects", "--replay", "--data", "/nowhere"],
-        ["refill"],
-        ["refill", "--since", ""],
-        ["refill", "--since", "yesterday"],
-        ["refill", "--since", "2026-11-24", "--until", "2026-11-24"],
-        ["refill", "--since", "2026-11-24", "--table", "Nonsense"],
-        ["refill", "--since", "2026-11-24", "--data", "/nowhere"],
+        ["detach-damaged", "--table", "Nonsense"],
+        ["detach-damaged", "--data", "/nowhere"],
         ["indicators", "add"],
         ["indicators", "add", "co.uk"],
         ["indicators", "import", "/nowhere.csv", "--dry-run"],

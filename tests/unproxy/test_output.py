@@ -34,12 +34,13 @@ WRITES = {
     "log": "telemetry.set_up(service=True); logging.warning(text, extra={'fact': text})",
     "stack": "telemetry.set_up(service=True); logging.exception('x', exc_info=ValueError(text))",
     "error": "raise ValueError(text)",
-    "replay": "tell = replaying.Progress.for_terminal(); tell._said = 0; tell(1, 2); print(text)",
-    "progress": "Progress('', []).say(text, 'yellow')",
+    "replay": "progress = replaying.Progress.for_terminal(); progress._throttle = Throttle(0.0); progress(1, 2); print(text)",
+    "progress": "Progress('', []).print_line(text, 'yellow')",
 }
 PROGRAM = """
 import logging, sys, typer
 from unproxy import telemetry
+from common.throttle import Throttle
 from unproxy.offline import replay as replaying
 from unproxy.output import colored, guard
 from unproxy.local.progress import Progress

@@ -298,11 +298,10 @@ def forward(world: World) -> Iterator[str]:
     yield world.run("forward", "--test")
 
 
-def refill(world: World) -> Iterator[str]:
-    """Rows that ClickHouse refuses."""
-    for form in ("text", "jsonl"):
-        yield world.run("refill", "--since", "2026-01-01", "--format", form, "--detach-damaged")
-    yield world.run("refill", "--since", HOSTILE)
+def detach_damaged(world: World) -> Iterator[str]:
+    """A hostile table name."""
+    yield world.run("detach-damaged")
+    yield world.run("detach-damaged", "--table", HOSTILE)
 
 
 def check(world: World) -> Iterator[str]:
@@ -345,7 +344,7 @@ def up(world: World) -> Iterator[str]:
 VERBS: dict[str, Callable[[World], Iterator[str]]] = {
     "query": query, "timeline": timeline, "coverage": coverage, "event": event, "alerts": alerts, "rejects": rejects,
     "indicators": indicators, "suppress": suppress_, "replay": replay, "produce": produce, "sensor": sensor,
-    "simulate": simulate, "worker": worker, "sink": sink, "forward": forward, "refill": refill, "check": check,
+    "simulate": simulate, "worker": worker, "sink": sink, "forward": forward, "detach-damaged": detach_damaged, "check": check,
     "migrate": migrate_, "topics": topics, "acls": acls, "up": up,
 }  # fmt: skip
 GROUP: Any = typer.main.get_command(app)

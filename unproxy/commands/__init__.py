@@ -24,7 +24,7 @@ MODULES = {
     "indicators": "indicators",
     "suppress": "suppress",
     "rejects": "rejects",
-    "refill": "refill",
+    "detach-damaged": "detach_damaged",
     "produce": "produce",
     "sensor": "sensor",
     "simulate": "simulate",

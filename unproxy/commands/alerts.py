@@ -12,7 +12,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, Kind, Shape, ShapeOption, as_iso, example, span_of, state_of, stop_asked
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 _ID = re.compile(r"[0-9a-f]{24}")
 """How the IDs of indicators look."""
@@ -61,15 +61,15 @@ def alerts(
     """Show alerts, or follow them as they come.
 
     Shows what the table holds; with --follow each change of an alert from now on, until Ctrl-C. Suppressed alerts are
-    shown, and say who suppresses them, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05 for the
+    shown with who suppresses them, until when and why. A time is 2026-11-24T10:05, only the day, or only 10:05 for the
     latest one.
     """
     from unproxy.local.connect import kafka_settings, tables
-    from unproxy.query import alerts as found
+    from unproxy.query.alerts import Wanted, followed, line, stored
     from unproxy.query.devices import never_seen
 
     def write(alert: Mapping[str, Any]) -> None:
-        typer.echo(json.dumps(alert) if shape is Shape.JSONL else found.line(alert))
+        typer.echo(json.dumps(alert) if shape is Shape.JSONL else line(alert))
 
     if from_start and not follow:
         raise Fixable("--from-start goes with --follow")
@@ -77,10 +77,10 @@ def alerts(
     severities = tuple(AtLeast)[tuple(AtLeast).index(severity) :] if severity else ()
     begin, end = span_of("--from", since, "--to", until)
     names = _destination(domain), _indicator(indicator)
-    wanted = found.Wanted(device, kind or "", severities, suppressed, as_iso(begin), as_iso(end), *names)
+    wanted = Wanted(device, kind or "", severities, suppressed, as_iso(begin), as_iso(end), *names)
     if not follow:
         with tables(state, data) as client:
-            rows = found.stored(client, wanted, limit)
+            rows = stored(client, wanted, limit)
             unknown = never_seen(client, device) if device and not rows else ""
         for row in rows:
             write(row)
@@ -90,7 +90,7 @@ def alerts(
     typer.echo("waiting for alerts; Ctrl-C ends", err=True)
     settings = kafka_settings(state, data)
     with stop_asked() as stop:
-        for alert in found.followed(settings, wanted, from_start, say):
+        for alert in followed(settings, wanted, from_start, notify):
             if alert is not None:
                 write(alert)
             if stop.is_set():
@@ -98,7 +98,7 @@ def alerts(
 
 
 def _destination(text: str) -> str:
-    """A name or an address in the spelling that alerts have."""
+    """Return a name or an address in the spelling that alerts have. Raises Fixable."""
     from schemas.address import canonical_ip
     from schemas.indicator_values import Unfit, host_name
     from unproxy.indicators.plain import whole
@@ -117,7 +117,7 @@ def _destination(text: str) -> str:
 
 
 def _indicator(text: str) -> str:
-    """An indicator's value in its one spelling; what is none is an ID."""
+    """Return an indicator's value in its normal form, or its ID unchanged. Raises Fixable."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

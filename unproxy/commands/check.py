@@ -17,24 +17,24 @@ def register(app: typer.Typer) -> None:
 
 def check(
     context: typer.Context,
-    dump: Annotated[bool, typer.Option("--dump", help="Only show the settings in force, as TOML.")] = False,
+    dump: Annotated[bool, typer.Option("--dump", help="Only show the effective settings, as TOML.")] = False,
 ) -> None:
     """Check settings, Kafka, ClickHouse, topics, tables.
 
-    One line a finding, with what to do where something is wrong; then the exit code is 1.
+    Prints one line per finding, with the remedy of a problem; the exit code is 1 if there is one.
     """
     settings = state_of(context).settings
     if dump:
-        from schemas.settings_file import dump as written
+        from schemas import settings_file
 
-        typer.echo(written(settings))
+        typer.echo(settings_file.dump(settings))
         return
-    from unproxy.ops import check as checking
+    from unproxy.ops.check import everything
 
     wrong = 0
-    for finding in checking.everything(settings):
+    for finding in everything(settings):
         typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {printable(finding.what)}")
         wrong += not finding.fine
     if wrong:
-        typer.echo(f"{wrong} of these need a hand", err=True)
+        typer.echo(f"{wrong} of these must be fixed", err=True)
         raise typer.Exit(1)

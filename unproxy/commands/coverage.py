@@ -33,21 +33,21 @@ def coverage(
     connections are counted by cause, each with the sensor or setting that would resolve them.
     """
     from unproxy.local.connect import tables
-    from unproxy.query import coverage as seen
+    from unproxy.query.coverage import MINUTE, as_objects, ask, lines
     from unproxy.query.times import DAY, is_day
 
     begin, end = span_of("FROM", since, "TO", until)
     if begin and not end:
-        end = begin + (DAY if is_day(since) else seen.MINUTE)
+        end = begin + (DAY if is_day(since) else MINUTE)
     with tables(state_of(context), data) as client:
-        found = seen.ask(client, device, begin, end)
+        found = ask(client, device, begin, end)
         known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceCoverage ORDER BY 1 LIMIT 20")
     if found is None:
         names = ", ".join(row["DeviceName"] for row in known) or "none yet"
         typer.echo(printable(f"{device} was never seen; known devices: {names}"), err=True)
     elif shape is Shape.JSONL:
-        for one in seen.as_objects(found):
+        for one in as_objects(found):
             typer.echo(json.dumps(one))
     else:
-        for line in seen.lines(found):
+        for line in lines(found):
             typer.echo(line)

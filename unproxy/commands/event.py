@@ -35,12 +35,12 @@ def event(
     evidence, and how it was decided.
     """
     from unproxy.local.connect import tables
-    from unproxy.query import event as events
+    from unproxy.query.event import find, report
 
     with tables(state_of(context), data) as client:
-        known = events.find(client, identity)
+        known = find(client, identity)
     if shape is Shape.TEXT:
-        for line in events.report(known):
+        for line in report(known):
             typer.echo(printable(line))
         return
     for row in (*known.connection, *known.destinations, *known.verdicts, *known.alerts):

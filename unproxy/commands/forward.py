@@ -19,19 +19,19 @@ def register(app: typer.Typer) -> None:
 def forward(
     context: typer.Context,
     test: Annotated[
-        bool, typer.Option("--test", help="Send one sample alert now, say what the receiver answered, and end.")
+        bool, typer.Option("--test", help="Send one sample alert now, show the answer of the receiver, and end.")
     ] = False,
 ) -> None:
-    """Send alerts on to a webhook or a syslog receiver until told to end.
+    """Send alerts on to a webhook or a syslog receiver until SIGTERM or Ctrl-C.
 
-    Reads block-alerts and nothing else; the section [forward] of the settings says where to. Each target is a process
-    with a consumer group of its own. SIGTERM or Ctrl-C ends it.
+    Reads block-alerts and nothing else; the section [forward] of the settings has the receiver. Each target is a process
+    with a consumer group of its own.
     """
     from unproxy import wiring
 
     if not test:
         raise typer.Exit(wiring.run_forwarder(service_of(context).settings))
-    told = wiring.try_receiver(state_of(context).settings)
-    typer.echo(json.dumps(told))
-    if told["answer"] != "delivered":
-        raise Failed(f"{told['target']}: {told['said']}")
+    result = wiring.try_receiver(state_of(context).settings)
+    typer.echo(json.dumps(result))
+    if result["answer"] != "delivered":
+        raise Failed(f"{result['target']}: {result['reply']}")

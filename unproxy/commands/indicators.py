@@ -14,7 +14,7 @@ import typer
 from unproxy.errors import Failed, Fixable
 from unproxy.indicators.format import Format
 from unproxy.options import DataOption, RawCsvOption, example, state_of, stop_asked
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.indicators import Indicator
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its own verbs."""
     family = typer.Typer(
         name="indicators",
-        help="Say which destinations should be blocked, warned of, noted or allowed.",
+        help="Define which destinations are blocked, warned of, noted or allowed.",
         epilog=example("indicators list"),
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -84,7 +84,7 @@ def add(
 
     meant = whole(value.strip())
     if meant != value.strip():
-        say(f'"{value}" is taken as {meant}')
+        notify(f'"{value}" is taken as {meant}')
     given = Given(
         meant, None, action, exact, port, process, title, severity, category, recommended, expires, tuple(group or ())
     )
@@ -92,7 +92,7 @@ def add(
     if isinstance(made, Refused):
         raise Fixable(made.in_words())
     with board_of(context, data) as board:
-        tell_unknown_groups(board, made.groups)
+        report_unknown_groups(board, made.groups)
         board.put(made)
         board.flush()
     typer.echo(_line(made))
@@ -155,15 +155,15 @@ def import_(
     ] = Format.AUTO,
     action: Annotated[Action, typer.Option(help="For entries that name none.")] = Action.BLOCK,
     exact: Annotated[bool, typer.Option("--exact", help="Domains do not mean the names below them.")] = False,
-    lenient: Annotated[bool, typer.Option("--lenient", help="Refused entries are told, and no failure.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Report refused entries and exit with 0.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be published; needs no Kafka, so all counts as new.")
+        bool, typer.Option("--dry-run", help="Count what would be published; needs no Kafka, so all counts as new.")
     ] = False,
     data: DataOption = None,
 ) -> None:
     """Import indicators from a file.
 
-    Each refused entry is told on stderr with its place and reason; the others are published, those that are there already
+    Each refused entry is reported on stderr with its place and reason; the others are published, those that are there already
     left as they are. Exit code 1 when entries were refused, unless --lenient.
     """
     from schemas.indicator_input import now_micros
@@ -172,11 +172,11 @@ def import_(
 
     entries = read_file(file, form, now=now_micros(), action=action, exact=exact)
     if dry_run:
-        account = carry(entries, None, say)
+        account = carry(entries, None, notify)
     else:
         with board_of(context, data) as board:
-            account = carry(entries, board, say)
-            tell_unknown_groups(board, account.groups)
+            account = carry(entries, board, notify)
+            report_unknown_groups(board, account.groups)
     for line in account.in_words(dry_run):
         typer.echo(line, err=True)
     if account.refused and not lenient:
@@ -187,13 +187,13 @@ def import_(
 
 @contextmanager
 def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
-    """The topic of the Kafka that is meant; Ctrl-C ends what is done with it."""
+    """Yield the indicators topic of the selected Kafka; Ctrl-C stops the work with it."""
     from unproxy.indicators.topic import Board
     from unproxy.local.connect import kafka_settings
     from unproxy.timeouts import Stopped
 
     board = Board(kafka_settings(state_of(context), data))
-    with stop_asked() as board.patience.stop:
+    with stop_asked() as board.wait.stop:
         try:
             yield board
         except Stopped:
@@ -201,16 +201,18 @@ def board_of(context: typer.Context, data: Path | None) -> Iterator[Board]:
             raise typer.Abort from None
 
 
-def tell_unknown_groups(board: Board, groups: Iterable[str]) -> None:
-    """Say of groups that our settings do not have that nothing is in them; a worker's settings may have them."""
+def report_unknown_groups(board: Board, groups: Iterable[str]) -> None:
+    """Report groups that these settings lack; a worker's settings may have them."""
     known = {entry.partition("=")[0].strip() for entry in board.settings.protection.groups}
     for group in sorted(set(groups) - known):
         there = f"there {'is' if len(known) == 1 else 'are'} {', '.join(sorted(known))}" if known else "there is none"
-        say(f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it")
+        notify(
+            f"no group {group} in protection.groups ({there}); it fits no device until the workers' settings have it"
+        )
 
 
 def of_name(known: Sequence[Indicator], name: str) -> list[Indicator]:
-    """Those with this ID, or with this value in whatever spelling."""
+    """Return the indicators with this ID, or with this value in any spelling."""
     from schemas.indicator_values import Unfit, normal
     from unproxy.indicators.plain import whole
 

@@ -27,11 +27,11 @@ def topics(
 
     Shows name, partitions and settings of each topic as it should be; `unproxy check` compares them with the cluster.
     """
-    from schemas.topics import topics as declared
+    import schemas.topics
 
     settings = state_of(context).settings
     if not create:
-        for topic in declared(settings):
+        for topic in schemas.topics.topics(settings):
             typer.echo(f"{topic.name}  {topic.partitions} partitions  {topic.about}")
             for key, value in topic.config.items():
                 typer.echo(f"    {key}={value}")

@@ -12,35 +12,34 @@ from unproxy.options import example, state_of
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=example("--config .unproxy/settings.toml migrate --dry-run"))(migrate)
+    app.command("migrate", epilog=example("--config .unproxy/settings.toml migrate --dry-run"))(migrate_)
 
 
-def migrate(
+def migrate_(
     context: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    lost: Annotated[
-        bool, typer.Option("--lost", help="Make tables that were lost anew, empty; `unproxy refill` then fills them.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done and change nothing.")] = False,
+    lost: Annotated[bool, typer.Option("--lost", help="Create tables that were lost, empty.")] = False,
 ) -> None:
     """Create the tables in ClickHouse or update them.
 
-    A view that is missing or lacks a column is made again. A table that is missing had rows: it is made again, empty, only
-    with --lost.
+    A view that is missing or lacks a column is created again. A table that is missing had rows: it is created again,
+    empty, only with --lost. An offset reset of the sink's consumer group then brings back the rows that Kafka still has.
     """
-    from unproxy import wiring
+    from sinks.migrate import broken_views, lost_tables, pending, recreate_tables
+    from unproxy.wiring import migrate, on_tables
 
     settings = state_of(context).settings
-    missing = wiring.lost_tables(settings)
+    missing = on_tables(settings, lost_tables)
     if missing and not lost:
         raise Fixable(
-            f"tables {', '.join(missing)}: are lost with their rows; restore them, or run `unproxy migrate --lost` to make "
-            "them anew, empty, and `unproxy refill` for what Kafka still has"
+            f"tables {', '.join(missing)}: are lost with their rows; restore them, or run `unproxy migrate --lost` to create "
+            "them empty, and reset the offsets of the sink's consumer group for the rows that Kafka still has"
         )
     if dry_run:
-        names = [*wiring.pending_migrations(settings), *(f"view {name}" for name in wiring.broken_views(settings))]
+        names = [*on_tables(settings, pending), *(f"view {name}" for name in on_tables(settings, broken_views))]
     else:
-        wiring.make_lost_tables(settings)
-        names = wiring.migrate(settings)
+        on_tables(settings, recreate_tables)
+        names = migrate(settings)
     names = [*(f"table {name}" for name in missing), *names]
     for name in names:
         typer.echo(name)

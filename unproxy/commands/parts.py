@@ -1,4 +1,4 @@
-"""`unproxy worker` and `unproxy sink`: the parts of a fleet that run until they are told to end."""
+"""`unproxy worker` and `unproxy sink`: the services that run until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(context: typer.Context) -> None:
-    """Run one Faust worker until it is told to end.
+    """Run one Faust worker until SIGTERM or Ctrl-C.
 
     Lines from Kafka in, rows and alerts to Kafka out. SIGTERM or Ctrl-C ends it; start any number of them.
     """
@@ -25,7 +25,7 @@ def worker(context: typer.Context) -> None:
 
 
 def sink(context: typer.Context) -> None:
-    """Run one sink until it is told to end.
+    """Run one sink until SIGTERM or Ctrl-C.
 
     Rows from Kafka into ClickHouse. SIGTERM or Ctrl-C ends it; start any number of them.
     """

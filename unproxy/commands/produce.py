@@ -13,7 +13,7 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="DIALECT:PATH",
-        help="Recorded files, gzipped or not, with their dialect; auto tells it line by line. In place of a path: "
+        help="Recorded files, gzipped or not, with their dialect; auto detects it line by line. In place of a path: "
         "kafka://HOST:PORT/TOPIC, https://HOST:PORT/ or http://HOST:PORT/.",
     ),
 ]
@@ -28,7 +28,7 @@ def produce(
     context: typer.Context,
     files: Sources,
     follow: Annotated[bool, typer.Option("--follow", help="Go on reading as the files grow, until Ctrl-C.")] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device where lines do not tell.")] = "",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the device of lines that name none.")] = "",
     speed: Annotated[
         float, typer.Option(metavar="X", min=0, help="Times the recorded pace; 0 is as fast as it goes.")
     ] = 0.0,

@@ -24,7 +24,7 @@ def query(
     data: DataOption = None,
     output: Annotated[Format, typer.Option("--format", help="How to write the answer.")] = Format.TABLE,
     raw_csv: RawCsvOption = False,
-    kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
+    is_kql: Annotated[bool, typer.Option("--kql", help="TEXT is KQL (ClickHouse's Kusto dialect), not SQL.")] = False,
 ) -> None:
     """Ask the tables in SQL or KQL; changes nothing.
 
@@ -32,16 +32,14 @@ def query(
     runs.
     """
     from unproxy.local.connect import tables
-    from unproxy.query import answer
-    from unproxy.query import kql as kusto
-    from unproxy.query.formats import screen_width
+    from unproxy.query import answer, formats, kql
 
     state = state_of(context)
     question = typer.get_text_stream("stdin").read() if text == "-" else text
     if not question.strip():
         raise Fixable("the question is empty; write it in SQL, or in KQL with --kql")
     with tables(state, data) as client:
-        if kql:
-            answer.show(client, kusto.translate(question), kusto.SETTINGS, output, screen_width(), raw_csv=raw_csv)
+        if is_kql:
+            answer.show(client, kql.translate(question), kql.SETTINGS, output, formats.screen_width(), raw_csv=raw_csv)
         else:
-            answer.show(client, question, {}, output, screen_width(), raw_csv=raw_csv)
+            answer.show(client, question, {}, output, formats.screen_width(), raw_csv=raw_csv)

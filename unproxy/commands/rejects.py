@@ -9,7 +9,7 @@ import typer
 
 from unproxy.errors import Fixable
 from unproxy.options import DataOption, Shape, ShapeOption, example, state_of, stop_asked, utc_time
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -33,7 +33,7 @@ def rejects(
         bool, typer.Option("--replay", help="Publish them to be read again, each once; for after a fix.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --replay: say what would be replayed, and do nothing.")
+        bool, typer.Option("--dry-run", help="With --replay: count what would be replayed and change nothing.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="With --replay: also what was replayed before.")] = False,
     shape: ShapeOption = Shape.TEXT,
@@ -46,7 +46,7 @@ def rejects(
     """
     from schemas.events import Reason
     from unproxy.local.connect import kafka_settings, tables
-    from unproxy.query import rejects as found
+    from unproxy.query.rejects import Selection, kinds, lines, stored
 
     if reason and reason not in set(Reason):
         raise typer.BadParameter(f'"{reason}" is none of {", ".join(Reason)}', param_hint="--reason")
@@ -58,10 +58,10 @@ def rejects(
         _replay(kafka_settings(state, data), _wanted(reason, dialect, device, begin), again, dry_run, shape)
         return
     with tables(state, data) as client:
-        rows = found.stored(client, found.Wanted(reason, dialect, device, begin, limit))
-        there = found.kinds(client) if not rows else ""
+        rows = stored(client, Selection(reason, dialect, device, begin, limit))
+        there = kinds(client) if not rows else ""
     for row in rows:
-        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(found.lines(row)))
+        typer.echo(json.dumps(row) if shape is Shape.JSONL else "\n".join(lines(row)))
     if not rows:
         typer.echo(f"no such rejects; {there}" if there else "no rejects at all", err=True)
 
@@ -78,12 +78,12 @@ def _replay(settings: Settings, wanted: Wanted, again: bool, dry_run: bool, shap
     from unproxy.timeouts import Stopped
 
     # Ctrl-C ends the questions asked here at once; later on librdkafka must not meet it.
-    run = Replay(settings, wanted, again=again, dry_run=dry_run, say=say)
+    run = Replay(settings, wanted, again=again, dry_run=dry_run, notify=notify)
     with stop_asked() as stop:
         try:
             account = run.until(stop)
         except Stopped:
-            say(f"stopped; {run.account.replayed:,} were replayed")
+            notify(f"stopped; {run.account.replayed:,} were replayed")
             raise KeyboardInterrupt from None
     _tell(account, dry_run, shape)
     if not account.replayed:

@@ -11,7 +11,7 @@ import typer
 
 from unproxy.errors import Damaged, Failed, Fixable
 from unproxy.options import SAMPLE, Shape, example, state_of
-from unproxy.output import printable, say
+from unproxy.output import notify, printable
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect; auto tells it line by line."
+        metavar="DIALECT:PATH", help="Recorded files, gzipped or not, with their dialect; auto detects it line by line."
     ),
 ]
 
@@ -69,27 +69,27 @@ def replay(
 
     With --indicators the alerts go to stdout, one a line, in the end: those that an indicator stands on. With --against
     only the difference: + would be new, - would be gone, ~ has another kind, severity, count or indicator. The files
-    may be anything that `unproxy indicators import` reads; refused entries are told on stderr and left out. For example:
+    may be anything that `unproxy indicators import` reads; refused entries are reported on stderr and left out. For example:
 
     \b
       unproxy replay 'suricata:history/*.json.gz' --indicators new.csv --against old.csv
     """
-    from unproxy.offline import replay as replaying
+    from unproxy.offline.replay import Outputs, apart, run
 
     if indicators is None and (against is not None or whole):
-        raise Fixable("--against and --all say more of --indicators; name a file of indicators there")
+        raise Fixable("--against and --all need --indicators; name a file of indicators there")
     if indicators is not None and out == "-":
         raise Fixable("--out -: alerts go to stdout with --indicators; name a file for the rows")
     settings = state_of(context).settings
-    replaying.apart(files, [Path(out) if out and out != "-" else None, alerts, events, rejects, summary])
+    apart(files, [Path(out) if out and out != "-" else None, alerts, events, rejects, summary])
     judges = [_judge(settings, path) for path in (indicators, against) if path is not None]
-    with replaying.Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
-        done = replaying.replay(settings, files, outputs, judges)
+    with Outputs.opened(out or ("" if judges else "-"), alerts, events, rejects) as outputs:
+        done = run(settings, files, outputs, judges)
     typer.echo("\n".join(done.in_words()), err=True)
     if summary:
         done.write(summary)
     if judges:
-        _tell(judges, shape, whole)
+        _write_alerts(judges, shape, whole)
     if done.damage:
         raise Damaged(done.damage)
     if problem := done.nothing_read():
@@ -100,19 +100,19 @@ def replay(
 
 
 def _judge(settings: Settings, file: Path) -> Judge:
-    """A pipeline with the indicators of a file; what was refused of them is told."""
+    """Return a pipeline with the indicators of a file; report the refused entries."""
     from unproxy import wiring
     from unproxy.indicators.reading import load_file
     from unproxy.offline.backtest import Judge
 
     listed, refused = load_file(file)
     for entry in refused:
-        say(entry.refusal())
+        notify(entry.refusal())
     typer.echo(printable(f"{file}: indicators taken: {len(listed):,}, entries refused: {len(refused):,}"), err=True)
     return Judge(wiring.pipeline(settings, listed))
 
 
-def _tell(judges: Sequence[Judge], shape: Shape, whole: bool) -> None:
+def _write_alerts(judges: Sequence[Judge], shape: Shape, whole: bool) -> None:
     new, *old = judges
     for line in _differences(new, old[0], shape, whole) if old else _alerts(new, shape, whole):
         typer.echo(line)
@@ -139,5 +139,5 @@ def _differences(new: Judge, old: Judge, shape: Shape, whole: bool) -> Iterator[
         if whole or one.fate is not Fate.SAME:
             yield difference_json(one).decode() if shape is Shape.JSONL else difference_line(one)
     count = Counter(one.fate for one in found)
-    told = ", ".join(f"{count[fate]:,} {fate}" for fate in Fate)
-    typer.echo(f"alerts: {told}", err=True)
+    counts = ", ".join(f"{count[fate]:,} {fate}" for fate in Fate)
+    typer.echo(f"alerts: {counts}", err=True)

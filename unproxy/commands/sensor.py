@@ -20,7 +20,7 @@ class Mode(StrEnum):
 
 
 class Urls(StrEnum):
-    """How much of a URL is told."""
+    """How much of a URL is reported."""
 
     FULL = "full"
     PATH = "path"
@@ -44,13 +44,13 @@ def sensor(
     command_lines: Annotated[
         bool,
         typer.Option(
-            "--command-lines/--no-command-lines", help="Tell processes' command lines, which may hold secrets."
+            "--command-lines/--no-command-lines", help="Report processes' command lines, which may hold secrets."
         ),
     ] = True,
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="off: no packets are read; audit: what clients ask the proxies for is told; block: what is listed does "
+            help="off: no packets are read; audit: what clients ask the proxies for is reported; block: what is listed does "
             "not get through. Without it sensor.mode, else audit if proxies are known or learnt."
         ),
     ] = None,
@@ -65,14 +65,14 @@ def sensor(
         bool | None,
         typer.Option(
             "--learn/--no-learn",
-            help="Listen to whoever is asked as a proxy, too; without it sensor.learn_proxies, else where a mode is asked for "
+            help="Also listen to addresses that are used as a proxy; without it sensor.learn_proxies, else where a mode is set "
             "and no proxy is named.",
         ),
     ] = None,
     urls: Annotated[
         Urls | None,
         typer.Option(
-            help="How much of a URL is told: all, without its query, or only scheme and host; else sensor.urls."
+            help="How much of a URL is reported: all, without its query, or only scheme and host; else sensor.urls."
         ),
     ] = None,
     listed: Annotated[
@@ -83,7 +83,7 @@ def sensor(
     ] = None,
     mode_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file with the mode in it, heeded when it changes; goes before --mode."),
+        typer.Option(metavar="FILE", help="A file with the mode in it, applied when it changes; goes before --mode."),
     ] = None,
     tracefs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
@@ -91,9 +91,9 @@ def sensor(
 ) -> None:
     """Watch this machine's outgoing TCP connections, each with its process, until Ctrl-C.
 
-    Linux only, as root, with tracefs. The kernel's tracepoint sock:inet_sock_set_state tells of each connection; /proc of
+    Linux only, as root, with tracefs. The kernel's tracepoint sock:inet_sock_set_state reports each connection; /proc of
     its process; packets to the proxies of what was asked for. Lines are of the dialects sockets and sensor. What the
-    kernel's buffers had no room for is counted and told.
+    kernel's buffers had no room for is counted and reported.
     """
     from unproxy import wiring
 

@@ -50,7 +50,7 @@ def simulate(
     The same options make the same lines and the same truth, byte for byte, wherever they go. Ctrl-C ends it early. What
     was in the world goes to stderr.
     """
-    from unproxy.offline import simulate as simulating
+    from unproxy.offline.simulate import to_folder, to_kafka, world_of
 
     for option, number in (("--rate", rate), ("--duration", duration)):
         if number <= 0:
@@ -65,15 +65,15 @@ def simulate(
         "flow_timeout_secs": flow_timeout,
     }
     began = _time(start) if start else None if out else datetime.now(UTC)
-    world = simulating.world_of(**values, **({"start": began} if began else {}))
+    world = world_of(**values, **({"start": began} if began else {}))
     if out and truth:
         raise Fixable(f"--truth is for Kafka; with --out the truth is in {out}/truth.jsonl")
     with stop_asked() as stop:
         if out:
-            said = simulating.to_folder(world, out, stop)
+            lines = to_folder(world, out, stop)
         else:
-            said = simulating.to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
-    typer.echo("\n".join(map(printable, said)), err=True)
+            lines = to_kafka(state.settings, world, stop, speed=speed, processes=processes, truth=truth)
+    typer.echo("\n".join(map(printable, lines)), err=True)
     if out:
         replay = f"replay 'suricata:{out}/*.eve.json' 'sockets:{out}/*.sockets.jsonl' --out rows.jsonl"
         typer.echo("\n".join(["", *example(printable(replay)).splitlines()[1:]]), err=True)

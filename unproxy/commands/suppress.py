@@ -1,4 +1,4 @@
-"""`unproxy suppress`: alerts that need not be seen for a while, with who says so and why."""
+"""`unproxy suppress`: alerts that need not be seen for a while, with who suppresses them and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.indicators import board_of, of_name, tell_unknown_groups
+from unproxy.commands.indicators import board_of, of_name
 from unproxy.errors import Failed, Fixable
 from unproxy.options import DataOption, Kind, Shape, ShapeOption, example
 from unproxy.output import printable
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its own verbs."""
     family = typer.Typer(
         name="suppress",
-        help="Say which alerts need not be seen for a while, and why.",
+        help="Suppress alerts that need not be seen for a while, with the reason.",
         epilog=example("suppress list"),
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -38,7 +38,7 @@ def add(
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stands on every alert that is hidden.")],
     until: Annotated[str, typer.Option(metavar="T", help="Until this time (UTC), or 30d, 12h from now.")],
     who: Annotated[
-        str, typer.Option(metavar="NAME", help="Who says so; without it the name you are logged in by.")
+        str, typer.Option(metavar="NAME", help="Who suppresses; without it the name you are logged in by.")
     ] = "",
     kind: Annotated[Kind | None, typer.Option(help="Only alerts of this kind.")] = None,
     device: Annotated[
@@ -73,7 +73,7 @@ def add(
         raise Fixable(f"--{error}") from None
     with board_of(context, data) as board:
         if draft.device.startswith(GROUP_MARK):
-            tell_unknown_groups(board, [draft.device[len(GROUP_MARK) :]])
+            report_unknown_groups(board, [draft.device[len(GROUP_MARK) :]])
         wanted = _indicator_id(board, indicator)
         made = suppression_of(draft.who, draft.why, end, draft.kind, draft.device, draft.domain, wanted)
         board.put(made)
@@ -110,7 +110,7 @@ def remove(
 
 
 def _indicator_id(board: Board, name: str) -> str:
-    """The ID of the one that is meant."""
+    """Return the ID of the named indicator. Raises Fixable."""
     if not name:
         return ""
     found = of_name(board.indicators(), name)
@@ -124,7 +124,7 @@ def _indicator_id(board: Board, name: str) -> str:
 
 
 def _object(one: Suppression) -> str:
-    """For programs, with the time as all their outputs have it."""
+    """Return a suppression as an object for JSON, with ISO 8601 times."""
     import msgspec
 
     from schemas.clock import iso_micros
@@ -136,5 +136,5 @@ def _line(one: Suppression) -> str:
     from schemas.clock import iso_micros
 
     what = (("kind", one.kind), ("device", one.device), ("domain", one.domain), ("indicator", one.indicator))
-    said = "  ".join(f"{name}={value}" for name, value in what if value)
-    return printable(f"{one.id}  until {iso_micros(one.until)[:19]}Z  {said}  {one.who}: {one.why}")
+    fields = "  ".join(f"{name}={value}" for name, value in what if value)
+    return printable(f"{one.id}  until {iso_micros(one.until)[:19]}Z  {fields}  {one.who}: {one.why}")

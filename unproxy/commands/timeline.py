@@ -34,15 +34,15 @@ def timeline(
     day, or only 10:05 for the latest one.
     """
     from unproxy.local.connect import tables
-    from unproxy.query import timeline as lines
+    from unproxy.query.timeline import Wanted, as_object, entries, line, question
 
     begin, end = span_of("--from", since, "--to", until)
-    wanted = lines.Wanted(device, as_iso(begin), as_iso(end), process, text, limit)
+    wanted = Wanted(device, as_iso(begin), as_iso(end), process, text, limit)
     with tables(state_of(context), data) as client:
-        found = lines.entries(client.rows(*lines.question(wanted)))
+        found = entries(client.rows(*question(wanted)))
         known = [] if found else client.rows("SELECT DISTINCT DeviceName FROM DeviceNetworkEvents ORDER BY 1 LIMIT 20")
     for entry in found[:limit]:
-        typer.echo(json.dumps(lines.as_object(entry)) if shape is Shape.JSONL else lines.line(entry))
+        typer.echo(json.dumps(as_object(entry)) if shape is Shape.JSONL else line(entry))
     if len(found) > limit:
         typer.echo(f"the first {limit} connections; --limit and --from show more", err=True)
     if not found:

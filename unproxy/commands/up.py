@@ -21,7 +21,7 @@ def up(
         list[str] | None,
         typer.Argument(
             metavar="DIALECT:PATH",
-            help="Files to play, auto for a dialect tells it line by line; without any the sample that comes along.",
+            help="Files to play, auto for a dialect detects it line by line; without any the sample that comes along.",
         ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all data; kept between runs.")] = DATA_FOLDER,

@@ -1,4 +1,4 @@
-"""Rows of a CSV file by the names in its first line, whatever separates them; a row that cannot be read is told as such."""
+"""Rows of a CSV file by the names in its first line, whatever separates them; an unreadable row is yielded as such."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Row = Mapping[str, str]
 
 
 def names_in(line: str) -> list[str]:
-    """The columns that a first line names, in small letters without blanks and underscores; separated by what gives most."""
+    """Return the columns of a first line, in lower case without blanks and underscores; the separator that gives most is used."""
     found = (_names(line, separator) for separator in SEPARATORS)
     return max(found, key=len)
 
 
 def rows(lines: Iterable[str]) -> Iterator[tuple[str, Row | Refused]]:
-    """Each row with where it stands, its cells by the names of the columns."""
+    """Yield each row with its place and its cells by column."""
     source = iter(lines)
     first = next(source, "")
     separator = max(SEPARATORS, key=lambda one: len(_names(first, one)))

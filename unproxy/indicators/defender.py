@@ -40,7 +40,7 @@ _ACTIONS = {
 
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """All entries of a file."""
+    """Yield the entries of a file."""
     for where, row in rows(lines):
         yield Entry(where, row if isinstance(row, Refused) else _said(row))
 
@@ -71,7 +71,7 @@ def _said(row: Row) -> Given | Refused:
 
 
 def lines_of(indicators: Iterable[Indicator], *, raw: bool = False) -> Iterator[str]:
-    """A CSV file that this module, or Defender, reads; its lines without their ends.
+    """Yield the lines, without their ends, of a CSV file that this module and Defender read.
 
     Text that a spreadsheet would run gets an apostrophe in front, which an import takes away again; not with `raw`.
     """

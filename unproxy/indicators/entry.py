@@ -1,4 +1,4 @@
-"""One entry of a file of indicators: where it stands, and what it says or why it says nothing to us."""
+"""One entry of a file of indicators: its place, and its content or the reason of its refusal."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class Entry(NamedTuple):
 
     where: str
     """Line of a text, path in JSON."""
-    said: Given | Refused
+    content: Given | Refused
 
 
 def as_list(text: str) -> tuple[str, ...]:
-    """What is written with commas."""
+    """Split a text at its commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def as_text(value: object) -> str:
-    """A value of a foreign file as text; "" for none."""
+    """Return a value of a foreign file as text; "" for None."""
     return "" if value is None else str(value).strip()
 
 
 def as_bool(value: object) -> bool:
-    """True, 1, "1", "true" and "yes"."""
+    """Return whether a value of a foreign file is True, 1, "1", "true" or "yes"."""
     return as_text(value).lower() in ("1", "true", "yes")

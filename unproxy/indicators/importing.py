@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from common.throttle import Throttle
 from schemas.indicator_input import Refused
 from schemas.indicator_topic import key_of, value_of
 from schemas.indicator_values import Why
 from unproxy.indicators.reading import Found
 from unproxy.indicators.topic import Board
-
-SAY_SECS = 2.0
-
-Say = Callable[[str], None]
+from unproxy.output import NOTIFY_SECS
 
 
 @dataclass(slots=True)
@@ -32,29 +29,29 @@ class Account:
     """Device groups that they name."""
 
     def in_words(self, dry_run: bool) -> Iterator[str]:
-        """For people, a line each."""
+        """Yield the account as lines of text."""
         done = "to publish" if dry_run else "published, acknowledged"
         yield f"{counted(self.read)}: {self.published:,} {done}, {self.there:,} there already, {self.refused.total():,} refused"
         yield from (f"{count:>12,} refused: {why}" for why, count in self.refused.most_common())
 
 
 def counted(entries: int) -> str:
-    """So many entries, in words."""
+    """Return a number of entries in words."""
     return f"{entries:,} {'entry' if entries == 1 else 'entries'}"
 
 
-def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
-    """Publish what is new; without a board only say what would be. Raises Fixable, KafkaAway, Failed, Stopped."""
+def carry(entries: Iterable[Found], board: Board | None, notify: Callable[[str], None]) -> Account:
+    """Publish new entries; without a board only count them. Raises Fixable, KafkaAway, Failed, Stopped."""
     account = Account()
     known = board.latest(hash) if board is not None else {}
-    said_at = time.monotonic()
+    throttle = Throttle(NOTIFY_SECS, at_once=False)
     for found in entries:
         if board is not None:
-            board.patience.check_stop()
+            board.wait.check_stop()
         account.read += 1
         if isinstance(found.what, Refused):
             account.refused[found.what.why] += 1
-            say(found.refusal())
+            notify(found.refusal())
         else:
             account.groups.update(found.what.groups)
             key, digest = key_of(found.what), hash(value_of(found.what))
@@ -65,9 +62,8 @@ def carry(entries: Iterable[Found], board: Board | None, say: Say) -> Account:
                 account.published += 1
                 if board is not None:
                     board.put(found.what)
-        if time.monotonic() - said_at >= SAY_SECS:
-            said_at = time.monotonic()
-            say(f"{counted(account.read)} read, {account.refused.total():,} refused")
+        if throttle.due():
+            notify(f"{counted(account.read)} read, {account.refused.total():,} refused")
     if board is not None:
         board.flush()
     return account

@@ -52,7 +52,7 @@ class Wrapped(msgspec.Struct):
 
 
 def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
-    """All entries of a JSON file."""
+    """Yield the entries of a JSON file."""
     if isinstance(found, list):
         for number, one in enumerate(found):
             yield from entries(one, f"{where}[{number}]")
@@ -65,14 +65,15 @@ def entries(found: Wrapped | list[Wrapped], where: str = "") -> Iterator[Entry]:
 
 
 def csv_entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """All entries of a CSV file."""
+    """Yield the entries of a CSV file."""
     for where, row in rows(lines):
         if isinstance(row, Refused):
             yield Entry(where, row)
             continue
         attribute = {**row, "to_ids": row.get("toids")}
         yield from (
-            Entry(where, said) for said in _said(attribute, row.get("eventinfo", ""), row.get("eventthreatlevelid", ""))
+            Entry(where, content)
+            for content in _contents(attribute, row.get("eventinfo", ""), row.get("eventthreatlevelid", ""))
         )
 
 
@@ -87,11 +88,11 @@ def _of_event(event: _Attributes, where: str) -> Iterator[Entry]:
         own = attribute.get("Event") or {}
         if isinstance(own, dict):
             title, level = as_text(own.get("info")) or title, as_text(own.get("threat_level_id")) or level
-        yield from (Entry(name, said) for said in _said(attribute, title, level))
+        yield from (Entry(name, content) for content in _contents(attribute, title, level))
 
 
 def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.Raw]]:
-    """The event's own, then those of its objects."""
+    """Yield the attributes of an event, then those of its objects."""
     place = f"{where}." if where else ""
     for number, raw in enumerate(event.Attribute):
         yield f"{place}Attribute[{number}]", raw
@@ -105,7 +106,7 @@ def _attributes(event: _Attributes, where: str) -> Iterator[tuple[str, msgspec.R
             yield from _attributes(inner, f"{place}Object[{number}]")
 
 
-def _said(attribute: Attribute, title: str, level: str) -> Iterator[Given | Refused]:
+def _contents(attribute: Attribute, title: str, level: str) -> Iterator[Given | Refused]:
     kind, value = as_text(attribute.get("type")), as_text(attribute.get("value"))
     refused = _why_not(kind, attribute)
     if refused is not None:

@@ -1,4 +1,4 @@
-"""Plain lists: one entry a line, `#` comments; a hosts file says `0.0.0.0 NAME`; defanged entries are made whole.
+"""Plain lists: one entry a line, `#` comments; a hosts file has `0.0.0.0 NAME`; defanged entries are made whole.
 
 A name of a hosts file is that name only, as it is there; elsewhere names below it match, too.
 """
@@ -14,7 +14,7 @@ from schemas.indicators import IndicatorType
 from unproxy.indicators.entry import Entry
 
 SINKS = ("0.0.0.0", "127.0.0.1", "127.0.1.1", "::", "::1")
-"""Where hosts files send what nobody should reach."""
+"""Addresses to which hosts files map blocked names."""
 OWN_NAMES = {
     "localhost", "localhost.localdomain", "local", "broadcasthost",
     "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts",
@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"^(?:hxxp|h\*\*p|meow)(s?)(?=://)", re.IGNORECASE)
 
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """All entries of a file."""
+    """Yield the entries of a file."""
     for number, line in enumerate(lines, 1):
         where = f"line {number}"
         words = _COMMENT.sub("", line).split()
@@ -41,7 +41,7 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
 
 
 def whole(text: str) -> str:
-    """An entry that was defanged so that nobody clicks on it, as it was."""
+    """Undo the defanging of an entry, which prevents clicks on it."""
     text = _COLON.sub(lambda found: found.group()[1:-1], _DOT.sub(".", text))
     return _SCHEME.sub(r"http\1", text)
 

@@ -41,7 +41,7 @@ class Found(NamedTuple):
     what: Indicator | Refused
 
     def refusal(self) -> str:
-        """Place, value and reason, of what was refused."""
+        """Return place, value and reason of a refused entry."""
         assert isinstance(self.what, Refused)
         return f"{self.where}: {self.what.in_words()}"
 
@@ -54,7 +54,7 @@ _TEXTS: dict[Format, Callable[[Iterable[str]], Iterator[Entry]]] = {
 
 
 def load_file(path: Path, form: Format = Format.AUTO) -> tuple[IndicatorSet, list[Found]]:
-    """The indicators of a file, in force at all times until they expire, and what was refused.
+    """Return the indicators of a file, valid at all times until they expire, and the refused entries.
 
     What has expired by now is kept: it may have been in force when the events were. An expiry that counts from now, such as
     30d, does so from this moment. Raises Fixable.
@@ -78,17 +78,17 @@ def read_file(
     exact: bool = False,
     expired: bool = False,
 ) -> Iterator[Found]:
-    """Each entry of a file, normalised or refused. `action` is for those that name none. Raises Fixable.
+    """Yield each entry of a file, normalised or refused. `action` applies to entries that name none. Raises Fixable.
 
-    What has expired by now is refused, unless `expired` says that it is wanted as well.
+    What has expired by now is refused, unless `expired` is set.
     """
     for entry in _entries(path, form):
-        said = entry.said
-        if isinstance(said, Given):
-            given = said._replace(exact=True) if exact and said.kind in (None, IndicatorType.DOMAIN) else said
+        content = entry.content
+        if isinstance(content, Given):
+            given = content._replace(exact=True) if exact and content.kind in (None, IndicatorType.DOMAIN) else content
             yield Found(f"{path}: {entry.where}", indicator_of(given, now, action, expired=expired))
         else:
-            yield Found(f"{path}: {entry.where}", said)
+            yield Found(f"{path}: {entry.where}", content)
 
 
 def _entries(path: Path, form: Format) -> Iterator[Entry]:
@@ -116,7 +116,7 @@ def _read(path: Path, content: BufferedReader | gzip.GzipFile, form: Format) -> 
 
 
 def recognise(beginning: str) -> Format:
-    """The format of a file that begins so; of JSON the two are told apart when it is read."""
+    """Return the format of a file by its beginning. Reading distinguishes the two formats of JSON."""
     text = beginning.lstrip("\ufeff \t\r\n")
     first = text.partition("\n")[0]
     if text.startswith(("{", "[{", "[\n", "[\r", "[ ")):
@@ -146,16 +146,16 @@ def _read_json(path: Path, content: BufferedReader | gzip.GzipFile, form: Format
 
 
 def _jsonl(lines: Iterable[str]) -> Iterator[Entry]:
-    """What `unproxy indicators list --format jsonl` writes."""
+    """Yield the entries of the output of `unproxy indicators list --format jsonl`."""
     read = msgspec.json.Decoder(Indicator).decode
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            said: Given | Refused = _given(read(line))
+            content: Given | Refused = _given(read(line))
         except (msgspec.DecodeError, RecursionError) as error:
-            said = Refused(line.strip()[:200], Why.UNREADABLE, str(error))
-        yield Entry(f"line {number}", said)
+            content = Refused(line.strip()[:200], Why.UNREADABLE, str(error))
+        yield Entry(f"line {number}", content)
 
 
 def _given(one: Indicator) -> Given:

@@ -1,4 +1,4 @@
-"""Indicators of a STIX 2.1 (or 2.0) bundle; its other objects say nothing that is matched, and are passed over."""
+"""Indicators of a STIX 2.1 (or 2.0) bundle; its other objects match nothing and are skipped."""
 
 from __future__ import annotations
 
@@ -64,36 +64,36 @@ _read_indicator = msgspec.json.Decoder(_Indicator).decode
 
 
 def entries(bundle: Bundle) -> Iterator[Entry]:
-    """All entries; one object may hold several."""
+    """Yield the entries of a bundle; one object may hold several."""
     for number, raw in enumerate(bundle.objects):
         where = f"objects[{number}]"
         try:
-            told = _read_any(raw)
-            if told.type != "indicator":
+            indicator = _read_any(raw)
+            if indicator.type != "indicator":
                 continue
-            where += f" {told.id}"
-            for said in _said(_read_indicator(raw)):
-                yield Entry(where, said)
+            where += f" {indicator.id}"
+            for content in _contents(_read_indicator(raw)):
+                yield Entry(where, content)
         except msgspec.DecodeError as error:
             yield Entry(where, Refused("", Why.UNREADABLE, str(error)))
 
 
-def _said(told: _Indicator) -> Iterator[Given | Refused]:
-    if told.revoked:
-        yield Refused(told.pattern, Why.REVOKED)
+def _contents(indicator: _Indicator) -> Iterator[Given | Refused]:
+    if indicator.revoked:
+        yield Refused(indicator.pattern, Why.REVOKED)
         return
-    if told.pattern_type != "stix":
-        yield Refused(told.pattern, Why.UNSUPPORTED, f"pattern_type {told.pattern_type[:40]}")
+    if indicator.pattern_type != "stix":
+        yield Refused(indicator.pattern, Why.UNSUPPORTED, f"pattern_type {indicator.pattern_type[:40]}")
         return
     try:
-        found = comparisons(told.pattern)
+        found = comparisons(indicator.pattern)
     except Unfit as error:
-        yield Refused(told.pattern, error.why, error.detail)
+        yield Refused(indicator.pattern, error.why, error.detail)
         return
-    yield from (_one(told, comparison) for comparison in found)
+    yield from (_one(indicator, comparison) for comparison in found)
 
 
-def _one(told: _Indicator, comparison: Comparison) -> Given | Refused:
+def _one(indicator: _Indicator, comparison: Comparison) -> Given | Refused:
     path = comparison.path
     if path.startswith(NOT_NETWORK):
         return Refused(comparison.value, Why.NOT_NETWORK, path)
@@ -104,7 +104,7 @@ def _one(told: _Indicator, comparison: Comparison) -> Given | Refused:
     return Given(
         value=comparison.value,
         kind=KINDS[path],
-        title=told.name or told.description,
-        category=", ".join(told.indicator_types or told.labels),
-        expires=told.valid_until,
+        title=indicator.name or indicator.description,
+        category=", ".join(indicator.indicator_types or indicator.labels),
+        expires=indicator.valid_until,
     )

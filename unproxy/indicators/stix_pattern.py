@@ -1,8 +1,8 @@
-"""The part of the STIX 2.1 patterning language that says single values: comparisons joined by OR.
+"""The part of the STIX 2.1 patterning language for single values: comparisons joined by OR.
 
     [domain-name:value = 'evil.example' OR ipv4-addr:value ISSUBSET '203.0.113.0/24'] OR [url:value IN ('http://a.example/x')]
 
-What must hold together or in an order (AND, FOLLOWEDBY, WITHIN …) is more than an indicator can say and is refused, as is NOT.
+Combinations and sequences (AND, FOLLOWEDBY, WITHIN …) are more than an indicator can express and are refused, as is NOT.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
 
 
 def comparisons(pattern: str) -> list[Comparison]:
-    """The values of a pattern, any of which is enough. Raises Unfit."""
+    """Return the comparisons of a pattern, any of which matches it. Raises Unfit."""
     if len(pattern) > PATTERN_CHARS_MAX:
         raise Unfit(Why.UNREADABLE, f"a pattern of {len(pattern)} characters; at most {PATTERN_CHARS_MAX}")
     return _Pattern(list(_tokens(pattern))).whole()
@@ -68,7 +68,7 @@ class _Pattern:
         self._found: list[Comparison] = []
 
     def whole(self) -> list[Comparison]:
-        """All of it."""
+        """Parse the whole pattern."""
         self._observations(0)
         if self._at < len(self._tokens):
             raise self._wrong()
@@ -137,7 +137,7 @@ class _Pattern:
             return Unfit(Why.UNREADABLE, "the pattern ends too early")
         kind, text = self._tokens[self._at]
         if kind == "word" and text in _TOGETHER:
-            return Unfit(Why.COMBINED, f"{text} is more than an indicator can say")
+            return Unfit(Why.COMBINED, f"{text} is more than an indicator can express")
         return Unfit(Why.UNREADABLE, f'pattern, at "{text[:40]}"')
 
     def _check_depth(self, depth: int) -> None:

@@ -16,7 +16,7 @@ from schemas.suppressions import Suppression
 from schemas.topics import INDICATORS, topic_name
 from unproxy.errors import Failed
 from unproxy.kafka.cluster import kafka_client_config, partitions_of
-from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, Patience
+from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, KafkaWait
 
 MESSAGES_MAX = 2_000
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Board:
-    """What is on the topic, by key, and changes to it."""
+    """The latest values on the topic, by key, and changes to them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -32,15 +32,15 @@ class Board:
         self._topic = topic_name(settings, INDICATORS)
         self._client: dict[str, Any] = kafka_client_config(settings)
         self._failure = ""
-        self._heard_at = time.monotonic()
+        self._progress_at = time.monotonic()
         self._producer: Producer | None = None
-        self.patience = Patience(self._bootstrap, "start the command again, what it did is done")
+        self.wait = KafkaWait(self._bootstrap, "start the command again, what it did stays done")
         self.published = 0
         """Messages that Kafka has acknowledged."""
         partitions_of(settings, self._topic)
 
     def latest(self, form: Callable[[bytes], T]) -> dict[bytes, T]:
-        """Something made of each value, by key, as the topic is now. Raises KafkaAway, and Stopped."""
+        """Return `form` of the latest value of each key. Raises KafkaAway, Stopped."""
         found: dict[bytes, T] = {}
         for key, value in self._read():
             if value:
@@ -50,28 +50,28 @@ class Board:
         return found
 
     def indicators(self) -> list[Indicator]:
-        """All indicators, by value."""
+        """Return all indicators, sorted by value."""
         known = [one for one in self._known() if isinstance(one, Indicator)]
         return sorted(known, key=lambda one: (one.value, one.id))
 
     def suppressions(self) -> list[Suppression]:
-        """All suppressions, those first that end first."""
+        """Return all suppressions, sorted by their end."""
         known = [one for one in self._known() if isinstance(one, Suppression)]
         return sorted(known, key=lambda one: (one.until, one.id))
 
     def put(self, one: Indicator | Suppression) -> None:
-        """Say it as it is now; `flush` waits for Kafka."""
+        """Publish the present state of one; `flush` waits for Kafka."""
         self._send(key_of(one), value_of(one))
 
     def remove(self, one: Indicator | Suppression) -> None:
-        """Take it back."""
+        """Publish its removal."""
         self._send(key_of(one), None)
 
     def flush(self) -> None:
         """Wait until Kafka has everything. Raises KafkaAway, Failed, and Stopped."""
-        self._heard_at = time.monotonic()
+        self._progress_at = time.monotonic()
         while self._producer is not None and len(self._producer):
-            self.patience.check(self._heard_at)
+            self.wait.check(self._progress_at)
             self._producer.poll(POLL_SECS)
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._topic} does not take it: {self._failure}")
@@ -97,11 +97,11 @@ class Board:
             low, end = self._span(consumer)
             place = low
             consumer.assign([TopicPartition(self._topic, PARTITION, low)])
-            self._heard_at = time.monotonic()
+            self._progress_at = time.monotonic()
             while place < end:
-                self.patience.check(self._heard_at)
+                self.wait.check(self._progress_at)
                 for message in consumer.consume(MESSAGES_MAX, POLL_SECS):
-                    self._heard_at = time.monotonic()
+                    self._progress_at = time.monotonic()
                     error, offset = message.error(), message.offset() or 0
                     if error is None:
                         place = offset + 1
@@ -113,7 +113,7 @@ class Board:
 
     def _span(self, consumer: Consumer) -> tuple[int, int]:
         place = TopicPartition(self._topic, PARTITION)
-        low, end = self.patience.asked(consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+        low, end = self.wait.retried(consumer.get_watermark_offsets, place, ASK_SECS_MAX)
         return low, end
 
     def _send(self, key: bytes, value: bytes | None) -> None:
@@ -127,20 +127,20 @@ class Board:
                     "linger.ms": 20,
                 }
             )
-        self._heard_at = time.monotonic()
+        self._progress_at = time.monotonic()
         while True:
             try:
                 self._producer.produce(self._topic, value, key, PARTITION, on_delivery=self._delivered)
                 self._producer.poll(0)
                 return
             except BufferError:
-                self.patience.check(self._heard_at)
+                self.wait.check(self._progress_at)
                 self._producer.poll(POLL_SECS)
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
-        self._heard_at = time.monotonic()
+        self._progress_at = time.monotonic()
         if error is None:
             self.published += 1
         else:
             self._failure = error.str()
-            self.patience.note(error)
+            self.wait.note(error)

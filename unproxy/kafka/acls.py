@@ -41,12 +41,12 @@ def _declared() -> dict[str, dict[str, Any]]:
 
 
 def roles() -> dict[str, str]:
-    """The roles, each with what it is for."""
+    """Return the roles with their descriptions."""
     return {role: part["about"] for role, part in _declared().items()}
 
 
 def rules(settings: Settings, role: str, raw: str = "") -> tuple[Rule, ...]:
-    """What a role may do on the cluster of these settings; `raw` narrows its raw topics to one. Raises Fixable."""
+    """Return the rights of a role with these settings; `raw` narrows its raw topics to one. Raises Fixable."""
     if role not in _declared():
         raise Fixable(f"--role {role}: is no role; there are {', '.join(_declared())}")
     if raw and not _RAW_TOPIC.fullmatch(raw):
@@ -71,7 +71,7 @@ def _rule(kind: str, name: str, operations: tuple[str, ...], why: str) -> Rule:
 
 
 def command(rule: Rule, principal: str, bootstrap: str) -> str:
-    """The rule as a command of Kafka's own tool; its login is in admin.properties."""
+    """Return the rule as a command of Kafka's own tool, with its login in admin.properties."""
     words = ["kafka-acls.sh", "--bootstrap-server", bootstrap, "--command-config", "admin.properties", "--add"]
     words += ["--allow-principal", principal]
     for operation in rule.operations:

@@ -20,12 +20,12 @@ ASK_SECS_MAX = 0.5
 
 
 def kafka_client_config(settings: Settings) -> dict[str, Any]:
-    """For a Kafka client of a command: quiet, as the command says itself what is wrong."""
+    """Return the settings of a command's Kafka client: it logs nothing, as the command reports errors itself."""
     return {**client_config(settings.kafka), "log_level": 0}
 
 
 def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetadata]:
-    """What the cluster says of itself. Raises KafkaAway when it says nothing."""
+    """Return the cluster's metadata. Raises KafkaAway if it does not answer."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -36,27 +36,27 @@ def ask(settings: Settings, secs_max: float) -> tuple[AdminClient, ClusterMetada
     deadline = time.monotonic() + secs_max
     while True:
         try:
-            # Short questions, as Ctrl-C is heard between two of them only.
+            # Short requests, as Ctrl-C takes effect only between two of them.
             return client, client.list_topics(timeout=ASK_SECS_MAX)
         except KafkaException as error:
             if time.monotonic() < deadline:
                 continue
             client.poll(0)
-            said = error.args[0].str()
-            away = f"no Kafka answers there ({said}); start `unproxy up`, or set kafka.bootstrap"
+            detail = error.args[0].str()
+            away = f"no Kafka answers there ({detail}); start `unproxy up`, or set kafka.bootstrap"
             raise KafkaAway(f"{bootstrap}: {door.words() or away}") from None
 
 
 def partitions_of(settings: Settings, topic: str, secs_max: float = KAFKA_SECS_MAX) -> list[int]:
-    """The partitions of a topic. Raises KafkaAway, or Fixable when it has no such topic."""
+    """Return the partitions of a topic. Raises KafkaAway, or Fixable if the topic does not exist."""
     _, seen = ask(settings, secs_max)
     if topic not in seen.topics:
         raise Fixable(f"{settings.kafka.bootstrap}: has no topic {topic}; run `unproxy topics --create`")
     return sorted(seen.topics[topic].partitions)
 
 
-def tell_the_end(settings: Settings) -> None:
-    """Tell the workers that a recording has ended. Raises Failed."""
+def publish_end_mark(settings: Settings) -> None:
+    """Publish the mark at the end of a recording. Raises Failed."""
     from confluent_kafka import Producer
 
     from schemas.topics import END, TICK_DIALECT
@@ -94,7 +94,7 @@ def create_topics(settings: Settings, replicas: int) -> list[str]:
 
 
 def create_acls(settings: Settings, wanted: Iterable[tuple[Rule, str]]) -> int:
-    """Allow each principal what its rule says; gives the number of rights, those that were there included. Raises Failed."""
+    """Create the rights of each principal; return their number, existing ones included. Raises Failed."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 

@@ -26,7 +26,7 @@ from unproxy.local.meter import Offsets
 from unproxy.query.client import Client
 
 ROWS_COUNTED_MAX = 1_000_000
-"""Beyond it the topics are not counted row by row; the sink's lag alone says that all is written."""
+"""Beyond it the topics are not counted row by row; only the sink's lag is checked."""
 POLL_SECS = 0.2
 SILENCE_SECS_MAX = 10.0
 
@@ -54,7 +54,7 @@ class Line:
 
 
 def of_workers(book: Mapping[str, int]) -> list[Line]:
-    """What the workers counted."""
+    """Return the equations of the workers' book."""
     unresolved = {f"unresolved {reason}": count for reason, count in kinds(book, "unresolved").items()}
     return [
         Line(
@@ -75,7 +75,7 @@ def of_workers(book: Mapping[str, int]) -> list[Line]:
 
 
 def kinds(book: Mapping[str, int], name: str) -> dict[str, int]:
-    """The entries `NAME:KIND` of a book by kind."""
+    """Return the entries `NAME:KIND` of a book, by kind."""
     return {key.partition(":")[2]: count for key, count in book.items() if key.startswith(f"{name}:") and count}
 
 
@@ -101,7 +101,7 @@ _decode_row = msgspec.json.Decoder(_Row).decode
 
 
 def of_rows(settings: Settings, client: Client, ends: Offsets, committed: Offsets) -> Iterator[Line]:
-    """Topics against tables, for everything up to `ends`. Raises KafkaException."""
+    """Yield the comparisons of topics and tables for all messages before `ends`. Raises KafkaException."""
     for name, table in TABLE_OF_TOPIC.items():
         topic = topic_name(settings, name)
         behind = sum(max(0, end - committed.get(place, 0)) for place, end in ends.items() if place[0] == topic)

@@ -1,7 +1,7 @@
-"""Who answers a question: whom the settings name, else a running `up`, else the tables in its data folder.
+"""Find the tables for a query: those that the settings name, else a running `up`, else those in its data folder.
 
-A folder that an `up` left behind says nothing against settings that name a ClickHouse or a Kafka: the rows of a trial must not
-be taken for the fleet's. `--data` asks for the folder all the same.
+Settings that name a ClickHouse or a Kafka go before a folder that an `up` left behind: the rows of a trial must not be taken
+for the fleet's. `--data` selects the folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLL_SECS = 0.2
 
 @contextmanager
 def tables(state: State, data: Path | None) -> Iterator[Client]:
-    """A client for the tables. Raises Fixable when there are none."""
+    """Yield a client for the tables. Raises Fixable if there are none."""
     if data is None and "url" in state.settings.clickhouse.model_fields_set:
         yield of_settings(state.settings)
         return
@@ -49,7 +49,7 @@ def tables(state: State, data: Path | None) -> Iterator[Client]:
 
 
 def kafka_settings(state: State, data: Path | None) -> Settings:
-    """Settings whose Kafka is the one that they name, else that of a running `up`."""
+    """Return settings with the Kafka that they name, else with that of a running `up`."""
     if data is None and "bootstrap" in state.settings.kafka.model_fields_set:
         return state.settings
     folder = Folder(data or DATA_FOLDER)
@@ -68,7 +68,7 @@ def _of_engine(folder: Folder, url: str) -> Client:
 
 
 def running_up(folder: Folder) -> Running | None:
-    """The `up` that runs on this folder, once it can be asked."""
+    """Return the `up` that runs on this folder, once it answers; None if none runs."""
     deadline = time.monotonic() + UP_STARTS_SECS_MAX
     while (running := folder.read()) and running.alive():
         if running.clickhouse:
@@ -84,7 +84,7 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
     from unproxy.local.servers.engine import Engine
 
     engine = Engine(folder.clickhouse)
-    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_say_waiting(folder)):
+    with folder.opened("a query", wait_secs=LOCK_SECS_MAX, waiting=_report_waiting(folder)):
         if engine.attach():
             # Left running by an `up` that died: the next `up` will take it over, so it is not ours to stop.
             yield engine.url
@@ -96,5 +96,5 @@ def _engine_for_a_question(folder: Folder) -> Iterator[str]:
             engine.stop(5)
 
 
-def _say_waiting(folder: Folder) -> Callable[[str], None]:
+def _report_waiting(folder: Folder) -> Callable[[str], None]:
     return lambda holder: print(f"waiting for {holder} to leave {folder.path} …", file=sys.stderr)

@@ -7,7 +7,7 @@ settings.toml             the settings the parts run with, logins included
 up.json                   who runs, and where to reach it; renewed whenever something starts
 lock                      held by the process that has the folder open, whose name stands in it
 
-The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows tell
+The folder and everything in it is for its owner only: settings.toml and the servers' folders hold secrets, and the rows show
 what people did.
 """
 
@@ -44,11 +44,11 @@ class Pid:
 
     @classmethod
     def of(cls, number: int) -> Pid:
-        """The process that has this number now. Raises psutil.NoSuchProcess."""
+        """Return the process that has this PID now. Raises psutil.NoSuchProcess."""
         return cls(number, psutil.Process(number).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process while it lives."""
+        """Return the process; None if it has ended."""
         try:
             found = psutil.Process(self.number)
             same = abs(found.create_time() - self.started) <= STARTED_SECS_SLACK
@@ -59,7 +59,7 @@ class Pid:
 
 @dataclass(slots=True)
 class Running:
-    """What up.json says."""
+    """The content of up.json."""
 
     up: Pid
     kafka: str = ""
@@ -68,7 +68,7 @@ class Running:
     parts: dict[str, Pid] = field(default_factory=dict)
 
     def alive(self) -> bool:
-        """Whether that `up` still runs."""
+        """Return whether that `up` still runs."""
         return self.up.process() is not None
 
 
@@ -107,7 +107,7 @@ class Folder:
         return self.path / "lock"
 
     def has_tables(self) -> bool:
-        """Whether an engine ever ran here."""
+        """Return whether an engine ever ran here."""
         return self.clickhouse.is_dir()
 
     def make(self) -> None:
@@ -126,7 +126,7 @@ class Folder:
             raise Fixable(f"{self.path}: cannot be used: {error.strerror}; choose another folder with --data") from None
 
     def read(self) -> Running | None:
-        """What the last `up` wrote down, whether it still runs or not; None in a folder of another user, which proves nothing."""
+        """Return what the last `up` recorded, running or not; None in a folder of another user, which is not trusted."""
         try:
             if self.path.stat().st_uid != os.geteuid():
                 return None
@@ -137,18 +137,18 @@ class Folder:
             return None
 
     def write(self, running: Running) -> None:
-        """Renew up.json in one step, so that nobody reads half of it."""
+        """Replace up.json atomically, so that no reader sees half of it."""
         fresh = self._record.with_suffix(".new")
         with private_files():
             fresh.write_text(json.dumps(asdict(running), indent=1), encoding="utf-8")
         fresh.replace(self._record)
 
     def forget(self) -> None:
-        """Nothing runs here any more."""
+        """Delete up.json, as nothing runs here any more."""
         self._record.unlink(missing_ok=True)
 
     def holder(self) -> str:
-        """Who has the folder open, in words; what the last one wrote when nobody has."""
+        """Return which command has the folder open, or had it last."""
         try:
             return self._lock.read_text(encoding="utf-8").strip() or "another process"
         except OSError:
@@ -156,7 +156,7 @@ class Folder:
 
     @contextmanager
     def opened(self, name: str, *, wait_secs: float, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Have the folder alone. `waiting` hears once whom we wait for. Raises Fixable when the wait was in vain."""
+        """Lock the folder. `waiting` is called once with the holder of the lock. Raises Fixable at the timeout."""
         self.make()
         handle = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -169,7 +169,7 @@ class Folder:
 
     def _take(self, handle: int, wait_secs: float, waiting: Callable[[str], None]) -> None:
         deadline = time.monotonic() + wait_secs
-        said = False
+        reported = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,9 +180,9 @@ class Folder:
                 raise Fixable(
                     f"{self.path}: is in use by {holder}; end that one first, or choose another folder with --data"
                 ) from None
-            if not said:
+            if not reported:
                 waiting(holder)
-                said = True
+                reported = True
             time.sleep(POLL_SECS)
 
 

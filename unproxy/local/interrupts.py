@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave a process nobody knows of."""
+"""Ctrl-C, SIGTERM and a closed terminal as KeyboardInterrupt, except where one would leave an unrecorded process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Interrupts:
     _waiting: bool = False
 
     def listen(self) -> None:
-        """From now on each of the signals raises KeyboardInterrupt in the main thread."""
+        """Let each of the signals raise KeyboardInterrupt in the main thread."""
         for wanted in SIGNALS:
             signal.signal(wanted, self._heard)
 
     def ignore(self) -> None:
-        """We are ending already."""
+        """Ignore the signals, as the process is ending already."""
         for wanted in SIGNALS:
             signal.signal(wanted, signal.SIG_IGN)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Something short that must not be torn apart: a signal is heard at its end."""
+        """Defer signals to the end of a short critical section."""
         self._holders += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""Reads how far everything is: from Kafka's offsets, from what the parts tell on /metrics, from the tables."""
+"""Reads how far everything is: from Kafka's offsets, from the /metrics of the parts, from the tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
-import schemas.metrics as declared
-from common.kafka import client_config
+from common.group_lag import GroupView
+from schemas.metrics import BOOK
 from schemas.settings import Settings
 from schemas.topics import TABLE_OF_TOPIC, TELEMETRY, topic_name, topics
 from unproxy.errors import Failed
@@ -47,21 +47,21 @@ class Reading:
     book: dict[str, int] = field(default_factory=dict)
     """The workers' book, summed; empty while none answers."""
     books_answering: int = 0
-    """Workers that have partitions and tell of them."""
+    """Number of workers that have partitions and report their book."""
     table_rows: dict[str, int] = field(default_factory=dict)
     """Rows as hunters see them."""
 
     def behind(self, topic: str) -> int:
-        """Messages of a topic that are not worked on yet."""
+        """Return the number of unprocessed messages of a topic."""
         return sum(max(0, end - self.committed.get(place, 0)) for place, end in self.end.items() if place[0] == topic)
 
     def reached(self, goal: Offsets) -> bool:
-        """Whether everything up to the goal was worked on."""
+        """Return whether all messages before the goal are processed."""
         return all(self.committed.get(place, 0) >= offset for place, offset in goal.items())
 
 
 class Meter:
-    """Asks everybody, in a thread of its own: an answer that takes long holds up nobody."""
+    """Takes readings in a thread of its own, so that a slow answer delays no caller."""
 
     def __init__(self, settings: Settings, worker_ports: list[int], report: Path) -> None:
         self._settings = settings
@@ -69,8 +69,8 @@ class Meter:
         self._client = replace(of_settings(settings), timeout_secs=ASK_SECS_MAX)
         # Consumers that read nothing: an admin client aborts the process when a broker dies under its requests
         # (librdkafka 2.16, rd_kafka_enq_once_del_source_return).
-        self._worker_group = _looker(settings, settings.worker.group)
-        self._sink_group = _looker(settings, settings.sink.group)
+        self._worker_group = GroupView(settings.kafka, settings.worker.group, ASK_SECS_MAX, log_level=0)
+        self._sink_group = GroupView(settings.kafka, settings.sink.group, ASK_SECS_MAX, log_level=0)
         self._places = [(topic.name, partition) for topic in topics(settings) for partition in range(topic.partitions)]
         self.telemetry = topic_name(settings, TELEMETRY)
         self.results = [topic_name(settings, name) for name in TABLE_OF_TOPIC]
@@ -106,40 +106,28 @@ class Meter:
         self._ask_producer(reading)
         self._ask_workers(reading)
         try:
-            reading.end = self._ends()
-            reading.committed = {
-                **self._stands(self._worker_group, [self.telemetry]),
-                **self._stands(self._sink_group, self.results),
-            }
+            progress = self._worker_group.progress(place for place in self._places if place[0] == self.telemetry)
+            progress |= self._sink_group.progress(place for place in self._places if place[0] != self.telemetry)
+            reading.end = {place: one.end for place, one in progress.items()}
+            reading.committed = {place: one.committed for place, one in progress.items()}
         except KafkaException:
             reading.end, reading.committed = before.end, before.committed
         with suppress(Failed):
             reading.table_rows = self._rows()
         return reading
 
-    def _ends(self) -> Offsets:
-        # Asked for the offset of the time "end", the broker answers with the end: all partitions in one request.
-        asked = [TopicPartition(topic, partition, OFFSET_END) for topic, partition in self._places]
-        told = self._sink_group.offsets_for_times(asked, timeout=ASK_SECS_MAX)
-        return {(place.topic, place.partition): place.offset for place in told}
-
-    def _stands(self, consumer: Consumer, names: list[str]) -> Offsets:
-        asked = [TopicPartition(*place) for place in self._places if place[0] in names]
-        told = consumer.committed(asked, timeout=ASK_SECS_MAX)
-        return {(place.topic, place.partition): max(0, place.offset) for place in told}
-
     def _ask_producer(self, reading: Reading) -> None:
-        told = report(self._report)
-        reading.lines, reading.damage = told.get("lines", 0), told.get("damage", "")
-        reading.dialects = told.get("dialects", {})
+        sent = report(self._report)
+        reading.lines, reading.damage = sent.get("lines", 0), sent.get("damage", "")
+        reading.dialects = sent.get("dialects", {})
 
     def _ask_workers(self, reading: Reading) -> None:
         for port in self._worker_ports:
             samples = scrape(port)
-            if samples is None or declared.BOOK["waiting"].name not in samples:
+            if samples is None or BOOK["waiting"].name not in samples:
                 continue  # away, or without partitions for the moment
             reading.books_answering += 1
-            for entry, metric in declared.BOOK.items():
+            for entry, metric in BOOK.items():
                 for labels, value in samples.get(metric.name, {}).items():
                     name = f"{entry}:{labels}" if labels else entry
                     reading.book[name] = reading.book.get(name, 0) + value
@@ -150,29 +138,17 @@ class Meter:
         return {name: int(count) for name, count in row.items()}
 
 
-def _looker(settings: Settings, group: str) -> Consumer:
-    return Consumer(
-        {
-            **client_config(settings.kafka),
-            "group.id": group,
-            "enable.auto.commit": False,
-            "log_level": 0,
-            "reconnect.backoff.max.ms": 1_000,
-        }
-    )
-
-
 def report(file: Path) -> dict[str, Any]:
-    """What the producer told last; nothing before it told anything."""
+    """Return the latest report of the producer; {} before the first."""
     try:
-        told = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def scrape(port: int) -> Mapping[str, Mapping[str, int]] | None:
-    """Samples of a /metrics page by name and value of the label; None when nobody answers."""
+    """Return the samples of a /metrics page by name and value of the label; None if it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ASK_SECS_MAX)
     try:
         connection.request("GET", "/metrics")

@@ -24,7 +24,7 @@ SESSION_TIMEOUT_SECS = 6.0
 def embedded_settings(
     theirs: Settings, folder: Folder, kafka: KafkaSettings, clickhouse: ClickHouseSettings
 ) -> Settings:
-    """The user's settings, with Kafka, ClickHouse and all folders replaced by the embedded ones."""
+    """Return the user's settings with Kafka, ClickHouse and all folders replaced by the embedded ones."""
     root = folder.path.absolute()
     return Settings.model_construct(
         kafka=kafka,
@@ -38,7 +38,7 @@ def embedded_settings(
         worker=theirs.worker.model_copy(
             update={
                 "group": "unproxy",
-                # Whoever starts one more with this file gets a name and a folder that ours do not have.
+                # One more part that is started with this file gets a name and a folder of its own.
                 "name": "worker-extra",
                 "data_dir": str(root / "worker-extra"),
                 "stop_secs_max": WORKER_STOP_SECS,
@@ -66,7 +66,7 @@ def write_settings(settings: Settings, file: Path) -> None:
 
 
 def workers(folder: Folder, count: int) -> dict[int, Part]:
-    """The workers by the port of their metrics."""
+    """Return the workers by the port of their metrics."""
     found = {}
     for number in range(1, count + 1):
         name, port = f"worker-{number}", free_port()
@@ -80,19 +80,19 @@ def workers(folder: Folder, count: int) -> dict[int, Part]:
 
 
 def sink(folder: Folder) -> Part:
-    """The sink."""
+    """Return the sink."""
     return _part(folder, "sink", ["sink"], {f"{PREFIX}SINK__NAME": "sink-1"})
 
 
 def producer(folder: Folder, files: Sequence[str], report: Path) -> Part:
-    """What plays the files; ends when they are sent."""
+    """Return the producer of the files; it ends when they are sent."""
     part = _part(folder, "producer", ["produce", "--report", str(report), *files], {})
     part.finished = lambda code: code in (0, EXIT_CALLED_WRONGLY) or meter.report(report).get("finished") is True
     return part
 
 
 def _part(folder: Folder, name: str, arguments: list[str], own: dict[str, str]) -> Part:
-    # Their settings are in the file, whole; what the user's environment says is in there already.
+    # Their settings are in the file, whole; the user's environment is in there already.
     kept = {key: value for key, value in os.environ.items() if not key.upper().startswith(PREFIX)}
     ours = {CONFIG_VARIABLE: str(folder.settings.absolute()), "PYTHONPATH": python_path(kept)}
     environment = {**kept, **ours, **own}

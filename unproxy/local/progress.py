@@ -1,4 +1,4 @@
-"""Live progress on stderr: a panel that renews itself on a terminal, a plain line now and then elsewhere."""
+"""Live progress on stderr: a panel on a terminal, elsewhere a plain line at a limited rate."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def say(self, text: str, style: str = "") -> None:
-        """A line that stays."""
+    def print_line(self, text: str, style: str = "") -> None:
+        """Print a line above the progress."""
         self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def show(self, phase: str, reading: Reading) -> None:
-        """The state of things, as often as somebody can read it."""
+        """Show a reading, at a limited rate."""
         now = time.monotonic()
         if now - self._shown_at < (REFRESH_SECS if self._live else PLAIN_SECS):
             return
@@ -70,7 +70,7 @@ class Progress:
         line = f"{phase}: " + ", ".join(f"{name} {value}" for name, value in facts.items())
         if line != self._shown:
             self._shown = line
-            self.say(line)
+            self.print_line(line)
 
     def _facts(self, reading: Reading) -> dict[str, str]:
         behind = sum(reading.behind(topic) for topic in self._results)

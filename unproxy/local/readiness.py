@@ -1,4 +1,4 @@
-"""When everything that was sent is in the table: decided from readings alone."""
+"""Decide from readings when everything that was sent is in the table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ QUIET_SECS = 2.5
 
 @dataclass(slots=True)
 class Readiness:
-    """Sees one reading after the other. `look` says what is still missing, "" when nothing is."""
+    """Examines one reading after the other. `look` returns what is still missing, "" if nothing is."""
 
     telemetry: str
     results: list[str]
     workers: int
-    settle_secs_max: float
+    decide_secs_max: float
     """How long connections may wait for time to pass before they are shown as waiting."""
     _goal: Offsets | None = None
     _since: float = 0.0
@@ -26,29 +26,29 @@ class Readiness:
     _quiet_since: float = 0.0
 
     def again(self, now: float) -> None:
-        """Something was sent or started: what was seen before says nothing any more."""
+        """Discard earlier readings, as something was sent or started."""
         self._goal, self._since, self._reached_at, self._state = None, now, None, None
 
     def look(self, reading: Reading) -> str:
-        """What is missing, in a word or two."""
+        """Return what is missing, in a word or two."""
         if reading.at <= self._since or not reading.end:
             return "asking"
         if self._goal is None:
-            # One message more than there is, in every partition: a tick that came after everything else. Whoever has
-            # worked on it has the whole partition in the book.
+            # One message more than there is, in every partition: a tick that came after everything else. A worker that
+            # has processed it counts the whole partition in its book.
             self._goal = {place: end + 1 for place, end in reading.end.items() if place[0] == self.telemetry}
         if not reading.reached(self._goal) or reading.books_answering < self.workers:
             return "working"
         if self._reached_at is None:
             self._reached_at = reading.at
-        if reading.book.get("waiting") and reading.at - self._reached_at < self.settle_secs_max:
-            return "settling"
+        if reading.book.get("waiting") and reading.at - self._reached_at < self.decide_secs_max:
+            return "deciding"
         if any(reading.behind(topic) for topic in self.results):
             return "writing"
         return "" if self._is_quiet(reading) else "writing"
 
     def _is_quiet(self, reading: Reading) -> bool:
-        """Whether nothing changed for some ticks: a rebalance takes partitions out of the book for a second or so."""
+        """Return whether nothing changed for some ticks: a rebalance removes partitions from the book for about a second."""
         state = (
             {place: end for place, end in reading.end.items() if place[0] in self.results},
             reading.book.get("read"),

@@ -18,8 +18,7 @@ from schemas.topics import topics
 from unproxy import wiring
 from unproxy.errors import Failed, Fixable
 from unproxy.kafka import cluster
-from unproxy.local import balance as book
-from unproxy.local import parts, show
+from unproxy.local import balance, parts, show
 from unproxy.local.connect import DATABASE
 from unproxy.local.folder import Folder, Pid, Running, end_leftovers
 from unproxy.local.meter import Meter, Reading
@@ -36,7 +35,7 @@ from unproxy.query.client import Client, of_settings
 
 LOCK_SECS_MAX = 60.0
 LOOK_SECS = 0.1
-SETTLE_SECS_EXTRA = 10.0
+DECIDE_SECS_EXTRA = 10.0
 """Beyond patience and lateness: ticks come once a second, a worker that was killed needs some to come back."""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -63,15 +62,15 @@ class Up:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        """Nothing runs yet."""
+        """Create the supervisor; nothing runs yet."""
         self.running = Running(Pid.of(os.getpid()))
         self.supervisor = Supervisor(warn=self.warn, changed=self._write_down)
 
     def run(self) -> int:
-        """Everything; gives the exit code."""
+        """Run from start to stop; return the exit code."""
         with (
             private_files(),
-            self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: say(f"waiting for {who} …")),
+            self.folder.opened("up", wait_secs=LOCK_SECS_MAX, waiting=lambda who: notify(f"waiting for {who} …")),
         ):
             self._end_leftovers()
             self._write_down()
@@ -91,7 +90,7 @@ class Up:
         balanced = self._show(settings, client, reading)
         if self.once:
             return 0 if balanced else EXIT_FAILED
-        say("up; Ctrl-C ends it")
+        notify("up; Ctrl-C ends it")
         while True:
             self.supervisor.look()
             time.sleep(LOOK_SECS)
@@ -99,15 +98,17 @@ class Up:
     def _end_leftovers(self) -> None:
         left = self.folder.read()
         if left and (names := end_leftovers(left)):
-            say(f"an earlier `up` died and left {', '.join(names)} running; ended")
+            notify(f"an earlier `up` died and left {', '.join(names)} running; ended")
 
     def _start(self) -> Settings:
         if not (cache_folder() / f"kafka-{KAFKA_VERSION}.jars").exists():
-            say(f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB) into {cache_folder()} …")
-        say("starting Kafka …")
+            notify(
+                f"first start on this machine: fetching Apache Kafka {KAFKA_VERSION} (44 MB) into {cache_folder()} …"
+            )
+        notify("starting Kafka …")
         broker, engine = Broker(self.folder.kafka), Engine(self.folder.clickhouse)
         self.supervisor.start_server("kafka", broker)
-        say("starting the ClickHouse engine …")
+        notify("starting the ClickHouse engine …")
         self.supervisor.start_server("clickhouse", engine)
         if not confinement.version():
             self.warn(
@@ -123,7 +124,7 @@ class Up:
         return settings
 
     def _play(self, settings: Settings) -> tuple[Meter, Part]:
-        say("starting worker and sink …")
+        notify("starting worker and sink …")
         report = self.folder.path.absolute() / "producer.json"
         report.unlink(missing_ok=True)
         self.supervisor.start(parts.sink(self.folder))
@@ -140,8 +141,8 @@ class Up:
     def _until_all_is_written(self, settings: Settings, asked: tuple[Meter, Part]) -> Reading:
         metered, producer = asked
         correlation = settings.correlation
-        settle_secs = correlation.patience_secs + correlation.lateness_secs + SETTLE_SECS_EXTRA
-        readiness = Readiness(metered.telemetry, metered.results, self.workers, settle_secs)
+        decide_secs = correlation.patience_secs + correlation.lateness_secs + DECIDE_SECS_EXTRA
+        readiness = Readiness(metered.telemetry, metered.results, self.workers, decide_secs)
         readiness.again(time.monotonic())
         sent, restarts, ended = producer.done, 0, False
         metered.start()
@@ -156,7 +157,7 @@ class Up:
                 if not missing and ended:
                     break
                 if not missing:
-                    cluster.tell_the_end(settings)
+                    cluster.publish_end_mark(settings)
                     ended, missing = True, "ending"
                     readiness.again(time.monotonic())
                 self.progress.show(missing, metered.latest)
@@ -187,9 +188,9 @@ class Up:
         return balanced
 
     def _show_book(self, settings: Settings, client: Client, reading: Reading) -> bool:
-        lines = book.of_workers(reading.book)
+        lines = balance.of_workers(reading.book)
         try:
-            lines.extend(book.of_rows(settings, client, reading.end, reading.committed))
+            lines.extend(balance.of_rows(settings, client, reading.end, reading.committed))
         except (KafkaException, Failed) as error:
             colored(f"The rows could not be counted: {error}", "red")
             return False
@@ -203,9 +204,9 @@ class Up:
         return balanced
 
     def warn(self, text: str) -> None:
-        """Say what is unexpected, above the progress."""
+        """Print a warning above the progress."""
         if self.progress:
-            self.progress.say(text, "yellow")
+            self.progress.print_line(text, "yellow")
         else:
             colored(text, "yellow", err=True)
 
@@ -219,25 +220,25 @@ class Up:
 
     def _stop(self) -> None:
         self.supervisor.interrupts.ignore()
-        say("stopping …")
+        notify("stopping …")
         self.supervisor.stop()
         self.folder.forget()
-        say("stopped; the data is kept in " + str(self.folder.path))
+        notify("stopped; the data is kept in " + str(self.folder.path))
 
 
-def say(text: str) -> None:
-    """Talk, on stderr."""
+def notify(text: str) -> None:
+    """Write one line to stderr, without the name of the program."""
     typer.echo(text, err=True)
 
 
 def files_to_play(folder: Folder, given: Sequence[str]) -> Sequence[str]:
-    """The files that were given, checked; the sample where none were, unless the folder holds somebody's own data."""
+    """Return the given files, checked; without any the sample, unless the folder holds the user's own data."""
     mark = folder.path / "sample"
     if given:
         wiring.sources(given)
         return given
     if folder.has_tables() and not mark.exists():
-        say(f"{folder.path} holds data of your own, so the sample is not added to it")
+        notify(f"{folder.path} holds data of your own, so the sample is not added to it")
         return ()
     folder.make()
     mark.touch(mode=0o600)

@@ -18,7 +18,7 @@ PROXY_WHEN_NONE = "198.51.100.80"
 
 
 def busiest_proxy(client: Client) -> str:
-    """The proxy that most connections went through."""
+    """Return the proxy that most connections went through."""
     rows = client.rows(
         "SELECT ProxyIP FROM DeviceNetworkEvents WHERE ProxyIP != '' GROUP BY 1 ORDER BY count() DESC, 1 LIMIT 1"
     )
@@ -26,7 +26,7 @@ def busiest_proxy(client: Client) -> str:
 
 
 def hunts(client: Client, proxy: str) -> Iterator[str]:
-    """The two hunting queries and their results."""
+    """Yield the two hunting queries and their results."""
     for query in kql.hunting_queries(proxy):
         answer = ask(client, kql.translate(query), kql.SETTINGS)
         yield query
@@ -38,7 +38,7 @@ def hunts(client: Client, proxy: str) -> Iterator[str]:
 
 
 def going_on(running: Running, data: Path, client: Client, proxy: str) -> Iterator[str]:
-    """What to paste next."""
+    """Yield the commands to try next."""
     name = program()
     where = "" if data == DATA_FOLDER else f" --data {data}"
     _, behind = kql.hunting_queries(proxy)

@@ -1,7 +1,7 @@
 """Parts as processes of their own: started, started again when they die, stopped in order.
 
 Each part has a session of its own, so that Ctrl-C in the terminal reaches only us. Whatever a part dies of, it is
-started again a second later, without limit: its state is in Kafka and its folder, and its log says why it died.
+started again a second later, without limit: its state is in Kafka and its folder, and its log states why it died.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Part:
         self.due = None
 
     def last_words(self) -> str:
-        """The end of its log: what it died of, when it could still say so."""
+        """Return the end of its log, which may state why it ended."""
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(0, self.log_file.stat().st_size - LAST_WORDS_BYTES))
@@ -83,7 +83,7 @@ class Part:
         return next((line.strip()[:LAST_WORDS_CHARS] for line in reversed(lines) if line.strip()), "")
 
     def signal(self, how: signal.Signals) -> None:
-        """Send a signal, if there is anybody to hear it."""
+        """Send a signal if the process is alive."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
 
@@ -105,7 +105,7 @@ class Part:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps everything alive. `warn` hears of every death, `changed` of every start."""
+    """Restarts parts that end. `warn` is called at every death, `changed` at every start."""
 
     warn: Callable[[str], None]
     changed: Callable[[], None]
@@ -129,7 +129,7 @@ class Supervisor:
         self.changed()
 
     def look(self) -> None:
-        """See who died and start again whoever is due. To be called a few times a second."""
+        """Detect parts that ended and restart those that are due. Call it a few times a second."""
         now = time.monotonic()
         for name, server in self.servers.items():
             self._look_at_server(name, server, now)
@@ -154,8 +154,8 @@ class Supervisor:
             part.done = True
             return
         part.due = now + RESTART_SECS
-        said = f": {part.last_words()}" if code > 0 else ""
-        self.warn(f"{part.name} ended ({_in_words(code)}) and is started again; its log is {part.log_file}{said}")
+        reason = f": {part.last_words()}" if code > 0 else ""
+        self.warn(f"{part.name} ended ({_in_words(code)}) and is started again; its log is {part.log_file}{reason}")
 
     def _look_at_server(self, name: str, server: Server, now: float) -> None:
         due = self.servers_due.get(name)
@@ -177,7 +177,7 @@ class Supervisor:
         self.changed()
 
     def stop(self) -> None:
-        """End everything in the order of the data's walk; whoever takes too long is killed.
+        """End all parts in the order of the data flow; kill those that take too long.
 
         Nothing is lost by that but what producers cannot read again, so they have the others' time as well.
         """

@@ -63,11 +63,11 @@ class Difference(NamedTuple):
         """What became of it."""
         if self.new is None or self.old is None:
             return Fate.NEW if self.old is None else Fate.GONE
-        return Fate.SAME if _judged(self.new) == _judged(self.old) else Fate.CHANGED
+        return Fate.SAME if _decided(self.new) == _decided(self.old) else Fate.CHANGED
 
 
 def differences(new: Iterable[Alert], old: Iterable[Alert]) -> list[Difference]:
-    """Every alert of either list, beside its like.
+    """Return every alert of either list, paired with its counterpart.
 
     Its like has the same AlertId; else the same device, domain and day, where each list has one such alert that the other
     has not: then it is the kind that changed.
@@ -87,7 +87,7 @@ def differences(new: Iterable[Alert], old: Iterable[Alert]) -> list[Difference]:
 
 
 def line(alert: Alert) -> str:
-    """One alert as one line."""
+    """Return an alert as one line."""
     row = msgspec.structs.asdict(alert)
     until = "" if alert.LastTime == alert.FirstTime else f" to {short_time(alert.LastTime)}"
     parts = [
@@ -108,13 +108,13 @@ _SIGNS = {Fate.NEW: "+", Fate.GONE: "-", Fate.CHANGED: "~", Fate.SAME: "="}
 
 
 def difference_line(pair: Difference) -> str:
-    """One difference as one line: + new, - gone, ~ changed, = the same."""
+    """Return a difference as one line: + new, - gone, ~ changed, = the same."""
     was = f"  (was: {', '.join(_was(pair.new, pair.old))})" if pair.new is not None and pair.old is not None else ""
     return f"{_SIGNS[pair.fate]} {line(_shown(pair))}{was if pair.fate is Fate.CHANGED else ''}"
 
 
 def difference_json(pair: Difference) -> bytes:
-    """The same for programs."""
+    """Return it as JSON."""
     return msgspec.json.encode({"Change": pair.fate, "New": pair.new, "Old": pair.old})
 
 
@@ -129,8 +129,8 @@ def _was(new: Alert, old: Alert) -> Iterator[str]:
         yield printable(indicator(msgspec.structs.asdict(old))) or "no indicator"
 
 
-def _judged(alert: Alert) -> tuple[object, ...]:
-    """What a list of indicators decides of an alert."""
+def _decided(alert: Alert) -> tuple[object, ...]:
+    """Return the fields of an alert that indicators decide."""
     return alert.Kind, alert.Severity, alert.Count, _stands_on(alert)
 
 

@@ -14,6 +14,7 @@ from glob import glob
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from common.throttle import Throttle
 from schemas.events import Reject
 from schemas.settings import Settings
 from unproxy.errors import Damaged, Fixable
@@ -53,7 +54,7 @@ class Outputs:
                 yield cls(stack.enter_context(_create(Path(rows))) if rows else None, *files)
 
     def write(self, made: Output) -> None:
-        """What a pipeline made, one a line."""
+        """Write the output of a pipeline as JSON lines."""
         if self.rows:
             self.rows.writelines(printable_json(row) + b"\n" for row in made.network_events)
         if self.events:
@@ -71,7 +72,7 @@ class Outputs:
 
 
 def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
-    """Raises Fixable for an output that is also read, or written to as another one: its content would be lost."""
+    """Raise Fixable for an output that is also an input or another output: its content would be lost."""
     written = [path.resolve() for path in outputs if path is not None and not path.is_char_device()]
     for path in written:
         if written.count(path) > 1:
@@ -81,7 +82,7 @@ def apart(sources: Sequence[str], outputs: Sequence[Path | None]) -> None:
 
 
 def as_object(reject: Reject) -> dict[str, str]:
-    """A reject as JSON can carry it."""
+    """Return a reject as an object for JSON."""
     return {
         "reason": str(reject.reason),
         "detail": reject.detail,
@@ -107,7 +108,7 @@ class Summary:
     identified: Mapping[str, int] = field(default_factory=dict)
     """Lines by how their device was found."""
     learnt: Mapping[str, int] = field(default_factory=dict)
-    """Addresses that devices say they have: `learnt` where one does, `ambiguous` where several do; empty when nobody asked."""
+    """Addresses that devices report as theirs: `learnt` where one does, `ambiguous` where several do; empty without learning."""
     flat: dict[str, int] = field(default_factory=dict)
     by_kind: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -131,7 +132,7 @@ class Summary:
         return f"none of the lines could be read ({kinds}); the first one, as {first.dialect}: {first.detail}"
 
     def as_object(self) -> dict[str, object]:
-        """As `--summary` writes it."""
+        """Return the object that `--summary` writes."""
         return {
             "read": self.flat["read"],
             "dialects": self.dialects,
@@ -149,12 +150,12 @@ class Summary:
         }
 
     def write(self, path: Path) -> None:
-        """As JSON, for programs."""
+        """Write it as JSON."""
         with _create(path) as file:
             file.write(json.dumps(self.as_object(), indent=2).encode() + b"\n")
 
     def in_words(self) -> list[str]:
-        """As lines for people."""
+        """Return it as lines of text."""
         by = self.by_kind
         read, seconds = self.flat["read"], max(self.seconds, 1e-6)
         return [
@@ -181,8 +182,8 @@ def _kinds(kinds: Mapping[str, int], of: str = "") -> str:
     return f"  {of}" + ", ".join(f"{name} {count:,}" for name, count in kinds.items()) if kinds else ""
 
 
-def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
-    """Every line of the files, merged as they would have arrived, through one pipeline, or through that of each judge.
+def run(settings: Settings, files: Sequence[str], outputs: Outputs, judges: Sequence[Judge] = ()) -> Summary:
+    """Pass the lines of the files, merged by arrival, through one pipeline, or through that of each judge.
 
     Outputs and summary are the first one's. Raises SourceError, Fixable.
     """
@@ -198,14 +199,14 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
         outputs.write(made[0])
         return len(made[0].network_events)
 
-    tell = Progress.for_terminal()
+    progress = Progress.for_terminal()
     begun = time.monotonic()
     lines = rows = too_long = 0
     by_dialect: Counter[str] = Counter()
     found = Report()
     damage = ""
     try:
-        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, found, tell.learning):
+        for message in wiring.recorded_messages(settings, files, MESSAGE_LINES_MAX, found, progress.learning):
             if isinstance(message, Reject):
                 too_long += 1
                 by_dialect[message.dialect] += 1
@@ -217,13 +218,13 @@ def replay(settings: Settings, files: Sequence[str], outputs: Outputs, judges: S
             lines += count
             by_dialect[message.dialect] += count
             rows += pour()
-            tell(lines, rows)
+            progress(lines, rows)
     except Damaged as error:
         damage = str(error)
     for pipeline in pipelines:
         pipeline.finish()
     rows += pour()
-    tell.end()
+    progress.end()
     return Summary(
         pipelines[0].book(),
         rows,
@@ -245,37 +246,40 @@ def _create(path: Path) -> IO[bytes]:
 
 
 class Progress:
-    """One line on a terminal's stderr, renewed now and then."""
+    """One line on a terminal's stderr, rewritten at a limited rate."""
 
-    def __init__(self, say: Callable[[str], object] | None) -> None:
-        self._say = say
-        self._begun = self._said = time.monotonic()
+    def __init__(self, write: Callable[[str], object] | None) -> None:
+        self._write = write
+        self._begun = time.monotonic()
+        self._throttle = Throttle(PROGRESS_SECS, at_once=False)
         self._shown = False
 
     @classmethod
     def for_terminal(cls) -> Progress:
-        """Silent where nobody watches."""
+        """Return a progress line that writes nothing unless stderr is a terminal."""
         return cls(below(sys.stderr).write if sys.stderr.isatty() else None)
 
     def __call__(self, lines: int, rows: int) -> None:
-        """So far."""
-        now = time.monotonic()
-        if self._say is None or now - self._said < PROGRESS_SECS:
-            return
-        self._said, self._shown = now, True
-        self._say(f"\r\x1b[K{lines:,} lines, {rows:,} rows, {lines / (now - self._begun):,.0f} lines/s")
-        sys.stderr.flush()
+        """Show the lines read and rows made so far."""
+        if self._due():
+            rate = lines / (time.monotonic() - self._begun)
+            self._show(f"{lines:,} lines, {rows:,} rows, {rate:,.0f} lines/s")
 
     def learning(self, done: int, of: int) -> None:
-        """Bytes read to learn who has which address."""
-        now = time.monotonic()
-        if self._say is None or now - self._said < PROGRESS_SECS:
-            return
-        self._said, self._shown = now, True
-        self._say(f"\r\x1b[Klearning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
+        """Show how many bytes are read to learn the addresses of devices."""
+        if self._due():
+            self._show(f"learning addresses, {min(done / max(of, 1), 1):.0%} of {of:,} bytes read")
+
+    def _due(self) -> bool:
+        return self._write is not None and self._throttle.due()
+
+    def _show(self, text: str) -> None:
+        assert self._write is not None, "called only when due"
+        self._shown = True
+        self._write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Leave a clean line."""
-        if self._say is not None and self._shown:
-            self._say("\r\x1b[K")
+        """Clear the line."""
+        if self._write is not None and self._shown:
+            self._write("\r\x1b[K")

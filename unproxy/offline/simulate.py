@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from common.throttle import Throttle
 from schemas.settings import Settings
 from schemas.topics import TELEMETRY, topic_name
 from unproxy.errors import Failed, Fixable
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def world_of(**values: Any) -> WorldSettings:
-    """The settings of a world. Raises Fixable for one that cannot be."""
+    """Return the settings of a world. Raises Fixable for invalid ones."""
     from producers.simulation import WorldError, WorldSettings
 
     try:
@@ -41,7 +41,7 @@ def to_kafka(
 
     partitions_of(settings, topic_name(settings, TELEMETRY))
     try:
-        told = feed_all(
+        result = feed_all(
             settings,
             world,
             stop=stop,
@@ -54,12 +54,12 @@ def to_kafka(
         raise Failed(str(error)) from None
     except OSError as error:
         raise Fixable(f"{truth}: cannot be written: {error.strerror}; name another file") from None
-    done = told.report
+    done = result.report
     if done.unacknowledged_messages:
         raise Failed(f"{settings.kafka.bootstrap}: did not acknowledge {done.unacknowledged_messages} messages")
     ended = "stopped early" if stop.is_set() else "whole"
     sent = f"{done.lines:>10,}  in {done.messages:,} messages, all acknowledged by {settings.kafka.bootstrap}, {ended}"
-    return [*in_words(told.tally), f"{'published':13}{sent}"]
+    return [*in_words(result.tally), f"{'published':13}{sent}"]
 
 
 def to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
@@ -70,19 +70,17 @@ def to_folder(world: WorldSettings, folder: Path, stop: Event) -> list[str]:
     try:
         if folder.exists() and any(folder.iterdir()):
             raise Fixable(f"{folder}: is not empty; name a new folder")
-        tally = write_folder(world, folder, stop, _tell_lines())
+        tally = write_folder(world, folder, stop, _log_lines())
     except OSError as error:
         raise Fixable(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
     return in_words(tally)
 
 
-def _tell_lines() -> Callable[[int], None]:
-    due = time.monotonic() + REPORT_SECS
+def _log_lines() -> Callable[[int], None]:
+    throttle = Throttle(REPORT_SECS, at_once=False)
 
-    def tell(lines: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + REPORT_SECS
+    def progress(lines: int) -> None:
+        if throttle.due():
             log.info("writing", extra={"lines": lines})
 
-    return tell
+    return progress

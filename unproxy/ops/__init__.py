@@ -1,1 +1,1 @@
-"""Operations on a running installation: check, refill, rejects, access control lists, bill of materials."""
+"""Operations on a running installation: check, detach-damaged, rejects, access control lists, bill of materials."""

@@ -14,10 +14,11 @@ from schemas.columns import columns
 from schemas.settings import Settings
 from schemas.tables import TABLES
 from schemas.topics import Topic, topics
+from sinks.migrate import lost_tables, pending
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import ask
 from unproxy.query.client import of_settings
-from unproxy.wiring import grant_problems, identity_file, lost_tables, pending_migrations
+from unproxy.wiring import grant_problems, identity_file, on_tables
 
 KAFKA_SECS_MAX = 5.0
 
@@ -30,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def everything(settings: Settings) -> Iterator[Finding]:
-    """All findings."""
+    """Yield all findings."""
     yield Finding(True, "settings: every key is known and every value fits")
     yield from _identity(settings)
     yield from _grants(settings)
@@ -42,8 +43,8 @@ def _identity(settings: Settings) -> Iterator[Finding]:
     for path in settings.identity.files:
         entries, unusable, wrong = identity_file(path)
         if wrong or unusable:
-            told = wrong or f"{path}: {unusable:,} of its lines cannot be used; the log says which and why"
-            yield Finding(False, f"identity: {told}")
+            problem = wrong or f"{path}: {unusable:,} of its lines cannot be used; the log states which and why"
+            yield Finding(False, f"identity: {problem}")
         else:
             yield Finding(True, f"identity: {path}: names and addresses: {entries:,}")
 
@@ -84,7 +85,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _configs(admin: AdminClient, wanted: list[Topic]) -> dict[str, dict[str, str] | str]:
-    """What each topic is set to, or why nobody could say."""
+    """Return the settings of each topic, or the error of reading them."""
     if not wanted:
         return {}
     asked = admin.describe_configs(
@@ -134,9 +135,9 @@ def _clickhouse(settings: Settings) -> Iterator[Finding]:
     if not row["n"]:
         yield Finding(False, f"database {database}: is missing; run `unproxy migrate`")
         return
-    if pending := pending_migrations(settings):
-        yield Finding(False, f"tables: {', '.join(pending)} not applied; run `unproxy migrate`")
-    lost = lost_tables(settings)
+    if missing := on_tables(settings, pending):
+        yield Finding(False, f"tables: {', '.join(missing)} not applied; run `unproxy migrate`")
+    lost = on_tables(settings, lost_tables)
     for name, kind in TABLES.items():
         if name in lost:
             yield Finding(False, f"table {name}: is lost with its rows; restore it, or run `unproxy migrate --lost`")

@@ -1,7 +1,7 @@
-"""Parts of a table that ClickHouse cannot read any more, and how they are put aside.
+"""Find the damaged parts of a table and detach them.
 
-A disk that fills up while ClickHouse writes may leave a part behind that lacks a file, or half of one: from then on
-questions to the table fail. A detached part is asked no more. It stays in the table's folder `detached`; nothing is deleted.
+A disk that fills up while ClickHouse writes may leave a part that lacks a file, or half of one: from then on queries of
+the table fail. A detached part is not read. It stays in the table's folder `detached`; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from schemas.ddl import VERSIONS, quoted
+from schemas.ddl import DEDUPLICATION_WINDOW, VERSIONS, quoted
 from sinks.presence import UNREADABLE
 from unproxy.query.client import Client, QueryRefused, readable
 
 PART_SECS_MAX = 3_600.0
-"""How long one part may take to read; a merged one has up to 150 GB."""
+"""Longest time to read one part; a merged one has up to 150 GB."""
 
 _CHECK_SETTINGS = {"check_query_single_value_result": "0", "wait_end_of_query": "1"}
 _GONE = 232
-"""NO_SUCH_DATA_PART: merged meanwhile, so it could be read."""
+"""NO_SUCH_DATA_PART: it was merged meanwhile, so it was readable."""
 
 Progress = Callable[[int, int], None]
-"""Told of each part: how many were looked at, of how many."""
+"""Called for each part with the number of parts checked and of all parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +34,47 @@ class Part:
     """The table of versions."""
     name: str
     rows: int | None
-    """None where nobody can tell any more."""
+    """None if unknown."""
     first_written: str
-    """When its rows were written, from and to; "" where nobody can tell."""
+    """Time of the first insert of its rows; "" if unknown."""
     last_written: str
     why: str = ""
-    aside: bool = False
-    """ClickHouse put it aside by itself when it started: the table can be read, without its rows."""
+    detached: bool = False
+    """ClickHouse detached it when it started: the table is readable, without the rows of this part."""
 
 
 def damaged(client: Client, table: str, progress: Progress = lambda _, __: None) -> Iterator[Part]:
-    """The damaged parts of this table, first those that are in the way. Changes nothing. Raises Failed."""
+    """Yield the damaged parts of this table, first those that make queries fail. Changes nothing. Raises Failed."""
     patient = replace(client, timeout_secs=PART_SECS_MAX)
     parts = _active(client, table + VERSIONS)
     for number, part in enumerate(parts):
         progress(number, len(parts))
         if why := _why(patient, part):
             yield replace(part, why=why)
-    yield from _put_aside(client, table + VERSIONS)
+    yield from _detached(client, table + VERSIONS)
 
 
-def detach(client: Client, part: Part) -> None:
-    """Put it aside; merges under way are waited for. Raises Failed."""
+def detach(client: Client, part: Part) -> bool:
+    """Detach the part after the merges under way; False if one of them replaced it. Raises Failed."""
     patient = replace(client, timeout_secs=PART_SECS_MAX)
-    list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
+    try:
+        list(patient.lines(f"ALTER TABLE {quoted(part.table)} DETACH PART '{part.name}'", output="JSONEachRow"))
+    except QueryRefused as error:
+        if error.code != _GONE:
+            raise
+        return False
+    return True
+
+
+def forget_inserts(client: Client, table: str) -> None:
+    """Delete the deduplication tokens of a table, so that it accepts a batch that it had before. Raises Failed.
+
+    ClickHouse deletes the tokens of a part that is detached by a query, and keeps those of a part that it detached at its
+    start: it would drop the rows of a repeated batch and report success.
+    """
+    for window in (0, DEDUPLICATION_WINDOW):
+        setting = f"MODIFY SETTING non_replicated_deduplication_window = {window}"
+        list(client.lines(f"ALTER TABLE {quoted(table + VERSIONS)} {setting}", output="JSONEachRow"))
 
 
 def _active(client: Client, table: str) -> list[Part]:
@@ -75,7 +92,7 @@ def _times(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _why(client: Client, part: Part) -> str:
-    """Why this part cannot be read; "" when it can. Its files are compared with their checksums, then all is read."""
+    """Return the error of reading this part, "" if there is none. Verifies the checksums of its files, then reads all."""
     check = f"CHECK TABLE {quoted(part.table)} PART '{part.name}'"
     try:
         for line in client.lines(check, output="JSONEachRow", settings=_CHECK_SETTINGS):
@@ -93,11 +110,11 @@ def _why(client: Client, part: Part) -> str:
     return ""
 
 
-def _put_aside(client: Client, table: str) -> Iterator[Part]:
+def _detached(client: Client, table: str) -> Iterator[Part]:
     rows = client.rows(
         "SELECT name, reason, modification_time FROM system.detached_parts "
         "WHERE database = {database:String} AND table = {table:String} AND reason LIKE 'broken%' ORDER BY name",
         {"database": client.database, "table": table},
     )
     for row in rows:
-        yield Part(table, row["name"], None, "", row["modification_time"] or "", row["reason"], aside=True)
+        yield Part(table, row["name"], None, "", row["modification_time"] or "", row["reason"], detached=True)

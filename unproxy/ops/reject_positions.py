@@ -39,7 +39,7 @@ class Rejected(NamedTuple):
     keyed: bool = False
     """The line is about `device`, whatever it calls it."""
     claims: bytes = b""
-    """What its sender may report, as the message said that it came in."""
+    """What its sender may report, from the header of its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class Wanted:
 
     @property
     def is_whole(self) -> bool:
-        """All of a reason and dialect: only then can a position tell what was replayed."""
+        """All of a reason and dialect: only then does a position define what was replayed."""
         return not (self.device or self.since_ms)
 
     def fits(self, rejected: Rejected) -> bool:
-        """Whether this one is wanted."""
+        """Return whether this reject is selected."""
         return (
             self.reason in (ANY, rejected.reason)
             and self.dialect in (ANY, rejected.dialect)
@@ -67,7 +67,7 @@ class Wanted:
 
 
 def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
-    """Why it is not replayed, whatever was mended; "" if it is."""
+    """Return why it is not replayed; "" if it is."""
     if rejected.reason == Reason.NOT_ALLOWED and wanted.reason != Reason.NOT_ALLOWED:
         return (
             f"its sender may not write it; to publish it all the same, name its reason: --reason {Reason.NOT_ALLOWED}"
@@ -75,9 +75,11 @@ def why_left(rejected: Rejected, wanted: Wanted = Wanted()) -> str:
     if rejected.reason == Reason.NOT_DELIVERABLE and rejected.dialect in ("", "unproxy"):
         return "rows or alerts, not a sensor's line: too large for their topic, or refused by the sink"
     if not rejected.dialect:
-        return "nothing says which dialect it is"
+        return "its dialect is unknown"
     if rejected.dialect == AUTO:
-        return "no dialect claimed it, so nobody knows its device; give its file to `unproxy produce` under a dialect's name"
+        return (
+            "no dialect claimed it, so its device is unknown; give its file to `unproxy produce` under a dialect's name"
+        )
     # The producer keeps only the beginning of what is too large for Kafka, with the hash of the whole.
     begun = rejected.reason == Reason.TOO_LONG and ", sha256 " in rejected.detail
     if begun or rejected.cut or rejected.reason == Reason.NOT_DELIVERABLE:
@@ -93,17 +95,17 @@ class Replayed:
 
     @classmethod
     def read(cls, offset: int, metadata: str) -> Replayed:
-        """From what Kafka keeps; a negative offset is none."""
+        """Parse the committed offset and metadata; a negative offset is none."""
         marks = {(ANY, ANY): offset} if offset > 0 else {}
         try:
             for reason, dialect, mark in msgspec.json.decode(metadata or "[]", type=list[tuple[str, str, int]]):
                 marks[reason, dialect] = mark
         except msgspec.MsgspecError:
-            pass  # somebody else set the group's offsets by hand; the offset is meant all the same
+            pass  # the group's offsets were reset by hand; the offset is valid all the same
         return cls(marks)
 
     def written(self) -> tuple[int, str]:
-        """Offset and metadata to commit. Where there is no room for all marks the lowest are forgotten: replayed again."""
+        """Return offset and metadata to commit. Without room for all marks the lowest are dropped: replayed again."""
         everything = self.marks.get((ANY, ANY), 0)
         narrow = sorted(
             (mark, *choice)
@@ -117,15 +119,15 @@ class Replayed:
             del narrow[0]
 
     def before(self, reason: str, dialect: str) -> int:
-        """The offset before which all rejects of a reason and dialect were replayed; each may be ANY."""
+        """Return the offset before which all rejects of a reason and dialect were replayed; each may be ANY."""
         reasons = (reason,) if reason == Reason.NOT_ALLOWED else (reason, ANY)
         return max(self.marks.get((one, kind), 0) for one in reasons for kind in (dialect, ANY))
 
     def has(self, rejected: Rejected) -> bool:
-        """Whether this one was replayed already."""
+        """Return whether this reject was replayed already."""
         return rejected.offset < self.before(rejected.reason, rejected.dialect)
 
     def advance(self, wanted: Wanted, offset: int) -> None:
-        """All that are wanted before this offset were replayed."""
+        """Record that all selected rejects before this offset were replayed."""
         choice = wanted.reason, wanted.dialect
         self.marks[choice] = max(offset, self.marks.get(choice, 0))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from common.kafka import MESSAGE_BYTES_MAX, ONCE_IN_ORDER
+from common.throttle import Throttle
 from schemas.events import Reason
 from schemas.settings import Settings
 from schemas.topics import (
@@ -33,16 +34,14 @@ from schemas.topics import (
 from unproxy.errors import Failed, KafkaAway
 from unproxy.kafka.cluster import kafka_client_config, partitions_of
 from unproxy.ops.reject_positions import Rejected, Replayed, Wanted, why_left
-from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, Patience
+from unproxy.output import NOTIFY_SECS
+from unproxy.timeouts import ASK_SECS_MAX, POLL_SECS, KafkaWait
 
-SAY_SECS = 2.0
 CHUNK_MESSAGES, CHUNK_BYTES = 2_000, 8 << 20
 """Read, published and remembered at once."""
 MESSAGE_LINES_BYTES = 256 * 1024
 """Lines of one device that follow each other share a message up to this size."""
 REPLAYED = ""
-
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -65,12 +64,14 @@ class Account:
 class Replay:
     """One run of `unproxy rejects --replay`."""
 
-    def __init__(self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, wanted: Wanted, *, again: bool, dry_run: bool, notify: Callable[[str], None]
+    ) -> None:
         self._wanted, self._again, self._dry_run = wanted, again, dry_run
-        self._say = say
-        self._said_at = time.monotonic()
+        self._notify = notify
+        self._throttle = Throttle(NOTIFY_SECS, at_once=False)
         self._bootstrap = settings.kafka.bootstrap
-        self._patience = Patience(self._bootstrap, _TRY_AGAIN)
+        self._wait = KafkaWait(self._bootstrap, _TRY_AGAIN)
         self._rejects, self._telemetry = topic_name(settings, REJECTS), topic_name(settings, TELEMETRY)
         self._partitions = partitions_of(settings, self._rejects)
         self._inputs = len(partitions_of(settings, self._telemetry))
@@ -82,7 +83,7 @@ class Replay:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": 32_768,
-                "error_cb": self._patience.note,
+                "error_cb": self._wait.note,
             }
         )
         self._producer = Producer(
@@ -93,7 +94,7 @@ class Replay:
                 "message.max.bytes": MESSAGE_BYTES_MAX,
                 "message.timeout.ms": 0,  # how long to wait is decided here
                 "linger.ms": 5,
-                "error_cb": self._patience.note,
+                "error_cb": self._wait.note,
             }
         )
         self._marks: dict[int, Replayed] = {}
@@ -101,11 +102,11 @@ class Replay:
         self.account = Account()
 
     def until(self, stop: Event) -> Account:
-        """Replay everything that is wanted, or as much as there is until told to stop.
+        """Replay everything that is wanted, or as much as possible until `stop` is set.
 
         Raises KafkaAway, Failed, and Stopped.
         """
-        self._patience.stop = stop
+        self._wait.stop = stop
         try:
             spans = dict(self._spans())
             self.account.of = sum(end - begin for begin, end in spans.values())
@@ -119,31 +120,31 @@ class Replay:
             self._consumer.close()
 
     def _spans(self) -> Iterator[tuple[int, tuple[int, int]]]:
-        """From where to where each partition is to be read."""
+        """Yield the range of offsets to read of each partition."""
         places = [TopicPartition(self._rejects, partition) for partition in self._partitions]
-        for place in self._patience.asked(self._committed, places):
+        for place in self._wait.retried(self._committed, places):
             marks = self._marks[place.partition] = Replayed.read(place.offset, place.metadata or "")
-            low, high = self._patience.asked(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
+            low, high = self._wait.retried(self._consumer.get_watermark_offsets, place, ASK_SECS_MAX)
             begin = low if self._again else max(low, marks.before(self._wanted.reason, self._wanted.dialect))
             if begin < high:
                 yield place.partition, (begin, high)
 
     def _chunks(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[list[Rejected]]:
-        """What lies in these spans, some at a time; in order within a partition."""
+        """Yield the rejects of these ranges in chunks, in order within a partition."""
         left = {partition: end for partition, (_, end) in spans.items()}
         self._consumer.assign([TopicPartition(self._rejects, part, begin) for part, (begin, _) in spans.items()])
         chunk: list[Rejected] = []
         size = 0
-        heard_at = time.monotonic()
+        progress_at = time.monotonic()
         while left:
-            self._patience.check_stop()
+            self._wait.check_stop()
             message = self._consumer.poll(POLL_SECS)
             if message is None:
-                self._patience.check(heard_at)
+                self._wait.check(progress_at)
             elif (error := message.error()) is not None:
-                self._patience.note(error)
+                self._wait.note(error)
             else:
-                heard_at = time.monotonic()
+                progress_at = time.monotonic()
                 rejected = _rejected(message)
                 if rejected.partition in left:
                     chunk.append(rejected)
@@ -154,7 +155,7 @@ class Replay:
                         self._consumer.incremental_unassign([TopicPartition(self._rejects, rejected.partition)])
             if chunk and (not left or len(chunk) >= CHUNK_MESSAGES or size >= CHUNK_BYTES):
                 yield chunk
-                chunk, size, heard_at = [], 0, time.monotonic()
+                chunk, size, progress_at = [], 0, time.monotonic()
 
     def _take(self, chunk: Sequence[Rejected]) -> None:
         """Publish what is wanted of a chunk, wait until Kafka has it, then remember how far it went."""
@@ -174,20 +175,19 @@ class Replay:
         if not self._dry_run:
             self._publish(going)
             self._remember(chunk)
-        if time.monotonic() - self._said_at >= SAY_SECS:
-            self._said_at = time.monotonic()
-            self._say(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
+        if self._throttle.due():
+            self._notify(f"{account.read:,} of {account.of:,} rejects read, {account.replayed:,} replayed")
 
     def _publish(self, going: Sequence[Rejected]) -> None:
         for home, several in groupby(sorted(going, key=_order), key=_home):
             for value in _joined(rejected.raw for rejected in several):
                 self._produce(home, value)
-        heard_at, waiting = time.monotonic(), len(self._producer)
+        progress_at, waiting = time.monotonic(), len(self._producer)
         while len(self._producer):
             self._producer.poll(POLL_SECS)
             if len(self._producer) < waiting:
-                heard_at, waiting = time.monotonic(), len(self._producer)
-            self._patience.check(heard_at)
+                progress_at, waiting = time.monotonic(), len(self._producer)
+            self._wait.check(progress_at)
         if self._failure:
             raise Failed(f"{self._bootstrap}: topic {self._telemetry} does not take a line: {self._failure}")
 
@@ -211,7 +211,7 @@ class Replay:
                 )
                 return
             except BufferError:
-                self._patience.check_stop()
+                self._wait.check_stop()
                 self._producer.poll(POLL_SECS)
 
     def _remember(self, chunk: Sequence[Rejected]) -> None:
@@ -223,7 +223,7 @@ class Replay:
             self._marks[partition].advance(self._wanted, end)
             offset, metadata = self._marks[partition].written()
             places.append(TopicPartition(self._rejects, partition, offset, metadata))
-        self._patience.asked(self._commit, places)
+        self._wait.retried(self._commit, places)
 
     def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
         found = self._consumer.committed(places, timeout=ASK_SECS_MAX)
@@ -242,18 +242,18 @@ _TRY_AGAIN = "what was replayed so far is remembered, start again to go on"
 
 
 def group_of(settings: Settings) -> str:
-    """The consumer group whose offsets remember what was replayed."""
+    """Return the consumer group whose offsets record what was replayed."""
     return f"{settings.worker.group}-rejects-replay"
 
 
 def _rejected(message: Message) -> Rejected:
-    said: dict[str, Any] = dict(message.headers() or [])
+    headers: dict[str, Any] = dict(message.headers() or [])
     partition, offset = message.partition(), message.offset()
     assert partition is not None
     assert offset is not None
 
     def text(name: str) -> str:
-        return (said.get(name) or b"").decode("utf-8", "replace")
+        return (headers.get(name) or b"").decode("utf-8", "replace")
 
     return Rejected(
         partition,
@@ -262,16 +262,16 @@ def _rejected(message: Message) -> Rejected:
         text("reason"),
         text("detail"),
         text("dialect"),
-        said.get("device") or b"",
+        headers.get("device") or b"",
         message.value() or b"",
-        "cut_from_bytes" in said,
+        "cut_from_bytes" in headers,
         text(DEVICE_FROM) == FROM_KEY,
-        said.get(CLAIMS) or b"",
+        headers.get(CLAIMS) or b"",
     )
 
 
 def _raise_first(places: Sequence[TopicPartition]) -> None:
-    """What went wrong with a partition is in its answer."""
+    """Raise the first error of a partition in an answer."""
     for place in places:
         if place.error is not None:
             raise KafkaException(place.error)

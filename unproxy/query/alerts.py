@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.throttle import Throttle
 from unproxy.output import printable
 from unproxy.query.client import OF_DEVICE, Client
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.settings import Settings
 
 POLL_SECS = 0.2
-SAY_SECS = 10.0
+NOTIFY_SECS = 10.0
 HOSTS_SHOWN = 5
 HOST_ONLY = "host_only"
 COUNTS_CONNECTIONS = ("unconfirmed_proxy", "proxy_bypass")
@@ -41,7 +41,7 @@ class Wanted:
     """By its ID or its value."""
 
     def has(self, alert: Row) -> bool:
-        """Whether this is one of them."""
+        """Return whether an alert is selected."""
         named = alert.get("DeviceId"), alert.get("DeviceName")
         return (
             (not self.device or not {self.device, self.device.lower()}.isdisjoint(named))
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
-    """The latest alerts of the table in time order; withdrawn ones are left out."""
+    """Return the latest alerts of the table in time order, without withdrawn ones."""
     conditions = ["Count > 0"]
     if wanted.device:
         conditions.append(OF_DEVICE)
@@ -96,10 +96,12 @@ def stored(client: Client, wanted: Wanted, limit: int) -> Sequence[Row]:
     )
 
 
-def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable[[str], None]) -> Iterator[Row | None]:
-    """Each change of an alert as it is published, and None now and then so that the caller can end.
+def followed(
+    settings: Settings, wanted: Wanted, from_start: bool, notify: Callable[[str], None]
+) -> Iterator[Row | None]:
+    """Yield each change of an alert as it is published, and None at intervals so that the caller can end.
 
-    While Kafka is away it waits, and `say` hears of it once in a while. Raises Fixable when there is no such topic.
+    While Kafka is away it waits, and calls `notify` at a limited rate. Raises Fixable if the topic does not exist.
     """
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
@@ -110,26 +112,24 @@ def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable
     topic = topic_name(settings, BLOCK_ALERTS)
     start = OFFSET_BEGINNING if from_start else OFFSET_END
     bootstrap = settings.kafka.bootstrap
-    said_at = -SAY_SECS
+    throttle = Throttle(NOTIFY_SECS)
 
-    def say_seldom(what: str) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at >= SAY_SECS:
-            said_at = time.monotonic()
-            say(what)
+    def notify_seldom(message: str) -> None:
+        if throttle.due():
+            notify(message)
 
     def on_error(error: KafkaError) -> None:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            say_seldom(f"{bootstrap}: Kafka went away ({error.str()}); waiting for it to come back")
+            notify_seldom(f"{bootstrap}: Kafka went away ({error.str()}); waiting for it to come back")
 
     partitions: list[int] = []
     while not partitions:
         try:
             partitions = partitions_of(settings, topic, secs_max=0)
         except KafkaAway as error:
-            say_seldom(f"waiting for Kafka: {error}")
+            notify_seldom(f"waiting for Kafka: {error}")
             yield None
-    # A group that nobody commits to: the client needs a name, and each follower sees everything.
+    # No offset is committed under this group: the client requires a name, and each follower reads everything.
     consumer = Consumer(
         {
             **kafka_client_config(settings),
@@ -153,14 +153,14 @@ def followed(settings: Settings, wanted: Wanted, from_start: bool, say: Callable
 
 
 def destination(alert: Row) -> str:
-    """Where to, and through which proxy, unless that is what the alert is about."""
+    """Return the destination and its proxy, unless the alert is about the proxy."""
     domain, hosts, proxy = alert["DestinationDomain"], alert["DestinationHosts"][:HOSTS_SHOWN], alert["ProxyIP"]
     asked = f" ({', '.join(hosts)})" if hosts and hosts != [domain] else ""
     return f"{domain}{asked}" + (f" through {proxy}" if proxy and proxy != domain else "")
 
 
 def line(alert: Row) -> str:
-    """One alert as one line."""
+    """Return an alert as one line."""
     process = alert["InitiatingProcessFileName"] or "unknown process"
     pid = f" ({alert['InitiatingProcessId']})" if alert["InitiatingProcessId"] is not None else ""
     parts = [
@@ -181,18 +181,18 @@ def line(alert: Row) -> str:
 
 
 def counted(alert: Row) -> str:
-    """How often; of the kinds that are about ways, how many connections."""
+    """Return how often it occurred; for alerts about routes the number of connections."""
     count, what = alert["Count"], "connection" if alert["Kind"] in COUNTS_CONNECTIONS else "request"
     return f"{count:,} {what}{'' if count == 1 else 's'}" if count else "withdrawn"
 
 
 def outcome(alert: Row) -> str:
-    """What became of the latest request, and in which mode; the topic may still hold alerts that do not say."""
+    """Return the outcome of the latest request and the mode; "" for old alerts without it."""
     return f"{alert['Outcome']}, mode {alert['ProtectionMode']}" if alert.get("Outcome") else ""
 
 
 def indicator(alert: Row) -> str:
-    """The indicator that an alert stands on."""
+    """Return the indicator of an alert."""
     if not alert.get("IndicatorId"):
         return ""
     partly = " (only its host is seen)" if alert["IndicatorMatch"] == HOST_ONLY else ""
@@ -200,7 +200,7 @@ def indicator(alert: Row) -> str:
 
 
 def suppression(alert: Row) -> str:
-    """Who suppresses it, until when and why."""
+    """Return who suppresses it, until when and why."""
     if not alert.get("SuppressedBy"):
         return ""
     until = short_time(alert["SuppressedUntil"])[:19]
@@ -208,5 +208,5 @@ def suppression(alert: Row) -> str:
 
 
 def short_time(time: object) -> str:
-    """A time of a row to the millisecond."""
+    """Return a time of a row, cut to milliseconds."""
     return str(time).replace("T", " ").removesuffix("Z")[:23]

@@ -29,7 +29,7 @@ class Table:
 
 
 def ask(client: Client, text: str, settings: Mapping[str, str]) -> Table:
-    """The first rows of an answer, with the names of its columns."""
+    """Return the first rows of an answer, with the names of its columns."""
     output = "JSONCompactEachRowWithNames"
     lines = client.lines(text, output=output, settings={**READ_ONLY, **JSON_SETTINGS, **settings})
     try:
@@ -66,12 +66,12 @@ def show(
 
 
 def remarks(answer: Table, hidden: list[str]) -> list[str]:
-    """What a reader of the table should know."""
-    said = []
+    """Return the remarks for a reader of the table."""
+    notes = []
     if not answer.rows:
-        said.append("no rows")
+        notes.append("no rows")
     if hidden:
-        said.append(f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all")
+        notes.append(f"{len(hidden)} more columns do not fit; project the ones you want, or --format jsonl shows all")
     if answer.more:
-        said.append(f"the first {TABLE_ROWS_MAX} rows; --format jsonl gives all")
-    return said
+        notes.append(f"the first {TABLE_ROWS_MAX} rows; --format jsonl gives all")
+    return notes

@@ -1,9 +1,9 @@
-"""A small client of ClickHouse's HTTP interface, for questions from the command line.
+"""A small client of ClickHouse's HTTP interface, for queries from the command line.
 
-Not clickhouse-connect, which takes half a second to import and asks the server five questions before the first of ours.
+Not clickhouse-connect, which takes half a second to import and sends five queries before the first of ours.
 
-    QueryRefused(Failed)     the engine read the question and said no; one readable line
-    EngineAway(Failed)       nobody answers there
+    QueryRefused(Failed)     the engine refused the query; the message is one readable line
+    EngineAway(Failed)       no server answers there
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _EXPECTED = re.compile(r"\.? Expected one of: .*$", re.DOTALL)
 _HINTS = {
     "UNKNOWN_DATABASE": "run `unproxy migrate`",
     "READONLY": "`unproxy query` only reads; change things with ClickHouse's own client",
-    "CORRUPTED_DATA": "run `unproxy refill --since T --detach-damaged`",
+    "CORRUPTED_DATA": "run `unproxy detach-damaged`",
 }
 
 
 class QueryRefused(Failed):
-    """The engine said no; the message says why, `code` is ClickHouse's number for it, 0 where it has none."""
+    """The engine refused the query; the message states why; `code` is ClickHouse's error code, 0 if it has none."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class QueryRefused(Failed):
 
 
 class EngineAway(Failed):
-    """Nobody answers at this address."""
+    """No server answers at this address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Client:
     ca_file: str = ""
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """The answer to a question in SQL; `parameters` fill its {name:Type}."""
+        """Return the rows of a query in SQL; `parameters` fill its {name:Type}."""
         settings = {"date_time_output_format": "iso", **JSON_SETTINGS}
         lines = self.lines(sql, output="JSONEachRow", settings=settings, parameters=parameters)
         return [json.loads(line) for line in lines]
@@ -82,7 +82,7 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Iterator[bytes]:
-        """The answer in one of ClickHouse's formats, line by line as it comes."""
+        """Yield the answer in one of ClickHouse's formats, line by line as it arrives."""
         rest = b""
         for chunk in self.chunks(text, output=output, settings=settings, parameters=parameters):
             *whole, rest = (rest + chunk).split(b"\n")
@@ -98,7 +98,7 @@ class Client:
         settings: Mapping[str, str] | None = None,
         parameters: Mapping[str, object] | None = None,
     ) -> Generator[bytes, None, None]:
-        """The answer as it comes over the wire."""
+        """Yield the answer in chunks as it arrives."""
         # The dialect goes last: an engine that sets them one by one must read the others in plain SQL.
         query = {"default_format": output, **_parameters(parameters), **(settings or {})}
         if self.database:
@@ -117,7 +117,7 @@ class Client:
             connection.close()
 
     def ping(self) -> None:
-        """Raises EngineAway when nobody answers."""
+        """Raise EngineAway if the server does not answer."""
         connection = self._connection()
         try:
             self._ask(connection, "ping", "")
@@ -172,17 +172,17 @@ def _field(text: str) -> str:
 
 
 def readable(error: str) -> str:
-    """An engine's error as one line a person can read."""
+    """Return an engine's error as one readable line."""
     text = _SUFFIX.sub("", error.strip())
     text = _PREFIX.sub("", text)
     text = " ".join(_EXPECTED.sub("", text).split())
     if len(text) > ERROR_CHARS_MAX:
         text = text[: ERROR_CHARS_MAX - 1] + "…"
-    return text or "the engine refused the query and did not say why"
+    return text or "the engine refused the query without a reason"
 
 
 def of_settings(settings: Settings) -> Client:
-    """A client for the user's own ClickHouse."""
+    """Return a client of the ClickHouse of these settings."""
     clickhouse = settings.clickhouse
     return Client(
         clickhouse.url,

@@ -18,7 +18,7 @@ from unproxy.query.client import OF_DEVICE, Client
 from unproxy.query.unresolved import QUESTION, Unresolved, unresolved
 
 QUIET: Micros = COVERAGE_SECS * MICROS
-"""A sensor quiet for less was there all the while: its rows cannot tell more exactly."""
+"""A sensor quiet for less counts as present: its rows have no finer resolution."""
 MINUTE: Micros = 60 * MICROS
 STRETCHES_SHOWN = 10
 NAME_CHARS_MAX = 60
@@ -36,13 +36,13 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class SensorPresence:
     """One sensor of the device."""
 
     dialect: str
     sensor: str
     stretches: Sequence[Span]
-    """When it was heard, never quiet for long, within the time asked for."""
+    """Spans in which it reported without a long silence, within the requested time."""
     gaps: Sequence[Row]
     verdict: Verdict
 
@@ -54,19 +54,19 @@ class Answer:
     device: str
     since: Micros
     until: Micros
-    witnesses: Sequence[Witness] = field(default_factory=list)
+    presences: Sequence[SensorPresence] = field(default_factory=list)
     silences: Sequence[Row] = field(default_factory=list)
     unresolved: Sequence[Unresolved] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
         """Of the device: what all its sensors agree on, else partly."""
-        verdicts = {witness.verdict for witness in self.witnesses}
+        verdicts = {presence.verdict for presence in self.presences}
         return verdicts.pop() if len(verdicts) == 1 else Verdict.PARTLY if verdicts else Verdict.NOT
 
 
 def ask(client: Client, device: str, since: Micros, until: Micros) -> Answer | None:
-    """What the tables know; None when they have never heard of the device. 0 is the beginning, and the end, of all."""
+    """Return what the tables hold; None for an unknown device. A bound of 0 is the first, or the last, time of the device."""
     named = {"device": device}
     sensors = client.rows(_SENSORS, named)
     if not sensors:
@@ -97,24 +97,24 @@ def answer(
     connections: Iterable[Row] = (),
 ) -> Answer:
     """Combine the tables' rows; `connections` are the unresolved ones, counted."""
-    heard: dict[tuple[str, str], list[Span]] = {(row["Dialect"], row["Sensor"]): [] for row in sensors}
+    spans_of: dict[tuple[str, str], list[Span]] = {(row["Dialect"], row["Sensor"]): [] for row in sensors}
     for row in coverage:
-        spans = heard.setdefault((row["Dialect"], row["Sensor"]), [])
+        spans = spans_of.setdefault((row["Dialect"], row["Sensor"]), [])
         spans.append((parse_micros(row["FirstTime"]), parse_micros(row["LastTime"])))
-    witnesses = []
-    for (dialect, sensor), spans in sorted(heard.items()):
+    presences = []
+    for (dialect, sensor), spans in sorted(spans_of.items()):
         missing = [row for row in gaps if (row["Dialect"], row["Sensor"]) == (dialect, sensor)]
         within = [(a, b) for a, b in stretches(spans) if a < until and b >= since]
         whole = any(a <= since and b >= until for a, b in within)
         verdict = Verdict.NOT if not within else Verdict.SEEN if whole and not missing else Verdict.PARTLY
         clipped = [(max(a, since), min(b, until)) for a, b in within]
-        witnesses.append(Witness(dialect, sensor, clipped, missing, verdict))
+        presences.append(SensorPresence(dialect, sensor, clipped, missing, verdict))
     silences = [row for row in gaps if row["Kind"] == GapKind.SILENCE]
-    return Answer(device, since, until, witnesses, silences, unresolved(connections))
+    return Answer(device, since, until, presences, silences, unresolved(connections))
 
 
 def stretches(spans: Iterable[Span]) -> list[Span]:
-    """Spans put together where less than five minutes lie between them."""
+    """Merge spans with less than five minutes between them."""
     joined: list[Span] = []
     for first, last in sorted(spans):
         if joined and first - joined[-1][1] < QUIET:
@@ -133,7 +133,7 @@ _COVERAGE = (
     f"SELECT Dialect, Sensor, FirstTime, LastTime FROM DeviceCoverage WHERE {OF_DEVICE} "
     f"AND Bucket >= {_TIME % 'before'} AND Bucket < {_TIME % 'behind'}"
 )
-# A silence that lasts has no end yet. Where lines tell no time, when it was noticed is the nearest there is.
+# A silence that lasts has no end yet. For lines without a time, the time when it was noticed is the nearest.
 _GAPS = (
     f"SELECT * FROM SensorGaps WHERE {OF_DEVICE} AND coalesce(FromTime, DetectedAt) < {_TIME % 'until'} "
     f"AND ((Kind = 'silence' AND ToTime IS NULL) OR coalesce(ToTime, DetectedAt) >= {_TIME % 'since'}) "
@@ -142,53 +142,53 @@ _GAPS = (
 
 
 def lines(found: Answer) -> list[str]:
-    """The answer for people."""
-    said = [f"{found.device} from {_clock(found.since)} to {_clock(found.until)} (UTC): {found.verdict}"]
-    names = [f"{witness.dialect} {witness.sensor}".rstrip() for witness in found.witnesses]
+    """Return the answer as lines of text."""
+    lines_ = [f"{found.device} from {_clock(found.since)} to {_clock(found.until)} (UTC): {found.verdict}"]
+    names = [f"{presence.dialect} {presence.sensor}".rstrip() for presence in found.presences]
     width = min(max(map(len, names), default=0), NAME_CHARS_MAX)
-    for name, witness in zip(names, found.witnesses, strict=True):
-        times = [f"{_clock(a)} to {_clock(b)}" for a, b in witness.stretches[:STRETCHES_SHOWN]]
-        more = len(witness.stretches) - len(times)
-        said.append(
-            f"  {name:{width}}  {witness.verdict:11}  {', '.join(times)}{f', +{more} more' if more else ''}".rstrip()
+    for name, presence in zip(names, found.presences, strict=True):
+        times = [f"{_clock(a)} to {_clock(b)}" for a, b in presence.stretches[:STRETCHES_SHOWN]]
+        more = len(presence.stretches) - len(times)
+        lines_.append(
+            f"  {name:{width}}  {presence.verdict:11}  {', '.join(times)}{f', +{more} more' if more else ''}".rstrip()
         )
-        said += [f"    {gap_line(row)}" for row in witness.gaps]
-    said += [f"  {gap_line(row)}" for row in found.silences]
-    said += [f"  {one.in_words()}" for one in found.unresolved]
-    return [printable(line) for line in said]
+        lines_ += [f"    {gap_line(row)}" for row in presence.gaps]
+    lines_ += [f"  {gap_line(row)}" for row in found.silences]
+    lines_ += [f"  {one.in_words()}" for one in found.unresolved]
+    return [printable(line) for line in lines_]
 
 
 def gap_line(row: Row) -> str:
-    """One gap in words."""
+    """Return a gap in words."""
     place = f"between {_shown(row['FromTime'])} and {_shown(row['ToTime'])}"
     if row["Kind"] == GapKind.SILENCE:
         end = f"to {_shown(row['ToTime'])}" if row["ToTime"] else "on, it still is"
         return f"silent from {_shown(row['FromTime'])} {end}"
     if row["Kind"] == GapKind.RESTART:
-        return f"numbering began anew {place}: what was lost then is not known"
+        return f"numbering began again {place}: what was lost then is not known"
     count = row["LinesMissing"]
     return f"{count:,} line{'s' if count != 1 else ''} missing {place}"
 
 
 def as_objects(found: Answer) -> list[dict[str, Any]]:
-    """The answer for programs: one object a sensor; what concerns the device is in each."""
+    """Yield the answer as one object per sensor; facts about the device are in each."""
     return [
         {
             "DeviceName": found.device,
             "From": iso_micros(found.since),
             "To": iso_micros(found.until),
             "DeviceVerdict": found.verdict,
-            "Dialect": witness.dialect,
-            "Sensor": witness.sensor,
-            "Verdict": witness.verdict,
-            "Seen": [[iso_micros(a), iso_micros(b)] for a, b in witness.stretches],
+            "Dialect": presence.dialect,
+            "Sensor": presence.sensor,
+            "Verdict": presence.verdict,
+            "Seen": [[iso_micros(a), iso_micros(b)] for a, b in presence.stretches],
             "Gaps": [
                 {name: row[name] for name in ("Kind", "Status", "FromTime", "ToTime", "LinesMissing")}
-                for row in [*witness.gaps, *found.silences]
+                for row in [*presence.gaps, *found.silences]
             ],
             "Unresolved": [one.as_object() for one in found.unresolved],
         }
-        for witness in found.witnesses
+        for presence in found.presences
     ]
 
 

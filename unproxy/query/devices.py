@@ -1,4 +1,4 @@
-"""Which devices the tables have heard of: so that a misspelt name is told from a device that did nothing."""
+"""Find which devices the tables know, to distinguish a misspelt name from a device without rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAMES_SHOWN = 20
 
 
 def never_seen(client: Client, device: str) -> str:
-    """That nothing is known of this device, and which there are; "" when something is."""
+    """Return that a device is unknown, with the known ones; "" for a known one."""
     seen = client.rows(
         f"SELECT 1 FROM (SELECT DeviceId FROM DeviceCoverage WHERE {OF_DEVICE} LIMIT 1 UNION ALL "
         f"SELECT DeviceId FROM DeviceNetworkEvents WHERE {OF_DEVICE} LIMIT 1)",

@@ -40,7 +40,7 @@ _OUTCOME = {
     "bypassed": "the user went on in spite of a warning",
     "blocked": "network protection blocked it; a TCP handshake that succeeded before does not change that",
     "failed": "it was not reached",
-    "unknown": "nothing tells whether it was reached",
+    "unknown": "whether it was reached is unknown",
 }
 
 
@@ -55,7 +55,7 @@ class Known:
 
 
 def find(client: Client, identity: str) -> Known:
-    """Everything about a row, connection or alert, by its ID or the beginning of it. Raises Fixable unless one fits."""
+    """Find all rows of a row, connection or alert by its ID or the beginning of it. Raises Fixable unless exactly one matches."""
     if len(identity) < PREFIX_CHARS_MIN:
         raise Fixable(f'"{identity}" is too short; give at least {PREFIX_CHARS_MIN} characters of an ID')
     asked = {"id": identity}
@@ -106,28 +106,28 @@ def _of_connection(client: Client, connection: str) -> Known:
 
 
 def decided(row: Row) -> str:
-    """How a row of DeviceNetworkEvents came to say what it says, in a sentence or two."""
-    said = []
+    """Explain in a few sentences how the content of a row of DeviceNetworkEvents was decided."""
+    sentences = []
     target = printable(row["DestinationHost"] or row["RemoteUrl"] or "no destination")
     if row["UnresolvedReason"]:
         cause = cause_of(row["UnresolvedReason"], proxied=bool(row["ProxyIP"]))
-        said.append(f"Unresolved: {cause.why}. To resolve the next one: {cause.remedy}.")
+        sentences.append(f"Unresolved: {cause.why}. To resolve the next one: {cause.remedy}.")
     elif row["ResolvedBy"]:
         evidence = _EVIDENCE.get(row["ResolvedBy"], f"decided by {row['ResolvedBy']}")
         sure = _SURE.get(row["Confidence"], "")
-        said.append(f"{target}: {evidence}{f'; {sure}' if sure else ''}.")
+        sentences.append(f"{target}: {evidence}{f'; {sure}' if sure else ''}.")
     outcome = _OUTCOME.get(row["Outcome"], row["Outcome"])
-    said.append(f"Outcome {row['Outcome']}: {outcome}. Network protection was in mode {row['ProtectionMode']}.")
+    sentences.append(f"Outcome {row['Outcome']}: {outcome}. Network protection was in mode {row['ProtectionMode']}.")
     if row["HostMismatch"]:
-        said.append(f"Inside, another name was spoken: {printable(row['HostMismatch'])} (domain fronting looks so).")
+        sentences.append(f"Inside, another name was used: {printable(row['HostMismatch'])} (domain fronting looks so).")
     evidence_ids = [row["ConnectionEventId"], *row["HttpEventIds"]]
     if named := [printable(one) for one in evidence_ids if one]:
-        said.append(f"Evidence: {', '.join(named)}.")
-    return " ".join(said)
+        sentences.append(f"Evidence: {', '.join(named)}.")
+    return " ".join(sentences)
 
 
 def report(known: Known) -> Iterator[str]:
-    """Everything for people, section by section."""
+    """Yield the findings as lines of text, section by section."""
     for title, rows in (("Connection", known.connection), ("Destination", known.destinations)):
         for row in rows:
             yield from _section(f"{title} {row['RecordId']}", row)

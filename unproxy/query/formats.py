@@ -1,4 +1,4 @@
-"""Rows on a terminal: plain columns that fit, the telling ones first, nothing in them that could steer the terminal."""
+"""Rows on a terminal: plain columns that fit, the most informative first, escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unproxy.output import printable
 CELL_CHARS_MAX = 44
 CELL_CHARS_MIN = 19
 PIPE_CHARS = 100_000
-"""Width where nobody looks: everything fits."""
+"""Width without a terminal: everything fits."""
 SCREEN_CHARS_WITHOUT_TERMINAL = 140
 
 PREFERRED = (
@@ -39,7 +39,7 @@ class Format(StrEnum):
 
 
 def cell(value: object) -> str:
-    """One value as a person reads it."""
+    """Return a value as readable text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -50,18 +50,18 @@ def cell(value: object) -> str:
 
 
 def screen_width() -> int:
-    """How many characters fit on a line of stdout; no limit when it is not a terminal."""
+    """Return the width of stdout in characters; unlimited unless it is a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_CHARS
 
 
 def readable_width() -> int:
-    """The same for output that is meant for people even where it goes to a file."""
+    """Return the same, limited also for a file, for output that is meant for people."""
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return shutil.get_terminal_size().columns if known else SCREEN_CHARS_WITHOUT_TERMINAL
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> tuple[list[str], list[str]]:
-    """Lines of a table that fits the width, and the names of the columns that did not get a place."""
+    """Return the lines of a table that fits the width, and the names of the columns that do not fit."""
     names = [printable(name) for name in names]
     cells = [[cell(value) for value in row] for row in rows]
     filled = [at for at in range(len(names)) if not cells or any(row[at] for row in cells)]
@@ -81,7 +81,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[object]], width: int) ->
 
 
 def _wrapped(name: str, width: int) -> list[str]:
-    """A column's name on several lines, broken between its words."""
+    """Break a column's name between its words into lines."""
     lines = [""]
     for word in _WORDS.findall(name):
         if lines[-1] and len(lines[-1]) + len(word) > width:
@@ -91,7 +91,7 @@ def _wrapped(name: str, width: int) -> list[str]:
 
 
 def _chosen(names: Sequence[str], sizes: dict[int, int], width: int) -> list[int]:
-    """The columns that get a place: preferred ones first, then in the table's order."""
+    """Choose the columns that fit: preferred ones first, then in the table's order."""
     rank = {name: place for place, name in enumerate(PREFERRED)}
     chosen: list[int] = []
     left = width + 2
@@ -103,7 +103,7 @@ def _chosen(names: Sequence[str], sizes: dict[int, int], width: int) -> list[int
 
 
 def _lines(heads: dict[int, list[str]], sizes: dict[int, int], cells: list[list[str]]) -> list[str]:
-    """Heads, a rule, and the rows, for the columns that have heads."""
+    """Yield heads, a rule and the rows, for the columns that have heads."""
     height = max((len(head) for head in heads.values()), default=0)
     tops = {at: [""] * (height - len(head)) + head for at, head in heads.items()}
     lines = ["  ".join(tops[at][level].ljust(sizes[at]) for at in heads).rstrip() for level in range(height)]

@@ -43,7 +43,7 @@ def _nullable() -> frozenset[str]:
 
 
 def translate(query: str) -> str:
-    """The query as ClickHouse's dialect must see it to mean what Kusto means."""
+    """Translate a query for ClickHouse's dialect, so that it means what Kusto means."""
     words = [match.group() for match in _WORDS.finditer(query) if match.lastgroup != "comment"]
     while words and (words[-1].isspace() or words[-1] == ";"):
         words.pop()
@@ -66,7 +66,7 @@ def translate(query: str) -> str:
 
 
 def _null_safe_end(words: list[str], at: int) -> int:
-    """Where the condition that starts here ends, when it is one that null must pass; else 0."""
+    """Return the end of the condition that starts here if null must pass it; else 0."""
     if words[at] not in _nullable() or (at and words[at - 1] == "."):
         return 0
     sign = _next(words, at + 1)
@@ -86,7 +86,7 @@ def _null_safe_end(words: list[str], at: int) -> int:
 
 
 def _middle_of_span(words: list[str], at: int) -> int:
-    """Where the `..` stands of the `between (BEGIN .. 1d)` that starts here; else 0."""
+    """Return the position of `..` in the `between (BEGIN .. 1d)` that starts here; else 0."""
     opening = _next(words, at + 1)
     if words[at] != "between" or opening >= len(words) or words[opening] != "(":
         return 0
@@ -119,7 +119,7 @@ def _after_bracket(words: list[str], at: int) -> int:
 
 
 def hunting_queries(proxy_ip: str) -> tuple[str, str]:
-    """The two queries every hunter starts with; the second leaves out the hops to the proxy."""
+    """Return the two hunting queries to begin with; the second omits the hops to the proxy."""
     everything = 'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" | take 10'
     behind = f'DeviceNetworkEvents | where ActionType == "ConnectionSuccess" and RemoteIP != "{proxy_ip}" | take 10'
     return everything, behind

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Selection:
     """Which rejects are asked for; empty for any."""
 
     reason: str = ""
@@ -28,8 +28,8 @@ class Wanted:
     limit: int = 100
 
 
-def stored(client: Client, wanted: Wanted) -> Sequence[Row]:
-    """One row for each reason and dialect, the most frequent first, with the latest reject as its example."""
+def stored(client: Client, wanted: Selection) -> Sequence[Row]:
+    """Return a row per reason and dialect, the most frequent first, with the latest reject as its example."""
     conditions, parameters = ["1"], {"limit": wanted.limit}
     asked: dict[str, object] = dict(parameters)
     for column, value in (("Reason", wanted.reason), ("Dialect", wanted.dialect), ("Device", wanted.device)):
@@ -52,7 +52,7 @@ def stored(client: Client, wanted: Wanted) -> Sequence[Row]:
 
 
 def kinds(client: Client) -> str:
-    """Which dialects and devices have rejects, in words; "" where there are none."""
+    """Return which dialects and devices have rejects, in words; "" if there are none."""
     (row,) = client.rows(
         f"SELECT groupUniqArray({NAMES_SHOWN})(Dialect) AS dialects, groupUniqArray({NAMES_SHOWN})(Device) AS devices "
         "FROM Rejects"
@@ -78,7 +78,7 @@ def _readable(row: Row) -> Row:
 
 
 def lines(row: Row) -> list[str]:
-    """One kind of reject for people: how many since when, what is wrong with one of them, how it begins."""
+    """Return one kind of reject as text: number, time, the error of one of them, and its beginning."""
     count, devices = row["Count"], row["Devices"]
     return [
         f"{printable(row['Reason'])}  {printable(row['Dialect']) or 'no dialect'}  {count:,} line{_s(count)} of {devices:,}"

@@ -27,7 +27,7 @@ class Wanted:
 
 
 def question(wanted: Wanted) -> tuple[str, dict[str, object]]:
-    """The SQL that finds their rows, in time order, and its parameters: of one connection more than wanted."""
+    """Return the SQL for the rows in time order, and its parameters: for one connection more than wanted."""
     conditions = [OF_DEVICE]
     parameters: dict[str, object] = {"device": wanted.device, "limit": wanted.limit + 1}
     having = []
@@ -89,20 +89,20 @@ class Entry:
 
 
 def entries(rows: Iterable[Row]) -> list[Entry]:
-    """The rows of connections put together, in time order."""
+    """Group rows by connection, in time order."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["ConnectionId"], []).append(row)
     made = []
     for group in found.values():
-        # A destination may be known before the row of its connection left; any row tells of the connection.
+        # A destination may be known before the row of its connection left; any row describes the connection.
         connection = next((row for row in group if row["Layer"] == "connection"), group[0])
         made.append(Entry(connection, [row for row in group if row["Layer"] == "destination"]))
     return sorted(made, key=lambda entry: (entry.time, entry.connection["ConnectionId"]))
 
 
 def line(entry: Entry) -> str:
-    """One connection as one line."""
+    """Return a connection as one line."""
     row = entry.connection
     name, pid = row["InitiatingProcessFileName"], row["InitiatingProcessId"]
     process = f"{name or 'unknown process'}{f' ({pid})' if pid is not None else ''}"
@@ -112,7 +112,7 @@ def line(entry: Entry) -> str:
 
 
 def as_object(entry: Entry) -> dict[str, Any]:
-    """The same for a program."""
+    """Return it as an object for JSON."""
     row = entry.connection
     return {
         "Time": entry.time,
@@ -129,20 +129,20 @@ def as_object(entry: Entry) -> dict[str, Any]:
 
 
 def targets(entry: Entry) -> list[str]:
-    """The real targets, in the order they were asked for, each once."""
+    """Return the real targets in the order of the requests, each once."""
     rows = entry.destinations or [entry.connection]
     return list(dict.fromkeys(name for row in rows if (name := _name(row))))
 
 
 def marks(entry: Entry) -> list[str]:
-    """What a hunter should not overlook."""
+    """Return marks for facts that a hunter should not overlook."""
     outcomes = {row["Outcome"] for row in [entry.connection, *entry.destinations]}
     found = [f"NetworkProtection: {outcome}" for outcome in _PROTECTED if outcome in outcomes]
     if reason := entry.connection["UnresolvedReason"]:
         found.append(f"unresolved: {reason}")
     fronted = sorted({row["HostMismatch"] for row in entry.destinations if row["HostMismatch"]})
     if fronted:
-        found.append(f"inside spoke of {', '.join(fronted)}")
+        found.append(f"inside used {', '.join(fronted)}")
     return [f"[{mark}]" for mark in found]
 
 
@@ -176,5 +176,5 @@ def _outcome(entry: Entry) -> str:
 
 
 def _clock(time: str) -> str:
-    """To the millisecond, as a person reads it."""
+    """Return a readable time, cut to milliseconds."""
     return time.replace("T", " ").removesuffix("Z")[:23]

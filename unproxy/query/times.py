@@ -1,4 +1,4 @@
-"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is said."""
+"""Times as people give them on the command line: ISO 8601, only the day, or only the time of day; UTC where no zone is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OVER_MIDNIGHT_MAX = timedelta(hours=12)
 
 
 def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
-    """A time; of a time of day the latest one, or that of another time's day, or soon after its midnight. Raises ValueError."""
+    """Parse a time; a time of day is the latest one, or that of the day of another time. Raises ValueError."""
     try:
         of_day = time.fromisoformat(text)
     except ValueError:
@@ -30,7 +30,7 @@ def moment(text: str, now: datetime, after: Micros = 0) -> Micros:
 
 
 def is_day(text: str) -> bool:
-    """Whether it says a day and no time in it."""
+    """Return whether it is a day without a time."""
     try:
         date.fromisoformat(text)
     except ValueError:

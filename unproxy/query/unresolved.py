@@ -35,7 +35,7 @@ CAUSES: Mapping[str, Cause] = {
         f"have the HTTP sensor watch this address and port (`sensor.proxies`; Suricata's `app-layer`); or {_PROXY_LOG}",
     ),
     UnresolvedReason.ENCRYPTED_TO_PROXY: Cause(
-        "TLS was spoken to the proxy itself, which hides the request on the endpoint",
+        "TLS was used to the proxy itself, which hides the request on the endpoint",
         _PROXY_LOG,
     ),
     UnresolvedReason.OLDER_THAN_SENSOR: Cause(
@@ -89,13 +89,13 @@ class Unresolved:
         return cause_of(self.reason, proxied=self.proxied)
 
     def in_words(self) -> str:
-        """One line for people."""
+        """Return it as one line of text."""
         noun = "connection" if self.connections == 1 else "connections"
         to = ", ".join(self.remotes)
         return f"{self.connections:,} {noun} unresolved: {self.cause.why}; {self.cause.remedy} (most to {to})"
 
     def as_object(self) -> dict[str, Any]:
-        """The same for programs."""
+        """Return it as JSON."""
         words = {"Why": self.cause.why, "Remedy": self.cause.remedy}
         return {"Reason": self.reason, "Connections": self.connections, "Remotes": list(self.remotes), **words}
 

@@ -201,7 +201,7 @@ class Watchdog(threading.Thread):
             end(Exit.STALLED, f"input waits and nothing was committed for {self._stall_secs_max:.0f} s: {where}")
         if pulse.stopped(progress, now, sign):
             whose = "partitions that are ours" if own else "any partition, and none is ours"
-            end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s nobody has ticked into {whose}")
+            end(Exit.STALLED, f"Kafka answers, but for {pulse.secs_max:.0f} s no tick was published to {whose}")
 
     def _end_at(self, place: Place) -> NoReturn:
         """End the process at a message that takes too long. The dumped stacks show the code that processes it."""
@@ -212,7 +212,7 @@ class Watchdog(threading.Thread):
         end(
             Exit.STALLED,
             f"the message in partition {place.partition} at offset {place.death.offset}, {where}, has been worked on for "
-            f"{self._stall_secs_max:.0f} s, the stacks above say where; after a second time it goes to rejects",
+            f"{self._stall_secs_max:.0f} s, the stacks above show where; after a second time it goes to rejects",
         )
 
     def _hasten(self, secs: float) -> None:

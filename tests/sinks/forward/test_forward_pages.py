@@ -13,10 +13,10 @@ from confluent_kafka.admin import AdminClient
 from common.group_watch import Watch
 from common.health import AWAY_SECS_MAX, Looks
 from schemas.settings import Settings
-from sinks.forward.health import FAILING_SECS_MAX, STANDING_SECS_MAX, ForwardFacts, alive, ready
 from sinks.forward.loop import Forwarder
-from sinks.forward.metrics import served_pages
+from sinks.forward.metrics import STANDING_SECS_MAX, served_pages
 from sinks.forward.webhook import Webhook
+from sinks.health import FAILING_SECS_MAX, Facts, alive, ready
 from tests.conftest import SettingsMaker
 from tests.sinks.forward.forward_world import alert, committed, forwarding, publish, told
 from tests.sinks.forward.receivers import WebhookServer
@@ -39,13 +39,21 @@ def settings_of(make: SettingsMaker, receiver: WebhookServer, **changes: Any) ->
     return make(forward={"url": receiver.url, "group": group, "retry_secs_max": 0.5, **changes})
 
 
-def facts(now: float, **changes: Any) -> ForwardFacts:
+def facts(now: float, **changes: Any) -> Facts:
     """A forwarder that waits for alerts, but for what the test is about."""
     standing_since = changes.pop("standing_since", None)
     looks = Looks()
     looks.answered(9 if standing_since is not None else 0, standing_since, now)
-    return ForwardFacts(
-        **{"looks": looks, "joined": True, "failing_since": None, "failed_at": float("-inf"), **changes}
+    return Facts(
+        **{
+            "looks": looks,
+            "joined": True,
+            "failing_since": None,
+            "failed_at": float("-inf"),
+            "failure": "the receiver has not taken an alert",
+            "standing_secs_max": STANDING_SECS_MAX,
+            **changes,
+        }
     )
 
 
@@ -62,7 +70,7 @@ def test_the_receiver_may_be_away_for_a_while() -> None:
 
     assert ready(failing, 50 + FAILING_SECS_MAX).ok
     verdict = ready(failing, 101.0)
-    assert (verdict.ok, verdict.why) == (False, "the receiver has not taken an alert for 51 s; the log says why")
+    assert (verdict.ok, verdict.why) == (False, "the receiver has not taken an alert for 51 s; the log states why")
     assert alive(failing, 101.0).ok
     assert not alive(failing, 51 + AWAY_SECS_MAX).ok
 

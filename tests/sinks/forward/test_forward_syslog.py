@@ -144,7 +144,7 @@ def test_over_tls() -> None:
     server.stop()
 
     assert refused.answer is Answer.MISCONFIGURED
-    assert "forward.ca_file" in refused.said
+    assert "forward.ca_file" in refused.text
 
 
 def test_over_udp() -> None:

@@ -167,7 +167,7 @@ def test_certificates_are_verified() -> None:
     server.stop()
 
     assert [reply.answer for reply in replies] == [Answer.MISCONFIGURED, Answer.MISCONFIGURED, Answer.DELIVERED]
-    assert "forward.ca_file" in replies[0].said
+    assert "forward.ca_file" in replies[0].text
 
 
 def test_settings_of_the_guide() -> None:

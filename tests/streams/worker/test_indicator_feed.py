@@ -221,7 +221,7 @@ def test_topic_made_anew(kafka_settings_for: SettingsMaker, follow: Follow, capl
     put(settings, indicator("evil.example", "new"))
 
     wait_until(lambda: one.titles("evil.example") == ["new"], "the new topic is read")
-    assert "topic was made anew" in caplog.text
+    assert "topic was created again" in caplog.text
     assert one.titles("n1.example") == ["old"]
 
 

@@ -21,7 +21,7 @@ from streams.indicators.index import IndicatorSet
 from streams.indicators.suppressions import SuppressionSet
 from streams.worker.indicator_feed import IndicatorFeed
 from tests.conftest import SettingsMaker
-from unproxy import timeouts as patience
+from unproxy import timeouts
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.indicators.topic import Board
@@ -239,7 +239,7 @@ def test_kafka_that_goes_away(settings: Settings, monkeypatch: pytest.MonkeyPatc
     """Without progress for long it says so."""
     board = Board(settings)
     board.put(Indicator("id", IndicatorType.DOMAIN, "evil.example", IndicatorAction.BLOCK))
-    monkeypatch.setattr(patience, "AWAY_SECS_MAX", 0.0)
+    monkeypatch.setattr(timeouts, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start the command again"):
         board.flush()
 

@@ -10,7 +10,7 @@ LINES, ROWS = ("telemetry", 0), ("network-events", 0)
 
 def readiness() -> Readiness:
     """For one worker that may take ten seconds to settle."""
-    return Readiness("telemetry", ["network-events"], workers=1, settle_secs_max=10)
+    return Readiness("telemetry", ["network-events"], workers=1, decide_secs_max=10)
 
 
 def reading(

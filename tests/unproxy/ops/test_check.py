@@ -13,6 +13,7 @@ from schemas.sections.inputs import IdentitySettings
 from schemas.settings import KafkaSettings, Settings
 from schemas.tables import TABLES
 from schemas.topics import REJECTS, TABLE_OF_TOPIC, topic_name
+from sinks.migrate import pending
 from unproxy import wiring
 from unproxy.cli import run
 from unproxy.errors import Failed, Fixable
@@ -31,7 +32,7 @@ def test_all_is_well_after_migrate(settings: Settings) -> None:
     """With topics and tables made, there is nothing to find; before, it is said what to run."""
     assert [what.rpartition("; ")[2] for what in wrong(settings)] == ["run `unproxy migrate`"] * (1 + len(TABLES))
     assert wiring.migrate(settings)
-    assert wiring.pending_migrations(settings) == []
+    assert wiring.on_tables(settings, pending) == []
     assert wrong(settings) == []
 
 

@@ -25,7 +25,7 @@ from sinks.migrate import migrate
 from sinks.rejects import reject_row
 from tests.conftest import SettingsMaker
 from tests.streams.worker.worker_process import WorkerProcess, committed, ends, read_all, wait_until
-from unproxy import timeouts as patience
+from unproxy import timeouts
 from unproxy.cli import run
 from unproxy.errors import KafkaAway
 from unproxy.local.parts import write_settings
@@ -33,8 +33,7 @@ from unproxy.ops import rejects as carrying
 from unproxy.ops.reject_positions import ANY, Rejected, Replayed, Wanted, why_left
 from unproxy.ops.rejects import Account, Replay
 from unproxy.query.client import of_settings
-from unproxy.query.rejects import Wanted as Shown
-from unproxy.query.rejects import lines, stored
+from unproxy.query.rejects import Selection, lines, stored
 from unproxy.timeouts import Stopped
 
 Headers = dict[str, str | bytes | None]
@@ -70,7 +69,7 @@ def said(reason: str, dialect: str = "suricata", device: str = "dev", detail: st
 
 def replay(settings: Settings, wanted: Wanted | None = None, *, again: bool = False, dry_run: bool = False) -> Account:
     """Replay; what became of it."""
-    return Replay(settings, wanted or Wanted(), again=again, dry_run=dry_run, say=print).until(Event())
+    return Replay(settings, wanted or Wanted(), again=again, dry_run=dry_run, notify=print).until(Event())
 
 
 def published(settings: Settings) -> list[tuple[int, bytes | None, bytes | None, Any]]:
@@ -299,7 +298,7 @@ def test_told_to_stop(kafka_settings_for: SettingsMaker, monkeypatch: pytest.Mon
     monkeypatch.setattr(carrying, "CHUNK_MESSAGES", 10)
     reject(settings, [(0, b"%d" % at, said("malformed")) for at in range(50)])
     stop = Event()
-    first = Replay(settings, Wanted(), again=False, dry_run=False, say=print)
+    first = Replay(settings, Wanted(), again=False, dry_run=False, notify=print)
     keep = first._remember
 
     def remember_and_stop(chunk: Sequence[Rejected]) -> None:
@@ -320,7 +319,7 @@ def test_kafka_that_goes_away(kafka_settings_for: SettingsMaker, monkeypatch: py
     """Without progress for long it says so, and that what was done is remembered."""
     settings = kafka_settings_for()
     reject(settings, [(0, b"line", said("malformed"))])
-    monkeypatch.setattr(patience, "AWAY_SECS_MAX", 0.0)
+    monkeypatch.setattr(timeouts, "AWAY_SECS_MAX", 0.0)
     with pytest.raises(KafkaAway, match="start again to go on"):
         replay(settings)
 
@@ -367,7 +366,7 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     )
     client.close()
     asking = of_settings(settings)
-    (first, *others) = stored(asking, Shown())
+    (first, *others) = stored(asking, Selection())
 
     assert (first["Reason"], first["Count"], first["Devices"]) == ("malformed", 2, 2)
     assert (first["FirstTime"], first["LastTime"]) == ("2026-11-24T19:07:28.000000Z", "2026-11-24T19:07:29.000000Z")
@@ -376,10 +375,10 @@ def test_shown_by_kind(settings: Settings, tmp_path: Path, capsys: pytest.Captur
     assert lines(first)[0] == "malformed  suricata  2 lines of 2 devices  2026-11-24 19:07:28 to 2026-11-24 19:07:29"
     assert all(line.isprintable() for line in lines(first))
     assert lines(others[1])[0].startswith("not_deliverable  no dialect  1 line of 1 device")
-    assert [row["Reason"] for row in stored(asking, Shown(dialect="sockets"))] == ["bad_value"]
-    assert [row["Reason"] for row in stored(asking, Shown(device="dev2"))] == ["malformed"]
-    assert stored(asking, Shown(since="2026-11-24T19:07:29Z"))[0]["Count"] == 1
-    assert len(stored(asking, Shown(limit=2))) == 2
+    assert [row["Reason"] for row in stored(asking, Selection(dialect="sockets"))] == ["bad_value"]
+    assert [row["Reason"] for row in stored(asking, Selection(device="dev2"))] == ["malformed"]
+    assert stored(asking, Selection(since="2026-11-24T19:07:29Z"))[0]["Count"] == 1
+    assert len(stored(asking, Selection(limit=2))) == 2
 
     file = tmp_path / "settings.toml"
     write_settings(settings, file)

@@ -61,7 +61,7 @@ def asked(since: str, until: str, coverage: list[dict[str, Any]], gaps: list[dic
 def test_a_sensor_was_seen_or_not(since: str, until: str, verdict: Verdict) -> None:
     """Seen is heard before and after with less than five minutes between; buckets that follow each other are one stretch."""
     rows = [heard("10:01", "10:04"), heard("10:08", "10:09"), heard("10:10", "10:12"), heard("10:20", "10:22")]
-    found = asked(since, until, rows).witnesses[0]
+    found = asked(since, until, rows).presences[0]
 
     assert found.verdict is verdict
 
@@ -79,7 +79,7 @@ def test_missing_lines_make_it_partly() -> None:
     """Heard all the while, but some lines never came."""
     found = asked("10:05", "10:08", [heard("10:00", "10:10"), heard("10:00", "10:10", "t")], [gap()])
 
-    assert [witness.verdict for witness in found.witnesses] == [Verdict.PARTLY, Verdict.SEEN]
+    assert [witness.verdict for witness in found.presences] == [Verdict.PARTLY, Verdict.SEEN]
     assert lines(found)[1:3] == [
         "  suricata s  partly seen  2026-11-24 10:05:00.000 to 2026-11-24 10:08:00.000",
         "    1,200 lines missing between 2026-11-24 10:06:00.000 and 2026-11-24 10:07:00.000",

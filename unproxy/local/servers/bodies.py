@@ -12,7 +12,7 @@ CHUNK_LINE_BYTES_MAX = 4096
 
 
 class BodyError(Exception):
-    """The body is not what the request's head says."""
+    """The body contradicts the head of the request."""
 
 
 class _Decompressor(Protocol):
@@ -24,7 +24,7 @@ class _Decompressor(Protocol):
 
 
 def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
-    """The body as the client sent it, to its end. Raises BodyError when it ends early."""
+    """Yield the body as the client sent it. Raises BodyError if it ends early."""
     if "chunked" in headers.get("Transfer-Encoding", "").lower():
         return _chunks(stream)
     length = headers.get("Content-Length", "0")
@@ -34,7 +34,7 @@ def body_of(headers: Mapping[str, str], stream: BinaryIO) -> Iterator[bytes]:
 
 
 def decompressed(encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What a body with this Content-Encoding says. Raises BodyError."""
+    """Return the content of a body with this Content-Encoding. Raises BodyError."""
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return pieces
@@ -54,7 +54,7 @@ def _exactly(length: int, stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """RFC 9112 section 7.1."""
+    """Yield the content of a chunked body (RFC 9112 section 7.1)."""
     while True:
         line = stream.readline(CHUNK_LINE_BYTES_MAX)
         try:
@@ -70,7 +70,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _decompress(encoding: str, maker: Callable[[], _Decompressor], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """One compressed frame after another, as clients may send one for each block."""
+    """Decompress one frame after another, as clients may send one per block."""
     current = maker()
     begun = False
     for piece in pieces:

@@ -38,7 +38,7 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 TOPIC_SECS_MAX = 20.0
 ANSWER_SECS_MAX = 2.0
 GROUP_SECS_MAX = 0.3
-"""Short: a client that was told "not yet" asks again only after a second, a new one at once."""
+"""Short: a client that got "not yet" repeats its request only after a second, a new client at once."""
 SHORT_LIFE_SECS_MAX = 60.0
 USER = "unproxy"
 
@@ -169,7 +169,7 @@ class Broker(Service):
         return class_data_options(java, _live_once)
 
     def _controller_port(self, port: int) -> int:
-        """The controller's port: only the broker itself asks there, so any free one does."""
+        """Return any free port for the controller, which only the broker itself calls."""
         while (chosen := free_port()) == port:
             continue
         return chosen
@@ -223,7 +223,7 @@ class _ShortLived(Broker):
         return self._given
 
     def live(self) -> bool:
-        """From start to end; whether the end was a good one."""
+        """Run a broker from start to end; return whether it ended with 0."""
         try:
             self.start()
             return self._end(signal.SIGTERM, SHORT_LIFE_SECS_MAX)
@@ -284,7 +284,7 @@ def _await_leaders(client: AdminClient, names: set[str]) -> None:
 
 
 def _in_properties(folder: Path) -> str:
-    """A folder as a value in Java's properties, which are Latin-1; Kafka takes several folders with commas between."""
+    """Escape a folder for Java's properties, which are Latin-1; Kafka splits folders at commas."""
     if "," in str(folder):
         raise EmbeddedError(f"{folder}: Kafka takes no folder with a comma in its name; choose another")
     units = str(folder).replace("\\", "\\\\").encode("utf-16-be")
@@ -293,12 +293,12 @@ def _in_properties(folder: Path) -> str:
 
 
 def _cluster_id() -> str:
-    """A random one. Without the highest bit, as the tool takes a word that begins with a dash for an option."""
+    """Return a random ID without the highest bit, as the tool takes a word that begins with a dash for an option."""
     return base64.urlsafe_b64encode((uuid.uuid4().int >> 1).to_bytes(16, "big")).decode("ascii").rstrip("=")
 
 
 def _environment() -> dict[str, str]:
-    """Java reads and writes file names in the locale's encoding."""
+    """Return the environment with a UTF-8 locale, in whose encoding Java reads and writes file names."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 

@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> list[str]:
-    """Options for this `java`; none where the files cannot be made.
+    """Return options for this `java`; none if the files cannot be created.
 
-    `live_once` runs a broker with the options it is given, from start to end, and says whether it ended well.
+    `live_once` runs a broker with the options it is given, from start to end, and returns whether it ended with 0.
     """
     runtime, broker = _files(java)
     with locked(cache_folder() / "class-data.lock"):
@@ -38,7 +38,7 @@ def class_data_options(java: Path, live_once: Callable[[list[str]], bool]) -> li
 
 
 def _files(java: Path) -> tuple[Path, Path]:
-    """Named after the very runtime: Java refuses files that another one made, even one that only lies elsewhere."""
+    """Return files named after this runtime: Java refuses those of another one, even of a copy in another folder."""
     modules = java.parent.parent / "lib" / "modules"
     seen = modules.stat()
     which = hashlib.sha256(f"{modules} {seen.st_size} {seen.st_mtime_ns}".encode()).hexdigest()[:12]

@@ -56,7 +56,7 @@ class Engine(Service):
         return HOST
 
     def settings(self, database: str, *, timeout_secs: float = 30.0) -> ClickHouseSettings:
-        """Settings of a client of this engine, login included."""
+        """Return the settings of a client of this engine, login included."""
         return ClickHouseSettings(url=self.url, database=database, password=self.secret, timeout_secs=timeout_secs)
 
     def _is_ours(self, command: list[str]) -> bool:

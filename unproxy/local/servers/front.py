@@ -48,7 +48,7 @@ ACCEPT_POLL_SECS = 0.05
 
 USER = "default"
 LOOPBACK = (HOST, "localhost", "::1")
-"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel, and says nothing of the sender."""
+"""The names by which clients reach us. Their port is not compared: it differs behind a tunnel."""
 
 _OF_THE_INTERFACE = frozenset(
     (
@@ -109,13 +109,13 @@ def serve(data: Path, port: int, secret: SecretStr) -> int:
 
 
 def _end_signal() -> int:
-    """A pipe that can be read once somebody asks us to end.
+    """Return a pipe that becomes readable when the process is asked to end.
 
     Not an Event: the library has threads that may get the signal instead of ours, and would leave us waiting.
     """
-    end, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told)
+    end, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     return end
@@ -136,13 +136,13 @@ class Front(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def knows(self, user: str, password: str) -> bool:
-        """Whether this is the login; takes the same time for every wrong password."""
+        """Return whether this is the login, in the same time for every wrong password."""
         given = password.encode("utf-8", errors="surrogateescape")
         return hmac.compare_digest(given, self._secret) and user == USER
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """A request that is being answered."""
+        """Count a request while it is answered."""
         with self._changed:
             self._busy += 1
         try:
@@ -161,7 +161,7 @@ class Front(ThreadingHTTPServer):
             return False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours; anything else is."""
+        """Log an error unless the client closed the connection."""
         error = sys.exc_info()[1]
         if not isinstance(error, ConnectionError):
             super().handle_error(request, client_address)
@@ -174,17 +174,17 @@ class _Handler(BaseHTTPRequestHandler):
     server: Front
 
     def do_GET(self) -> None:
-        """Reads only, as at a ClickHouse server."""
+        """Answer a query that only reads, as a ClickHouse server does."""
         self._answer_request(read_only=True)
 
     def do_POST(self) -> None:
-        """Any statement."""
+        """Answer any statement."""
         self._answer_request(read_only=False)
 
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Not one line a request."""
+        """Suppress the log entry per request."""
 
     def _answer_request(self, *, read_only: bool) -> None:
         with self.server.under_way():
@@ -208,20 +208,20 @@ class _Handler(BaseHTTPRequestHandler):
                 self._run(given, read_only=read_only)
 
     def _refusal(self) -> str:
-        """Why a request is not answered whatever login it has; "" for one that no web page can have sent."""
+        """Return why a request is refused with any login; "" for one that no web page can have sent."""
         hosts = self.headers.get_all("Host", [])
         host = hosts[0].strip() if len(hosts) == 1 else ""
         if _hostname(host) not in LOOPBACK:
             return f"Host must be one of {', '.join(LOOPBACK)}."
         if any(origin != f"http://{host}" for origin in self.headers.get_all("Origin", [])):
             return "Web pages may not ask this engine."
-        # Browsers say same-site for a page from another port of this machine, cross-site for all others.
+        # Browsers send same-site for a page from another port of this machine, cross-site for all others.
         if any(site not in ("none", "same-origin") for site in self.headers.get_all("Sec-Fetch-Site", [])):
             return "Web pages may not ask this engine."
         return ""
 
     def _login(self, given: dict[str, str]) -> tuple[str, str]:
-        """User and password as a ClickHouse server takes them: from its own headers, from Basic auth, from the address."""
+        """Return user and password as a ClickHouse server does: from its own headers, Basic auth, or the address."""
         named = self.headers.get("X-ClickHouse-User"), self.headers.get("X-ClickHouse-Key")
         if any(value is not None for value in named):
             return named[0] or USER, named[1] or ""
@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._succeed(answer)
 
     def _read_on(self, sent: Iterator[bytes]) -> None:
-        """What is left of the body would be read as the next request."""
+        """Read the rest of the body, which would otherwise be read as the next request."""
         try:
             deque(sent, maxlen=0)
         except BodyError:
@@ -317,7 +317,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _hostname(host: str) -> str:
-    """The name in a Host header, in lower case; "" for what is none."""
+    """Return the name in a Host header, in lower case; "" if it is invalid."""
     try:
         parts = urlsplit(f"//{host}")
         return "" if parts.path or parts.query or parts.fragment or parts.username else (parts.hostname or "")
@@ -326,7 +326,7 @@ def _hostname(host: str) -> str:
 
 
 def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """The plain fields of a form; clients send long parameters so."""
+    """Return the plain fields of a form, in which clients send long parameters."""
     parser = email.parser.BytesParser(policy=email.policy.HTTP)
     message = parser.parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + body)
     fields: dict[str, str] = {}

@@ -5,7 +5,7 @@ process can take over a server that is still running, or start one that has the 
 files are for their owner only. The server gets a session of its own: Ctrl-C in the terminal does not reach it, so that it
 outlives its clients.
 
-    EmbeddedError    you can fix this: the message says what to do
+    EmbeddedError    you can fix this: the message states what to do
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KILL_SECS_MAX = 10.0
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot run; the message says why and what to do."""
+    """An embedded server cannot run; the message states why and what to do."""
 
 
 class Service(ABC):
@@ -68,11 +68,11 @@ class Service(ABC):
 
     @abstractmethod
     def _is_ours(self, command: list[str]) -> bool:
-        """Whether a running process with this command line is the server of this folder."""
+        """Return whether a running process with this command line is the server of this folder."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether the server does its work now."""
+        """Return whether the server answers now."""
 
     @property
     def port(self) -> int:
@@ -130,7 +130,7 @@ class Service(ABC):
         self._end(signal.SIGKILL, 0)
 
     def _end(self, how: signal.Signals, timeout_secs: float) -> bool:
-        """Whether it ended by itself, or was over already."""
+        """Send the signal and wait; return whether it ended in time or had ended before."""
         process, self._process = self._process, None
         if process is None or not _alive(process):
             return True
@@ -147,7 +147,7 @@ class Service(ABC):
             pass
         if how is signal.SIGKILL and _alive(process):
             process.kill()
-            # Where its parent died, nobody may be there to lay it to rest; it holds nothing any more.
+            # If its parent died, a zombie may remain; it holds no resource.
             with suppress(psutil.TimeoutExpired):
                 process.wait(KILL_SECS_MAX)
         if _number_in(self._pid_file) == process.pid:
@@ -174,7 +174,7 @@ class Service(ABC):
         return _number_in(self._port_file)
 
     def _choose_port(self) -> int:
-        """The port asked for, or the one it had the last time, or any free one."""
+        """Return the requested port, else the last one, else any free one."""
         asked = self._asked_port or self._port
         if asked:
             _raise_if_taken(asked, self.name)
@@ -208,7 +208,7 @@ class Service(ABC):
                 )
         except OSError as error:
             raise EmbeddedError(
-                f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] anew"
+                f"{command[0]}: cannot be run: {error.strerror}; install unproxy[embedded] again"
             ) from None
         finally:
             os.close(out)
@@ -232,8 +232,8 @@ class Service(ABC):
 
     def _last_words(self) -> str:
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if not line.startswith("\tat ")]
-        return f"the end of {self.log_file}:\n" + "\n".join(told[-LOG_LINES_SHOWN:])
+        shown = [line for line in lines if not line.startswith("\tat ")]
+        return f"the end of {self.log_file}:\n" + "\n".join(shown[-LOG_LINES_SHOWN:])
 
 
 def make_private(folder: Path) -> None:
@@ -251,7 +251,7 @@ def make_private(folder: Path) -> None:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files made meanwhile, and all that processes started meanwhile ever make, are for their owner only."""
+    """Create files within the context for their owner only, also in the processes started there."""
     before = os.umask(0o077)
     try:
         yield
@@ -261,7 +261,7 @@ def private_files() -> Iterator[None]:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """One at a time, over all processes."""
+    """Hold a lock over all processes."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -271,7 +271,7 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -284,7 +284,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port on which nobody listens, and not one that was lately given to somebody who may be about to."""
+    """Return a port without a listener that was not handed out lately."""
     for port in random.SystemRandom().sample(PORTS, PORT_TRIES_MAX):
         if port not in _given and port_is_free(port):
             _given.append(port)
@@ -300,7 +300,7 @@ def _raise_if_taken(port: int, name: str) -> None:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Whether it runs; a dead child of ours is laid to rest."""
+    """Return whether a process runs; reap it if it is a dead child."""
     try:
         if not process.is_running():
             return False

@@ -1,8 +1,8 @@
 """ClickHouse requests carried out by the engine library (chdb), each in a session of its own.
 
 One chdb connection runs one query at a time and keeps what SET and USE did to it. A connection costs a quarter of a
-millisecond, so each request gets a fresh one: nothing leaks from one request to the next, and a slow query holds up
-nobody.
+millisecond, so each request gets a fresh one: nothing leaks from one request to the next, and a slow query delays no
+other.
 
     RequestError     the request cannot be carried out; has the engine's code and text
     EmbeddedError    the data folder cannot be opened
@@ -40,7 +40,7 @@ SYNTAX_ERROR, UNKNOWN_SETTING, TOO_LARGE, UNKNOWN = 62, 115, 307, 1002
 _STORING_FAILED = frozenset((75, 76, 241, 243, 252))
 """CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, MEMORY_LIMIT_EXCEEDED, NOT_ENOUGH_SPACE, TOO_MANY_PARTS."""
 RECENT_SECS = 5
-"""How long ago an error may be that an insert is said to have failed of."""
+"""Largest age of an error that counts as the failure of an insert."""
 
 
 class RequestError(Exception):
@@ -109,21 +109,21 @@ class Sessions:
                 raise _as_request_error(error) from None
 
     def _failed_inserts(self) -> str:
-        """Grows with each insert that failed while its rows were stored: disk full, too many parts, no memory.
+        """Return a count of the inserts that failed while their rows were stored: disk full, too many parts, no memory.
 
-        The library's streaming insert does not tell of those (chdb 4.4) and would have them taken for done. The number is
-        the whole engine's, so an insert beside one that failed may be told to have failed as well: better written twice,
-        and dropped by its token, than lost. The other way to insert tells, and takes four times the work.
+        The library's streaming insert does not report those (chdb 4.4) and would have them taken for done. The number is
+        the whole engine's, so an insert beside one that failed may be reported as failed as well: better written twice,
+        and dropped by its token, than lost. The other way to insert reports them, and takes four times the work.
         """
         with chdb.connect(self._path) as connection:
             asked = "SELECT sum(value) FROM system.events WHERE event = 'FailedInsertQuery'"
             return str(connection.query(asked, "TabSeparated").bytes().decode().strip())
 
     def _last_error(self) -> RequestError:
-        """What kept an insert from being stored, as far as can be told.
+        """Return what kept an insert from being stored, as far as known.
 
         Other questions fail meanwhile, for reasons of their own. Theirs must not look as if these rows were bad: what is wrong
-        with rows is found when they are read, and told by the library.
+        with rows is found when they are read, and reported by the library.
         """
         reasons = ", ".join(map(str, sorted(_STORING_FAILED)))
         with chdb.connect(self._path) as connection:
@@ -204,7 +204,7 @@ def _query(connection: Connection, request: Request, text: bytes, *, is_insert: 
 
 
 def _until(size: int, pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, at least `size` of them where there are as many, and the rest."""
+    """Return the first bytes, at least `size` if there are as many, and the rest."""
     head: list[bytes] = []
     held = 0
     while held < size and (piece := next(pieces, None)) is not None:

@@ -29,7 +29,7 @@ class Insert(NamedTuple):
 
 
 def find_insert(text: bytes) -> Insert | None:
-    """The INSERT ... FORMAT at the start of this text; None for any other statement."""
+    """Return the INSERT ... FORMAT at the start of this text; None for any other statement."""
     words = (token for token in _TOKEN.finditer(text[:SCANNED_BYTES_MAX]) if not _BLANK.match(token[0]))
     first = next(words, None)
     if first is None or first[0].upper() != b"INSERT":
@@ -47,7 +47,7 @@ def find_insert(text: bytes) -> Insert | None:
 
 
 def has_second_statement(text: bytes) -> bool:
-    """Whether something follows a semicolon. The library would run it, a ClickHouse server refuses it."""
+    """Return whether a statement follows a semicolon. The library would run it, a ClickHouse server refuses it."""
     ended = False
     for token in _TOKEN.finditer(text):
         if _BLANK.match(token[0]) or token[0] == b";":
@@ -58,13 +58,13 @@ def has_second_statement(text: bytes) -> bool:
 
 
 def asked_format(text: bytes) -> str | None:
-    """The output format that a statement names at its end."""
+    """Return the output format that a statement names at its end."""
     found = _FORMAT_AT_END.search(text[-200:])
     return found[1].decode("ascii", errors="replace") if found else None
 
 
 def _data_start(text: bytes, at: int) -> int:
-    """Past the blanks and the one line end that may separate a format's name from its data."""
+    """Return the position after the blanks and the one line end that may separate a format's name from its data."""
     while text[at : at + 1] in (b" ", b"\t", b"\f"):
         at += 1
     if text[at : at + 1] == b"\r":
