@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unproxy.commands.indicators import board_of, of_name
+from unproxy.commands.indicators import board_of, of_name, report_unknown_groups
 from unproxy.errors import Failed, Fixable
 from unproxy.options import DataOption, Kind, Shape, ShapeOption, example
 from unproxy.output import printable
