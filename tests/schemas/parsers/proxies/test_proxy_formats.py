@@ -61,8 +61,8 @@ def test_cef_and_leef_are_taken_apart() -> None:
 
     assert cef is not None
     assert leef is not None
-    assert (cef.vendor, cef.product, cef.told) == ("V", "P", {"a": "b c", "d": "e=f\\g", "h": ""})
-    assert leef.told == {"a": "b c", "d": "e x=y", "h": ""}
+    assert (cef.vendor, cef.product, cef.fields) == ("V", "P", {"a": "b c", "d": "e=f\\g", "h": ""})
+    assert leef.fields == {"a": "b c", "d": "e x=y", "h": ""}
     assert formatted("0|V|P|1|c|n|3|a=b") == formatted("CEF: 0|V|P|1|c|n|3|a=b")
     assert formatted("CEF:0|V|P|1|c|n") is None
     assert formatted("a=1 CEF:0|V|P|1|c|n|3|a=b") is None
@@ -75,7 +75,7 @@ def test_what_a_client_says_of_itself_is_no_pair() -> None:
     told = formatted("CEF:0|V|P|1|c|n|3|src=1 requestClientApplication=x src=2 suser=admin requestMethod=GET suser=u7")
 
     assert told is not None
-    assert (told.told["src"], told.told["suser"], told.told["requestMethod"]) == ("1", "", "GET")
+    assert (told.fields["src"], told.fields["suser"], told.fields["requestMethod"]) == ("1", "", "GET")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections import Counter
 
 from schemas.clock import iso_micros, parse_micros
 from schemas.events import Ignored, ProxyDecision, ProxyLogged
-from schemas.parsers.proxies.tinyproxy import claims, device_of, parse, written_at
+from schemas.parsers.proxies.tinyproxy import DIALECT, claims, device_of, parse
 from schemas.parsers.proxies.tinyproxy_requests import JOINED, Requests
 from tests.schemas.parsers.proxies.tinyproxy_log import (
     DATA,
@@ -39,8 +39,8 @@ def test_a_request_is_one_event() -> None:
     assert (event.method, event.target, event.host, event.port) == ("CONNECT", "a.example:443", "a.example", 443)
     assert (iso_micros(event.started), iso_micros(event.at)) == (f"{DAY}10:00:02.000000Z", f"{DAY}10:00:05.000000Z")
     assert (event.decision, event.status, event.upstream_ip, event.bytes_sent) == (ProxyDecision.SERVED, None, "", None)
-    assert (device_of(given_on[-1]), written_at(given_on[-1])) == (A, event.at)
-    assert (device_of(lines[0]), written_at(lines[0])) == ("", 0)
+    assert (device_of(given_on[-1]), DIALECT.written_at(given_on[-1])) == (A, event.at)
+    assert (device_of(lines[0]), DIALECT.written_at(lines[0])) == ("", 0)
     assert [claims(line) for line in given_on] == [True] * 5
     assert served(line + b"\r" for line in lines) == [(A, "a.example")]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.clock import iso_micros
-from schemas.parsers.proxies.tinyproxy_lines import said
+from schemas.parsers.proxies.tinyproxy_lines import read_line
 from tests.schemas.parsers.proxies.tinyproxy_log import DAY, REAL, A, B, Log, requests, served, told
 
 
@@ -70,7 +70,7 @@ def test_a_shipper_tells_no_process_but_tinyproxys_own() -> None:
         )
         raw = json.dumps({"message": message, "host": {"name": "gw-1"}, "more": "x" * 40}).encode()
 
-        assert said(raw).pid == ""
+        assert read_line(raw).pid == ""
 
 
 def test_a_client_cannot_write_another_process_into_its_request() -> None:
